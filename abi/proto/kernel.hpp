@@ -1,0 +1,699 @@
+// The kernel's calls: what a process can ask of aios-kernel, over its SOCK_SEQPACKET socket.
+//
+// One packet is one call: a CallHeader and the method's Request, exactly. One packet comes back: a
+// ReplyHeader-like KernelReply and, when its status is ok, the method's Reply; file descriptors ride
+// with it, as many as `fd_count` says and in the order the method documents. No call blocks on
+// another process; `busy` says to wait for a signal and ask again. A call is served only after the
+// process has read its last reply. A malformed packet ends the connection, and with it the process.
+//
+// Every object is named by a handle: 32 bits of index, 32 bits of generation; 0 is never valid.
+// A handle carries two masks of rights: `use`, what the holder may do, and `grant`, what handles it
+// gives to others may carry (in either mask). Neither ever grows.
+#pragma once
+
+#include <cstdint>
+
+#include "abi/proto/wire.hpp"
+
+namespace aios::proto::kernel {
+
+inline constexpr std::uint32_t abi_version = 1;
+/// A child finds its kernel socket here.
+inline constexpr int child_socket_fd = 3;
+
+using Handle = std::uint64_t;
+
+enum class ObjectType : std::uint32_t {
+  none = 0, job = 1, process = 2, region = 3, file = 4, port = 5, link = 6, spawner = 7,
+};
+
+/// Rights. What each lets its holder do is written at the methods.
+namespace rights {
+inline constexpr std::uint32_t info = 1u << 0;
+inline constexpr std::uint32_t duplicate = 1u << 1;  ///< handle_duplicate and keep
+inline constexpr std::uint32_t send = 1u << 2;       ///< may be named in link_send
+inline constexpr std::uint32_t map_read = 1u << 3;   ///< region_map, file_open
+inline constexpr std::uint32_t map_write = 1u << 4;
+inline constexpr std::uint32_t connect = 1u << 5;    ///< port
+inline constexpr std::uint32_t accept = 1u << 6;     ///< port; receives its signal
+inline constexpr std::uint32_t manage = 1u << 7;     ///< job: create in it, list; process: signal, kill
+inline constexpr std::uint32_t wait = 1u << 8;       ///< process, job: receives its signals
+inline constexpr std::uint32_t act = 1u << 9;        ///< job: do work on its behalf
+inline constexpr std::uint32_t spawn = 1u << 10;     ///< spawner
+inline constexpr std::uint32_t all = (1u << 11) - 1;
+}  // namespace rights
+
+/// Signals are bits on a handle: raised by the kernel, cleared when signal_next reports them.
+namespace signal {
+inline constexpr std::uint32_t exited = 1u << 0;           ///< process
+inline constexpr std::uint32_t connect_pending = 1u << 1;  ///< port, at handles with `accept`
+inline constexpr std::uint32_t established = 1u << 2;      ///< link, at the connecting side
+inline constexpr std::uint32_t closed = 1u << 3;           ///< link
+inline constexpr std::uint32_t empty = 1u << 4;            ///< job: its last process is gone
+inline constexpr std::uint32_t shutdown = 1u << 5;         ///< root job: the instance is to stop
+}  // namespace signal
+
+enum class Profile : std::uint32_t {
+  server = 0,   ///< an AIOS server: own process group, no new privileges
+  context = 1,  ///< runs foreign code: own user, pid, mount, net, ipc and uts namespaces as well
+};
+
+struct CallHeader {
+  std::uint32_t opcode;
+  std::uint32_t length;   ///< of the Request that follows
+  std::uint64_t call_id;  ///< repeated in the reply
+  AIOS_FIELDS(CallHeader, opcode, length, call_id)
+};
+
+struct KernelReply {
+  std::uint32_t status;  ///< aios::Code; the Reply follows only when it is ok
+  std::uint32_t fd_count;
+  std::uint64_t call_id;
+  Text<112> text;  ///< what was wrong, when status is not ok
+  AIOS_FIELDS(KernelReply, status, fd_count, call_id, text)
+};
+static_assert(sizeof(KernelReply) == 128);
+
+using Name = Text<32>;
+using Label = Text<32>;
+
+struct Quota {
+  std::uint64_t memory_bytes;
+  std::uint32_t processes;
+  std::uint32_t handles;
+  std::uint32_t links;
+  std::uint32_t reserved;
+  AIOS_FIELDS(Quota, memory_bytes, processes, handles, links, reserved)
+};
+
+// ---- the process itself ---------------------------------------------------------------------
+
+/// First call of every process. Fds: status page (read-write), kernel page (read-only), the read end
+/// of the kernel doorbell. The status page must then be mapped and confirmed by `ready`. An outside
+/// program joins job `user:UID`, or the job `job_name` below it, which is made with `quota` if it is
+/// not there (a zero field inherits) and dies with its last outside process; children of AIOS leave
+/// the name empty. version_mismatch; quota; invalid_argument for a bad name.
+struct Hello {
+  static constexpr std::uint16_t opcode = 1;
+  static constexpr const char* name = "hello";
+  struct Request {
+    std::uint32_t version;
+    std::uint32_t reserved;
+    Name job_name;
+    Quota quota;
+    AIOS_FIELDS(Request, version, reserved, job_name, quota)
+  };
+  struct Reply {
+    std::uint64_t process_id;
+    std::uint64_t job_id;
+    Handle job;  ///< own job: use info|wait (and manage below an outside program), grant info|act
+    std::uint64_t epoch;      ///< grows each time a process of this name is spawned in its job
+    std::uint64_t reserved;
+    AIOS_FIELDS(Reply, process_id, job_id, job, epoch, reserved)
+  };
+};
+
+/// The status page is mapped: it is sealed against further writers. Needed before any link.
+struct Ready {
+  static constexpr std::uint16_t opcode = 2;
+  static constexpr const char* name = "ready";
+  using Request = Empty;
+  using Reply = Empty;
+};
+
+/// The labelled handles a process begins with: those given at spawn or attach, and those its job
+/// kept. `cursor` 0 begins; `next` 0 ends. An outside program of the instance's own uid also finds
+/// `root`, the root job with manage.
+struct Startup {
+  static constexpr std::uint16_t opcode = 3;
+  static constexpr const char* name = "startup";
+  struct Entry {
+    Label label;
+    Handle handle;
+    std::uint32_t type;
+    std::uint32_t use;
+    std::uint32_t grant;
+    std::uint32_t kept;  ///< 1: from keep, 0: given at spawn or attach
+    AIOS_FIELDS(Entry, label, handle, type, use, grant, kept)
+  };
+  struct Request {
+    std::uint64_t cursor;
+    AIOS_FIELDS(Request, cursor)
+  };
+  struct Reply {
+    std::uint64_t next;
+    std::uint64_t count;
+    Entry entries[6];
+    AIOS_FIELDS(Reply, next, count, entries)
+  };
+};
+
+/// One handle with a raised signal, or `none` (handle 0). Reporting clears the reported bits.
+/// The kernel doorbell rings when any signal is raised; drain it, then call this until none.
+struct SignalNext {
+  static constexpr std::uint16_t opcode = 4;
+  static constexpr const char* name = "signal_next";
+  using Request = Empty;
+  struct Reply {
+    Handle handle;
+    std::uint32_t signals;
+    std::uint32_t type;
+    AIOS_FIELDS(Reply, handle, signals, type)
+  };
+};
+
+// ---- handles --------------------------------------------------------------------------------
+
+/// Needs duplicate. The masks must lie within the handle's own.
+struct HandleDuplicate {
+  static constexpr std::uint16_t opcode = 10;
+  static constexpr const char* name = "handle_duplicate";
+  struct Request {
+    Handle handle;
+    std::uint32_t use;
+    std::uint32_t grant;
+    AIOS_FIELDS(Request, handle, use, grant)
+  };
+  struct Reply {
+    Handle handle;
+    AIOS_FIELDS(Reply, handle)
+  };
+};
+
+/// Stores a copy of the handle in the caller's job under `label`, replacing what was there; a
+/// process spawned later in that job finds it by `startup`. Handle 0 forgets the label. Needs
+/// duplicate; links cannot be kept.
+struct HandleKeep {
+  static constexpr std::uint16_t opcode = 11;
+  static constexpr const char* name = "handle_keep";
+  struct Request {
+    Handle handle;
+    Label label;
+    AIOS_FIELDS(Request, handle, label)
+  };
+  using Reply = Empty;
+};
+
+/// Closing a link's handle closes the link for both sides. Closing a process's handle does not kill it.
+struct HandleClose {
+  static constexpr std::uint16_t opcode = 12;
+  static constexpr const char* name = "handle_close";
+  struct Request {
+    Handle handle;
+    AIOS_FIELDS(Request, handle)
+  };
+  using Reply = Empty;
+};
+
+/// `detail`: region, its bytes; process, its pid; link, the peer's process id; job, its parent's id.
+struct HandleInfo {
+  static constexpr std::uint16_t opcode = 13;
+  static constexpr const char* name = "handle_info";
+  struct Request {
+    Handle handle;
+    AIOS_FIELDS(Request, handle)
+  };
+  struct Reply {
+    std::uint64_t object_id;
+    std::uint32_t type;
+    std::uint32_t use;
+    std::uint32_t grant;
+    std::uint32_t reserved;
+    std::uint64_t detail;
+    Name name;
+    AIOS_FIELDS(Reply, object_id, type, use, grant, reserved, detail, name)
+  };
+};
+
+// ---- jobs -----------------------------------------------------------------------------------
+
+/// Needs manage on the parent. Quotas are also charged to every ancestor.
+struct JobCreate {
+  static constexpr std::uint16_t opcode = 20;
+  static constexpr const char* name = "job_create";
+  struct Request {
+    Handle parent;
+    Name name;
+    Quota quota;
+    AIOS_FIELDS(Request, parent, name, quota)
+  };
+  struct Reply {
+    Handle job;
+    AIOS_FIELDS(Reply, job)
+  };
+};
+
+/// Kills every process in the job and below and refuses new ones. Needs manage.
+struct JobKill {
+  static constexpr std::uint16_t opcode = 21;
+  static constexpr const char* name = "job_kill";
+  struct Request {
+    Handle job;
+    AIOS_FIELDS(Request, job)
+  };
+  using Reply = Empty;
+};
+
+/// Needs info.
+struct JobInfo {
+  static constexpr std::uint16_t opcode = 22;
+  static constexpr const char* name = "job_info";
+  struct Request {
+    Handle job;
+    AIOS_FIELDS(Request, job)
+  };
+  struct Reply {
+    std::uint64_t job_id;
+    std::uint64_t parent_id;
+    Name name;
+    Quota quota;
+    Quota used;
+    std::uint32_t killed;
+    std::uint32_t reserved;
+    AIOS_FIELDS(Reply, job_id, parent_id, name, quota, used, killed, reserved)
+  };
+};
+
+// ---- processes ------------------------------------------------------------------------------
+
+inline constexpr std::uint32_t max_spawn_handles = 16;
+struct SpawnHandle {
+  Label label;
+  Handle handle;      ///< needs send; the sender keeps its own
+  std::uint32_t use;  ///< both within the sender's grant mask
+  std::uint32_t grant;
+  AIOS_FIELDS(SpawnHandle, label, handle, use, grant)
+};
+
+/// Starts `image` (an absolute path) with `arguments` ("a\0b\0", at most 16) in `job`. Its standard
+/// output and error go to STATE/logs/NAME.log. The environment is empty but for AIOS_NAME. Needs
+/// manage on the job. The process handle has info|wait|manage|duplicate|send.
+struct ProcessSpawn {
+  static constexpr std::uint16_t opcode = 30;
+  static constexpr const char* name = "process_spawn";
+  struct Request {
+    Handle job;
+    std::uint32_t profile;
+    std::uint32_t handle_count;
+    Name name;
+    Text<512> image;
+    char arguments[512];
+    SpawnHandle handles[max_spawn_handles];
+    AIOS_FIELDS(Request, job, profile, handle_count, name, image, arguments, handles)
+  };
+  struct Reply {
+    Handle process;
+    std::uint64_t process_id;
+    std::uint64_t pid;
+    AIOS_FIELDS(Reply, process, process_id, pid)
+  };
+};
+
+/// Sends `signal_number` (SIGKILL, SIGTERM, SIGABRT, SIGSTOP, SIGCONT or SIGINT). Needs manage.
+struct ProcessSignal {
+  static constexpr std::uint16_t opcode = 31;
+  static constexpr const char* name = "process_signal";
+  struct Request {
+    Handle process;
+    std::uint32_t signal_number;
+    std::uint32_t reserved;
+    AIOS_FIELDS(Request, process, signal_number, reserved)
+  };
+  using Reply = Empty;
+};
+
+struct ProcessRecord {
+  std::uint64_t process_id;
+  std::uint64_t job_id;
+  std::uint64_t pid;
+  std::uint64_t epoch;
+  std::uint64_t started_ns;      ///< CLOCK_MONOTONIC
+  std::uint64_t region_bytes;    ///< of regions it created that still live
+  std::uint32_t handles;
+  std::uint32_t links;
+  std::uint32_t outside;         ///< 1: attached, not spawned
+  std::uint32_t exited;          ///< 1: gone; exit_status is as waitid gave it
+  std::int32_t exit_code;        ///< exit code, or the number of the signal that killed it
+  std::uint32_t exit_signalled;  ///< 1: exit_code is a signal
+  std::uint32_t namespaces;      ///< 1: runs in namespaces of its own
+  std::uint32_t uid;
+  Name name;
+  Name job_name;
+  AIOS_FIELDS(ProcessRecord, process_id, job_id, pid, epoch, started_ns, region_bytes, handles,
+              links, outside, exited, exit_code, exit_signalled, namespaces, uid, name, job_name)
+};
+
+/// Needs info.
+struct ProcessInfo {
+  static constexpr std::uint16_t opcode = 32;
+  static constexpr const char* name = "process_info";
+  struct Request {
+    Handle process;
+    AIOS_FIELDS(Request, process)
+  };
+  using Reply = ProcessRecord;
+};
+
+/// The first process with an id above `after` in `job` or below; process_id 0 ends. Needs manage.
+struct ProcessNext {
+  static constexpr std::uint16_t opcode = 33;
+  static constexpr const char* name = "process_next";
+  struct Request {
+    Handle job;
+    std::uint64_t after;
+    AIOS_FIELDS(Request, job, after)
+  };
+  using Reply = ProcessRecord;
+};
+
+/// A handle (info|wait|manage) to a process by id in `job` or below. Needs manage on the job.
+struct ProcessOpen {
+  static constexpr std::uint16_t opcode = 34;
+  static constexpr const char* name = "process_open";
+  struct Request {
+    Handle job;
+    std::uint64_t process_id;
+    AIOS_FIELDS(Request, job, process_id)
+  };
+  struct Reply {
+    Handle process;
+    AIOS_FIELDS(Reply, process)
+  };
+};
+
+/// An object that can start one image under one profile, in a child job of any job that its user
+/// shows with `act`. Needs manage on `job`, which must be the root.
+struct SpawnerCreate {
+  static constexpr std::uint16_t opcode = 35;
+  static constexpr const char* name = "spawner_create";
+  struct Request {
+    Handle job;
+    std::uint32_t profile;
+    std::uint32_t reserved;
+    Name name;
+    Text<512> image;
+    AIOS_FIELDS(Request, job, profile, reserved, name, image)
+  };
+  struct Reply {
+    Handle spawner;
+    AIOS_FIELDS(Reply, spawner)
+  };
+};
+
+/// Starts the spawner's image in the child job `contexts` of `tenant` (made if it is not there).
+/// Needs spawn on the spawner and act on the tenant. `name` is the process's name. Otherwise as
+/// process_spawn. quota when the tenant's job may have no more; denied when the tenant is killed.
+struct SpawnerSpawn {
+  static constexpr std::uint16_t opcode = 36;
+  static constexpr const char* name = "spawner_spawn";
+  struct Request {
+    Handle spawner;
+    Handle tenant;
+    Name name;
+    char arguments[512];
+    std::uint64_t handle_count;
+    SpawnHandle handles[max_spawn_handles];
+    AIOS_FIELDS(Request, spawner, tenant, name, arguments, handle_count, handles)
+  };
+  using Reply = ProcessSpawn::Reply;
+};
+
+// ---- regions --------------------------------------------------------------------------------
+
+/// A data region of `size_bytes` (rounded up to pages), preallocated and zero, charged to the
+/// caller's job until its last handle is closed. The reply comes when every page is there. The
+/// handle has info|duplicate|send|map_read|map_write in both masks. quota; no_memory.
+struct RegionCreate {
+  static constexpr std::uint16_t opcode = 40;
+  static constexpr const char* name = "region_create";
+  struct Request {
+    std::uint64_t size_bytes;
+    Name name;
+    AIOS_FIELDS(Request, size_bytes, name)
+  };
+  struct Reply {
+    Handle region;
+    std::uint64_t size_bytes;
+    AIOS_FIELDS(Reply, region, size_bytes)
+  };
+};
+
+/// Fd: the region's memory; read-only unless `writable`. Needs map_read, and map_write if writable.
+struct RegionMap {
+  static constexpr std::uint16_t opcode = 41;
+  static constexpr const char* name = "region_map";
+  struct Request {
+    Handle region;
+    std::uint32_t writable;
+    std::uint32_t reserved;
+    AIOS_FIELDS(Request, region, writable, reserved)
+  };
+  struct Reply {
+    std::uint64_t size_bytes;
+    AIOS_FIELDS(Reply, size_bytes)
+  };
+};
+
+/// The first region with an id above `after` that was created in `job` or below; id 0 ends.
+/// Needs manage on the job.
+struct RegionNext {
+  static constexpr std::uint16_t opcode = 42;
+  static constexpr const char* name = "region_next";
+  struct Request {
+    Handle job;
+    std::uint64_t after;
+    AIOS_FIELDS(Request, job, after)
+  };
+  struct Reply {
+    std::uint64_t region_id;
+    std::uint64_t size_bytes;
+    std::uint64_t job_id;
+    std::uint32_t handles;  ///< how many handles name it, in all processes
+    std::uint32_t control;  ///< 1: half of a link, a status page or a kernel page
+    Name name;
+    Name job_name;
+    AIOS_FIELDS(Reply, region_id, size_bytes, job_id, handles, control, name, job_name)
+  };
+};
+
+// ---- lent files -----------------------------------------------------------------------------
+
+/// A channel on which the caller lends opened files to processes of its own job and below. Fd: the
+/// caller's end, a SOCK_SEQPACKET socket: the caller sends one packet, at most `max_lent_files`
+/// descriptors with SCM_RIGHTS and up to 4 KiB of description. The handle has
+/// info|duplicate|send in use, and map_read in its grant mask.
+struct FileCreate {
+  static constexpr std::uint16_t opcode = 50;
+  static constexpr const char* name = "file_create";
+  using Request = Empty;
+  struct Reply {
+    Handle file;
+    AIOS_FIELDS(Reply, file)
+  };
+};
+inline constexpr std::uint32_t max_lent_files = 128;
+
+/// Fd: the channel's other end, from which the packet is read with MSG_PEEK, so that a later reader
+/// (another attempt) finds it too. Needs map_read, and that the caller's job is the creator's or
+/// below it.
+struct FileOpen {
+  static constexpr std::uint16_t opcode = 51;
+  static constexpr const char* name = "file_open";
+  struct Request {
+    Handle file;
+    AIOS_FIELDS(Request, file)
+  };
+  using Reply = Empty;
+};
+
+// ---- ports and links ------------------------------------------------------------------------
+
+/// A place to connect to. The handle has every port right in both masks.
+struct PortCreate {
+  static constexpr std::uint16_t opcode = 60;
+  static constexpr const char* name = "port_create";
+  struct Request {
+    Name name;
+    AIOS_FIELDS(Request, name)
+  };
+  struct Reply {
+    Handle port;
+    AIOS_FIELDS(Reply, port)
+  };
+};
+
+/// Outside programs find `port` (connect only) under `label` when they attach. The supervisor's
+/// alone: needs manage on the root job, shown as `root`.
+struct PortPublish {
+  static constexpr std::uint16_t opcode = 61;
+  static constexpr const char* name = "port_publish";
+  struct Request {
+    Handle root;
+    Handle port;
+    Label label;
+    AIOS_FIELDS(Request, root, port, label)
+  };
+  using Reply = Empty;
+};
+
+/// Asks for a link. Needs connect. Fds: own half (read-write), own doorbell's read end, the peer's
+/// doorbell's write end. Map the half, then link_ready. The connection waits at the port until a
+/// server accepts it; `protocol_version` is shown to that server.
+struct PortConnect {
+  static constexpr std::uint16_t opcode = 62;
+  static constexpr const char* name = "port_connect";
+  struct Request {
+    Handle port;
+    std::uint64_t protocol_version;
+    AIOS_FIELDS(Request, port, protocol_version)
+  };
+  struct Reply {
+    Handle link;
+    std::uint32_t index;  ///< of the link's bit in the kernel page
+    std::uint32_t reserved;
+    AIOS_FIELDS(Reply, link, index, reserved)
+  };
+};
+
+/// Takes the oldest waiting connection; busy when there is none (wait for connect_pending). Needs
+/// accept. Fds as port_connect.
+struct PortAccept {
+  static constexpr std::uint16_t opcode = 63;
+  static constexpr const char* name = "port_accept";
+  struct Request {
+    Handle port;
+    AIOS_FIELDS(Request, port)
+  };
+  struct Reply {
+    Handle link;
+    std::uint32_t index;
+    std::uint32_t uid;  ///< the peer's, as the kernel knows it
+    std::uint64_t peer_process_id;
+    std::uint64_t peer_job_id;
+    std::uint64_t protocol_version;
+    Name peer_name;
+    Name peer_job_name;
+    AIOS_FIELDS(Reply, link, index, uid, peer_process_id, peer_job_id, protocol_version, peer_name,
+                peer_job_name)
+  };
+};
+
+/// The own half is mapped: it is sealed against further writers. Fds, when the peer has done the
+/// same: the peer's half (read-only), the peer's status page (read-only). The connecting side gets
+/// them by a second call after `established`; until then it gets none and `open` is 0.
+/// peer_closed when the other side is gone.
+struct LinkReady {
+  static constexpr std::uint16_t opcode = 64;
+  static constexpr const char* name = "link_ready";
+  struct Request {
+    Handle link;
+    AIOS_FIELDS(Request, link)
+  };
+  struct Reply {
+    std::uint64_t open;  ///< 1: the fds are here
+    AIOS_FIELDS(Reply, open)
+  };
+};
+
+inline constexpr std::uint32_t max_sent_handles = 16;
+/// Installs handles at the peer, all or none, and returns their numbers there. Each needs send; the
+/// new masks lie within the sender's grant mask. `move` also takes the sender's handle away.
+/// wrong_type when an entry is not of `expected_type`; a link cannot carry itself or any other link.
+/// quota when the peer's table is full; peer_closed.
+struct LinkSend {
+  static constexpr std::uint16_t opcode = 65;
+  static constexpr const char* name = "link_send";
+  struct Entry {
+    Handle handle;
+    std::uint32_t expected_type;
+    std::uint32_t use;
+    std::uint32_t grant;
+    std::uint32_t move;  ///< 1: move, 0: duplicate
+    AIOS_FIELDS(Entry, handle, expected_type, use, grant, move)
+  };
+  struct Request {
+    Handle link;
+    std::uint64_t count;
+    Entry entries[max_sent_handles];
+    AIOS_FIELDS(Request, link, count, entries)
+  };
+  struct Reply {
+    Handle handles[max_sent_handles];
+    AIOS_FIELDS(Reply, handles)
+  };
+};
+
+/// The first link with an id above `after` of which one side is in `job` or below; id 0 ends.
+/// Needs manage on the job.
+struct LinkNext {
+  static constexpr std::uint16_t opcode = 66;
+  static constexpr const char* name = "link_next";
+  struct Request {
+    Handle job;
+    std::uint64_t after;
+    AIOS_FIELDS(Request, job, after)
+  };
+  struct Reply {
+    std::uint64_t link_id;
+    std::uint64_t client_process_id;
+    std::uint64_t server_process_id;  ///< 0 while it waits at the port
+    std::uint32_t state;              ///< 0 connecting, 1 waiting at the port, 2 accepted, 3 open, 4 closed
+    std::uint32_t reserved;
+    std::uint64_t sent_slots[2];  ///< by the client, by the server: consumed by the other side
+    Name port_name;
+    Name client_name;
+    Name server_name;
+    AIOS_FIELDS(Reply, link_id, client_process_id, server_process_id, state, reserved, sent_slots,
+                port_name, client_name, server_name)
+  };
+};
+
+// ---- the instance ---------------------------------------------------------------------------
+
+/// Raises `shutdown` on the root job: the supervisor stops the servers in order, then exits, and the
+/// kernel ends what is left. Needs manage on the root job.
+struct InstanceShutdown {
+  static constexpr std::uint16_t opcode = 70;
+  static constexpr const char* name = "instance_shutdown";
+  struct Request {
+    Handle root;
+    AIOS_FIELDS(Request, root)
+  };
+  using Reply = Empty;
+};
+
+struct InstanceInfo {
+  static constexpr std::uint16_t opcode = 71;
+  static constexpr const char* name = "instance_info";
+  using Request = Empty;
+  struct Reply {
+    std::uint64_t pid;
+    std::uint64_t started_ns;
+    std::uint64_t supervisor_restarts;
+    std::uint64_t processes;
+    std::uint64_t regions;
+    std::uint64_t region_bytes;
+    std::uint64_t links;
+    std::uint32_t user_namespaces;  ///< 1: contexts get namespaces of their own
+    std::uint32_t pidfd_of_peers;   ///< 1: attached programs are watched by pidfd too
+    AIOS_FIELDS(Reply, pid, started_ns, supervisor_restarts, processes, regions, region_bytes,
+                links, user_namespaces, pidfd_of_peers)
+  };
+};
+
+struct Protocol {
+  static constexpr const char* name = "kernel";
+  static constexpr std::uint16_t version = 1;
+  using Methods =
+      MethodList<Hello, Ready, Startup, SignalNext, HandleDuplicate, HandleKeep, HandleClose,
+                 HandleInfo, JobCreate, JobKill, JobInfo, ProcessSpawn, ProcessSignal, ProcessInfo,
+                 ProcessNext, ProcessOpen, SpawnerCreate, SpawnerSpawn, RegionCreate, RegionMap,
+                 RegionNext, FileCreate, FileOpen, PortCreate, PortPublish, PortConnect, PortAccept,
+                 LinkReady, LinkSend, LinkNext, InstanceShutdown, InstanceInfo>;
+};
+static_assert(opcodes_are_unique(Protocol::Methods{}));
+
+/// Greatest packet in either direction.
+inline constexpr std::size_t max_packet_bytes = 4096;
+
+}  // namespace aios::proto::kernel

@@ -1,0 +1,123 @@
+// What every message between two processes is made of.
+//
+// A wire struct is trivially copyable and has no padding, so that its bytes are its value; reserved
+// fields are zero. Nothing here depends on the runtime: a peer written in another language needs
+// only these layouts, which tools/protodump prints into protocols.lock.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+#include <type_traits>
+
+namespace aios::proto {
+
+template <class T>
+concept WireStruct = std::is_trivially_copyable_v<T> && std::is_standard_layout_v<T> &&
+                     std::has_unique_object_representations_v<T>;
+
+/// Greatest payload of one ring message: 8 slots less their sequence numbers and the header.
+inline constexpr std::size_t max_payload_bytes = 440;
+
+struct FieldInfo {
+  const char* name;
+  std::size_t offset;
+  std::size_t size;
+};
+
+/// A short string in a fixed field: `N` bytes, always NUL-terminated, zero after the NUL.
+/// `valid()` must be checked on a copy before `view()` of anything a peer sent.
+template <std::size_t N>
+struct Text {
+  char bytes[N];
+
+  /// Cuts what does not fit; use `fits` first where that would be an error.
+  static constexpr Text from(std::string_view text) {
+    Text out{};
+    const std::size_t n = text.size() < N ? text.size() : N - 1;
+    for (std::size_t i = 0; i < n; ++i) out.bytes[i] = text[i];
+    return out;
+  }
+  static constexpr bool fits(std::string_view text) {
+    return text.size() < N && text.find('\0') == std::string_view::npos;
+  }
+  constexpr std::string_view view() const {
+    std::size_t n = 0;
+    while (n < N && bytes[n] != '\0') ++n;
+    return {bytes, n};
+  }
+  constexpr bool valid() const {
+    const std::size_t n = view().size();
+    if (n == N) return false;
+    for (std::size_t i = n; i < N; ++i)
+      if (bytes[i] != '\0') return false;
+    return true;
+  }
+};
+
+/// The request or reply of a method that has nothing to say.
+struct Empty {
+  std::uint64_t reserved;
+  static constexpr auto fields() {
+    return std::array{FieldInfo{"reserved", 0, 8}};
+  }
+};
+
+template <class... Methods>
+struct MethodList {
+  static constexpr std::size_t size = sizeof...(Methods);
+};
+
+/// A method is `struct { opcode; name; struct Request; struct Reply; }`. Opcodes are never reused.
+template <class M>
+concept Method = WireStruct<typename M::Request> && WireStruct<typename M::Reply> &&
+                 sizeof(typename M::Request) <= max_payload_bytes &&
+                 sizeof(typename M::Reply) <= max_payload_bytes - 8;
+
+/// Opcode 0 of every protocol: does nothing, answers at once. The supervisor's heartbeat.
+struct Null {
+  static constexpr std::uint16_t opcode = 0;
+  static constexpr const char* name = "null";
+  using Request = Empty;
+  using Reply = Empty;
+};
+
+template <class... Ms>
+consteval bool opcodes_are_unique(MethodList<Ms...>) {
+  const std::uint16_t codes[] = {Ms::opcode...};
+  for (std::size_t i = 0; i < sizeof...(Ms); ++i)
+    for (std::size_t j = i + 1; j < sizeof...(Ms); ++j)
+      if (codes[i] == codes[j]) return false;
+  return true;
+}
+
+/// True when the listed fields cover the struct without gap or overlap, in order.
+template <class T>
+consteval bool fields_cover() {
+  std::size_t at = 0;
+  for (const FieldInfo& f : T::fields()) {
+    if (f.offset != at) return false;
+    at += f.size;
+  }
+  return at == sizeof(T);
+}
+
+}  // namespace aios::proto
+
+// AIOS_FIELDS(Struct, a, b, c): names the fields of a wire struct, for protocols.lock.
+#define AIOS_PARENS ()
+#define AIOS_EXPAND(...) AIOS_EXPAND3(AIOS_EXPAND3(AIOS_EXPAND3(__VA_ARGS__)))
+#define AIOS_EXPAND3(...) AIOS_EXPAND2(AIOS_EXPAND2(AIOS_EXPAND2(__VA_ARGS__)))
+#define AIOS_EXPAND2(...) AIOS_EXPAND1(AIOS_EXPAND1(AIOS_EXPAND1(__VA_ARGS__)))
+#define AIOS_EXPAND1(...) __VA_ARGS__
+#define AIOS_FIELD_EACH(S, a, ...)                              \
+  ::aios::proto::FieldInfo{#a, offsetof(S, a), sizeof(S::a)},   \
+      __VA_OPT__(AIOS_FIELD_AGAIN AIOS_PARENS(S, __VA_ARGS__))
+#define AIOS_FIELD_AGAIN() AIOS_FIELD_EACH
+#define AIOS_FIELDS(S, ...)                                                    \
+  static constexpr auto fields() {                                             \
+    return std::to_array<::aios::proto::FieldInfo>(                            \
+        {AIOS_EXPAND(AIOS_FIELD_EACH(S, __VA_ARGS__))});                       \
+  }
