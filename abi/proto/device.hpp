@@ -1,0 +1,209 @@
+// The device protocol: between the scheduler and a device's driver, and between the scheduler and
+// the contexts the driver starts. The same for every kind of device.
+#pragma once
+
+#include "abi/proto/kernel.hpp"
+#include "abi/proto/wire.hpp"
+
+namespace aios::proto::driver {
+
+enum class Health : std::uint32_t { ok = 0, degraded = 1, failed = 2 };
+
+/// Device `index` of this driver; `count` says how many there are.
+struct Device {
+  static constexpr std::uint16_t opcode = 1;
+  static constexpr const char* name = "device";
+  struct Request {
+    std::uint64_t index;
+    AIOS_FIELDS(Request, index)
+  };
+  struct Reply {
+    std::uint32_t count;
+    std::uint32_t health;
+    std::uint32_t cores;       ///< physical
+    std::uint32_t threads;     ///< tasks of one context that run at once
+    std::uint32_t numa_nodes;
+    std::uint32_t contexts;    ///< alive
+    std::uint32_t context_restarts;
+    std::uint32_t reserved;
+    std::uint64_t memory_bytes;
+    std::uint64_t cache_bytes;  ///< last level
+    Text<16> kind;      ///< "cpu", "gpu" or "xla"
+    Text<16> backend;   ///< "cpu", "cuda", "opencl" or "pjrt"
+    Text<64> uuid;
+    Text<96> model;     ///< as the machine names it
+    AIOS_FIELDS(Reply, count, health, cores, threads, numa_nodes, contexts, context_restarts,
+                reserved, memory_bytes, cache_bytes, kind, backend, uuid, model)
+  };
+};
+
+/// The context of `tenant` (a job handle with act, sent over this link) on device `device`: the one
+/// that is there, or a new one. `port` is a handle (connect) to it. After a context died, asking
+/// again starts its successor; `previous_*` tell how the last one ended.
+/// not_found: no such device. quota: the tenant may have no more processes. denied: it is killed.
+struct OpenContext {
+  static constexpr std::uint16_t opcode = 2;
+  static constexpr const char* name = "open_context";
+  struct Request {
+    kernel::Handle tenant;  ///< stays the scheduler's to close on the driver's side: it is moved
+    std::uint64_t device;
+    AIOS_FIELDS(Request, tenant, device)
+  };
+  struct Reply {
+    kernel::Handle port;
+    std::uint64_t process_id;
+    std::uint32_t generation;          ///< 1 for the tenant's first context on the device
+    std::uint32_t previous_end;        ///< ContextEnd
+    std::uint32_t threads;
+    std::uint32_t reserved;
+    Text<128> previous_cause;          ///< "segmentation fault (signal 11)"
+    AIOS_FIELDS(Reply, port, process_id, generation, previous_end, threads, reserved,
+                previous_cause)
+  };
+};
+
+/// How a context ended. Only `fault` and `limit` speak against the task it ran.
+enum class ContextEnd : std::uint32_t {
+  none = 0,    ///< there was none before
+  exited = 1,  ///< by itself, in order
+  fault = 2,   ///< a signal or abort of its own making
+  limit = 3,   ///< a task exceeded its time limit
+  killed = 4,  ///< SIGKILL from outside
+};
+
+/// The tenant is done: its context is ended.
+struct CloseContext {
+  static constexpr std::uint16_t opcode = 3;
+  static constexpr const char* name = "close_context";
+  struct Request {
+    std::uint64_t tenant_job_id;
+    std::uint64_t device;
+    AIOS_FIELDS(Request, tenant_job_id, device)
+  };
+  using Reply = Empty;
+};
+
+struct Protocol {
+  static constexpr const char* name = "driver";
+  static constexpr std::uint16_t version = 1;
+  using Methods = MethodList<Null, Device, OpenContext, CloseContext>;
+};
+static_assert(opcodes_are_unique(Protocol::Methods{}));
+
+}  // namespace aios::proto::driver
+
+namespace aios::proto::context {
+
+inline constexpr std::uint32_t max_task_buffers = 16;
+inline constexpr std::uint32_t max_argument_bytes = 64;
+inline constexpr std::uint32_t result_words = 4;
+inline constexpr std::uint32_t max_bound_buffers = 4096;
+inline constexpr std::uint64_t max_module_bytes = 64ull << 20;
+inline constexpr std::uint32_t max_modules = 64;
+
+/// Loads the module that lies in `region` (a handle with map_read, moved over this link) at
+/// (offset, length) and finds `codelet` in it. A module already loaded, byte for byte, is not loaded
+/// twice. Answers within 10 s or the context ends with `limit`.
+/// invalid_argument: not an ELF module for this machine, no entry point, wrong ABI; the text names
+/// what. denied: it needs a library that is not allowed; the text names it. not_found: no such
+/// codelet; the text lists those there are. quota: too many modules.
+struct Load {
+  static constexpr std::uint16_t opcode = 1;
+  static constexpr const char* name = "load";
+  struct Request {
+    kernel::Handle region;
+    std::uint64_t offset;
+    std::uint64_t length;
+    Text<64> codelet;
+    AIOS_FIELDS(Request, region, offset, length, codelet)
+  };
+  struct Reply {
+    std::uint32_t codelet;
+    std::uint32_t reserved;
+    AIOS_FIELDS(Reply, codelet, reserved)
+  };
+};
+
+/// Makes the memory at (offset, length) of `object`, a region, known as buffer `id`; or the lent
+/// files of `object`, a file channel (offset and length are then 0). The handle is moved over this
+/// link, with map_read and, if `writable`, map_write. A second bind of `id` replaces the first.
+struct Bind {
+  static constexpr std::uint16_t opcode = 2;
+  static constexpr const char* name = "bind";
+  struct Request {
+    kernel::Handle object;
+    std::uint64_t offset;
+    std::uint64_t length;
+    std::uint32_t id;        ///< below max_bound_buffers
+    std::uint32_t writable;
+    AIOS_FIELDS(Request, object, offset, length, id, writable)
+  };
+  using Reply = Empty;
+};
+
+/// Forgets a buffer; its handle is closed. busy while a task uses it.
+struct Unbind {
+  static constexpr std::uint16_t opcode = 3;
+  static constexpr const char* name = "unbind";
+  struct Request {
+    std::uint64_t id;
+    AIOS_FIELDS(Request, id)
+  };
+  using Reply = Empty;
+};
+
+struct BufferUse {
+  std::uint32_t id;
+  std::uint32_t mode;  ///< as in codelet.h
+  AIOS_FIELDS(BufferUse, id, mode)
+};
+
+/// Runs a codelet over a grid; answered when every block is done. Runs of one link start in order,
+/// as threads come free. A block that returns non-zero fails the run with that status and its
+/// message. `limit_ns` 0 means none; a run that exceeds it is answered timed_out and the context
+/// ends, with everything else that was running in it.
+struct Run {
+  static constexpr std::uint16_t opcode = 4;
+  static constexpr const char* name = "run";
+  struct Request {
+    std::uint32_t codelet;
+    std::uint32_t buffer_count;
+    std::uint32_t grid[3];  ///< each at least 1, their product at most 2^24
+    std::uint32_t argument_bytes;
+    std::uint64_t limit_ns;
+    BufferUse buffers[max_task_buffers];
+    std::uint8_t arguments[max_argument_bytes];
+    AIOS_FIELDS(Request, codelet, buffer_count, grid, argument_bytes, limit_ns, buffers, arguments)
+  };
+  struct Reply {
+    std::uint64_t start_ns;  ///< CLOCK_MONOTONIC, of the first block
+    std::uint64_t end_ns;
+    std::uint64_t peak_memory_bytes;  ///< of the context since it started
+    std::uint64_t result[result_words];
+    AIOS_FIELDS(Reply, start_ns, end_ns, peak_memory_bytes, result)
+  };
+};
+
+struct Protocol {
+  static constexpr const char* name = "context";
+  static constexpr std::uint16_t version = 1;
+  using Methods = MethodList<Null, Load, Bind, Unbind, Run>;
+};
+static_assert(opcodes_are_unique(Protocol::Methods{}));
+
+/// Description sent beside the descriptors of a lent split (kernel FileCreate): a FileSplitHeader,
+/// then `count` FilePieces; piece i belongs to descriptor i.
+struct FileSplitHeader {
+  std::uint32_t count;  ///< 1 to kernel::max_lent_files
+  std::uint32_t reserved;
+  AIOS_FIELDS(FileSplitHeader, count, reserved)
+};
+struct FilePiece {
+  std::uint64_t offset;
+  std::uint64_t length;
+  std::uint64_t file_size;
+  AIOS_FIELDS(FilePiece, offset, length, file_size)
+};
+static_assert(sizeof(FileSplitHeader) + kernel::max_lent_files * sizeof(FilePiece) <= 4096);
+
+}  // namespace aios::proto::context

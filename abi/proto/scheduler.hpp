@@ -1,0 +1,266 @@
+// The scheduler's protocol: task types, buffers and tasks in, completions out.
+//
+// A tenant is a job on whose behalf tasks run. Everything a client registers belongs to one tenant
+// of its link and is gone when the link closes: pending tasks are cancelled, running ones finish
+// unseen or are ended with their context.
+#pragma once
+
+#include "abi/proto/device.hpp"
+#include "abi/proto/kernel.hpp"
+#include "abi/proto/wire.hpp"
+
+namespace aios::proto::scheduler {
+
+inline constexpr std::uint32_t max_dependencies = 12;
+inline constexpr std::uint32_t max_batch = 1024;
+inline constexpr std::uint32_t max_pending_per_tenant = 65536;
+
+/// Work for the client's own job, or for the job named by `job` (a handle with act, moved over this
+/// link; 0 for the client's own). At most 64 tenants a link.
+struct OpenTenant {
+  static constexpr std::uint16_t opcode = 1;
+  static constexpr const char* name = "open_tenant";
+  struct Request {
+    kernel::Handle job;
+    AIOS_FIELDS(Request, job)
+  };
+  struct Reply {
+    std::uint32_t tenant;
+    std::uint32_t reserved;
+    AIOS_FIELDS(Reply, tenant, reserved)
+  };
+};
+
+/// Cancels what is pending, forgets everything registered and ends the tenant's contexts when no
+/// other link uses them. Answered when no task of it runs any more.
+struct CloseTenant {
+  static constexpr std::uint16_t opcode = 2;
+  static constexpr const char* name = "close_tenant";
+  struct Request {
+    std::uint32_t tenant;
+    std::uint32_t reserved;
+    AIOS_FIELDS(Request, tenant, reserved)
+  };
+  using Reply = Empty;
+};
+
+/// A task type: the codelet `function` of the module at (offset, length) of `region` (a handle with
+/// grant map_read, moved over this link). It is loaded when the first task needs it; a module that
+/// cannot be loaded fails that task with the reason.
+struct RegisterCodelet {
+  static constexpr std::uint16_t opcode = 3;
+  static constexpr const char* name = "register_codelet";
+  struct Request {
+    kernel::Handle region;
+    std::uint64_t offset;
+    std::uint64_t length;
+    std::uint32_t tenant;
+    std::uint32_t reserved;
+    Text<64> function;
+    Text<64> label;  ///< what listings call it
+    AIOS_FIELDS(Request, region, offset, length, tenant, reserved, function, label)
+  };
+  struct Reply {
+    std::uint32_t codelet;
+    std::uint32_t reserved;
+    AIOS_FIELDS(Reply, codelet, reserved)
+  };
+};
+
+/// A buffer: memory at (offset, length) of a region, or a file channel (offset, length 0). The
+/// handle needs the rights to grant, not to use: the scheduler only passes it to contexts. Moved.
+struct RegisterBuffer {
+  static constexpr std::uint16_t opcode = 4;
+  static constexpr const char* name = "register_buffer";
+  struct Request {
+    kernel::Handle object;
+    std::uint64_t offset;
+    std::uint64_t length;
+    std::uint32_t tenant;
+    std::uint32_t writable;
+    AIOS_FIELDS(Request, object, offset, length, tenant, writable)
+  };
+  struct Reply {
+    std::uint32_t buffer;
+    std::uint32_t reserved;
+    AIOS_FIELDS(Reply, buffer, reserved)
+  };
+};
+
+/// busy while a pending or running task names it.
+struct ReleaseBuffer {
+  static constexpr std::uint16_t opcode = 5;
+  static constexpr const char* name = "release_buffer";
+  struct Request {
+    std::uint32_t tenant;
+    std::uint32_t buffer;
+    AIOS_FIELDS(Request, tenant, buffer)
+  };
+  using Reply = Empty;
+};
+
+/// The region (a handle with map_read, moved) from which this link's Submits are read.
+struct SetArena {
+  static constexpr std::uint16_t opcode = 6;
+  static constexpr const char* name = "set_arena";
+  struct Request {
+    kernel::Handle region;
+    AIOS_FIELDS(Request, region)
+  };
+  using Reply = Empty;
+};
+
+namespace task_flag {
+inline constexpr std::uint32_t idempotent = 1;  ///< may run again after its context died
+}
+
+struct TaskRecord {
+  std::uint64_t tag;       ///< the client's name for it, unique among its tenant's unfinished tasks
+  std::uint32_t codelet;
+  std::uint32_t flags;
+  std::int32_t priority;   ///< higher first; equal ones in order of submission
+  std::uint32_t buffer_count;
+  std::uint32_t dependency_count;
+  std::uint32_t argument_bytes;
+  std::uint32_t grid[3];
+  std::uint32_t reserved;
+  std::uint64_t limit_ns;  ///< run time; 0: none
+  std::uint32_t buffers[context::max_task_buffers];  ///< id | mode << 28
+  std::uint32_t dependencies[max_dependencies];      ///< low 32 bits of tags of earlier tasks
+  std::uint8_t arguments[context::max_argument_bytes];
+  std::uint64_t reserved_words[3];
+  AIOS_FIELDS(TaskRecord, tag, codelet, flags, priority, buffer_count, dependency_count,
+              argument_bytes, grid, reserved, limit_ns, buffers, dependencies, arguments,
+              reserved_words)
+};
+static_assert(sizeof(TaskRecord) == 256);
+
+/// Takes `count` records at `offset` of the arena, each copied once, all or none. A dependency on a
+/// finished task is satisfied; on an unknown tag or a later record it is invalid_argument (so no
+/// cycle can be expressed); on a failed task it fails this one with `cancelled`. quota: too many
+/// pending; wait for completions.
+struct Submit {
+  static constexpr std::uint16_t opcode = 7;
+  static constexpr const char* name = "submit";
+  struct Request {
+    std::uint64_t offset;
+    std::uint32_t count;
+    std::uint32_t tenant;
+    AIOS_FIELDS(Request, offset, count, tenant)
+  };
+  using Reply = Empty;
+};
+
+struct Completion {
+  std::uint64_t tag;
+  std::uint32_t status;    ///< aios::Code
+  std::uint32_t attempts;
+  std::uint64_t start_ns;
+  std::uint64_t end_ns;
+  std::uint64_t peak_memory_bytes;
+  std::uint64_t result[context::result_words];
+  AIOS_FIELDS(Completion, tag, status, attempts, start_ns, end_ns, peak_memory_bytes, result)
+};
+
+/// Answered as soon as at least one task of the tenant is finished, with up to 5 of them.
+struct Completions {
+  static constexpr std::uint16_t opcode = 8;
+  static constexpr const char* name = "completions";
+  struct Request {
+    std::uint32_t tenant;
+    std::uint32_t reserved;
+    AIOS_FIELDS(Request, tenant, reserved)
+  };
+  struct Reply {
+    std::uint64_t count;
+    Completion completions[5];
+    AIOS_FIELDS(Reply, count, completions)
+  };
+};
+
+/// Why a completed task failed; kept for the last 256 failures of the tenant.
+struct Failure {
+  static constexpr std::uint16_t opcode = 9;
+  static constexpr const char* name = "failure";
+  struct Request {
+    std::uint64_t tag;
+    std::uint32_t tenant;
+    std::uint32_t reserved;
+    AIOS_FIELDS(Request, tag, tenant, reserved)
+  };
+  struct Reply {
+    Text<400> text;
+    AIOS_FIELDS(Reply, text)
+  };
+};
+
+/// A pending task is cancelled; a running one is not touched (busy). Its completion says cancelled.
+struct Cancel {
+  static constexpr std::uint16_t opcode = 10;
+  static constexpr const char* name = "cancel";
+  struct Request {
+    std::uint64_t tag;
+    std::uint32_t tenant;
+    std::uint32_t reserved;
+    AIOS_FIELDS(Request, tag, tenant, reserved)
+  };
+  using Reply = Empty;
+};
+
+enum class TaskState : std::uint32_t { waiting = 0, ready = 1, running = 2, done = 3, failed = 4 };
+
+/// The first task with a number above `after`: unfinished ones and the last 1,024 finished. For
+/// listings; only a client of the instance's own uid sees other tenants' tasks.
+struct TaskNext {
+  static constexpr std::uint16_t opcode = 11;
+  static constexpr const char* name = "task_next";
+  struct Request {
+    std::uint64_t after;
+    AIOS_FIELDS(Request, after)
+  };
+  struct Reply {
+    std::uint64_t number;  ///< 0: no more
+    std::uint64_t tag;
+    std::uint64_t job_id;
+    std::uint64_t submitted_ns;
+    std::uint64_t start_ns;
+    std::uint64_t end_ns;
+    std::uint32_t state;
+    std::uint32_t status;
+    std::uint32_t attempts;
+    std::int32_t priority;
+    kernel::Name job_name;
+    Text<64> codelet;
+    Text<32> device;
+    AIOS_FIELDS(Reply, number, tag, job_id, submitted_ns, start_ns, end_ns, state, status, attempts,
+                priority, job_name, codelet, device)
+  };
+};
+
+/// The scheduler's view of device `index`, over all drivers.
+struct DeviceNext {
+  static constexpr std::uint16_t opcode = 12;
+  static constexpr const char* name = "device_next";
+  struct Request {
+    std::uint64_t index;
+    AIOS_FIELDS(Request, index)
+  };
+  struct Reply {
+    driver::Device::Reply device;  ///< count is over all drivers
+    std::uint64_t tasks_done;
+    std::uint64_t tasks_failed;
+    std::uint64_t busy_ns;
+    AIOS_FIELDS(Reply, device, tasks_done, tasks_failed, busy_ns)
+  };
+};
+
+struct Protocol {
+  static constexpr const char* name = "scheduler";
+  static constexpr std::uint16_t version = 1;
+  using Methods = MethodList<Null, OpenTenant, CloseTenant, RegisterCodelet, RegisterBuffer,
+                             ReleaseBuffer, SetArena, Submit, Completions, Failure, Cancel, TaskNext,
+                             DeviceNext>;
+};
+static_assert(opcodes_are_unique(Protocol::Methods{}));
+
+}  // namespace aios::proto::scheduler

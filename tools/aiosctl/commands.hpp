@@ -1,0 +1,35 @@
+// How the subcommands of aiosctl are put together: each group registers its own with CLI11 and, when
+// chosen, leaves an action that main runs after parsing.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <string>
+
+#include "abi/runtime/status.hpp"
+
+namespace aios::ctl {
+
+/// Exit codes of aiosctl.
+inline constexpr int exit_done = 0;
+inline constexpr int exit_failed = 1;
+inline constexpr int exit_usage = 2;
+inline constexpr int exit_unreachable = 3;
+
+struct Session {
+  std::string state;   ///< --state, or the default state folder
+  std::string socket;  ///< --socket, $AIOS_SOCKET, or STATE/aios.sock
+  bool json = false;   ///< --json of the chosen subcommand
+  std::function<int()> action;
+};
+
+/// Prints "aiosctl: MESSAGE" to standard error; `unreachable` gives exit code 3, all else 1.
+int report(const Status& status);
+
+void add_instance_commands(CLI::App& app, Session& session);   // boot shutdown status run
+void add_process_commands(CLI::App& app, Session& session);    // ps kill regions links logs crash
+void add_task_commands(CLI::App& app, Session& session);       // devices tasks
+void add_fs_commands(CLI::App& app, Session& session);         // fs …
+void add_mapreduce_commands(CLI::App& app, Session& session);  // mapreduce …
+
+}  // namespace aios::ctl
