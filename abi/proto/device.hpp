@@ -20,18 +20,18 @@ struct Device {
   struct Reply {
     std::uint32_t count;
     std::uint32_t health;
-    std::uint32_t cores;       ///< physical
-    std::uint32_t threads;     ///< tasks of one context that run at once
+    std::uint32_t cores;    ///< physical
+    std::uint32_t threads;  ///< tasks of one context that run at once
     std::uint32_t numa_nodes;
-    std::uint32_t contexts;    ///< alive
+    std::uint32_t contexts;  ///< alive
     std::uint32_t context_restarts;
     std::uint32_t reserved;
     std::uint64_t memory_bytes;
     std::uint64_t cache_bytes;  ///< last level
-    Text<16> kind;      ///< "cpu", "gpu" or "xla"
-    Text<16> backend;   ///< "cpu", "cuda", "opencl" or "pjrt"
+    Text<16> kind;              ///< "cpu", "gpu" or "xla"
+    Text<16> backend;           ///< "cpu", "cuda", "opencl" or "pjrt"
     Text<64> uuid;
-    Text<96> model;     ///< as the machine names it
+    Text<96> model;  ///< as the machine names it
     AIOS_FIELDS(Reply, count, health, cores, threads, numa_nodes, contexts, context_restarts,
                 reserved, memory_bytes, cache_bytes, kind, backend, uuid, model)
   };
@@ -52,11 +52,11 @@ struct OpenContext {
   struct Reply {
     kernel::Handle port;
     std::uint64_t process_id;
-    std::uint32_t generation;          ///< 1 for the tenant's first context on the device
-    std::uint32_t previous_end;        ///< ContextEnd
+    std::uint32_t generation;    ///< 1 for the tenant's first context on the device
+    std::uint32_t previous_end;  ///< ContextEnd
     std::uint32_t threads;
     std::uint32_t reserved;
-    Text<128> previous_cause;          ///< "segmentation fault (signal 11)"
+    Text<128> previous_cause;  ///< "segmentation fault (signal 11)"
     AIOS_FIELDS(Reply, port, process_id, generation, previous_end, threads, reserved,
                 previous_cause)
   };
@@ -102,11 +102,11 @@ inline constexpr std::uint64_t max_module_bytes = 64ull << 20;
 inline constexpr std::uint32_t max_modules = 64;
 
 /// Loads the module that lies in `region` (a handle with map_read, moved over this link) at
-/// (offset, length) and finds `codelet` in it. A module already loaded, byte for byte, is not loaded
-/// twice. Answers within 10 s or the context ends with `limit`.
-/// invalid_argument: not an ELF module for this machine, no entry point, wrong ABI; the text names
-/// what. denied: it needs a library that is not allowed; the text names it. not_found: no such
-/// codelet; the text lists those there are. quota: too many modules.
+/// (offset, length) and finds `codelet` in it. A module already loaded, byte for byte, is not
+/// loaded twice. Answers within 10 s or the context ends with `limit`. invalid_argument: not an ELF
+/// module for this machine, no entry point, wrong ABI; the text names what. denied: it needs a
+/// library that is not allowed; the text names it. not_found: no such codelet; the text lists those
+/// there are. quota: too many modules.
 struct Load {
   static constexpr std::uint16_t opcode = 1;
   static constexpr const char* name = "load";
@@ -134,7 +134,7 @@ struct Bind {
     kernel::Handle object;
     std::uint64_t offset;
     std::uint64_t length;
-    std::uint32_t id;        ///< below max_bound_buffers
+    std::uint32_t id;  ///< below max_bound_buffers
     std::uint32_t writable;
     AIOS_FIELDS(Request, object, offset, length, id, writable)
   };

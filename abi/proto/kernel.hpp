@@ -1,8 +1,8 @@
 // The kernel's calls: what a process can ask of aios-kernel, over its SOCK_SEQPACKET socket.
 //
 // One packet is one call: a CallHeader and the method's Request, exactly. One packet comes back: a
-// ReplyHeader-like KernelReply and, when its status is ok, the method's Reply; file descriptors ride
-// with it, as many as `fd_count` says and in the order the method documents. No call blocks on
+// ReplyHeader-like KernelReply and, when its status is ok, the method's Reply; file descriptors
+// ride with it, as many as `fd_count` says and in the order the method documents. No call blocks on
 // another process; `busy` says to wait for a signal and ask again. A call is served only after the
 // process has read its last reply. A malformed packet ends the connection, and with it the process.
 //
@@ -24,7 +24,14 @@ inline constexpr int child_socket_fd = 3;
 using Handle = std::uint64_t;
 
 enum class ObjectType : std::uint32_t {
-  none = 0, job = 1, process = 2, region = 3, file = 4, port = 5, link = 6, spawner = 7,
+  none = 0,
+  job = 1,
+  process = 2,
+  region = 3,
+  file = 4,
+  port = 5,
+  link = 6,
+  spawner = 7,
 };
 
 /// Rights. What each lets its holder do is written at the methods.
@@ -34,12 +41,13 @@ inline constexpr std::uint32_t duplicate = 1u << 1;  ///< handle_duplicate and k
 inline constexpr std::uint32_t send = 1u << 2;       ///< may be named in link_send
 inline constexpr std::uint32_t map_read = 1u << 3;   ///< region_map, file_open
 inline constexpr std::uint32_t map_write = 1u << 4;
-inline constexpr std::uint32_t connect = 1u << 5;    ///< port
-inline constexpr std::uint32_t accept = 1u << 6;     ///< port; receives its signal
-inline constexpr std::uint32_t manage = 1u << 7;     ///< job: create in it, list; process: signal, kill
-inline constexpr std::uint32_t wait = 1u << 8;       ///< process, job: receives its signals
-inline constexpr std::uint32_t act = 1u << 9;        ///< job: do work on its behalf
-inline constexpr std::uint32_t spawn = 1u << 10;     ///< spawner
+inline constexpr std::uint32_t connect = 1u << 5;  ///< port
+inline constexpr std::uint32_t accept = 1u << 6;   ///< port; receives its signal
+inline constexpr std::uint32_t manage = 1u
+                                        << 7;   ///< job: create in it, list; process: signal, kill
+inline constexpr std::uint32_t wait = 1u << 8;  ///< process, job: receives its signals
+inline constexpr std::uint32_t act = 1u << 9;   ///< job: do work on its behalf
+inline constexpr std::uint32_t spawn = 1u << 10;  ///< spawner
 inline constexpr std::uint32_t all = (1u << 11) - 1;
 }  // namespace rights
 
@@ -88,11 +96,11 @@ struct Quota {
 
 // ---- the process itself ---------------------------------------------------------------------
 
-/// First call of every process. Fds: status page (read-write), kernel page (read-only), the read end
-/// of the kernel doorbell. The status page must then be mapped and confirmed by `ready`. An outside
-/// program joins job `user:UID`, or the job `job_name` below it, which is made with `quota` if it is
-/// not there (a zero field inherits) and dies with its last outside process; children of AIOS leave
-/// the name empty. version_mismatch; quota; invalid_argument for a bad name.
+/// First call of every process. Fds: status page (read-write), kernel page (read-only), the read
+/// end of the kernel doorbell. The status page must then be mapped and confirmed by `ready`. An
+/// outside program joins job `user:UID`, or the job `job_name` below it, which is made with `quota`
+/// if it is not there (a zero field inherits) and dies with its last outside process; children of
+/// AIOS leave the name empty. version_mismatch; quota; invalid_argument for a bad name.
 struct Hello {
   static constexpr std::uint16_t opcode = 1;
   static constexpr const char* name = "hello";
@@ -107,7 +115,7 @@ struct Hello {
     std::uint64_t process_id;
     std::uint64_t job_id;
     Handle job;  ///< own job: use info|wait (and manage below an outside program), grant info|act
-    std::uint64_t epoch;      ///< grows each time a process of this name is spawned in its job
+    std::uint64_t epoch;  ///< grows each time a process of this name is spawned in its job
     std::uint64_t reserved;
     AIOS_FIELDS(Reply, process_id, job_id, job, epoch, reserved)
   };
@@ -194,7 +202,8 @@ struct HandleKeep {
   using Reply = Empty;
 };
 
-/// Closing a link's handle closes the link for both sides. Closing a process's handle does not kill it.
+/// Closing a link's handle closes the link for both sides. Closing a process's handle does not kill
+/// it.
 struct HandleClose {
   static constexpr std::uint16_t opcode = 12;
   static constexpr const char* name = "handle_close";
@@ -205,7 +214,8 @@ struct HandleClose {
   using Reply = Empty;
 };
 
-/// `detail`: region, its bytes; process, its pid; link, the peer's process id; job, its parent's id.
+/// `detail`: region, its bytes; process, its pid; link, the peer's process id; job, its parent's
+/// id.
 struct HandleInfo {
   static constexpr std::uint16_t opcode = 13;
   static constexpr const char* name = "handle_info";
@@ -327,8 +337,8 @@ struct ProcessRecord {
   std::uint64_t job_id;
   std::uint64_t pid;
   std::uint64_t epoch;
-  std::uint64_t started_ns;      ///< CLOCK_MONOTONIC
-  std::uint64_t region_bytes;    ///< of regions it created that still live
+  std::uint64_t started_ns;    ///< CLOCK_MONOTONIC
+  std::uint64_t region_bytes;  ///< of regions it created that still live
   std::uint32_t handles;
   std::uint32_t links;
   std::uint32_t outside;         ///< 1: attached, not spawned
@@ -598,8 +608,8 @@ struct LinkReady {
 inline constexpr std::uint32_t max_sent_handles = 16;
 /// Installs handles at the peer, all or none, and returns their numbers there. Each needs send; the
 /// new masks lie within the sender's grant mask. `move` also takes the sender's handle away.
-/// wrong_type when an entry is not of `expected_type`; a link cannot carry itself or any other link.
-/// quota when the peer's table is full; peer_closed.
+/// wrong_type when an entry is not of `expected_type`; a link cannot carry itself or any other
+/// link. quota when the peer's table is full; peer_closed.
 struct LinkSend {
   static constexpr std::uint16_t opcode = 65;
   static constexpr const char* name = "link_send";
@@ -637,7 +647,7 @@ struct LinkNext {
     std::uint64_t link_id;
     std::uint64_t client_process_id;
     std::uint64_t server_process_id;  ///< 0 while it waits at the port
-    std::uint32_t state;              ///< 0 connecting, 1 waiting at the port, 2 accepted, 3 open, 4 closed
+    std::uint32_t state;  ///< 0 connecting, 1 waiting at the port, 2 accepted, 3 open, 4 closed
     std::uint32_t reserved;
     std::uint64_t sent_slots[2];  ///< by the client, by the server: consumed by the other side
     Name port_name;
@@ -650,8 +660,8 @@ struct LinkNext {
 
 // ---- the instance ---------------------------------------------------------------------------
 
-/// Raises `shutdown` on the root job: the supervisor stops the servers in order, then exits, and the
-/// kernel ends what is left. Needs manage on the root job.
+/// Raises `shutdown` on the root job: the supervisor stops the servers in order, then exits, and
+/// the kernel ends what is left. Needs manage on the root job.
 struct InstanceShutdown {
   static constexpr std::uint16_t opcode = 70;
   static constexpr const char* name = "instance_shutdown";

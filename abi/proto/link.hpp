@@ -55,7 +55,10 @@ static_assert(std::atomic<std::uint64_t>::is_always_lock_free);
 struct HalfHeader {
   /// How many slots of the other half this side has consumed: frees them for their sender.
   alignas(128) std::atomic<std::uint64_t> consumed;
-  std::byte reserved[page_bytes - 128];
+  /// Not zero: this side waits for room in its own half. Its peer, after it has consumed, fences
+  /// (seq_cst), reads this and rings. A lost race is harmless: the waiter looks again after a
+  /// fence.
+  std::atomic<std::uint64_t> stalled;
 };
 static_assert(sizeof(HalfHeader) <= page_bytes);
 inline constexpr std::size_t half_bytes = page_bytes + slot_count * sizeof(Slot);
@@ -68,8 +71,8 @@ static_assert(sizeof(StatusPage) <= page_bytes);
 
 inline constexpr std::uint32_t max_links_per_process = 1024;
 
-/// One per process, written by the kernel alone. Link `i` of the process is closed when bit `i % 64`
-/// of `closed[i / 64]` is set; the link's index comes with its handle.
+/// One per process, written by the kernel alone. Link `i` of the process is closed when bit `i %
+/// 64` of `closed[i / 64]` is set; the link's index comes with its handle.
 struct KernelPage {
   /// Grows with every signal raised on one of the process's handles.
   alignas(128) std::atomic<std::uint64_t> signals;

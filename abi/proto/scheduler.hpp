@@ -115,16 +115,16 @@ inline constexpr std::uint32_t idempotent = 1;  ///< may run again after its con
 }
 
 struct TaskRecord {
-  std::uint64_t tag;       ///< the client's name for it, unique among its tenant's unfinished tasks
+  std::uint64_t tag;  ///< the client's name for it, unique among its tenant's unfinished tasks
   std::uint32_t codelet;
   std::uint32_t flags;
-  std::int32_t priority;   ///< higher first; equal ones in order of submission
+  std::int32_t priority;  ///< higher first; equal ones in order of submission
   std::uint32_t buffer_count;
   std::uint32_t dependency_count;
   std::uint32_t argument_bytes;
   std::uint32_t grid[3];
   std::uint32_t reserved;
-  std::uint64_t limit_ns;  ///< run time; 0: none
+  std::uint64_t limit_ns;                            ///< run time; 0: none
   std::uint32_t buffers[context::max_task_buffers];  ///< id | mode << 28
   std::uint32_t dependencies[max_dependencies];      ///< low 32 bits of tags of earlier tasks
   std::uint8_t arguments[context::max_argument_bytes];
@@ -153,7 +153,7 @@ struct Submit {
 
 struct Completion {
   std::uint64_t tag;
-  std::uint32_t status;    ///< aios::Code
+  std::uint32_t status;  ///< aios::Code
   std::uint32_t attempts;
   std::uint64_t start_ns;
   std::uint64_t end_ns;
@@ -257,9 +257,9 @@ struct DeviceNext {
 struct Protocol {
   static constexpr const char* name = "scheduler";
   static constexpr std::uint16_t version = 1;
-  using Methods = MethodList<Null, OpenTenant, CloseTenant, RegisterCodelet, RegisterBuffer,
-                             ReleaseBuffer, SetArena, Submit, Completions, Failure, Cancel, TaskNext,
-                             DeviceNext>;
+  using Methods =
+      MethodList<Null, OpenTenant, CloseTenant, RegisterCodelet, RegisterBuffer, ReleaseBuffer,
+                 SetArena, Submit, Completions, Failure, Cancel, TaskNext, DeviceNext>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 

@@ -2,8 +2,8 @@
 //
 // Names look like paths: 1 to 199 bytes, components separated by single '/', none empty, "." or
 // "..", no NUL and no control bytes. A client sees the namespace of its own uid; a server of AIOS
-// that of its own name. A handle to the client's region comes first (`attach_region`); requests then
-// name (region, offset, length) within it. Bulk data never rides in messages.
+// that of its own name. A handle to the client's region comes first (`attach_region`); requests
+// then name (region, offset, length) within it. Bulk data never rides in messages.
 //
 // Everything acknowledged survives the death of the server at any moment.
 #pragma once
@@ -47,9 +47,9 @@ struct DetachRegion {
 
 struct ObjectInfo {
   std::uint64_t size_bytes;
-  std::uint64_t version;      ///< grows with every put of the store
-  std::uint64_t created_ns;   ///< CLOCK_REALTIME
-  std::uint64_t checksum;     ///< XXH3-64 over the block checksums
+  std::uint64_t version;     ///< grows with every put of the store
+  std::uint64_t created_ns;  ///< CLOCK_REALTIME
+  std::uint64_t checksum;    ///< XXH3-64 over the block checksums
   AIOS_FIELDS(ObjectInfo, size_bytes, version, created_ns, checksum)
 };
 
@@ -176,10 +176,10 @@ struct Info {
   struct Reply {
     std::uint64_t objects;
     std::uint64_t stored_bytes;
-    std::uint64_t free_bytes;     ///< of the file system
+    std::uint64_t free_bytes;  ///< of the file system
     std::uint64_t puts;
     std::uint64_t flushes;
-    Text<16> backend;             ///< "io_uring" or "threads"
+    Text<16> backend;  ///< "io_uring" or "threads"
     AIOS_FIELDS(Reply, objects, stored_bytes, free_bytes, puts, flushes, backend)
   };
 };

@@ -12,7 +12,7 @@ enum class ServerState : std::uint32_t {
   running = 2,
   stopping = 3,
   stopped = 4,
-  failed = 5,    ///< ended before it ever answered: its configuration is at fault
+  failed = 5,  ///< ended before it ever answered: its configuration is at fault
 };
 
 /// Server `index` of the manifest, in start order.
@@ -34,9 +34,9 @@ struct Server {
     std::uint64_t started_ns;
     std::uint64_t heartbeat_ns;  ///< the last null call took this long
     kernel::Name server;
-    Text<96> last_end;           ///< "killed by signal 9", empty when it never ended
-    AIOS_FIELDS(Reply, count, state, restarts, missed_heartbeats, pid, process_id, epoch, started_ns,
-                heartbeat_ns, server, last_end)
+    Text<96> last_end;  ///< "killed by signal 9", empty when it never ended
+    AIOS_FIELDS(Reply, count, state, restarts, missed_heartbeats, pid, process_id, epoch,
+                started_ns, heartbeat_ns, server, last_end)
   };
 };
 

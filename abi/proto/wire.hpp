@@ -16,7 +16,7 @@ namespace aios::proto {
 
 template <class T>
 concept WireStruct = std::is_trivially_copyable_v<T> && std::is_standard_layout_v<T> &&
-                     std::has_unique_object_representations_v<T>;
+    std::has_unique_object_representations_v<T>;
 
 /// Greatest payload of one ring message: 8 slots less their sequence numbers and the header.
 inline constexpr std::size_t max_payload_bytes = 440;
@@ -60,9 +60,7 @@ struct Text {
 /// The request or reply of a method that has nothing to say.
 struct Empty {
   std::uint64_t reserved;
-  static constexpr auto fields() {
-    return std::array{FieldInfo{"reserved", 0, 8}};
-  }
+  static constexpr auto fields() { return std::array{FieldInfo{"reserved", 0, 8}}; }
 };
 
 template <class... Methods>
@@ -73,8 +71,8 @@ struct MethodList {
 /// A method is `struct { opcode; name; struct Request; struct Reply; }`. Opcodes are never reused.
 template <class M>
 concept Method = WireStruct<typename M::Request> && WireStruct<typename M::Reply> &&
-                 sizeof(typename M::Request) <= max_payload_bytes &&
-                 sizeof(typename M::Reply) <= max_payload_bytes - 8;
+                     sizeof(typename M::Request) <= max_payload_bytes
+                 && sizeof(typename M::Reply) <= max_payload_bytes - 8;
 
 /// Opcode 0 of every protocol: does nothing, answers at once. The supervisor's heartbeat.
 struct Null {
@@ -112,12 +110,12 @@ consteval bool fields_cover() {
 #define AIOS_EXPAND3(...) AIOS_EXPAND2(AIOS_EXPAND2(AIOS_EXPAND2(__VA_ARGS__)))
 #define AIOS_EXPAND2(...) AIOS_EXPAND1(AIOS_EXPAND1(AIOS_EXPAND1(__VA_ARGS__)))
 #define AIOS_EXPAND1(...) __VA_ARGS__
-#define AIOS_FIELD_EACH(S, a, ...)                              \
-  ::aios::proto::FieldInfo{#a, offsetof(S, a), sizeof(S::a)},   \
+#define AIOS_FIELD_EACH(S, a, ...)                            \
+  ::aios::proto::FieldInfo{#a, offsetof(S, a), sizeof(S::a)}, \
       __VA_OPT__(AIOS_FIELD_AGAIN AIOS_PARENS(S, __VA_ARGS__))
 #define AIOS_FIELD_AGAIN() AIOS_FIELD_EACH
-#define AIOS_FIELDS(S, ...)                                                    \
-  static constexpr auto fields() {                                             \
-    return std::to_array<::aios::proto::FieldInfo>(                            \
-        {AIOS_EXPAND(AIOS_FIELD_EACH(S, __VA_ARGS__))});                       \
+#define AIOS_FIELDS(S, ...)                              \
+  static constexpr auto fields() {                       \
+    return std::to_array<::aios::proto::FieldInfo>(      \
+        {AIOS_EXPAND(AIOS_FIELD_EACH(S, __VA_ARGS__))}); \
   }

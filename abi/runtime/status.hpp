@@ -13,31 +13,31 @@ namespace aios {
 /// The numbers are part of the ABI (aios.h names the same ones) and never change meaning.
 enum class Code : std::uint32_t {
   ok = 0,
-  invalid_argument = 1,   ///< the request makes no sense; the message says which part
-  bad_handle = 2,         ///< no such handle, or a stale one
-  wrong_type = 3,         ///< the handle names an object of another type
-  denied = 4,             ///< the handle lacks the right, or the caller the permission
+  invalid_argument = 1,  ///< the request makes no sense; the message says which part
+  bad_handle = 2,        ///< no such handle, or a stale one
+  wrong_type = 3,        ///< the handle names an object of another type
+  denied = 4,            ///< the handle lacks the right, or the caller the permission
   not_found = 5,
   already_exists = 6,
-  quota = 7,              ///< a limit of the job or of the table is reached
+  quota = 7,  ///< a limit of the job or of the table is reached
   no_memory = 8,
-  no_space = 9,           ///< the disk is full
-  busy = 10,              ///< try again after the event the method documents
-  timed_out = 11,         ///< the caller's deadline passed
-  peer_closed = 12,       ///< the other side of the link is gone
-  service_down = 13,      ///< the server behind a port will not come back by itself
-  unreachable = 14,       ///< no AIOS instance answers there
+  no_space = 9,       ///< the disk is full
+  busy = 10,          ///< try again after the event the method documents
+  timed_out = 11,     ///< the caller's deadline passed
+  peer_closed = 12,   ///< the other side of the link is gone
+  service_down = 13,  ///< the server behind a port will not come back by itself
+  unreachable = 14,   ///< no AIOS instance answers there
   not_supported = 15,
   too_large = 16,
   io_error = 17,
-  corrupt = 18,           ///< stored bytes do not match their checksum
+  corrupt = 18,  ///< stored bytes do not match their checksum
   cancelled = 19,
-  crashed = 20,           ///< the code that did the work died; the message names the cause
-  indeterminate = 21,     ///< the work may have half happened
-  source_changed = 22,    ///< the caller's buffer or file changed while it was read
-  protocol_error = 23,    ///< the peer broke the protocol; the link is closed
+  crashed = 20,         ///< the code that did the work died; the message names the cause
+  indeterminate = 21,   ///< the work may have half happened
+  source_changed = 22,  ///< the caller's buffer or file changed while it was read
+  protocol_error = 23,  ///< the peer broke the protocol; the link is closed
   version_mismatch = 24,
-  internal = 25,          ///< a defect of AIOS itself
+  internal = 25,  ///< a defect of AIOS itself
 };
 
 /// Short, stable, lower-case name such as "peer_closed".
@@ -45,7 +45,8 @@ std::string_view code_name(Code code);
 
 class [[nodiscard]] Status {
  public:
-  explicit Status(Code code, std::string message = {}) : code_(code), message_(std::move(message)) {}
+  explicit Status(Code code, std::string message = {})
+      : code_(code), message_(std::move(message)) {}
   Code code() const { return code_; }
   const std::string& message() const { return message_; }
   /// "peer_closed: storage went away during put"
@@ -76,10 +77,10 @@ T unwrap(Result<T>&& result) {
 }  // namespace aios
 
 /// The value of a Result, or return its error from the enclosing function.
-#define TRY(...)                                                                    \
-  __extension__({                                                                   \
-    auto try_result_ = (__VA_ARGS__);                                               \
-    if (!try_result_) [[unlikely]]                                                  \
-      return std::unexpected<::aios::Status>(std::move(try_result_).error());       \
-    ::aios::detail::unwrap(std::move(try_result_));                                 \
+#define TRY(...)                                                              \
+  __extension__({                                                             \
+    auto try_result_ = (__VA_ARGS__);                                         \
+    if (!try_result_) [[unlikely]]                                            \
+      return std::unexpected<::aios::Status>(std::move(try_result_).error()); \
+    ::aios::detail::unwrap(std::move(try_result_));                           \
   })

@@ -1,5 +1,5 @@
-// How the subcommands of aiosctl are put together: each group registers its own with CLI11 and, when
-// chosen, leaves an action that main runs after parsing.
+// How the subcommands of aiosctl are put together: each group registers its own with CLI11 and,
+// when chosen, leaves an action that main runs after parsing.
 #pragma once
 
 #include <CLI/CLI.hpp>

@@ -1,0 +1,173 @@
+// The calling side of a protocol: typed calls to the server behind a port.
+//
+// A Client connects when it is first used and again after its server died. Calls that were not yet
+// sent wait for the new connection within their deadlines; calls that were in flight end with
+// peer_closed, since only the caller knows whether they may be repeated. Every call ends: with its
+// reply, the server's error, peer_closed, or timed_out at its deadline.
+//
+// With an EventLoop calls are asynchronous and callbacks run inside the loop; a callback must not
+// destroy its Client (post that). Without one, `call` blocks the calling thread. One thread at a
+// time.
+#pragma once
+
+#include <cstring>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+
+#include "abi/runtime/event_loop.hpp"
+#include "abi/runtime/link.hpp"
+
+namespace aios {
+
+/// A handle to travel with a call; rights as in proto::kernel::LinkSend.
+struct HandleToSend {
+  Handle handle;
+  ObjectType type;
+  std::uint32_t use;
+  std::uint32_t grant;
+  bool move;
+};
+
+class Client final : public Source {
+ public:
+  using RawCallback = std::move_only_function<void(Result<std::span<const std::byte>>)>;
+  /// Completes the request with the numbers that its handles have at the peer.
+  using Filler = std::move_only_function<void(std::span<const Handle>, std::span<std::byte>)>;
+
+  static constexpr std::size_t max_queued_calls = 4096;
+
+  /// `port` is a connect handle, which stays the caller's. `service` is for messages.
+  Client(Kernel& kernel, EventLoop* loop, Handle port, std::uint64_t protocol_version,
+         std::string service);
+  Client(const Client&) = delete;
+  ~Client() override;
+
+  /// Starts a call; `callback` gets the reply once. quota goes to the callback, too, when too many
+  /// calls wait.
+  template <class M>
+  void start(const typename M::Request& request, Deadline deadline,
+             std::move_only_function<void(Result<typename M::Reply>)> callback) {
+    start_raw(M::opcode, std::as_bytes(std::span(&request, 1)), {}, {}, deadline,
+              typed<M>(std::move(callback)));
+  }
+
+  /// As `start`, with handles: they are installed at the server over the same connection that the
+  /// request takes, just before it; `fill(numbers, request)` puts their numbers there into it.
+  template <class M>
+  void start_with_handles(
+      const typename M::Request& request, std::vector<HandleToSend> handles,
+      std::move_only_function<void(std::span<const Handle>, typename M::Request&)> fill,
+      Deadline deadline, std::move_only_function<void(Result<typename M::Reply>)> callback) {
+    start_raw(
+        M::opcode, std::as_bytes(std::span(&request, 1)), std::move(handles),
+        [fill = std::move(fill)](std::span<const Handle> numbers,
+                                 std::span<std::byte> bytes) mutable {
+          typename M::Request filled;
+          std::memcpy(&filled, bytes.data(), sizeof filled);
+          fill(numbers, filled);
+          std::memcpy(bytes.data(), &filled, sizeof filled);
+        },
+        deadline, typed<M>(std::move(callback)));
+  }
+
+  /// Blocks until the reply is there or the deadline passed. Only without an EventLoop.
+  template <class M>
+  Result<typename M::Reply> call(const typename M::Request& request, Deadline deadline) {
+    return call_with_handles<M>(request, {}, {}, deadline);
+  }
+
+  template <class M>
+  Result<typename M::Reply> call_with_handles(
+      const typename M::Request& request, std::vector<HandleToSend> handles,
+      std::move_only_function<void(std::span<const Handle>, typename M::Request&)> fill,
+      Deadline deadline) {
+    Result<typename M::Reply> outcome = error(Code::internal);
+    bool done = false;
+    auto finish = [&outcome, &done](Result<typename M::Reply> reply) {
+      outcome = std::move(reply);
+      done = true;
+    };
+    if (handles.empty())
+      start<M>(request, deadline, finish);
+    else
+      start_with_handles<M>(request, std::move(handles), std::move(fill), deadline, finish);
+    drive(done);
+    return outcome;
+  }
+
+  /// Untyped: for the C library. `request` is copied.
+  void start_raw(std::uint16_t opcode, std::span<const std::byte> request,
+                 std::vector<HandleToSend> handles, Filler fill, Deadline deadline,
+                 RawCallback callback);
+
+  /// Runs whenever a connection that was open is gone, after the calls in flight were ended.
+  void on_disconnect(std::function<void()> callback) { on_disconnect_ = std::move(callback); }
+  bool connected() const { return link_ != nullptr && link_->open(); }
+  /// Ends the connection; calls in flight and waiting end with `cancelled`.
+  void disconnect();
+
+  bool work() override;
+  bool ready() const override;
+  /// Without a loop: blocks until work() may have something to do, at most until `deadline`.
+  void wait(Deadline deadline);
+  const Link* link() const { return link_.get(); }
+
+ private:
+  struct Waiting {
+    std::uint16_t opcode;
+    std::vector<std::byte> request;
+    std::vector<HandleToSend> handles;
+    Filler fill;
+    Deadline deadline;
+    RawCallback callback;
+  };
+  struct InFlight {
+    std::uint16_t opcode;
+    Deadline deadline;
+    RawCallback callback;
+  };
+
+  template <class M>
+  static RawCallback typed(std::move_only_function<void(Result<typename M::Reply>)> callback) {
+    return [callback = std::move(callback)](Result<std::span<const std::byte>> bytes) mutable {
+      if (!bytes) return callback(std::unexpected(std::move(bytes).error()));
+      typename M::Reply reply;
+      if (bytes->size() != sizeof reply)
+        return callback(
+            error(Code::protocol_error, std::string(M::name) + ": reply of wrong size"));
+      std::memcpy(&reply, bytes->data(), sizeof reply);
+      callback(reply);
+    };
+  }
+
+  void drive(const bool& done);
+  Result<void> ensure_connecting();
+  void opened();
+  bool flush();
+  bool send_one(Waiting& waiting, bool& keep);
+  bool receive();
+  void deliver(const Message& message);
+  void dropped();
+  void fail_all(Code code, const std::string& message, bool waiting_too);
+  void expire();
+  void arm_deadline(Deadline deadline);
+
+  Kernel& kernel_;
+  EventLoop* loop_;
+  Handle port_;
+  std::uint64_t version_;
+  std::string service_;
+  std::unique_ptr<Link> link_;
+  std::deque<Waiting> waiting_;
+  std::unordered_map<std::uint32_t, InFlight> in_flight_;
+  std::uint32_t next_call_ = 1;
+  bool stalled_ = false;
+  TimerId deadline_timer_ = 0;
+  Deadline armed_ = Deadline::never();
+  std::function<void()> on_disconnect_;
+};
+
+}  // namespace aios

@@ -1,0 +1,91 @@
+// The loop of a single-threaded process: links, signals of the kernel, file descriptors and timers.
+//
+// Links are looked at in memory; the process enters epoll_wait only when none has anything, and
+// then by the sleep protocol of abi/proto/link.hpp.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "abi/runtime/fd.hpp"
+#include "abi/runtime/kernel.hpp"
+#include "abi/runtime/status.hpp"
+#include "abi/runtime/time.hpp"
+
+namespace aios {
+
+/// Something that finds its work in shared memory.
+class Source {
+ public:
+  virtual ~Source() = default;
+  /// Does a bounded amount of work. True when more is at hand.
+  virtual bool work() = 0;
+  /// Looks, without doing anything: would work() do something?
+  virtual bool ready() const = 0;
+};
+
+using TimerId = std::uint64_t;
+
+class EventLoop {
+ public:
+  /// With a kernel the loop serves its signals and ends when it hangs up; without, only the rest.
+  static Result<std::unique_ptr<EventLoop>> create(Kernel* kernel);
+  EventLoop(const EventLoop&) = delete;
+
+  /// Runs until stop(). The result is an error only when the kernel went away.
+  Result<void> run();
+  void stop() { stopping_ = true; }
+  /// One turn, blocking at most until `deadline`.
+  Result<void> turn(Deadline deadline);
+
+  /// `source` is asked in every turn, in the order of adding. It may remove itself or others.
+  void add_source(Source* source);
+  void remove_source(Source* source);
+
+  /// Level-triggered; `events` as for epoll. One watch a descriptor.
+  Result<void> watch(int fd, std::uint32_t events, std::function<void(std::uint32_t)> callback);
+  void unwatch(int fd);
+
+  /// Runs `callback` once, when the time has come. Cancelling one that has run does nothing.
+  TimerId at(Deadline when, std::function<void()> callback);
+  TimerId after(std::uint64_t duration_ns, std::function<void()> callback);
+  void cancel(TimerId timer);
+
+  /// Signals raised on `handle`, as the bits of proto::kernel::signal.
+  void on_signal(Handle handle, std::function<void(std::uint32_t)> callback);
+  void forget_signal(Handle handle);
+
+  /// Runs `callback` at the beginning of the next turn.
+  void post(std::function<void()> callback);
+
+  Kernel* kernel() const { return kernel_; }
+
+ private:
+  explicit EventLoop(Kernel* kernel) : kernel_(kernel) {}
+  bool run_sources();
+  bool any_ready() const;
+  void run_timers();
+  void run_posted();
+  Deadline next_wake(Deadline limit) const;
+  Result<void> poll(int timeout_ms);
+  void serve_signals();
+
+  Kernel* kernel_;
+  Fd epoll_;
+  bool stopping_ = false;
+  bool kernel_lost_ = false;
+  std::uint32_t busy_turns_ = 0;
+  TimerId next_timer_ = 1;
+  std::vector<Source*> sources_;
+  std::map<std::pair<std::uint64_t, TimerId>, std::function<void()>> timers_;
+  std::unordered_map<TimerId, std::uint64_t> timer_times_;
+  std::unordered_map<int, std::shared_ptr<std::function<void(std::uint32_t)>>> watches_;
+  std::unordered_map<Handle, std::shared_ptr<std::function<void(std::uint32_t)>>> signal_callbacks_;
+  std::vector<std::function<void()>> posted_;
+};
+
+}  // namespace aios

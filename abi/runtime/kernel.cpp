@@ -1,0 +1,197 @@
+#include "abi/runtime/kernel.hpp"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+
+#include "abi/runtime/socket.hpp"
+
+namespace aios {
+
+namespace pk = proto::kernel;
+
+Result<std::unique_ptr<Kernel>> Kernel::attach_child() {
+  std::unique_ptr<Kernel> kernel(new Kernel);
+  kernel->socket_ = Fd(pk::child_socket_fd);
+  if (::fcntl(pk::child_socket_fd, F_SETFD, FD_CLOEXEC) != 0)
+    return error(Code::unreachable, "this program is started by AIOS itself (no kernel socket)");
+  TRY(kernel->introduce({}));
+  return kernel;
+}
+
+Result<std::unique_ptr<Kernel>> Kernel::attach(const std::string& socket_path,
+                                               const AttachOptions& options) {
+  std::unique_ptr<Kernel> kernel(new Kernel);
+  kernel->socket_ = TRY(connect_seqpacket(socket_path));
+  TRY(kernel->introduce(options));
+  return kernel;
+}
+
+Result<void> Kernel::introduce(const AttachOptions& options) {
+  if (!pk::Name::fits(options.job_name))
+    return error(Code::invalid_argument, "job name is longer than 31 bytes: " + options.job_name);
+  pk::Hello::Request request{pk::abi_version, 0, pk::Name::from(options.job_name), options.quota};
+  Called<pk::Hello> hello = TRY(call<pk::Hello>(request));
+  if (hello.fds.size() != 3)
+    return error(Code::protocol_error, "the kernel's greeting lacks its descriptors");
+  hello_ = hello.reply;
+  status_page_ = TRY(Mapping::map(hello.fds[0], proto::page_bytes, Mapping::Access::read_write));
+  kernel_page_ = TRY(Mapping::map(hello.fds[1], proto::page_bytes, Mapping::Access::read));
+  status_page_.exclude_from_fork();
+  kernel_page_.exclude_from_fork();
+  bell_ = std::move(hello.fds[2]);
+  TRY(call<pk::Ready>({}));
+  return load_startup();
+}
+
+Result<void> Kernel::load_startup() {
+  std::uint64_t cursor = 0;
+  do {
+    const auto page = TRY(call<pk::Startup>({cursor})).reply;
+    for (std::uint64_t i = 0; i < std::min<std::uint64_t>(page.count, std::size(page.entries));
+         ++i) {
+      const pk::Startup::Entry& e = page.entries[i];
+      startup_.push_back({std::string(e.label.view()), e.handle, static_cast<ObjectType>(e.type),
+                          e.use, e.grant, e.kept != 0});
+    }
+    cursor = page.next;
+  } while (cursor != 0);
+  return {};
+}
+
+Result<StartupHandle> Kernel::startup(std::string_view label) const {
+  for (const StartupHandle& handle : startup_)
+    if (handle.label == label) return handle;
+  return error(Code::not_found,
+               "no handle labelled '" + std::string(label) + "' was given to this process");
+}
+
+Result<void> Kernel::call_raw(std::uint32_t opcode, const char* name,
+                              std::span<const std::byte> request, std::span<std::byte> reply,
+                              std::vector<Fd>& fds) {
+  const std::lock_guard lock(mutex_);
+  if (lost_) return error(Code::peer_closed, "the AIOS kernel is gone");
+  const pk::CallHeader header{opcode, static_cast<std::uint32_t>(request.size()), next_call_++};
+  iovec parts[2] = {{const_cast<pk::CallHeader*>(&header), sizeof header},
+                    {const_cast<std::byte*>(request.data()), request.size()}};
+  msghdr message{};
+  message.msg_iov = parts;
+  message.msg_iovlen = 2;
+  ssize_t sent = 0;
+  do sent = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
+  while (sent < 0 && errno == EINTR);
+  if (sent < 0) {
+    lost_ = true;
+    return error(Code::peer_closed, std::string("the AIOS kernel went away before ") + name);
+  }
+  return receive(name, header.call_id, reply, fds);
+}
+
+Result<void> Kernel::receive(const char* name, std::uint64_t call_id, std::span<std::byte> reply,
+                             std::vector<Fd>& fds) {
+  pk::KernelReply head;
+  ReceivedPacket packet;
+  std::byte body[pk::max_packet_bytes];
+  Result<void> got = receive_packet(socket_.get(), body, 0, packet);
+  if (!got || packet.bytes < sizeof head) {
+    lost_ = true;
+    return error(Code::peer_closed, std::string("the AIOS kernel went away during ") + name);
+  }
+  std::memcpy(&head, body, sizeof head);
+  if (head.call_id != call_id || packet.truncated || head.fd_count != packet.fds.size()) {
+    lost_ = true;
+    return error(Code::protocol_error,
+                 std::string("the AIOS kernel's answer to ") + name + " is not one");
+  }
+  if (head.status != 0)
+    return error(static_cast<Code>(head.status),
+                 std::string(name) + ": " + std::string(head.text.view()));
+  if (packet.bytes != sizeof head + reply.size())
+    return error(Code::version_mismatch, std::string("the AIOS kernel answers ") + name +
+                                             " in another layout: rebuild or restart AIOS");
+  std::memcpy(reply.data(), body + sizeof head, reply.size());
+  fds = std::move(packet.fds);
+  return {};
+}
+
+proto::StatusPage& Kernel::status_page() const {
+  return *reinterpret_cast<proto::StatusPage*>(status_page_.data());
+}
+
+bool Kernel::link_closed(std::uint32_t index) const {
+  const auto* page = reinterpret_cast<const proto::KernelPage*>(kernel_page_.data());
+  if (index >= proto::max_links_per_process) return true;
+  return (page->closed[index / 64].load(std::memory_order_acquire) >> (index % 64) & 1) != 0;
+}
+
+void Kernel::drain_bell() const {
+  std::byte buffer[512];
+  while (::read(bell_.get(), buffer, sizeof buffer) > 0) {
+  }
+}
+
+void Kernel::close(Handle handle) {
+  // Fails only for a handle that is gone already, which is what the caller wants.
+  if (handle != 0) (void)call<pk::HandleClose>({handle});
+}
+
+Result<Handle> Kernel::duplicate(Handle handle, std::uint32_t use, std::uint32_t grant) {
+  return TRY(call<pk::HandleDuplicate>({handle, use, grant})).reply.handle;
+}
+
+Result<Region> Region::create(Kernel& kernel, std::uint64_t size_bytes, std::string_view name) {
+  const auto created = TRY(kernel.call<pk::RegionCreate>({size_bytes, pk::Name::from(name)})).reply;
+  return map(kernel, created.region, Mapping::Access::read_write);
+}
+
+Result<Region> Region::map(Kernel& kernel, Handle handle, Mapping::Access access) {
+  Region region;
+  region.kernel_ = &kernel;
+  region.handle_ = handle;
+  const bool writable = access == Mapping::Access::read_write;
+  auto mapped = TRY(kernel.call<pk::RegionMap>({handle, writable ? 1u : 0u, 0}));
+  if (mapped.fds.size() != 1) return error(Code::protocol_error, "region_map gave no descriptor");
+  region.mapping_ = TRY(Mapping::map(mapped.fds[0], mapped.reply.size_bytes, access));
+  return region;
+}
+
+Region::Region(Region&& other) noexcept
+    : kernel_(other.kernel_),
+      handle_(std::exchange(other.handle_, 0)),
+      mapping_(std::move(other.mapping_)) {}
+
+Region& Region::operator=(Region&& other) noexcept {
+  if (this != &other) {
+    reset();
+    kernel_ = other.kernel_;
+    handle_ = std::exchange(other.handle_, 0);
+    mapping_ = std::move(other.mapping_);
+  }
+  return *this;
+}
+
+void Region::reset() {
+  mapping_.reset();
+  if (kernel_ != nullptr) kernel_->close(std::exchange(handle_, 0));
+}
+
+std::string default_state_folder() {
+  if (const char* state = std::getenv("XDG_STATE_HOME"); state != nullptr && *state == '/')
+    return std::string(state) + "/aios";
+  const char* home = std::getenv("HOME");
+  return std::string(home != nullptr ? home : "/") + "/.local/state/aios";
+}
+
+std::string default_socket_path(const std::string& state_folder) {
+  if (const char* path = std::getenv("AIOS_SOCKET"); path != nullptr && *path != '\0') return path;
+  return state_folder + "/aios.sock";
+}
+
+}  // namespace aios

@@ -1,0 +1,144 @@
+// A process's connection to aios-kernel, with typed calls. See abi/proto/kernel.hpp for what each
+// call does, the rights it needs and its errors.
+//
+// Thread-safe: calls are serialised. A call blocks until the kernel answers, which it does at once
+// except for region_create (it fills the region first). When the kernel is gone every call returns
+// peer_closed, for ever.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "abi/proto/kernel.hpp"
+#include "abi/proto/link.hpp"
+#include "abi/runtime/fd.hpp"
+#include "abi/runtime/status.hpp"
+#include "abi/runtime/time.hpp"
+
+namespace aios {
+
+using proto::kernel::Handle;
+namespace rights = proto::kernel::rights;
+using proto::kernel::ObjectType;
+
+struct StartupHandle {
+  std::string label;
+  Handle handle;
+  ObjectType type;
+  std::uint32_t use;
+  std::uint32_t grant;
+  bool kept;
+};
+
+/// A region mapped by this process, and the handle it was mapped from. Closes the handle (and so
+/// gives up its share of the region) when destroyed, unless `release_handle` was called.
+class Region;
+
+template <class M>
+struct Called {
+  typename M::Reply reply;
+  std::vector<Fd> fds;
+};
+
+struct AttachOptions {
+  std::string job_name;             ///< empty: the user's own job
+  proto::kernel::Quota quota = {};  ///< for a job made by this attach; zero fields inherit
+};
+
+class Kernel {
+ public:
+  /// For a process that AIOS started: the socket is fd 3.
+  static Result<std::unique_ptr<Kernel>> attach_child();
+  /// For a program from outside. unreachable when nothing answers at `socket_path`; paths longer
+  /// than a socket address holds are reached through their folder.
+  static Result<std::unique_ptr<Kernel>> attach(const std::string& socket_path,
+                                                const AttachOptions& options = {});
+
+  template <class M>
+  Result<Called<M>> call(const typename M::Request& request) {
+    typename M::Reply reply;
+    std::vector<Fd> fds;
+    TRY(call_raw(M::opcode, M::name, std::as_bytes(std::span(&request, 1)),
+                 std::as_writable_bytes(std::span(&reply, 1)), fds));
+    return Called<M>{reply, std::move(fds)};
+  }
+
+  std::uint64_t process_id() const { return hello_.process_id; }
+  std::uint64_t job_id() const { return hello_.job_id; }
+  Handle job() const { return hello_.job; }
+  std::uint64_t epoch() const { return hello_.epoch; }
+
+  const std::vector<StartupHandle>& startup() const { return startup_; }
+  /// not_found, naming the label.
+  Result<StartupHandle> startup(std::string_view label) const;
+
+  /// Counts this process's sleepers; see abi/proto/link.hpp.
+  proto::StatusPage& status_page() const;
+  bool link_closed(std::uint32_t index) const;
+  /// Readable when a signal was raised; also at hang-up of the kernel (`socket`).
+  int bell_fd() const { return bell_.get(); }
+  int socket_fd() const { return socket_.get(); }
+  void drain_bell() const;
+
+  // Shorthands for calls that nearly everybody makes.
+  void close(Handle handle);
+  Result<Handle> duplicate(Handle handle, std::uint32_t use, std::uint32_t grant);
+
+  /// Serialises those who wait for signals on the bell outside an event loop.
+  std::mutex& signal_mutex() { return signal_mutex_; }
+
+ private:
+  Kernel() = default;
+  Result<void> introduce(const AttachOptions& options);
+  Result<void> load_startup();
+  Result<void> call_raw(std::uint32_t opcode, const char* name, std::span<const std::byte> request,
+                        std::span<std::byte> reply, std::vector<Fd>& fds);
+  Result<void> receive(const char* name, std::uint64_t call_id, std::span<std::byte> reply,
+                       std::vector<Fd>& fds);
+
+  std::mutex mutex_;
+  std::mutex signal_mutex_;
+  Fd socket_;
+  Fd bell_;
+  Mapping status_page_;
+  Mapping kernel_page_;
+  proto::kernel::Hello::Reply hello_{};
+  std::vector<StartupHandle> startup_;
+  std::uint64_t next_call_ = 1;
+  bool lost_ = false;
+};
+
+class Region {
+ public:
+  Region() = default;
+  /// A new zeroed region, mapped read-write.
+  static Result<Region> create(Kernel& kernel, std::uint64_t size_bytes, std::string_view name);
+  /// Maps a region by a handle that becomes this object's.
+  static Result<Region> map(Kernel& kernel, Handle handle, Mapping::Access access);
+  Region(Region&& other) noexcept;
+  Region& operator=(Region&& other) noexcept;
+  ~Region() { reset(); }
+
+  Handle handle() const { return handle_; }
+  std::span<std::byte> bytes() const { return mapping_.bytes(); }
+  std::byte* data() const { return mapping_.data(); }
+  std::size_t size() const { return mapping_.size(); }
+  bool valid() const { return mapping_.valid(); }
+  void reset();
+
+ private:
+  Kernel* kernel_ = nullptr;
+  Handle handle_ = 0;
+  Mapping mapping_;
+};
+
+/// Default state folder: $XDG_STATE_HOME/aios or ~/.local/state/aios.
+std::string default_state_folder();
+/// $AIOS_SOCKET, or STATE/aios.sock.
+std::string default_socket_path(const std::string& state_folder);
+
+}  // namespace aios

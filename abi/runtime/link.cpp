@@ -1,0 +1,112 @@
+#include "abi/runtime/link.hpp"
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cassert>
+
+namespace aios {
+
+namespace pk = proto::kernel;
+
+Link::~Link() {
+  kernel_.close(handle_);
+}
+
+Result<void> Link::adopt_own(std::vector<Fd>& fds) {
+  if (fds.size() != 3) return error(Code::protocol_error, "the kernel gave a link without memory");
+  own_half_ = TRY(Mapping::map(fds[0], proto::half_bytes, Mapping::Access::read_write));
+  own_half_.exclude_from_fork();
+  bell_ = std::move(fds[1]);
+  peer_bell_ = std::move(fds[2]);
+  return {};
+}
+
+Result<bool> Link::confirm() {
+  auto ready = TRY(kernel_.call<pk::LinkReady>({handle_}));
+  if (ready.reply.open == 0) return false;
+  if (ready.fds.size() != 2)
+    return error(Code::protocol_error, "the kernel opened a link without the peer's memory");
+  peer_half_ = TRY(Mapping::map(ready.fds[0], proto::half_bytes, Mapping::Access::read));
+  peer_status_ = TRY(Mapping::map(ready.fds[1], proto::page_bytes, Mapping::Access::read));
+  peer_half_.exclude_from_fork();
+  peer_status_.exclude_from_fork();
+  sender_ = RingSender(own_half_.data(), peer_half_.data());
+  receiver_ = RingReceiver(own_half_.data(), peer_half_.data());
+  open_ = true;
+  return true;
+}
+
+Result<std::unique_ptr<Link>> Link::begin_connect(Kernel& kernel, Handle port,
+                                                  std::uint64_t protocol_version) {
+  std::unique_ptr<Link> link(new Link(kernel));
+  auto connected = TRY(kernel.call<pk::PortConnect>({port, protocol_version}));
+  link->handle_ = connected.reply.link;
+  link->index_ = connected.reply.index;
+  TRY(link->adopt_own(connected.fds));
+  TRY(link->confirm());
+  return link;
+}
+
+Result<bool> Link::try_open() {
+  if (open_) return true;
+  if (closed()) return error(Code::peer_closed, "the server went away before it answered");
+  return confirm();
+}
+
+Result<std::unique_ptr<Link>> Link::accept(Kernel& kernel, Handle port, PeerInfo& peer) {
+  auto accepted = TRY(kernel.call<pk::PortAccept>({port}));
+  std::unique_ptr<Link> link(new Link(kernel));
+  link->handle_ = accepted.reply.link;
+  link->index_ = accepted.reply.index;
+  peer = {accepted.reply.peer_process_id,
+          accepted.reply.peer_job_id,
+          accepted.reply.uid,
+          accepted.reply.protocol_version,
+          std::string(accepted.reply.peer_name.view()),
+          std::string(accepted.reply.peer_job_name.view())};
+  TRY(link->adopt_own(accepted.fds));
+  if (!TRY(link->confirm())) return error(Code::peer_closed, "the client went away");
+  return link;
+}
+
+RingResult Link::push(const proto::MessageHeader& header, std::span<const std::byte> payload) {
+  assert(open_);
+  const RingResult result = sender_.push(header, payload);
+  if (result != RingResult::done) return result;
+  // Pairs with the sleeper's fence between raising its count and looking at the ring once more.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  const auto* status = reinterpret_cast<const proto::StatusPage*>(peer_status_.data());
+  if (status->sleepers.load(std::memory_order_relaxed) != 0) ring();
+  return result;
+}
+
+void Link::ring() const {
+  const char byte = 1;
+  // A full pipe means that a ring is pending already.
+  [[maybe_unused]] const ssize_t n = ::write(peer_bell_.get(), &byte, 1);
+}
+
+void Link::announce_room() {
+  if (receiver_.peer_stalled()) ring();
+}
+
+void Link::drain_bell() const {
+  std::byte buffer[512];
+  while (::read(bell_.get(), buffer, sizeof buffer) > 0) {
+  }
+}
+
+Result<std::vector<Handle>> Link::send_handles(
+    std::span<const proto::kernel::LinkSend::Entry> entries) {
+  if (entries.size() > pk::max_sent_handles)
+    return error(Code::too_large, "at most 16 handles travel at once");
+  pk::LinkSend::Request request{};
+  request.link = handle_;
+  request.count = entries.size();
+  std::copy(entries.begin(), entries.end(), request.entries);
+  const auto reply = TRY(kernel_.call<pk::LinkSend>(request)).reply;
+  return std::vector<Handle>(reply.handles, reply.handles + entries.size());
+}
+
+}  // namespace aios

@@ -1,0 +1,83 @@
+// A link: a private shared-memory connection between this process and one other.
+//
+// Owned by one thread at a time. Nothing here blocks. A link whose peer died still hands out the
+// messages the peer had published ("closed"), and only then says peer_closed ("dead").
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "abi/runtime/kernel.hpp"
+#include "abi/runtime/ring.hpp"
+
+namespace aios {
+
+/// Who is at the other end, as the kernel knows it; not what it says of itself.
+struct PeerInfo {
+  std::uint64_t process_id = 0;
+  std::uint64_t job_id = 0;
+  std::uint32_t uid = 0;
+  std::uint64_t protocol_version = 0;
+  std::string name;
+  std::string job_name;
+};
+
+class Link {
+ public:
+  Link(const Link&) = delete;
+  ~Link();
+
+  /// Asks `port` for a link. It is not open yet: call try_open after the kernel's bell rang, until
+  /// it says true. Errors as port_connect.
+  static Result<std::unique_ptr<Link>> begin_connect(Kernel& kernel, Handle port,
+                                                     std::uint64_t protocol_version);
+  /// True when the link is open. peer_closed when the server went away first.
+  Result<bool> try_open();
+  bool open() const { return open_; }
+
+  /// The oldest connection waiting at `port`, open at once. busy when there is none.
+  static Result<std::unique_ptr<Link>> accept(Kernel& kernel, Handle port, PeerInfo& peer);
+
+  Handle handle() const { return handle_; }
+  /// Set by the kernel when the peer is gone or has closed.
+  bool closed() const { return kernel_.link_closed(index_); }
+
+  /// Publishes a message and rings the peer if it sleeps.
+  RingResult push(const proto::MessageHeader& header, std::span<const std::byte> payload);
+  RingResult pop(Message& message) { return receiver_.pop(message); }
+  RingResult free_slots(std::uint32_t& count) { return sender_.free_slots(count); }
+  /// As RingSender::set_stalled.
+  void set_stalled(bool stalled) { sender_.set_stalled(stalled); }
+  /// To be called after a batch of pops: rings a peer that waits for the room they made.
+  void announce_room();
+  /// A message waits, or the link has been closed: either way there is work.
+  bool ready() const { return receiver_.ready() || closed(); }
+
+  /// Becomes readable when the peer (or the kernel, at close) rings.
+  int bell_fd() const { return bell_.get(); }
+  void drain_bell() const;
+
+  /// Installs handles at the peer and returns their numbers there. Each entry as in LinkSend.
+  Result<std::vector<Handle>> send_handles(std::span<const proto::kernel::LinkSend::Entry> entries);
+
+ private:
+  explicit Link(Kernel& kernel) : kernel_(kernel) {}
+  void ring() const;
+  Result<void> adopt_own(std::vector<Fd>& fds);
+  Result<bool> confirm();
+
+  Kernel& kernel_;
+  Handle handle_ = 0;
+  std::uint32_t index_ = 0;
+  bool open_ = false;
+  Mapping own_half_;
+  Mapping peer_half_;
+  Mapping peer_status_;
+  Fd bell_;
+  Fd peer_bell_;
+  RingSender sender_;
+  RingReceiver receiver_;
+};
+
+}  // namespace aios

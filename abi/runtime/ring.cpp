@@ -1,0 +1,112 @@
+#include "abi/runtime/ring.hpp"
+
+#include <algorithm>
+#include <cassert>
+#include <cstring>
+
+namespace aios {
+namespace {
+
+proto::Slot* slots_of(std::byte* half) {
+  return reinterpret_cast<proto::Slot*>(half + proto::page_bytes);
+}
+
+/// Keeps the compiler from reading peer memory again after it has been copied.
+void compiler_barrier() {
+  __asm__ volatile("" ::: "memory");
+}
+
+}  // namespace
+
+RingSender::RingSender(std::byte* own_half, const std::byte* peer_half)
+    : slots_(slots_of(own_half)),
+      own_(reinterpret_cast<proto::HalfHeader*>(own_half)),
+      peer_(reinterpret_cast<const proto::HalfHeader*>(peer_half)) {}
+
+RingResult RingSender::free_slots(std::uint32_t& count) {
+  const std::uint64_t seen = peer_->consumed.load(std::memory_order_acquire);
+  if (seen < consumed_ || seen > tail_) return RingResult::broken;
+  consumed_ = seen;
+  count = proto::slot_count - static_cast<std::uint32_t>(tail_ - consumed_);
+  return RingResult::done;
+}
+
+void RingSender::set_stalled(bool stalled) {
+  own_->stalled.store(stalled ? 1 : 0, std::memory_order_relaxed);
+  if (stalled) std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
+RingResult RingSender::push(const proto::MessageHeader& header,
+                            std::span<const std::byte> payload) {
+  assert(payload.size() == header.length && payload.size() <= proto::max_payload_bytes);
+  const std::uint32_t needed = slots_for(payload.size());
+  if (tail_ - consumed_ + needed > proto::slot_count) {
+    std::uint32_t free = 0;
+    if (free_slots(free) == RingResult::broken) return RingResult::broken;
+    if (free < needed) return RingResult::would_block;
+  }
+  std::byte first[proto::slot_payload_bytes];
+  std::memcpy(first, &header, sizeof header);
+  const std::size_t in_first = std::min(payload.size(), sizeof first - sizeof header);
+  std::memcpy(first + sizeof header, payload.data(), in_first);
+  payload = payload.subspan(in_first);
+  for (std::uint32_t i = 1; i < needed; ++i) {
+    proto::Slot& slot = slots_[(tail_ + i) % proto::slot_count];
+    const std::size_t n = std::min(payload.size(), proto::slot_payload_bytes);
+    std::memcpy(slot.payload, payload.data(), n);
+    payload = payload.subspan(n);
+    slot.sequence.store(tail_ + i + 1, std::memory_order_relaxed);
+  }
+  proto::Slot& slot = slots_[tail_ % proto::slot_count];
+  std::memcpy(slot.payload, first, sizeof header + in_first);
+  slot.sequence.store(tail_ + 1, std::memory_order_release);
+  tail_ += needed;
+  return RingResult::done;
+}
+
+RingReceiver::RingReceiver(std::byte* own_half, const std::byte* peer_half)
+    : slots_(slots_of(const_cast<std::byte*>(peer_half))),
+      own_(reinterpret_cast<proto::HalfHeader*>(own_half)),
+      peer_(reinterpret_cast<const proto::HalfHeader*>(peer_half)) {}
+
+bool RingReceiver::peer_stalled() const {
+  // Pairs with the sender's fence in set_stalled.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  return peer_->stalled.load(std::memory_order_relaxed) != 0;
+}
+
+bool RingReceiver::ready() const {
+  const std::uint64_t untouched = head_ < proto::slot_count ? 0 : head_ + 1 - proto::slot_count;
+  return slots_[head_ % proto::slot_count].sequence.load(std::memory_order_acquire) != untouched;
+}
+
+RingResult RingReceiver::pop(Message& message) {
+  // A slot holds 0 or its previous lap's number until it is published for this one.
+  const std::uint64_t untouched = head_ < proto::slot_count ? 0 : head_ + 1 - proto::slot_count;
+  const proto::Slot& first = slots_[head_ % proto::slot_count];
+  const std::uint64_t sequence = first.sequence.load(std::memory_order_acquire);
+  if (sequence == untouched) return RingResult::would_block;
+  if (sequence != head_ + 1) return RingResult::broken;
+  std::memcpy(&message.header, first.payload, sizeof message.header);
+  compiler_barrier();
+  if (message.header.length > proto::max_payload_bytes) return RingResult::broken;
+  const std::uint32_t count = slots_for(message.header.length);
+  std::size_t left = message.header.length;
+  std::byte* to = message.payload.data();
+  std::size_t n = std::min(left, proto::slot_payload_bytes - sizeof message.header);
+  std::memcpy(to, first.payload + sizeof message.header, n);
+  for (std::uint32_t i = 1; i < count; ++i) {
+    to += n;
+    left -= n;
+    const proto::Slot& slot = slots_[(head_ + i) % proto::slot_count];
+    if (slot.sequence.load(std::memory_order_relaxed) != head_ + i + 1) return RingResult::broken;
+    n = std::min(left, proto::slot_payload_bytes);
+    std::memcpy(to, slot.payload, n);
+  }
+  compiler_barrier();
+  head_ += count;
+  own_->consumed.store(head_, std::memory_order_release);
+  return RingResult::done;
+}
+
+}  // namespace aios

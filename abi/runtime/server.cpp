@@ -1,0 +1,189 @@
+#include "abi/runtime/server.hpp"
+
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <cassert>
+
+#include "abi/runtime/log.hpp"
+
+namespace aios {
+
+namespace {
+constexpr int max_messages_per_turn = 32;
+/// Room for the largest possible reply, reserved for every accepted request.
+constexpr std::uint32_t reply_slots = proto::max_message_slots;
+constexpr std::size_t max_error_text_bytes = proto::max_payload_bytes - sizeof(proto::ReplyHeader);
+}  // namespace
+
+ServerBase::ServerBase(Kernel& kernel, EventLoop& loop, std::uint64_t protocol_version)
+    : kernel_(kernel), loop_(loop), version_(protocol_version) {
+  loop_.add_source(this);
+}
+
+ServerBase::~ServerBase() {
+  for (auto& [id, peer] : clients_) loop_.unwatch(peer.link->bell_fd());
+  for (const Handle port : ports_) loop_.forget_signal(port);
+  loop_.remove_source(this);
+}
+
+Result<void> ServerBase::listen(Handle port) {
+  ports_.push_back(port);
+  loop_.on_signal(port, [this, port](std::uint32_t) { accept_all(port); });
+  // Connections may have been waiting since before this server was born.
+  loop_.post([this, port] { accept_all(port); });
+  return {};
+}
+
+void ServerBase::accept_all(Handle port) {
+  for (;;) {
+    PeerInfo info;
+    Result<std::unique_ptr<Link>> link = Link::accept(kernel_, port, info);
+    if (!link && link.error().code() == Code::busy) return;
+    if (!link) {
+      if (link.error().code() == Code::peer_closed) continue;
+      log_line("cannot accept a connection: " + link.error().to_string());
+      return;
+    }
+    const ClientId id = next_client_++;
+    const Link* raw = link->get();
+    if (Result<void> watched =
+            loop_.watch(raw->bell_fd(), EPOLLIN, [raw](std::uint32_t) { raw->drain_bell(); });
+        !watched) {
+      log_line("cannot watch a connection: " + watched.error().to_string());
+      continue;
+    }
+    Peer& peer = clients_[id];
+    peer.link = std::move(*link);
+    peer.info = std::move(info);
+    opened(id, peer.info);
+  }
+}
+
+bool ServerBase::work() {
+  bool more = false;
+  for (auto& [id, peer] : clients_)
+    if (!peer.doomed && serve(id, peer)) more = true;
+  drop_doomed();
+  return more;
+}
+
+bool ServerBase::serve(ClientId client, Peer& peer) {
+  int taken = 0;
+  for (; taken < max_messages_per_turn; ++taken) {
+    // Read before the ring: requests that were published before the close are still served.
+    const bool link_closed = peer.link->closed();
+    if (!link_closed && !has_credit(peer)) break;
+    if (peer.doomed) return false;
+    Message message;
+    const RingResult result = peer.link->pop(message);
+    if (result == RingResult::done && !link_closed) {
+      peer.reserved_slots += reply_slots;
+      dispatch(client, peer, message);
+      if (peer.doomed) return false;
+      continue;
+    }
+    if (result == RingResult::broken) close_client(client, "its ring makes no sense");
+    // Nobody would read an answer: what a dead client still asked for is not done.
+    else if (link_closed)
+      close_client(client, {});
+    break;
+  }
+  if (taken != 0 && !peer.doomed) peer.link->announce_room();
+  return taken == max_messages_per_turn;
+}
+
+/// Is there room for one more largest reply beside those owed? If not, asks to be rung for it.
+bool ServerBase::has_credit(Peer& peer) {
+  for (int look = 0; look < 2; ++look) {
+    std::uint32_t free = 0;
+    if (peer.link->free_slots(free) == RingResult::broken) {
+      peer.doomed = any_doomed_ = true;
+      return true;
+    }
+    if (free >= peer.reserved_slots + reply_slots) {
+      if (peer.stalled) peer.link->set_stalled(peer.stalled = false);
+      return true;
+    }
+    if (!peer.stalled) peer.link->set_stalled(peer.stalled = true);
+  }
+  return false;
+}
+
+bool ServerBase::ready() const {
+  return std::any_of(clients_.begin(), clients_.end(), [](const auto& entry) {
+    const Peer& peer = entry.second;
+    if (peer.doomed || peer.link->closed()) return true;
+    if (!peer.stalled) return peer.link->ready();
+    std::uint32_t free = 0;
+    return peer.link->free_slots(free) == RingResult::broken ||
+           free >= peer.reserved_slots + reply_slots;
+  });
+}
+
+void ServerBase::drop_doomed() {
+  if (!any_doomed_) return;
+  any_doomed_ = false;
+  std::vector<ClientId> gone;
+  for (auto& [id, peer] : clients_)
+    if (peer.doomed) gone.push_back(id);
+  for (const ClientId id : gone) {
+    const auto found = clients_.find(id);
+    loop_.unwatch(found->second.link->bell_fd());
+    clients_.erase(found);
+    closed(id);
+  }
+}
+
+void ServerBase::close_client(ClientId client, const std::string& why) {
+  const auto found = clients_.find(client);
+  if (found == clients_.end() || found->second.doomed) return;
+  if (!why.empty())
+    log_line("closing the link of process " + std::to_string(found->second.info.process_id) + " (" +
+             found->second.info.name + "): " + why);
+  found->second.doomed = any_doomed_ = true;
+}
+
+const PeerInfo* ServerBase::peer(ClientId client) const {
+  const auto found = clients_.find(client);
+  return found == clients_.end() ? nullptr : &found->second.info;
+}
+
+Result<std::vector<Handle>> ServerBase::send_handles(
+    ClientId client, std::span<const proto::kernel::LinkSend::Entry> entries) {
+  const auto found = clients_.find(client);
+  if (found == clients_.end()) return error(Code::peer_closed, "the client is gone");
+  return found->second.link->send_handles(entries);
+}
+
+void ServerBase::reply_error(ReplyToken token, const Status& status) {
+  const std::string_view text = std::string_view(status.message()).substr(0, max_error_text_bytes);
+  push_reply(token, static_cast<std::uint32_t>(status.code()),
+             std::as_bytes(std::span(text.data(), text.size())));
+}
+
+void ServerBase::reply_bytes(ReplyToken token, std::span<const std::byte> body) {
+  push_reply(token, 0, body);
+}
+
+void ServerBase::push_reply(ReplyToken token, std::uint32_t status,
+                            std::span<const std::byte> body) {
+  const auto found = clients_.find(token.client);
+  if (found == clients_.end() || found->second.doomed) return;
+  Peer& peer = found->second;
+  std::byte payload[proto::max_payload_bytes];
+  const proto::ReplyHeader head{status, status == 0 ? 0 : static_cast<std::uint32_t>(body.size())};
+  assert(sizeof head + body.size() <= sizeof payload);
+  std::memcpy(payload, &head, sizeof head);
+  std::memcpy(payload + sizeof head, body.data(), body.size());
+  const std::size_t length = sizeof head + body.size();
+  const proto::MessageHeader header{static_cast<std::uint16_t>(token.opcode | proto::reply_flag),
+                                    static_cast<std::uint16_t>(length), token.call_id};
+  assert(peer.reserved_slots >= reply_slots);
+  peer.reserved_slots -= reply_slots;
+  // The room was reserved, so only a peer whose counters went backwards can make this fail.
+  if (peer.link->push(header, std::span(payload).first(length)) != RingResult::done)
+    close_client(token.client, "its ring makes no sense");
+}
+
+}  // namespace aios

@@ -1,0 +1,195 @@
+// The serving side of a protocol.
+//
+//   class Echo {
+//    public:
+//     Answer<proto::echo::Echo::Reply> handle(proto::echo::Echo, const proto::echo::Echo::Request&,
+//                                             CallContext&);
+//     ...one `handle` for every method; a missing one does not compile.
+//     void client_opened(ClientId, const PeerInfo&);   // optional
+//     void client_closed(ClientId);                    // optional
+//   };
+//   Server<proto::echo::Protocol, Echo> server(kernel, loop, echo);
+//   TRY(server.listen(port));
+//
+// A method answers at once, or returns `deferred` after taking `context.token()` and answers later
+// with `server.reply<Method>(token, result)`. Room for every answer is reserved in the client's
+// ring when its request is accepted, so a reply never blocks and never fails: a client that does
+// not read its replies is simply not read from. A client gets a bounded share of every turn.
+// Malformed messages are answered protocol_error and close the link.
+#pragma once
+
+#include <cstring>
+#include <map>
+#include <memory>
+#include <variant>
+
+#include "abi/runtime/event_loop.hpp"
+#include "abi/runtime/link.hpp"
+
+namespace aios {
+
+using ClientId = std::uint64_t;
+
+struct ReplyToken {
+  ClientId client = 0;
+  std::uint32_t call_id = 0;
+  std::uint16_t opcode = 0;
+};
+
+struct Deferred {};
+inline constexpr Deferred deferred;
+
+/// What a method returns: its reply, an error, or `deferred`.
+template <class Reply>
+class Answer {
+ public:
+  Answer(const Reply& reply) : value_(reply) {}
+  Answer(Deferred) : value_(Deferred{}) {}
+  Answer(std::unexpected<Status> status) : value_(std::move(status).error()) {}
+  Answer(Result<Reply> result) {
+    if (result)
+      value_ = *result;
+    else
+      value_ = std::move(result).error();
+  }
+  bool is_deferred() const { return std::holds_alternative<Deferred>(value_); }
+  Result<Reply> result() const {
+    if (const Status* status = std::get_if<Status>(&value_)) return std::unexpected(*status);
+    return std::get<Reply>(value_);
+  }
+
+ private:
+  std::variant<Deferred, Reply, Status> value_;
+};
+
+class CallContext {
+ public:
+  CallContext(ClientId client, const PeerInfo& peer, ReplyToken token)
+      : client_(client), peer_(peer), token_(token) {}
+  ClientId client() const { return client_; }
+  const PeerInfo& peer() const { return peer_; }
+  ReplyToken token() const { return token_; }
+
+ private:
+  ClientId client_;
+  const PeerInfo& peer_;
+  ReplyToken token_;
+};
+
+/// What does not depend on the protocol: accepting, reading, credit, replying.
+class ServerBase : public Source {
+ public:
+  ServerBase(Kernel& kernel, EventLoop& loop, std::uint64_t protocol_version);
+  ServerBase(const ServerBase&) = delete;
+  ~ServerBase() override;
+
+  /// Serves connections that come through `port` (a handle with accept).
+  Result<void> listen(Handle port);
+
+  bool work() override;
+  bool ready() const override;
+
+  template <class M>
+  void reply(ReplyToken token, const Result<typename M::Reply>& result) {
+    if (!result) return reply_error(token, result.error());
+    reply_bytes(token, std::as_bytes(std::span(&*result, 1)));
+  }
+
+  /// Installs handles at a client; peer_closed when it is gone.
+  Result<std::vector<Handle>> send_handles(ClientId client,
+                                           std::span<const proto::kernel::LinkSend::Entry> entries);
+  const PeerInfo* peer(ClientId client) const;
+  /// Ends the link of a client that broke the rules; `why` goes to the log.
+  void close_client(ClientId client, const std::string& why);
+  std::size_t client_count() const { return clients_.size(); }
+
+ protected:
+  struct Peer {
+    std::unique_ptr<Link> link;
+    PeerInfo info;
+    std::uint32_t reserved_slots = 0;  ///< for replies that are owed
+    bool stalled = false;              ///< its ring has no room for another reply
+    bool doomed = false;
+  };
+  virtual void dispatch(ClientId client, Peer& peer, const Message& message) = 0;
+  virtual void opened(ClientId client, const PeerInfo& info) = 0;
+  virtual void closed(ClientId client) = 0;
+
+  void reply_error(ReplyToken token, const Status& status);
+  void reply_bytes(ReplyToken token, std::span<const std::byte> body);
+  std::uint64_t version() const { return version_; }
+
+ private:
+  void accept_all(Handle port);
+  bool serve(ClientId client, Peer& peer);
+  bool has_credit(Peer& peer);
+  void push_reply(ReplyToken token, std::uint32_t status, std::span<const std::byte> body);
+  void drop_doomed();
+
+  Kernel& kernel_;
+  EventLoop& loop_;
+  std::uint64_t version_;
+  ClientId next_client_ = 1;
+  std::map<ClientId, Peer> clients_;
+  std::vector<Handle> ports_;
+  bool any_doomed_ = false;
+};
+
+template <class Protocol, class Impl>
+class Server final : public ServerBase {
+ public:
+  Server(Kernel& kernel, EventLoop& loop, Impl& impl)
+      : ServerBase(kernel, loop, Protocol::version), impl_(impl) {}
+
+ private:
+  void dispatch(ClientId client, Peer& peer, const Message& message) override {
+    dispatch_in(typename Protocol::Methods{}, client, peer, message);
+  }
+
+  template <class... Ms>
+  void dispatch_in(proto::MethodList<Ms...>, ClientId client, Peer& peer, const Message& message) {
+    const ReplyToken token{client, message.header.call_id, message.header.opcode};
+    const bool known =
+        ((message.header.opcode == Ms::opcode && (invoke<Ms>(peer, token, message), true)) || ...);
+    if (known) return;
+    reply_error(token,
+                Status(Code::not_supported, std::string(Protocol::name) + " has no method number " +
+                                                std::to_string(message.header.opcode)));
+  }
+
+  template <class M>
+  void invoke(Peer& peer, ReplyToken token, const Message& message) {
+    typename M::Request request;
+    if (message.header.length != sizeof request) {
+      reply_error(token, Status(Code::protocol_error, std::string(M::name) + ": request of " +
+                                                          std::to_string(message.header.length) +
+                                                          " bytes, expected " +
+                                                          std::to_string(sizeof request)));
+      return close_client(token.client, "malformed " + std::string(M::name));
+    }
+    std::memcpy(&request, message.payload.data(), sizeof request);
+    if constexpr (std::is_same_v<M, proto::Null>) {
+      reply<M>(token, proto::Empty{});
+    } else {
+      if (peer.info.protocol_version != version())
+        return reply_error(
+            token, Status(Code::version_mismatch, std::string(Protocol::name) + " speaks version " +
+                                                      std::to_string(version())));
+      CallContext context(token.client, peer.info, token);
+      const Answer<typename M::Reply> answer = impl_.handle(M{}, request, context);
+      if (!answer.is_deferred()) reply<M>(token, answer.result());
+    }
+  }
+
+  void opened(ClientId client, const PeerInfo& info) override {
+    if constexpr (requires { impl_.client_opened(client, info); })
+      impl_.client_opened(client, info);
+  }
+  void closed(ClientId client) override {
+    if constexpr (requires { impl_.client_closed(client); }) impl_.client_closed(client);
+  }
+
+  Impl& impl_;
+};
+
+}  // namespace aios

@@ -1,0 +1,57 @@
+#include "abi/runtime/server_process.hpp"
+
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <string_view>
+
+#include "abi/runtime/log.hpp"
+
+namespace aios {
+
+Result<ServerProcess> ServerProcess::start(int argc, char** argv) {
+  ServerProcess process;
+  for (int i = 1; i + 1 < argc; ++i) {
+    const std::string_view option = argv[i];
+    if (option == "--state")
+      process.state = argv[++i];
+    else if (option == "--libexec")
+      process.libexec = argv[++i];
+  }
+  sigset_t set;
+  ::sigemptyset(&set);
+  ::sigaddset(&set, SIGTERM);
+  ::sigprocmask(SIG_BLOCK, &set, nullptr);
+  process.signals_ = Fd(::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
+  if (!process.signals_.valid()) return errno_error("make signal descriptor", errno);
+  process.kernel = TRY(Kernel::attach_child());
+  process.loop = TRY(EventLoop::create(process.kernel.get()));
+  EventLoop* loop = process.loop.get();
+  TRY(loop->watch(process.signals_.get(), EPOLLIN, [loop](std::uint32_t) { loop->stop(); }));
+  process.port = TRY(process.kernel->startup("port")).handle;
+  return process;
+}
+
+Result<std::unique_ptr<Client>> ServerProcess::client_of(const std::string& service,
+                                                         std::uint64_t protocol_version) {
+  const StartupHandle route = TRY(kernel->startup(service));
+  return std::make_unique<Client>(*kernel, loop.get(), route.handle, protocol_version, service);
+}
+
+int ServerProcess::run() {
+  // An error means that the kernel is gone: the instance has ended, and so does this server.
+  (void)loop->run();
+  return 0;
+}
+
+int server_main(int argc, char** argv, Result<int> (*body)(int, char**)) {
+  const Result<int> result = body(argc, argv);
+  if (result) return *result;
+  log_line("cannot run: " + result.error().to_string());
+  return 1;
+}
+
+}  // namespace aios

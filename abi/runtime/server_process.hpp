@@ -1,0 +1,36 @@
+// What every server of AIOS does first: greet the kernel, find its port and its options, run a loop
+// that ends at SIGTERM.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "abi/runtime/client.hpp"
+#include "abi/runtime/event_loop.hpp"
+#include "abi/runtime/kernel.hpp"
+
+namespace aios {
+
+struct ServerProcess {
+  std::unique_ptr<Kernel> kernel;
+  std::unique_ptr<EventLoop> loop;  ///< stops at SIGTERM
+  Handle port = 0;                  ///< startup handle `port`: accept here
+  std::string state;                ///< --state DIR
+  std::string libexec;              ///< --libexec DIR
+
+  /// Reads `--state DIR --libexec DIR`; other arguments are left to the caller.
+  static Result<ServerProcess> start(int argc, char** argv);
+  /// A client of the server called `service`, by the route of that name. not_found without one.
+  Result<std::unique_ptr<Client>> client_of(const std::string& service,
+                                            std::uint64_t protocol_version);
+  /// Runs the loop to its end; 0 after SIGTERM or when the kernel ended the instance.
+  int run();
+
+ private:
+  Fd signals_;
+};
+
+/// For main(): runs `body(argc, argv)`, logs its error and turns it into an exit code.
+int server_main(int argc, char** argv, Result<int> (*body)(int, char**));
+
+}  // namespace aios

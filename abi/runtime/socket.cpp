@@ -1,0 +1,117 @@
+#include "abi/runtime/socket.hpp"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace aios {
+namespace {
+
+/// A socket address for `path`. A path that does not fit is named through its folder, opened as
+/// `folder`, which must live until the address was used.
+Result<sockaddr_un> address_of(const std::string& path, Fd& folder) {
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  std::string text = path;
+  if (text.size() >= sizeof address.sun_path) {
+    const std::size_t slash = path.rfind('/');
+    const std::string parent = slash == std::string::npos ? "." : path.substr(0, slash + 1);
+    folder = Fd(::open(parent.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!folder.valid()) return errno_error("open folder of socket " + path, errno);
+    text = "/proc/self/fd/" + std::to_string(folder.get()) + "/" + path.substr(slash + 1);
+    if (text.size() >= sizeof address.sun_path)
+      return error(Code::too_large, "the socket's file name is too long: " + path);
+  }
+  std::memcpy(address.sun_path, text.c_str(), text.size() + 1);
+  return address;
+}
+
+Result<Fd> new_socket() {
+  Fd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+  if (!socket.valid()) return errno_error("make socket", errno);
+  return socket;
+}
+
+}  // namespace
+
+Result<Fd> connect_seqpacket(const std::string& path) {
+  Fd folder;
+  const sockaddr_un address = TRY(address_of(path, folder));
+  Fd socket = TRY(new_socket());
+  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    if (errno == EACCES) return errno_error("connect to " + path, errno);
+    return error(Code::unreachable, "no AIOS instance answers at " + path + " (" +
+                                        std::strerror(errno) + "); start one with: aiosctl boot");
+  }
+  return socket;
+}
+
+Result<Fd> listen_seqpacket(const std::string& path) {
+  Fd folder;
+  const sockaddr_un address = TRY(address_of(path, folder));
+  Fd socket = TRY(new_socket());
+  ::unlink(path.c_str());
+  if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    return errno_error("bind " + path, errno);
+  if (::listen(socket.get(), 64) != 0) return errno_error("listen at " + path, errno);
+  return socket;
+}
+
+Result<void> receive_packet(int socket, std::span<std::byte> buffer, int flags,
+                            ReceivedPacket& packet) {
+  alignas(cmsghdr) std::byte control[CMSG_SPACE(sizeof(int) * max_packet_fds)];
+  iovec part{buffer.data(), buffer.size()};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control;
+  message.msg_controllen = sizeof control;
+  ssize_t n = 0;
+  do n = ::recvmsg(socket, &message, flags | MSG_CMSG_CLOEXEC);
+  while (n < 0 && errno == EINTR);
+  if (n < 0) return errno_error("receive", errno);
+  for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
+    if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
+    const std::size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (std::size_t i = 0; i < count; ++i) {
+      int fd = -1;
+      std::memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+      packet.fds.emplace_back(fd);
+    }
+  }
+  packet.bytes = static_cast<std::size_t>(n);
+  packet.truncated = (message.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) != 0;
+  if (n == 0) return error(Code::peer_closed, "the other end closed the socket");
+  return {};
+}
+
+Result<void> send_packet(int socket, std::span<const std::byte> bytes, std::span<const int> fds,
+                         int flags) {
+  if (fds.size() > max_packet_fds)
+    return error(Code::too_large, "too many descriptors for a packet");
+  alignas(cmsghdr) std::byte control[CMSG_SPACE(sizeof(int) * max_packet_fds)];
+  iovec part{const_cast<std::byte*>(bytes.data()), bytes.size()};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  if (!fds.empty()) {
+    message.msg_control = control;
+    message.msg_controllen = CMSG_SPACE(fds.size_bytes());
+    cmsghdr* head = CMSG_FIRSTHDR(&message);
+    head->cmsg_level = SOL_SOCKET;
+    head->cmsg_type = SCM_RIGHTS;
+    head->cmsg_len = CMSG_LEN(fds.size_bytes());
+    std::memcpy(CMSG_DATA(head), fds.data(), fds.size_bytes());
+  }
+  ssize_t n = 0;
+  do n = ::sendmsg(socket, &message, flags | MSG_NOSIGNAL);
+  while (n < 0 && errno == EINTR);
+  if (n < 0) return errno_error("send", errno);
+  return {};
+}
+
+}  // namespace aios

@@ -1,0 +1,37 @@
+// Unix SOCK_SEQPACKET sockets with descriptors riding along.
+#pragma once
+
+#include <span>
+#include <string>
+#include <vector>
+
+#include "abi/runtime/fd.hpp"
+#include "abi/runtime/status.hpp"
+
+namespace aios {
+
+/// Descriptors that one packet may carry; more are refused by closing them all.
+inline constexpr int max_packet_fds = 253;
+
+struct ReceivedPacket {
+  std::size_t bytes = 0;
+  bool truncated = false;  ///< of data or descriptors
+  std::vector<Fd> fds;     ///< close-on-exec
+};
+
+/// Connects to the socket at `path`, however long. unreachable when nobody listens there.
+Result<Fd> connect_seqpacket(const std::string& path);
+
+/// Binds and listens at `path`, however long, replacing a socket file that is there.
+Result<Fd> listen_seqpacket(const std::string& path);
+
+/// One packet into `buffer`. `flags` as for recvmsg. peer_closed at end of file; busy when
+/// MSG_DONTWAIT is among the flags and nothing is there.
+Result<void> receive_packet(int socket, std::span<std::byte> buffer, int flags,
+                            ReceivedPacket& packet);
+
+/// Sends one packet with descriptors. busy when MSG_DONTWAIT is among the flags and it would block.
+Result<void> send_packet(int socket, std::span<const std::byte> bytes, std::span<const int> fds,
+                         int flags);
+
+}  // namespace aios
