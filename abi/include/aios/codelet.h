@@ -1,10 +1,10 @@
 /* What a module for AIOS's CPU device looks like.
  *
- * A module is a shared object that exports `aios_module`: a table of codelets, each a plain function
- * called once per block of a task's grid. It runs in a context: a process of its job's own, in an
- * empty root without files, network or other processes. It may need only libc, libm, libstdc++,
- * libgcc_s and the loader; any other dependency is refused by name. Blocks of one task, and several
- * tasks, run on several threads at once.
+ * A module is a shared object that exports `aios_module`: a table of codelets, each a plain
+ * function called once per block of a task's grid. It runs in a context: a process of its job's
+ * own, in an empty root without files, network or other processes. It may need only libc, libm,
+ * libstdc++, libgcc_s and the loader; any other dependency is refused by name. Blocks of one task,
+ * and several tasks, run on several threads at once.
  *
  * A codelet returns 0, or one of aios.h's codes after writing why into `message`. If it crashes or
  * exceeds its task's time limit its context dies, with nothing else.
@@ -27,7 +27,7 @@ enum { AIOS_MODE_READ = 1, AIOS_MODE_WRITE = 2, AIOS_MODE_READ_WRITE = 3, AIOS_M
  * `file_size`. A file that ends sooner has shrunk: return 22 (source_changed). */
 typedef struct aios_file_piece {
   int32_t fd;
-  uint32_t index;     /* position in the split, for messages */
+  uint32_t index; /* position in the split, for messages */
   uint64_t offset;
   uint64_t length;
   uint64_t file_size; /* when it was opened */
