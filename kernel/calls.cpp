@@ -1,0 +1,206 @@
+// Reading a packet, finding its method, writing its reply; and the calls on the process itself.
+#include "kernel/calls.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernel/limits.hpp"
+
+namespace aios::kernel {
+
+namespace wire = proto::kernel;
+
+namespace {
+
+/// Every field called `reserved` of a request is zero.
+template <class Request>
+bool reserved_is_zero(const Request& request) {
+  const auto* bytes = reinterpret_cast<const std::byte*>(&request);
+  for (const proto::FieldInfo& field : Request::fields()) {
+    if (std::strcmp(field.name, "reserved") != 0) continue;
+    const auto* begin = bytes + field.offset;
+    if (std::any_of(begin, begin + field.size, [](std::byte b) { return b != std::byte{0}; }))
+      return false;
+  }
+  return true;
+}
+
+template <class... Ms, class Visit>
+bool with_method(std::uint32_t opcode, proto::MethodList<Ms...>, Visit visit) {
+  return ((opcode == Ms::opcode ? (visit(Ms{}), true) : false) || ...);
+}
+
+}  // namespace
+
+template <class M>
+Calls::Outcome Calls::serve_method(Caller& caller, std::span<const std::byte> request,
+                                   Packet& reply) {
+  static_assert(proto::WireStruct<typename M::Request> && proto::WireStruct<typename M::Reply>);
+  static_assert(sizeof(wire::CallHeader) + sizeof(typename M::Request) <= wire::max_packet_bytes);
+  static_assert(sizeof(wire::KernelReply) + sizeof(typename M::Reply) <= wire::max_packet_bytes);
+  using Reply = Result<typename M::Reply>;
+  if (request.size() != sizeof(typename M::Request)) {
+    const Reply wrong = error(Code::protocol_error, std::string(M::name) + ": wrong length");
+    write_reply(reply, caller.call_id, wrong, 0);
+    return Outcome::malformed;
+  }
+  typename M::Request copy;
+  std::memcpy(&copy, request.data(), sizeof copy);
+  Reply result = error(Code::invalid_argument, "a reserved field is not zero");
+  if (reserved_is_zero(copy)) {
+    const bool greeted = caller.process.has_pages() || M::opcode == wire::Hello::opcode;
+    if (greeted)
+      result = handle(M{}, copy, caller);
+    else
+      result = error(Code::denied, "hello must be a process's first call");
+  }
+  if (result && caller.deferred) return Outcome::deferred;
+  if (!result) caller.fds.clear();
+  write_reply(reply, caller.call_id, result, caller.fds.size());
+  return Outcome::replied;
+}
+
+Calls::Outcome Calls::serve(Caller& caller, std::span<const std::byte> packet, Packet& reply) {
+  wire::CallHeader header{};
+  if (packet.size() >= sizeof header) std::memcpy(&header, packet.data(), sizeof header);
+  caller.call_id = header.call_id;
+  Outcome outcome = Outcome::malformed;
+  if (packet.size() >= sizeof header && packet.size() - sizeof header == header.length) {
+    const auto request = packet.subspan(sizeof header);
+    if (with_method(header.opcode, wire::Protocol::Methods{},
+                    [&]<class M>(M) { outcome = serve_method<M>(caller, request, reply); }))
+      return outcome;
+  }
+  const Result<proto::Empty> wrong =
+      error(Code::protocol_error, "not a call of this kernel: unknown opcode or wrong length");
+  write_reply(reply, caller.call_id, wrong, 0);
+  return Outcome::malformed;
+}
+
+// ---- the process itself ---------------------------------------------------------------------
+
+Result<wire::Hello::Reply> Calls::handle(wire::Hello, const wire::Hello::Request& request,
+                                         Caller& caller) {
+  Process& process = caller.process;
+  if (request.version != wire::abi_version)
+    return error(Code::version_mismatch, "this kernel speaks version " +
+                                             std::to_string(wire::abi_version) + ", not " +
+                                             std::to_string(request.version));
+  if (process.has_pages()) return error(Code::already_exists, "hello was said before");
+  const bool named = !request.job_name.view().empty();
+  if (!request.job_name.valid() || request.quota.reserved != 0 ||
+      (named && !is_name(request.job_name.view())))
+    return error(Code::invalid_argument, "job names are of letters, digits, '.', '_' and '-'");
+  if (named && !process.is_outside())
+    return error(Code::invalid_argument, "a child of AIOS has its job already");
+  if (!process.joined()) TRY(instance_.enter(process, request.job_name, request.quota));
+  const std::uint32_t use =
+      rights::info | rights::wait | rights::send | (process.is_outside() ? rights::manage : 0);
+  TRY(process.handles.can_install(1, 0));
+  TRY(process.open_pages());
+  const Handle job =
+      TRY(process.handles.install(Reference(process.job(), use, rights::info | rights::act)));
+  caller.fds.push_back(TRY(process.status_page().writable().duplicate()));
+  caller.fds.push_back(TRY(process.kernel_page().read_only().duplicate()));
+  caller.fds.push_back(TRY(process.kernel_bell().reader()));
+  return wire::Hello::Reply{process.id(), process.job()->id(), job, process.epoch, 0};
+}
+
+Result<wire::Ready::Reply> Calls::handle(wire::Ready, const wire::Ready::Request&, Caller& caller) {
+  if (caller.process.ready()) return error(Code::already_exists, "the process is ready already");
+  TRY(caller.process.seal_status_page());
+  return wire::Ready::Reply{};
+}
+
+Result<wire::Startup::Reply> Calls::handle(wire::Startup, const wire::Startup::Request& request,
+                                           Caller& caller) {
+  const auto& all = caller.process.startup();
+  wire::Startup::Reply reply{};
+  std::uint64_t at = request.cursor;
+  for (; at < all.size() && reply.count < std::size(reply.entries); ++at) {
+    const auto slot = caller.process.handles.find(all[at].handle);
+    if (!slot) continue;  // closed since
+    const Reference& reference = (*slot)->reference;
+    reply.entries[reply.count++] = {wire::Label::from(all[at].label),
+                                    all[at].handle,
+                                    static_cast<std::uint32_t>(reference.object()->type()),
+                                    reference.use,
+                                    reference.grant,
+                                    all[at].kept ? 1u : 0u};
+  }
+  reply.next = at < all.size() ? at : 0;
+  return reply;
+}
+
+Result<wire::SignalNext::Reply> Calls::handle(wire::SignalNext, const wire::SignalNext::Request&,
+                                              Caller& caller) {
+  const RaisedSignal raised = caller.process.handles.next_signal();
+  return wire::SignalNext::Reply{raised.handle, raised.signals,
+                                 static_cast<std::uint32_t>(raised.type)};
+}
+
+// ---- handles --------------------------------------------------------------------------------
+
+Result<Slot*> Calls::sendable(Process& process, Handle handle, std::uint32_t use,
+                              std::uint32_t grant) {
+  Slot* slot = TRY(process.handles.find(handle));
+  if ((slot->reference.use & rights::send) == 0)
+    return error(Code::denied, "the handle may not be sent");
+  if (((use | grant) & ~slot->reference.grant) != 0)
+    return error(Code::denied, "the rights asked for exceed what the handle may grant");
+  return slot;
+}
+
+Result<wire::HandleDuplicate::Reply> Calls::handle(wire::HandleDuplicate,
+                                                   const wire::HandleDuplicate::Request& request,
+                                                   Caller& caller) {
+  Slot* slot = TRY(caller.process.handles.find(request.handle));
+  const Reference& old = slot->reference;
+  if ((old.use & rights::duplicate) == 0)
+    return error(Code::denied, "the handle may not be duplicated");
+  if ((request.use & ~old.use) != 0 || (request.grant & ~old.grant) != 0)
+    return error(Code::denied, "a duplicate cannot have more rights than the handle");
+  return wire::HandleDuplicate::Reply{TRY(caller.process.handles.install(
+      Reference(old.object(), request.use, request.grant), slot->tenant))};
+}
+
+Result<wire::HandleKeep::Reply> Calls::handle(wire::HandleKeep,
+                                              const wire::HandleKeep::Request& request,
+                                              Caller& caller) {
+  if (!request.label.valid() || request.label.view().empty())
+    return error(Code::invalid_argument, "a label has 1 to 31 characters");
+  Reference copy;
+  if (request.handle != 0) {
+    const Reference& old = TRY(caller.process.handles.find(request.handle))->reference;
+    if (old.object()->type() == ObjectType::link)
+      return error(Code::wrong_type, "a link cannot be kept");
+    if ((old.use & rights::duplicate) == 0)
+      return error(Code::denied, "the handle may not be duplicated, so it cannot be kept");
+    copy = Reference(old.object(), old.use, old.grant);
+  }
+  TRY(caller.process.job()->keep(request.label.view(), std::move(copy)));
+  return wire::HandleKeep::Reply{};
+}
+
+Result<wire::HandleClose::Reply> Calls::handle(wire::HandleClose,
+                                               const wire::HandleClose::Request& request,
+                                               Caller& caller) {
+  TRY(caller.process.handles.close(request.handle));
+  return wire::HandleClose::Reply{};
+}
+
+Result<wire::HandleInfo::Reply> Calls::handle(wire::HandleInfo,
+                                              const wire::HandleInfo::Request& request,
+                                              Caller& caller) {
+  const Reference& reference = TRY(caller.process.handles.find(request.handle))->reference;
+  const Object& object = *reference.object();
+  return wire::HandleInfo::Reply{object.id(),
+                                 static_cast<std::uint32_t>(object.type()),
+                                 reference.use,
+                                 reference.grant,
+                                 0,
+                                 object.detail(),
+                                 object.name()};
+}
+
+}  // namespace aios::kernel

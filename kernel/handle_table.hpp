@@ -1,0 +1,91 @@
+// The handles of one process: slots with generations, and the queue of those with raised signals.
+// Every slot counts in the process's job.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <vector>
+
+#include "abi/runtime/status.hpp"
+#include "kernel/object.hpp"
+
+namespace aios::kernel {
+
+class HandleTable;
+class Job;
+
+/// Who is told that a signal was raised on one of its handles.
+class SignalSink {
+ public:
+  virtual ~SignalSink() = default;
+  virtual void signalled() = 0;
+};
+
+struct Slot {
+  Reference reference;
+  HandleTable* table = nullptr;
+  Slot* previous = nullptr;  ///< among the slots that name the same object
+  Slot* next = nullptr;
+  std::uint64_t tenant = 0;  ///< top job of the process that sent it, 0 for one of its own
+  std::uint32_t index = 0;
+  std::uint32_t generation = 1;  ///< of the handle that lies here or will lie here next
+  std::uint32_t signals = 0;
+  bool queued = false;  ///< the index waits in the table's queue
+};
+
+struct RaisedSignal {
+  Handle handle = 0;
+  std::uint32_t signals = 0;
+  ObjectType type = ObjectType::none;
+};
+
+class HandleTable {
+ public:
+  explicit HandleTable(SignalSink& sink) : sink_(sink) {}
+  ~HandleTable() { clear(); }
+  HandleTable(const HandleTable&) = delete;
+  HandleTable& operator=(const HandleTable&) = delete;
+
+  /// The job to charge; set once, before the first handle.
+  void set_job(std::shared_ptr<Job> job) { job_ = std::move(job); }
+
+  /// quota when the table or the job is full; the reference is then dropped. `tenant`: see Slot.
+  Result<Handle> install(Reference reference, std::uint64_t tenant = 0);
+  /// Whether `count` more handles from `tenant` would be installed. quota.
+  Result<void> can_install(std::uint32_t count, std::uint64_t tenant) const;
+
+  /// bad_handle for 0, a stale or a foreign number.
+  Result<Slot*> find(Handle handle);
+  /// Also checks the type (wrong_type) and that `use` has all of `needed` (denied).
+  Result<Slot*> find(Handle handle, ObjectType type, std::uint32_t needed);
+  template <class T>
+  Result<std::shared_ptr<T>> get(Handle handle, std::uint32_t needed) {
+    Slot* slot = TRY(find(handle, T::object_type, needed));
+    return std::static_pointer_cast<T>(slot->reference.object());
+  }
+
+  Result<void> close(Handle handle);
+  void clear();
+  std::uint32_t size() const { return used_; }
+
+  /// Takes the oldest raised signals; handle 0 when there are none.
+  RaisedSignal next_signal();
+  bool has_signals() const { return !raised_.empty(); }
+
+ private:
+  friend class Object;
+  void raise(Slot& slot, std::uint32_t signals);
+  void release(Slot& slot);
+
+  SignalSink& sink_;
+  std::shared_ptr<Job> job_;
+  std::deque<Slot> slots_;  // never moves a slot
+  std::vector<std::uint32_t> free_;
+  std::deque<std::uint32_t> raised_;
+  std::map<std::uint64_t, std::uint32_t> by_tenant_;
+  std::uint32_t used_ = 0;
+};
+
+}  // namespace aios::kernel

@@ -1,0 +1,167 @@
+#include "kernel/job.hpp"
+
+#include <algorithm>
+#include <cassert>
+
+#include "kernel/limits.hpp"
+
+namespace aios::kernel {
+
+bool is_name(std::string_view text) {
+  const auto allowed = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+           c == '_' || c == '-';
+  };
+  return std::all_of(text.begin(), text.end(), allowed) &&
+         text.find_first_not_of('.') != std::string_view::npos;
+}
+
+Job::Job(std::uint64_t id, std::shared_ptr<Job> parent, const Name& name, const Quota& quota)
+    : Object(object_type, id),
+      parent_(std::move(parent)),
+      name_(name),
+      quota_(quota),
+      depth_(parent_ ? parent_->depth_ + 1 : 0) {
+  if (parent_) parent_->children_.push_back(this);
+}
+
+Job::~Job() {
+  if (parent_) std::erase(parent_->children_, this);
+}
+
+Result<std::shared_ptr<Job>> Job::make_child(std::uint64_t id, const Name& name,
+                                             const Quota& quota) {
+  if (killed_) return error(Code::denied, "the job was killed");
+  if (depth_ + 1 >= limits::job_depth) return error(Code::quota, "the tree of jobs is too deep");
+  return std::make_shared<Job>(id, shared_from_this(), name, quota);
+}
+
+std::shared_ptr<Job> Job::find_child(std::string_view name) const {
+  for (Job* child : children_)
+    if (!child->killed_ && child->name_.view() == name) return child->shared_from_this();
+  return nullptr;
+}
+
+bool Job::contains(const Job& other) const {
+  const Job* job = &other;
+  while (job != nullptr && job != this) job = job->parent_.get();
+  return job == this;
+}
+
+std::uint64_t Job::top_id() const {
+  const Job* job = this;
+  while (job->depth_ > 1) job = job->parent_.get();
+  return job->id();
+}
+
+std::uint64_t Job::limit(Resource resource) const {
+  switch (resource) {
+    case Resource::memory:
+      return quota_.memory_bytes;
+    case Resource::processes:
+      return quota_.processes;
+    case Resource::handles:
+      return quota_.handles;
+    case Resource::links:
+      return quota_.links;
+  }
+  return 0;
+}
+
+Result<void> Job::can_charge(Resource resource, std::uint64_t amount) const {
+  static constexpr const char* names[] = {"memory", "processes", "handles", "links"};
+  const auto kind = static_cast<std::size_t>(resource);
+  for (const Job* job = this; job != nullptr; job = job->parent_.get()) {
+    const std::uint64_t most = job->limit(resource);
+    const std::uint64_t used = job->used_[kind];
+    if (most != 0 && (used > most || amount > most - used))
+      return error(Code::quota, "job '" + std::string(job->name_.view()) + "' may have no more " +
+                                    names[kind] + ": " + std::to_string(used) + " of " +
+                                    std::to_string(most) + " used");
+  }
+  return {};
+}
+
+Result<void> Job::charge(Resource resource, std::uint64_t amount) {
+  TRY(can_charge(resource, amount));
+  for (Job* job = this; job != nullptr; job = job->parent_.get())
+    job->used_[static_cast<std::size_t>(resource)] += amount;
+  return {};
+}
+
+void Job::release(Resource resource, std::uint64_t amount) {
+  const auto kind = static_cast<std::size_t>(resource);
+  // Forgetting what a job keeps may drop the last reference to it or to its parent.
+  const auto self = shared_from_this();
+  for (auto job = self; job != nullptr; job = job->parent_) {
+    assert(job->used_[kind] >= amount);
+    job->used_[kind] -= amount;
+    if (resource != Resource::processes || job->used_[kind] != 0) continue;
+    job->raise(signal::empty);
+    job->dissolve_if_unused();
+  }
+}
+
+Quota Job::used() const {
+  const auto count = [this](Resource resource) {
+    return static_cast<std::uint32_t>(used_[static_cast<std::size_t>(resource)]);
+  };
+  return {used_[static_cast<std::size_t>(Resource::memory)], count(Resource::processes),
+          count(Resource::handles), count(Resource::links), 0};
+}
+
+void Job::mark_killed() {
+  killed_ = true;
+  // What a job keeps may be what keeps a child alive.
+  std::vector<std::shared_ptr<Job>> children;
+  for (Job* child : children_) children.push_back(child->shared_from_this());
+  for (const auto& child : children) child->mark_killed();
+  forget_all();
+}
+
+void Job::dissolve_if_unused() {
+  const bool has_processes = used_[static_cast<std::size_t>(Resource::processes)] != 0;
+  if (!is_root() && !has_processes && reference_count() == 0) forget_all();
+}
+
+void Job::forget_all() {
+  const auto self = shared_from_this();
+  while (!kept_.empty()) {
+    const auto node = kept_.extract(kept_.begin());
+    release(Resource::handles, 1);
+  }
+}
+
+Result<void> Job::keep(std::string_view label, Reference reference) {
+  const auto found = kept_.find(label);
+  if (!reference) {
+    if (found == kept_.end()) return error(Code::not_found, "nothing is kept under this label");
+    const auto node = kept_.extract(found);
+    release(Resource::handles, 1);
+    return {};
+  }
+  if (const auto* job = dynamic_cast<const Job*>(reference.object().get());
+      job != nullptr && job->contains(*this))
+    return error(Code::invalid_argument, "a job cannot keep itself or a job above it");
+  if (killed_) return error(Code::denied, "the job was killed");
+  if (found != kept_.end()) {
+    found->second = std::move(reference);
+    return {};
+  }
+  if (kept_.size() >= limits::kept_per_job)
+    return error(Code::quota, "the job keeps as many handles as it may");
+  TRY(charge(Resource::handles, 1));
+  kept_.emplace(label, std::move(reference));
+  return {};
+}
+
+std::uint64_t Job::next_epoch(std::string_view name) {
+  if (epochs_.size() >= limits::epoch_names && !epochs_.contains(name)) {
+    for (const auto& [old_name, epoch] : epochs_) epoch_floor_ = std::max(epoch_floor_, epoch);
+    epochs_.clear();
+  }
+  const auto [entry, fresh] = epochs_.try_emplace(std::string(name), epoch_floor_);
+  return ++entry->second;
+}
+
+}  // namespace aios::kernel

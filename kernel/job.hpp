@@ -1,0 +1,128 @@
+// A job: a tree of processes with quotas. What a job uses is also charged to all its ancestors, and
+// must fit all their quotas. Jobs know nothing of Linux.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "abi/runtime/status.hpp"
+#include "kernel/object.hpp"
+
+namespace aios::kernel {
+
+using proto::kernel::Quota;
+
+enum class Resource : std::uint32_t { memory = 0, processes = 1, handles = 2, links = 3 };
+inline constexpr std::size_t resource_count = 4;
+
+class Job final : public Object, public std::enable_shared_from_this<Job> {
+ public:
+  static constexpr ObjectType object_type = ObjectType::job;
+  static constexpr std::uint32_t handle_rights =
+      rights::info | rights::duplicate | rights::send | rights::manage | rights::wait | rights::act;
+
+  /// `parent` is null for the root. A zero field of `quota` is limited by the ancestors alone.
+  Job(std::uint64_t id, std::shared_ptr<Job> parent, const Name& name, const Quota& quota);
+  ~Job() override;
+  /// quota when the tree is too deep; denied when the job was killed.
+  Result<std::shared_ptr<Job>> make_child(std::uint64_t id, const Name& name, const Quota& quota);
+  /// The living child of that name, or null.
+  std::shared_ptr<Job> find_child(std::string_view name) const;
+
+  /// Whether this is `other` or one of its ancestors.
+  bool contains(const Job& other) const;
+  /// The ancestor right below the root (itself there; the root's own id for the root).
+  std::uint64_t top_id() const;
+  Name name() const override { return name_; }
+  std::uint64_t parent_id() const { return parent_ ? parent_->id() : 0; }
+  bool is_root() const { return parent_ == nullptr; }
+  std::uint64_t detail() const override { return parent_id(); }
+
+  Result<void> can_charge(Resource resource, std::uint64_t amount) const;
+  Result<void> charge(Resource resource, std::uint64_t amount);
+  /// The last process leaving raises `empty`.
+  void release(Resource resource, std::uint64_t amount);
+  const Quota& quota() const { return quota_; }
+  Quota used() const;
+
+  /// Refuses new processes and children, here and below, and forgets what is kept.
+  void mark_killed();
+  bool killed() const { return killed_; }
+
+  /// Replaces what is kept under `label`; an empty reference forgets it. Charged as a handle.
+  /// quota; not_found when there is nothing to forget; invalid_argument for the job itself or one
+  /// of its ancestors, which it would keep alive for ever.
+  Result<void> keep(std::string_view label, Reference reference);
+  const std::map<std::string, Reference, std::less<>>& kept() const { return kept_; }
+
+  /// Grows with each call for the same name.
+  std::uint64_t next_epoch(std::string_view name);
+
+  /// Whether the job ends with its last outside process.
+  bool ends_with_outside = false;
+  /// Raised on handles made from now on (the root's `shutdown`).
+  std::uint32_t standing = 0;
+  std::uint32_t standing_signals() const override { return standing; }
+
+ protected:
+  void unreferenced() override { dissolve_if_unused(); }
+
+ private:
+  std::uint64_t limit(Resource resource) const;
+  void dissolve_if_unused();
+  void forget_all();
+
+  std::shared_ptr<Job> parent_;
+  std::vector<Job*> children_;
+  Name name_;
+  Quota quota_;
+  std::uint32_t depth_;
+  bool killed_ = false;
+  std::array<std::uint64_t, resource_count> used_{};
+  std::map<std::string, Reference, std::less<>> kept_;
+  std::map<std::string, std::uint64_t, std::less<>> epochs_;
+  std::uint64_t epoch_floor_ = 0;
+};
+
+/// An amount charged to a job, released when this goes.
+class Charge {
+ public:
+  Charge() = default;
+  static Result<Charge> make(std::shared_ptr<Job> job, Resource resource, std::uint64_t amount) {
+    TRY(job->charge(resource, amount));
+    Charge charge;
+    charge.job_ = std::move(job);
+    charge.resource_ = resource;
+    charge.amount_ = amount;
+    return charge;
+  }
+  Charge(Charge&&) noexcept = default;
+  Charge& operator=(Charge&& other) noexcept {
+    if (this == &other) return *this;
+    reset();
+    job_ = std::move(other.job_);
+    resource_ = other.resource_;
+    amount_ = other.amount_;
+    return *this;
+  }
+  ~Charge() { reset(); }
+  void reset() {
+    if (const auto job = std::exchange(job_, nullptr)) job->release(resource_, amount_);
+  }
+  const std::shared_ptr<Job>& job() const { return job_; }
+
+ private:
+  std::shared_ptr<Job> job_;
+  Resource resource_ = Resource::memory;
+  std::uint64_t amount_ = 0;
+};
+
+/// Letters, digits, '.', '_' and '-'; not empty, not all dots. Names become file names.
+bool is_name(std::string_view text);
+
+}  // namespace aios::kernel

@@ -1,0 +1,116 @@
+#include "kernel/link.hpp"
+
+#include <cassert>
+
+#include "abi/proto/link.hpp"
+#include "kernel/port.hpp"
+#include "kernel/process.hpp"
+
+namespace aios::kernel {
+
+Link::Link(Registry& registry, std::uint64_t id, const std::shared_ptr<Port>& port,
+           std::uint64_t protocol_version)
+    : registry_(registry),
+      id_(id),
+      port_(port),
+      port_name_(port->name()),
+      protocol_version_(protocol_version) {
+  registry_.links.emplace(id, this);
+}
+
+Link::~Link() {
+  registry_.links.erase(id_);
+}
+
+Result<std::shared_ptr<LinkEnd>> Link::connect(Registry& registry, Process& process,
+                                               const std::shared_ptr<Port>& port,
+                                               std::uint64_t protocol_version) {
+  const auto link = std::make_shared<Link>(registry, registry.next_id++, port, protocol_version);
+  link->sides_[client].bell = TRY(Doorbell::create());
+  link->sides_[server].bell = TRY(Doorbell::create());
+  return link->occupy(client, process);
+}
+
+Result<std::shared_ptr<LinkEnd>> Link::accept(Process& process) {
+  assert(state_ == State::waiting);
+  auto end = TRY(occupy(server, process));
+  state_ = State::accepted;
+  if (const auto port = port_.lock()) port->remove(*this);
+  return end;
+}
+
+Result<std::shared_ptr<LinkEnd>> Link::occupy(SideIndex index, Process& process) {
+  Side& side = sides_[index];
+  auto charge = TRY(Charge::make(process.job(), Resource::links, 1));
+  auto half = TRY(Region::create(registry_, process, Name::from("link half"), proto::half_bytes,
+                                 RegionKind::control));
+  side.index = TRY(process.take_link_index());
+  auto end = std::make_shared<LinkEnd>(shared_from_this(), index);
+  side.end = end.get();
+  side.process = &process;
+  side.process_id = process.id();
+  side.process_name = process.name();
+  side.charge = std::move(charge);
+  side.half = std::move(half);
+  return end;
+}
+
+Result<void> Link::side_ready(SideIndex index) {
+  if (state_ == State::closed) return error(Code::peer_closed, "the link is closed");
+  Side& side = sides_[index];
+  if (side.ready) return {};
+  if (auto sealed = side.half->seal_writer(); !sealed) {
+    close();
+    return sealed;
+  }
+  side.ready = true;
+  if (index == server) {
+    state_ = State::open;
+    sides_[client].end->raise(signal::established);
+    sides_[client].bell.ring();
+    return {};
+  }
+  const auto port = port_.lock();
+  if (port == nullptr) {
+    close();
+    return error(Code::peer_closed, "the port is gone");
+  }
+  state_ = State::waiting;
+  port->push(shared_from_this());
+  return {};
+}
+
+void Link::close() {
+  if (state_ == State::closed) return;
+  // The queue's reference may be the last one.
+  const auto self = shared_from_this();
+  const State before = std::exchange(state_, State::closed);
+  if (const auto port = port_.lock(); port != nullptr && before == State::waiting)
+    port->remove(*this);
+  for (Side& side : sides_) {
+    if (side.end == nullptr) continue;
+    side.process->mark_link_closed(side.index);
+    side.bell.ring();
+    side.end->raise(signal::closed);
+  }
+  for (Side& side : sides_) side.half.reset();
+}
+
+void Link::end_gone(SideIndex index) {
+  Side& side = sides_[index];
+  if (side.end == nullptr) return;
+  side.end = nullptr;
+  close();
+  side.process->release_link_index(side.index);
+  side.process = nullptr;
+  side.charge.reset();
+  side.bell = {};
+}
+
+std::uint64_t Link::sent_slots(SideIndex sender) const {
+  const Side& consumer = sides_[sender == client ? server : client];
+  if (consumer.half == nullptr) return 0;
+  return sys::read_word(consumer.half->read_only(), offsetof(proto::HalfHeader, consumed));
+}
+
+}  // namespace aios::kernel

@@ -1,0 +1,108 @@
+// A link between two processes: the client, which connected, and the server, which accepted.
+//
+//   connecting --client ready--> waiting --accept--> accepted --server ready--> open
+//        \_______________________\__________________\_______________________\--> closed
+//
+// Each side holds one handle, which names a LinkEnd; closing it, or dying, closes the link for
+// both. `waiting` survives the death of the server, which has not taken it yet.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+
+#include "kernel/doorbell.hpp"
+#include "kernel/job.hpp"
+#include "kernel/object.hpp"
+#include "kernel/region.hpp"
+#include "kernel/registry.hpp"
+
+namespace aios::kernel {
+
+class LinkEnd;
+class Port;
+class Process;
+
+class Link : public std::enable_shared_from_this<Link> {
+ public:
+  enum class State : std::uint32_t { connecting, waiting, accepted, open, closed };
+  enum SideIndex : std::size_t { client = 0, server = 1 };
+
+  /// The end of the connecting side. quota; no_memory.
+  static Result<std::shared_ptr<LinkEnd>> connect(Registry& registry, Process& process,
+                                                  const std::shared_ptr<Port>& port,
+                                                  std::uint64_t protocol_version);
+  /// Takes a waiting link for a server and out of its port's queue; on failure it waits on.
+  Result<std::shared_ptr<LinkEnd>> accept(Process& process);
+  Link(Registry& registry, std::uint64_t id, const std::shared_ptr<Port>& port,
+       std::uint64_t protocol_version);
+  ~Link();
+
+  /// This side has mapped its half: seals it and moves on. The second time it does nothing.
+  /// peer_closed; denied when the owner prevented the seal: the link is then closed.
+  Result<void> side_ready(SideIndex side);
+
+  /// Tells both sides: closed bit, `closed` signal, doorbells. Once.
+  void close();
+
+  struct Side {
+    LinkEnd* end = nullptr;  ///< null before accept and after its handle was closed
+    Process* process = nullptr;
+    std::uint64_t process_id = 0;
+    Name process_name{};
+    std::uint32_t index = 0;
+    bool ready = false;
+    Charge charge;
+    std::shared_ptr<Region> half;  ///< until the link closes
+    Doorbell bell;                 ///< rung by the other side and the kernel
+  };
+  const Side& side(SideIndex index) const { return sides_[index]; }
+  State state() const { return state_; }
+  std::uint64_t id() const { return id_; }
+  const Name& port_name() const { return port_name_; }
+  std::uint64_t protocol_version() const { return protocol_version_; }
+  /// Slots sent by `sender` that the other side has consumed, as that side says.
+  std::uint64_t sent_slots(SideIndex sender) const;
+
+ private:
+  friend class LinkEnd;
+  Result<std::shared_ptr<LinkEnd>> occupy(SideIndex side, Process& process);
+  void end_gone(SideIndex side);
+
+  Registry& registry_;
+  std::uint64_t id_;
+  std::weak_ptr<Port> port_;
+  Name port_name_;
+  std::uint64_t protocol_version_;
+  State state_ = State::connecting;
+  std::array<Side, 2> sides_;
+};
+
+/// One side of a link, as its handle names it. There is one handle, so this lives as long as it.
+class LinkEnd final : public Object {
+ public:
+  static constexpr ObjectType object_type = ObjectType::link;
+  static constexpr std::uint32_t handle_rights = rights::info;
+
+  LinkEnd(std::shared_ptr<Link> link, Link::SideIndex side)
+      : Object(object_type, link->id()), link_(std::move(link)), side_(side) {}
+  ~LinkEnd() override { link_->end_gone(side_); }
+
+  Link& link() const { return *link_; }
+  Link::SideIndex side_index() const { return side_; }
+  const Link::Side& own() const { return link_->side(side_); }
+  const Link::Side& peer() const {
+    return link_->side(side_ == Link::client ? Link::server : Link::client);
+  }
+  Name name() const override { return link_->port_name(); }
+  std::uint64_t detail() const override { return peer().process_id; }
+  std::uint32_t standing_signals() const override {
+    return link_->state() == Link::State::closed ? signal::closed : 0;
+  }
+
+ private:
+  std::shared_ptr<Link> link_;
+  Link::SideIndex side_;
+};
+
+}  // namespace aios::kernel

@@ -1,0 +1,113 @@
+// A process: a child that the kernel spawned, or an outside program that attached. It has a job, a
+// handle table, its pages, and indices for its links. When it dies all of that goes at once; the
+// object stays for those who hold a handle to it.
+#pragma once
+
+#include <bitset>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "abi/proto/link.hpp"
+#include "abi/runtime/fd.hpp"
+#include "kernel/doorbell.hpp"
+#include "kernel/handle_table.hpp"
+#include "kernel/job.hpp"
+#include "kernel/limits.hpp"
+#include "kernel/object.hpp"
+#include "kernel/region.hpp"
+#include "kernel/sys_linux.hpp"
+
+namespace aios::kernel {
+
+class Process final : public Object,
+                      public SignalSink,
+                      public std::enable_shared_from_this<Process> {
+ public:
+  static constexpr ObjectType object_type = ObjectType::process;
+  /// Of a handle that spawning gives.
+  static constexpr std::uint32_t handle_rights =
+      rights::info | rights::wait | rights::manage | rights::duplicate | rights::send;
+
+  enum class Kind { child, outside };
+
+  Process(Registry& registry, std::uint64_t id, Kind kind, const Name& name);
+  /// Handles go first: what they end still uses the pages.
+  ~Process() override { handles.clear(); }
+
+  /// Takes its place in a job, once, before anything else is asked of it. denied when the job was
+  /// killed; quota.
+  Result<void> join(std::shared_ptr<Job> job);
+  const std::shared_ptr<Job>& job() const { return job_; }
+  bool joined() const { return job_ != nullptr; }
+
+  /// Installs a handle and lists it in `startup`. quota.
+  Result<Handle> give(std::string_view label, Reference reference, bool kept);
+  struct StartupHandle {
+    std::string label;
+    Handle handle;
+    bool kept;
+  };
+  const std::vector<StartupHandle>& startup() const { return startup_; }
+
+  // ---- its pages ----
+  /// Makes status page, kernel page and kernel doorbell. quota; no_memory.
+  Result<void> open_pages();
+  bool has_pages() const { return kernel_bell_.valid(); }
+  /// The status page is mapped. denied when its owner prevented the seal.
+  Result<void> seal_status_page();
+  bool ready() const { return ready_; }
+  const Region& status_page() const { return *status_page_; }
+  const Region& kernel_page() const { return *kernel_page_; }
+  const Doorbell& kernel_bell() const { return kernel_bell_; }
+
+  // ---- its links ----
+  /// An unused bit of the kernel page, cleared. quota.
+  Result<std::uint32_t> take_link_index();
+  void release_link_index(std::uint32_t index);
+  void mark_link_closed(std::uint32_t index);
+  std::uint32_t link_count() const { return static_cast<std::uint32_t>(link_indices_.count()); }
+
+  // ---- its end ----
+  /// Releases all it holds and raises `exited`. Once.
+  void die(sys::ExitStatus status);
+  bool alive() const { return alive_; }
+  const sys::ExitStatus& exit_status() const { return exit_status_; }
+
+  bool is_outside() const { return kind_ == Kind::outside; }
+  Name name() const override { return name_; }
+  std::uint64_t detail() const override { return static_cast<std::uint64_t>(pid); }
+  std::uint32_t standing_signals() const override { return alive_ ? 0 : signal::exited; }
+  void signalled() override;
+
+  // Facts, set by who makes it.
+  pid_t pid = 0;
+  uid_t uid = 0;
+  std::uint64_t epoch = 0;
+  std::uint64_t started_ns = 0;
+  std::uint64_t region_bytes = 0;  ///< kept by Region
+  bool namespaces = false;
+  Fd pidfd;
+  Fd socket;  ///< the kernel's end
+
+  HandleTable handles;
+
+ private:
+  Registry& registry_;
+  Kind kind_;
+  Name name_;
+  std::shared_ptr<Job> job_;
+  Charge charge_;
+  std::vector<StartupHandle> startup_;
+  std::shared_ptr<Region> status_page_;
+  std::shared_ptr<Region> kernel_page_;
+  Mapping kernel_page_mapping_;
+  Doorbell kernel_bell_;
+  std::bitset<limits::links_per_process> link_indices_;
+  bool ready_ = false;
+  bool alive_ = true;
+  sys::ExitStatus exit_status_;
+};
+
+}  // namespace aios::kernel

@@ -1,0 +1,69 @@
+#include "kernel/region.hpp"
+
+#include <algorithm>
+#include <limits>
+
+#include "abi/proto/link.hpp"
+#include "kernel/limits.hpp"
+#include "kernel/process.hpp"
+#include "kernel/sys_linux.hpp"
+
+namespace aios::kernel {
+
+Result<std::shared_ptr<Region>> Region::create(Registry& registry, Process& creator,
+                                               const Name& name, std::uint64_t size_bytes,
+                                               RegionKind kind) {
+  constexpr std::uint64_t most = std::numeric_limits<std::int64_t>::max() - proto::page_bytes;
+  if (size_bytes == 0) return error(Code::invalid_argument, "a region of 0 bytes");
+  if (size_bytes > most) return error(Code::quota, "no job may have a region of this size");
+  const std::uint64_t rounded = (size_bytes + proto::page_bytes - 1) & ~(proto::page_bytes - 1);
+  Charge charge = TRY(Charge::make(creator.job(), Resource::memory, rounded));
+  sys::MemoryFile file = TRY(
+      sys::make_memory_file(kind == RegionKind::data ? "aios-region" : "aios-control", rounded));
+  const auto region = std::make_shared<Region>(registry, registry.next_id++, name, rounded, kind,
+                                               std::move(charge), creator.weak_from_this());
+  region->writable_ = std::move(file.writable);
+  region->read_only_ = std::move(file.read_only);
+  // Nobody may freeze a data region: the kernel could then not give its memory back in slices.
+  if (kind == RegionKind::data) TRY(sys::seal_seals(region->writable_));
+  if (kind == RegionKind::control) TRY(region->allocate_slice());
+  return region;
+}
+
+Region::Region(Registry& registry, std::uint64_t id, const Name& name, std::uint64_t size_bytes,
+               RegionKind kind, Charge charge, std::weak_ptr<Process> creator)
+    : Object(object_type, id),
+      registry_(registry),
+      name_(name),
+      size_bytes_(size_bytes),
+      kind_(kind),
+      job_(charge.job()),
+      charge_(std::move(charge)),
+      creator_(std::move(creator)) {
+  registry_.regions.emplace(id, this);
+  if (const auto process = creator_.lock()) process->region_bytes += size_bytes_;
+}
+
+Region::~Region() {
+  registry_.regions.erase(id());
+  if (const auto process = creator_.lock()) process->region_bytes -= size_bytes_;
+  if (allocated_bytes_ > limits::slice_bytes)
+    registry_.released.push_back({std::move(writable_), allocated_bytes_});
+}
+
+Result<bool> Region::allocate_slice() {
+  const std::uint64_t slice = std::min(limits::slice_bytes, size_bytes_ - allocated_bytes_);
+  // Counted first: a slice that fails half-way has pages too.
+  const std::uint64_t offset = allocated_bytes_;
+  allocated_bytes_ += slice;
+  TRY(sys::allocate(writable_, offset, slice));
+  return allocated_bytes_ == size_bytes_;
+}
+
+Result<void> Region::seal_writer() {
+  TRY(sys::seal_future_writes(writable_));
+  writable_.reset();
+  return {};
+}
+
+}  // namespace aios::kernel

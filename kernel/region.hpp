@@ -1,0 +1,63 @@
+// A region: a memory file made, allocated and charged by the kernel. Data regions are named by
+// handles; control regions (halves of links, status and kernel pages) are not: they belong to the
+// link or process that has them, and have one writer, sealed in once it has mapped them.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "abi/runtime/fd.hpp"
+#include "kernel/job.hpp"
+#include "kernel/object.hpp"
+#include "kernel/registry.hpp"
+
+namespace aios::kernel {
+
+enum class RegionKind { data, control };
+
+class Region final : public Object {
+ public:
+  static constexpr ObjectType object_type = ObjectType::region;
+  static constexpr std::uint32_t handle_rights =
+      rights::info | rights::duplicate | rights::send | rights::map_read | rights::map_write;
+
+  /// Charges `creator`'s job, and makes the file; a control region is allocated at once, a data
+  /// region by `allocate_slice`. The size is rounded up to pages. invalid_argument for size 0;
+  /// quota; no_memory.
+  static Result<std::shared_ptr<Region>> create(Registry& registry, Process& creator,
+                                                const Name& name, std::uint64_t size_bytes,
+                                                RegionKind kind);
+  Region(Registry& registry, std::uint64_t id, const Name& name, std::uint64_t size_bytes,
+         RegionKind kind, Charge charge, std::weak_ptr<Process> creator);
+  ~Region() override;
+
+  /// Allocates the next slice; true when every page is there. no_memory.
+  Result<bool> allocate_slice();
+
+  /// Of a control region whose owner has mapped it: from now on it has no other writer. The
+  /// writable descriptor is closed. denied when the owner prevented it.
+  Result<void> seal_writer();
+
+  /// Invalid once sealed.
+  const Fd& writable() const { return writable_; }
+  const Fd& read_only() const { return read_only_; }
+  std::uint64_t size_bytes() const { return size_bytes_; }
+  bool is_control() const { return kind_ == RegionKind::control; }
+  const Job& job() const { return *job_; }
+  Name name() const override { return name_; }
+  std::uint64_t detail() const override { return size_bytes_; }
+
+ private:
+  Registry& registry_;
+  Name name_;
+  std::uint64_t size_bytes_;
+  RegionKind kind_;
+  std::shared_ptr<Job> job_;
+  Charge charge_;
+  std::weak_ptr<Process> creator_;
+  Fd writable_;
+  Fd read_only_;
+  std::uint64_t allocated_bytes_ = 0;
+};
+
+}  // namespace aios::kernel

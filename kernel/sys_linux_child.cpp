@@ -1,0 +1,241 @@
+// The part of the Linux seam that makes, signals and reaps children.
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+
+#include "abi/proto/kernel.hpp"
+#include "kernel/limits.hpp"
+#include "kernel/sys_linux.hpp"
+
+namespace aios::kernel::sys {
+
+namespace {
+
+constexpr std::uint64_t namespace_flags =
+    CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
+/// Who a context is outside its namespaces when the kernel is root.
+constexpr uid_t unprivileged_id = 65534;
+
+/// What a child runs; never returns. After the clone and before the exec only async-signal-safe
+/// calls are made, and nothing is allocated.
+using ChildBody = void (*)(const ChildPlan&);
+
+struct GoPipe {
+  Fd read_end;
+  Fd write_end;
+};
+
+Result<GoPipe> make_go_pipe() {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return errno_error("make pipe", errno);
+  return GoPipe{Fd(ends[0]), Fd(ends[1])};
+}
+
+[[noreturn]] void give_up(const char* what) {
+  const char* reason = ::strerrorname_np(errno);
+  constexpr char prefix[] = "aios-kernel: cannot start this process: ";
+  (void)!::write(STDERR_FILENO, prefix, sizeof prefix - 1);
+  (void)!::write(STDERR_FILENO, what, std::strlen(what));
+  (void)!::write(STDERR_FILENO, ": ", 2);
+  if (reason != nullptr) (void)!::write(STDERR_FILENO, reason, std::strlen(reason));
+  (void)!::write(STDERR_FILENO, "\n", 1);
+  ::_exit(127);
+}
+
+/// Becomes uid 0 of the new user namespace. When the kernel is root the child's own uid is not
+/// mapped there; otherwise it is 0 already, and setgroups is denied.
+void enter_mapped_ids() {
+  if (::getuid() == 0 && ::getgid() == 0) return;
+  if (::setgroups(0, nullptr) != 0 || ::setresgid(0, 0, 0) != 0 || ::setresuid(0, 0, 0) != 0)
+    give_up("become uid 0 of its namespace");
+}
+
+void set_limit(__rlimit_resource resource, rlim_t value) {
+  rlimit limit{};
+  ::getrlimit(resource, &limit);
+  limit.rlim_max = std::min(limit.rlim_max, value);
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(resource, &limit);
+}
+
+void run_image(const ChildPlan& plan) {
+  for (int number = 1; number < NSIG; ++number) ::signal(number, SIG_DFL);
+  sigset_t none;
+  sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  // The kernel's descriptors all lie above 3, so no source is overwritten before it is copied.
+  ::dup2(plan.null_fd, STDIN_FILENO);
+  ::dup2(plan.log_fd, STDOUT_FILENO);
+  ::dup2(plan.log_fd, STDERR_FILENO);
+  ::dup2(plan.socket_fd, proto::kernel::child_socket_fd);
+  if (::syscall(SYS_close_range, proto::kernel::child_socket_fd + 1, ~0u, CLOSE_RANGE_CLOEXEC) != 0)
+    give_up("close_range");
+  if (plan.namespaces) enter_mapped_ids();
+  ::setpgid(0, 0);
+  set_limit(RLIMIT_CORE, 0);
+  if (plan.limited) {
+    set_limit(RLIMIT_FSIZE, limits::context_file_bytes);
+    set_limit(RLIMIT_NOFILE, limits::context_descriptors);
+  }
+  // After the change of uid, which would clear it.
+  if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) give_up("prctl PDEATHSIG");
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) give_up("prctl NO_NEW_PRIVS");
+  ::syscall(SYS_execveat, plan.image_fd, "", plan.argv, plan.envp, AT_EMPTY_PATH);
+  give_up("exec");
+}
+
+void run_close(const ChildPlan& plan) {
+  const auto kept = static_cast<unsigned>(plan.socket_fd);
+  ::syscall(SYS_close_range, 0u, kept - 1, 0u);
+  ::syscall(SYS_close_range, kept + 1, ~0u, 0u);
+  ::_exit(0);
+}
+
+void run_probe(const ChildPlan&) {
+  enter_mapped_ids();
+  ::_exit(0);
+}
+
+Result<void> write_text(const std::string& path, const std::string& text) {
+  const Fd file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!file.valid()) return errno_error("open " + path, errno);
+  if (::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
+    return errno_error("write " + path, errno);
+  return {};
+}
+
+Result<void> write_id_maps(pid_t pid) {
+  const std::string folder = "/proc/" + std::to_string(pid);
+  const bool root = ::geteuid() == 0;
+  if (!root) TRY(write_text(folder + "/setgroups", "deny"));
+  const auto line = [](unsigned outside) { return "0 " + std::to_string(outside) + " 1"; };
+  TRY(write_text(folder + "/gid_map", line(root ? unprivileged_id : ::getegid())));
+  return write_text(folder + "/uid_map", line(root ? unprivileged_id : ::geteuid()));
+}
+
+/// `given_away` is closed here after the clone and before the child goes on.
+Result<Child> clone_child(const ChildPlan& plan, ChildBody body, Fd given_away = {}) {
+  GoPipe go = TRY(make_go_pipe());
+  int pidfd = -1;
+  clone_args arguments{};
+  arguments.flags = CLONE_PIDFD | (plan.namespaces ? namespace_flags : 0);
+  arguments.pidfd = reinterpret_cast<std::uint64_t>(&pidfd);
+  arguments.exit_signal = SIGCHLD;
+  const long pid = ::syscall(SYS_clone3, &arguments, sizeof arguments);
+  if (pid < 0) return errno_error("clone", errno);
+  if (pid == 0) {
+    ::close(go.write_end.get());
+    char byte = 0;
+    // End of file: the kernel could not map the ids, or is gone.
+    if (::read(go.read_end.get(), &byte, 1) != 1) ::_exit(127);
+    body(plan);
+    ::_exit(127);
+  }
+  Child child{static_cast<pid_t>(pid), Fd(pidfd)};
+  if (plan.namespaces) {
+    if (auto mapped = write_id_maps(child.pid); !mapped) {
+      go.write_end.reset();
+      ExitStatus status;
+      wait_exit(child.pidfd, limits::reap_timeout_ns);
+      reap(child.pidfd, status);
+      return std::unexpected(std::move(mapped).error());
+    }
+  }
+  given_away.reset();
+  write_byte(go.write_end);
+  return child;
+}
+
+}  // namespace
+
+Result<Child> spawn(const ChildPlan& plan) {
+  return clone_child(plan, run_image);
+}
+
+Result<Child> close_in_child(Fd fd) {
+  ChildPlan plan{};
+  plan.socket_fd = fd.get();
+  return clone_child(plan, run_close, std::move(fd));
+}
+
+bool can_make_namespaces() {
+  ChildPlan plan{};
+  plan.namespaces = true;
+  auto child = clone_child(plan, run_probe);
+  if (!child) return false;
+  ExitStatus status;
+  return wait_exit(child->pidfd, limits::reap_timeout_ns) && reap(child->pidfd, status) &&
+         !status.signalled && status.code == 0;
+}
+
+Result<Fd> open_image(const char* path) {
+  Fd image(::open(path, O_PATH | O_CLOEXEC));
+  if (!image.valid()) return errno_error(std::string("open image ") + path, errno);
+  struct stat info {};
+  if (::fstat(image.get(), &info) != 0) return errno_error("inspect image", errno);
+  if (!S_ISREG(info.st_mode))
+    return error(Code::invalid_argument, std::string("image is not a file: ") + path);
+  if ((info.st_mode & 0111) == 0)
+    return error(Code::denied, std::string("image is not executable: ") + path);
+  return image;
+}
+
+Result<Fd> open_log(const std::filesystem::path& path, std::uint64_t limit_bytes) {
+  constexpr int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
+  Fd log(::open(path.c_str(), flags, 0600));
+  if (!log.valid()) return errno_error("open log " + path.string(), errno);
+  struct stat info {};
+  if (::fstat(log.get(), &info) != 0) return errno_error("inspect log", errno);
+  if (static_cast<std::uint64_t>(info.st_size) <= limit_bytes) return log;
+  const std::string old = path.string() + ".1";
+  if (::rename(path.c_str(), old.c_str()) != 0) return errno_error("rotate log", errno);
+  log.reset(::open(path.c_str(), flags, 0600));
+  if (!log.valid()) return errno_error("open log " + path.string(), errno);
+  return log;
+}
+
+Result<void> signal_process(const Fd& pidfd, int signal_number) {
+  if (::syscall(SYS_pidfd_send_signal, pidfd.get(), signal_number, nullptr, 0) != 0)
+    return errno_error("signal process", errno);
+  return {};
+}
+
+void kill_group(pid_t leader) {
+  ::kill(-leader, SIGKILL);
+}
+
+bool reap(const Fd& pidfd, ExitStatus& status) {
+  siginfo_t info{};
+  if (::waitid(P_PIDFD, static_cast<id_t>(pidfd.get()), &info, WEXITED | WNOHANG) != 0) return true;
+  if (info.si_pid == 0) return false;
+  status = {info.si_status, info.si_code != CLD_EXITED};
+  return true;
+}
+
+bool wait_exit(const Fd& pidfd, std::uint64_t timeout_ns) {
+  const std::uint64_t deadline_ns = monotonic_ns() + timeout_ns;
+  for (;;) {
+    const std::uint64_t now_ns = monotonic_ns();
+    const std::uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
+    pollfd event{pidfd.get(), POLLIN, 0};
+    const int ready = ::poll(&event, 1, static_cast<int>((left_ns + 999'999) / 1'000'000));
+    if (ready == 1) return true;
+    if (left_ns == 0) return false;
+  }
+}
+
+}  // namespace aios::kernel::sys
