@@ -50,7 +50,7 @@ Result<void> Client::ensure_connecting() {
   if (link_ != nullptr) return {};
   link_ = TRY(Link::begin_connect(kernel_, port_, version_));
   if (loop_ != nullptr) {
-    loop_->on_signal(link_->handle(), [this](std::uint32_t) {});
+    loop_->on_signal(link_->handle(), [this](std::uint32_t) { signalled_ = true; });
     const Link* link = link_.get();
     TRY(loop_->watch(link_->bell_fd(), EPOLLIN, [link](std::uint32_t) { link->drain_bell(); }));
   }
@@ -65,6 +65,8 @@ bool Client::work() {
     return false;
   }
   if (!link_->open()) {
+    // In a loop the kernel says when to look; a look is a kernel call.
+    if (loop_ != nullptr && !std::exchange(signalled_, false) && !link_->closed()) return false;
     const Result<bool> open = link_->try_open();
     if (!open) {
       dropped();
@@ -210,7 +212,7 @@ void Client::fail_all(Code code, const std::string& message, bool waiting_too) {
 
 bool Client::ready() const {
   if (link_ == nullptr) return !waiting_.empty();
-  if (!link_->open()) return link_->closed();
+  if (!link_->open()) return signalled_ || link_->closed();
   return link_->ready() || (!waiting_.empty() && !stalled_);
 }
 

@@ -165,6 +165,7 @@ class Client final : public Source {
   std::unordered_map<std::uint32_t, InFlight> in_flight_;
   std::uint32_t next_call_ = 1;
   bool stalled_ = false;
+  bool signalled_ = false;  ///< the kernel raised a signal on the link that is being made
   TimerId deadline_timer_ = 0;
   Deadline armed_ = Deadline::never();
   std::function<void()> on_disconnect_;
