@@ -79,8 +79,7 @@ Calls::Outcome Calls::serve(Caller& caller, std::span<const std::byte> packet, P
 
 // ---- the process itself ---------------------------------------------------------------------
 
-Result<wire::Hello::Reply> Calls::handle(wire::Hello, const wire::Hello::Request& request,
-                                         Caller& caller) {
+KERNEL_CALL(Hello, Calls::) {
   Process& process = caller.process;
   if (request.version != wire::abi_version)
     return error(Code::version_mismatch, "this kernel speaks version " +
@@ -106,14 +105,13 @@ Result<wire::Hello::Reply> Calls::handle(wire::Hello, const wire::Hello::Request
   return wire::Hello::Reply{process.id(), process.job()->id(), job, process.epoch, 0};
 }
 
-Result<wire::Ready::Reply> Calls::handle(wire::Ready, const wire::Ready::Request&, Caller& caller) {
+KERNEL_CALL(Ready, Calls::) {
   if (caller.process.ready()) return error(Code::already_exists, "the process is ready already");
   TRY(caller.process.seal_status_page());
   return wire::Ready::Reply{};
 }
 
-Result<wire::Startup::Reply> Calls::handle(wire::Startup, const wire::Startup::Request& request,
-                                           Caller& caller) {
+KERNEL_CALL(Startup, Calls::) {
   const auto& all = caller.process.startup();
   wire::Startup::Reply reply{};
   std::uint64_t at = request.cursor;
@@ -132,8 +130,7 @@ Result<wire::Startup::Reply> Calls::handle(wire::Startup, const wire::Startup::R
   return reply;
 }
 
-Result<wire::SignalNext::Reply> Calls::handle(wire::SignalNext, const wire::SignalNext::Request&,
-                                              Caller& caller) {
+KERNEL_CALL(SignalNext, Calls::) {
   const RaisedSignal raised = caller.process.handles.next_signal();
   return wire::SignalNext::Reply{raised.handle, raised.signals,
                                  static_cast<std::uint32_t>(raised.type)};
@@ -151,9 +148,7 @@ Result<Slot*> Calls::sendable(Process& process, Handle handle, std::uint32_t use
   return slot;
 }
 
-Result<wire::HandleDuplicate::Reply> Calls::handle(wire::HandleDuplicate,
-                                                   const wire::HandleDuplicate::Request& request,
-                                                   Caller& caller) {
+KERNEL_CALL(HandleDuplicate, Calls::) {
   Slot* slot = TRY(caller.process.handles.find(request.handle));
   const Reference& old = slot->reference;
   if ((old.use & rights::duplicate) == 0)
@@ -164,9 +159,7 @@ Result<wire::HandleDuplicate::Reply> Calls::handle(wire::HandleDuplicate,
       Reference(old.object(), request.use, request.grant), slot->tenant))};
 }
 
-Result<wire::HandleKeep::Reply> Calls::handle(wire::HandleKeep,
-                                              const wire::HandleKeep::Request& request,
-                                              Caller& caller) {
+KERNEL_CALL(HandleKeep, Calls::) {
   if (!request.label.valid() || request.label.view().empty())
     return error(Code::invalid_argument, "a label has 1 to 31 characters");
   Reference copy;
@@ -182,16 +175,12 @@ Result<wire::HandleKeep::Reply> Calls::handle(wire::HandleKeep,
   return wire::HandleKeep::Reply{};
 }
 
-Result<wire::HandleClose::Reply> Calls::handle(wire::HandleClose,
-                                               const wire::HandleClose::Request& request,
-                                               Caller& caller) {
+KERNEL_CALL(HandleClose, Calls::) {
   TRY(caller.process.handles.close(request.handle));
   return wire::HandleClose::Reply{};
 }
 
-Result<wire::HandleInfo::Reply> Calls::handle(wire::HandleInfo,
-                                              const wire::HandleInfo::Request& request,
-                                              Caller& caller) {
+KERNEL_CALL(HandleInfo, Calls::) {
   const Reference& reference = TRY(caller.process.handles.find(request.handle))->reference;
   const Object& object = *reference.object();
   return wire::HandleInfo::Reply{object.id(),

@@ -32,6 +32,12 @@ struct Packet {
   std::size_t size = 0;
 };
 
+/// The function that serves method `M`: here declared, in calls_*.cpp defined with `Calls::`.
+#define KERNEL_CALL(M, ...)                                                        \
+  Result<proto::kernel::M::Reply> __VA_ARGS__ handle(                              \
+      proto::kernel::M, [[maybe_unused]] const proto::kernel::M::Request& request, \
+      [[maybe_unused]] Caller& caller)
+
 class Calls {
  public:
   explicit Calls(Instance& instance) : instance_(instance) {}
@@ -59,42 +65,38 @@ class Calls {
   template <class M>
   Outcome serve_method(Caller& caller, std::span<const std::byte> request, Packet& reply);
 
-#define AIOS_CALL(M)                                       \
-  Result<proto::kernel::M::Reply> handle(proto::kernel::M, \
-                                         const proto::kernel::M::Request& request, Caller& caller)
-  AIOS_CALL(Hello);
-  AIOS_CALL(Ready);
-  AIOS_CALL(Startup);
-  AIOS_CALL(SignalNext);
-  AIOS_CALL(HandleDuplicate);
-  AIOS_CALL(HandleKeep);
-  AIOS_CALL(HandleClose);
-  AIOS_CALL(HandleInfo);
-  AIOS_CALL(JobCreate);
-  AIOS_CALL(JobKill);
-  AIOS_CALL(JobInfo);
-  AIOS_CALL(ProcessSpawn);
-  AIOS_CALL(ProcessSignal);
-  AIOS_CALL(ProcessInfo);
-  AIOS_CALL(ProcessNext);
-  AIOS_CALL(ProcessOpen);
-  AIOS_CALL(SpawnerCreate);
-  AIOS_CALL(SpawnerSpawn);
-  AIOS_CALL(RegionCreate);
-  AIOS_CALL(RegionMap);
-  AIOS_CALL(RegionNext);
-  AIOS_CALL(FileCreate);
-  AIOS_CALL(FileOpen);
-  AIOS_CALL(PortCreate);
-  AIOS_CALL(PortPublish);
-  AIOS_CALL(PortConnect);
-  AIOS_CALL(PortAccept);
-  AIOS_CALL(LinkReady);
-  AIOS_CALL(LinkSend);
-  AIOS_CALL(LinkNext);
-  AIOS_CALL(InstanceShutdown);
-  AIOS_CALL(InstanceInfo);
-#undef AIOS_CALL
+  KERNEL_CALL(Hello);
+  KERNEL_CALL(Ready);
+  KERNEL_CALL(Startup);
+  KERNEL_CALL(SignalNext);
+  KERNEL_CALL(HandleDuplicate);
+  KERNEL_CALL(HandleKeep);
+  KERNEL_CALL(HandleClose);
+  KERNEL_CALL(HandleInfo);
+  KERNEL_CALL(JobCreate);
+  KERNEL_CALL(JobKill);
+  KERNEL_CALL(JobInfo);
+  KERNEL_CALL(ProcessSpawn);
+  KERNEL_CALL(ProcessSignal);
+  KERNEL_CALL(ProcessInfo);
+  KERNEL_CALL(ProcessNext);
+  KERNEL_CALL(ProcessOpen);
+  KERNEL_CALL(SpawnerCreate);
+  KERNEL_CALL(SpawnerSpawn);
+  KERNEL_CALL(RegionCreate);
+  KERNEL_CALL(RegionMap);
+  KERNEL_CALL(RegionNext);
+  KERNEL_CALL(FileCreate);
+  KERNEL_CALL(FileOpen);
+  KERNEL_CALL(PortCreate);
+  KERNEL_CALL(PortPublish);
+  KERNEL_CALL(PortConnect);
+  KERNEL_CALL(PortAccept);
+  KERNEL_CALL(LinkReady);
+  KERNEL_CALL(LinkSend);
+  KERNEL_CALL(LinkNext);
+  KERNEL_CALL(InstanceShutdown);
+  KERNEL_CALL(InstanceInfo);
 
   /// The slot named by `handle` when it may be passed on with these masks. bad_handle; denied.
   static Result<Slot*> sendable(Process& process, Handle handle, std::uint32_t use,

@@ -11,18 +11,14 @@ namespace wire = proto::kernel;
 
 // ---- ports ----------------------------------------------------------------------------------
 
-Result<wire::PortCreate::Reply> Calls::handle(wire::PortCreate,
-                                              const wire::PortCreate::Request& request,
-                                              Caller& caller) {
+KERNEL_CALL(PortCreate, Calls::) {
   if (!request.name.valid()) return error(Code::invalid_argument, "the name is not valid");
   auto port = std::make_shared<Port>(instance_.registry.next_id++, request.name);
   return wire::PortCreate::Reply{TRY(caller.process.handles.install(
       Reference(std::move(port), Port::handle_rights, Port::handle_rights)))};
 }
 
-Result<wire::PortPublish::Reply> Calls::handle(wire::PortPublish,
-                                               const wire::PortPublish::Request& request,
-                                               Caller& caller) {
+KERNEL_CALL(PortPublish, Calls::) {
   if (!request.label.valid() || request.label.view().empty())
     return error(Code::invalid_argument, "a label has 1 to 31 characters");
   const auto root = TRY(caller.process.handles.get<Job>(request.root, rights::manage));
@@ -51,9 +47,7 @@ Result<void> Calls::give_link_fds(Caller& caller, const LinkEnd& end) {
   return {};
 }
 
-Result<wire::PortConnect::Reply> Calls::handle(wire::PortConnect,
-                                               const wire::PortConnect::Request& request,
-                                               Caller& caller) {
+KERNEL_CALL(PortConnect, Calls::) {
   Process& process = caller.process;
   const auto port = TRY(process.handles.get<Port>(request.port, rights::connect));
   TRY(must_be_ready(process));
@@ -64,9 +58,7 @@ Result<wire::PortConnect::Reply> Calls::handle(wire::PortConnect,
       TRY(process.handles.install(Reference(end, LinkEnd::handle_rights, 0))), index, 0};
 }
 
-Result<wire::PortAccept::Reply> Calls::handle(wire::PortAccept,
-                                              const wire::PortAccept::Request& request,
-                                              Caller& caller) {
+KERNEL_CALL(PortAccept, Calls::) {
   Process& process = caller.process;
   const auto port = TRY(process.handles.get<Port>(request.port, rights::accept));
   TRY(must_be_ready(process));
@@ -88,9 +80,7 @@ Result<wire::PortAccept::Reply> Calls::handle(wire::PortAccept,
   return reply;
 }
 
-Result<wire::LinkReady::Reply> Calls::handle(wire::LinkReady,
-                                             const wire::LinkReady::Request& request,
-                                             Caller& caller) {
+KERNEL_CALL(LinkReady, Calls::) {
   const auto end = TRY(caller.process.handles.get<LinkEnd>(request.link, 0));
   Link& link = end->link();
   TRY(link.side_ready(end->side_index()));
@@ -100,8 +90,7 @@ Result<wire::LinkReady::Reply> Calls::handle(wire::LinkReady,
   return wire::LinkReady::Reply{1};
 }
 
-Result<wire::LinkSend::Reply> Calls::handle(wire::LinkSend, const wire::LinkSend::Request& request,
-                                            Caller& caller) {
+KERNEL_CALL(LinkSend, Calls::) {
   Process& sender = caller.process;
   const auto end = TRY(sender.handles.get<LinkEnd>(request.link, 0));
   if (end->link().state() == Link::State::closed)
@@ -137,8 +126,7 @@ Result<wire::LinkSend::Reply> Calls::handle(wire::LinkSend, const wire::LinkSend
   return reply;
 }
 
-Result<wire::LinkNext::Reply> Calls::handle(wire::LinkNext, const wire::LinkNext::Request& request,
-                                            Caller& caller) {
+KERNEL_CALL(LinkNext, Calls::) {
   const auto job = TRY(caller.process.handles.get<Job>(request.job, rights::manage));
   const auto within = [&job](const Link::Side& side) {
     return side.process != nullptr && job->contains(*side.process->job());
@@ -165,17 +153,14 @@ Result<wire::LinkNext::Reply> Calls::handle(wire::LinkNext, const wire::LinkNext
 
 // ---- the instance ---------------------------------------------------------------------------
 
-Result<wire::InstanceShutdown::Reply> Calls::handle(wire::InstanceShutdown,
-                                                    const wire::InstanceShutdown::Request& request,
-                                                    Caller& caller) {
+KERNEL_CALL(InstanceShutdown, Calls::) {
   const auto root = TRY(caller.process.handles.get<Job>(request.root, rights::manage));
   if (!root->is_root()) return error(Code::denied, "the instance is stopped with its root job");
   instance_.begin_shutdown();
   return wire::InstanceShutdown::Reply{};
 }
 
-Result<wire::InstanceInfo::Reply> Calls::handle(wire::InstanceInfo,
-                                                const wire::InstanceInfo::Request&, Caller&) {
+KERNEL_CALL(InstanceInfo, Calls::) {
   std::uint64_t region_bytes = 0;
   for (const auto& [id, region] : instance_.registry.regions) region_bytes += region->size_bytes();
   return wire::InstanceInfo::Reply{.pid = static_cast<std::uint64_t>(::getpid()),

@@ -9,9 +9,7 @@ namespace wire = proto::kernel;
 
 // ---- regions --------------------------------------------------------------------------------
 
-Result<wire::RegionCreate::Reply> Calls::handle(wire::RegionCreate,
-                                                const wire::RegionCreate::Request& request,
-                                                Caller& caller) {
+KERNEL_CALL(RegionCreate, Calls::) {
   if (!request.name.valid()) return error(Code::invalid_argument, "the name is not valid");
   TRY(caller.process.handles.can_install(1, 0));
   auto region = TRY(Region::create(instance_.registry, caller.process, request.name,
@@ -54,9 +52,7 @@ bool Calls::is_waiting(const Process& process) const {
   return false;
 }
 
-Result<wire::RegionMap::Reply> Calls::handle(wire::RegionMap,
-                                             const wire::RegionMap::Request& request,
-                                             Caller& caller) {
+KERNEL_CALL(RegionMap, Calls::) {
   if (request.writable > 1) return error(Code::invalid_argument, "`writable` is 0 or 1");
   const std::uint32_t needed = rights::map_read | (request.writable != 0 ? rights::map_write : 0);
   const auto region = TRY(caller.process.handles.get<Region>(request.region, needed));
@@ -65,9 +61,7 @@ Result<wire::RegionMap::Reply> Calls::handle(wire::RegionMap,
   return wire::RegionMap::Reply{region->size_bytes()};
 }
 
-Result<wire::RegionNext::Reply> Calls::handle(wire::RegionNext,
-                                              const wire::RegionNext::Request& request,
-                                              Caller& caller) {
+KERNEL_CALL(RegionNext, Calls::) {
   const auto job = TRY(caller.process.handles.get<Job>(request.job, rights::manage));
   const auto& all = instance_.registry.regions;
   for (auto next = all.upper_bound(request.after); next != all.end(); ++next) {
@@ -86,9 +80,8 @@ Result<wire::RegionNext::Reply> Calls::handle(wire::RegionNext,
 
 // ---- lent files -----------------------------------------------------------------------------
 
-Result<wire::FileCreate::Reply> Calls::handle(wire::FileCreate, const wire::FileCreate::Request&,
-                                              Caller& caller) {
-  sys::SocketPair pair = TRY(sys::make_seqpacket_pair());
+KERNEL_CALL(FileCreate, Calls::) {
+  auto pair = TRY(sys::make_socket_pair());
   auto file =
       std::make_shared<File>(instance_.registry, caller.process.job(), std::move(pair.second));
   const Handle handle = TRY(caller.process.handles.install(
@@ -97,8 +90,7 @@ Result<wire::FileCreate::Reply> Calls::handle(wire::FileCreate, const wire::File
   return wire::FileCreate::Reply{handle};
 }
 
-Result<wire::FileOpen::Reply> Calls::handle(wire::FileOpen, const wire::FileOpen::Request& request,
-                                            Caller& caller) {
+KERNEL_CALL(FileOpen, Calls::) {
   const auto file = TRY(caller.process.handles.get<File>(request.file, rights::map_read));
   caller.fds.push_back(TRY(file->open_for(*caller.process.job())));
   return wire::FileOpen::Reply{};

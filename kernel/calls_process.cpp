@@ -77,9 +77,7 @@ wire::ProcessRecord record_of(const Process& process) {
 
 // ---- jobs -----------------------------------------------------------------------------------
 
-Result<wire::JobCreate::Reply> Calls::handle(wire::JobCreate,
-                                             const wire::JobCreate::Request& request,
-                                             Caller& caller) {
+KERNEL_CALL(JobCreate, Calls::) {
   TRY(check_name(request.name));
   if (request.quota.reserved != 0)
     return error(Code::invalid_argument, "a reserved field is not zero");
@@ -89,8 +87,7 @@ Result<wire::JobCreate::Reply> Calls::handle(wire::JobCreate,
       Reference(std::move(job), Job::handle_rights, Job::handle_rights)))};
 }
 
-Result<wire::JobKill::Reply> Calls::handle(wire::JobKill, const wire::JobKill::Request& request,
-                                           Caller& caller) {
+KERNEL_CALL(JobKill, Calls::) {
   const auto job = TRY(caller.process.handles.get<Job>(request.job, rights::manage));
   if (job->is_root())
     return error(Code::invalid_argument, "the root job ends by instance_shutdown");
@@ -98,8 +95,7 @@ Result<wire::JobKill::Reply> Calls::handle(wire::JobKill, const wire::JobKill::R
   return wire::JobKill::Reply{};
 }
 
-Result<wire::JobInfo::Reply> Calls::handle(wire::JobInfo, const wire::JobInfo::Request& request,
-                                           Caller& caller) {
+KERNEL_CALL(JobInfo, Calls::) {
   const auto job = TRY(caller.process.handles.get<Job>(request.job, rights::info));
   return wire::JobInfo::Reply{
       job->id(), job->parent_id(), job->name(), job->quota(), job->used(), job->killed(), 0};
@@ -136,9 +132,7 @@ Result<wire::ProcessSpawn::Reply> Calls::spawn_for(Process& process,
   return wire::ProcessSpawn::Reply{*handle, child->id(), static_cast<std::uint64_t>(child->pid)};
 }
 
-Result<wire::ProcessSpawn::Reply> Calls::handle(wire::ProcessSpawn,
-                                                const wire::ProcessSpawn::Request& request,
-                                                Caller& caller) {
+KERNEL_CALL(ProcessSpawn, Calls::) {
   TRY(check_name(request.name));
   if (request.handle_count > wire::max_spawn_handles)
     return error(Code::invalid_argument, "more handles than a spawn takes");
@@ -150,14 +144,12 @@ Result<wire::ProcessSpawn::Reply> Calls::handle(wire::ProcessSpawn,
   spawn.job = TRY(caller.process.handles.get<Job>(request.job, rights::manage));
   spawn.startup = TRY(
       startup_references(caller.process, std::span(request.handles).first(request.handle_count)));
-  const Fd image = TRY(sys::open_image(spawn.image.c_str()));
+  const Fd image = TRY(sys::open_image(spawn.image));
   spawn.image_fd = &image;
   return spawn_for(caller.process, std::move(spawn));
 }
 
-Result<wire::ProcessSignal::Reply> Calls::handle(wire::ProcessSignal,
-                                                 const wire::ProcessSignal::Request& request,
-                                                 Caller& caller) {
+KERNEL_CALL(ProcessSignal, Calls::) {
   static constexpr std::array allowed = {SIGKILL, SIGTERM, SIGABRT, SIGSTOP, SIGCONT, SIGINT};
   const auto number = static_cast<int>(request.signal_number);
   if (std::find(allowed.begin(), allowed.end(), number) == allowed.end())
@@ -174,15 +166,11 @@ Result<wire::ProcessSignal::Reply> Calls::handle(wire::ProcessSignal,
   return wire::ProcessSignal::Reply{};
 }
 
-Result<wire::ProcessRecord> Calls::handle(wire::ProcessInfo,
-                                          const wire::ProcessInfo::Request& request,
-                                          Caller& caller) {
+KERNEL_CALL(ProcessInfo, Calls::) {
   return record_of(*TRY(caller.process.handles.get<Process>(request.process, rights::info)));
 }
 
-Result<wire::ProcessRecord> Calls::handle(wire::ProcessNext,
-                                          const wire::ProcessNext::Request& request,
-                                          Caller& caller) {
+KERNEL_CALL(ProcessNext, Calls::) {
   const auto job = TRY(caller.process.handles.get<Job>(request.job, rights::manage));
   const auto& all = instance_.registry.processes;
   for (auto next = all.upper_bound(request.after); next != all.end(); ++next)
@@ -191,9 +179,7 @@ Result<wire::ProcessRecord> Calls::handle(wire::ProcessNext,
   return wire::ProcessRecord{};
 }
 
-Result<wire::ProcessOpen::Reply> Calls::handle(wire::ProcessOpen,
-                                               const wire::ProcessOpen::Request& request,
-                                               Caller& caller) {
+KERNEL_CALL(ProcessOpen, Calls::) {
   const auto job = TRY(caller.process.handles.get<Job>(request.job, rights::manage));
   const auto found = instance_.registry.processes.find(request.process_id);
   if (found == instance_.registry.processes.end() || !found->second->joined() ||
@@ -206,24 +192,20 @@ Result<wire::ProcessOpen::Reply> Calls::handle(wire::ProcessOpen,
 
 // ---- spawners -------------------------------------------------------------------------------
 
-Result<wire::SpawnerCreate::Reply> Calls::handle(wire::SpawnerCreate,
-                                                 const wire::SpawnerCreate::Request& request,
-                                                 Caller& caller) {
+KERNEL_CALL(SpawnerCreate, Calls::) {
   TRY(check_name(request.name));
   const wire::Profile profile = TRY(check_profile(request.profile));
   std::string image = TRY(check_image(request.image));
   const auto job = TRY(caller.process.handles.get<Job>(request.job, rights::manage));
   if (!job->is_root()) return error(Code::denied, "a spawner is made with the root job");
-  Fd image_fd = TRY(sys::open_image(image.c_str()));
+  Fd image_fd = TRY(sys::open_image(image));
   auto spawner = std::make_shared<Spawner>(instance_.registry.next_id++, request.name, profile,
                                            std::move(image), std::move(image_fd));
   return wire::SpawnerCreate::Reply{TRY(caller.process.handles.install(
       Reference(std::move(spawner), Spawner::handle_rights, Spawner::handle_rights)))};
 }
 
-Result<wire::ProcessSpawn::Reply> Calls::handle(wire::SpawnerSpawn,
-                                                const wire::SpawnerSpawn::Request& request,
-                                                Caller& caller) {
+KERNEL_CALL(SpawnerSpawn, Calls::) {
   TRY(check_name(request.name));
   if (request.handle_count > wire::max_spawn_handles)
     return error(Code::invalid_argument, "more handles than a spawn takes");

@@ -1,12 +1,11 @@
 #include "kernel/instance.hpp"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <limits>
 
+#include "abi/runtime/log.hpp"
 #include "kernel/limits.hpp"
 
 namespace aios::kernel {
@@ -32,11 +31,10 @@ std::string describe(const sys::ExitStatus& status) {
 
 Instance::Instance(Settings settings, Watcher& watcher)
     : namespaces_work(sys::can_make_namespaces()),
-      peers_have_pidfds(sys::can_identify_by_pidfd()),
-      started_ns(sys::monotonic_ns()),
+      started_ns(now_ns()),
       settings_(std::move(settings)),
       watcher_(watcher),
-      null_(::open("/dev/null", O_RDWR | O_CLOEXEC)),
+      null_(sys::open_null()),
       uid_(::geteuid()) {
   root = std::make_shared<Job>(registry.next_id++, nullptr, Name::from("root"), root_quota());
 }
@@ -63,7 +61,7 @@ Result<std::shared_ptr<Process>> Instance::spawn(SpawnRequest request) {
   registry.processes.emplace(process->id(), process);
   if (auto watched = watcher_.watch(*process); !watched) {
     disconnect(*process);
-    sys::wait_exit(process->pidfd, limits::reap_timeout_ns);
+    sys::wait_exit(process->pidfd, Deadline::after(limits::reap_timeout_ns));
     bury(process);
     return std::unexpected(std::move(watched).error());
   }
@@ -73,7 +71,7 @@ Result<std::shared_ptr<Process>> Instance::spawn(SpawnRequest request) {
 Result<void> Instance::launch(Process& process, SpawnRequest& request) {
   const std::string name(process.name().view());
   const Fd log = TRY(sys::open_log(settings_.state / "logs" / (name + ".log"), limits::log_bytes));
-  sys::SocketPair sockets = TRY(sys::make_seqpacket_pair());
+  auto sockets = TRY(sys::make_socket_pair());
   std::vector<char*> argv{request.image.data()};
   for (std::string& argument : request.arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
@@ -94,7 +92,7 @@ Result<void> Instance::launch(Process& process, SpawnRequest& request) {
   process.uid = uid_;
   process.pidfd = std::move(child.pidfd);
   process.socket = std::move(sockets.first);
-  process.started_ns = sys::monotonic_ns();
+  process.started_ns = now_ns();
   process.epoch = request.job->next_epoch(name);
   return {};
 }
@@ -109,9 +107,10 @@ Result<void> Instance::attach(Fd socket) {
   sys::refuse_descriptors(socket);
   process->pid = peer.pid;
   process->uid = peer.uid;
+  peers_have_pidfds = peer.pidfd.valid();
   process->pidfd = std::move(peer.pidfd);
   process->socket = std::move(socket);
-  process->started_ns = sys::monotonic_ns();
+  process->started_ns = now_ns();
   process->epoch = process->id();
   TRY(watcher_.watch(*process));
   registry.processes.emplace(process->id(), process);
@@ -205,7 +204,7 @@ void Instance::bury(const std::shared_ptr<Process>& process) {
 // ---- the supervisor and the end -------------------------------------------------------------
 
 Result<void> Instance::start_supervisor() {
-  const Fd image = TRY(sys::open_image(settings_.supervisor.c_str()));
+  const Fd image = TRY(sys::open_image(settings_.supervisor));
   SpawnRequest request{.job = root,
                        .name = Name::from("supervisor"),
                        .profile = Profile::server,
@@ -220,31 +219,31 @@ Result<void> Instance::start_supervisor() {
 
 void Instance::on_supervisor_exit(const sys::ExitStatus& status) {
   supervisor_.reset();
-  if (shutdown_deadline_ns_ != 0) {
+  if (shutdown_deadline_) {
     finished_ = 0;
     return;
   }
   if (!status.signalled && status.code == configuration_error) {
-    sys::say("the supervisor found an error in the configuration; see " +
+    log_line("the supervisor found an error in the configuration; see " +
              (settings_.state / "logs" / "supervisor.log").string());
     finished_ = 1;
     return;
   }
-  const std::uint64_t now_ns = sys::monotonic_ns();
-  supervisor_deaths_ns_.push_back(now_ns);
-  while (now_ns - supervisor_deaths_ns_.front() > limits::restart_window_ns)
+  const std::uint64_t death_ns = now_ns();
+  supervisor_deaths_ns_.push_back(death_ns);
+  while (death_ns - supervisor_deaths_ns_.front() > limits::restart_window_ns)
     supervisor_deaths_ns_.pop_front();
   if (supervisor_deaths_ns_.size() >= limits::restarts_in_window) {
-    sys::say("the supervisor " + describe(status) + ", the " +
+    log_line("the supervisor " + describe(status) + ", the " +
              std::to_string(limits::restarts_in_window) + "th time in a minute; giving up; see " +
              (settings_.state / "logs" / "supervisor.log").string());
     finished_ = 1;
     return;
   }
   ++supervisor_restarts;
-  sys::say("the supervisor " + describe(status) + "; restarting it");
+  log_line("the supervisor " + describe(status) + "; restarting it");
   if (auto started = start_supervisor(); !started) {
-    sys::say("cannot restart the supervisor: " + started.error().to_string());
+    log_line("cannot restart the supervisor: " + started.error().to_string());
     finished_ = 1;
   }
 }
@@ -254,32 +253,30 @@ void Instance::begin_shutdown() {
     finished_ = finished_.value_or(0);
     return;
   }
-  if (shutdown_deadline_ns_ != 0) return;
-  sys::say("shutting down");
-  shutdown_deadline_ns_ = sys::monotonic_ns() + limits::shutdown_timeout_ns;
+  if (shutdown_deadline_) return;
+  log_line("shutting down");
+  shutdown_deadline_ = Deadline::after(limits::shutdown_timeout_ns);
   root->standing = signal::shutdown;
   root->raise(signal::shutdown);
 }
 
 void Instance::hurry_shutdown() {
   if (supervisor_ == nullptr) return;
-  sys::say("the supervisor has not ended in time, or a second signal came: killing everything");
-  shutdown_deadline_ns_ = std::numeric_limits<std::uint64_t>::max();
+  log_line("the supervisor has not ended in time, or a second signal came: killing everything");
+  shutdown_deadline_ = Deadline::never();
   kill(*supervisor_);
 }
 
 void Instance::kill_all() {
-  const std::uint64_t deadline_ns = sys::monotonic_ns() + limits::reap_timeout_ns;
+  const Deadline deadline = Deadline::after(limits::reap_timeout_ns);
   supervisor_.reset();
   root->mark_killed();
   for (const auto& [id, process] : registry.processes)
     if (!process->is_outside()) (void)sys::signal_process(process->pidfd, SIGKILL);
   while (!registry.processes.empty()) {
     const auto process = registry.processes.begin()->second;
-    const std::uint64_t now_ns = sys::monotonic_ns();
-    if (!process->is_outside() &&
-        !sys::wait_exit(process->pidfd, deadline_ns > now_ns ? deadline_ns - now_ns : 0))
-      sys::say("process " + std::to_string(process->pid) + " (" +
+    if (!process->is_outside() && !sys::wait_exit(process->pidfd, deadline))
+      log_line("process " + std::to_string(process->pid) + " (" +
                std::string(process->name().view()) + ") does not end");
     bury(process);
   }

@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "abi/runtime/time.hpp"
 #include "kernel/job.hpp"
 #include "kernel/object.hpp"
 #include "kernel/process.hpp"
@@ -82,8 +83,8 @@ class Instance {
   void hurry_shutdown();
   /// Set when the loop is to end, with the exit code.
   const std::optional<int>& finished() const { return finished_; }
-  /// When the supervisor will be killed, if it has not ended by then; 0: no shutdown is pending.
-  std::uint64_t shutdown_deadline_ns() const { return shutdown_deadline_ns_; }
+  /// When the supervisor will be killed, if it has not ended by then; none: no shutdown is pending.
+  const std::optional<Deadline>& shutdown_deadline() const { return shutdown_deadline_; }
   /// Kills and reaps every process. Waits for them.
   void kill_all();
 
@@ -92,7 +93,7 @@ class Instance {
   Registry registry;
   std::shared_ptr<Job> root;
   const bool namespaces_work;
-  const bool peers_have_pidfds;
+  bool peers_have_pidfds = false;  ///< learnt from the first peer
   const std::uint64_t started_ns;
   std::uint64_t supervisor_restarts = 0;
 
@@ -108,7 +109,7 @@ class Instance {
   std::map<std::string, Reference, std::less<>> published_;
   std::shared_ptr<Process> supervisor_;
   std::deque<std::uint64_t> supervisor_deaths_ns_;
-  std::uint64_t shutdown_deadline_ns_ = 0;
+  std::optional<Deadline> shutdown_deadline_;
   std::optional<int> finished_;
 };
 

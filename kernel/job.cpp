@@ -102,6 +102,13 @@ void Job::release(Resource resource, std::uint64_t amount) {
   }
 }
 
+Result<Charge> Job::hold(Resource resource, std::uint64_t amount) {
+  TRY(charge(resource, amount));
+  return Charge(this, [self = shared_from_this(), resource, amount](void*) {
+    self->release(resource, amount);
+  });
+}
+
 Quota Job::used() const {
   const auto count = [this](Resource resource) {
     return static_cast<std::uint32_t>(used_[static_cast<std::size_t>(resource)]);

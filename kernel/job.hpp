@@ -17,6 +17,8 @@ namespace aios::kernel {
 
 using proto::kernel::Quota;
 
+/// Something charged to a job: released when this goes.
+using Charge = std::shared_ptr<void>;
 enum class Resource : std::uint32_t { memory = 0, processes = 1, handles = 2, links = 3 };
 inline constexpr std::size_t resource_count = 4;
 
@@ -47,6 +49,8 @@ class Job final : public Object, public std::enable_shared_from_this<Job> {
   Result<void> charge(Resource resource, std::uint64_t amount);
   /// The last process leaving raises `empty`.
   void release(Resource resource, std::uint64_t amount);
+  /// As `charge`, for as long as what it returns lives.
+  Result<Charge> hold(Resource resource, std::uint64_t amount);
   const Quota& quota() const { return quota_; }
   Quota used() const;
 
@@ -87,39 +91,6 @@ class Job final : public Object, public std::enable_shared_from_this<Job> {
   std::map<std::string, Reference, std::less<>> kept_;
   std::map<std::string, std::uint64_t, std::less<>> epochs_;
   std::uint64_t epoch_floor_ = 0;
-};
-
-/// An amount charged to a job, released when this goes.
-class Charge {
- public:
-  Charge() = default;
-  static Result<Charge> make(std::shared_ptr<Job> job, Resource resource, std::uint64_t amount) {
-    TRY(job->charge(resource, amount));
-    Charge charge;
-    charge.job_ = std::move(job);
-    charge.resource_ = resource;
-    charge.amount_ = amount;
-    return charge;
-  }
-  Charge(Charge&&) noexcept = default;
-  Charge& operator=(Charge&& other) noexcept {
-    if (this == &other) return *this;
-    reset();
-    job_ = std::move(other.job_);
-    resource_ = other.resource_;
-    amount_ = other.amount_;
-    return *this;
-  }
-  ~Charge() { reset(); }
-  void reset() {
-    if (const auto job = std::exchange(job_, nullptr)) job->release(resource_, amount_);
-  }
-  const std::shared_ptr<Job>& job() const { return job_; }
-
- private:
-  std::shared_ptr<Job> job_;
-  Resource resource_ = Resource::memory;
-  std::uint64_t amount_ = 0;
 };
 
 /// Letters, digits, '.', '_' and '-'; not empty, not all dots. Names become file names.

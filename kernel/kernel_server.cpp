@@ -2,12 +2,15 @@
 
 #include <fcntl.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 
+#include "abi/runtime/log.hpp"
+#include "abi/runtime/socket.hpp"
 #include "kernel/limits.hpp"
 
 namespace aios::kernel {
@@ -30,8 +33,12 @@ Result<void> epoll_set(const Fd& epoll, int operation, const Fd& fd, std::uint32
   return {};
 }
 
-Fd open_spare() {
-  return Fd(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+/// False when the other end is gone, or lets its replies pile up.
+bool send_now(const Fd& socket, const Packet& packet, std::span<const Fd> fds) {
+  std::vector<int> numbers;
+  for (const Fd& fd : fds) numbers.push_back(fd.get());
+  return send_packet(socket.get(), {packet.bytes.data(), packet.size}, numbers, MSG_DONTWAIT)
+      .has_value();
 }
 
 }  // namespace
@@ -57,7 +64,7 @@ KernelServer::~KernelServer() {
   instance_.kill_all();
   close_channels();
   for (const sys::Child& closer : closers_) {
-    (void)sys::wait_exit(closer.pidfd, limits::reap_timeout_ns);
+    (void)sys::wait_exit(closer.pidfd, Deadline::after(limits::reap_timeout_ns));
     sys::ExitStatus status;
     sys::reap(closer.pidfd, status);
   }
@@ -65,21 +72,21 @@ KernelServer::~KernelServer() {
 }
 
 Result<void> KernelServer::open() {
-  spare_ = open_spare();
+  spare_ = sys::open_null();
   epoll_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
   if (!epoll_.valid()) return errno_error("make epoll", errno);
   signals_ = TRY(sys::make_signal_fd());
   TRY(epoll_set(epoll_, EPOLL_CTL_ADD, signals_, EPOLLIN, signal_tag));
-  listener_ = TRY(sys::listen_in(state_));
+  listener_ = TRY(sys::listen_at(state_ / "aios.sock"));
   TRY(epoll_set(epoll_, EPOLL_CTL_ADD, listener_, EPOLLIN, listener_tag));
   return instance_.start_supervisor();
 }
 
 int KernelServer::run() {
-  sys::say("serving " + state_.string() + ", pid " + std::to_string(::getpid()));
+  log_line("serving " + state_.string() + ", pid " + std::to_string(::getpid()));
   while (!instance_.finished()) turn();
   const int code = *instance_.finished();
-  sys::say(code == 0 ? "stopped" : "stopped because of an error");
+  log_line(code == 0 ? "stopped" : "stopped because of an error");
   return code;
 }
 
@@ -88,11 +95,8 @@ int KernelServer::run() {
 int KernelServer::timeout_ms() const {
   if (calls_.has_slices() || !instance_.registry.released.empty()) return 0;
   if (!held_back_.empty()) return limits::unread_reply_recheck_ms;
-  const std::uint64_t deadline_ns = instance_.shutdown_deadline_ns();
-  const std::uint64_t now_ns = sys::monotonic_ns();
-  if (deadline_ns == 0) return -1;
-  if (deadline_ns <= now_ns) return 0;
-  return static_cast<int>(std::min<std::uint64_t>((deadline_ns - now_ns) / 1'000'000 + 1, 60'000));
+  const auto& deadline = instance_.shutdown_deadline();
+  return deadline ? deadline->poll_timeout_ms() : -1;
 }
 
 void KernelServer::turn() {
@@ -105,8 +109,8 @@ void KernelServer::turn() {
   recheck_held_back();
   do_slice();
   close_channels();
-  const std::uint64_t deadline_ns = instance_.shutdown_deadline_ns();
-  if (deadline_ns != 0 && sys::monotonic_ns() >= deadline_ns) instance_.hurry_shutdown();
+  if (const auto& deadline = instance_.shutdown_deadline(); deadline && deadline->passed())
+    instance_.hurry_shutdown();
 }
 
 void KernelServer::on_event(std::uint64_t tag, std::uint32_t events) {
@@ -129,7 +133,7 @@ void KernelServer::on_connection() {
     spare_.reset();
     socket = sys::accept_from(listener_);
     if (socket) socket->reset();
-    spare_ = open_spare();
+    spare_ = sys::open_null();
     return;
   }
   if (!socket->valid()) return;
@@ -137,13 +141,13 @@ void KernelServer::on_connection() {
   if (auto attached = instance_.attach(std::move(*socket)); !attached && copy) {
     Packet packet;
     write_reply(packet, 0, Result<proto::Empty>(std::unexpected(attached.error())), 0);
-    (void)sys::send(*copy, {packet.bytes.data(), packet.size}, {});
+    (void)send_now(*copy, packet, {});
   }
 }
 
 void KernelServer::on_signal() {
   while (sys::take_signal(signals_) != 0) {
-    if (instance_.shutdown_deadline_ns() == 0)
+    if (!instance_.shutdown_deadline())
       instance_.begin_shutdown();
     else
       instance_.hurry_shutdown();
@@ -168,8 +172,7 @@ void KernelServer::unwatch_socket(Process& process) {
 
 void KernelServer::unwatch(Process& process) {
   unwatch_socket(process);
-  if (process.pidfd.valid())
-    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, process.pidfd.get(), nullptr);
+  if (process.pidfd.valid()) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, process.pidfd.get(), nullptr);
 }
 
 void KernelServer::on_socket(const std::shared_ptr<Process>& process, std::uint32_t events) {
@@ -200,8 +203,7 @@ void KernelServer::serve_call(Process& process) {
 
 void KernelServer::send_reply(Process& process, const Packet& packet, std::span<const Fd> fds) {
   if (!process.alive() || !process.socket.valid()) return;
-  if (!sys::send(process.socket, {packet.bytes.data(), packet.size}, fds))
-    instance_.disconnect(process);
+  if (!send_now(process.socket, packet, fds)) instance_.disconnect(process);
 }
 
 void KernelServer::listen_for_calls(Process& process, bool wanted) {

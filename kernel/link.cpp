@@ -26,8 +26,8 @@ Result<std::shared_ptr<LinkEnd>> Link::connect(Registry& registry, Process& proc
                                                const std::shared_ptr<Port>& port,
                                                std::uint64_t protocol_version) {
   const auto link = std::make_shared<Link>(registry, registry.next_id++, port, protocol_version);
-  link->sides_[client].bell = TRY(Doorbell::create());
-  link->sides_[server].bell = TRY(Doorbell::create());
+  link->sides_[client].bell = TRY(sys::Doorbell::create());
+  link->sides_[server].bell = TRY(sys::Doorbell::create());
   return link->occupy(client, process);
 }
 
@@ -41,7 +41,7 @@ Result<std::shared_ptr<LinkEnd>> Link::accept(Process& process) {
 
 Result<std::shared_ptr<LinkEnd>> Link::occupy(SideIndex index, Process& process) {
   Side& side = sides_[index];
-  auto charge = TRY(Charge::make(process.job(), Resource::links, 1));
+  auto charge = TRY(process.job()->hold(Resource::links, 1));
   auto half = TRY(Region::create(registry_, process, Name::from("link half"), proto::half_bytes,
                                  RegionKind::control));
   side.index = TRY(process.take_link_index());

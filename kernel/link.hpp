@@ -11,11 +11,11 @@
 #include <cstdint>
 #include <memory>
 
-#include "kernel/doorbell.hpp"
 #include "kernel/job.hpp"
 #include "kernel/object.hpp"
 #include "kernel/region.hpp"
 #include "kernel/registry.hpp"
+#include "kernel/sys_linux.hpp"
 
 namespace aios::kernel {
 
@@ -54,7 +54,7 @@ class Link : public std::enable_shared_from_this<Link> {
     bool ready = false;
     Charge charge;
     std::shared_ptr<Region> half;  ///< until the link closes
-    Doorbell bell;                 ///< rung by the other side and the kernel
+    sys::Doorbell bell;            ///< rung by the other side and the kernel
   };
   const Side& side(SideIndex index) const { return sides_[index]; }
   State state() const { return state_; }

@@ -1,12 +1,12 @@
 // aios-kernel: the kernel process of one AIOS instance.
 #include <getopt.h>
-#include <sys/stat.h>
 
 #include <array>
 #include <cstdio>
 #include <filesystem>
 #include <string>
 
+#include "abi/runtime/log.hpp"
 #include "kernel/kernel_server.hpp"
 
 namespace {
@@ -73,17 +73,16 @@ int main(int argc, char** argv) {
     std::fputs(usage, stderr);
     return 2;
   }
+  using aios::log_line;
   namespace sys = aios::kernel::sys;
   if (auto prepared = sys::prepare_self(); !prepared) {
-    sys::say("cannot start: " + prepared.error().to_string());
+    log_line("cannot start: " + prepared.error().to_string());
     return 1;
   }
-  // Nobody else reads what an instance writes.
-  ::umask(077);
   auto server = aios::kernel::KernelServer::create(settings_of(options));
   if (!server) {
     const bool in_use = server.error().code() == aios::Code::already_exists;
-    sys::say(in_use ? options.state + ": " + server.error().message()
+    log_line(in_use ? options.state + ": " + server.error().message()
                     : "cannot start: " + server.error().to_string());
     return 1;
   }

@@ -62,14 +62,11 @@ class Reference {
       : use(use), grant(grant), object_(std::move(object)) {
     if (object_) ++object_->references_;
   }
-  Reference(Reference&& other) noexcept
-      : use(other.use), grant(other.grant), object_(std::move(other.object_)) {}
-  Reference& operator=(Reference&& other) noexcept {
-    if (this == &other) return *this;
-    reset();
-    use = other.use;
-    grant = other.grant;
-    object_ = std::move(other.object_);
+  Reference(Reference&& other) noexcept = default;
+  Reference& operator=(Reference other) noexcept {
+    std::swap(use, other.use);
+    std::swap(grant, other.grant);
+    std::swap(object_, other.object_);
     return *this;
   }
   ~Reference() { reset(); }

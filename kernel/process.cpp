@@ -22,7 +22,7 @@ Process::Process(Registry& registry, std::uint64_t id, Kind kind, const Name& na
 Result<void> Process::join(std::shared_ptr<Job> job) {
   assert(!joined());
   if (job->killed()) return error(Code::denied, "the job was killed");
-  charge_ = TRY(Charge::make(job, Resource::processes, 1));
+  charge_ = TRY(job->hold(Resource::processes, 1));
   handles.set_job(job);
   job_ = std::move(job);
   return {};
@@ -43,7 +43,7 @@ Result<void> Process::open_pages() {
   kernel_page_mapping_ =
       TRY(Mapping::map(kernel_page->writable(), proto::page_bytes, Mapping::Access::read_write));
   TRY(kernel_page->seal_writer());
-  kernel_bell_ = TRY(Doorbell::create());
+  kernel_bell_ = TRY(sys::Doorbell::create());
   status_page_ = std::move(status_page);
   kernel_page_ = std::move(kernel_page);
   if (handles.has_signals()) signalled();

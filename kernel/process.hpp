@@ -11,7 +11,6 @@
 
 #include "abi/proto/link.hpp"
 #include "abi/runtime/fd.hpp"
-#include "kernel/doorbell.hpp"
 #include "kernel/handle_table.hpp"
 #include "kernel/job.hpp"
 #include "kernel/limits.hpp"
@@ -60,7 +59,7 @@ class Process final : public Object,
   bool ready() const { return ready_; }
   const Region& status_page() const { return *status_page_; }
   const Region& kernel_page() const { return *kernel_page_; }
-  const Doorbell& kernel_bell() const { return kernel_bell_; }
+  const sys::Doorbell& kernel_bell() const { return kernel_bell_; }
 
   // ---- its links ----
   /// An unused bit of the kernel page, cleared. quota.
@@ -103,7 +102,7 @@ class Process final : public Object,
   std::shared_ptr<Region> status_page_;
   std::shared_ptr<Region> kernel_page_;
   Mapping kernel_page_mapping_;
-  Doorbell kernel_bell_;
+  sys::Doorbell kernel_bell_;
   std::bitset<limits::links_per_process> link_indices_;
   bool ready_ = false;
   bool alive_ = true;

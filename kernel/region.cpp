@@ -17,31 +17,29 @@ Result<std::shared_ptr<Region>> Region::create(Registry& registry, Process& crea
   if (size_bytes == 0) return error(Code::invalid_argument, "a region of 0 bytes");
   if (size_bytes > most) return error(Code::quota, "no job may have a region of this size");
   const std::uint64_t rounded = (size_bytes + proto::page_bytes - 1) & ~(proto::page_bytes - 1);
-  Charge charge = TRY(Charge::make(creator.job(), Resource::memory, rounded));
+  const auto region = std::make_shared<Region>(registry, creator, name, rounded, kind);
+  region->charge_ = TRY(creator.job()->hold(Resource::memory, rounded));
   sys::MemoryFile file = TRY(
       sys::make_memory_file(kind == RegionKind::data ? "aios-region" : "aios-control", rounded));
-  const auto region = std::make_shared<Region>(registry, registry.next_id++, name, rounded, kind,
-                                               std::move(charge), creator.weak_from_this());
   region->writable_ = std::move(file.writable);
   region->read_only_ = std::move(file.read_only);
   // Nobody may freeze a data region: the kernel could then not give its memory back in slices.
-  if (kind == RegionKind::data) TRY(sys::seal_seals(region->writable_));
+  if (kind == RegionKind::data) TRY(sys::add_seal(region->writable_, sys::Seal::seals));
   if (kind == RegionKind::control) TRY(region->allocate_slice());
   return region;
 }
 
-Region::Region(Registry& registry, std::uint64_t id, const Name& name, std::uint64_t size_bytes,
-               RegionKind kind, Charge charge, std::weak_ptr<Process> creator)
-    : Object(object_type, id),
+Region::Region(Registry& registry, Process& creator, const Name& name, std::uint64_t size_bytes,
+               RegionKind kind)
+    : Object(object_type, registry.next_id++),
       registry_(registry),
+      creator_(creator.weak_from_this()),
+      job_(creator.job()),
       name_(name),
       size_bytes_(size_bytes),
-      kind_(kind),
-      job_(charge.job()),
-      charge_(std::move(charge)),
-      creator_(std::move(creator)) {
-  registry_.regions.emplace(id, this);
-  if (const auto process = creator_.lock()) process->region_bytes += size_bytes_;
+      kind_(kind) {
+  registry_.regions.emplace(id(), this);
+  creator.region_bytes += size_bytes_;
 }
 
 Region::~Region() {
@@ -61,7 +59,7 @@ Result<bool> Region::allocate_slice() {
 }
 
 Result<void> Region::seal_writer() {
-  TRY(sys::seal_future_writes(writable_));
+  TRY(sys::add_seal(writable_, sys::Seal::seals_and_future_writes));
   writable_.reset();
   return {};
 }

@@ -27,8 +27,8 @@ class Region final : public Object {
   static Result<std::shared_ptr<Region>> create(Registry& registry, Process& creator,
                                                 const Name& name, std::uint64_t size_bytes,
                                                 RegionKind kind);
-  Region(Registry& registry, std::uint64_t id, const Name& name, std::uint64_t size_bytes,
-         RegionKind kind, Charge charge, std::weak_ptr<Process> creator);
+  Region(Registry& registry, Process& creator, const Name& name, std::uint64_t size_bytes,
+         RegionKind kind);
   ~Region() override;
 
   /// Allocates the next slice; true when every page is there. no_memory.
@@ -49,12 +49,12 @@ class Region final : public Object {
 
  private:
   Registry& registry_;
+  std::weak_ptr<Process> creator_;
+  std::shared_ptr<Job> job_;
+  Charge charge_;
   Name name_;
   std::uint64_t size_bytes_;
   RegionKind kind_;
-  std::shared_ptr<Job> job_;
-  Charge charge_;
-  std::weak_ptr<Process> creator_;
   Fd writable_;
   Fd read_only_;
   std::uint64_t allocated_bytes_ = 0;

@@ -10,17 +10,15 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <array>
-#include <cassert>
 #include <cerrno>
 #include <cstdio>
-#include <cstring>
 
+#include "abi/proto/kernel.hpp"
 #include "abi/proto/link.hpp"
+#include "abi/runtime/socket.hpp"
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U
@@ -46,24 +44,6 @@ Result<Fd> reopen(const Fd& fd, int flags) {
 }
 
 }  // namespace
-
-std::uint64_t monotonic_ns() {
-  timespec now{};
-  ::clock_gettime(CLOCK_MONOTONIC, &now);
-  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000u +
-         static_cast<std::uint64_t>(now.tv_nsec);
-}
-
-std::uint64_t memory_bytes() {
-  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
-         static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-}
-
-void say(const std::string& line) {
-  const std::string text = "aios-kernel: " + line + "\n";
-  // Nobody is left to tell when standard error is gone.
-  [[maybe_unused]] const auto written = ::write(STDERR_FILENO, text.data(), text.size());
-}
 
 // ---- memory ---------------------------------------------------------------------------------
 
@@ -99,14 +79,9 @@ void deallocate(const Fd& file, std::uint64_t offset, std::uint64_t size_bytes) 
               static_cast<off_t>(size_bytes));
 }
 
-Result<void> seal_seals(const Fd& file) {
-  if (::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SEAL) != 0) return errno_error("seal region", errno);
-  return {};
-}
-
-Result<void> seal_future_writes(const Fd& file) {
-  if (::fcntl(file.get(), F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) != 0)
-    return errno_error("seal control region", errno);
+Result<void> add_seal(const Fd& file, Seal seal) {
+  const int seals = seal == Seal::seals ? F_SEAL_SEAL : F_SEAL_SEAL | F_SEAL_FUTURE_WRITE;
+  if (::fcntl(file.get(), F_ADD_SEALS, seals) != 0) return errno_error("seal region", errno);
   return {};
 }
 
@@ -116,56 +91,44 @@ std::uint64_t read_word(const Fd& file, std::uint64_t offset) {
   return got == static_cast<ssize_t>(sizeof word) ? word : 0;
 }
 
-// ---- pipes ----------------------------------------------------------------------------------
-
-Result<Fd> make_pipe() {
+Result<Doorbell> Doorbell::create() {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_NONBLOCK | O_CLOEXEC) != 0) return errno_error("make doorbell", errno);
   const Fd read_end(ends[0]);
   const Fd write_end(ends[1]);
   // Best effort: over the user's budget of pipe pages it is smaller already.
   ::fcntl(ends[1], F_SETPIPE_SZ, static_cast<int>(proto::page_bytes));
-  return reopen(write_end, O_RDWR | O_NONBLOCK);
+  Doorbell bell;
+  bell.pipe_ = TRY(reopen(write_end, O_RDWR | O_NONBLOCK));
+  return bell;
 }
 
-Result<Fd> reopen_pipe(const Fd& pipe, bool read_only) {
-  return reopen(pipe, (read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK);
+Result<Fd> Doorbell::reader() const {
+  return reopen(pipe_, O_RDONLY | O_NONBLOCK);
+}
+Result<Fd> Doorbell::ringer() const {
+  return reopen(pipe_, O_RDWR | O_NONBLOCK);
 }
 
-void write_byte(const Fd& pipe) {
+void Doorbell::ring() const {
   const char byte = 1;
   // A full pipe rings already.
-  [[maybe_unused]] const auto written = ::write(pipe.get(), &byte, 1);
+  if (valid()) (void)!::write(pipe_.get(), &byte, 1);
 }
 
 // ---- sockets --------------------------------------------------------------------------------
 
-Result<SocketPair> make_seqpacket_pair() {
+Result<std::pair<Fd, Fd>> make_socket_pair() {
   std::array<int, 2> ends{};
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
     return errno_error("make socket pair", errno);
-  return SocketPair{Fd(ends[0]), Fd(ends[1])};
+  return std::pair(Fd(ends[0]), Fd(ends[1]));
 }
 
-Result<Fd> listen_in(const std::filesystem::path& folder) {
-  Fd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!socket.valid()) return errno_error("make socket", errno);
-  const Fd directory(::open(folder.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!directory.valid()) return errno_error("open " + folder.string(), errno);
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  std::string path = folder / "aios.sock";
-  if (path.size() >= sizeof address.sun_path)
-    path = "/proc/self/fd/" + std::to_string(directory.get()) + "/aios.sock";
-  std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  // The caller holds the folder's lock: a socket that is there belongs to a dead instance.
-  ::unlinkat(directory.get(), "aios.sock", 0);
-  const mode_t mask = ::umask(0177);
-  const int bound = ::bind(socket.get(), reinterpret_cast<sockaddr*>(&address), sizeof address);
-  const int bind_errno = errno;
-  ::umask(mask);
-  if (bound != 0) return errno_error("bind " + (folder / "aios.sock").string(), bind_errno);
-  if (::listen(socket.get(), SOMAXCONN) != 0) return errno_error("listen", errno);
+Result<Fd> listen_at(const std::filesystem::path& path) {
+  Fd socket = TRY(listen_seqpacket(path));
+  if (::chmod(path.c_str(), 0600) != 0 || ::fcntl(socket.get(), F_SETFL, O_NONBLOCK) != 0)
+    return errno_error("prepare " + path.string(), errno);
   return socket;
 }
 
@@ -190,13 +153,6 @@ Result<Peer> identify(const Fd& socket) {
   return peer;
 }
 
-bool can_identify_by_pidfd() {
-  const auto pair = make_seqpacket_pair();
-  if (!pair) return false;
-  const auto peer = identify(pair->first);
-  return peer && peer->pidfd.valid();
-}
-
 void refuse_descriptors(const Fd& socket) {
   const int off = 0;
   ::setsockopt(socket.get(), SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof off);
@@ -213,42 +169,15 @@ Result<std::size_t> receive(const Fd& socket, std::span<std::byte> buffer) {
   return static_cast<std::size_t>(got);
 }
 
-Result<void> send(const Fd& socket, std::span<const std::byte> packet, std::span<const Fd> fds) {
-  constexpr std::size_t max_fds = 4;
-  assert(fds.size() <= max_fds);
-  iovec data{const_cast<std::byte*>(packet.data()), packet.size()};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * max_fds)> control{};
-  msghdr message{};
-  message.msg_iov = &data;
-  message.msg_iovlen = 1;
-  if (!fds.empty()) {
-    message.msg_control = control.data();
-    message.msg_controllen = CMSG_SPACE(sizeof(int) * fds.size());
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof(int) * fds.size());
-    for (std::size_t i = 0; i < fds.size(); ++i) {
-      const int fd = fds[i].get();
-      std::memcpy(CMSG_DATA(header) + i * sizeof fd, &fd, sizeof fd);
-    }
-  }
-  if (::sendmsg(socket.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-    return errno_error("send", errno);
-  return {};
-}
-
 // ---- the kernel itself ----------------------------------------------------------------------
 
 Result<void> prepare_self() {
-  for (;;) {
-    const int fd = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-    if (fd < 0) return errno_error("open /dev/null", errno);
-    if (fd <= 3) continue;
-    ::close(fd);
-    break;
+  for (Fd null = open_null(); null.get() <= proto::kernel::child_socket_fd; null = open_null()) {
+    if (!null.valid()) return errno_error("open /dev/null", errno);
+    (void)null.release();
   }
   ::signal(SIGPIPE, SIG_IGN);
+  ::umask(077);
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
     limit.rlim_cur = limit.rlim_max;
@@ -273,6 +202,15 @@ Result<Fd> lock_folder(const std::filesystem::path& folder) {
   if (::ftruncate(file.get(), 0) != 0 || ::pwrite(file.get(), pid.data(), pid.size(), 0) < 0)
     return errno_error("write " + path, errno);
   return file;
+}
+
+Fd open_null() {
+  return Fd(::open("/dev/null", O_RDWR | O_CLOEXEC));
+}
+
+std::uint64_t memory_bytes() {
+  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+         static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
 Result<Fd> make_signal_fd() {

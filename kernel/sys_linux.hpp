@@ -1,6 +1,6 @@
-// The only part of the kernel that knows Linux: memory files and their seals, pipes, sockets,
-// pidfds, cloned children. Nothing here knows a kernel object; nothing here blocks on another
-// process unless it says so.
+// The only part of the kernel that knows Linux: memory files and their seals, doorbells, sockets,
+// pidfds, cloned children. Nothing here knows a kernel object; nothing blocks on another process
+// unless it says so.
 #pragma once
 
 #include <sys/types.h>
@@ -10,16 +10,13 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <utility>
 
 #include "abi/runtime/fd.hpp"
 #include "abi/runtime/status.hpp"
+#include "abi/runtime/time.hpp"
 
 namespace aios::kernel::sys {
-
-std::uint64_t monotonic_ns();
-std::uint64_t memory_bytes();
-/// One line to standard error.
-void say(const std::string& line);
 
 // ---- memory ---------------------------------------------------------------------------------
 
@@ -34,33 +31,38 @@ Result<MemoryFile> make_memory_file(const char* name, std::uint64_t size_bytes);
 Result<void> allocate(const Fd& file, std::uint64_t offset, std::uint64_t size_bytes);
 /// Gives the pages back, though the file may still be mapped. Best effort.
 void deallocate(const Fd& file, std::uint64_t offset, std::uint64_t size_bytes);
-/// No seal can be added any more.
-Result<void> seal_seals(const Fd& file);
-/// Existing writable mappings live on, no new one and no write() is allowed, for ever. Fails when
-/// a holder of the descriptor sealed the seals first.
-Result<void> seal_future_writes(const Fd& file);
+enum class Seal {
+  seals,  ///< no seal can be added any more
+  /// Nor can anybody write who does not have a writable mapping yet, for ever. Fails when a holder
+  /// of the descriptor sealed the seals first.
+  seals_and_future_writes,
+};
+Result<void> add_seal(const Fd& file, Seal seal);
 /// The 64-bit word at `offset`, or 0.
 std::uint64_t read_word(const Fd& file, std::uint64_t offset);
 
-// ---- pipes ----------------------------------------------------------------------------------
+/// A one-page pipe whose reader, ringer and the kernel each have an open file of their own, opened
+/// O_RDWR where it is written: none can make another block, or raise SIGPIPE in it, and a ringer
+/// can silence only its own rings.
+class Doorbell {
+ public:
+  static Result<Doorbell> create();
+  Result<Fd> reader() const;
+  Result<Fd> ringer() const;
+  bool valid() const { return pipe_.valid(); }
+  void ring() const;
 
-/// A one-page pipe, opened for reading and writing, non-blocking: writing never raises SIGPIPE.
-Result<Fd> make_pipe();
-/// A separate open file of a pipe, for reading only or for both, non-blocking.
-Result<Fd> reopen_pipe(const Fd& pipe, bool read_only);
-void write_byte(const Fd& pipe);
+ private:
+  Fd pipe_;
+};
 
 // ---- sockets --------------------------------------------------------------------------------
 
-struct SocketPair {
-  Fd first;
-  Fd second;
-};
-Result<SocketPair> make_seqpacket_pair();
-/// Listens at `folder`/aios.sock, mode 0600, replacing what is there. A path too long for a socket
-/// address is bound through a descriptor of the folder.
-Result<Fd> listen_in(const std::filesystem::path& folder);
-/// The next connection, or an invalid Fd when there is none.
+/// Two ends of a SOCK_SEQPACKET connection.
+Result<std::pair<Fd, Fd>> make_socket_pair();
+/// Listens at `path`, mode 0600, replacing what is there.
+Result<Fd> listen_at(const std::filesystem::path& path);
+/// The next connection; invalid when there is none. quota when no descriptor is left.
 Result<Fd> accept_from(const Fd& listener);
 struct Peer {
   pid_t pid = 0;
@@ -68,7 +70,6 @@ struct Peer {
   Fd pidfd;  ///< invalid where the host gives none
 };
 Result<Peer> identify(const Fd& socket);
-bool can_identify_by_pidfd();
 /// Refuses descriptors sent to this socket, where the host can.
 void refuse_descriptors(const Fd& socket);
 /// True when everything sent has been read by the other end.
@@ -76,7 +77,6 @@ bool all_read(const Fd& socket);
 /// Bytes of the packet (which may exceed the buffer: it is then cut), 0 at the end, busy when there
 /// is none. Descriptors in it are discarded.
 Result<std::size_t> receive(const Fd& socket, std::span<std::byte> buffer);
-Result<void> send(const Fd& socket, std::span<const std::byte> packet, std::span<const Fd> fds);
 
 // ---- processes ------------------------------------------------------------------------------
 
@@ -98,10 +98,12 @@ struct Child {
 Result<Child> spawn(const ChildPlan& plan);
 /// Tries in a throw-away child whether `namespaces` would work. Waits for it.
 bool can_make_namespaces();
+/// A child that does nothing but close `fd` as the last who has it: for a socket with unread files
+/// of others in it, whose close may block.
+Result<Child> close_in_child(Fd fd);
 
-/// Opens an image to execute: a regular file with a permission to execute. not_found, denied,
-/// invalid_argument.
-Result<Fd> open_image(const char* path);
+/// Opens an image to execute. not_found, denied, invalid_argument.
+Result<Fd> open_image(const std::string& path);
 /// Opens `path` for appending; one that is larger than `limit_bytes` is first renamed to `path`.1.
 Result<Fd> open_log(const std::filesystem::path& path, std::uint64_t limit_bytes);
 
@@ -114,16 +116,13 @@ struct ExitStatus {
 };
 /// Reaps a child; false while it runs.
 bool reap(const Fd& pidfd, ExitStatus& status);
-/// A child that does nothing but close `fd` as the last who has it: for a socket with unread files
-/// of others in it, whose close may block.
-Result<Child> close_in_child(Fd fd);
-/// Waits until the child has exited, at most `timeout_ns`.
-bool wait_exit(const Fd& pidfd, std::uint64_t timeout_ns);
+/// Waits until the child has exited; false when the deadline has passed.
+bool wait_exit(const Fd& pidfd, Deadline deadline);
 
 // ---- the kernel itself ----------------------------------------------------------------------
 
-/// Descriptors 0 to 3 are taken (a child's are dup2ed there), SIGPIPE is ignored, and the limit on
-/// descriptors is as high as it may be.
+/// Descriptors 0 to 3 are taken (a child's are dup2ed there), SIGPIPE is ignored, new files are the
+/// owner's alone, and the limit on descriptors is as high as it may be.
 Result<void> prepare_self();
 /// Locks `folder`/lock; already_exists, naming the holder, when another instance uses the folder.
 Result<Fd> lock_folder(const std::filesystem::path& folder);
@@ -131,5 +130,7 @@ Result<Fd> lock_folder(const std::filesystem::path& folder);
 Result<Fd> make_signal_fd();
 /// Takes one signal from it; 0 when there is none.
 int take_signal(const Fd& signal_fd);
+Fd open_null();
+std::uint64_t memory_bytes();
 
 }  // namespace aios::kernel::sys

@@ -34,25 +34,11 @@ constexpr uid_t unprivileged_id = 65534;
 /// calls are made, and nothing is allocated.
 using ChildBody = void (*)(const ChildPlan&);
 
-struct GoPipe {
-  Fd read_end;
-  Fd write_end;
-};
-
-Result<GoPipe> make_go_pipe() {
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return errno_error("make pipe", errno);
-  return GoPipe{Fd(ends[0]), Fd(ends[1])};
-}
-
 [[noreturn]] void give_up(const char* what) {
   const char* reason = ::strerrorname_np(errno);
-  constexpr char prefix[] = "aios-kernel: cannot start this process: ";
-  (void)!::write(STDERR_FILENO, prefix, sizeof prefix - 1);
-  (void)!::write(STDERR_FILENO, what, std::strlen(what));
-  (void)!::write(STDERR_FILENO, ": ", 2);
-  if (reason != nullptr) (void)!::write(STDERR_FILENO, reason, std::strlen(reason));
-  (void)!::write(STDERR_FILENO, "\n", 1);
+  const char* parts[] = {"aios-kernel: cannot start this process: ", what, ": ",
+                         reason != nullptr ? reason : "unknown error", "\n"};
+  for (const char* part : parts) (void)!::write(STDERR_FILENO, part, std::strlen(part));
   ::_exit(127);
 }
 
@@ -129,7 +115,10 @@ Result<void> write_id_maps(pid_t pid) {
 
 /// `given_away` is closed here after the clone and before the child goes on.
 Result<Child> clone_child(const ChildPlan& plan, ChildBody body, Fd given_away = {}) {
-  GoPipe go = TRY(make_go_pipe());
+  std::array<int, 2> go{};
+  if (::pipe2(go.data(), O_CLOEXEC) != 0) return errno_error("make pipe", errno);
+  const Fd go_read(go[0]);
+  Fd go_write(go[1]);
   int pidfd = -1;
   clone_args arguments{};
   arguments.flags = CLONE_PIDFD | (plan.namespaces ? namespace_flags : 0);
@@ -138,25 +127,25 @@ Result<Child> clone_child(const ChildPlan& plan, ChildBody body, Fd given_away =
   const long pid = ::syscall(SYS_clone3, &arguments, sizeof arguments);
   if (pid < 0) return errno_error("clone", errno);
   if (pid == 0) {
-    ::close(go.write_end.get());
+    ::close(go_write.get());
     char byte = 0;
     // End of file: the kernel could not map the ids, or is gone.
-    if (::read(go.read_end.get(), &byte, 1) != 1) ::_exit(127);
+    if (::read(go_read.get(), &byte, 1) != 1) ::_exit(127);
     body(plan);
     ::_exit(127);
   }
   Child child{static_cast<pid_t>(pid), Fd(pidfd)};
   if (plan.namespaces) {
     if (auto mapped = write_id_maps(child.pid); !mapped) {
-      go.write_end.reset();
+      go_write.reset();
       ExitStatus status;
-      wait_exit(child.pidfd, limits::reap_timeout_ns);
+      wait_exit(child.pidfd, Deadline::after(limits::reap_timeout_ns));
       reap(child.pidfd, status);
       return std::unexpected(std::move(mapped).error());
     }
   }
   given_away.reset();
-  write_byte(go.write_end);
+  if (::write(go_write.get(), "", 1) != 1) return errno_error("start child", errno);
   return child;
 }
 
@@ -178,19 +167,17 @@ bool can_make_namespaces() {
   auto child = clone_child(plan, run_probe);
   if (!child) return false;
   ExitStatus status;
-  return wait_exit(child->pidfd, limits::reap_timeout_ns) && reap(child->pidfd, status) &&
-         !status.signalled && status.code == 0;
+  return wait_exit(child->pidfd, Deadline::after(limits::reap_timeout_ns)) &&
+         reap(child->pidfd, status) && !status.signalled && status.code == 0;
 }
 
-Result<Fd> open_image(const char* path) {
-  Fd image(::open(path, O_PATH | O_CLOEXEC));
-  if (!image.valid()) return errno_error(std::string("open image ") + path, errno);
+Result<Fd> open_image(const std::string& path) {
+  Fd image(::open(path.c_str(), O_PATH | O_CLOEXEC));
+  if (!image.valid()) return errno_error("open image " + path, errno);
   struct stat info {};
   if (::fstat(image.get(), &info) != 0) return errno_error("inspect image", errno);
-  if (!S_ISREG(info.st_mode))
-    return error(Code::invalid_argument, std::string("image is not a file: ") + path);
-  if ((info.st_mode & 0111) == 0)
-    return error(Code::denied, std::string("image is not executable: ") + path);
+  if (!S_ISREG(info.st_mode)) return error(Code::invalid_argument, "image is not a file: " + path);
+  if ((info.st_mode & 0111) == 0) return error(Code::denied, "image is not executable: " + path);
   return image;
 }
 
@@ -226,16 +213,11 @@ bool reap(const Fd& pidfd, ExitStatus& status) {
   return true;
 }
 
-bool wait_exit(const Fd& pidfd, std::uint64_t timeout_ns) {
-  const std::uint64_t deadline_ns = monotonic_ns() + timeout_ns;
-  for (;;) {
-    const std::uint64_t now_ns = monotonic_ns();
-    const std::uint64_t left_ns = deadline_ns > now_ns ? deadline_ns - now_ns : 0;
-    pollfd event{pidfd.get(), POLLIN, 0};
-    const int ready = ::poll(&event, 1, static_cast<int>((left_ns + 999'999) / 1'000'000));
-    if (ready == 1) return true;
-    if (left_ns == 0) return false;
-  }
+bool wait_exit(const Fd& pidfd, Deadline deadline) {
+  pollfd event{pidfd.get(), POLLIN, 0};
+  while (::poll(&event, 1, deadline.poll_timeout_ms()) != 1)
+    if (deadline.passed()) return false;
+  return true;
 }
 
 }  // namespace aios::kernel::sys
