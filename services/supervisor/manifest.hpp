@@ -1,0 +1,78 @@
+// The manifest (aios.toml): which servers an instance has and how they hang together.
+//
+//   [instance]
+//   heartbeat_ms = 1000          # how often every server is asked for a sign of life
+//   missed_heartbeats = 3        # in a row, before a server counts as hung and is ended
+//   start_timeout_ms = 10000     # how long a new server may take for its first answer
+//   stop_timeout_ms = 1000       # from SIGTERM to SIGKILL
+//
+//   [server.NAME]
+//   binary = "aios-NAME"         # required; a file of the libexec folder
+//   profile = "server"           # or "context"
+//   routes = ["storage"]         # servers it may call; it finds each port under that name
+//   depends = ["cpu"]            # servers started before it and stopped after it, beyond its
+//   routes arguments = ["--option"]     # after --state DIR --libexec DIR publish = true # programs
+//   from outside find its port when they attach spawner = { binary = "aios-cpu-context", profile =
+//   "context", label = "spawner:context" } quota = { memory = "512M", processes = 8, handles =
+//   1024, links = 256 }
+//
+// Pure: it reads text and returns values.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "abi/proto/kernel.hpp"
+#include "abi/runtime/status.hpp"
+
+namespace aios::supervisor {
+
+inline constexpr std::size_t max_manifest_bytes = 256 * 1024;
+inline constexpr std::size_t max_servers = 16;
+inline constexpr std::size_t max_server_name_bytes = 15;
+inline constexpr std::size_t max_server_arguments = 12;
+/// What a program can be routed to although no manifest lists it.
+inline constexpr std::string_view supervisor_name = "supervisor";
+/// The label under which every server finds its own port.
+inline constexpr std::string_view port_label = "port";
+
+struct Timing {
+  std::uint64_t heartbeat_ns = 1'000'000'000;
+  std::uint64_t start_timeout_ns = 10'000'000'000;
+  std::uint64_t stop_timeout_ns = 1'000'000'000;
+  std::uint32_t missed_heartbeats = 3;
+};
+
+struct SpawnerSpec {
+  std::string binary;
+  std::string label;
+  proto::kernel::Profile profile = proto::kernel::Profile::context;
+};
+
+struct ServerSpec {
+  std::string name;
+  std::string binary;
+  std::vector<std::string> routes;
+  std::vector<std::string> depends;
+  std::vector<std::string> arguments;
+  std::optional<SpawnerSpec> spawner;
+  proto::kernel::Quota quota{};  ///< a zero field: only what the jobs above allow
+  proto::kernel::Profile profile = proto::kernel::Profile::server;
+  bool publish = false;
+  std::uint32_t line = 0;  ///< of the manifest, for messages
+};
+
+struct Manifest {
+  std::string path;  ///< for messages
+  Timing timing;
+  std::vector<ServerSpec> servers;  ///< in the order of the file
+};
+
+/// Every key is known and of its type, every name refers to a server. invalid_argument otherwise,
+/// with a message of one line: "PATH:LINE: what is wrong; what is allowed".
+Result<Manifest> parse_manifest(std::string_view text, std::string_view path);
+
+}  // namespace aios::supervisor
