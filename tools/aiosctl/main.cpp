@@ -1,6 +1,7 @@
 // aiosctl: the tool of operators and users. Wiring only; see commands.hpp.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <filesystem>
 
 #include "abi/runtime/kernel.hpp"
 #include "tools/aiosctl/commands.hpp"
@@ -38,7 +39,8 @@ int main(int argc, char** argv) {
   }
   // A state folder that was named says which instance is meant, more than the environment does.
   const bool state_given = !session.state.empty();
-  if (!state_given) session.state = aios::default_state_folder();
+  session.state = state_given ? std::filesystem::absolute(session.state).string()
+                              : aios::default_state_folder();
   if (session.socket.empty())
     session.socket =
         state_given ? session.state + "/aios.sock" : aios::default_socket_path(session.state);

@@ -91,6 +91,11 @@ std::string printable(std::string_view text) {
   return out;
 }
 
+void print_json(std::string_view text) {
+  std::fwrite(text.data(), 1, text.size(), stdout);
+  std::fputc('\n', stdout);
+}
+
 std::uint64_t parse_size(std::string_view text) {
   std::uint64_t number = 0;
   const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), number);

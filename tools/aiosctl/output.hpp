@@ -39,6 +39,9 @@ std::string human_duration(std::uint64_t duration_ns);
 /// `text` without control bytes.
 std::string printable(std::string_view text);
 
+/// The text of a JSON document, and a newline, to standard output.
+void print_json(std::string_view text);
+
 /// A number of bytes from "64", "64K", "64M", "2G", "64MiB", "64 MB"; units are powers of 1024.
 /// 0 is refused: returns 0 for anything that is not a size.
 std::uint64_t parse_size(std::string_view text);
