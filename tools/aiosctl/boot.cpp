@@ -1,0 +1,319 @@
+#include "tools/aiosctl/boot.hpp"
+
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <set>
+
+#include "abi/proto/supervisor.hpp"
+#include "tools/aiosctl/install_paths.hpp"
+#include "tools/aiosctl/log_tail.hpp"
+#include "tools/aiosctl/operator.hpp"
+#include "tools/aiosctl/output.hpp"
+
+namespace aios::ctl {
+
+namespace {
+
+namespace ps = proto::supervisor;
+
+constexpr std::uint64_t boot_timeout_ns = 60 * ns_per_s;
+constexpr int look_interval_ms = 5;
+constexpr std::uint64_t stop_timeout_ns = 15 * ns_per_s;
+constexpr std::size_t shown_log_lines = 20;
+
+sigset_t ending_signals() {
+  sigset_t set;
+  ::sigemptyset(&set);
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) ::sigaddset(&set, number);
+  return set;
+}
+
+/// The child's side of the start: only calls that are safe after fork.
+[[noreturn]] void become_kernel(char* const* arguments, int log, bool detach, pid_t parent) {
+  ::setsid();
+  if (!detach) {
+    ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (::getppid() != parent) ::_exit(1);
+  }
+  const int nothing = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+  ::dup2(nothing, STDIN_FILENO);
+  ::dup2(log, STDOUT_FILENO);
+  ::dup2(log, STDERR_FILENO);
+  sigset_t none;
+  ::sigemptyset(&none);
+  ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  ::execv(arguments[0], arguments);
+  ::dprintf(STDERR_FILENO, "cannot run %s: errno %d\n", arguments[0], errno);
+  ::_exit(127);
+}
+
+/// The kernel process as its parent sees it. Ends it when destroyed while it still runs, unless
+/// released.
+class KernelProcess {
+ public:
+  static Result<KernelProcess> start(std::vector<std::string> command, const std::string& log,
+                                     bool detach);
+  KernelProcess(KernelProcess&& other) noexcept
+      : pid_(std::exchange(other.pid_, 0)), pidfd_(std::move(other.pidfd_)), exit_(other.exit_) {}
+  ~KernelProcess() {
+    if (pid_ != 0) (void)stop();
+  }
+
+  /// Readable when the process has ended.
+  int pidfd() const { return pidfd_.get(); }
+  void release() { pid_ = 0; }
+  /// Asks it to end and waits; SIGKILL after `stop_timeout_ns`, which is timed_out.
+  Result<void> stop();
+  /// Waits for its end: the exit code, or 128 + the signal that killed it.
+  int reap();
+
+ private:
+  KernelProcess() = default;
+  pid_t pid_ = 0;
+  Fd pidfd_;
+  int exit_ = 0;
+};
+
+Result<KernelProcess> KernelProcess::start(std::vector<std::string> command, const std::string& log,
+                                           bool detach) {
+  const Fd log_file(::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  if (!log_file.valid()) return errno_error("open " + log, errno);
+  std::vector<char*> arguments;
+  for (std::string& word : command) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  KernelProcess process;
+  const pid_t self = ::getpid();
+  const pid_t pid = ::fork();
+  if (pid < 0) return errno_error("start aios-kernel", errno);
+  if (pid == 0) become_kernel(arguments.data(), log_file.get(), detach, self);
+  process.pid_ = pid;
+  process.pidfd_ = Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!process.pidfd_.valid()) return errno_error("watch aios-kernel", errno);
+  return process;
+}
+
+Result<void> KernelProcess::stop() {
+  ::kill(pid_, SIGTERM);
+  pollfd ended{pidfd_.get(), POLLIN, 0};
+  const Deadline deadline = Deadline::after(stop_timeout_ns);
+  while (::poll(&ended, 1, deadline.poll_timeout_ms()) < 0 && errno == EINTR) {
+  }
+  const bool late = ended.revents == 0;
+  if (late) ::kill(pid_, SIGKILL);
+  (void)reap();
+  if (late) return error(Code::timed_out, "the kernel did not stop within 15 s and was killed");
+  return {};
+}
+
+int KernelProcess::reap() {
+  if (pid_ == 0) return exit_;
+  int status = 0;
+  while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+  }
+  pid_ = 0;
+  exit_ = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return exit_;
+}
+
+/// Looks at an instance that is starting until all its servers run.
+class Progress {
+ public:
+  explicit Progress(const Session& session) : session_(session), begin_ns_(now_ns()) {}
+
+  /// One look; never blocks for long. True when everything runs; an error when it never will.
+  Result<bool> look();
+  std::uint64_t elapsed_ns() const { return now_ns() - begin_ns_; }
+
+ private:
+  bool connect();
+  Result<void> show_servers();
+
+  const Session& session_;
+  std::uint64_t begin_ns_;
+  std::optional<Result<void>> answer_;
+  bool asked_ = false;
+  std::set<std::string> shown_;
+  // Last: its calls in flight end with it, and write the answer.
+  std::optional<Operator> operator_;
+  std::unique_ptr<Client> supervisor_;
+};
+
+/// Attaches anew until the supervisor's port is among what an attachment is given.
+bool Progress::connect() {
+  if (supervisor_ != nullptr) return true;
+  Result<Operator> attached = Operator::attach(session_);
+  if (!attached || !attached->kernel().startup("supervisor")) return false;
+  operator_ = *std::move(attached);
+  Result<std::unique_ptr<Client>> client =
+      operator_->client(ps::Protocol::name, ps::Protocol::version);
+  if (!client) return false;
+  supervisor_ = *std::move(client);
+  return true;
+}
+
+Result<bool> Progress::look() {
+  if (!connect()) return false;
+  if (!asked_) {
+    asked_ = true;
+    supervisor_->start<ps::WaitRunning>({}, Deadline::after(boot_timeout_ns),
+                                        [this](Result<ps::WaitRunning::Reply> reply) {
+                                          if (reply)
+                                            answer_ = Result<void>();
+                                          else
+                                            answer_ = std::unexpected(std::move(reply).error());
+                                        });
+  }
+  TRY(show_servers());
+  if (!answer_) return false;
+  if (!*answer_) {
+    const Code code = answer_->error().code();
+    if (code != Code::peer_closed) return std::unexpected(answer_->error());
+    // The supervisor was restarted while it started the others: ask the new one.
+    asked_ = false;
+    answer_.reset();
+    return false;
+  }
+  return true;
+}
+
+Result<void> Progress::show_servers() {
+  std::uint32_t count = 1;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const Result<ps::Server::Reply> server =
+        supervisor_->call<ps::Server>({i}, Deadline::after(ns_per_s));
+    if (!server) {
+      // Restarting or still busy: the next look tells, and WaitRunning decides.
+      const Code code = server.error().code();
+      if (code == Code::peer_closed || code == Code::timed_out || code == Code::not_found)
+        return {};
+      return std::unexpected(server.error());
+    }
+    count = server->count;
+    const std::string name = printable(server->server.view());
+    if (server->state != static_cast<std::uint32_t>(ps::ServerState::running)) continue;
+    if (!shown_.insert(name).second) continue;
+    fmt::print("  {:<12} up after {:>8}   pid {}\n", name, human_duration(elapsed_ns()),
+               server->pid);
+    std::fflush(stdout);
+  }
+  return {};
+}
+
+struct Logs {
+  std::string path;
+  std::uint64_t from;  ///< what was there before this boot is of no interest
+};
+
+void show_logs(const std::vector<Logs>& logs) {
+  for (const Logs& log : logs) {
+    const Result<std::string> tail = log_tail(log.path, shown_log_lines, log.from);
+    if (!tail || tail->empty()) continue;
+    fmt::print(stderr, "--- end of {}\n{}{}", log.path, *tail, tail->ends_with('\n') ? "" : "\n");
+  }
+}
+
+enum class Outcome { up, ended, interrupted };
+
+/// Waits for the instance to be up, to end, or for a signal to us.
+Result<Outcome> wait_until_up(const KernelProcess& kernel, int signals, const Session& session) {
+  Progress progress(session);
+  for (;;) {
+    pollfd fds[2] = {{kernel.pidfd(), POLLIN, 0}, {signals, POLLIN, 0}};
+    if (::poll(fds, 2, look_interval_ms) < 0 && errno != EINTR)
+      return errno_error("wait for aios-kernel", errno);
+    if (fds[0].revents != 0) return Outcome::ended;
+    if (fds[1].revents != 0) return Outcome::interrupted;
+    if (TRY(progress.look())) return Outcome::up;
+    if (progress.elapsed_ns() > boot_timeout_ns)
+      return error(Code::timed_out, "the servers did not all answer within 60 s");
+  }
+}
+
+Result<std::vector<std::string>> kernel_command(const Session& session,
+                                                const BootOptions& options) {
+  const std::string libexec = TRY(find_libexec());
+  const std::string manifest =
+      options.manifest.empty() ? TRY(find_manifest(session.state, libexec)) : options.manifest;
+  if (::access(manifest.c_str(), R_OK) != 0) return errno_error("read manifest " + manifest, errno);
+  return std::vector<std::string>{libexec + "/aios-kernel",
+                                  "--state",
+                                  session.state,
+                                  "--supervisor",
+                                  libexec + "/aios-supervisor",
+                                  "--manifest",
+                                  manifest,
+                                  "--libexec",
+                                  libexec};
+}
+
+/// Stays until the instance ends or a signal asks for its end.
+Result<int> stay(KernelProcess& kernel, int signals, const std::vector<Logs>& logs) {
+  pollfd fds[2] = {{kernel.pidfd(), POLLIN, 0}, {signals, POLLIN, 0}};
+  while (::poll(fds, 2, -1) < 0 && errno == EINTR) {
+  }
+  if (fds[0].revents == 0) {
+    fmt::print("\nShutting down\n");
+    std::fflush(stdout);
+    TRY(kernel.stop());
+    return exit_done;
+  }
+  if (kernel.reap() == 0) return exit_done;
+  show_logs(logs);
+  return error(Code::crashed, "AIOS ended by itself");
+}
+
+}  // namespace
+
+Result<int> boot(const Session& session, const BootOptions& options) {
+  if (Operator::attach(session))
+    return error(Code::already_exists, "an instance already answers at " + session.socket +
+                                           "; stop it with: aiosctl shutdown");
+  const std::vector<std::string> command = TRY(kernel_command(session, options));
+  std::error_code failure;
+  std::filesystem::create_directories(session.state + "/logs", failure);
+  if (failure)
+    return error(Code::io_error,
+                 "cannot make the state folder " + session.state + ": " + failure.message());
+  std::vector<Logs> logs;
+  for (const char* name : {"kernel", "supervisor"}) {
+    const std::string path = log_path(session.state, name);
+    logs.push_back({path, log_size(path)});
+  }
+  const sigset_t ending = ending_signals();
+  ::sigprocmask(SIG_BLOCK, &ending, nullptr);
+  const Fd signals(::signalfd(-1, &ending, SFD_CLOEXEC));
+  if (!signals.valid()) return errno_error("make signal descriptor", errno);
+
+  KernelProcess kernel = TRY(KernelProcess::start(command, logs[0].path, options.detach));
+  const Result<Outcome> outcome = wait_until_up(kernel, signals.get(), session);
+  if (outcome && *outcome == Outcome::up) {
+    fmt::print("AIOS is up: {}\n", session.socket);
+    std::fflush(stdout);
+    if (!options.detach) return stay(kernel, signals.get(), logs);
+    kernel.release();
+    return exit_done;
+  }
+  if (outcome && *outcome == Outcome::interrupted) {
+    TRY(kernel.stop());
+    return error(Code::cancelled, "interrupted before AIOS was up");
+  }
+  if (!outcome) (void)kernel.stop();
+  show_logs(logs);
+  if (!outcome) return std::unexpected(outcome.error());
+  return error(Code::crashed, "AIOS ended before it was up");
+}
+
+}  // namespace aios::ctl

@@ -1,0 +1,184 @@
+// aiosctl boot, shutdown, status and run.
+#include <fmt/core.h>
+#include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "abi/proto/supervisor.hpp"
+#include "tools/aiosctl/boot.hpp"
+#include "tools/aiosctl/operator.hpp"
+#include "tools/aiosctl/output.hpp"
+#include "tools/aiosctl/run_program.hpp"
+
+namespace aios::ctl {
+
+namespace {
+
+namespace pk = proto::kernel;
+namespace ps = proto::supervisor;
+using nlohmann::json;
+
+constexpr std::uint64_t shutdown_timeout_ns = 15 * ns_per_s;
+
+Result<int> shut_down(const Session& session) {
+  Operator attached = TRY(Operator::attach(session));
+  Kernel& kernel = attached.kernel();
+  const Handle root = TRY(attached.root());
+  const auto instance = TRY(kernel.call<pk::InstanceInfo>({})).reply;
+  // The kernel process ends last, after everything that it started.
+  const Fd process(
+      static_cast<int>(::syscall(SYS_pidfd_open, static_cast<pid_t>(instance.pid), 0)));
+  TRY(kernel.call<pk::InstanceShutdown>({root}));
+  pollfd ended{process.valid() ? process.get() : kernel.socket_fd(),
+               static_cast<short>(process.valid() ? POLLIN : POLLRDHUP), 0};
+  const Deadline deadline = Deadline::after(shutdown_timeout_ns);
+  while (::poll(&ended, 1, deadline.poll_timeout_ms()) < 0 && errno == EINTR) {
+  }
+  if (ended.revents == 0)
+    return error(Code::timed_out,
+                 fmt::format("the instance did not end within 15 s; its kernel is process {}, and "
+                             "{}/logs tells what its servers do",
+                             instance.pid, session.state));
+  fmt::print("AIOS is down\n");
+  return exit_done;
+}
+
+std::string_view state_name(std::uint32_t state) {
+  static constexpr std::string_view names[] = {"waiting",  "starting", "running",
+                                               "stopping", "stopped",  "failed"};
+  return state < std::size(names) ? names[state] : "unknown";
+}
+
+Result<std::vector<ps::Server::Reply>> list_servers(Operator& attached) {
+  const std::unique_ptr<Client> supervisor =
+      TRY(attached.client(ps::Protocol::name, ps::Protocol::version));
+  std::vector<ps::Server::Reply> servers;
+  std::uint32_t count = 1;
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const ps::Server::Reply server =
+        TRY(supervisor->call<ps::Server>({i}, Deadline::after(call_timeout_ns)));
+    if (!server.server.valid() || !server.last_end.valid())
+      return error(Code::protocol_error, "the supervisor answered nonsense");
+    count = server.count;
+    servers.push_back(server);
+  }
+  return servers;
+}
+
+std::uint64_t age_ns(std::uint64_t since_ns) {
+  const std::uint64_t now = now_ns();
+  return since_ns == 0 || since_ns > now ? 0 : now - since_ns;
+}
+
+json server_json(const ps::Server::Reply& server) {
+  const bool runs = server.pid != 0;
+  return {{"name", server.server.view()},
+          {"state", state_name(server.state)},
+          {"pid", server.pid},
+          {"process_id", server.process_id},
+          {"epoch", server.epoch},
+          {"restarts", server.restarts},
+          {"missed_heartbeats", server.missed_heartbeats},
+          {"heartbeat_ns", server.heartbeat_ns},
+          {"uptime_ns", runs ? age_ns(server.started_ns) : 0},
+          {"last_end", server.last_end.view()}};
+}
+
+void print_status(const Session& session, const pk::InstanceInfo::Reply& instance,
+                  const std::vector<ps::Server::Reply>& servers) {
+  fmt::print("AIOS at {}: up {}, kernel pid {}, {} processes, {} links, {} in {} regions\n",
+             session.socket, human_duration(age_ns(instance.started_ns)), instance.pid,
+             instance.processes, instance.links, human_bytes(instance.region_bytes),
+             instance.regions);
+  if (instance.user_namespaces == 0)
+    fmt::print(
+        "This host allows no user namespaces: contexts run without namespaces of their own, "
+        "so modules are isolated as processes only.\n");
+  Table table({{"SERVER"},
+               {"STATE"},
+               {"PID", Align::right},
+               {"RESTARTS", Align::right},
+               {"HEARTBEAT", Align::right},
+               {"UPTIME", Align::right},
+               {"LAST END"}});
+  for (const ps::Server::Reply& server : servers)
+    table.add({std::string(server.server.view()), std::string(state_name(server.state)),
+               server.pid == 0 ? "-" : std::to_string(server.pid), std::to_string(server.restarts),
+               server.heartbeat_ns == 0 ? "-" : human_duration(server.heartbeat_ns),
+               server.pid == 0 ? "-" : human_duration(age_ns(server.started_ns)),
+               std::string(server.last_end.view())});
+  table.print();
+}
+
+Result<int> show_status(const Session& session) {
+  Operator attached = TRY(Operator::attach(session));
+  const auto instance = TRY(attached.kernel().call<pk::InstanceInfo>({})).reply;
+  const std::vector<ps::Server::Reply> servers = TRY(list_servers(attached));
+  if (!session.json) {
+    print_status(session, instance, servers);
+    return exit_done;
+  }
+  json out = {{"socket", session.socket},
+              {"pid", instance.pid},
+              {"uptime_ns", age_ns(instance.started_ns)},
+              {"supervisor_restarts", instance.supervisor_restarts},
+              {"processes", instance.processes},
+              {"regions", instance.regions},
+              {"region_bytes", instance.region_bytes},
+              {"links", instance.links},
+              {"user_namespaces", instance.user_namespaces != 0},
+              {"pidfd_of_peers", instance.pidfd_of_peers != 0},
+              {"servers", json::array()}};
+  for (const ps::Server::Reply& server : servers) out["servers"].push_back(server_json(server));
+  print_json(out.dump(2, ' ', false, json::error_handler_t::replace));
+  return exit_done;
+}
+
+void add_run(CLI::App& app, Session& session) {
+  CLI::App* run = app.add_subcommand("run", "Run a program as a job of its own");
+  auto options = std::make_shared<RunOptions>();
+  run->add_option("--job", options->job, "The job's name [run-PID]");
+  run->add_option("--memory", options->memory, "Shared memory it may have, such as 512M");
+  run->add_option("program", options->command, "Program and arguments, after --")->required();
+  run->positionals_at_end();
+  run->callback([&session, options] {
+    session.action = [&session, options] {
+      return run_command([&] { return run_program(session, *options); });
+    };
+  });
+}
+
+}  // namespace
+
+void add_instance_commands(CLI::App& app, Session& session) {
+  CLI::App* boot_command = app.add_subcommand("boot", "Start AIOS and stay until Ctrl-C");
+  auto options = std::make_shared<BootOptions>();
+  boot_command->add_option("--manifest", options->manifest,
+                           "Which servers to run [STATE/aios.toml, else the one that comes along]");
+  boot_command->add_flag("--detach", options->detach, "Return once it is up, leave it running");
+  boot_command->callback([&session, options] {
+    session.action = [&session, options] {
+      return run_command([&] { return boot(session, *options); });
+    };
+  });
+
+  CLI::App* shutdown_command = app.add_subcommand("shutdown", "Stop the instance in order");
+  shutdown_command->callback([&session] {
+    session.action = [&session] { return run_command([&] { return shut_down(session); }); };
+  });
+
+  CLI::App* status = app.add_subcommand("status", "The instance and its servers");
+  status->add_flag("--json", session.json, "As JSON (abi/schema/status.json)");
+  status->callback([&session] {
+    session.action = [&session] { return run_command([&] { return show_status(session); }); };
+  });
+
+  add_run(app, session);
+}
+
+}  // namespace aios::ctl

@@ -1,0 +1,48 @@
+// aiosctl: the tool of operators and users. Wiring only; see commands.hpp.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <filesystem>
+
+#include "abi/runtime/kernel.hpp"
+#include "tools/aiosctl/commands.hpp"
+#include "tools/aiosctl/output.hpp"
+
+namespace aios::ctl {
+
+int report(const Status& status) {
+  std::fflush(stdout);
+  std::string text = printable(status.message());
+  if (text.empty()) text = code_name(status.code());
+  std::fprintf(stderr, "aiosctl: %s\n", text.c_str());
+  return status.code() == Code::unreachable ? exit_unreachable : exit_failed;
+}
+
+}  // namespace aios::ctl
+
+int main(int argc, char** argv) {
+  using namespace aios::ctl;
+  CLI::App app("Boots, watches and uses AIOS.", "aiosctl");
+  app.require_subcommand(1);
+  app.fallthrough();
+  Session session;
+  app.add_option("--state", session.state,
+                 "The instance's state folder [$XDG_STATE_HOME/aios or ~/.local/state/aios]");
+  app.add_option("--socket", session.socket, "Its socket [$AIOS_SOCKET or STATE/aios.sock]");
+  app.set_version_flag("--version", AIOS_VERSION);
+  app.footer("Exit codes: 0 done, 1 failed, 2 usage, 3 cannot reach AIOS.");
+  add_instance_commands(app, session);
+  add_process_commands(app, session);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& failure) {
+    return app.exit(failure) == 0 ? exit_done : exit_usage;
+  }
+  // A state folder that was named says which instance is meant, more than the environment does.
+  const bool state_given = !session.state.empty();
+  session.state = state_given ? std::filesystem::absolute(session.state).string()
+                              : aios::default_state_folder();
+  if (session.socket.empty())
+    session.socket =
+        state_given ? session.state + "/aios.sock" : aios::default_socket_path(session.state);
+  return session.action ? session.action() : exit_usage;
+}
