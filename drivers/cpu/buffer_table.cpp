@@ -8,10 +8,10 @@ Result<Buffer> Buffer::memory(Mapping read, Mapping write, std::uint64_t offset,
                               std::uint64_t length) {
   assert(read.valid() && (!write.valid() || write.size() == read.size()));
   if (length == 0 || length > read.size() || offset > read.size() - length)
-    return error(Code::invalid_argument,
-                 "a buffer of " + std::to_string(length) + " bytes at " + std::to_string(offset) +
-                     " does not lie within its region of " + std::to_string(read.size()) +
-                     " bytes");
+    return error(Code::invalid_argument, "a buffer of " + std::to_string(length) + " bytes at " +
+                                             std::to_string(offset) +
+                                             " does not lie within its region of " +
+                                             std::to_string(read.size()) + " bytes");
   Buffer buffer;
   buffer.read_ = std::move(read);
   buffer.write_ = std::move(write);
@@ -50,11 +50,11 @@ Result<> BufferTable::bind(std::uint32_t id, Buffer buffer, std::function<void()
   assert(release);
   if (id >= proto::context::max_bound_buffers)
     return error(Code::invalid_argument, "buffer " + std::to_string(id) + " is out of range");
-  buffers_[id] = std::shared_ptr<const Buffer>(
-      new Buffer(std::move(buffer)), [release = std::move(release)](const Buffer* gone) {
-        delete gone;
-        release();
-      });
+  buffers_[id] = std::shared_ptr<const Buffer>(new Buffer(std::move(buffer)),
+                                               [release = std::move(release)](const Buffer* gone) {
+                                                 delete gone;
+                                                 release();
+                                               });
   return {};
 }
 

@@ -18,8 +18,10 @@ bool codelet_may_return(std::int32_t status) {
     case Code::peer_closed:
     case Code::cancelled:
     case Code::crashed:
-    case Code::protocol_error: return false;
-    default: return status > 0 && status <= static_cast<std::int32_t>(Code::internal);
+    case Code::protocol_error:
+      return false;
+    default:
+      return status > 0 && status <= static_cast<std::int32_t>(Code::internal);
   }
 }
 
@@ -73,7 +75,8 @@ Result<> CodeletRun::run_block(std::uint32_t index) {
   task.message_bytes = sizeof message;
   try {
     const std::int32_t status = codelet_->run(&task);
-    if (status == 0) [[likely]] return {};
+    if (status == 0) [[likely]]
+      return {};
     return describe_failure(status, std::string(message, strnlen(message, sizeof message)), task);
   } catch (const std::exception& escaped) {
     return error(Code::crashed, "uncaught exception in codelet " + codelet_->name + ": " +
@@ -89,16 +92,15 @@ Result<> CodeletRun::run_block(std::uint32_t index) {
 Result<> CodeletRun::describe_failure(std::int32_t status, const std::string& message,
                                       const aios_task& task) const {
   if (!codelet_may_return(status))
-    return error(Code::invalid_argument,
-                 "codelet " + codelet_->name + " returned " + std::to_string(status) +
-                     ", which is no status for a codelet" +
-                     (message.empty() ? message : ": " + message));
+    return error(Code::invalid_argument, "codelet " + codelet_->name + " returned " +
+                                             std::to_string(status) +
+                                             ", which is no status for a codelet" +
+                                             (message.empty() ? message : ": " + message));
   if (!message.empty()) return error(static_cast<Code>(status), message);
-  return error(static_cast<Code>(status), "codelet " + codelet_->name + " failed in block (" +
-                                              std::to_string(task.block[0]) + ", " +
-                                              std::to_string(task.block[1]) + ", " +
-                                              std::to_string(task.block[2]) +
-                                              ") without saying why");
+  return error(static_cast<Code>(status),
+               "codelet " + codelet_->name + " failed in block (" + std::to_string(task.block[0]) +
+                   ", " + std::to_string(task.block[1]) + ", " + std::to_string(task.block[2]) +
+                   ") without saying why");
 }
 
 }  // namespace aios::cpu

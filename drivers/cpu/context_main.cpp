@@ -48,8 +48,8 @@ Result<int> run(int argc, char** argv) {
   const std::vector<int> cpus = chosen_cpus(argc, argv);
   const cpu::Confinement confinement = TRY(cpu::lock_in());
   for (const std::string& line : confinement.missing) log_line("not protected: " + line);
-  auto context = TRY(cpu::ContextServer::create(*process.kernel, *process.loop, cpus,
-                                                confinement.module_folder));
+  auto context = TRY(
+      cpu::ContextServer::create(*process.kernel, *process.loop, cpus, confinement.module_folder));
   Server<proto::context::Protocol, cpu::ContextServer> server(*process.kernel, *process.loop,
                                                               *context);
   context->answer_through(server);

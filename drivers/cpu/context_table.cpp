@@ -51,8 +51,8 @@ Adoption plan_adoption(const std::vector<KeptHandle>& kept) {
   }
   Adoption plan;
   const auto drop = [&plan](const Context& context) {
-    for (const auto& [part, handle] : {std::pair(KeptPart::process, context.process),
-                                       std::pair(KeptPart::port, context.port)})
+    for (const auto& [part, handle] :
+         {std::pair(KeptPart::process, context.process), std::pair(KeptPart::port, context.port)})
       if (handle != 0)
         plan.useless.push_back(
             {kept_label(part, context.tenant_job_id, context.generation), handle});

@@ -1,9 +1,9 @@
-// Which contexts a driver has started, for whom, and how each one's predecessor ended. Knows handles
-// only as numbers.
+// Which contexts a driver has started, for whom, and how each one's predecessor ended. Knows
+// handles only as numbers.
 //
 // A context's process and port are kept in the driver's job under two labels that carry all that a
-// successor of the driver needs, so that contexts outlive the driver. A context that has ended stays
-// in the table, with its handles, until its tenant gets another one or its place is needed.
+// successor of the driver needs, so that contexts outlive the driver. A context that has ended
+// stays in the table, with its handles, until its tenant gets another one or its place is needed.
 #pragma once
 
 #include <cstdint>
@@ -50,8 +50,8 @@ struct Adoption {
   std::vector<KeptHandle> useless;  ///< to be forgotten and closed
 };
 
-/// Pairs what a former driver kept: of each job the latest generation of which both parts are there.
-/// Labels of another form are left alone.
+/// Pairs what a former driver kept: of each job the latest generation of which both parts are
+/// there. Labels of another form are left alone.
 Adoption plan_adoption(const std::vector<KeptHandle>& kept);
 
 class ContextTable {

@@ -109,8 +109,7 @@ Result<OwnedHandle> CpuServer::take_tenant(Handle handle, std::uint64_t& job_id)
   const auto info = TRY(kernel_.call<kernel_calls::HandleInfo>({.handle = handle})).reply;
   if (info.type != static_cast<std::uint32_t>(ObjectType::job))
     return error(Code::wrong_type, "the tenant of a context must be a job");
-  if (handle == kernel_.job())
-    return error(Code::denied, "the driver's own job is no tenant");
+  if (handle == kernel_.job()) return error(Code::denied, "the driver's own job is no tenant");
   job_id = info.object_id;
   return OwnedHandle(kernel_, handle);
 }
@@ -132,9 +131,10 @@ Result<Context*> CpuServer::start(Handle tenant, std::uint64_t job_id) {
 /// The port is kept before the process is there and the process at once after: a driver that dies
 /// in between leaves a port without a process, which its successor forgets.
 Result<Context> CpuServer::spawn(Handle tenant, std::uint64_t job_id, std::uint32_t generation) {
-  OwnedHandle port(kernel_, TRY(kernel_.call<kernel_calls::PortCreate>(
-                                    {.name = kernel_calls::Name::from(context_name)}))
-                                .reply.port);
+  OwnedHandle port(
+      kernel_,
+      TRY(kernel_.call<kernel_calls::PortCreate>({.name = kernel_calls::Name::from(context_name)}))
+          .reply.port);
   Context context{.tenant_job_id = job_id, .generation = generation, .port = port.get()};
   TRY(keep(KeptPart::port, context, port.get()));
 

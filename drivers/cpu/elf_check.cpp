@@ -24,8 +24,8 @@ constexpr std::string_view loader_name = "ld-linux-aarch64.so.1";
 #endif
 
 constexpr std::array<std::string_view, 8> libraries = {
-    "libc.so.6",  "libm.so.6",       "libstdc++.so.6", "libgcc_s.so.1",
-    loader_name,  "libpthread.so.0", "libdl.so.2",     "librt.so.1"};
+    "libc.so.6", "libm.so.6",       "libstdc++.so.6", "libgcc_s.so.1",
+    loader_name, "libpthread.so.0", "libdl.so.2",     "librt.so.1"};
 
 constexpr std::uint64_t page_bytes = 4096;
 constexpr std::size_t max_program_headers = 64;
@@ -42,14 +42,22 @@ std::unexpected<Status> malformed(std::string_view what) {
 /// Tags that make the loader look elsewhere or load more than DT_NEEDED says.
 const char* refused_tag(std::int64_t tag) {
   switch (tag) {
-    case DT_RPATH: return "RPATH";
-    case DT_RUNPATH: return "RUNPATH";
-    case DT_AUDIT: return "AUDIT";
-    case DT_DEPAUDIT: return "DEPAUDIT";
-    case DT_CONFIG: return "CONFIG";
-    case static_cast<std::int64_t>(DT_FILTER): return "FILTER";
-    case static_cast<std::int64_t>(DT_AUXILIARY): return "AUXILIARY";
-    default: return nullptr;
+    case DT_RPATH:
+      return "RPATH";
+    case DT_RUNPATH:
+      return "RUNPATH";
+    case DT_AUDIT:
+      return "AUDIT";
+    case DT_DEPAUDIT:
+      return "DEPAUDIT";
+    case DT_CONFIG:
+      return "CONFIG";
+    case static_cast<std::int64_t>(DT_FILTER):
+      return "FILTER";
+    case static_cast<std::int64_t>(DT_AUXILIARY):
+      return "AUXILIARY";
+    default:
+      return nullptr;
   }
 }
 
@@ -161,15 +169,24 @@ Result<> Image::check_dynamic() const {
       return error(Code::denied, std::string("the module has a ") + name +
                                      " entry; link it without library search paths or filters");
     switch (entry->d_tag) {
-      case DT_NULL: ended = true; break;
-      case DT_NEEDED: needed.push_back(entry->d_un.d_val); break;
-      case DT_STRTAB: strings = entry->d_un.d_ptr; break;
-      case DT_STRSZ: strings_bytes = entry->d_un.d_val; break;
+      case DT_NULL:
+        ended = true;
+        break;
+      case DT_NEEDED:
+        needed.push_back(entry->d_un.d_val);
+        break;
+      case DT_STRTAB:
+        strings = entry->d_un.d_ptr;
+        break;
+      case DT_STRSZ:
+        strings_bytes = entry->d_un.d_val;
+        break;
       case DT_FLAGS_1:
         if ((entry->d_un.d_val & DF_1_PIE) != 0)
           return malformed("it is a program (build it with -shared)");
         break;
-      default: break;
+      default:
+        break;
     }
   }
   if (!ended || !strings) return malformed("its dynamic section is damaged");
@@ -185,8 +202,8 @@ Result<> Image::check_needed(const std::vector<std::uint64_t>& names, std::uint6
     const char* text = reinterpret_cast<const char*>(bytes_.data() + *begin + name);
     const std::size_t room = std::min<std::uint64_t>(table_bytes - name, max_library_name_bytes);
     const std::string_view library(text, strnlen(text, room));
-    const bool printable = std::all_of(library.begin(), library.end(),
-                                       [](char c) { return c > ' ' && c < '\x7f'; });
+    const bool printable =
+        std::all_of(library.begin(), library.end(), [](char c) { return c > ' ' && c < '\x7f'; });
     if (library.size() == room || library.empty() || !printable)
       return malformed("the name of a library it needs is damaged");
     if (std::find(libraries.begin(), libraries.end(), library) == libraries.end())
@@ -199,8 +216,12 @@ Result<> Image::check_needed(const std::vector<std::uint64_t>& names, std::uint6
 
 }  // namespace
 
-std::span<const std::string_view> allowed_libraries() { return libraries; }
+std::span<const std::string_view> allowed_libraries() {
+  return libraries;
+}
 
-Result<> check_module_image(std::span<const std::byte> image) { return Image(image).check(); }
+Result<> check_module_image(std::span<const std::byte> image) {
+  return Image(image).check();
+}
 
 }  // namespace aios::cpu

@@ -1,4 +1,5 @@
-// Whether a file's bytes are a module that this machine may load, decided before the loader sees it.
+// Whether a file's bytes are a module that this machine may load, decided before the loader sees
+// it.
 #pragma once
 
 #include <cstddef>

@@ -1,8 +1,8 @@
 // Runs jobs, each a number of independent blocks, on one pinned thread per hardware thread.
 //
 // Jobs start in the order of their submission, as threads come free; the blocks of one job spread
-// over every idle thread, and several jobs run at once. Called by one thread, the owner; the threads
-// only run blocks and report.
+// over every idle thread, and several jobs run at once. Called by one thread, the owner; the
+// threads only run blocks and report.
 #pragma once
 
 #include <condition_variable>

@@ -17,12 +17,18 @@ constexpr std::size_t stack_bytes = 64 << 10;
 
 std::string_view fault_name(int signal_number) {
   switch (signal_number) {
-    case SIGSEGV: return "segmentation fault";
-    case SIGBUS: return "bus error";
-    case SIGFPE: return "floating point exception";
-    case SIGILL: return "illegal instruction";
-    case SIGABRT: return "aborted";
-    default: return "bad system call";
+    case SIGSEGV:
+      return "segmentation fault";
+    case SIGBUS:
+      return "bus error";
+    case SIGFPE:
+      return "floating point exception";
+    case SIGILL:
+      return "illegal instruction";
+    case SIGABRT:
+      return "aborted";
+    default:
+      return "bad system call";
   }
 }
 

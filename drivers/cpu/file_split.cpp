@@ -100,8 +100,8 @@ Result<FileSplit> receive_split(const Fd& channel) {
   if ((message.msg_flags & MSG_CTRUNC) != 0)
     return error(Code::quota, "too many lent files are open in this context; lend fewer at a time");
   if ((message.msg_flags & MSG_TRUNC) != 0) return bad_split("the description is too long");
-  split.pieces = TRY(parse_split({description.data(), static_cast<std::size_t>(length)},
-                                 split.fds.size()));
+  split.pieces =
+      TRY(parse_split({description.data(), static_cast<std::size_t>(length)}, split.fds.size()));
   for (std::size_t i = 0; i < split.fds.size(); ++i) {
     TRY(check_descriptor(split.fds[i], i));
     split.pieces[i].fd = split.fds[i].get();

@@ -4,6 +4,7 @@
 #include <linux/capability.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -20,9 +21,11 @@ namespace {
 constexpr const char* root_options = "size=256m,nr_inodes=1024,mode=0700";
 /// There on every host that AIOS runs on; only something to mount the new root on for a moment.
 constexpr const char* mount_point = "/proc";
+constexpr const char* module_folder = "/modules";
 
 std::string because(std::string_view what, int errno_value) {
-  return std::string(what) + " (" + std::strerror(errno_value) + ")";
+  std::string text(what);
+  return text.append(" (").append(std::strerror(errno_value)).append(")");
 }
 
 /// Without this the process could make itself a user namespace, and hold every capability in it.
@@ -46,7 +49,9 @@ Result<> enter_empty_root(Confinement& result) {
   }
   if (::umount2(".", MNT_DETACH) != 0 || ::chdir("/") != 0)
     return error(Code::internal, because("cannot leave the host's root", errno));
-  result.module_folder = "/";
+  if (::mkdir(module_folder, 0700) != 0)
+    return error(Code::internal, because("cannot make a folder for modules", errno));
+  result.module_folder = module_folder;
   return {};
 }
 

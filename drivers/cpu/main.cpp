@@ -23,4 +23,6 @@ aios::Result<int> run(int argc, char** argv) {
 
 }  // namespace
 
-int main(int argc, char** argv) { return aios::server_main(argc, argv, run); }
+int main(int argc, char** argv) {
+  return aios::server_main(argc, argv, run);
+}

@@ -30,9 +30,9 @@ Result<> write_all(const Fd& file, std::span<const std::byte> bytes) {
 
 Result<std::vector<Codelet>> read_table(const aios_module_table& table) {
   if (table.abi != AIOS_CODELET_ABI)
-    return error(Code::invalid_argument,
-                 "the module was built for codelet ABI " + std::to_string(table.abi) +
-                     ", this AIOS has " + std::to_string(AIOS_CODELET_ABI) + "; build it again");
+    return error(Code::invalid_argument, "the module was built for codelet ABI " +
+                                             std::to_string(table.abi) + ", this AIOS has " +
+                                             std::to_string(AIOS_CODELET_ABI) + "; build it again");
   if (table.count == 0 || table.count > max_codelets || table.codelets == nullptr)
     return error(Code::invalid_argument, "aios_module must list 1 to 64 codelets");
   std::vector<Codelet> codelets;
@@ -59,17 +59,16 @@ std::string loader_message() {
 Result<> preload_libraries() {
   for (const std::string_view name : allowed_libraries())
     if (::dlopen(std::string(name).c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr)
-      return error(Code::not_found, "cannot load a library that modules may need: " +
-                                        loader_message());
+      return error(Code::not_found,
+                   "cannot load a library that modules may need: " + loader_message());
   return {};
 }
 
 Result<void*> ModuleTable::open_image(std::span<const std::byte> image) const {
   const bool in_folder = !folder_.empty();
   std::string path = folder_ + "/module-" + std::to_string(modules_.size()) + ".so";
-  const Fd file(in_folder
-                    ? ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700)
-                    : ::memfd_create("aios-module", MFD_CLOEXEC));
+  const Fd file(in_folder ? ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700)
+                          : ::memfd_create("aios-module", MFD_CLOEXEC));
   if (!file.valid()) return errno_error("cannot store the module for loading", errno);
   if (!in_folder) path = "/proc/self/fd/" + std::to_string(file.get());
   const Result<> written = write_all(file, image);
@@ -119,8 +118,8 @@ Result<std::uint32_t> ModuleTable::load(std::span<const std::byte> image,
     }
     names += (index++ == 0 ? "" : ", ") + candidate.name;
   }
-  return error(Code::not_found, "the module has no codelet " + std::string(codelet) + "; it has " +
-                                    names);
+  return error(Code::not_found,
+               "the module has no codelet " + std::string(codelet) + "; it has " + names);
 }
 
 Result<const Codelet*> ModuleTable::codelet(std::uint32_t number) const {

@@ -18,7 +18,8 @@
 namespace aios::cpu {
 
 /// Makes every library that a module may need part of this process, so that modules find them where
-/// there are no files. Before the process shuts itself off, and once. not_found names a missing one.
+/// there are no files. Before the process shuts itself off, and once. not_found names a missing
+/// one.
 Result<> preload_libraries();
 
 class ModuleTable {

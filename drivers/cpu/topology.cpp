@@ -26,7 +26,8 @@ std::uint32_t count_of(hwloc_topology_t topology, hwloc_obj_type_t type) {
 std::string model_of(hwloc_topology_t topology) {
   for (const hwloc_obj_t object :
        {hwloc_get_obj_by_type(topology, HWLOC_OBJ_PACKAGE, 0), hwloc_get_root_obj(topology)}) {
-    const char* model = object == nullptr ? nullptr : hwloc_obj_get_info_by_name(object, "CPUModel");
+    const char* model =
+        object == nullptr ? nullptr : hwloc_obj_get_info_by_name(object, "CPUModel");
     if (model != nullptr && *model != '\0') return model;
   }
   return "unknown processor";
