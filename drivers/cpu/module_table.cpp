@@ -54,6 +54,19 @@ std::string loader_message() {
   return text == nullptr ? "unknown reason" : text;
 }
 
+/// What stays of a module that is refused here may still be loaded: it is never called.
+Result<std::vector<Codelet>> open_module(const std::string& path) {
+  void* handle = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (handle == nullptr)
+    return error(Code::invalid_argument, "the module cannot be loaded: " + loader_message());
+  const void* entry = ::dlsym(handle, "aios_module");
+  if (entry == nullptr)
+    return error(Code::invalid_argument,
+                 "the module has no entry point: it must export `aios_module` (see "
+                 "aios/codelet.h)");
+  return read_table(*static_cast<const aios_module_table*>(entry));
+}
+
 }  // namespace
 
 Result<> preload_libraries() {
@@ -64,59 +77,49 @@ Result<> preload_libraries() {
   return {};
 }
 
-Result<void*> ModuleTable::open_image(std::span<const std::byte> image) const {
+Result<Fd> ModuleTable::store(std::span<const std::byte> image, std::string& path) const {
   const bool in_folder = !folder_.empty();
-  std::string path = folder_ + "/module-" + std::to_string(modules_.size()) + ".so";
-  const Fd file(in_folder ? ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0700)
-                          : ::memfd_create("aios-module", MFD_CLOEXEC));
+  path = folder_ + "/module-" + std::to_string(modules_.size()) + ".so";
+  Fd file(in_folder ? ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0700)
+                    : ::memfd_create("aios-module", MFD_CLOEXEC));
   if (!file.valid()) return errno_error("cannot store the module for loading", errno);
   if (!in_folder) path = "/proc/self/fd/" + std::to_string(file.get());
-  const Result<> written = write_all(file, image);
-  void* handle = written ? ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL) : nullptr;
-  if (in_folder) ::unlink(path.c_str());
-  TRY(Result<>(written));
-  if (handle == nullptr)
-    return error(Code::invalid_argument, "the module cannot be loaded: " + loader_message());
-  return handle;
+  if (Result<> written = write_all(file, image); !written) {
+    if (in_folder) ::unlink(path.c_str());
+    return std::unexpected(written.error());
+  }
+  return file;
 }
 
-Result<const ModuleTable::Module*> ModuleTable::find_or_load(std::span<const std::byte> image) {
+Result<std::uint32_t> ModuleTable::find_or_load(std::span<const std::byte> image) {
   const XXH128_hash_t hash = XXH3_128bits(image.data(), image.size());
   const Digest digest{hash.low64, hash.high64, image.size()};
-  for (const Module& module : modules_)
-    if (module.digest == digest) return &module;
+  for (std::uint32_t i = 0; i < modules_.size(); ++i)
+    if (modules_[i].digest == digest) return i;
   if (modules_.size() >= proto::context::max_modules)
     return error(Code::quota, "a context loads at most 64 modules");
   TRY(check_module_image(image));
-  void* handle = TRY(open_image(image));
-  const void* entry = ::dlsym(handle, "aios_module");
-  if (entry == nullptr) {
-    ::dlclose(handle);
-    return error(Code::invalid_argument,
-                 "the module has no entry point: it must export `aios_module` (see "
-                 "aios/codelet.h)");
+  std::string path;
+  Fd file = TRY(store(image, path));
+  Result<std::vector<Codelet>> codelets = open_module(path);
+  if (!folder_.empty()) {
+    ::unlink(path.c_str());
+    file.reset();
   }
-  auto codelets = read_table(*static_cast<const aios_module_table*>(entry));
-  if (!codelets) {
-    ::dlclose(handle);
-    return std::unexpected(codelets.error());
-  }
-  return &modules_.emplace_back(Module{digest, *std::move(codelets)});
+  modules_.push_back({digest, std::move(file), std::move(codelets)});
+  return static_cast<std::uint32_t>(modules_.size() - 1);
 }
 
 Result<std::uint32_t> ModuleTable::load(std::span<const std::byte> image,
                                         std::string_view codelet) {
   const std::lock_guard lock(mutex_);
-  const Module* module = TRY(find_or_load(image));
-  std::uint32_t index = 0;
+  const std::uint32_t index = TRY(find_or_load(image));
+  const Result<std::vector<Codelet>>& codelets = modules_[index].codelets;
+  if (!codelets) return std::unexpected(codelets.error());
   std::string names;
-  for (const Codelet& candidate : module->codelets) {
-    if (candidate.name == codelet) {
-      std::uint32_t position = 0;
-      while (&modules_[position] != module) ++position;
-      return position * max_codelets + index;
-    }
-    names += (index++ == 0 ? "" : ", ") + candidate.name;
+  for (std::uint32_t i = 0; i < codelets->size(); ++i) {
+    if ((*codelets)[i].name == codelet) return index * max_codelets + i;
+    names += (i == 0 ? "" : ", ") + (*codelets)[i].name;
   }
   return error(Code::not_found,
                "the module has no codelet " + std::string(codelet) + "; it has " + names);
@@ -124,10 +127,11 @@ Result<std::uint32_t> ModuleTable::load(std::span<const std::byte> image,
 
 Result<const Codelet*> ModuleTable::codelet(std::uint32_t number) const {
   const std::lock_guard lock(mutex_);
-  if (number / max_codelets >= modules_.size() ||
-      number % max_codelets >= modules_[number / max_codelets].codelets.size())
-    return error(Code::invalid_argument, "no codelet " + std::to_string(number) + " is loaded");
-  return &modules_[number / max_codelets].codelets[number % max_codelets];
+  const std::uint32_t index = number / max_codelets;
+  if (index < modules_.size() && modules_[index].codelets &&
+      number % max_codelets < modules_[index].codelets->size())
+    return &(*modules_[index].codelets)[number % max_codelets];
+  return error(Code::invalid_argument, "no codelet " + std::to_string(number) + " is loaded");
 }
 
 }  // namespace aios::cpu

@@ -28,9 +28,10 @@ class ModuleTable {
   /// memory, opened through /proc.
   explicit ModuleTable(std::string folder) : folder_(std::move(folder)) {}
 
-  /// Loads `image` unless the same bytes are loaded already, and finds `codelet` in it: the result
-  /// goes to `codelet_of`. Runs code of the module. Any thread; one module loads at a time.
-  /// Statuses as proto::context::Load; no_space: the folder is full.
+  /// Loads `image`, and finds `codelet` in it: the number is for `codelet()`. Runs code of the
+  /// module, but of the same bytes only once: a module that could not be loaded is refused again
+  /// with the first reason, and counts. Any thread; one module loads at a time. Statuses as
+  /// proto::context::Load; no_space: the folder is full.
   Result<std::uint32_t> load(std::span<const std::byte> image, std::string_view codelet);
 
   /// invalid_argument: not a number that load gave out. Any thread; valid as long as the table.
@@ -43,10 +44,11 @@ class ModuleTable {
   };
   struct Module {
     Digest digest;
-    std::vector<Codelet> codelets;
+    Fd memory;  // stays open, since the loader takes two modules of one path for the same
+    Result<std::vector<Codelet>> codelets;
   };
-  Result<void*> open_image(std::span<const std::byte> image) const;
-  Result<const Module*> find_or_load(std::span<const std::byte> image);
+  Result<Fd> store(std::span<const std::byte> image, std::string& path) const;
+  Result<std::uint32_t> find_or_load(std::span<const std::byte> image);
 
   const std::string folder_;
   mutable std::mutex mutex_;
