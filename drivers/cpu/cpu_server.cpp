@@ -97,7 +97,6 @@ Answer<CloseContext::Reply> CpuServer::handle(CloseContext, const CloseContext::
     if (context->alive)
       (void)kernel_.call<kernel_calls::ProcessSignal>(
           {.process = context->process, .signal_number = SIGKILL, .reserved = 0});
-    refuse_connections(context->port);
     release(*context);
   }
   return proto::Empty{};
@@ -176,10 +175,6 @@ Result<void> CpuServer::keep(KeptPart part, const Context& context, Handle handl
 void CpuServer::watch(const Context& context) {
   loop_.on_signal(context.process,
                   [this, process = context.process](std::uint32_t) { find_out_end(process); });
-  loop_.on_signal(context.port, [this, process = context.process](std::uint32_t) {
-    const Context* owner = contexts_.find_process(process);
-    if (owner != nullptr && !owner->alive) refuse_connections(owner->port);
-  });
 }
 
 void CpuServer::find_out_end(Handle process) {
@@ -196,18 +191,15 @@ void CpuServer::find_out_end(Handle process) {
   log_line("context " + std::to_string(context->process_id) + " of job " +
            std::to_string(context->tenant_job_id) + " ended: " + end.cause);
   contexts_.ended(*context, end);
-  refuse_connections(context->port);
-}
-
-/// Who waits at the port of a context that is gone learns it at once, by a link that closes.
-void CpuServer::refuse_connections(Handle port) {
-  while (const auto waiting = kernel_.call<kernel_calls::PortAccept>({.port = port}))
-    kernel_.close(waiting->reply.link);
+  auto tombstone = std::make_shared<Tombstone>(kernel_, loop_);
+  if (tombstone->listen(context->port)) tombstones_[context->port] = std::move(tombstone);
 }
 
 void CpuServer::release(const Context& context) {
   loop_.forget_signal(context.process);
-  loop_.forget_signal(context.port);
+  // What the loop was asked to do for it comes first.
+  if (auto tombstone = tombstones_.extract(context.port))
+    loop_.post([gone = std::move(tombstone.mapped())] {});
   (void)keep(KeptPart::process, context, 0);
   (void)keep(KeptPart::port, context, 0);
   kernel_.close(context.process);

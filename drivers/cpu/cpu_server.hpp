@@ -2,12 +2,15 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <memory>
 
 #include "abi/proto/device.hpp"
 #include "abi/runtime/event_loop.hpp"
 #include "abi/runtime/kernel.hpp"
 #include "abi/runtime/server.hpp"
 #include "drivers/cpu/context_table.hpp"
+#include "drivers/cpu/tombstone.hpp"
 #include "drivers/cpu/topology.hpp"
 #include "drivers/device/owned_handle.hpp"
 
@@ -41,7 +44,6 @@ class CpuServer {
   Result<void> keep(KeptPart part, const Context& context, Handle handle);
   void watch(const Context& context);
   void find_out_end(Handle process);
-  void refuse_connections(Handle port);
   void release(const Context& context);
 
   Kernel& kernel_;
@@ -50,6 +52,7 @@ class CpuServer {
   const Topology topology_;
   ServerBase* server_ = nullptr;
   ContextTable contexts_;
+  std::map<Handle, std::shared_ptr<Tombstone>> tombstones_;  // by port, of contexts that ended
 };
 
 }  // namespace aios::cpu
