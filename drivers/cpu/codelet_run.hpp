@@ -1,0 +1,61 @@
+// One task on its way through the executor: what its codelet sees, and what came of it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "abi/include/aios/codelet.h"
+#include "abi/proto/device.hpp"
+#include "abi/runtime/status.hpp"
+#include "drivers/cpu/buffer_table.hpp"
+
+namespace aios::cpu {
+
+/// A function of a loaded module. Modules stay loaded, so it is valid as long as the process.
+struct Codelet {
+  std::string name;
+  aios_codelet_function run = nullptr;
+};
+
+inline constexpr std::uint32_t max_grid_blocks = 1u << 24;
+
+/// Number of blocks of a grid. invalid_argument: a side is zero, or there are too many blocks.
+Result<std::uint32_t> count_blocks(const std::uint32_t (&grid)[3]);
+
+class CodeletRun {
+ public:
+  /// Checks everything that `request` says. invalid_argument: grid, counts or argument bytes out of
+  /// range, or a buffer that is not bound; denied: a buffer may not be used in its mode.
+  static Result<std::shared_ptr<CodeletRun>> create(const Codelet& codelet,
+                                                    const proto::context::Run::Request& request,
+                                                    const BufferTable& buffers);
+
+  std::uint32_t block_count() const { return block_count_; }
+
+  /// Runs block `index` (x first), on any thread. The codelet's own status and message when it is
+  /// not 0; `crashed` when an exception escaped it; `invalid_argument` when it returned a number
+  /// that is no status, or one that only AIOS itself may give.
+  Result<> run_block(std::uint32_t index);
+
+  /// Valid once every block is done.
+  const std::array<std::uint64_t, AIOS_RESULT_WORDS>& result() const { return result_; }
+
+ private:
+  CodeletRun() = default;
+  Result<> describe_failure(std::int32_t status, const std::string& message,
+                            const aios_task& task) const;
+
+  const Codelet* codelet_ = nullptr;
+  std::array<std::uint32_t, 3> grid_{};
+  std::uint32_t block_count_ = 0;
+  std::vector<std::shared_ptr<const Buffer>> in_use_;
+  std::vector<aios_buffer> views_;
+  std::uint32_t argument_bytes_ = 0;
+  alignas(16) std::array<std::uint8_t, proto::context::max_argument_bytes> arguments_{};
+  alignas(64) std::array<std::uint64_t, AIOS_RESULT_WORDS> result_{};
+};
+
+}  // namespace aios::cpu

@@ -1,0 +1,66 @@
+// aios-cpu-context: runs the tasks of one tenant. Started by the CPU driver.
+
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <string_view>
+
+#include "abi/runtime/log.hpp"
+#include "abi/runtime/server.hpp"
+#include "abi/runtime/server_process.hpp"
+#include "drivers/cpu/context_end.hpp"
+#include "drivers/cpu/context_server.hpp"
+#include "drivers/cpu/fault_handler.hpp"
+#include "drivers/cpu/lock_in.hpp"
+
+namespace {
+
+using namespace aios;
+
+/// `--threads N` uses the first N of them.
+std::vector<int> chosen_cpus(int argc, char** argv) {
+  std::vector<int> cpus = cpu::usable_cpus();
+  for (int i = 1; i + 1 < argc; ++i) {
+    if (argv[i] != std::string_view("--threads")) continue;
+    const std::string_view text = argv[i + 1];
+    std::size_t count = 0;
+    std::from_chars(text.data(), text.data() + text.size(), count);
+    if (count != 0 && count < cpus.size()) cpus.resize(count);
+  }
+  return cpus;
+}
+
+/// Lent files take up to 128 descriptors a task.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+Result<int> run(int argc, char** argv) {
+  cpu::install_fault_handlers();
+  const cpu::AlternateStack stack;
+  raise_descriptor_limit();
+  ServerProcess process = TRY(ServerProcess::start(argc, argv));
+  TRY(cpu::preload_libraries());
+  const std::vector<int> cpus = chosen_cpus(argc, argv);
+  const cpu::Confinement confinement = TRY(cpu::lock_in());
+  for (const std::string& line : confinement.missing) log_line("not protected: " + line);
+  auto context = TRY(
+      cpu::ContextServer::create(*process.kernel, *process.loop, cpus, confinement.module_folder));
+  Server<proto::context::Protocol, cpu::ContextServer> server(*process.kernel, *process.loop,
+                                                              *context);
+  context->answer_through(server);
+  TRY(server.listen(process.port));
+  (void)process.run();
+  // Not through destructors: tasks may still be running.
+  ::_exit(cpu::exit_in_order);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return aios::server_main(argc, argv, run) == 0 ? 0 : cpu::exit_setup;
+}

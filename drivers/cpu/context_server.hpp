@@ -1,0 +1,94 @@
+// A context's side of the context protocol: modules, buffers and runs of one tenant.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <variant>
+#include <vector>
+
+#include "abi/proto/device.hpp"
+#include "abi/runtime/event_loop.hpp"
+#include "abi/runtime/fd.hpp"
+#include "abi/runtime/kernel.hpp"
+#include "abi/runtime/server.hpp"
+#include "drivers/cpu/buffer_table.hpp"
+#include "drivers/cpu/codelet_run.hpp"
+#include "drivers/cpu/executor.hpp"
+#include "drivers/cpu/module_table.hpp"
+
+namespace aios::cpu {
+
+/// Buffers belong to the link that bound them and are gone when it closes. A link that closes while
+/// tasks of it run ends the process, with exit_in_order: nobody would learn what they did, and they
+/// must not write into buffers that a second attempt uses.
+class ContextServer {
+ public:
+  /// Starts one worker per entry of `cpus`. `module_folder` as for ModuleTable.
+  static Result<std::unique_ptr<ContextServer>> create(Kernel& kernel, EventLoop& loop,
+                                                       const std::vector<int>& cpus,
+                                                       const std::string& module_folder);
+  ContextServer(const ContextServer&) = delete;
+  ~ContextServer();
+
+  /// Where replies go; before the first request.
+  void answer_through(ServerBase& server) { server_ = &server; }
+
+  Answer<proto::context::Load::Reply> handle(proto::context::Load,
+                                             const proto::context::Load::Request& request,
+                                             CallContext& call);
+  Answer<proto::context::Bind::Reply> handle(proto::context::Bind,
+                                             const proto::context::Bind::Request& request,
+                                             CallContext& call);
+  Answer<proto::context::Unbind::Reply> handle(proto::context::Unbind,
+                                               const proto::context::Unbind::Request& request,
+                                               CallContext& call);
+  Answer<proto::context::Run::Reply> handle(proto::context::Run,
+                                            const proto::context::Run::Request& request,
+                                            CallContext& call);
+  void client_closed(ClientId client);
+
+ private:
+  struct Loading {
+    Region region;
+    std::uint64_t offset;
+    std::uint64_t length;
+    std::string codelet;
+    std::uint32_t number = 0;  // the result
+  };
+  /// What the executor works on; it holds plain pointers, so that all is released by the loop.
+  struct Pending {
+    ReplyToken token;
+    std::uint64_t limit_ns;
+    std::variant<std::shared_ptr<Loading>, std::shared_ptr<CodeletRun>> work;
+  };
+
+  ContextServer(Kernel& kernel, EventLoop& loop, const std::string& module_folder)
+      : kernel_(kernel), loop_(loop), modules_(module_folder) {}
+  Result<ObjectType> check_object(Handle handle);
+  Result<Buffer> make_buffer(const proto::context::Bind::Request& request, ObjectType type);
+  Result<void> load(Loading& loading);
+  Result<void> submit(Pending pending, std::uint32_t block_count,
+                      std::function<Result<>(std::uint32_t)> run_block);
+  void answer_finished();
+  void answer(const Pending& pending, const Executor::Finished& finished);
+  void check_limits_at(std::uint64_t when_ns);
+  void check_limits();
+  [[noreturn]] void end_by_limit(std::uint64_t id);
+
+  Kernel& kernel_;
+  EventLoop& loop_;
+  ServerBase* server_ = nullptr;
+  ModuleTable modules_;
+  std::map<ClientId, BufferTable> buffers_;
+  std::unordered_map<std::uint64_t, Pending> pending_;
+  std::uint64_t next_job_ = 1;
+  TimerId limit_timer_ = 0;
+  std::uint64_t limit_timer_ns_ = 0;  // 0: not armed
+  Fd finished_bell_;
+  std::unique_ptr<Executor> executor_;  // last: its threads use what is above
+};
+
+}  // namespace aios::cpu

@@ -1,0 +1,209 @@
+#include "drivers/cpu/cpu_server.hpp"
+
+#include <csignal>
+#include <cstring>
+
+#include "abi/runtime/log.hpp"
+
+namespace aios::cpu {
+namespace {
+
+using device::OwnedHandle;
+using proto::driver::CloseContext;
+using proto::driver::Device;
+using proto::driver::OpenContext;
+namespace kernel_calls = proto::kernel;
+
+constexpr std::uint32_t device_count = 1;
+constexpr const char* context_name = "cpu-context";
+
+Result<void> check_device(std::uint64_t index) {
+  if (index < device_count) return {};
+  return error(Code::not_found, "the CPU driver has one device, number 0");
+}
+
+}  // namespace
+
+CpuServer::CpuServer(Kernel& kernel, EventLoop& loop, Handle spawner, Topology topology)
+    : kernel_(kernel), loop_(loop), spawner_(spawner), topology_(std::move(topology)) {}
+
+void CpuServer::adopt() {
+  std::vector<KeptHandle> kept;
+  for (const StartupHandle& handle : kernel_.startup())
+    if (handle.kept) kept.push_back({handle.label, handle.handle});
+  const Adoption plan = plan_adoption(kept);
+  for (const KeptHandle& entry : plan.useless) {
+    (void)kernel_.call<kernel_calls::HandleKeep>(
+        {.handle = 0, .label = kernel_calls::Label::from(entry.label)});
+    kernel_.close(entry.handle);
+  }
+  for (const Context& found : plan.contexts) {
+    if (contexts_.find(found.tenant_job_id) != nullptr || !contexts_.make_room()) continue;
+    Context& context = contexts_.insert(found);
+    watch(context);
+    find_out_end(context.process);
+  }
+  if (contexts_.alive() != 0)
+    log_line("adopted " + std::to_string(contexts_.alive()) + " contexts of the former driver");
+}
+
+Answer<Device::Reply> CpuServer::handle(Device, const Device::Request& request, CallContext&) {
+  TRY(check_device(request.index));
+  Device::Reply reply{};
+  reply.count = device_count;
+  reply.health = static_cast<std::uint32_t>(proto::driver::Health::ok);
+  reply.cores = topology_.cores;
+  reply.threads = topology_.threads;
+  reply.numa_nodes = topology_.numa_nodes;
+  reply.contexts = contexts_.alive();
+  reply.context_restarts = contexts_.restarts();
+  reply.memory_bytes = topology_.memory_bytes;
+  reply.cache_bytes = topology_.cache_bytes;
+  reply.kind = decltype(reply.kind)::from("cpu");
+  reply.backend = decltype(reply.backend)::from("cpu");
+  reply.uuid = decltype(reply.uuid)::from(topology_.uuid);
+  reply.model = decltype(reply.model)::from(topology_.model);
+  return reply;
+}
+
+Answer<OpenContext::Reply> CpuServer::handle(OpenContext, const OpenContext::Request& request,
+                                             CallContext& call) {
+  std::uint64_t job_id = 0;
+  const OwnedHandle tenant = TRY(take_tenant(request.tenant, job_id));
+  TRY(check_device(request.device));
+  Context* context = contexts_.find(job_id);
+  if (context == nullptr || !context->alive) context = TRY(start(tenant.get(), job_id));
+  const kernel_calls::LinkSend::Entry port{
+      .handle = context->port,
+      .expected_type = static_cast<std::uint32_t>(ObjectType::port),
+      .use = rights::connect | rights::info,
+      .grant = 0,
+      .move = 0};
+  const std::vector<Handle> sent = TRY(server_->send_handles(call.client(), std::span(&port, 1)));
+  OpenContext::Reply reply{};
+  reply.port = sent.front();
+  reply.process_id = context->process_id;
+  reply.generation = context->generation;
+  reply.previous_end = static_cast<std::uint32_t>(context->previous.how);
+  reply.threads = topology_.threads;
+  reply.previous_cause = decltype(reply.previous_cause)::from(context->previous.cause);
+  return reply;
+}
+
+Answer<CloseContext::Reply> CpuServer::handle(CloseContext, const CloseContext::Request& request,
+                                              CallContext&) {
+  TRY(check_device(request.device));
+  if (const auto context = contexts_.remove(request.tenant_job_id)) {
+    if (context->alive)
+      (void)kernel_.call<kernel_calls::ProcessSignal>(
+          {.process = context->process, .signal_number = SIGKILL, .reserved = 0});
+    release(*context);
+  }
+  return proto::Empty{};
+}
+
+/// The number came in a message: what it names is used, and closed, only when it is a job, and not
+/// this driver's own.
+Result<OwnedHandle> CpuServer::take_tenant(Handle handle, std::uint64_t& job_id) {
+  const auto info = TRY(kernel_.call<kernel_calls::HandleInfo>({.handle = handle})).reply;
+  if (info.type != static_cast<std::uint32_t>(ObjectType::job))
+    return error(Code::wrong_type, "the tenant of a context must be a job");
+  if (handle == kernel_.job()) return error(Code::denied, "the driver's own job is no tenant");
+  job_id = info.object_id;
+  return OwnedHandle(kernel_, handle);
+}
+
+Result<Context*> CpuServer::start(Handle tenant, std::uint64_t job_id) {
+  const Context* former = contexts_.find(job_id);
+  if (former == nullptr) {
+    if (const auto evicted = TRY(contexts_.make_room())) release(*evicted);
+  }
+  Context context = TRY(spawn(tenant, job_id, former == nullptr ? 1 : former->generation + 1));
+  if (const auto ended = contexts_.remove(job_id)) {
+    context.previous = ended->end;
+    release(*ended);
+  }
+  watch(context);
+  return &contexts_.insert(std::move(context));
+}
+
+/// The port is kept before the process is there and the process at once after: a driver that dies
+/// in between leaves a port without a process, which its successor forgets.
+Result<Context> CpuServer::spawn(Handle tenant, std::uint64_t job_id, std::uint32_t generation) {
+  OwnedHandle port(
+      kernel_,
+      TRY(kernel_.call<kernel_calls::PortCreate>({.name = kernel_calls::Name::from(context_name)}))
+          .reply.port);
+  Context context{.tenant_job_id = job_id, .generation = generation, .port = port.get()};
+  TRY(keep(KeptPart::port, context, port.get()));
+
+  kernel_calls::SpawnerSpawn::Request request{};
+  request.spawner = spawner_;
+  request.tenant = tenant;
+  request.name = kernel_calls::Name::from(context_name);
+  const std::string threads = std::to_string(topology_.threads);
+  const std::string arguments = std::string("--threads") + '\0' + threads + '\0';
+  static_assert(sizeof request.arguments > 64);
+  std::memcpy(request.arguments, arguments.data(), arguments.size());
+  request.handle_count = 1;
+  request.handles[0] = {.label = kernel_calls::Label::from("port"),
+                        .handle = port.get(),
+                        .use = rights::accept | rights::info,
+                        .grant = 0};
+  const auto spawned = kernel_.call<kernel_calls::SpawnerSpawn>(request);
+  if (!spawned) {
+    (void)keep(KeptPart::port, context, 0);
+    return error(spawned.error().code(),
+                 "cannot start a CPU context: " + spawned.error().message());
+  }
+  context.process = spawned->reply.process;
+  context.process_id = spawned->reply.process_id;
+  if (const auto kept = keep(KeptPart::process, context, context.process); !kept)
+    log_line("a context will not outlive this driver: " + kept.error().to_string());
+  (void)port.release();
+  return context;
+}
+
+Result<void> CpuServer::keep(KeptPart part, const Context& context, Handle handle) {
+  TRY(kernel_.call<kernel_calls::HandleKeep>(
+      {.handle = handle,
+       .label = kernel_calls::Label::from(
+           kept_label(part, context.tenant_job_id, context.generation))}));
+  return {};
+}
+
+void CpuServer::watch(const Context& context) {
+  loop_.on_signal(context.process,
+                  [this, process = context.process](std::uint32_t) { find_out_end(process); });
+}
+
+void CpuServer::find_out_end(Handle process) {
+  Context* context = contexts_.find_process(process);
+  if (context == nullptr || !context->alive) return;
+  const auto record = kernel_.call<kernel_calls::ProcessInfo>({.process = process});
+  if (!record) {
+    log_line("cannot ask after a context: " + record.error().to_string());
+    return;
+  }
+  context->process_id = record->reply.process_id;
+  if (record->reply.exited == 0) return;
+  const End end = describe_end(record->reply.exit_signalled != 0, record->reply.exit_code);
+  log_line("context " + std::to_string(context->process_id) + " of job " +
+           std::to_string(context->tenant_job_id) + " ended: " + end.cause);
+  contexts_.ended(*context, end);
+  auto tombstone = std::make_shared<Tombstone>(kernel_, loop_);
+  if (tombstone->listen(context->port)) tombstones_[context->port] = std::move(tombstone);
+}
+
+void CpuServer::release(const Context& context) {
+  loop_.forget_signal(context.process);
+  // What the loop was asked to do for it comes first.
+  if (auto tombstone = tombstones_.extract(context.port))
+    loop_.post([gone = std::move(tombstone.mapped())] {});
+  (void)keep(KeptPart::process, context, 0);
+  (void)keep(KeptPart::port, context, 0);
+  kernel_.close(context.process);
+  kernel_.close(context.port);
+}
+
+}  // namespace aios::cpu

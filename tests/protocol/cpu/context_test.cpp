@@ -1,0 +1,244 @@
+// A context's side of the device protocol, over a real kernel.
+
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "abi/include/aios/codelet.h"
+#include "abi/runtime/socket.hpp"
+#include "tests/protocol/cpu/rig.hpp"
+
+using namespace aios;
+using namespace aios::cpu::test;
+using proto::driver::ContextEnd;
+
+namespace {
+
+/// The next context of a tenant whose last one has ended or is about to.
+proto::driver::OpenContext::Reply successor(Rig& rig, Handle tenant, const ContextLink& former) {
+  rig.await_exit(former.opened().process_id);
+  for (;;) {
+    const auto opened = rig.open_context(tenant);
+    REQUIRE(opened);
+    if (opened->process_id != former.opened().process_id) return *opened;
+  }
+}
+
+bool contains(std::string_view text, const char* part) {
+  return text.find(part) != std::string_view::npos;
+}
+
+HandleToSend sendable(Handle region, std::uint32_t use) {
+  return {.handle = region,
+          .type = ObjectType::region,
+          .use = use | rights::info,
+          .grant = 0,
+          .move = false};
+}
+
+}  // namespace
+
+TEST_CASE("A task runs over its grid and returns its result and times") {
+  Rig rig;
+  ContextLink context(rig, rig.make_tenant("tenant"));
+  const auto codelet = context.load("good", "count");
+  REQUIRE(codelet);
+  const auto done = context.run(*codelet);
+  REQUIRE(done);
+  CHECK(done->result[0] == 6);
+  CHECK(done->result[1] == 15);
+  CHECK(done->start_ns != 0);
+  CHECK(done->end_ns >= done->start_ns);
+  CHECK(done->peak_memory_bytes > 0);
+}
+
+TEST_CASE("A task reads and writes the memory of its tenant") {
+  Rig rig;
+  ContextLink context(rig, rig.make_tenant("tenant"));
+  const auto codelet = context.load("good", "increment");
+  REQUIRE(codelet);
+  REQUIRE(context.bind_text(0, "HAL"));
+  const auto out = Region::create(rig.kernel(), 4096, "out");
+  REQUIRE(context.bind({.object = 0, .offset = 8, .length = 3, .id = 1, .writable = 1},
+                       sendable(out->handle(), rights::map_read | rights::map_write)));
+  REQUIRE(context.run(*codelet, 0, {{0, AIOS_MODE_READ}, {1, AIOS_MODE_WRITE}}));
+  CHECK(std::memcmp(out->data() + 8, "IBM", 3) == 0);
+  CHECK(context.run(*codelet, 0, {{0, AIOS_MODE_WRITE}}).error().code() == Code::denied);
+  CHECK(context.unbind(0));
+  CHECK(context.run(*codelet, 0, {{0, AIOS_MODE_READ}}).error().code() == Code::invalid_argument);
+}
+
+TEST_CASE("Modules that cannot be loaded are refused with the reason, and harm nothing") {
+  Rig rig;
+  ContextLink context(rig, rig.make_tenant("tenant"));
+  const auto foreign = context.load("needs_library", "use");
+  CHECK(foreign.error().code() == Code::denied);
+  CHECK(contains(foreign.error().message(), "libnuma.so.1"));
+  CHECK(context.load("no_entry", "x").error().code() == Code::invalid_argument);
+  CHECK(context.load("good", "cuont").error().code() == Code::not_found);
+  CHECK(context.load("good", "count"));
+  CHECK(context.run(UINT32_MAX).error().code() == Code::invalid_argument);
+}
+
+TEST_CASE("Buffers that make no sense are refused") {
+  Rig rig;
+  ContextLink context(rig, rig.make_tenant("tenant"));
+  const auto region = Region::create(rig.kernel(), 4096, "region");
+  const auto bind = [&](std::uint64_t offset, std::uint64_t length, std::uint32_t id,
+                        std::uint32_t writable, std::uint32_t use) {
+    const auto bound = context.bind(
+        {.object = 0, .offset = offset, .length = length, .id = id, .writable = writable},
+        sendable(region->handle(), use));
+    return bound ? Code::ok : bound.error().code();
+  };
+  CHECK(bind(4095, 1, 0, 0, rights::map_read) == Code::ok);
+  CHECK(bind(4095, 2, 0, 0, rights::map_read) == Code::invalid_argument);
+  CHECK(bind(UINT64_MAX, 2, 0, 0, rights::map_read) == Code::invalid_argument);
+  CHECK(bind(0, 0, 0, 0, rights::map_read) == Code::invalid_argument);
+  CHECK(bind(0, 1, 4096, 0, rights::map_read) == Code::invalid_argument);
+  CHECK(bind(0, 1, 0, 2, rights::map_read) == Code::invalid_argument);
+  CHECK(bind(0, 1, 0, 1, rights::map_read) == Code::denied);
+  CHECK(bind(0, 1, 0, 0, 0) == Code::denied);
+  CHECK(context.unbind(77).error().code() == Code::not_found);
+}
+
+TEST_CASE("Handles that were not sent cannot be named") {
+  Rig rig;
+  ContextLink context(rig, rig.make_tenant("tenant"));
+  for (const Handle guess : {Handle{0}, UINT64_MAX}) {
+    const auto bound = context.client().call<proto::context::Bind>(
+        {.object = guess, .offset = 0, .length = 1, .id = 0, .writable = 0}, soon());
+    CHECK(bound.error().code() == Code::bad_handle);
+  }
+  // The context's own handles: whatever their numbers, none of them is a region or a file.
+  for (Handle guess = 1; guess < 8; ++guess)
+    for (const Handle generation : {0, 1, 2}) {
+      const auto loaded =
+          context.client().call<proto::context::Load>({.region = generation << 32 | guess,
+                                                       .offset = 0,
+                                                       .length = 1,
+                                                       .codelet = proto::Text<64>::from("x")},
+                                                      soon());
+      CHECK(!loaded);
+    }
+  CHECK(context.load("good", "count"));
+}
+
+TEST_CASE("Lent files are read by tasks of the lender's job") {
+  Rig rig;
+  // Lent by this program, so the tenant is this program's own job.
+  ContextLink context(rig, rig.kernel().job());
+  const auto channel = rig.kernel().call<proto::kernel::FileCreate>({});
+  REQUIRE(channel);
+  const HandleToSend file{.handle = channel->reply.file,
+                          .type = ObjectType::file,
+                          .use = rights::map_read,
+                          .grant = 0,
+                          .move = false};
+  CHECK(context.bind({}, file).error().code() == Code::not_found);
+
+  const Fd lent(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+  std::byte
+      description[sizeof(proto::context::FileSplitHeader) + sizeof(proto::context::FilePiece)] = {};
+  const proto::context::FileSplitHeader header{.count = 1, .reserved = 0};
+  const proto::context::FilePiece piece{.offset = 1, .length = 3, .file_size = 4};
+  std::memcpy(description, &header, sizeof header);
+  std::memcpy(description + sizeof header, &piece, sizeof piece);
+  const int descriptor = lent.get();
+  REQUIRE(send_packet(channel->fds.front().get(), description, std::span(&descriptor, 1), 0));
+  CHECK(context.bind({.length = 1}, file).error().code() == Code::invalid_argument);
+  CHECK(context.bind({.writable = 1}, file).error().code() == Code::invalid_argument);
+  CHECK(context.bind({.id = 5}, file));
+  const auto codelet = context.load("good", "read_file");
+  REQUIRE(codelet);
+  const auto done = context.run(*codelet, 0, {{5, AIOS_MODE_READ}});
+  REQUIRE(done);
+  CHECK(std::memcmp(done->result, "ELF", 3) == 0);
+  CHECK(context.unbind(5));
+}
+
+TEST_CASE("A task that faults takes its context down, and the next one knows why") {
+  Rig rig;
+  const Handle tenant = rig.make_tenant("tenant");
+  ContextLink context(rig, tenant);
+  const auto codelet = context.load("faulty", "fault");
+  REQUIRE(codelet);
+  CHECK(context.run(*codelet).error().code() == Code::peer_closed);
+  const auto next = successor(rig, tenant, context);
+  CHECK(next.previous_end == static_cast<std::uint32_t>(ContextEnd::fault));
+  CHECK(next.previous_cause.view() == "segmentation fault (signal 11)");
+  CHECK(contains(rig.context_log(), "segmentation fault at address"));
+}
+
+TEST_CASE("A task that aborts or exits is at fault") {
+  Rig rig;
+  for (const char* name : {"abort", "exit"}) {
+    const Handle tenant = rig.make_tenant(name);
+    ContextLink context(rig, tenant);
+    const auto codelet = context.load("faulty", name);
+    REQUIRE(codelet);
+    CHECK(context.run(*codelet).error().code() == Code::peer_closed);
+    CHECK(successor(rig, tenant, context).previous_end ==
+          static_cast<std::uint32_t>(ContextEnd::fault));
+  }
+}
+
+TEST_CASE("A task that exceeds its time limit is told so, and its context ends") {
+  Rig rig;
+  const Handle tenant = rig.make_tenant("tenant");
+  ContextLink context(rig, tenant);
+  const auto codelet = context.load("faulty", "loop");
+  REQUIRE(codelet);
+  const auto late = context.run(*codelet, 20 * ns_per_ms);
+  CHECK(late.error().code() == Code::timed_out);
+  CHECK(contains(late.error().message(), "20 ms"));
+  CHECK(successor(rig, tenant, context).previous_end ==
+        static_cast<std::uint32_t>(ContextEnd::limit));
+}
+
+TEST_CASE("An exception that escapes a task fails it alone") {
+  Rig rig;
+  ContextLink context(rig, rig.make_tenant("tenant"));
+  const auto codelet = context.load("throws", "throw_error");
+  REQUIRE(codelet);
+  const auto failed = context.run(*codelet);
+  CHECK(failed.error().code() == Code::crashed);
+  CHECK(contains(failed.error().message(), "out of patience"));
+  CHECK(context.client().call<proto::Null>({}, soon()));
+}
+
+TEST_CASE("A context whose client leaves while a task runs ends in order") {
+  Rig rig;
+  const Handle tenant = rig.make_tenant("tenant");
+  ContextLink context(rig, tenant);
+  const auto codelet = context.load("faulty", "loop");
+  REQUIRE(codelet);
+  proto::context::Run::Request request{};
+  request.codelet = *codelet;
+  request.grid[0] = request.grid[1] = request.grid[2] = 1;
+  CHECK(context.client()
+            .call<proto::context::Run>(request, Deadline::after(ns_per_ms))
+            .error()
+            .code() == Code::timed_out);
+  context.client().disconnect();
+  CHECK(successor(rig, tenant, context).previous_end ==
+        static_cast<std::uint32_t>(ContextEnd::exited));
+}
+
+TEST_CASE("A context keeps its modules for the next client, but not the buffers of the last") {
+  Rig rig;
+  const Handle tenant = rig.make_tenant("tenant");
+  ContextLink first(rig, tenant);
+  const auto codelet = first.load("good", "count");
+  REQUIRE(codelet);
+  REQUIRE(first.bind_text(0, "text"));
+  REQUIRE(first.run(*codelet, 0, {{0, AIOS_MODE_READ}}));
+  first.client().disconnect();
+  ContextLink second(rig, tenant);
+  CHECK(second.opened().process_id == first.opened().process_id);
+  CHECK(second.load("good", "count") == *codelet);
+  CHECK(second.run(*codelet));
+  CHECK(second.run(*codelet, 0, {{0, AIOS_MODE_READ}}).error().code() == Code::invalid_argument);
+}
