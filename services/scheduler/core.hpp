@@ -1,11 +1,12 @@
 // The scheduler's decisions, as a pure state machine: requests, devices, contexts, answers and the
-// time come in as values; what is to be done comes out as actions. No sockets, no clock, no threads.
+// time come in as values; what is to be done comes out as actions. No sockets, no clock, no
+// threads.
 //
 // Order and placement are policies (order.hpp, placement.hpp). Between users tasks take turns,
 // whatever their priorities; between the tenants of one user at equal priority they take turns.
 // A device has as many slots as it has threads; a task takes one slot, however many blocks its grid
-// has (they share the context's threads). A user of whom nothing runs may start one task although no
-// slot is free: nobody waits for another user's endless tasks.
+// has (they share the context's threads). A user of whom nothing runs may start one task although
+// no slot is free: nobody waits for another user's endless tasks.
 //
 // A task whose context ended under it:
 // - begun (its Run was sent) and not idempotent: `indeterminate`;
@@ -169,7 +170,7 @@ class Core {
   std::map<std::uint32_t, std::unique_ptr<User>> users_;
   std::unordered_map<JobId, std::unique_ptr<Job>> jobs_;
   std::map<TenantId, std::unique_ptr<Tenant>> tenants_;
-  std::vector<Tenant*> active_;   ///< with ready tasks, and some without
+  std::vector<Tenant*> active_;  ///< with ready tasks, and some without
   std::vector<Tenant*> closing_;
   FinishedRing finished_;
   TenantId last_tenant_ = 0;

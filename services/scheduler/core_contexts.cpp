@@ -62,13 +62,13 @@ void Core::judge(Slot slot, bool limit_answered, const ContextEnd& end, bool alo
   ++task.context_ends;
   if (end.how == How::fault && alone) ++task.lone_faults;
   if (task.lone_faults >= max_lone_faults)
-    return finish(slot, {Code::crashed,
-                         "it crashed its context twice while it ran alone: " + cause_text(end),
-                         nullptr, false});
+    return finish(
+        slot, {Code::crashed, "it crashed its context twice while it ran alone: " + cause_text(end),
+               nullptr, false});
   if (task.context_ends >= max_context_ends_per_task)
-    return finish(slot, {Code::crashed,
-                         "its context ended 8 times while it ran, at last: " + cause_text(end),
-                         nullptr, false});
+    return finish(
+        slot, {Code::crashed, "its context ended 8 times while it ran, at last: " + cause_text(end),
+               nullptr, false});
   task.suspect = true;
   retry(slot);
 }

@@ -46,9 +46,8 @@ void Core::decide() {
   for (Tenant* tenant : active_)
     if (startable(*tenant)) round_.push_back(tenant);
   while (!round_.empty()) {
-    Tenant* next = *std::min_element(round_.begin(), round_.end(), [&](Tenant* a, Tenant* b) {
-      return sooner(*a, *b, tasks_);
-    });
+    Tenant* next = *std::min_element(round_.begin(), round_.end(),
+                                     [&](Tenant* a, Tenant* b) { return sooner(*a, *b, tasks_); });
     start_next(*next);
     std::erase_if(round_, [&](Tenant* t) { return !startable(*t); });
   }

@@ -19,8 +19,7 @@ void Core::task_answered(TaskRef ref, const Result<RunReply>& answer) {
     finish(ref.slot, {Code::ok, {}, &*answer, false});
   } else {
     const Code code = answer.error().code();
-    if (code == Code::timed_out)
-      task->tenant->job->contexts[task->device].limit_answered = true;
+    if (code == Code::timed_out) task->tenant->job->contexts[task->device].limit_answered = true;
     finish(ref.slot, {code, answer.error().message(), nullptr, false});
   }
   drop_closed_tenants();
@@ -94,8 +93,8 @@ void Core::complete(Tenant& tenant, const Task& task, const Outcome& outcome) {
 void Core::account(const Task& task, const Outcome& outcome) {
   using proto::scheduler::TaskState;
   Listed listed = describe(task);
-  listed.state = static_cast<std::uint32_t>(outcome.code == Code::ok ? TaskState::done
-                                                                     : TaskState::failed);
+  listed.state =
+      static_cast<std::uint32_t>(outcome.code == Code::ok ? TaskState::done : TaskState::failed);
   listed.status = static_cast<std::uint32_t>(outcome.code);
   if (outcome.run != nullptr) {
     listed.start_ns = outcome.run->start_ns;

@@ -7,7 +7,9 @@
 namespace aios::scheduler {
 namespace {
 
-std::uint32_t low(std::uint64_t tag) { return static_cast<std::uint32_t>(tag); }
+std::uint32_t low(std::uint64_t tag) {
+  return static_cast<std::uint32_t>(tag);
+}
 
 std::string task_text(const proto::scheduler::TaskRecord& record) {
   return "task " + std::to_string(record.tag) + ": ";
@@ -68,8 +70,8 @@ Result<void> Core::check_references(const Tenant& tenant, const TaskRecord& reco
   for (std::uint32_t i = 0; i < record.buffer_count; ++i) {
     const std::uint32_t buffer = buffer_id(record.buffers[i]);
     if (buffer >= buffers.size() || buffers[buffer].owner != tenant.id)
-      return error(Code::invalid_argument, task_text(record) + "no buffer " +
-                                               std::to_string(buffer) + " is registered");
+      return error(Code::invalid_argument,
+                   task_text(record) + "no buffer " + std::to_string(buffer) + " is registered");
     if (mode_writes(buffer_mode(record.buffers[i])) && !buffers[buffer].writable)
       return error(Code::invalid_argument, task_text(record) + "it writes buffer " +
                                                std::to_string(buffer) +
@@ -116,8 +118,9 @@ void Core::insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns
   tenant.tags.add(low(record.tag), slot);
   tenant.unfinished.add({slot, task.number}, tasks_);
   if (failed)
-    finish(slot, {Code::cancelled, "task " + std::to_string(failed_tag) + ", on which it depends, failed",
-                  nullptr, true});
+    finish(slot,
+           {Code::cancelled, "task " + std::to_string(failed_tag) + ", on which it depends, failed",
+            nullptr, true});
   else if (task.remaining == 0)
     make_ready(slot);
 }

@@ -11,8 +11,8 @@
 
 namespace aios::scheduler {
 
-/// The unfinished tasks of one tenant, by number. Finished ones are swept out now and then: each sweep
-/// is paid for by the tasks that finished since the last.
+/// The unfinished tasks of one tenant, by number. Finished ones are swept out now and then: each
+/// sweep is paid for by the tasks that finished since the last.
 class UnfinishedIndex {
  public:
   void add(TaskRef task, const TaskTable& tasks);

@@ -12,6 +12,8 @@ class PriorityOrder final : public Order {
 
 }  // namespace
 
-std::unique_ptr<Order> make_priority_order() { return std::make_unique<PriorityOrder>(); }
+std::unique_ptr<Order> make_priority_order() {
+  return std::make_unique<PriorityOrder>();
+}
 
 }  // namespace aios::scheduler

@@ -1,4 +1,5 @@
-// On which device a task starts. A policy is a pure choice among the devices that could take it now.
+// On which device a task starts. A policy is a pure choice among the devices that could take it
+// now.
 #pragma once
 
 #include <cstdint>

@@ -14,6 +14,8 @@ class EagerPlacement final : public Placement {
 
 }  // namespace
 
-std::unique_ptr<Placement> make_eager_placement() { return std::make_unique<EagerPlacement>(); }
+std::unique_ptr<Placement> make_eager_placement() {
+  return std::make_unique<EagerPlacement>();
+}
 
 }  // namespace aios::scheduler

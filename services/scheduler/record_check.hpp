@@ -8,8 +8,12 @@
 namespace aios::scheduler {
 
 inline constexpr std::uint32_t buffer_id_mask = (1u << 28) - 1;
-inline std::uint32_t buffer_id(std::uint32_t word) { return word & buffer_id_mask; }
-inline std::uint32_t buffer_mode(std::uint32_t word) { return word >> 28; }
+inline std::uint32_t buffer_id(std::uint32_t word) {
+  return word & buffer_id_mask;
+}
+inline std::uint32_t buffer_mode(std::uint32_t word) {
+  return word >> 28;
+}
 /// WRITE or READ_WRITE: the buffer must have been registered writable.
 bool mode_writes(std::uint32_t mode);
 
