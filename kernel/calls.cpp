@@ -97,8 +97,9 @@ KERNEL_CALL(Hello, Calls::) {
       rights::info | rights::wait | rights::send | (process.is_outside() ? rights::manage : 0);
   TRY(process.handles.can_install(1, 0));
   TRY(process.open_pages());
-  const Handle job =
-      TRY(process.handles.install(Reference(process.job(), use, rights::info | rights::act)));
+  // What is delegated may be delegated on: client, service, scheduler, driver.
+  const std::uint32_t grant = rights::info | rights::act | rights::send | rights::duplicate;
+  const Handle job = TRY(process.handles.install(Reference(process.job(), use, grant)));
   caller.fds.push_back(TRY(process.status_page().writable().duplicate()));
   caller.fds.push_back(TRY(process.kernel_page().read_only().duplicate()));
   caller.fds.push_back(TRY(process.kernel_bell().reader()));

@@ -114,7 +114,8 @@ struct Hello {
   struct Reply {
     std::uint64_t process_id;
     std::uint64_t job_id;
-    Handle job;  ///< own job: use info|wait (and manage below an outside program), grant info|act
+    Handle job;  ///< own job: use info|wait|send (outside programs: manage, too), grant
+                 ///< info|act|send|duplicate
     std::uint64_t epoch;  ///< grows each time a process of this name is spawned in its job
     std::uint64_t reserved;
     AIOS_FIELDS(Reply, process_id, job_id, job, epoch, reserved)

@@ -15,8 +15,9 @@ inline constexpr std::uint32_t max_dependencies = 12;
 inline constexpr std::uint32_t max_batch = 1024;
 inline constexpr std::uint32_t max_pending_per_tenant = 65536;
 
-/// Work for the client's own job, or for the job named by `job` (a handle with act, moved over this
-/// link; 0 for the client's own). At most 64 tenants a link.
+/// Work for the job named by `job`, mostly the client's own: a handle sent over this link, with use
+/// act|send and grant act, for it is shown to drivers. At most 64 tenants a link.
+/// invalid_argument: not a job, or 0. denied: a right is missing. quota.
 struct OpenTenant {
   static constexpr std::uint16_t opcode = 1;
   static constexpr const char* name = "open_tenant";
@@ -45,8 +46,8 @@ struct CloseTenant {
 };
 
 /// A task type: the codelet `function` of the module at (offset, length) of `region` (a handle with
-/// grant map_read, moved over this link). It is loaded when the first task needs it; a module that
-/// cannot be loaded fails that task with the reason.
+/// use send and grant map_read, moved over this link). It is loaded when the first task needs it; a
+/// module that cannot be loaded fails that task with the reason. At most 256 a tenant.
 struct RegisterCodelet {
   static constexpr std::uint16_t opcode = 3;
   static constexpr const char* name = "register_codelet";
@@ -68,7 +69,8 @@ struct RegisterCodelet {
 };
 
 /// A buffer: memory at (offset, length) of a region, or a file channel (offset, length 0). The
-/// handle needs the rights to grant, not to use: the scheduler only passes it to contexts. Moved.
+/// handle needs use send and grant map_read (and map_write if `writable`): the scheduler only
+/// passes it to contexts. Moved. At most 4,096 a job.
 struct RegisterBuffer {
   static constexpr std::uint16_t opcode = 4;
   static constexpr const char* name = "register_buffer";
@@ -136,9 +138,10 @@ struct TaskRecord {
 static_assert(sizeof(TaskRecord) == 256);
 
 /// Takes `count` records at `offset` of the arena, each copied once, all or none. A dependency on a
-/// finished task is satisfied; on an unknown tag or a later record it is invalid_argument (so no
-/// cycle can be expressed); on a failed task it fails this one with `cancelled`. quota: too many
-/// pending; wait for completions.
+/// finished task (the last 65,536 are remembered) is satisfied; on an unknown tag or a later record
+/// it is invalid_argument (so no cycle can be expressed); on a failed task it fails this one with
+/// `cancelled`. Unused fields are zero. already_exists: a tag is in use. quota: too many pending,
+/// counting completions that were not fetched.
 struct Submit {
   static constexpr std::uint16_t opcode = 7;
   static constexpr const char* name = "submit";

@@ -1,0 +1,223 @@
+#include "services/scheduler/core.hpp"
+
+#include <algorithm>
+#include <cassert>
+
+namespace aios::scheduler {
+
+Core::Core(std::unique_ptr<Order> order, std::unique_ptr<Placement> placement)
+    : order_(std::move(order)), placement_(std::move(placement)) {}
+
+void Core::set_device(DeviceId device, std::uint32_t slots, bool usable, std::string_view name) {
+  assert(device < max_devices && device <= devices_.size());
+  if (device == devices_.size()) {
+    devices_.emplace_back();
+    for (auto& [id, job] : jobs_) job->contexts.resize(devices_.size());
+  }
+  devices_[device].slots = slots;
+  devices_[device].usable = usable;
+  devices_[device].name = proto::Text<32>::from(name);
+}
+
+Result<Tenant*> Core::open(TenantId id) const {
+  const auto at = tenants_.find(id);
+  if (at == tenants_.end() || at->second->closing)
+    return error(Code::not_found, "no tenant " + std::to_string(id) + " is open on this link");
+  return at->second.get();
+}
+
+Result<User*> Core::user_of(std::uint32_t uid) {
+  const auto at = users_.find(uid);
+  if (at != users_.end()) return at->second.get();
+  if (users_.size() >= max_users) return error(Code::quota, "too many users have tasks here");
+  auto& user = users_[uid] = std::make_unique<User>();
+  user->uid = uid;
+  return user.get();
+}
+
+Result<Job*> Core::job_of(JobId id, std::string_view name, std::uint32_t uid) {
+  const auto at = jobs_.find(id);
+  if (at != jobs_.end()) return at->second.get();
+  User* user = TRY(user_of(uid));
+  auto& job = jobs_[id] = std::make_unique<Job>();
+  job->id = id;
+  job->name = name;
+  job->user = user;
+  job->contexts.resize(devices_.size());
+  ++user->jobs;
+  return job.get();
+}
+
+Result<TenantId> Core::open_tenant(JobId id, std::string_view job_name, std::uint32_t uid) {
+  Job* job = TRY(job_of(id, job_name, uid));
+  if (job->user->tenants >= max_tenants_per_user) {
+    drop_job_if_unused(*job);
+    return error(Code::quota, "this user has too many tenants here; close some");
+  }
+  while (++last_tenant_ == 0 || tenants_.contains(last_tenant_)) {
+  }
+  auto& tenant = tenants_[last_tenant_] = std::make_unique<Tenant>();
+  tenant->id = last_tenant_;
+  tenant->job = job;
+  ++job->user->tenants;
+  ++job->tenants;
+  ++job->open_tenants;
+  return last_tenant_;
+}
+
+void Core::close_tenant(TenantId id) {
+  const Result<Tenant*> found = open(id);
+  if (!found) return;
+  Tenant& tenant = **found;
+  tenant.closing = true;
+  const auto unread = static_cast<std::uint32_t>(tenant.completions.size());
+  tenant.completions.clear();
+  tenant.pending -= unread;
+  tenant.job->user->pending -= unread;
+  closing_.push_back(&tenant);
+
+  const std::vector<TaskRef> refs = tenant.unfinished.refs();
+  for (const TaskRef& ref : refs) {
+    const Task* task = tasks_.find(ref);
+    if (task != nullptr && (task->state == State::waiting || task->state == State::ready))
+      finish(ref.slot, {Code::cancelled, "its tenant was closed", nullptr, false});
+  }
+  if (--tenant.job->open_tenants == 0) close_contexts(*tenant.job);
+  drop_closed_tenants();
+}
+
+void Core::drop_closed_tenants() {
+  // `drop_tenant` changes the list.
+  const std::vector<Tenant*> closing = closing_;
+  for (Tenant* tenant : closing)
+    if (tenant->pending == 0) drop_tenant(*tenant);
+}
+
+void Core::drop_tenant(Tenant& tenant) {
+  Job& job = *tenant.job;
+  for (std::uint32_t i = 0; i < job.buffers.size(); ++i) {
+    if (job.buffers[i].owner != tenant.id) continue;
+    assert(job.buffers[i].uses == 0);
+    job.buffers[i] = {};
+    job.free_buffers.push_back(i);
+    --job.user->buffers;
+  }
+  job.user->finished_tags -= tenant.tags.finished();
+  --job.user->tenants;
+  --job.tenants;
+  actions_.push_back({Action::Kind::tenant_closed, {}, tenant.id, job.id});
+  std::erase(active_, &tenant);
+  std::erase(closing_, &tenant);
+  tenants_.erase(tenant.id);
+  drop_job_if_unused(job);
+}
+
+void Core::drop_job_if_unused(Job& job) {
+  const bool has_context =
+      std::any_of(job.contexts.begin(), job.contexts.end(),
+                  [](const Context& c) { return c.state != ContextState::none; });
+  if (job.tenants > 0 || has_context) return;
+  User& user = *job.user;
+  actions_.push_back({Action::Kind::job_closed, {}, 0, job.id});
+  jobs_.erase(job.id);
+  if (--user.jobs == 0) users_.erase(user.uid);
+}
+
+Result<std::uint32_t> Core::add_codelet(TenantId id, const proto::Text<64>& label) {
+  Tenant* tenant = TRY(open(id));
+  if (tenant->codelets.size() >= max_codelets_per_tenant)
+    return error(Code::quota, "a tenant may register 256 codelets");
+  tenant->codelets.push_back(label);
+  return static_cast<std::uint32_t>(tenant->codelets.size() - 1);
+}
+
+Result<std::uint32_t> Core::add_buffer(TenantId id, bool writable) {
+  Tenant* tenant = TRY(open(id));
+  Job& job = *tenant->job;
+  if (job.user->buffers >= max_buffers_per_user)
+    return error(Code::quota, "this user has too many buffers registered; release some");
+  if (job.free_buffers.empty()) {
+    if (job.buffers.size() >= max_buffers_per_job)
+      return error(Code::quota, "a job may have 4096 buffers registered; release some");
+    job.free_buffers.push_back(static_cast<std::uint32_t>(job.buffers.size()));
+    job.buffers.emplace_back();
+  }
+  const std::uint32_t buffer = job.free_buffers.back();
+  job.free_buffers.pop_back();
+  job.buffers[buffer] = {id, 0, writable};
+  ++job.user->buffers;
+  return buffer;
+}
+
+Result<void> Core::release_buffer(TenantId id, std::uint32_t buffer) {
+  Tenant* tenant = TRY(open(id));
+  Job& job = *tenant->job;
+  if (buffer >= job.buffers.size() || job.buffers[buffer].owner != id)
+    return error(Code::not_found, "no buffer " + std::to_string(buffer) + " is registered");
+  if (job.buffers[buffer].uses > 0)
+    return error(Code::busy, "an unfinished task names buffer " + std::to_string(buffer));
+  job.buffers[buffer] = {};
+  job.free_buffers.push_back(buffer);
+  --job.user->buffers;
+  return {};
+}
+
+std::uint32_t Core::take_completions(TenantId id, std::span<Completion> out) {
+  const Result<Tenant*> found = open(id);
+  if (!found) return 0;
+  Tenant& tenant = **found;
+  const auto count = static_cast<std::uint32_t>(std::min(out.size(), tenant.completions.size()));
+  for (std::uint32_t i = 0; i < count; ++i) {
+    out[i] = tenant.completions.front();
+    tenant.completions.pop_front();
+  }
+  tenant.pending -= count;
+  tenant.job->user->pending -= count;
+  return count;
+}
+
+Result<std::string> Core::failure(TenantId id, std::uint64_t tag) const {
+  const Tenant* tenant = TRY(open(id));
+  const auto& failures = tenant->failures;
+  const auto at = std::find_if(failures.rbegin(), failures.rend(),
+                               [&](const Tenant::Failure& f) { return f.tag == tag; });
+  if (at == failures.rend())
+    return error(Code::not_found,
+                 "no failure of task " + std::to_string(tag) + " is remembered (the last 256 are)");
+  return at->text;
+}
+
+Core::Listed Core::describe(const Task& task) const {
+  const Tenant& tenant = *task.tenant;
+  Listed out{};
+  out.number = task.number;
+  out.tag = task.record.tag;
+  out.job_id = tenant.job->id;
+  out.submitted_ns = task.submitted_ns;
+  out.attempts = task.attempts;
+  out.priority = task.record.priority;
+  out.job_name = proto::kernel::Name::from(tenant.job->name);
+  out.codelet = tenant.codelets[task.record.codelet];
+  if (task.attempts > 0) out.device = devices_[task.device].name;
+  using proto::scheduler::TaskState;
+  const TaskState state = task.state == State::running ? TaskState::running
+                          : task.state == State::ready ? TaskState::ready
+                                                       : TaskState::waiting;
+  out.state = static_cast<std::uint32_t>(state);
+  return out;
+}
+
+Core::Listed Core::next_task(std::uint64_t after, std::uint32_t uid, bool all_users) {
+  const Task* best = nullptr;
+  for (const auto& [id, tenant] : tenants_) {
+    if (!all_users && tenant->job->user->uid != uid) continue;
+    const Task* task = tenant->unfinished.next(after, tasks_);
+    if (task != nullptr && (best == nullptr || task->number < best->number)) best = task;
+  }
+  const FinishedRing::Entry* finished = finished_.next(after, uid, all_users);
+  if (finished != nullptr && (best == nullptr || finished->task.number < best->number))
+    return finished->task;
+  return best == nullptr ? Listed{} : describe(*best);
+}
+
+}  // namespace aios::scheduler

@@ -1,0 +1,188 @@
+// The scheduler's decisions, as a pure state machine: requests, devices, contexts, answers and the
+// time come in as values; what is to be done comes out as actions. No sockets, no clock, no
+// threads.
+//
+// Order and placement are policies (order.hpp, placement.hpp). Between users tasks take turns,
+// whatever their priorities; between the tenants of one user at equal priority they take turns.
+// A device has as many slots as it has threads; a task takes one slot, however many blocks its grid
+// has (they share the context's threads). A user of whom nothing runs may start one task although
+// no slot is free: nobody waits for another user's endless tasks.
+//
+// A task whose context ended under it:
+// - begun (its Run was sent) and not idempotent: `indeterminate`;
+// - otherwise it is retried, and from then on runs alone in its job's context until it succeeds;
+// - whose context faulted twice while it was the only one there: `crashed`, with the cause;
+// - whose context ended 8 times, for whatever reason: `crashed`;
+// - beside a task that was ended at its time limit: it is retried as if nothing had been.
+// An answer with an error is final. So is `timed_out`.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "abi/proto/device.hpp"
+#include "abi/runtime/status.hpp"
+#include "services/scheduler/order.hpp"
+#include "services/scheduler/placement.hpp"
+#include "services/scheduler/tenant.hpp"
+
+namespace aios::scheduler {
+
+/// Something for the server to do.
+struct Action {
+  enum class Kind {
+    start,          ///< `task` on `device`, in the context of `job`, which is ready
+    open_context,   ///< of `job` on `device`; answered by context_ready or context_refused
+    close_context,  ///< of `job` on `device`; answered by context_ended
+    completions,    ///< `tenant` has some to fetch
+    tenant_closed,  ///< no task of `tenant` runs any more; it is forgotten
+    job_closed,     ///< the last tenant of `job` is gone; it is forgotten
+  };
+  Kind kind;
+  TaskRef task;
+  TenantId tenant = 0;
+  JobId job = 0;
+  DeviceId device = 0;
+};
+
+struct ContextEnd {
+  proto::driver::ContextEnd how = proto::driver::ContextEnd::none;
+  std::string cause;
+};
+
+struct DeviceState {
+  std::uint32_t slots = 0;
+  std::uint32_t running = 0;
+  bool usable = false;
+  proto::Text<32> name{};
+  std::uint64_t tasks_done = 0;
+  std::uint64_t tasks_failed = 0;
+  std::uint64_t busy_ns = 0;  ///< sum over its tasks
+};
+
+class Core {
+ public:
+  using TaskRecord = proto::scheduler::TaskRecord;
+  using Completion = proto::scheduler::Completion;
+  using RunReply = proto::context::Run::Reply;
+  using Listed = proto::scheduler::TaskNext::Reply;
+
+  Core(std::unique_ptr<Order> order, std::unique_ptr<Placement> placement);
+
+  // ---- devices ----
+  /// Ids are given in order from 0, at most max_devices. An unusable device gets no new tasks.
+  void set_device(DeviceId device, std::uint32_t slots, bool usable, std::string_view name);
+  const std::vector<DeviceState>& devices() const { return devices_; }
+
+  // ---- requests; the errors are those of abi/proto/scheduler.hpp ----
+  Result<TenantId> open_tenant(JobId job, std::string_view job_name, std::uint32_t uid);
+  /// Its pending tasks are dropped without completions. `tenant_closed` follows.
+  void close_tenant(TenantId tenant);
+  Result<std::uint32_t> add_codelet(TenantId tenant, const proto::Text<64>& label);
+  Result<std::uint32_t> add_buffer(TenantId tenant, bool writable);
+  Result<void> release_buffer(TenantId tenant, std::uint32_t buffer);
+  /// The records are the caller's own copy.
+  Result<void> submit(TenantId tenant, std::span<const TaskRecord> records, std::uint64_t now_ns);
+  Result<void> cancel(TenantId tenant, std::uint64_t tag);
+  /// Fills `out` from the front; returns how many.
+  std::uint32_t take_completions(TenantId tenant, std::span<Completion> out);
+  Result<std::string> failure(TenantId tenant, std::uint64_t tag) const;
+  /// number 0: no more.
+  Listed next_task(std::uint64_t after, std::uint32_t uid, bool all_users);
+
+  // ---- contexts ----
+  void context_ready(JobId job, DeviceId device);
+  /// It takes no more tasks and its slots are free; its tasks may still be answered.
+  void context_lost(JobId job, DeviceId device);
+  /// It is gone: decides about the tasks that were not answered.
+  void context_ended(JobId job, DeviceId device, const ContextEnd& end);
+  /// There will be none: what was running there and, when the job has no other context, all its
+  /// other tasks fail with `status`. Later submits make it be tried again.
+  void context_refused(JobId job, DeviceId device, const Status& status);
+
+  // ---- tasks ----
+  const Task* find(TaskRef task) const { return tasks_.find(task); }
+  void task_begun(TaskRef task);
+  /// Ignored when the task is no longer running.
+  void task_answered(TaskRef task, const Result<RunReply>& answer);
+
+  /// Starts what can start. Call it after any of the above, as seldom as once per turn of a loop.
+  void decide();
+  std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
+
+ private:
+  struct Outcome {
+    Code code;
+    std::string text;
+    const RunReply* run = nullptr;
+    bool cascade = false;  ///< it failed only because a task it depends on did
+  };
+  struct Wake {
+    Slot successor;
+    std::uint64_t predecessor_tag;
+    bool failed;
+  };
+
+  // core.cpp
+  Result<Tenant*> open(TenantId id) const;
+  Result<User*> user_of(std::uint32_t uid);
+  Result<Job*> job_of(JobId id, std::string_view name, std::uint32_t uid);
+  void drop_closed_tenants();
+  void drop_tenant(Tenant& tenant);
+  void drop_job_if_unused(Job& job);
+  Listed describe(const Task& task) const;
+  // core_submit.cpp
+  Result<void> check_quota(const Tenant& tenant, std::size_t count) const;
+  void forget_old_tags(Tenant& tenant);
+  Result<void> check_batch(const Tenant& tenant, std::span<const TaskRecord> records);
+  Result<void> check_references(const Tenant& tenant, const TaskRecord& record) const;
+  Result<void> check_dependencies(const Tenant& tenant, const TaskRecord& record) const;
+  void insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns);
+  void make_ready(Slot slot);
+  // core_finish.cpp
+  void finish(Slot slot, const Outcome& outcome);
+  void finish_one(Slot slot, const Outcome& outcome);
+  void complete(Tenant& tenant, const Task& task, const Outcome& outcome);
+  void account(const Task& task, const Outcome& outcome);
+  void leave_context(Slot slot);
+  void free_slot(Task& task);
+  void release(Slot slot);
+  // core_contexts.cpp
+  Context* context_of(JobId job, DeviceId device);
+  void judge(Slot slot, bool limit_answered, const ContextEnd& end, bool alone);
+  void retry(Slot slot);
+  void fail_unplaceable(Job& job, const Status& status);
+  void close_contexts(Job& job);
+  // core_decide.cpp
+  bool can_take(const Tenant& tenant, const Task& task, DeviceId device) const;
+  bool startable(Tenant& tenant) const;
+  void start_next(Tenant& tenant);
+  void want_context(Tenant& tenant);
+
+  std::unique_ptr<Order> order_;
+  std::unique_ptr<Placement> placement_;
+  std::vector<DeviceState> devices_;
+  TaskTable tasks_;
+  std::map<std::uint32_t, std::unique_ptr<User>> users_;
+  std::unordered_map<JobId, std::unique_ptr<Job>> jobs_;
+  std::map<TenantId, std::unique_ptr<Tenant>> tenants_;
+  std::vector<Tenant*> active_;  ///< with ready tasks, and some without
+  std::vector<Tenant*> closing_;
+  FinishedRing finished_;
+  TenantId last_tenant_ = 0;
+  std::uint64_t last_number_ = 0;
+  std::uint64_t last_turn_ = 0;
+  std::vector<Action> actions_;
+  // Scratch, to spare allocations.
+  std::vector<Wake> wakes_;
+  std::vector<Slot> successors_;
+  std::vector<Tenant*> round_;
+  std::vector<Candidate> candidates_;
+  tsl::robin_map<std::uint32_t, bool> batch_tags_;
+};
+
+}  // namespace aios::scheduler

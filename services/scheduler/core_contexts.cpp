@@ -1,0 +1,126 @@
+// Contexts come and go; what that means for the tasks in them.
+#include <algorithm>
+#include <cassert>
+
+#include "services/scheduler/core.hpp"
+
+namespace aios::scheduler {
+namespace {
+
+std::string cause_text(const ContextEnd& end) {
+  return end.cause.empty() ? "for a reason its driver does not know" : end.cause;
+}
+
+}  // namespace
+
+Context* Core::context_of(JobId job, DeviceId device) {
+  const auto at = jobs_.find(job);
+  if (at == jobs_.end() || device >= at->second->contexts.size()) return nullptr;
+  return &at->second->contexts[device];
+}
+
+void Core::context_ready(JobId job, DeviceId device) {
+  Context* context = context_of(job, device);
+  if (context == nullptr || context->state == ContextState::closing) return;
+  assert(context->in_flight.empty());
+  context->state = ContextState::ready;
+}
+
+void Core::context_lost(JobId job, DeviceId device) {
+  Context* context = context_of(job, device);
+  if (context == nullptr || context->state != ContextState::ready) return;
+  context->state = ContextState::lost;
+  for (const Slot slot : context->in_flight) free_slot(tasks_[slot]);
+}
+
+void Core::context_ended(JobId job, DeviceId device, const ContextEnd& end) {
+  Context* context = context_of(job, device);
+  if (context == nullptr) return;
+  context->state = ContextState::none;
+  const bool limit_answered = std::exchange(context->limit_answered, false);
+  const std::vector<Slot> in_flight = context->in_flight;
+  for (const Slot slot : in_flight) judge(slot, limit_answered, end, in_flight.size() == 1);
+  drop_closed_tenants();
+  if (const auto at = jobs_.find(job); at != jobs_.end()) drop_job_if_unused(*at->second);
+}
+
+void Core::judge(Slot slot, bool limit_answered, const ContextEnd& end, bool alone) {
+  using How = proto::driver::ContextEnd;
+  Task& task = tasks_[slot];
+  if (task.tenant->closing)
+    return finish(slot, {Code::cancelled, "its tenant was closed", nullptr, false});
+  if (task.begun && !task.idempotent())
+    return finish(slot, {Code::indeterminate,
+                         "its context ended while it ran (" + cause_text(end) +
+                             "); it is not marked idempotent, so it was not run again",
+                         nullptr, false});
+  if (end.how == How::limit && limit_answered) return retry(slot);
+  // Nobody was answered: what was ended is a module that did not load, or the only task there.
+  if (end.how == How::limit && (alone || !task.begun))
+    return finish(slot, {Code::timed_out, cause_text(end), nullptr, false});
+
+  ++task.context_ends;
+  if (end.how == How::fault && alone) ++task.lone_faults;
+  if (task.lone_faults >= max_lone_faults)
+    return finish(
+        slot, {Code::crashed, "it crashed its context twice while it ran alone: " + cause_text(end),
+               nullptr, false});
+  if (task.context_ends >= max_context_ends_per_task)
+    return finish(
+        slot, {Code::crashed, "its context ended 8 times while it ran, at last: " + cause_text(end),
+               nullptr, false});
+  task.suspect = true;
+  retry(slot);
+}
+
+void Core::retry(Slot slot) {
+  leave_context(slot);
+  tasks_[slot].begun = false;
+  make_ready(slot);
+}
+
+void Core::context_refused(JobId job_id, DeviceId device, const Status& status) {
+  Context* context = context_of(job_id, device);
+  if (context == nullptr) return;
+  context->state = ContextState::none;
+  context->refused = true;
+  context->limit_answered = false;
+  const std::vector<Slot> in_flight = context->in_flight;
+  for (const Slot slot : in_flight) {
+    const bool unknown = tasks_[slot].begun && !tasks_[slot].idempotent();
+    finish(slot, {unknown ? Code::indeterminate : status.code(), status.message(), nullptr, false});
+  }
+  Job& job = *jobs_.at(job_id);
+  fail_unplaceable(job, status);
+  drop_closed_tenants();
+  if (const auto at = jobs_.find(job_id); at != jobs_.end()) drop_job_if_unused(*at->second);
+}
+
+void Core::fail_unplaceable(Job& job, const Status& status) {
+  for (DeviceId d = 0; d < devices_.size(); ++d)
+    if (job.contexts[d].state != ContextState::none ||
+        (devices_[d].usable && !job.contexts[d].refused))
+      return;
+  for (const auto& [id, tenant] : tenants_) {
+    if (tenant->job != &job) continue;
+    const std::vector<TaskRef> refs = tenant->unfinished.refs();
+    for (const TaskRef& ref : refs) {
+      const Task* task = tasks_.find(ref);
+      // Those that wait fail by what they wait for.
+      if (task != nullptr && task->state == State::ready)
+        finish(ref.slot, {status.code(), status.message(), nullptr, false});
+    }
+  }
+}
+
+void Core::close_contexts(Job& job) {
+  for (DeviceId d = 0; d < job.contexts.size(); ++d) {
+    Context& context = job.contexts[d];
+    if (context.state == ContextState::none || context.state == ContextState::closing) continue;
+    context.state = ContextState::closing;
+    for (const Slot slot : context.in_flight) free_slot(tasks_[slot]);
+    actions_.push_back({Action::Kind::close_context, {}, 0, job.id, d});
+  }
+}
+
+}  // namespace aios::scheduler

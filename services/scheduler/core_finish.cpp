@@ -1,0 +1,132 @@
+// The end of a task, and what follows for those that depend on it.
+#include <algorithm>
+#include <cassert>
+
+#include "services/scheduler/core.hpp"
+#include "services/scheduler/record_check.hpp"
+
+namespace aios::scheduler {
+
+void Core::task_begun(TaskRef ref) {
+  Task* task = tasks_.find(ref);
+  if (task != nullptr && task->state == State::running) task->begun = true;
+}
+
+void Core::task_answered(TaskRef ref, const Result<RunReply>& answer) {
+  const Task* task = tasks_.find(ref);
+  if (task == nullptr || task->state != State::running) return;
+  if (answer) {
+    finish(ref.slot, {Code::ok, {}, &*answer, false});
+  } else {
+    const Code code = answer.error().code();
+    if (code == Code::timed_out) task->tenant->job->contexts[task->device].limit_answered = true;
+    finish(ref.slot, {code, answer.error().message(), nullptr, false});
+  }
+  drop_closed_tenants();
+}
+
+void Core::finish(Slot slot, const Outcome& outcome) {
+  wakes_.clear();
+  finish_one(slot, outcome);
+  for (std::size_t i = 0; i < wakes_.size(); ++i) {
+    const Wake wake = wakes_[i];
+    Task& task = tasks_[wake.successor];
+    assert(task.remaining > 0);
+    --task.remaining;
+    if (task.state == State::finished) {
+      if (task.remaining == 0) release(wake.successor);
+    } else if (wake.failed) {
+      finish_one(wake.successor,
+                 {Code::cancelled,
+                  "task " + std::to_string(wake.predecessor_tag) + ", on which it depends, failed",
+                  nullptr, true});
+    } else if (task.remaining == 0) {
+      make_ready(wake.successor);
+    }
+  }
+}
+
+void Core::finish_one(Slot slot, const Outcome& outcome) {
+  Task& task = tasks_[slot];
+  Tenant& tenant = *task.tenant;
+  const bool failed = outcome.code != Code::ok;
+  account(task, outcome);
+  const State before = std::exchange(task.state, State::finished);
+  if (before == State::running) leave_context(slot);
+  if (before == State::ready) tenant.ready.left(tasks_);
+  for (std::uint32_t i = 0; i < task.record.buffer_count; ++i)
+    --tenant.job->buffers[buffer_id(task.record.buffers[i])].uses;
+  tenant.tags.finish(static_cast<std::uint32_t>(task.record.tag), failed);
+  ++tenant.job->user->finished_tags;
+  if (!tenant.closing) complete(tenant, task, outcome);
+
+  successors_.clear();
+  tasks_.take_successors(slot, successors_);
+  for (const Slot s : successors_) wakes_.push_back({s, task.record.tag, failed});
+  if (task.remaining == 0) release(slot);
+}
+
+void Core::complete(Tenant& tenant, const Task& task, const Outcome& outcome) {
+  Completion c{};
+  c.tag = task.record.tag;
+  c.status = static_cast<std::uint32_t>(outcome.code);
+  c.attempts = task.attempts;
+  if (outcome.run != nullptr) {
+    c.start_ns = outcome.run->start_ns;
+    c.end_ns = outcome.run->end_ns;
+    c.peak_memory_bytes = outcome.run->peak_memory_bytes;
+    std::copy(std::begin(outcome.run->result), std::end(outcome.run->result), c.result);
+  }
+  ++tenant.pending;
+  ++tenant.job->user->pending;
+  tenant.completions.push_back(c);
+  if (tenant.completions.size() == 1)
+    actions_.push_back({Action::Kind::completions, {}, tenant.id, tenant.job->id});
+
+  // A failure's consequences must not push out its reason.
+  const bool full = tenant.failures.size() == max_remembered_failures;
+  if (outcome.code == Code::ok || (outcome.cascade && full)) return;
+  if (full) tenant.failures.pop_front();
+  tenant.failures.push_back({task.record.tag, outcome.text});
+}
+
+void Core::account(const Task& task, const Outcome& outcome) {
+  using proto::scheduler::TaskState;
+  Listed listed = describe(task);
+  listed.state =
+      static_cast<std::uint32_t>(outcome.code == Code::ok ? TaskState::done : TaskState::failed);
+  listed.status = static_cast<std::uint32_t>(outcome.code);
+  if (outcome.run != nullptr) {
+    listed.start_ns = outcome.run->start_ns;
+    listed.end_ns = outcome.run->end_ns;
+  }
+  finished_.add({task.tenant->job->user->uid, listed});
+
+  if (task.state != State::running) return;
+  DeviceState& device = devices_[task.device];
+  ++(outcome.code == Code::ok ? device.tasks_done : device.tasks_failed);
+  // The times are a context's word.
+  if (outcome.run != nullptr && outcome.run->end_ns > outcome.run->start_ns)
+    device.busy_ns += outcome.run->end_ns - outcome.run->start_ns;
+}
+
+void Core::leave_context(Slot slot) {
+  Task& task = tasks_[slot];
+  std::erase(task.tenant->job->contexts[task.device].in_flight, slot);
+  free_slot(task);
+}
+
+void Core::free_slot(Task& task) {
+  if (!std::exchange(task.holds_slot, false)) return;
+  --devices_[task.device].running;
+  --task.tenant->job->user->running;
+}
+
+void Core::release(Slot slot) {
+  Tenant& tenant = *tasks_[slot].tenant;
+  --tenant.pending;
+  --tenant.job->user->pending;
+  tasks_.release(slot);
+}
+
+}  // namespace aios::scheduler

@@ -1,0 +1,150 @@
+// Submitting and cancelling.
+#include <cassert>
+
+#include "services/scheduler/core.hpp"
+#include "services/scheduler/record_check.hpp"
+
+namespace aios::scheduler {
+namespace {
+
+std::uint32_t low(std::uint64_t tag) {
+  return static_cast<std::uint32_t>(tag);
+}
+
+std::string task_text(const proto::scheduler::TaskRecord& record) {
+  return "task " + std::to_string(record.tag) + ": ";
+}
+
+}  // namespace
+
+Result<void> Core::submit(TenantId id, std::span<const TaskRecord> records, std::uint64_t now_ns) {
+  Tenant* tenant = TRY(open(id));
+  TRY(check_quota(*tenant, records.size()));
+  forget_old_tags(*tenant);
+  TRY(check_batch(*tenant, records));
+  for (Context& context : tenant->job->contexts) context.refused = false;
+  for (const TaskRecord& record : records) insert(*tenant, record, now_ns);
+  return {};
+}
+
+Result<void> Core::check_quota(const Tenant& tenant, std::size_t count) const {
+  if (count == 0 || count > proto::scheduler::max_batch)
+    return error(Code::invalid_argument, "a batch is 1 to 1024 tasks");
+  if (tenant.pending + count > max_pending_per_tenant)
+    return error(Code::quota, "65536 tasks of this tenant are pending; fetch completions");
+  if (tenant.job->user->pending + count > max_pending_per_user)
+    return error(Code::quota, "131072 tasks of this user are pending; wait for completions");
+  if (tasks_.used() + count > max_tasks)
+    return error(Code::quota, "the scheduler's task table is full; try again later");
+  return {};
+}
+
+void Core::forget_old_tags(Tenant& tenant) {
+  User& user = *tenant.job->user;
+  while (tenant.tags.finished() > 0 && (tenant.tags.finished() > max_finished_tags_per_tenant ||
+                                        user.finished_tags > max_finished_tags_per_user)) {
+    tenant.tags.forget_oldest();
+    --user.finished_tags;
+  }
+}
+
+Result<void> Core::check_batch(const Tenant& tenant, std::span<const TaskRecord> records) {
+  batch_tags_.clear();
+  for (const TaskRecord& record : records) {
+    TRY(check_record(record));
+    TRY(check_references(tenant, record));
+    TRY(check_dependencies(tenant, record));
+    const auto known = tenant.tags.find(low(record.tag));
+    if ((known && known->slot != no_slot) || !batch_tags_.emplace(low(record.tag), true).second)
+      return error(Code::already_exists,
+                   task_text(record) + "an unfinished task has a tag with the same low 32 bits");
+  }
+  return {};
+}
+
+Result<void> Core::check_references(const Tenant& tenant, const TaskRecord& record) const {
+  if (record.codelet >= tenant.codelets.size())
+    return error(Code::invalid_argument, task_text(record) + "no codelet " +
+                                             std::to_string(record.codelet) + " is registered");
+  const std::vector<Buffer>& buffers = tenant.job->buffers;
+  for (std::uint32_t i = 0; i < record.buffer_count; ++i) {
+    const std::uint32_t buffer = buffer_id(record.buffers[i]);
+    if (buffer >= buffers.size() || buffers[buffer].owner != tenant.id)
+      return error(Code::invalid_argument,
+                   task_text(record) + "no buffer " + std::to_string(buffer) + " is registered");
+    if (mode_writes(buffer_mode(record.buffers[i])) && !buffers[buffer].writable)
+      return error(Code::invalid_argument, task_text(record) + "it writes buffer " +
+                                               std::to_string(buffer) +
+                                               ", which is registered read-only");
+  }
+  return {};
+}
+
+Result<void> Core::check_dependencies(const Tenant& tenant, const TaskRecord& record) const {
+  for (std::uint32_t i = 0; i < record.dependency_count; ++i) {
+    const std::uint32_t tag = record.dependencies[i];
+    if (!batch_tags_.contains(tag) && !tenant.tags.find(tag))
+      return error(Code::invalid_argument, task_text(record) + "it depends on task " +
+                                               std::to_string(tag) + ", which is not known");
+  }
+  return {};
+}
+
+void Core::insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns) {
+  const Slot slot = tasks_.allocate();
+  Task& task = tasks_[slot];
+  task.record = record;
+  task.number = ++last_number_;
+  task.submitted_ns = now_ns;
+  task.tenant = &tenant;
+  task.state = State::waiting;
+  ++tenant.pending;
+  ++tenant.job->user->pending;
+  for (std::uint32_t i = 0; i < record.buffer_count; ++i)
+    ++tenant.job->buffers[buffer_id(record.buffers[i])].uses;
+
+  std::uint64_t failed_tag = 0;
+  bool failed = false;
+  for (std::uint32_t i = 0; i < record.dependency_count; ++i) {
+    const auto known = tenant.tags.find(record.dependencies[i]);
+    assert(known);
+    if (known->slot != no_slot) {
+      tasks_.add_dependency(slot, known->slot);
+    } else if (known->failed) {
+      failed = true;
+      failed_tag = record.dependencies[i];
+    }
+  }
+  tenant.tags.add(low(record.tag), slot);
+  tenant.unfinished.add({slot, task.number}, tasks_);
+  if (failed)
+    finish(slot,
+           {Code::cancelled, "task " + std::to_string(failed_tag) + ", on which it depends, failed",
+            nullptr, true});
+  else if (task.remaining == 0)
+    make_ready(slot);
+}
+
+void Core::make_ready(Slot slot) {
+  Task& task = tasks_[slot];
+  assert(task.state != State::ready && task.remaining == 0);
+  task.state = State::ready;
+  Tenant& tenant = *task.tenant;
+  tenant.ready.push(order_->rank({task.number, task.record.priority}), {slot, task.number});
+  if (tenant.active) return;
+  tenant.active = true;
+  active_.push_back(&tenant);
+}
+
+Result<void> Core::cancel(TenantId id, std::uint64_t tag) {
+  Tenant* tenant = TRY(open(id));
+  const auto known = tenant->tags.find(low(tag));
+  if (!known || known->slot == no_slot || tasks_[known->slot].record.tag != tag)
+    return error(Code::not_found, "no unfinished task has tag " + std::to_string(tag));
+  if (tasks_[known->slot].state == State::running)
+    return error(Code::busy, "task " + std::to_string(tag) + " is running");
+  finish(known->slot, {Code::cancelled, "cancelled by its client", nullptr, false});
+  return {};
+}
+
+}  // namespace aios::scheduler

@@ -1,0 +1,42 @@
+// Every limit of the scheduler in one place. Exceeding one is a `quota` error with a text.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "abi/proto/scheduler.hpp"
+
+namespace aios::scheduler {
+
+inline constexpr std::uint32_t max_devices = 64;
+inline constexpr std::uint32_t max_users = 64;
+inline constexpr std::uint32_t max_tenants_per_link = 64;
+inline constexpr std::uint32_t max_tenants_per_user = 256;
+
+/// Unfinished tasks and completions not yet fetched.
+inline constexpr std::uint32_t max_pending_per_tenant = proto::scheduler::max_pending_per_tenant;
+inline constexpr std::uint32_t max_pending_per_user = 2 * max_pending_per_tenant;
+/// Over all users: what the task table may grow to (about 450 bytes each).
+inline constexpr std::uint32_t max_tasks = 4 * max_pending_per_tenant;
+
+/// Finished tags a tenant's later tasks may still depend on; at a submit the oldest are forgotten.
+inline constexpr std::uint32_t max_finished_tags_per_tenant = max_pending_per_tenant;
+inline constexpr std::uint32_t max_finished_tags_per_user = 4 * max_pending_per_tenant;
+
+inline constexpr std::uint32_t max_codelets_per_tenant = 256;
+/// A context numbers its buffers, so the tenants of one job share this many.
+inline constexpr std::uint32_t max_buffers_per_job = proto::context::max_bound_buffers;
+inline constexpr std::uint32_t max_buffers_per_user = 4 * max_buffers_per_job;
+
+inline constexpr std::uint32_t max_remembered_failures = 256;  ///< per tenant
+inline constexpr std::uint32_t max_finished_listed = 1024;     ///< over all tenants
+
+/// How often a task's context may end under it before it is given up, whatever the reason.
+inline constexpr std::uint32_t max_context_ends_per_task = 8;
+/// How often its context may fault while it runs alone there.
+inline constexpr std::uint32_t max_lone_faults = 2;
+
+inline constexpr std::uint64_t max_grid_blocks = 1ull << 24;
+inline constexpr std::uint64_t max_arena_bytes = 64ull << 20;
+
+}  // namespace aios::scheduler

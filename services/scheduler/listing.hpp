@@ -1,0 +1,44 @@
+// Which tasks there are, for listings, without cost to the scheduling of them.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <vector>
+
+#include "abi/proto/scheduler.hpp"
+#include "services/scheduler/limits.hpp"
+#include "services/scheduler/task_table.hpp"
+
+namespace aios::scheduler {
+
+/// The unfinished tasks of one tenant, by number. Finished ones are swept out now and then: each
+/// sweep is paid for by the tasks that finished since the last.
+class UnfinishedIndex {
+ public:
+  void add(TaskRef task, const TaskTable& tasks);
+  /// Null when there is none above `after`.
+  const Task* next(std::uint64_t after, const TaskTable& tasks);
+  const std::vector<TaskRef>& refs() const { return refs_; }  ///< some of them finished
+
+ private:
+  void sweep(const TaskTable& tasks);
+  std::vector<TaskRef> refs_;
+  std::size_t sweep_at_ = 1024;
+};
+
+/// The last max_finished_listed tasks, of all users.
+class FinishedRing {
+ public:
+  struct Entry {
+    std::uint32_t user;
+    proto::scheduler::TaskNext::Reply task;
+  };
+  void add(Entry entry);
+  /// The one with the least number above `after` that `user` may see.
+  const Entry* next(std::uint64_t after, std::uint32_t user, bool all_users) const;
+
+ private:
+  std::deque<Entry> entries_;
+};
+
+}  // namespace aios::scheduler

@@ -1,0 +1,23 @@
+// Whether a task record, already copied out of the client's arena, makes sense by itself. What it
+// refers to (codelet, buffers, dependencies) is the core's to check.
+#pragma once
+
+#include "abi/proto/scheduler.hpp"
+#include "abi/runtime/status.hpp"
+
+namespace aios::scheduler {
+
+inline constexpr std::uint32_t buffer_id_mask = (1u << 28) - 1;
+inline std::uint32_t buffer_id(std::uint32_t word) {
+  return word & buffer_id_mask;
+}
+inline std::uint32_t buffer_mode(std::uint32_t word) {
+  return word >> 28;
+}
+/// WRITE or READ_WRITE: the buffer must have been registered writable.
+bool mode_writes(std::uint32_t mode);
+
+/// invalid_argument, with a text that names the field.
+Result<void> check_record(const proto::scheduler::TaskRecord& record);
+
+}  // namespace aios::scheduler

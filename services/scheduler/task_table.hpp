@@ -1,0 +1,82 @@
+// The tasks that are not finished, and which of them wait for which. Slots are reused; a TaskRef
+// tells a task from a later one in its slot.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <utility>
+#include <vector>
+
+#include "abi/proto/scheduler.hpp"
+#include "services/scheduler/placement.hpp"
+
+namespace aios::scheduler {
+
+struct Tenant;
+
+using Slot = std::uint32_t;
+inline constexpr Slot no_slot = ~Slot{0};
+
+struct TaskRef {
+  Slot slot = no_slot;
+  std::uint64_t number = 0;
+  bool operator==(const TaskRef&) const = default;
+};
+
+enum class State : std::uint8_t {
+  free,
+  waiting,   ///< for tasks it depends on
+  ready,     ///< in its tenant's queue
+  running,   ///< given to a context
+  finished,  ///< completed early; its slot is held by tasks it still waits for
+};
+
+struct Task {
+  proto::scheduler::TaskRecord record{};
+  std::uint64_t number = 0;  ///< 1 for the first task ever submitted; 0 in a free slot
+  std::uint64_t submitted_ns = 0;
+  Tenant* tenant = nullptr;
+  std::uint32_t remaining = 0;  ///< dependencies not finished
+  std::uint32_t first_successor = no_slot;
+  std::uint32_t next_edge[proto::scheduler::max_dependencies]{};
+  std::uint32_t edges = 0;
+  DeviceId device = 0;  ///< while running
+  std::uint32_t attempts = 0;
+  std::uint8_t context_ends = 0;
+  std::uint8_t lone_faults = 0;
+  bool suspect = false;  ///< its context ended under it: it runs alone there until it succeeds
+  bool begun = false;    ///< its Run was sent: it may have had effects
+  bool holds_slot = false;
+  State state = State::free;
+
+  bool idempotent() const { return (record.flags & proto::scheduler::task_flag::idempotent) != 0; }
+};
+
+class TaskTable {
+ public:
+  Task& operator[](Slot slot) { return tasks_[slot]; }
+  const Task& operator[](Slot slot) const { return tasks_[slot]; }
+  /// Null when that task is gone.
+  Task* find(TaskRef ref) {
+    return ref.slot < tasks_.size() && ref.number != 0 && tasks_[ref.slot].number == ref.number
+               ? &tasks_[ref.slot]
+               : nullptr;
+  }
+  const Task* find(TaskRef ref) const { return const_cast<TaskTable*>(this)->find(ref); }
+
+  /// A cleared task; the caller keeps to max_tasks.
+  Slot allocate();
+  void release(Slot slot);
+  std::uint32_t used() const { return static_cast<std::uint32_t>(tasks_.size() - free_.size()); }
+
+  /// `task` waits for `predecessor`; at most max_dependencies times.
+  void add_dependency(Slot task, Slot predecessor);
+  /// Appends the tasks that wait for `slot`, one entry per dependency, and forgets them.
+  void take_successors(Slot slot, std::vector<Slot>& out);
+
+ private:
+  std::deque<Task> tasks_;
+  std::vector<Slot> free_;
+};
+
+}  // namespace aios::scheduler

@@ -1,0 +1,81 @@
+// Who tasks belong to. A user (uid) has jobs; a job has one context per device; a tenant is one
+// link's view of a job, with tags, codelets and buffers of its own. Plain data of the core.
+#pragma once
+
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "services/scheduler/listing.hpp"
+#include "services/scheduler/ready_queue.hpp"
+#include "services/scheduler/tag_index.hpp"
+
+namespace aios::scheduler {
+
+using TenantId = std::uint32_t;
+using JobId = std::uint64_t;
+
+struct User {
+  std::uint32_t uid = 0;
+  std::uint64_t turn = 0;  ///< when a task of it last started
+  std::uint32_t jobs = 0;
+  std::uint32_t tenants = 0;
+  std::uint32_t pending = 0;
+  std::uint32_t running = 0;  ///< slots held
+  std::uint32_t buffers = 0;
+  std::uint32_t finished_tags = 0;
+};
+
+enum class ContextState : std::uint8_t {
+  none,
+  opening,
+  ready,
+  lost,     ///< it is ending, or has ended and nobody has said how
+  closing,  ///< the tenants are gone
+};
+
+struct Context {
+  ContextState state = ContextState::none;
+  bool refused = false;         ///< not tried again before the next submit
+  bool limit_answered = false;  ///< some task of it was ended at its time limit
+  std::vector<Slot> in_flight;
+};
+
+struct Buffer {
+  TenantId owner = 0;  ///< 0: free
+  std::uint32_t uses = 0;
+  bool writable = false;
+};
+
+struct Job {
+  JobId id = 0;
+  std::string name;
+  User* user = nullptr;
+  std::uint32_t tenants = 0;  ///< open or closing
+  std::uint32_t open_tenants = 0;
+  std::vector<Context> contexts;  ///< by device
+  std::vector<Buffer> buffers;
+  std::vector<std::uint32_t> free_buffers;
+};
+
+struct Tenant {
+  struct Failure {
+    std::uint64_t tag;
+    std::string text;
+  };
+
+  TenantId id = 0;
+  Job* job = nullptr;
+  std::uint64_t turn = 0;
+  bool closing = false;
+  bool active = false;        ///< in the core's list of those with ready tasks
+  std::uint32_t pending = 0;  ///< tasks in the table, completions not fetched
+  ReadyQueue ready;
+  UnfinishedIndex unfinished;
+  TagIndex tags;
+  std::deque<proto::scheduler::Completion> completions;
+  std::deque<Failure> failures;
+  std::vector<proto::Text<64>> codelets;
+};
+
+}  // namespace aios::scheduler

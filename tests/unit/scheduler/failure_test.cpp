@@ -1,0 +1,235 @@
+#include "tests/unit/scheduler/fixture.hpp"
+
+namespace aios::scheduler {
+
+TEST_CASE("A run that answers an error fails its task for good, with the message") {
+  Fixture f;
+  const TenantId t = f.tenant();
+  f.submit(t, {task(1)});
+  f.begin_all();
+  f.fail(1, Code::invalid_argument, "bad record at byte 7");
+  const Core::Completion c = f.completion(t);
+  CHECK(c.status == static_cast<std::uint32_t>(Code::invalid_argument));
+  CHECK(c.attempts == 1);
+  CHECK(*f.core.failure(t, 1) == "bad record at byte 7");
+  CHECK(f.started == Tags{1});
+}
+
+TEST_CASE("A task that is not idempotent is indeterminate when its context dies under it") {
+  Fixture f;
+  const TenantId t = f.tenant();
+  f.submit(t, {once(task(1))});
+  f.begin_all();
+  f.end_context(How::fault);
+  CHECK(f.status(t) == Code::indeterminate);
+  CHECK(f.core.failure(t, 1)->find("segmentation fault") != std::string::npos);
+}
+
+TEST_CASE("A task whose run was not sent yet is retried even when it is not idempotent") {
+  Fixture f;
+  const TenantId t = f.tenant();
+  f.submit(t, {once(task(1))});
+  f.end_context(How::fault);
+  CHECK(f.running_tags() == Tags{1});
+  f.ok(1);
+  CHECK(f.completion(t).attempts == 2);
+}
+
+TEST_CASE("Suspects run alone in their job's context until they succeed") {
+  Fixture f(3);
+  const TenantId t = f.tenant();
+  f.submit(t, {task(1), task(2), task(3), task(4)});
+  CHECK(f.running_tags() == Tags{1, 2, 3});
+  f.begin_all();
+  f.end_context(How::fault);
+  CHECK(f.running_tags() == Tags{1});
+  f.ok(1);
+  CHECK(f.running_tags() == Tags{2});
+  f.ok(2);
+  CHECK(f.running_tags() == Tags{3});
+  f.ok(3);
+  CHECK(f.running_tags() == Tags{4});
+  f.submit(t, {task(5), task(6)});
+  CHECK(f.running_tags() == Tags{4, 5, 6});
+}
+
+TEST_CASE("A suspect waits until the others in the context are done and nobody passes it") {
+  Fixture f(3);
+  const TenantId t = f.tenant();
+  f.submit(t, {task(1), task(2), task(3)});
+  f.end_context(How::fault);
+  f.ok(1);
+  CHECK(f.running_tags() == Tags{2});
+  f.submit(t, {task(9, {}, 5)});
+  CHECK(f.running_tags() == Tags{2});  // 2 runs alone
+  f.ok(2);
+  CHECK(f.running_tags() == Tags{9});  // by priority; the suspect 3 does not join it
+  f.submit(t, {task(10)});
+  CHECK(f.running_tags() == Tags{9});
+  f.ok(9);
+  CHECK(f.running_tags() == Tags{3});
+}
+
+TEST_CASE("Suspects of one job do not hold up another job") {
+  Fixture f(2);
+  const TenantId a = f.tenant(1);
+  const TenantId b = f.tenant(2);
+  f.submit(a, {task(1), task(2)});
+  f.end_context(How::fault);
+  CHECK(f.running_tags() == Tags{1});
+  f.submit(b, {task(11)});
+  CHECK(f.running_tags() == Tags{1, 11});
+}
+
+TEST_CASE("A task that crashes its context twice while it runs alone is failed with the cause") {
+  Fixture f(2);
+  const TenantId t = f.tenant();
+  f.submit(t, {task(1), task(2)});
+  f.begin_all();
+  f.end_context(How::fault);
+  CHECK(f.completions(t).empty());
+  f.end_context(How::fault);  // 1 alone, once
+  CHECK(f.running_tags() == Tags{1});
+  f.end_context(How::fault, "abort (signal 6)");
+  const Core::Completion c = f.completion(t);
+  CHECK(c.tag == 1);
+  CHECK(c.status == static_cast<std::uint32_t>(Code::crashed));
+  CHECK(c.attempts == 3);
+  CHECK(*f.core.failure(t, 1) ==
+        "it crashed its context twice while it ran alone: abort (signal 6)");
+  CHECK(f.running_tags() == Tags{2});
+}
+
+TEST_CASE("A kill from outside consumes an attempt and does not condemn before the eighth") {
+  Fixture f;
+  const TenantId t = f.tenant();
+  f.submit(t, {task(1)});
+  for (int i = 0; i < 7; ++i) {
+    f.begin_all();
+    f.end_context(How::killed, "killed by SIGKILL");
+    CHECK(f.running_tags() == Tags{1});
+  }
+  f.end_context(How::killed, "killed by SIGKILL");
+  const Core::Completion c = f.completion(t);
+  CHECK(c.status == static_cast<std::uint32_t>(Code::crashed));
+  CHECK(c.attempts == 8);
+}
+
+TEST_CASE("A task at its time limit is final and its neighbours are retried side by side") {
+  Fixture f(3);
+  const TenantId t = f.tenant();
+  f.submit(t, {task(1), task(2), task(3)});
+  f.begin_all();
+  f.core.task_answered(f.running[1], error(Code::timed_out, "it ran longer than 5 ms"));
+  f.running.erase(1);
+  f.end_context(How::limit, "time limit");
+  const Core::Completion c = f.completion(t);
+  CHECK(c.tag == 1);
+  CHECK(c.status == static_cast<std::uint32_t>(Code::timed_out));
+  CHECK(*f.core.failure(t, 1) == "it ran longer than 5 ms");
+  CHECK(f.running_tags() == Tags{2, 3});
+}
+
+TEST_CASE("The only task of a context that ended by its limit unanswered is timed out") {
+  Fixture f;
+  const TenantId t = f.tenant();
+  f.submit(t, {task(1)});
+  f.begin_all();
+  f.end_context(How::limit, "a task exceeded its limit of 5 ms");
+  CHECK(f.status(t) == Code::timed_out);
+}
+
+TEST_CASE(
+    "A module that does not load within its limit is its task's end and not its neighbour's") {
+  Fixture f(2);
+  const TenantId t = f.tenant();
+  f.submit(t, {task(1), task(2)});
+  f.core.task_begun(f.running[2]);
+  f.end_context(How::limit, "a module took longer than 10 s to load");
+  const Core::Completion c = f.completion(t);
+  CHECK(c.tag == 1);
+  CHECK(c.status == static_cast<std::uint32_t>(Code::timed_out));
+  CHECK(f.running_tags() == Tags{2});
+}
+
+TEST_CASE("A lost context frees its slots at once and its tasks wait for the verdict") {
+  Fixture f(1);
+  const TenantId a = f.tenant(1);
+  const TenantId b = f.tenant(2);
+  f.submit(a, {task(1)});
+  f.submit(b, {task(11)});
+  f.lose_context(1);
+  f.run();
+  CHECK(f.running_tags() == Tags{11});
+  CHECK(f.core.devices()[0].running == 1);
+  f.core.context_ended(1, 0, {How::killed, "killed"});
+  f.core.context_ready(1, 0);
+  f.ok(11);
+  CHECK(f.running_tags() == Tags{1});
+}
+
+TEST_CASE("An answer that arrives after the context was lost still counts") {
+  Fixture f;
+  const TenantId t = f.tenant();
+  f.submit(t, {task(1)});
+  const TaskRef ref = f.running[1];
+  f.lose_context();
+  f.core.task_answered(ref, Core::RunReply{});
+  f.core.context_ended(1, 0, {How::killed, ""});
+  CHECK(f.completion(t).status == 0);
+}
+
+TEST_CASE("An answer to a task that is no longer running is ignored") {
+  Fixture f;
+  const TenantId t = f.tenant();
+  f.submit(t, {task(1)});
+  const TaskRef ref = f.running[1];
+  f.ok(1);
+  f.core.task_answered(ref, Core::RunReply{});
+  CHECK(f.completions(t).size() == 1);
+}
+
+TEST_CASE("A refused context fails its job's ready tasks with the reason") {
+  Fixture f;
+  f.hold_contexts = true;
+  const TenantId t = f.tenant();
+  f.submit(t, {task(1), task(2, {1})});
+  f.core.context_refused(1, 0, Status(Code::quota, "the job may have no more processes"));
+  const auto all = f.completions(t);
+  REQUIRE(all.size() == 2);
+  CHECK(all[0].status == static_cast<std::uint32_t>(Code::quota));
+  CHECK(all[1].status == static_cast<std::uint32_t>(Code::cancelled));
+  CHECK(*f.core.failure(t, 1) == "the job may have no more processes");
+  f.run();
+  CHECK(f.opens.size() == 1);
+  f.submit(t, {task(3)});
+  CHECK(f.opens.size() == 2);
+}
+
+TEST_CASE("A refused successor leaves what had begun indeterminate") {
+  Fixture f(2);
+  const TenantId t = f.tenant();
+  f.submit(t, {once(task(1)), task(2)});
+  f.begin_all();
+  f.lose_context();
+  f.core.context_refused(1, 0, Status(Code::denied, "the job was killed"));
+  const auto all = f.completions(t);
+  REQUIRE(all.size() == 2);
+  CHECK(all[0].status == static_cast<std::uint32_t>(Code::indeterminate));
+  CHECK(all[1].status == static_cast<std::uint32_t>(Code::denied));
+}
+
+TEST_CASE("Of the failures the last 256 are remembered and consequences do not push out reasons") {
+  Fixture f;
+  const TenantId t = f.tenant();
+  for (std::uint64_t tag = 1; tag <= 257; ++tag) {
+    f.submit(t, {task(tag)});
+    f.fail(tag, Code::internal, "no");
+  }
+  CHECK(f.core.failure(t, 1).error().code() == Code::not_found);
+  CHECK(f.core.failure(t, 2));
+  f.submit(t, {task(1000, {257})});
+  CHECK(f.core.failure(t, 2));
+}
+
+}  // namespace aios::scheduler

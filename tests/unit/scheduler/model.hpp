@@ -1,0 +1,74 @@
+// The scheduler's rules once more, as plainly as they can be written: everything is a list, every
+// question is answered by walking it. One device; what the core does is compared with this.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <set>
+#include <vector>
+
+#include "services/scheduler/core.hpp"
+
+namespace aios::scheduler {
+
+class Model {
+ public:
+  struct ModelTask {
+    TenantId tenant;
+    std::uint64_t tag;
+    std::int32_t priority;
+    bool idempotent;
+    std::vector<std::uint64_t> needs;  ///< tags not finished
+    bool running = false;
+    bool begun = false;
+    bool suspect = false;
+    int ends = 0;
+    int lone_faults = 0;
+  };
+  struct ModelTenant {
+    JobId job;
+    std::uint32_t user;
+    bool closing = false;
+    std::uint64_t turn = 0;
+    std::map<std::uint64_t, Code> finished;              ///< by tag, how
+    std::vector<std::pair<std::uint64_t, Code>> unread;  ///< completions, sorted by tag
+  };
+  enum class Door { shut, opening, open, lost, closing };
+
+  explicit Model(std::uint32_t slots) : slots_(slots) {}
+
+  void open_tenant(TenantId id, JobId job, std::uint32_t user) { tenants[id] = {job, user}; }
+  void submit(TenantId tenant, const proto::scheduler::TaskRecord& record);
+  void cancel(TenantId tenant, std::uint64_t tag) { finish(find(tenant, tag), Code::cancelled); }
+  void answer(std::uint64_t number, Code code);
+  void begin(std::uint64_t number) { tasks.at(number).begun = true; }
+  void lose(JobId job) { doors[job] = Door::lost; }
+  void end(JobId job, proto::driver::ContextEnd how);
+  void refuse(JobId job, Code code);
+  void close_tenant(TenantId id);
+  /// The numbers of the tasks that start now, in order; and which jobs want a context.
+  std::vector<std::uint64_t> decide(std::set<JobId>& opens);
+  std::uint32_t slots_used() const;
+
+  std::map<std::uint64_t, ModelTask> tasks;  ///< unfinished, by number
+  std::map<TenantId, ModelTenant> tenants;
+  std::map<JobId, Door> doors;
+  std::set<JobId> limit_answered;
+  std::set<JobId> refused;
+
+ private:
+  std::uint64_t find(TenantId tenant, std::uint64_t tag) const;
+  void finish(std::uint64_t number, Code code);
+  std::vector<std::uint64_t> in_context(JobId job) const;
+  bool holds_slot(const ModelTask& task) const;
+  std::uint64_t head(TenantId id) const;
+  bool can_start(std::uint64_t number) const;
+
+  std::uint32_t slots_;
+  std::uint64_t last_number_ = 0;
+  std::uint64_t last_turn_ = 0;
+  std::map<std::uint32_t, std::uint64_t> user_turn_;
+};
+
+}  // namespace aios::scheduler

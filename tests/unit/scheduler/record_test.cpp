@@ -1,0 +1,52 @@
+#include <limits>
+
+#include "services/scheduler/record_check.hpp"
+#include "tests/unit/scheduler/fixture.hpp"
+
+namespace aios::scheduler {
+
+namespace {
+template <class F>
+Code checked(F change) {
+  TaskRecord record = task(1);
+  change(record);
+  const Result<void> result = check_record(record);
+  return result ? Code::ok : result.error().code();
+}
+}  // namespace
+
+TEST_CASE("A plain record is accepted") {
+  CHECK(checked([](TaskRecord&) {}) == Code::ok);
+  CHECK(checked([](TaskRecord& r) { r.grid[0] = 1u << 24; }) == Code::ok);
+}
+
+TEST_CASE("A record with counts beyond its arrays is invalid_argument") {
+  CHECK(checked([](TaskRecord& r) { r.buffer_count = 17; }) == Code::invalid_argument);
+  CHECK(checked([](TaskRecord& r) { r.dependency_count = 13; }) == Code::invalid_argument);
+  CHECK(checked([](TaskRecord& r) { r.argument_bytes = 65; }) == Code::invalid_argument);
+  CHECK(checked([](TaskRecord& r) { r.buffer_count = ~0u; }) == Code::invalid_argument);
+}
+
+TEST_CASE("A record with an empty or too large grid is invalid_argument") {
+  CHECK(checked([](TaskRecord& r) { r.grid[1] = 0; }) == Code::invalid_argument);
+  CHECK(checked([](TaskRecord& r) { r.grid[0] = (1u << 24) + 1; }) == Code::invalid_argument);
+  CHECK(checked([](TaskRecord& r) {
+          r.grid[0] = r.grid[1] = r.grid[2] = std::numeric_limits<std::uint32_t>::max();
+        }) == Code::invalid_argument);
+}
+
+TEST_CASE("A record with unknown flags, modes or unused fields that are not zero is refused") {
+  CHECK(checked([](TaskRecord& r) { r.flags = 2; }) == Code::invalid_argument);
+  CHECK(checked([](TaskRecord& r) { r.reserved = 1; }) == Code::invalid_argument);
+  CHECK(checked([](TaskRecord& r) { r.reserved_words[2] = 1; }) == Code::invalid_argument);
+  CHECK(checked([](TaskRecord& r) { r.buffers[0] = 1; }) == Code::invalid_argument);
+  CHECK(checked([](TaskRecord& r) { r.dependencies[3] = 1; }) == Code::invalid_argument);
+  CHECK(checked([](TaskRecord& r) { r.arguments[63] = 1; }) == Code::invalid_argument);
+  CHECK(checked([](TaskRecord& r) { r.buffer_count = 1; }) == Code::invalid_argument);
+  CHECK(checked([](TaskRecord& r) {
+          r.buffer_count = 1;
+          r.buffers[0] = 5u << 28;
+        }) == Code::invalid_argument);
+}
+
+}  // namespace aios::scheduler
