@@ -28,21 +28,6 @@ ObjectStore::ObjectStore(Parts parts)
 
 ObjectStore::~ObjectStore() = default;
 
-/// Counts the request until its Done runs, or refuses it.
-template <class T>
-bool ObjectStore::admit(Done<T>& done) {
-  if (requests_ >= max_store_requests) {
-    done(error(Code::busy, "storage has too many requests under way; try again"));
-    return false;
-  }
-  ++requests_;
-  done = [this, done = std::move(done)](Result<T> result) {
-    --requests_;
-    done(std::move(result));
-  };
-  return true;
-}
-
 void ObjectStore::stat(ObjectKey key, Done<ObjectInfo> done) {
   if (!admit(done)) return;
   commit_.with_metadata(

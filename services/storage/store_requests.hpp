@@ -3,6 +3,7 @@
 
 #include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "services/storage/object_store.hpp"
@@ -36,5 +37,20 @@ struct ObjectStore::Get {
   std::optional<Transfers::Id> transfer{};  ///< while it is read; its version is pinned then
   bool cancelled = false;
 };
+
+/// Counts the request until its Done runs, or refuses it.
+template <class T>
+bool ObjectStore::admit(Done<T>& done) {
+  if (requests_ >= max_store_requests) {
+    done(error(Code::busy, "storage has too many requests under way; try again"));
+    return false;
+  }
+  ++requests_;
+  done = [this, done = std::move(done)](Result<T> result) {
+    --requests_;
+    done(std::move(result));
+  };
+  return true;
+}
 
 }  // namespace aios::storage

@@ -105,6 +105,7 @@ Result<std::unique_ptr<Transfers>> Transfers::create(DiskIo& disk) {
   return out;
 }
 
+Transfers::Transfers(DiskIo& disk) : disk_(disk) {}
 Transfers::~Transfers() = default;
 
 Transfers::Id Transfers::start(WriteTransfer write, WriteDone done) {

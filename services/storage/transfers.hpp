@@ -73,7 +73,7 @@ class Transfers {
   struct Free {
     void operator()(void* memory) const { std::free(memory); }
   };
-  explicit Transfers(DiskIo& disk) : disk_(disk) {}
+  explicit Transfers(DiskIo& disk);
 
   Id add(Transfer transfer);
   void start_chunk(Transfer& transfer);
