@@ -1,5 +1,6 @@
 #include "services/storage/uring_disk_io.hpp"
 
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <cassert>
@@ -70,6 +71,10 @@ Result<> UringDiskIo::set_up(const DataFile& file) {
   const int fd = file.fd.get();
   if (const int rc = io_uring_register_files(&ring_, &fd, 1); rc < 0)
     return unavailable("io_uring_register_files", rc);
+  event_.reset(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!event_.valid()) return errno_error("eventfd for io_uring", errno);
+  if (const int rc = io_uring_register_eventfd(&ring_, event_.get()); rc < 0)
+    return unavailable("io_uring_register_eventfd", rc);
   if (const int rc = restrict_ring(ring_); rc < 0)
     return unavailable("io_uring_register_restrictions", rc);
   if (const int rc = io_uring_enable_rings(&ring_); rc < 0)
@@ -148,6 +153,9 @@ void UringDiskIo::finish(std::size_t slot, std::int64_t result) {
 }
 
 std::size_t UringDiskIo::poll() {
+  if (free_count_ == max_in_flight) return 0;
+  std::uint64_t signals = 0;
+  [[maybe_unused]] const ssize_t got = ::read(event_.get(), &signals, sizeof(signals));
   io_uring_get_events(&ring_);
   std::size_t count = 0;
   io_uring_cqe* cqe = nullptr;

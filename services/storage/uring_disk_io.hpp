@@ -24,7 +24,7 @@ class UringDiskIo : public DiskIo {
   void grow(std::uint64_t old_size, std::uint64_t new_size, Done done) override;
   bool submit() override;
   std::size_t poll() override;
-  int poll_fd() const override { return ring_.ring_fd; }
+  int poll_fd() const override { return event_.get(); }
   Result<Space> space() override { return file_.space(); }
   std::uint64_t size_bytes() const override { return file_.size_bytes; }
   std::string_view backend() const override { return "io_uring"; }
@@ -38,6 +38,8 @@ class UringDiskIo : public DiskIo {
 
   io_uring ring_{};
   bool ring_made_ = false;
+  /// The ring's own descriptor does not wake a poller when completions are deferred to its owner.
+  Fd event_;
   DataFile file_;
   std::array<Done, max_in_flight> slots_;                  // by user_data
   std::array<std::uint64_t, max_in_flight> grow_sizes_{};  // new size where the slot is a grow

@@ -282,16 +282,24 @@ void SimMachine::fail_call(std::uint64_t number, int error_number) {
   fail_with_ = -error_number;
 }
 
+void SimMachine::fail_next(std::string event, int error_number) {
+  fail_event_ = std::move(event);
+  fail_with_ = -error_number;
+}
+
 int SimMachine::next_call(const char* event) {
   const std::uint64_t number = calls_++;
   if (number >= stop_at_) return -EIO;
   events.emplace_back(event);
-  return number == fail_at_ ? fail_with_ : 0;
+  const bool fails = number == fail_at_ || fail_event_ == event;
+  if (fails) fail_event_.clear();
+  return fails ? fail_with_ : 0;
 }
 
 void SimMachine::restart() {
   stop_at_ = ~0ull;
   fail_at_.reset();
+  fail_event_.clear();
 }
 
 void SimMachine::lose_power() {

@@ -50,6 +50,8 @@ class SimMachine {
 
   /// The call with this number (counted from `calls()` of now) fails with `error_number`.
   void fail_call(std::uint64_t number, int error_number);
+  /// The next call of this kind (see `events`) fails.
+  void fail_next(std::string event, int error_number);
   /// From this call on nothing has any effect: the process is dead, though it does not know.
   void stop_at_call(std::uint64_t number) { stop_at_ = calls_ + number; }
   bool stopped() const { return calls_ >= stop_at_; }
@@ -81,6 +83,7 @@ class SimMachine {
   std::uint64_t calls_ = 0;
   std::uint64_t stop_at_ = ~0ull;
   std::optional<std::uint64_t> fail_at_;
+  std::string fail_event_;
   int fail_with_ = 0;
 };
 
