@@ -1,0 +1,36 @@
+#include "services/storage/names.hpp"
+
+#include <doctest/doctest.h>
+
+using namespace aios;
+using namespace aios::storage;
+
+TEST_CASE("Names that look like relative paths are accepted") {
+  for (const char* name :
+       {"a", "a/b", "runs/0001/part-0", "...", ".hidden", "a b", "gr\xc3\xbc\xc3\x9f"})
+    CHECK(check_object_name(name));
+  CHECK(check_object_name(std::string(199, 'x')));
+}
+
+TEST_CASE("Names with empty, dot or control components return invalid_argument") {
+  for (const std::string& name :
+       {std::string(), std::string("/"), std::string("/a"), std::string("a/"), std::string("a//b"),
+        std::string("."), std::string(".."), std::string("a/../b"), std::string("./a"),
+        std::string("a\nb"), std::string("a\0b", 3), std::string("\x7f"), std::string(200, 'x')}) {
+    const Result<> checked = check_object_name(name);
+    REQUIRE_FALSE(checked);
+    CHECK(checked.error().code() == Code::invalid_argument);
+    CHECK_FALSE(checked.error().message().empty());
+  }
+}
+
+TEST_CASE("A prefix is any beginning of a name") {
+  for (const char* prefix : {"", "a", "a/", "a/b", "a/."}) CHECK(check_prefix(prefix));
+  for (const char* prefix : {"/", "a//", "../", "\t"}) CHECK_FALSE(check_prefix(prefix));
+}
+
+TEST_CASE("A folder prefix ends in one slash") {
+  CHECK(check_folder_prefix("a/"));
+  CHECK(check_folder_prefix("a/b/"));
+  for (const char* prefix : {"", "a", "/", "a//", "../"}) CHECK_FALSE(check_folder_prefix(prefix));
+}
