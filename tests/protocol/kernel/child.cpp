@@ -7,6 +7,7 @@
 //   wait        says hello, ends when the kernel socket closes
 //   exit-7      exits with 7
 //   hang-up     closes its kernel socket and sleeps for ever
+//   fork        as wait, with a child of its own that sleeps for ever
 //   report      prints what it sees of the system to its log, then waits
 #include <fcntl.h>
 #include <ifaddrs.h>
@@ -112,6 +113,12 @@ int main(int argc, char** argv) {
   }
   if (mode == "crash") std::abort();
   if (mode == "serve") return serve(**kernel);
+  if (mode == "fork") {
+    const pid_t grandchild = ::fork();
+    if (grandchild == 0) sleep_for_ever();
+    std::printf("grandchild %d\ndone\n", grandchild);
+    std::fflush(stdout);
+  }
   if (mode == "report") return report(**kernel, argc, argv);
   return wait_for_end(**kernel);
 }

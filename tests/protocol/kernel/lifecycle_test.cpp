@@ -1,0 +1,207 @@
+// The instance's beginning and end, its supervisor, its folder and its socket.
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <set>
+
+#include "tests/protocol/kernel/harness.hpp"
+
+using namespace aios;
+using namespace aios::test;
+
+namespace {
+
+/// Pids whose command line names this state folder.
+std::set<pid_t> processes_of(const std::filesystem::path& state) {
+  std::set<pid_t> found;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
+    const std::string name = entry.path().filename();
+    if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+    std::string line(4096, '\0');
+    const Fd file(::open((entry.path() / "cmdline").c_str(), O_RDONLY | O_CLOEXEC));
+    const auto got = file.valid() ? ::read(file.get(), line.data(), line.size()) : 0;
+    if (got > 0 && line.find(state.string()) != std::string::npos) found.insert(std::stoi(name));
+  }
+  return found;
+}
+
+wire::ProcessRecord supervisor_of(Client& client) {
+  const auto root = client.startup("root");
+  for (std::uint64_t after = 0;;) {
+    const auto record = client.call<wire::ProcessNext>({root, after}).reply;
+    if (record.process_id == 0 || record.name.view() == "supervisor") return record;
+    after = record.process_id;
+  }
+}
+
+}  // namespace
+
+TEST_CASE("The socket is the owner's alone and the state folder has what belongs there") {
+  Machine machine;
+  struct stat info {};
+  REQUIRE(::stat(machine.socket_path().c_str(), &info) == 0);
+  CHECK((info.st_mode & 0777) == 0600);
+  REQUIRE(::stat((machine.state() / "logs").c_str(), &info) == 0);
+  CHECK((info.st_mode & 0777) == 0700);
+  CHECK(std::filesystem::exists(machine.state() / "lock"));
+}
+
+TEST_CASE("Shutdown leaves no process and no socket") {
+  Machine machine;
+  Client client = Client::ready(machine.socket_path(), "mine");
+  wire::ProcessSpawn::Request request{.job = client.hello.job,
+                                      .name = wire::Name::from("deaf"),
+                                      .image = proto::Text<512>::from(child_binary())};
+  const std::string arguments = std::string("deaf") + '\0' + machine.state().string();
+  std::memcpy(request.arguments, arguments.data(), arguments.size());
+  REQUIRE(client.call<wire::ProcessSpawn>(request).ok());
+  CHECK(processes_of(machine.state()).size() >= 2);
+  CHECK(machine.stop() == 0);
+  CHECK(processes_of(machine.state()).empty());
+  CHECK_FALSE(std::filesystem::exists(machine.socket_path()));
+  CHECK(client.is_closed());
+}
+
+TEST_CASE("The call instance_shutdown ends the instance as a signal does") {
+  Machine machine;
+  Client client = Client::ready(machine.socket_path());
+  REQUIRE(client.call<wire::InstanceShutdown>({client.startup("root")}).ok());
+  CHECK(machine.kernel().wait() == 0);
+  CHECK_FALSE(std::filesystem::exists(machine.socket_path()));
+}
+
+TEST_CASE("A second signal kills a supervisor that does not end") {
+  Machine machine("deaf");
+  machine.kernel().signal(SIGTERM);
+  REQUIRE(machine.kernel().await_line("shutting down"));
+  machine.kernel().signal(SIGINT);
+  CHECK(machine.kernel().wait() == 0);
+}
+
+TEST_CASE("A supervisor that dies is restarted and finds what it kept") {
+  Machine machine;
+  Client client = Client::ready(machine.socket_path());
+  const auto before = supervisor_of(client);
+  REQUIRE(before.process_id != 0);
+  REQUIRE(::kill(static_cast<pid_t>(before.pid), SIGKILL) == 0);
+  REQUIRE(machine.kernel().await_line("restarting it"));
+  const auto after = supervisor_of(client);
+  CHECK(after.process_id > before.process_id);
+  CHECK(after.epoch == before.epoch + 1);
+  CHECK(client.call<wire::InstanceInfo>({}).reply.supervisor_restarts == 1);
+}
+
+TEST_CASE("A supervisor that keeps dying ends the instance with an error") {
+  const TemporaryFolder folder;
+  Program kernel({kernel_binary(), "--state", folder.path(), "--supervisor", child_binary(),
+                  "--manifest", "/crash"});
+  CHECK(kernel.wait() == 1);
+  CHECK(kernel.output().find("10th time in a minute") != std::string::npos);
+}
+
+TEST_CASE("A supervisor that reports a configuration error ends the instance at once") {
+  const TemporaryFolder folder;
+  Program kernel({kernel_binary(), "--state", folder.path(), "--supervisor", child_binary(),
+                  "--manifest", "/bad-config"});
+  CHECK(kernel.wait() == 1);
+  CHECK(kernel.output().find("error in the configuration") != std::string::npos);
+  CHECK_FALSE(std::filesystem::exists(folder.path() / "aios.sock"));
+}
+
+TEST_CASE("A supervisor that is not there is a clear error") {
+  const TemporaryFolder folder;
+  Program kernel({kernel_binary(), "--state", folder.path(), "--supervisor", "/nowhere"});
+  CHECK(kernel.wait() == 1);
+  CHECK(kernel.output().find("/nowhere") != std::string::npos);
+}
+
+TEST_CASE("Two instances on one state folder: the second says who holds it") {
+  Machine machine;
+  Program second({kernel_binary(), "--state", machine.state(), "--supervisor", child_binary()});
+  CHECK(second.wait() == 1);
+  CHECK(second.output().find("another instance uses this state folder") != std::string::npos);
+  CHECK(second.output().find(std::to_string(machine.kernel().pid())) != std::string::npos);
+  CHECK(Client::ready(machine.socket_path()).call<wire::InstanceInfo>({}).ok());
+}
+
+TEST_CASE("A kernel that was killed leaves no child, and its folder can be used again") {
+  const TemporaryFolder folder;
+  const std::vector<std::string> arguments = {kernel_binary(), "--state",      folder.path(),
+                                              "--supervisor",  child_binary(), "--manifest",
+                                              "/deaf"};
+  {
+    Program first(arguments);
+    REQUIRE(first.await_line("serving"));
+    first.signal(SIGKILL);
+    CHECK(first.wait() == 128 + SIGKILL);
+  }
+  while (!processes_of(folder.path()).empty()) {
+  }
+  Program second(arguments);
+  REQUIRE(second.await_line("serving"));
+  CHECK(Client::ready(folder.path() / "aios.sock").call<wire::InstanceInfo>({}).ok());
+  second.signal(SIGTERM);
+  second.signal(SIGTERM);
+  second.wait();
+}
+
+TEST_CASE("A state folder whose socket path is too long for an address works all the same") {
+  Machine machine("serve", std::string(90, 'a') + "/" + std::string(90, 'b'));
+  CHECK(machine.socket_path().size() > 180);
+  CHECK(Client::ready(machine.socket_path()).call<wire::InstanceInfo>({}).ok());
+  CHECK(machine.stop() == 0);
+  CHECK_FALSE(std::filesystem::exists(machine.socket_path()));
+}
+
+TEST_CASE("A wrong command line is explained") {
+  Program kernel({kernel_binary(), "--state", "/tmp/x"});
+  CHECK(kernel.wait() == 2);
+  CHECK(kernel.output().find("usage: aios-kernel") != std::string::npos);
+}
+
+TEST_CASE("Hello of another version is a mismatch, and the right one may follow") {
+  Machine machine;
+  Client client(machine.socket_path());
+  CHECK(client.call<wire::Hello>({99, 0, {}, {}}).code == Code::version_mismatch);
+  CHECK(client.call<wire::Hello>({wire::abi_version, 0, wire::Name::from("a/b"), {}}).code ==
+        Code::invalid_argument);
+  CHECK(client.call<wire::Hello>({wire::abi_version, 0, {}, {}}).ok());
+  CHECK(client.call<wire::Hello>({wire::abi_version, 0, {}, {}}).code == Code::already_exists);
+}
+
+TEST_CASE("Connections that never say hello push out one another, not those who did") {
+  Machine machine;
+  Client good = Client::ready(machine.socket_path());
+  std::vector<Client> silent;
+  for (int i = 0; i < 200; ++i) silent.emplace_back(machine.socket_path());
+  CHECK(silent.front().is_closed());
+  CHECK(good.call<wire::InstanceInfo>({}).ok());
+  CHECK(silent.back().call<wire::Hello>({wire::abi_version, 0, {}, {}}).ok());
+}
+
+TEST_CASE("An outside program is gone when its last copy of the socket is closed") {
+  Machine machine;
+  Client observer = Client::ready(machine.socket_path());
+  Client client = Client::ready(machine.socket_path(), "gone");
+  const auto handle =
+      observer.call<wire::ProcessOpen>({observer.startup("root"), client.hello.process_id})
+          .reply.process;
+  client.hang_up();
+  observer.await_signal(handle, wire::signal::exited);
+  CHECK(observer.call<wire::ProcessInfo>({handle}).reply.exited == 1);
+}
+
+TEST_CASE("The instance counts its processes, regions and links") {
+  Machine machine;
+  Client client = Client::ready(machine.socket_path());
+  const auto before = client.call<wire::InstanceInfo>({}).reply;
+  CHECK(before.pid == static_cast<std::uint64_t>(machine.kernel().pid()));
+  REQUIRE(client.call<wire::RegionCreate>({4096, wire::Name::from("r")}).ok());
+  const auto after = client.call<wire::InstanceInfo>({}).reply;
+  CHECK(after.regions == before.regions + 1);
+  CHECK(after.region_bytes == before.region_bytes + 4096);
+  CHECK(after.processes == 2);
+}

@@ -1,0 +1,171 @@
+// Memory over the wire: sealing, sharing, charging.
+#include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/protocol/kernel/harness.hpp"
+
+using namespace aios;
+using namespace aios::test;
+
+namespace {
+
+/// Nobody can become a second writer through `fd`.
+void check_no_more_writers(const Fd& fd, const Mapping& old, std::size_t size_bytes) {
+  CHECK(::mmap(nullptr, size_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd.get(), 0) == MAP_FAILED);
+  CHECK(errno == EPERM);
+  CHECK(::write(fd.get(), "x", 1) == -1);
+  CHECK(errno == EPERM);
+  CHECK(::ftruncate(fd.get(), 0) == -1);
+  CHECK(errno == EPERM);
+  CHECK(::fallocate(fd.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 4096) == -1);
+  CHECK(::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_WRITE) == -1);
+  old.data()[0] = std::byte{1};  // the owner's mapping lives on
+  void* reader = ::mmap(nullptr, size_bytes, PROT_READ, MAP_SHARED, fd.get(), 0);
+  REQUIRE(reader != MAP_FAILED);
+  CHECK(::mprotect(reader, size_bytes, PROT_READ | PROT_WRITE) == -1);
+  ::munmap(reader, size_bytes);
+}
+
+}  // namespace
+
+TEST_CASE("A confirmed status page has no writer but its owner") {
+  Machine machine;
+  Client client = Client::ready(machine.socket_path());
+  check_no_more_writers(client.status_fd, client.status_page, proto::page_bytes);
+  CHECK(client.call<wire::Ready>({}).code == Code::already_exists);
+}
+
+TEST_CASE("A confirmed half has no writer but its owner, and the peer can only read it") {
+  Machine machine;
+  Client server = Client::ready(machine.socket_path(), "server");
+  const wire::Handle port = publish_port(server, "echo");
+  Client client = Client::ready(machine.socket_path(), "client");
+  const OpenLink link = open_link(client, client.startup("echo"), server, port);
+  check_no_more_writers(link.client_half, link.client_map, proto::half_bytes);
+  check_no_more_writers(link.server_half, link.server_map, proto::half_bytes);
+  for (const Fd* seen : {&link.client_sees_half, &link.client_sees_status}) {
+    CHECK(::fcntl(seen->get(), F_GETFL) % 4 == O_RDONLY);
+    CHECK_FALSE(Mapping::map(*seen, proto::page_bytes, Mapping::Access::read_write));
+  }
+}
+
+TEST_CASE("The kernel page cannot be written by its process") {
+  Machine machine;
+  Client client(machine.socket_path());
+  const auto hello = client.call<wire::Hello>({wire::abi_version, 0, {}, {}});
+  REQUIRE(hello.ok());
+  CHECK(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, hello.fds[1].get(), 0) ==
+        MAP_FAILED);
+  CHECK(::fcntl(hello.fds[1].get(), F_GET_SEALS) ==
+        (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL | F_SEAL_FUTURE_WRITE |
+         (::fcntl(hello.fds[1].get(), F_GET_SEALS) & 0x20)));
+}
+
+TEST_CASE("An owner that seals the seals first cannot confirm its status page or make a link") {
+  Machine machine;
+  Client server = Client::ready(machine.socket_path());
+  publish_port(server, "echo");
+  Client client(machine.socket_path());
+  const auto hello = client.call<wire::Hello>({wire::abi_version, 0, {}, {}});
+  REQUIRE(hello.ok());
+  REQUIRE(::fcntl(hello.fds[0].get(), F_ADD_SEALS, F_SEAL_SEAL) == 0);
+  CHECK(client.call<wire::PortConnect>({client.startup("echo"), 1}).code == Code::denied);
+  CHECK(client.call<wire::Ready>({}).code == Code::denied);
+  CHECK(client.call<wire::PortConnect>({client.startup("echo"), 1}).code == Code::denied);
+}
+
+TEST_CASE("Memory of regions has mode 0 and a read-only descriptor cannot write") {
+  Machine machine;
+  Client client = Client::ready(machine.socket_path());
+  const auto made = client.call<wire::RegionCreate>({1, wire::Name::from("r")});
+  REQUIRE(made.ok());
+  CHECK(made.reply.size_bytes == 4096);
+  const auto read_only = client.call<wire::RegionMap>({made.reply.region, 0, 0});
+  const auto writable = client.call<wire::RegionMap>({made.reply.region, 1, 0});
+  REQUIRE(read_only.ok());
+  REQUIRE(writable.ok());
+  struct stat info {};
+  REQUIRE(::fstat(read_only.fds[0].get(), &info) == 0);
+  CHECK((info.st_mode & 0777) == 0);
+  CHECK(info.st_blocks * 512 >= 4096);
+  CHECK(::write(read_only.fds[0].get(), "x", 1) == -1);
+  CHECK(::fcntl(writable.fds[0].get(), F_ADD_SEALS, F_SEAL_WRITE) == -1);
+  const auto mapping = Mapping::map(writable.fds[0], 4096, Mapping::Access::read_write);
+  REQUIRE(mapping);
+  mapping->data()[0] = std::byte{9};
+  CHECK(Mapping::map(read_only.fds[0], 4096, Mapping::Access::read)->data()[0] == std::byte{9});
+}
+
+TEST_CASE("A large region is filled while others are served, and is all there when it is replied") {
+  Machine machine;
+  Client creator = Client::ready(machine.socket_path());
+  Client other = Client::ready(machine.socket_path());
+  constexpr std::uint64_t size_bytes = 256u << 20;
+  creator.send<wire::RegionCreate>({size_bytes, wire::Name::from("large")});
+  for (int i = 0; i < 10; ++i) REQUIRE(other.call<wire::InstanceInfo>({}).ok());
+  const auto made = creator.receive<wire::RegionCreate>();
+  REQUIRE(made.ok());
+  const auto mapped = creator.call<wire::RegionMap>({made.reply.region, 0, 0});
+  struct stat info {};
+  REQUIRE(::fstat(mapped.fds[0].get(), &info) == 0);
+  CHECK(static_cast<std::uint64_t>(info.st_blocks) * 512 >= size_bytes);
+  REQUIRE(creator.call<wire::HandleClose>({made.reply.region}).ok());
+  // Given back by punching, though the descriptor here still holds the file.
+  while (info.st_blocks != 0) {
+    REQUIRE(other.call<wire::InstanceInfo>({}).ok());
+    REQUIRE(::fstat(mapped.fds[0].get(), &info) == 0);
+  }
+}
+
+TEST_CASE("A creator that dies while its region is filled leaves nothing charged") {
+  Machine machine;
+  Client observer = Client::ready(machine.socket_path());
+  const auto root = observer.startup("root");
+  const auto before = observer.call<wire::JobInfo>({root}).reply.used.memory_bytes;
+  Client creator = Client::ready(machine.socket_path());
+  creator.send<wire::RegionCreate>({512u << 20, wire::Name::from("large")});
+  creator.hang_up();
+  while (observer.call<wire::JobInfo>({root}).reply.used.memory_bytes != before) {
+  }
+  CHECK(observer.call<wire::JobInfo>({root}).reply.used.processes == 2);
+}
+
+TEST_CASE("Regions beyond a job's quota are refused and count again after a close") {
+  Machine machine;
+  Client client = Client::ready(machine.socket_path(), "small", {.memory_bytes = 64u << 10});
+  CHECK(client.call<wire::RegionCreate>({64u << 10, wire::Name::from("r")}).code == Code::quota);
+  CHECK(client.call<wire::RegionCreate>({0, wire::Name::from("r")}).code == Code::invalid_argument);
+  CHECK(client.call<wire::RegionCreate>({~0ull, wire::Name::from("r")}).code == Code::quota);
+  const auto made = client.call<wire::RegionCreate>({48u << 10, wire::Name::from("r")});
+  REQUIRE(made.ok());
+  CHECK(client.call<wire::RegionCreate>({48u << 10, wire::Name::from("r")}).code == Code::quota);
+  REQUIRE(client.call<wire::HandleClose>({made.reply.region}).ok());
+  CHECK(client.call<wire::RegionCreate>({48u << 10, wire::Name::from("r")}).ok());
+}
+
+TEST_CASE("Regions are listed with their size, job, name and kind") {
+  Machine machine;
+  Client client = Client::ready(machine.socket_path(), "mine");
+  const auto made = client.call<wire::RegionCreate>({8192, wire::Name::from("listed")});
+  REQUIRE(made.ok());
+  int data = 0;
+  int control = 0;
+  std::uint64_t after = 0;
+  for (;;) {
+    const auto next = client.call<wire::RegionNext>({client.hello.job, after});
+    REQUIRE(next.ok());
+    after = next.reply.region_id;
+    if (after == 0) break;
+    CHECK(next.reply.job_name.view() == "mine");
+    (next.reply.control != 0 ? control : data) += 1;
+    if (next.reply.control != 0) continue;
+    CHECK(next.reply.size_bytes == 8192);
+    CHECK(next.reply.name.view() == "listed");
+    CHECK(next.reply.handles == 1);
+  }
+  CHECK(data == 1);
+  CHECK(control == 2);
+}
