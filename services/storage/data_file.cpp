@@ -18,6 +18,12 @@ Result<> sync_folder(const std::string& folder) {
   return {};
 }
 
+Result<Fd> open_file(const std::string& path) {
+  Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!fd.valid()) return errno_error("cannot open " + path, errno);
+  return fd;
+}
+
 Result<> make_folder(const std::string& folder) {
   if (mkdir(folder.c_str(), 0700) == 0)
     return sync_folder(folder.substr(0, folder.rfind('/') + 1) + ".");
@@ -29,17 +35,18 @@ Result<> make_folder(const std::string& folder) {
 
 Result<DataFile> DataFile::open(const std::string& folder) {
   TRY(make_folder(folder));
-  const std::string path = folder + "/data-0000";
-  Fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!fd.valid()) return errno_error("cannot open " + path, errno);
-  if (flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) return errno_error("cannot lock " + path, errno);
-    return error(Code::busy, path + " is in use by another aios-storage; stop that one first");
+  DataFile out;
+  out.lock = TRY(open_file(folder + "/lock"));
+  if (flock(out.lock.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return errno_error("cannot lock " + folder, errno);
+    return error(Code::busy, folder + " is in use by another aios-storage; stop that one first");
   }
+  out.fd = TRY(open_file(folder + "/data-0000"));
   TRY(sync_folder(folder));
   struct stat info {};
-  if (fstat(fd.get(), &info) != 0) return errno_error("cannot stat " + path, errno);
-  return DataFile{std::move(fd), static_cast<std::uint64_t>(info.st_size)};
+  if (fstat(out.fd.get(), &info) != 0) return errno_error("cannot stat data-0000", errno);
+  out.size_bytes = static_cast<std::uint64_t>(info.st_size);
+  return out;
 }
 
 Result<DiskIo::Space> DataFile::space() const {

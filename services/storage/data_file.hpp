@@ -11,11 +11,13 @@ namespace aios::storage {
 
 struct DataFile {
   Fd fd;
-  std::uint64_t size_bytes;
+  /// A file of its own: io_uring may hold on to the data file for a moment after its process died.
+  Fd lock;
+  std::uint64_t size_bytes = 0;
 
-  /// Opens `folder`/data-0000, making folder (mode 0700) and file durably where they are missing.
-  /// The lock lasts until the process ends. busy when another process has it; denied; no_space;
-  /// io_error. Blocks on the disk.
+  /// Locks `folder` for this process and opens data-0000 in it, making what is missing durably
+  /// (mode 0700). busy when another process has the lock; not_found when the folder's parent is
+  /// missing; denied; no_space; io_error. Blocks on the disk.
   static Result<DataFile> open(const std::string& folder);
 
   Result<DiskIo::Space> space() const;

@@ -1,0 +1,62 @@
+#include "services/storage/attached_regions.hpp"
+
+#include <algorithm>
+#include <string>
+
+namespace aios::storage {
+
+Result<> AttachedRegions::check_handle(Handle handle) {
+  if (in_use_->contains(handle)) return error(Code::bad_handle, "this region is attached already");
+  const auto info = TRY(kernel_.call<proto::kernel::HandleInfo>({handle}));
+  if (info.reply.type != static_cast<std::uint32_t>(ObjectType::region))
+    return error(Code::wrong_type, "what is to be attached is not a region");
+  return {};
+}
+
+Result<std::uint32_t> AttachedRegions::attach(std::uint64_t client, Handle handle, bool writable) {
+  TRY(check_handle(handle));
+  Table& table = clients_[client];
+  const auto slot = std::find(table.begin(), table.end(), nullptr);
+  if (slot == table.end()) {
+    kernel_.close(handle);
+    return error(Code::quota, "64 regions are attached already; detach one first");
+  }
+  Region region = TRY(
+      Region::map(kernel_, handle, writable ? Mapping::Access::read_write : Mapping::Access::read));
+  in_use_->insert(handle);
+  *slot = std::shared_ptr<Attached>(new Attached{std::move(region), writable},
+                                    [in_use = in_use_](Attached* attached) {
+                                      in_use->erase(attached->region.handle());
+                                      delete attached;
+                                    });
+  return static_cast<std::uint32_t>(slot - table.begin());
+}
+
+Result<> AttachedRegions::detach(std::uint64_t client, std::uint64_t number) {
+  const auto table = clients_.find(client);
+  if (table == clients_.end() || number >= table->second.size() || !table->second[number])
+    return error(Code::not_found, "no region " + std::to_string(number) + " is attached");
+  std::shared_ptr<Attached>& attached = table->second[number];
+  if (attached.use_count() != 1)
+    return error(Code::busy, "a request uses region " + std::to_string(number));
+  attached.reset();
+  return {};
+}
+
+Result<AttachedRegions::Range> AttachedRegions::range(std::uint64_t client, std::uint32_t number,
+                                                      std::uint64_t offset, std::uint64_t length,
+                                                      bool to_write) const {
+  const auto table = clients_.find(client);
+  if (table == clients_.end() || number >= table->second.size() || !table->second[number])
+    return error(Code::not_found, "no region " + std::to_string(number) + " is attached");
+  const std::shared_ptr<Attached>& attached = table->second[number];
+  if (to_write && !attached->writable)
+    return error(Code::denied, "region " + std::to_string(number) + " is attached read-only");
+  const std::span<std::byte> bytes = attached->region.bytes();
+  if (length > bytes.size() || offset > bytes.size() - length)
+    return error(Code::invalid_argument, "the range lies outside region " + std::to_string(number) +
+                                             " of " + std::to_string(bytes.size()) + " bytes");
+  return Range{bytes.subspan(offset, length), attached};
+}
+
+}  // namespace aios::storage

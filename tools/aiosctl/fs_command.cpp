@@ -1,0 +1,291 @@
+// aiosctl fs: objects of aios-storage by name.
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <ctime>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "tools/aiosctl/operator.hpp"
+#include "tools/aiosctl/output.hpp"
+#include "tools/aiosctl/storage_client.hpp"
+
+namespace aios::ctl {
+
+namespace {
+
+using nlohmann::json;
+namespace wire = proto::storage;
+
+constexpr std::uint64_t get_buffer_bytes = 8u << 20;
+constexpr std::uint64_t list_buffer_bytes = 1u << 20;
+constexpr mode_t new_file_mode = 0666;  // less the umask
+
+/// An attachment with a storage client; the client ends first.
+struct Attached {
+  Operator instance;
+  StorageClient storage;
+};
+
+Result<std::unique_ptr<Attached>> attach(const Session& session, std::uint64_t buffer_bytes) {
+  Operator instance = TRY(Operator::attach(session));
+  auto client = TRY(instance.client("storage", wire::Protocol::version));
+  StorageClient storage =
+      TRY(StorageClient::create(instance.kernel(), std::move(client), buffer_bytes));
+  return std::make_unique<Attached>(Attached{std::move(instance), std::move(storage)});
+}
+
+std::string time_text(std::uint64_t realtime_ns) {
+  const auto seconds = static_cast<std::time_t>(realtime_ns / ns_per_s);
+  std::tm parts{};
+  char text[32];
+  if (::localtime_r(&seconds, &parts) == nullptr) return "?";
+  return {text, std::strftime(text, sizeof text, "%Y-%m-%d %H:%M:%S", &parts)};
+}
+
+json to_json(const wire::ObjectInfo& info) {
+  return {{"size_bytes", info.size_bytes},
+          {"version", info.version},
+          {"created_ns", info.created_ns},
+          {"checksum", info.checksum}};
+}
+
+void print(const json& out) {
+  print_json(out.dump(2, ' ', false, json::error_handler_t::replace));
+}
+
+// ---- ls, stat -------------------------------------------------------------------------------
+
+Result<int> list_objects(const Session& session, const std::string& prefix) {
+  const auto attached = TRY(attach(session, list_buffer_bytes));
+  json out = json::array();
+  Table table({{"SIZE", Align::right}, {"CREATED"}, {"NAME"}});
+  std::string after;
+  for (bool more = true; more;) {
+    const std::vector<wire::ListEntry> entries = TRY(attached->storage.list(prefix, after, more));
+    if (entries.empty()) break;
+    for (const wire::ListEntry& entry : entries) {
+      after = entry.object.view();
+      json one = to_json(entry.info);
+      one["name"] = after;
+      out.push_back(std::move(one));
+      table.add({human_bytes(entry.info.size_bytes), time_text(entry.info.created_ns), after});
+    }
+  }
+  if (session.json)
+    print(out);
+  else if (!table.empty())
+    table.print();
+  return exit_done;
+}
+
+void print_facts(const std::vector<std::pair<std::string, std::string>>& facts) {
+  for (const auto& [what, value] : facts) std::printf("%-10s %s\n", what.c_str(), value.c_str());
+}
+
+Result<int> show_object(const Session& session, const std::string& name) {
+  const auto attached = TRY(attach(session, 0));
+  const wire::ObjectInfo info = TRY(attached->storage.stat(name));
+  if (session.json) {
+    json out = to_json(info);
+    out["name"] = name;
+    print(out);
+    return exit_done;
+  }
+  char checksum[20];
+  std::snprintf(checksum, sizeof checksum, "%016llx",
+                static_cast<unsigned long long>(info.checksum));
+  print_facts(
+      {{"name", printable(name)},
+       {"size", human_bytes(info.size_bytes) + " (" + std::to_string(info.size_bytes) + ")"},
+       {"created", time_text(info.created_ns)},
+       {"version", std::to_string(info.version)},
+       {"checksum", checksum}});
+  return exit_done;
+}
+
+Result<int> show_store(const Session& session) {
+  const auto attached = TRY(attach(session, 0));
+  const wire::Info::Reply info = TRY(attached->storage.info());
+  const std::string backend(info.backend.view());
+  if (session.json) {
+    print({{"objects", info.objects},
+           {"stored_bytes", info.stored_bytes},
+           {"free_bytes", info.free_bytes},
+           {"puts", info.puts},
+           {"flushes", info.flushes},
+           {"backend", backend}});
+    return exit_done;
+  }
+  print_facts({{"objects", std::to_string(info.objects)},
+               {"stored", human_bytes(info.stored_bytes)},
+               {"free", human_bytes(info.free_bytes)},
+               {"puts", std::to_string(info.puts) + " in " + std::to_string(info.flushes) +
+                            " batches since the server started"},
+               {"backend", printable(backend)}});
+  return exit_done;
+}
+
+// ---- put ------------------------------------------------------------------------------------
+
+/// Exactly `bytes.size()` bytes; source_changed when the file ends before.
+Result<> read_whole(const Fd& file, const std::string& path, std::span<std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t got = ::read(file.get(), bytes.data(), bytes.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return errno_error("cannot read " + path, errno);
+    if (got == 0) return error(Code::source_changed, path + " became shorter while it was read");
+    bytes = bytes.subspan(static_cast<std::size_t>(got));
+  }
+  return {};
+}
+
+Result<int> put_file(const Session& session, const std::string& path, const std::string& name) {
+  const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file.valid()) return errno_error("cannot open " + path, errno);
+  struct stat info {};
+  if (::fstat(file.get(), &info) != 0) return errno_error("cannot stat " + path, errno);
+  if (!S_ISREG(info.st_mode)) return error(Code::invalid_argument, path + " is not a regular file");
+  const auto size_bytes = static_cast<std::uint64_t>(info.st_size);
+  const auto attached = TRY(attach(session, size_bytes));
+  TRY(read_whole(file, path, attached->storage.buffer().first(size_bytes)));
+  const wire::ObjectInfo stored = TRY(attached->storage.put(name, size_bytes));
+  if (session.json) print(to_json(stored));
+  return exit_done;
+}
+
+// ---- get, cat -------------------------------------------------------------------------------
+
+Result<> write_whole(int fd, const std::string& path, std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t put = ::write(fd, bytes.data(), bytes.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return errno_error("cannot write " + path, errno);
+    bytes = bytes.subspan(static_cast<std::size_t>(put));
+  }
+  return {};
+}
+
+/// Writes one version of the object, whole, to `fd`, which `path` names in messages.
+Result<> copy_object(const Session& session, const std::string& name, int fd,
+                     const std::string& path) {
+  const auto attached = TRY(attach(session, get_buffer_bytes));
+  std::uint64_t version = 0;
+  for (std::uint64_t offset = 0, size = 1; offset < size;) {
+    const wire::Get::Reply got = TRY(attached->storage.get(name, offset, version));
+    version = got.info.version;
+    size = got.info.size_bytes;
+    if (got.length > attached->storage.buffer().size() || (got.length == 0 && offset < size))
+      return error(Code::protocol_error, "storage returned a part of impossible length");
+    TRY(write_whole(fd, path, attached->storage.buffer().first(got.length)));
+    offset += got.length;
+  }
+  return {};
+}
+
+Result<int> get_file(const Session& session, const std::string& name, const std::string& path) {
+  const std::string part = path + ".part";
+  const Fd file(::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, new_file_mode));
+  if (!file.valid()) return errno_error("cannot create " + part, errno);
+  Result<> copied = copy_object(session, name, file.get(), part);
+  if (copied && ::rename(part.c_str(), path.c_str()) != 0)
+    copied = errno_error("cannot rename " + part + " to " + path, errno);
+  if (copied) return exit_done;
+  ::unlink(part.c_str());
+  return std::unexpected(copied.error());
+}
+
+// ---- rm, mv ---------------------------------------------------------------------------------
+
+Result<int> remove_object(const Session& session, const std::string& name, bool recursive) {
+  const auto attached = TRY(attach(session, 0));
+  if (!recursive) {
+    TRY(attached->storage.remove(name));
+    return exit_done;
+  }
+  const std::string prefix = name.ends_with('/') ? name : name + "/";
+  const std::uint64_t count = TRY(attached->storage.remove_prefix(prefix));
+  if (session.json)
+    print({{"removed", count}});
+  else
+    std::printf("removed %llu objects\n", static_cast<unsigned long long>(count));
+  return exit_done;
+}
+
+Result<int> rename_object(const Session& session, const std::string& from, const std::string& to) {
+  const auto attached = TRY(attach(session, 0));
+  TRY(attached->storage.rename(from, to));
+  return exit_done;
+}
+
+/// The words of one command line; lives as long as the commands.
+struct Words {
+  std::string first;
+  std::string second;
+  bool recursive = false;
+};
+
+template <class Body>
+void on_chosen(CLI::App* command, Session& session, Body body) {
+  command->callback([&session, body] { session.action = [body] { return run_command(body); }; });
+}
+
+void add_readers(CLI::App* fs, Session& session, const std::shared_ptr<Words>& words) {
+  CLI::App* ls = fs->add_subcommand("ls", "Lists the objects whose name begins with PREFIX");
+  ls->add_option("PREFIX", words->first);
+  ls->add_flag("--json", session.json, "Prints JSON");
+  on_chosen(ls, session, [&session, words] { return list_objects(session, words->first); });
+  CLI::App* get = fs->add_subcommand("get", "Writes an object to a file");
+  get->add_option("NAME", words->first)->required();
+  get->add_option("FILE", words->second)->required();
+  on_chosen(get, session,
+            [&session, words] { return get_file(session, words->first, words->second); });
+  CLI::App* cat = fs->add_subcommand("cat", "Writes an object to standard output");
+  cat->add_option("NAME", words->first)->required();
+  on_chosen(cat, session, [&session, words]() -> Result<int> {
+    TRY(copy_object(session, words->first, STDOUT_FILENO, "standard output"));
+    return exit_done;
+  });
+  CLI::App* stat = fs->add_subcommand("stat", "Describes an object, or without NAME the store");
+  stat->add_option("NAME", words->first);
+  stat->add_flag("--json", session.json, "Prints JSON");
+  on_chosen(stat, session, [&session, words] {
+    return words->first.empty() ? show_store(session) : show_object(session, words->first);
+  });
+}
+
+void add_writers(CLI::App* fs, Session& session, const std::shared_ptr<Words>& words) {
+  CLI::App* put = fs->add_subcommand("put", "Stores a file as an object, replacing it at once");
+  put->add_option("FILE", words->first)->required();
+  put->add_option("NAME", words->second)->required();
+  put->add_flag("--json", session.json, "Prints JSON");
+  on_chosen(put, session,
+            [&session, words] { return put_file(session, words->first, words->second); });
+  CLI::App* rm = fs->add_subcommand("rm", "Removes an object");
+  rm->add_option("NAME", words->first)->required();
+  rm->add_flag("-r,--recursive", words->recursive, "Removes all objects below NAME/ instead");
+  rm->add_flag("--json", session.json, "Prints JSON");
+  on_chosen(rm, session,
+            [&session, words] { return remove_object(session, words->first, words->recursive); });
+  CLI::App* mv = fs->add_subcommand("mv", "Renames an object, replacing the one called TO");
+  mv->add_option("FROM", words->first)->required();
+  mv->add_option("TO", words->second)->required();
+  on_chosen(mv, session,
+            [&session, words] { return rename_object(session, words->first, words->second); });
+}
+
+}  // namespace
+
+void add_fs_commands(CLI::App& app, Session& session) {
+  CLI::App* fs = app.add_subcommand("fs", "Objects in AIOS storage");
+  fs->require_subcommand(1);
+  const auto words = std::make_shared<Words>();
+  add_readers(fs, session, words);
+  add_writers(fs, session, words);
+}
+
+}  // namespace aios::ctl
