@@ -14,7 +14,7 @@ void Core::set_device(DeviceId device, std::uint32_t slots, bool usable, std::st
     devices_.emplace_back();
     for (auto& [id, job] : jobs_) job->contexts.resize(devices_.size());
   }
-  devices_[device].slots = slots;
+  devices_[device].slots = std::min(slots, max_slots_per_device);
   devices_[device].usable = usable;
   devices_[device].name = proto::Text<32>::from(name);
 }
@@ -135,10 +135,8 @@ Result<std::uint32_t> Core::add_buffer(TenantId id, bool writable) {
   Tenant* tenant = TRY(open(id));
   Job& job = *tenant->job;
   if (job.user->buffers >= max_buffers_per_user)
-    return error(Code::quota, "this user has too many buffers registered; release some");
+    return error(Code::quota, "a user may have 1536 buffers registered; release some");
   if (job.free_buffers.empty()) {
-    if (job.buffers.size() >= max_buffers_per_job)
-      return error(Code::quota, "a job may have 4096 buffers registered; release some");
     job.free_buffers.push_back(static_cast<std::uint32_t>(job.buffers.size()));
     job.buffers.emplace_back();
   }

@@ -52,6 +52,8 @@ struct Action {
 struct ContextEnd {
   proto::driver::ContextEnd how = proto::driver::ContextEnd::none;
   std::string cause;
+  /// It is being opened: context_ready or context_refused follows.
+  bool has_successor = false;
 };
 
 struct DeviceState {
