@@ -28,7 +28,7 @@ Driver::Driver(EventLoop& loop, std::unique_ptr<Client> client, std::function<vo
 }
 
 Driver::~Driver() {
-  client_->on_disconnect(nullptr);
+  closed_ = true;
   loop_.cancel(retry_);
 }
 
@@ -53,10 +53,8 @@ void Driver::ask(std::uint64_t index, std::uint64_t timeout_ns) {
 }
 
 void Driver::answered(std::uint64_t index, const Result<Device>& reply, std::uint64_t timeout_ns) {
-  if (!reply || !is_valid(*reply)) {
-    if (!reply && reply.error().code() == Code::cancelled) return;
-    return end_round(false);
-  }
+  if (closed_) return;
+  if (!reply || !is_valid(*reply)) return end_round(false);
   if (index >= devices_.size()) devices_.resize(index + 1);
   devices_[index] = *reply;
   if (index + 1 < reply->count) return ask(index + 1, timeout_ns);
@@ -78,13 +76,19 @@ void Driver::open_context(Handle job, std::uint64_t device,
   client_->start_with_handles<OpenContext>(
       {0, device}, {{job, ObjectType::job, rights::info | rights::act, 0, false}},
       [](std::span<const Handle> numbers, OpenContext::Request& r) { r.tenant = numbers.front(); },
-      Deadline::after(context_timeout_ns), std::move(done));
+      Deadline::after(context_timeout_ns),
+      [this, done = std::move(done)](const Result<OpenContext::Reply>& reply) {
+        if (!closed_) done(reply);
+      });
 }
 
 void Driver::close_context(std::uint64_t job_id, std::uint64_t device,
                            std::function<void(const Result<proto::Empty>&)> done) {
-  client_->start<proto::driver::CloseContext>({job_id, device}, Deadline::after(context_timeout_ns),
-                                              std::move(done));
+  client_->start<proto::driver::CloseContext>(
+      {job_id, device}, Deadline::after(context_timeout_ns),
+      [this, done = std::move(done)](const Result<proto::Empty>& reply) {
+        if (!closed_) done(reply);
+      });
 }
 
 }  // namespace aios::scheduler
