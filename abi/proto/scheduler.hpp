@@ -70,7 +70,7 @@ struct RegisterCodelet {
 
 /// A buffer: memory at (offset, length) of a region, or a file channel (offset, length 0). The
 /// handle needs use send and grant map_read (and map_write if `writable`): the scheduler only
-/// passes it to contexts. Moved. At most 4,096 a job.
+/// passes it to contexts. Moved. At most 1,536 a user.
 struct RegisterBuffer {
   static constexpr std::uint16_t opcode = 4;
   static constexpr const char* name = "register_buffer";

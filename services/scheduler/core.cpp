@@ -14,7 +14,7 @@ void Core::set_device(DeviceId device, std::uint32_t slots, bool usable, std::st
     devices_.emplace_back();
     for (auto& [id, job] : jobs_) job->contexts.resize(devices_.size());
   }
-  devices_[device].slots = slots;
+  devices_[device].slots = std::min(slots, max_slots_per_device);
   devices_[device].usable = usable;
   devices_[device].name = proto::Text<32>::from(name);
 }
@@ -35,33 +35,33 @@ Result<User*> Core::user_of(std::uint32_t uid) {
   return user.get();
 }
 
-Result<Job*> Core::job_of(JobId id, std::string_view name, std::uint32_t uid) {
+Job& Core::job_of(JobId id, std::string_view name, User& user) {
   const auto at = jobs_.find(id);
-  if (at != jobs_.end()) return at->second.get();
-  User* user = TRY(user_of(uid));
+  if (at != jobs_.end()) return *at->second;
   auto& job = jobs_[id] = std::make_unique<Job>();
   job->id = id;
   job->name = name;
-  job->user = user;
+  job->user = &user;
   job->contexts.resize(devices_.size());
-  ++user->jobs;
-  return job.get();
+  ++user.jobs;
+  return *job;
 }
 
 Result<TenantId> Core::open_tenant(JobId id, std::string_view job_name, std::uint32_t uid) {
-  Job* job = TRY(job_of(id, job_name, uid));
-  if (job->user->tenants >= max_tenants_per_user) {
-    drop_job_if_unused(*job);
+  // A job belongs to the user who first opened it.
+  const auto known = jobs_.find(id);
+  User* user = known != jobs_.end() ? known->second->user : TRY(user_of(uid));
+  if (user->tenants >= max_tenants_per_user)
     return error(Code::quota, "this user has too many tenants here; close some");
-  }
+  Job& job = job_of(id, job_name, *user);
   while (++last_tenant_ == 0 || tenants_.contains(last_tenant_)) {
   }
   auto& tenant = tenants_[last_tenant_] = std::make_unique<Tenant>();
   tenant->id = last_tenant_;
-  tenant->job = job;
-  ++job->user->tenants;
-  ++job->tenants;
-  ++job->open_tenants;
+  tenant->job = &job;
+  ++user->tenants;
+  ++job.tenants;
+  ++job.open_tenants;
   return last_tenant_;
 }
 
@@ -135,10 +135,8 @@ Result<std::uint32_t> Core::add_buffer(TenantId id, bool writable) {
   Tenant* tenant = TRY(open(id));
   Job& job = *tenant->job;
   if (job.user->buffers >= max_buffers_per_user)
-    return error(Code::quota, "this user has too many buffers registered; release some");
+    return error(Code::quota, "a user may have 1536 buffers registered; release some");
   if (job.free_buffers.empty()) {
-    if (job.buffers.size() >= max_buffers_per_job)
-      return error(Code::quota, "a job may have 4096 buffers registered; release some");
     job.free_buffers.push_back(static_cast<std::uint32_t>(job.buffers.size()));
     job.buffers.emplace_back();
   }

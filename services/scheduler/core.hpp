@@ -52,6 +52,8 @@ struct Action {
 struct ContextEnd {
   proto::driver::ContextEnd how = proto::driver::ContextEnd::none;
   std::string cause;
+  /// It is being opened: context_ready or context_refused follows.
+  bool has_successor = false;
 };
 
 struct DeviceState {
@@ -130,7 +132,7 @@ class Core {
   // core.cpp
   Result<Tenant*> open(TenantId id) const;
   Result<User*> user_of(std::uint32_t uid);
-  Result<Job*> job_of(JobId id, std::string_view name, std::uint32_t uid);
+  Job& job_of(JobId id, std::string_view name, User& user);
   void drop_closed_tenants();
   void drop_tenant(Tenant& tenant);
   void drop_job_if_unused(Job& job);

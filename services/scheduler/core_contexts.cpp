@@ -36,7 +36,7 @@ void Core::context_lost(JobId job, DeviceId device) {
 void Core::context_ended(JobId job, DeviceId device, const ContextEnd& end) {
   Context* context = context_of(job, device);
   if (context == nullptr) return;
-  context->state = ContextState::none;
+  context->state = end.has_successor ? ContextState::opening : ContextState::none;
   const bool limit_answered = std::exchange(context->limit_answered, false);
   const std::vector<Slot> in_flight = context->in_flight;
   for (const Slot slot : in_flight) judge(slot, limit_answered, end, in_flight.size() == 1);

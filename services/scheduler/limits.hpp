@@ -9,6 +9,8 @@
 namespace aios::scheduler {
 
 inline constexpr std::uint32_t max_devices = 64;
+/// Tasks at once on one device; their calls must fit the queue of one link's client.
+inline constexpr std::uint32_t max_slots_per_device = 192;
 inline constexpr std::uint32_t max_users = 64;
 inline constexpr std::uint32_t max_tenants_per_link = 64;
 inline constexpr std::uint32_t max_tenants_per_user = 256;
@@ -24,9 +26,9 @@ inline constexpr std::uint32_t max_finished_tags_per_tenant = max_pending_per_te
 inline constexpr std::uint32_t max_finished_tags_per_user = 4 * max_pending_per_tenant;
 
 inline constexpr std::uint32_t max_codelets_per_tenant = 256;
-/// A context numbers its buffers, so the tenants of one job share this many.
-inline constexpr std::uint32_t max_buffers_per_job = proto::context::max_bound_buffers;
-inline constexpr std::uint32_t max_buffers_per_user = 4 * max_buffers_per_job;
+/// Each is a handle in the scheduler's table, of which the kernel lets one user fill 2,048.
+inline constexpr std::uint32_t max_buffers_per_user = 1536;
+static_assert(max_buffers_per_user <= proto::context::max_bound_buffers);
 
 inline constexpr std::uint32_t max_remembered_failures = 256;  ///< per tenant
 inline constexpr std::uint32_t max_finished_listed = 1024;     ///< over all tenants

@@ -162,7 +162,7 @@ TEST_CASE("A lost context frees its slots at once and its tasks wait for the ver
   f.run();
   CHECK(f.running_tags() == Tags{11});
   CHECK(f.core.devices()[0].running == 1);
-  f.core.context_ended(1, 0, {How::killed, "killed"});
+  f.core.context_ended(1, 0, {How::killed, "killed", false});
   f.core.context_ready(1, 0);
   f.ok(11);
   CHECK(f.running_tags() == Tags{1});
@@ -175,7 +175,7 @@ TEST_CASE("An answer that arrives after the context was lost still counts") {
   const TaskRef ref = f.running[1];
   f.lose_context();
   f.core.task_answered(ref, Core::RunReply{});
-  f.core.context_ended(1, 0, {How::killed, ""});
+  f.core.context_ended(1, 0, {How::killed, "", false});
   CHECK(f.completion(t).status == 0);
 }
 

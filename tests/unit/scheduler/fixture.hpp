@@ -81,7 +81,7 @@ class Fixture {
   /// The context dies, its successor is there at once.
   void end_context(How how, const std::string& cause = "segmentation fault", JobId job = 1) {
     lose_context(job);
-    core.context_ended(job, 0, {how, cause});
+    core.context_ended(job, 0, {how, cause, true});
     core.context_ready(job, 0);
     run();
   }

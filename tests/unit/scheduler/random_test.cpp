@@ -70,7 +70,7 @@ class Pair {
     }
     for (auto& [job, door] : model_.doors) {
       if (door == Model::Door::shut) continue;
-      core_.context_ended(job, 0, {How::exited, ""});
+      core_.context_ended(job, 0, {How::exited, "", false});
       model_.end(job, How::exited);
     }
     compare();
@@ -186,7 +186,7 @@ class Pair {
     if (job == 0) return;
     Door& door = model_.doors[job];
     if (door == Door::closing) {
-      core_.context_ended(job, 0, {How::exited, ""});
+      core_.context_ended(job, 0, {How::exited, "", false});
       return model_.end(job, How::exited);
     }
     if (below(20) == 0) {
@@ -195,7 +195,7 @@ class Pair {
     }
     if (door == Door::lost) {
       const How how = below(3) != 0 ? How::fault : static_cast<How>(below(5));
-      core_.context_ended(job, 0, {how, ""});
+      core_.context_ended(job, 0, {how, "", true});
       model_.end(job, how);
     }
     core_.context_ready(job, 0);

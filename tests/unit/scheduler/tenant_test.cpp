@@ -82,7 +82,7 @@ TEST_CASE("Codelets, buffers, tenants and users have quotas") {
   const TenantId t = f.tenant();
   for (std::uint32_t i = 1; i < max_codelets_per_tenant; ++i) CHECK(f.core.add_codelet(t, {}));
   CHECK(f.core.add_codelet(t, {}).error().code() == Code::quota);
-  for (std::uint32_t i = 0; i < max_buffers_per_job; ++i) CHECK(f.core.add_buffer(t, false));
+  for (std::uint32_t i = 0; i < max_buffers_per_user; ++i) CHECK(f.core.add_buffer(t, false));
   CHECK(f.core.add_buffer(t, false).error().code() == Code::quota);
   for (std::uint32_t i = 1; i < max_tenants_per_user; ++i)
     CHECK(f.core.open_tenant(1, "job", 1000));
@@ -128,7 +128,7 @@ TEST_CASE("Closing a job's last tenant drops its tasks and closes its context") 
   CHECK(count(f, Action::Kind::close_context) == 1);
   CHECK(count(f, Action::Kind::tenant_closed) == 0);
   CHECK(f.core.devices()[0].running == 0);
-  f.core.context_ended(1, 0, {How::exited, ""});
+  f.core.context_ended(1, 0, {How::exited, "", false});
   f.run();
   CHECK(count(f, Action::Kind::tenant_closed) == 1);
   CHECK(count(f, Action::Kind::job_closed) == 1);
@@ -167,7 +167,7 @@ TEST_CASE("A job that is opened again while its context closes gets a new one") 
   f.submit(again, {task(2)});
   CHECK(f.running_tags() == Tags{1});
   f.running.clear();
-  f.core.context_ended(1, 0, {How::exited, ""});
+  f.core.context_ended(1, 0, {How::exited, "", false});
   f.run();
   CHECK(f.opens.size() == 2);
   CHECK(f.running_tags() == Tags{2});

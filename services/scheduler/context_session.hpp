@@ -1,0 +1,83 @@
+// The scheduler's link to one context, from the moment it is there until it ends: what has been
+// loaded and bound in it, and the tasks it runs.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <unordered_map>
+#include <vector>
+
+#include "abi/proto/device.hpp"
+#include "abi/runtime/client.hpp"
+#include "services/scheduler/core.hpp"
+#include "services/scheduler/resources.hpp"
+
+namespace aios::scheduler {
+
+/// What a session has to tell. None of them may destroy the session.
+struct SessionEvents {
+  std::function<void(Result<void>)> opened;  ///< once: it answers, or cannot be reached
+  std::function<void()> lost;                ///< it had answered; its link is gone
+  std::function<void(TaskRef)> begun;        ///< the task's Run is on its way
+  std::function<void(TaskRef, const Result<proto::context::Run::Reply>&)> answered;
+};
+
+class ContextSession {
+ public:
+  ContextSession(Kernel& kernel, EventLoop& loop, ClaimedHandle port, JobId job,
+                 const Resources& resources, SessionEvents events);
+  ContextSession(const ContextSession&) = delete;
+  ~ContextSession() { closed_ = true; }
+
+  /// Calls the context; `opened` follows.
+  void open();
+  /// Loads and binds what the task needs that is not there yet, then runs it. `answered` follows,
+  /// unless the context is lost first.
+  void run(TaskRef ref, const Task& task);
+  /// The buffer's registration has ended.
+  void release_buffer(std::uint32_t buffer);
+  /// No more tasks of that tenant will come.
+  void drop_tenant(TenantId tenant);
+  /// Says nothing more. For one that will be destroyed as soon as that is allowed.
+  void close() { closed_ = true; }
+  /// Some task has been given to it.
+  bool was_used() const { return was_used_; }
+
+ private:
+  struct Loaded {
+    enum class State { loading, loaded, failed } state = State::loading;
+    std::uint32_t number = 0;
+    Status failure{Code::ok};
+    std::vector<std::uint64_t> waiting;  ///< task numbers
+  };
+  struct Running {
+    TaskRef ref;
+    std::pair<TenantId, std::uint32_t> codelet;
+    proto::context::Run::Request request;
+    std::optional<Status> bind_failure;
+  };
+
+  void load(std::pair<TenantId, std::uint32_t> key);
+  void loaded(std::pair<TenantId, std::uint32_t> key,
+              const Result<proto::context::Load::Reply>& reply);
+  void send(Running& running, std::uint32_t codelet);
+  void bind(std::uint32_t buffer);
+  void bound(std::uint32_t buffer, std::uint64_t serial, const Status& failure);
+  void finish(std::uint64_t number, Result<proto::context::Run::Reply> answer);
+
+  ClaimedHandle port_;
+  const JobId job_;
+  const Resources& resources_;
+  SessionEvents events_;
+  bool opened_ = false;
+  bool closed_ = false;
+  bool was_used_ = false;
+  std::map<std::pair<TenantId, std::uint32_t>, Loaded> codelets_;
+  std::unordered_map<std::uint32_t, std::uint64_t> bound_;  ///< serial by buffer
+  std::map<std::uint64_t, Running> running_;                ///< by task number
+  std::unique_ptr<Client> client_;  // last: its end calls back into the above
+};
+
+}  // namespace aios::scheduler

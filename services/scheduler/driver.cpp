@@ -1,0 +1,94 @@
+#include "services/scheduler/driver.hpp"
+
+#include "services/scheduler/limits.hpp"
+
+namespace aios::scheduler {
+namespace {
+
+constexpr std::uint64_t discover_timeout_ns = 10 * ns_per_s;
+constexpr std::uint64_t refresh_timeout_ns = 500 * ns_per_ms;
+constexpr std::uint64_t retry_delay_ns = 200 * ns_per_ms;
+constexpr std::uint64_t context_timeout_ns = 10 * ns_per_s;
+
+/// A driver is one of ours, but its words go to clients.
+bool is_valid(const Driver::Device& device) {
+  return device.kind.valid() && device.backend.valid() && device.uuid.valid() &&
+         device.model.valid() && device.threads > 0 && device.count <= max_devices;
+}
+
+}  // namespace
+
+Driver::Driver(EventLoop& loop, std::unique_ptr<Client> client, std::function<void()> changed)
+    : loop_(loop), changed_(std::move(changed)), client_(std::move(client)) {
+  client_->on_disconnect([this] {
+    up_ = false;
+    changed_();
+    discover();
+  });
+}
+
+Driver::~Driver() {
+  closed_ = true;
+  loop_.cancel(retry_);
+}
+
+void Driver::discover() {
+  if (asking_) return;
+  asking_ = true;
+  ask(0, discover_timeout_ns);
+}
+
+void Driver::refresh(std::function<void()> done) {
+  waiting_.push_back(std::move(done));
+  if (asking_) return;
+  asking_ = true;
+  ask(0, refresh_timeout_ns);
+}
+
+void Driver::ask(std::uint64_t index, std::uint64_t timeout_ns) {
+  client_->start<proto::driver::Device>({index}, Deadline::after(timeout_ns),
+                                        [this, index, timeout_ns](const Result<Device>& reply) {
+                                          answered(index, reply, timeout_ns);
+                                        });
+}
+
+void Driver::answered(std::uint64_t index, const Result<Device>& reply, std::uint64_t timeout_ns) {
+  if (closed_) return;
+  if (!reply || !is_valid(*reply)) return end_round(false);
+  if (index >= devices_.size()) devices_.resize(index + 1);
+  devices_[index] = *reply;
+  if (index + 1 < reply->count) return ask(index + 1, timeout_ns);
+  end_round(true);
+}
+
+void Driver::end_round(bool up) {
+  asking_ = false;
+  up_ = up;
+  changed_();
+  for (const auto& done : std::exchange(waiting_, {})) done();
+  if (up_ || asking_) return;
+  loop_.cancel(retry_);
+  retry_ = loop_.after(retry_delay_ns, [this] { discover(); });
+}
+
+void Driver::open_context(Handle job, std::uint64_t device,
+                          std::function<void(const Result<OpenContext::Reply>&)> done) {
+  client_->start_with_handles<OpenContext>(
+      {0, device}, {{job, ObjectType::job, rights::info | rights::act, 0, false}},
+      [](std::span<const Handle> numbers, OpenContext::Request& r) { r.tenant = numbers.front(); },
+      Deadline::after(context_timeout_ns),
+      [this, done = std::move(done)](const Result<OpenContext::Reply>& reply) {
+        if (!closed_) done(reply);
+      });
+}
+
+void Driver::close_context(std::uint64_t job_id, std::uint64_t device,
+                           std::function<void(const Result<proto::Empty>&)> done) {
+  client_->start<proto::driver::CloseContext>(
+      {job_id, device}, Deadline::after(context_timeout_ns),
+      [this, done = std::move(done)](const Result<proto::Empty>& reply) {
+        if (!closed_) done(reply);
+      });
+}
+
+}  // namespace aios::scheduler

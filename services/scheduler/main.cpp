@@ -1,0 +1,29 @@
+// aios-scheduler: wiring only.
+#include "services/scheduler/scheduler_server.hpp"
+
+#include "abi/runtime/server_process.hpp"
+
+namespace {
+
+using namespace aios;
+
+/// The routes that lead to drivers.
+constexpr const char* driver_labels[] = {"cpu"};
+
+Result<int> run(int argc, char** argv) {
+  ServerProcess process = TRY(ServerProcess::start(argc, argv));
+  scheduler::SchedulerServer scheduler(*process.kernel, *process.loop);
+  Server<proto::scheduler::Protocol, scheduler::SchedulerServer> server(*process.kernel,
+                                                                        *process.loop, scheduler);
+  scheduler.answer_through(server);
+  for (const char* label : driver_labels)
+    scheduler.add_driver(TRY(process.client_of(label, proto::driver::Protocol::version)));
+  TRY(server.listen(process.port));
+  return process.run();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return server_main(argc, argv, run);
+}

@@ -1,0 +1,308 @@
+#include "services/scheduler/scheduler_server.hpp"
+
+#include <unistd.h>
+
+#include <cstring>
+
+namespace aios::scheduler {
+
+namespace wire = proto::scheduler;
+
+namespace {
+
+bool lies_within(std::uint64_t offset, std::uint64_t length, std::uint64_t size) {
+  return length <= size && offset <= size - length;
+}
+
+}  // namespace
+
+SchedulerServer::SchedulerServer(Kernel& kernel, EventLoop& loop)
+    : kernel_(kernel),
+      loop_(loop),
+      claims_(kernel),
+      core_(make_priority_order(), make_eager_placement()),
+      pool_(
+          kernel, loop, core_, resources_, claims_,
+          [this](DeviceId device) { return locate(device); }, [this] { changed(); }) {}
+
+// ---- tenants ----------------------------------------------------------------------------------
+
+Result<JobId> SchedulerServer::job_of(const CallContext& call, std::uint32_t tenant) {
+  const auto link = links_.find(call.client());
+  if (link != links_.end())
+    if (const auto at = link->second.tenants.find(tenant); at != link->second.tenants.end())
+      return at->second;
+  return error(Code::not_found, "no tenant " + std::to_string(tenant) + " is open on this link");
+}
+
+Answer<wire::OpenTenant::Reply> SchedulerServer::handle(wire::OpenTenant,
+                                                        const wire::OpenTenant::Request& request,
+                                                        CallContext& call) {
+  if (request.job == 0)
+    return error(Code::invalid_argument, "send the handle of the job that the tasks are for");
+  LinkState& link = links_[call.client()];
+  auto job = TRY(claims_.claim(request.job, {ObjectType::job}, rights::act | rights::send,
+                               rights::info | rights::act));
+  if (link.tenants.size() >= max_tenants_per_link)
+    return error(Code::quota, "a link may have 64 tenants open; close some");
+  const JobId id = job.info.object_id;
+  const TenantId tenant = TRY(core_.open_tenant(id, job.info.name.view(), call.peer().uid));
+  resources_.add_job(id, std::move(job.handle));
+  link.tenants[tenant] = id;
+  return wire::OpenTenant::Reply{tenant, 0};
+}
+
+Answer<proto::Empty> SchedulerServer::handle(wire::CloseTenant,
+                                             const wire::CloseTenant::Request& request,
+                                             CallContext& call) {
+  TRY(job_of(call, request.tenant));
+  links_[call.client()].tenants.erase(request.tenant);
+  waiters_[request.tenant].closed = std::make_unique<ReplyToken>(call.token());
+  close(request.tenant);
+  return deferred;
+}
+
+void SchedulerServer::close(TenantId tenant) {
+  for (const ReplyToken& token : std::exchange(waiters_[tenant].completions, {}))
+    server_->reply<wire::Completions>(token, error(Code::cancelled, "the tenant was closed"));
+  core_.close_tenant(tenant);
+  changed();
+}
+
+void SchedulerServer::client_closed(ClientId client) {
+  const auto link = links_.find(client);
+  if (link == links_.end()) return;
+  const std::map<TenantId, JobId> tenants = std::move(link->second.tenants);
+  links_.erase(link);
+  for (const auto& [tenant, job] : tenants) close(tenant);
+}
+
+void SchedulerServer::forget_tenant(TenantId tenant, JobId job) {
+  for (const std::uint32_t buffer : resources_.drop_tenant(job, tenant))
+    pool_.release_buffer(job, buffer);
+  pool_.drop_tenant(job, tenant);
+  const auto waiters = waiters_.extract(tenant);
+  if (!waiters.empty() && waiters.mapped().closed != nullptr)
+    server_->reply<wire::CloseTenant>(*waiters.mapped().closed, proto::Empty{});
+}
+
+// ---- registration -----------------------------------------------------------------------------
+
+Answer<wire::RegisterCodelet::Reply> SchedulerServer::handle(
+    wire::RegisterCodelet, const wire::RegisterCodelet::Request& request, CallContext& call) {
+  TRY(job_of(call, request.tenant));
+  auto region =
+      TRY(claims_.claim(request.region, {ObjectType::region}, rights::send, rights::map_read));
+  if (!request.function.valid() || !request.label.valid() || request.function.view().empty())
+    return error(Code::invalid_argument, "the names of a codelet are 1 to 63 characters");
+  if (request.length == 0 || request.length > proto::context::max_module_bytes ||
+      !lies_within(request.offset, request.length, region.info.detail))
+    return error(Code::invalid_argument, "a module is 1 byte to 64 MiB and lies within its region");
+  const std::uint32_t codelet = TRY(core_.add_codelet(request.tenant, request.label));
+  resources_.add_codelet(
+      request.tenant, {std::move(region.handle), request.offset, request.length, request.function});
+  return wire::RegisterCodelet::Reply{codelet, 0};
+}
+
+Answer<wire::RegisterBuffer::Reply> SchedulerServer::handle(
+    wire::RegisterBuffer, const wire::RegisterBuffer::Request& request, CallContext& call) {
+  const JobId job = TRY(job_of(call, request.tenant));
+  if (request.writable > 1) return error(Code::invalid_argument, "`writable` is 0 or 1");
+  const bool writable = request.writable == 1;
+  auto object =
+      TRY(claims_.claim(request.object, {ObjectType::region, ObjectType::file}, rights::send,
+                        rights::map_read | (writable ? rights::map_write : 0)));
+  if (object.type == ObjectType::file) {
+    if (request.offset != 0 || request.length != 0 || writable)
+      return error(Code::invalid_argument, "lent files are read-only and have no offset or length");
+  } else if (request.length == 0 ||
+             !lies_within(request.offset, request.length, object.info.detail)) {
+    return error(Code::invalid_argument, "a buffer is at least 1 byte and lies within its region");
+  }
+  const std::uint32_t buffer = TRY(core_.add_buffer(request.tenant, writable));
+  resources_.add_buffer(job, buffer,
+                        {std::move(object.handle), object.type, request.offset, request.length,
+                         writable, request.tenant, 0});
+  return wire::RegisterBuffer::Reply{buffer, 0};
+}
+
+Answer<proto::Empty> SchedulerServer::handle(wire::ReleaseBuffer,
+                                             const wire::ReleaseBuffer::Request& request,
+                                             CallContext& call) {
+  const JobId job = TRY(job_of(call, request.tenant));
+  TRY(core_.release_buffer(request.tenant, request.buffer));
+  pool_.release_buffer(job, request.buffer);
+  resources_.drop_buffer(job, request.buffer);
+  return proto::Empty{};
+}
+
+Answer<proto::Empty> SchedulerServer::handle(wire::SetArena, const wire::SetArena::Request& request,
+                                             CallContext& call) {
+  auto region = TRY(claims_.claim(request.region, {ObjectType::region}, rights::map_read, 0));
+  const std::uint64_t size_bytes = region.info.detail;
+  if (size_bytes > max_arena_bytes) return error(Code::too_large, "an arena is at most 64 MiB");
+  const auto opened = TRY(kernel_.call<proto::kernel::RegionMap>(
+      {.region = region.handle.get(), .writable = 0, .reserved = 0}));
+  if (opened.fds.size() != 1) return error(Code::internal, "the kernel gave no memory");
+  Mapping mapping = TRY(Mapping::map(opened.fds.front(), size_bytes, Mapping::Access::read));
+  links_[call.client()].arena = {std::move(region.handle), std::move(mapping)};
+  return proto::Empty{};
+}
+
+// ---- tasks ------------------------------------------------------------------------------------
+
+Answer<proto::Empty> SchedulerServer::handle(wire::Submit, const wire::Submit::Request& request,
+                                             CallContext& call) {
+  TRY(job_of(call, request.tenant));
+  const Mapping& arena = links_[call.client()].arena.mapping;
+  if (!arena.valid()) return error(Code::invalid_argument, "this link has no arena yet");
+  if (request.count == 0 || request.count > wire::max_batch)
+    return error(Code::invalid_argument, "a batch is 1 to 1024 tasks");
+  const std::uint64_t length = request.count * sizeof(wire::TaskRecord);
+  if (!lies_within(request.offset, length, arena.size()))
+    return error(Code::invalid_argument, "the records do not lie within the arena");
+  records_.resize(request.count);
+  std::memcpy(records_.data(), arena.data() + request.offset, length);
+  TRY(core_.submit(request.tenant, records_, now_ns()));
+  changed();
+  return proto::Empty{};
+}
+
+Answer<wire::Completions::Reply> SchedulerServer::handle(wire::Completions,
+                                                         const wire::Completions::Request& request,
+                                                         CallContext& call) {
+  TRY(job_of(call, request.tenant));
+  wire::Completions::Reply reply{};
+  reply.count = core_.take_completions(request.tenant, reply.completions);
+  if (reply.count > 0) return reply;
+  waiters_[request.tenant].completions.push_back(call.token());
+  return deferred;
+}
+
+void SchedulerServer::answer_completions(TenantId tenant) {
+  const auto at = waiters_.find(tenant);
+  while (at != waiters_.end() && !at->second.completions.empty()) {
+    wire::Completions::Reply reply{};
+    reply.count = core_.take_completions(tenant, reply.completions);
+    if (reply.count == 0) return;
+    server_->reply<wire::Completions>(at->second.completions.front(), reply);
+    at->second.completions.pop_front();
+  }
+}
+
+Answer<wire::Failure::Reply> SchedulerServer::handle(wire::Failure,
+                                                     const wire::Failure::Request& request,
+                                                     CallContext& call) {
+  TRY(job_of(call, request.tenant));
+  const std::string text = TRY(core_.failure(request.tenant, request.tag));
+  return wire::Failure::Reply{decltype(wire::Failure::Reply::text)::from(text)};
+}
+
+Answer<proto::Empty> SchedulerServer::handle(wire::Cancel, const wire::Cancel::Request& request,
+                                             CallContext& call) {
+  TRY(job_of(call, request.tenant));
+  TRY(core_.cancel(request.tenant, request.tag));
+  changed();
+  return proto::Empty{};
+}
+
+// ---- listings ---------------------------------------------------------------------------------
+
+Answer<wire::TaskNext::Reply> SchedulerServer::handle(wire::TaskNext,
+                                                      const wire::TaskNext::Request& request,
+                                                      CallContext& call) {
+  const std::uint32_t uid = call.peer().uid;
+  return core_.next_task(request.after, uid, uid == ::getuid());
+}
+
+Answer<wire::DeviceNext::Reply> SchedulerServer::handle(wire::DeviceNext,
+                                                        const wire::DeviceNext::Request& request,
+                                                        CallContext& call) {
+  // Without a device yet, the first round of questions is waited for.
+  Driver* driver = request.index < places_.size()         ? places_[request.index].driver
+                   : places_.empty() && !drivers_.empty() ? drivers_.front().get()
+                                                          : nullptr;
+  if (driver == nullptr || (!places_.empty() && !driver->is_up()))
+    return describe_device(request.index);
+  driver->refresh([this, token = call.token(), index = request.index] {
+    server_->reply<wire::DeviceNext>(token, describe_device(index));
+  });
+  return deferred;
+}
+
+Result<wire::DeviceNext::Reply> SchedulerServer::describe_device(std::uint64_t index) const {
+  if (index >= places_.size())
+    return error(Code::not_found, places_.empty() ? "no device is known: no driver has answered yet"
+                                                  : "there is no device " + std::to_string(index));
+  const DevicePlace& place = places_[index];
+  const DeviceState& state = core_.devices()[index];
+  wire::DeviceNext::Reply reply{};
+  reply.device = place.driver->devices()[place.index];
+  reply.device.count = static_cast<std::uint32_t>(places_.size());
+  if (!place.driver->is_up())
+    reply.device.health = static_cast<std::uint32_t>(proto::driver::Health::failed);
+  reply.tasks_done = state.tasks_done;
+  reply.tasks_failed = state.tasks_failed;
+  reply.busy_ns = state.busy_ns;
+  return reply;
+}
+
+// ---- devices and actions ------------------------------------------------------------------------
+
+void SchedulerServer::add_driver(std::unique_ptr<Client> client) {
+  const std::size_t number = drivers_.size();
+  drivers_.push_back(std::make_unique<Driver>(
+      loop_, std::move(client), [this, number] { adopt_devices(*drivers_[number]); }));
+  drivers_.back()->discover();
+}
+
+void SchedulerServer::adopt_devices(Driver& driver) {
+  for (std::uint64_t i = 0; i < driver.devices().size(); ++i) {
+    DeviceId id = 0;
+    while (id < places_.size() && (places_[id].driver != &driver || places_[id].index != i)) ++id;
+    if (id == max_devices) return;
+    if (id == places_.size()) places_.push_back({&driver, i});
+    const Driver::Device& device = driver.devices()[i];
+    const bool usable = device.health != static_cast<std::uint32_t>(proto::driver::Health::failed);
+    const std::string name = std::string(device.kind.view()) + std::to_string(id);
+    core_.set_device(id, device.threads, usable, name);
+  }
+  changed();
+}
+
+void SchedulerServer::changed() {
+  carry_out_all();
+  if (std::exchange(decision_posted_, true)) return;
+  loop_.post([this] {
+    decision_posted_ = false;
+    core_.decide();
+    carry_out_all();
+  });
+}
+
+void SchedulerServer::carry_out_all() {
+  // What is carried out may tell the core more, and so come here again.
+  if (std::exchange(carrying_out_, true)) return;
+  for (auto actions = core_.take_actions(); !actions.empty(); actions = core_.take_actions())
+    for (const Action& action : actions) carry_out(action);
+  carrying_out_ = false;
+}
+
+void SchedulerServer::carry_out(const Action& action) {
+  switch (action.kind) {
+    case Action::Kind::start:
+      return pool_.start(action.task, action.job, action.device);
+    case Action::Kind::open_context:
+      return pool_.open(action.job, action.device);
+    case Action::Kind::close_context:
+      return pool_.close(action.job, action.device);
+    case Action::Kind::completions:
+      return answer_completions(action.tenant);
+    case Action::Kind::tenant_closed:
+      return forget_tenant(action.tenant, action.job);
+    case Action::Kind::job_closed:
+      return resources_.drop_job(action.job);
+  }
+}
+
+}  // namespace aios::scheduler

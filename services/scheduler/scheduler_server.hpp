@@ -1,0 +1,112 @@
+// The scheduler's protocol (abi/proto/scheduler.hpp): turns requests into words to the core and the
+// core's actions into calls to drivers and contexts.
+#pragma once
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "abi/proto/scheduler.hpp"
+#include "abi/runtime/server.hpp"
+#include "services/scheduler/context_pool.hpp"
+#include "services/scheduler/core.hpp"
+#include "services/scheduler/driver.hpp"
+#include "services/scheduler/handle_claims.hpp"
+#include "services/scheduler/resources.hpp"
+
+namespace aios::scheduler {
+
+class SchedulerServer {
+ public:
+  template <class M>
+  using Request = typename M::Request;
+
+  SchedulerServer(Kernel& kernel, EventLoop& loop);
+  SchedulerServer(const SchedulerServer&) = delete;
+
+  /// Where replies go; before the first request.
+  void answer_through(ServerBase& server) { server_ = &server; }
+  /// Devices are numbered in the order in which their drivers first name them.
+  void add_driver(std::unique_ptr<Client> client);
+
+  Answer<proto::scheduler::OpenTenant::Reply> handle(proto::scheduler::OpenTenant,
+                                                     const proto::scheduler::OpenTenant::Request&,
+                                                     CallContext&);
+  Answer<proto::Empty> handle(proto::scheduler::CloseTenant,
+                              const proto::scheduler::CloseTenant::Request&, CallContext&);
+  Answer<proto::scheduler::RegisterCodelet::Reply> handle(
+      proto::scheduler::RegisterCodelet, const proto::scheduler::RegisterCodelet::Request&,
+      CallContext&);
+  Answer<proto::scheduler::RegisterBuffer::Reply> handle(
+      proto::scheduler::RegisterBuffer, const proto::scheduler::RegisterBuffer::Request&,
+      CallContext&);
+  Answer<proto::Empty> handle(proto::scheduler::ReleaseBuffer,
+                              const proto::scheduler::ReleaseBuffer::Request&, CallContext&);
+  Answer<proto::Empty> handle(proto::scheduler::SetArena,
+                              const proto::scheduler::SetArena::Request&, CallContext&);
+  Answer<proto::Empty> handle(proto::scheduler::Submit, const proto::scheduler::Submit::Request&,
+                              CallContext&);
+  Answer<proto::scheduler::Completions::Reply> handle(proto::scheduler::Completions,
+                                                      const proto::scheduler::Completions::Request&,
+                                                      CallContext&);
+  Answer<proto::scheduler::Failure::Reply> handle(proto::scheduler::Failure,
+                                                  const proto::scheduler::Failure::Request&,
+                                                  CallContext&);
+  Answer<proto::Empty> handle(proto::scheduler::Cancel, const proto::scheduler::Cancel::Request&,
+                              CallContext&);
+  Answer<proto::scheduler::TaskNext::Reply> handle(proto::scheduler::TaskNext,
+                                                   const proto::scheduler::TaskNext::Request&,
+                                                   CallContext&);
+  Answer<proto::scheduler::DeviceNext::Reply> handle(proto::scheduler::DeviceNext,
+                                                     const proto::scheduler::DeviceNext::Request&,
+                                                     CallContext&);
+  void client_closed(ClientId client);
+
+ private:
+  /// What a link may read its records from. The handle outlives the mapping: while the memory is
+  /// used its creator pays for it.
+  struct Arena {
+    ClaimedHandle handle;
+    Mapping mapping;
+  };
+  struct LinkState {
+    std::map<TenantId, JobId> tenants;
+    Arena arena;
+  };
+  struct Waiters {
+    std::deque<ReplyToken> completions;
+    std::unique_ptr<ReplyToken> closed;  ///< CloseTenant's, once it was called
+  };
+
+  Result<JobId> job_of(const CallContext& call, std::uint32_t tenant);
+  void close(TenantId tenant);
+  void answer_completions(TenantId tenant);
+  void forget_tenant(TenantId tenant, JobId job);
+  void adopt_devices(Driver& driver);
+  DevicePlace locate(DeviceId device) const { return places_[device]; }
+  Result<proto::scheduler::DeviceNext::Reply> describe_device(std::uint64_t index) const;
+  /// Carries out what the core wants; decides once more in the next turn of the loop.
+  void changed();
+  void carry_out_all();
+  void carry_out(const Action& action);
+
+  Kernel& kernel_;
+  EventLoop& loop_;
+  ServerBase* server_ = nullptr;
+  HandleClaims claims_;
+  Resources resources_;
+  Core core_;
+  std::map<ClientId, LinkState> links_;
+  std::unordered_map<TenantId, Waiters> waiters_;
+  std::vector<DevicePlace> places_;  ///< by device
+  std::vector<std::unique_ptr<Driver>> drivers_;
+  std::vector<proto::scheduler::TaskRecord> records_;  ///< scratch for Submit
+  bool carrying_out_ = false;
+  bool decision_posted_ = false;
+  ContextPool pool_;  // last: sessions use what is above
+};
+
+}  // namespace aios::scheduler
