@@ -41,7 +41,7 @@ void CpuServer::adopt() {
     if (contexts_.find(found.tenant_job_id) != nullptr || !contexts_.make_room()) continue;
     Context& context = contexts_.insert(found);
     watch(context);
-    find_out_end(context.process);
+    find_out_end(context);
   }
   if (contexts_.alive() != 0)
     log_line("adopted " + std::to_string(contexts_.alive()) + " contexts of the former driver");
@@ -72,6 +72,8 @@ Answer<OpenContext::Reply> CpuServer::handle(OpenContext, const OpenContext::Req
   const OwnedHandle tenant = TRY(take_tenant(request.tenant, job_id));
   TRY(check_device(request.device));
   Context* context = contexts_.find(job_id);
+  // Who saw the context's link close may ask before the signal of its end has come here.
+  if (context != nullptr) find_out_end(*context);
   if (context == nullptr || !context->alive) context = TRY(start(tenant.get(), job_id));
   const kernel_calls::LinkSend::Entry port{
       .handle = context->port,
@@ -173,26 +175,26 @@ Result<void> CpuServer::keep(KeptPart part, const Context& context, Handle handl
 }
 
 void CpuServer::watch(const Context& context) {
-  loop_.on_signal(context.process,
-                  [this, process = context.process](std::uint32_t) { find_out_end(process); });
+  loop_.on_signal(context.process, [this, process = context.process](std::uint32_t) {
+    if (Context* owner = contexts_.find_process(process)) find_out_end(*owner);
+  });
 }
 
-void CpuServer::find_out_end(Handle process) {
-  Context* context = contexts_.find_process(process);
-  if (context == nullptr || !context->alive) return;
-  const auto record = kernel_.call<kernel_calls::ProcessInfo>({.process = process});
+void CpuServer::find_out_end(Context& context) {
+  if (!context.alive) return;
+  const auto record = kernel_.call<kernel_calls::ProcessInfo>({.process = context.process});
   if (!record) {
     log_line("cannot ask after a context: " + record.error().to_string());
     return;
   }
-  context->process_id = record->reply.process_id;
+  context.process_id = record->reply.process_id;
   if (record->reply.exited == 0) return;
   const End end = describe_end(record->reply.exit_signalled != 0, record->reply.exit_code);
-  log_line("context " + std::to_string(context->process_id) + " of job " +
-           std::to_string(context->tenant_job_id) + " ended: " + end.cause);
-  contexts_.ended(*context, end);
+  log_line("context " + std::to_string(context.process_id) + " of job " +
+           std::to_string(context.tenant_job_id) + " ended: " + end.cause);
+  contexts_.ended(context, end);
   auto tombstone = std::make_shared<Tombstone>(kernel_, loop_);
-  if (tombstone->listen(context->port)) tombstones_[context->port] = std::move(tombstone);
+  if (tombstone->listen(context.port)) tombstones_[context.port] = std::move(tombstone);
 }
 
 void CpuServer::release(const Context& context) {

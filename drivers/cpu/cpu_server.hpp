@@ -43,7 +43,7 @@ class CpuServer {
   Result<Context> spawn(Handle tenant, std::uint64_t job_id, std::uint32_t generation);
   Result<void> keep(KeptPart part, const Context& context, Handle handle);
   void watch(const Context& context);
-  void find_out_end(Handle process);
+  void find_out_end(Context& context);
   void release(const Context& context);
 
   Kernel& kernel_;

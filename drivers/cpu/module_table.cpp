@@ -91,11 +91,12 @@ Result<Fd> ModuleTable::store(std::span<const std::byte> image, std::string& pat
   return file;
 }
 
-Result<std::uint32_t> ModuleTable::find_or_load(std::span<const std::byte> image) {
+Result<const ModuleTable::Module*> ModuleTable::find_or_load(std::span<const std::byte> image,
+                                                             std::uint32_t& index) {
   const XXH128_hash_t hash = XXH3_128bits(image.data(), image.size());
   const Digest digest{hash.low64, hash.high64, image.size()};
-  for (std::uint32_t i = 0; i < modules_.size(); ++i)
-    if (modules_[i].digest == digest) return i;
+  for (index = 0; index < modules_.size(); ++index)
+    if (modules_[index].digest == digest) return &modules_[index];
   if (modules_.size() >= proto::context::max_modules)
     return error(Code::quota, "a context loads at most 64 modules");
   TRY(check_module_image(image));
@@ -106,15 +107,15 @@ Result<std::uint32_t> ModuleTable::find_or_load(std::span<const std::byte> image
     ::unlink(path.c_str());
     file.reset();
   }
-  modules_.push_back({digest, std::move(file), std::move(codelets)});
-  return static_cast<std::uint32_t>(modules_.size() - 1);
+  const std::lock_guard lock(mutex_);
+  return &modules_.emplace_back(Module{digest, std::move(file), std::move(codelets)});
 }
 
 Result<std::uint32_t> ModuleTable::load(std::span<const std::byte> image,
                                         std::string_view codelet) {
-  const std::lock_guard lock(mutex_);
-  const std::uint32_t index = TRY(find_or_load(image));
-  const Result<std::vector<Codelet>>& codelets = modules_[index].codelets;
+  const std::lock_guard lock(load_mutex_);
+  std::uint32_t index = 0;
+  const Result<std::vector<Codelet>>& codelets = TRY(find_or_load(image, index))->codelets;
   if (!codelets) return std::unexpected(codelets.error());
   std::string names;
   for (std::uint32_t i = 0; i < codelets->size(); ++i) {

@@ -34,7 +34,8 @@ class ModuleTable {
   /// proto::context::Load; no_space: the folder is full.
   Result<std::uint32_t> load(std::span<const std::byte> image, std::string_view codelet);
 
-  /// invalid_argument: not a number that load gave out. Any thread; valid as long as the table.
+  /// invalid_argument: not a number that load gave out. Any thread, also while a module loads;
+  /// valid as long as the table.
   Result<const Codelet*> codelet(std::uint32_t number) const;
 
  private:
@@ -48,11 +49,12 @@ class ModuleTable {
     Result<std::vector<Codelet>> codelets;
   };
   Result<Fd> store(std::span<const std::byte> image, std::string& path) const;
-  Result<std::uint32_t> find_or_load(std::span<const std::byte> image);
+  Result<const Module*> find_or_load(std::span<const std::byte> image, std::uint32_t& index);
 
   const std::string folder_;
-  mutable std::mutex mutex_;
-  std::deque<Module> modules_;  // a deque does not move what it holds
+  std::mutex load_mutex_;       // held while module code runs, perhaps for ever
+  mutable std::mutex mutex_;    // never held for long
+  std::deque<Module> modules_;  // changed under both; a deque does not move what it holds
 };
 
 }  // namespace aios::cpu

@@ -116,7 +116,8 @@ ContextLink::ContextLink(Rig& rig, Handle tenant) : rig_(rig) {
   client_ = rig.connect(opened_.port);
 }
 
-Result<std::uint32_t> ContextLink::load(const std::string& module, const std::string& codelet) {
+Result<std::uint32_t> ContextLink::load(const std::string& module, const std::string& codelet,
+                                        Deadline deadline) {
   const auto image = module_image(module);
   Region region = TRY(Region::create(rig_.kernel(), image.size() + 100, "module"));
   std::memcpy(region.data() + 100, image.data(), image.size());
@@ -130,7 +131,8 @@ Result<std::uint32_t> ContextLink::load(const std::string& module, const std::st
         .use = rights::map_read | rights::info,
         .grant = 0,
         .move = false}},
-      [](std::span<const Handle> numbers, auto& request) { request.region = numbers[0]; }, soon()));
+      [](std::span<const Handle> numbers, auto& request) { request.region = numbers[0]; },
+      deadline));
   return loaded.codelet;
 }
 

@@ -34,7 +34,7 @@ class Rig {
 
   std::uint64_t job_id(Handle job);
   void kill_process(std::uint64_t process_id);
-  /// The record of a process once it has ended, or as it is after the kernel says it is unknown.
+  /// Until the kernel says that it has ended.
   void await_exit(std::uint64_t process_id);
   std::string context_log() const { return machine_.log("cpu-context"); }
 
@@ -56,7 +56,8 @@ class ContextLink {
  public:
   ContextLink(Rig& rig, Handle tenant);
 
-  Result<std::uint32_t> load(const std::string& module, const std::string& codelet);
+  Result<std::uint32_t> load(const std::string& module, const std::string& codelet,
+                             Deadline deadline = soon());
   /// Sends a new region that holds `text`, as buffer `id`.
   Result<proto::Empty> bind_text(std::uint32_t id, const std::string& text);
   Result<proto::Empty> bind(const proto::context::Bind::Request& request, HandleToSend object);
