@@ -29,8 +29,11 @@ Baseline look(TestInstance& instance) {
 }
 
 /// Runs `step` in a process of its own with a connection of its own, kills it with SIGKILL when it
-/// is done, and checks that it left nothing and that the server serves on.
-void die_after(TestInstance& instance, const std::function<bool(Visitor&)>& step) {
+/// is done, and checks that it left nothing and that the server serves on. `afterwards` runs
+/// between the two checks.
+void die_after(
+    TestInstance& instance, const std::function<bool(Visitor&)>& step,
+    const std::function<void()>& afterwards = [] {}) {
   const auto server = need(instance.server("echo"));
   const Baseline before = look(instance);
   int pipe_ends[2];
@@ -56,6 +59,7 @@ void die_after(TestInstance& instance, const std::function<bool(Visitor&)>& step
   CHECK(after.links == before.links);
   CHECK(after.regions == before.regions);
   CHECK(after.region_bytes == before.region_bytes);
+  afterwards();
   const auto visitor = need(instance.attach());
   CHECK(need(echo(*echo_client(*visitor), 8)) == 8);
   CHECK(need(instance.server("echo")).pid == server.pid);
@@ -90,11 +94,13 @@ TEST_CASE("A client that dies while it connects leaves nothing") {
 TEST_CASE("A client that dies before it is accepted leaves nothing") {
   const auto instance = boot_echo();
   const auto pid = static_cast<pid_t>(need(instance->server("echo")).pid);
-  die_after(*instance, [pid](Visitor& visitor) {
-    ::kill(pid, SIGSTOP);
-    const bool done = connect(visitor, true);
-    return done;
-  });
+  die_after(
+      *instance,
+      [pid](Visitor& visitor) {
+        ::kill(pid, SIGSTOP);
+        return connect(visitor, true);
+      },
+      [pid] { ::kill(pid, SIGCONT); });
 }
 
 TEST_CASE("A client that dies between two calls leaves nothing") {

@@ -31,7 +31,7 @@ TEST_CASE("A thousand calls get a thousand answers, one by one and at once") {
   }
   const Deadline end = patience();
   while (answered < 1000 && !end.passed())
-    if (!client->work()) client->wait(end);
+    if (!client->work() && answered < 1000) client->wait(end);
   CHECK(answered == 1000);
 }
 
