@@ -26,6 +26,10 @@ Result<std::unique_ptr<Kernel>> Kernel::attach_child() {
   return kernel;
 }
 
+Kernel::~Kernel() {
+  if (socket_.get() == pk::child_socket_fd) (void)socket_.release();
+}
+
 Result<std::unique_ptr<Kernel>> Kernel::attach(const std::string& socket_path,
                                                const AttachOptions& options) {
   std::unique_ptr<Kernel> kernel(new Kernel);

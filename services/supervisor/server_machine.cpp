@@ -69,7 +69,10 @@ void ServerMachine::life_over(std::uint64_t now_ns, bool blamed) {
     return;
   }
   std::uint64_t delay_ns = 0;
-  if (early_ends_ > 1 && blamed) {
+  if (!blamed) {
+    // Whoever kills a server again and again before it answers must not get a storm of starts.
+    delay_ns = answered_ ? 0 : first_delay_ns;
+  } else if (early_ends_ > 1) {
     constexpr std::uint32_t most_doublings = 7;  // 50 ms << 7 is above max_delay_ns
     delay_ns = std::min(first_delay_ns << std::min(early_ends_ - 2, most_doublings), max_delay_ns);
   }

@@ -6,9 +6,10 @@
 //      └──────────────────┴──────── it ended ────────┘      stop: ► stopping ► stopped
 //
 // A server that ends is started again at once. Only lives that end soon after they began, or
-// before their first answer, and by their own doing (a SIGKILL from outside is not), delay the next
-// one: the first not at all, then 50 ms doubling to 5 s. A server none of whose lives ever answered
-// is `failed` after `max_early_retries` retries.
+// before their first answer delay the next one: the first not at all, then 50 ms doubling to 5 s. A
+// SIGKILL from outside is not the server's doing: it delays the next life by 50 ms if this one had
+// not answered, otherwise not at all. A server none of whose lives ever answered is `failed` after
+// `max_early_retries` retries.
 #pragma once
 
 #include <cstdint>

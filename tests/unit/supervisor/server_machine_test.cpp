@@ -90,12 +90,22 @@ TEST_CASE("A life that was long enough ends the row of early ends") {
   CHECK(life.delay() == 0);
 }
 
-TEST_CASE("Being killed from outside delays nothing and condemns nobody") {
+TEST_CASE("Being killed from outside delays nothing once the server has answered") {
+  Life life;
+  for (int i = 0; i < 20; ++i) {
+    life.run();
+    life.die(SIGKILL);
+    CHECK(life.delay() == 0);
+  }
+}
+
+TEST_CASE("Being killed from outside before the first answer condemns nobody") {
   Life life;
   for (int i = 0; i < 20; ++i) {
     life.start();
     life.die(SIGKILL);
-    CHECK(life.delay() == 0);
+    CHECK(life.delay() == 50 * ms);
+    life.now += life.delay();
   }
   life.run();
   CHECK(life.machine.restarts() == 20);
