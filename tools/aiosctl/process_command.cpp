@@ -62,6 +62,15 @@ std::uint64_t resident_bytes(std::uint64_t pid) {
   return resident_pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
+/// The kernel knows servers by name; of a program from outside, Linux knows the command.
+std::string name_of(const pk::ProcessRecord& record) {
+  std::string name(record.name.view());
+  if (record.outside == 0) return name;
+  std::ifstream comm("/proc/" + std::to_string(record.pid) + "/comm");
+  std::string command;
+  return std::getline(comm, command) && !command.empty() ? command : name;
+}
+
 std::string_view kind_of(const pk::ProcessRecord& record) {
   if (record.outside != 0) return "program";
   return record.job_name.view() == "contexts" ? "context" : "server";
@@ -89,11 +98,12 @@ Result<int> show_processes(const Session& session) {
                {"REGIONS", Align::right},
                {"UPTIME", Align::right}});
   for (const pk::ProcessRecord& p : processes) {
+    const std::string name = name_of(p);
     const std::uint64_t memory_bytes = resident_bytes(p.pid);
     const std::uint64_t uptime_ns = now_ns() - p.started_ns;
     out.push_back({{"process_id", p.process_id},
                    {"pid", p.pid},
-                   {"name", p.name.view()},
+                   {"name", name},
                    {"kind", kind_of(p)},
                    {"job", p.job_name.view()},
                    {"job_id", p.job_id},
@@ -106,10 +116,9 @@ Result<int> show_processes(const Session& session) {
                    {"uptime_ns", uptime_ns},
                    {"uid", p.uid},
                    {"namespaces", p.namespaces != 0}});
-    table.add({std::to_string(p.process_id), std::to_string(p.pid), std::string(p.name.view()),
-               std::string(kind_of(p)), std::string(p.job_name.view()),
-               std::to_string(restarts_of(p)), human_bytes(memory_bytes),
-               human_bytes(p.region_bytes), human_duration(uptime_ns)});
+    table.add({std::to_string(p.process_id), std::to_string(p.pid), name, std::string(kind_of(p)),
+               std::string(p.job_name.view()), std::to_string(restarts_of(p)),
+               human_bytes(memory_bytes), human_bytes(p.region_bytes), human_duration(uptime_ns)});
   }
   session.json ? print(out) : table.print();
   return exit_done;
@@ -186,12 +195,12 @@ Result<pk::ProcessRecord> find_process(Operator& attached, const std::string& te
   std::vector<pk::ProcessRecord> found;
   std::string listed;
   for (const pk::ProcessRecord& p : processes) {
-    if (p.name.view() != text && std::to_string(p.process_id) != text &&
-        std::to_string(p.pid) != text)
+    const std::string name = name_of(p);
+    if (name != text && std::to_string(p.process_id) != text && std::to_string(p.pid) != text)
       continue;
     found.push_back(p);
-    listed += fmt::format("{}{} (id {}, pid {})", listed.empty() ? "" : ", ", p.name.view(),
-                          p.process_id, p.pid);
+    listed +=
+        fmt::format("{}{} (id {}, pid {})", listed.empty() ? "" : ", ", name, p.process_id, p.pid);
   }
   if (found.empty())
     return error(Code::not_found, "no process of this instance is called '" + text +
@@ -216,7 +225,7 @@ Result<int> kill_process(const Session& session, const std::string& text) {
   Operator attached = TRY(Operator::attach(session));
   const pk::ProcessRecord process = TRY(find_process(attached, text));
   TRY(send_signal(attached, process, SIGKILL));
-  fmt::print("killed {} (id {}, pid {})\n", printable(process.name.view()), process.process_id,
+  fmt::print("killed {} (id {}, pid {})\n", printable(name_of(process)), process.process_id,
              process.pid);
   return exit_done;
 }

@@ -1,0 +1,28 @@
+"""Checks a JSON value against the part of JSON Schema that abi/schema uses: type, required,
+properties, items, enum and minimum. Keys that a schema does not name are a failure, too, so that
+no listing outgrows its schema."""
+
+from instance import expect
+
+TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "number": (int, float),
+         "integer": int}
+
+
+def check(value, schema, where="$"):
+    kind = schema.get("type")
+    if kind:
+        good = isinstance(value, TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
+        expect(good, f"{where}: {value!r} is not of type {kind}")
+    if "enum" in schema:
+        expect(value in schema["enum"], f"{where}: {value!r} is none of {schema['enum']}")
+    if "minimum" in schema:
+        expect(value >= schema["minimum"], f"{where}: {value!r} is below {schema['minimum']}")
+    for key in schema.get("required", []):
+        expect(key in value, f"{where}: lacks '{key}'")
+    if "properties" in schema:
+        for key, item in value.items():
+            expect(key in schema["properties"], f"{where}: has '{key}', which its schema lacks")
+            check(item, schema["properties"][key], f"{where}.{key}")
+    if "items" in schema:
+        for number, item in enumerate(value):
+            check(item, schema["items"], f"{where}[{number}]")

@@ -1,0 +1,142 @@
+"""aiosctl on a running instance: every listing keeps to its schema in abi/schema, and every error
+has its exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TESTS / "support"))
+from instance import Instance, expect, run_test, wait_until  # noqa: E402
+from schema import check  # noqa: E402
+
+SCHEMAS = TESTS.parent / "abi/schema"
+LISTINGS = {"status": ["status"], "ps": ["ps"], "regions": ["regions"], "links": ["links"]}
+UNREACHABLE = 3
+USAGE = 2
+
+
+def listing(instance, name):
+    value = json.loads(instance.ctl(*LISTINGS[name], "--json"))
+    schema = json.loads((SCHEMAS / f"{name}.json").read_text(encoding="utf-8"))
+    check(value, schema, name)
+    return value
+
+
+def check_listings(instance):
+    for name in LISTINGS:
+        value = listing(instance, name)
+        expect(value, f"{name}: is empty")
+        lines = instance.ctl(*LISTINGS[name]).splitlines()
+        expect(len(lines) >= 2, f"{name}: the table has no rows")
+    names = {s["name"] for s in listing(instance, "status")["servers"]}
+    listed = {p["name"]: p for p in listing(instance, "ps")}
+    for server in names | {"supervisor"}:
+        expect(server in listed, f"ps lacks {server}")
+        expect(listed[server]["kind"] == "server", f"ps calls {server} {listed[server]['kind']}")
+        expect(listed[server]["memory_bytes"] > 0, f"ps knows no memory of {server}")
+    pids = [p["pid"] for p in listed.values()]
+    expect(len(pids) == len(set(pids)), "two processes have one pid")
+
+
+def check_restart(instance):
+    before = instance.pid_of("echo")
+    expect(str(before) in instance.ctl("crash", "echo"), "crash does not tell the pid")
+    instance.wait_running()
+    wait_until(lambda: instance.pid_of("echo") not in (0, before), 10, "echo has another pid")
+    echo = [p for p in listing(instance, "ps") if p["name"] == "echo"]
+    expect(len(echo) == 1 and echo[0]["restarts"] == 1, f"ps after the crash: {echo}")
+    instance.ctl("kill", echo[0]["pid"])
+    wait_until(lambda: instance.pid_of("echo") not in (0, echo[0]["pid"]), 10, "echo is back")
+    instance.wait_running()
+
+
+def check_run(instance):
+    script = 'test -S "$AIOS_SOCKET" && test "$AIOS_JOB" = mine && exit 7'
+    result = instance.try_ctl("run", "--job", "mine", "--", "sh", "-c", script)
+    expect(result.returncode == 7, f"run: {result.returncode} {result.stderr}")
+    result = instance.try_ctl("run", "--", "sh", "-c", "kill -9 $$")
+    expect(result.returncode == 128 + signal.SIGKILL, f"run, killed: {result.returncode}")
+    result = instance.try_ctl("run", "--", "/nonexistent/program")
+    expect(result.returncode == 127 and "/nonexistent" in result.stderr, "run of no program")
+    job = instance.start("run", "--job", "sleeper", "--", "sleep", "60")
+    wait_until(lambda: any(p["job"] == "sleeper" for p in instance.processes()), 10, "the job")
+    job.send_signal(signal.SIGTERM)
+    expect(job.wait(timeout=10) == 128 + signal.SIGTERM, "run does not forward SIGTERM")
+    wait_until(lambda: all(p["job"] != "sleeper" for p in instance.processes()), 10, "its end")
+
+
+def check_errors(instance):
+    cases = [
+        (["kill", "no-such-process"], 1, "no-such-process"),
+        (["logs", "no-such-server"], 1, "no-such-server"),
+        (["crash", "no-such-server"], 1, ""),
+        (["boot", "--detach"], 1, "already answers"),
+        (["run", "--memory", "lots", "--", "true"], USAGE, "lots"),
+        (["no-such-command"], USAGE, ""),
+        (["crash", "echo", "--how", "softly"], USAGE, "softly"),
+        (["--socket", str(instance.work / "nobody"), "ps"], UNREACHABLE, "aiosctl boot"),
+        (["--socket", str(instance.work / ("x" * 200)), "ps"], UNREACHABLE, ""),
+    ]
+    for arguments, code, text in cases:
+        result = instance.try_ctl(*arguments)
+        expect(result.returncode == code and text in result.stderr and result.stderr,
+               f"{arguments}: {result.returncode} {result.stderr!r}")
+
+
+def check_logs(instance):
+    expect("echo" in instance.ctl("logs", "supervisor", "-n", "100"), "the supervisor's log")
+    follow = instance.start("logs", "supervisor", "-n", "0", "-f")
+    instance.ctl("crash", "echo")
+    # What the supervisor says about the crash is a line of its log.
+    line = follow.stdout.readline()
+    follow.send_signal(signal.SIGINT)
+    expect(follow.wait(timeout=10) == 0 and "echo" in line, f"logs -f: {line!r}")
+    follow.communicate()
+
+
+def check_failed_boot(aiosctl, instance):
+    manifest = instance.work / "wrong.toml"
+    manifest.write_text('[server.echo]\nbinary = "aios-echo"\nroute = []\n', encoding="utf-8")
+    state = instance.work / "other"
+    result = subprocess.run([aiosctl, "--state", state, "boot", "--manifest", manifest],
+                            capture_output=True, text=True, timeout=60, check=False,
+                            env=instance.environment)
+    expect(result.returncode == 1 and "route" in result.stderr,
+           f"boot with a wrong manifest: {result.returncode} {result.stderr!r}")
+    expect(not (state / "aios.sock").exists(), "a failed boot leaves a socket")
+
+
+def check_interrupted_boot(aiosctl, instance):
+    state = instance.work / ("long-" + "x" * 120)
+    boot = subprocess.Popen([aiosctl, "--state", state, "boot"], env=instance.environment,
+                            stdout=subprocess.PIPE, text=True)
+    up = None
+    for line in boot.stdout:
+        if line.startswith("AIOS is up"):
+            up = line
+            break
+    expect(up, "boot in a folder with a long name does not come up")
+    os.kill(boot.pid, signal.SIGINT)
+    boot.communicate(timeout=20)
+    expect(boot.returncode == 0, f"boot, interrupted: exit code {boot.returncode}")
+    expect(not (state / "aios.sock").exists(), "an interrupted boot leaves a socket")
+
+
+def main():
+    aiosctl = sys.argv[1]
+    with Instance(aiosctl) as instance:
+        check_listings(instance)
+        check_restart(instance)
+        check_run(instance)
+        check_errors(instance)
+        check_logs(instance)
+        check_failed_boot(aiosctl, instance)
+        check_interrupted_boot(aiosctl, instance)
+
+
+if __name__ == "__main__":
+    sys.exit(run_test(main))

@@ -1,0 +1,104 @@
+#!/usr/bin/env bash
+# What tools/run and tools/test share: packages and builds. Sourced by both, from the root of the
+# source tree.
+
+# shellcheck disable=SC2034 # used by those who source this
+build_packages=(
+  g++ libc6-dev meson ninja-build pkg-config python3
+  doctest-dev libcli11-dev libfmt-dev libhwloc-dev libsqlite3-dev libtomlplusplus-dev liburing-dev
+  libxxhash-dev nlohmann-json3-dev
+)
+
+say() { printf '%s\n' "$*" >&2; }
+
+# Of the packages named, those that are not installed.
+missing_packages() {
+  local installed
+  # Names a query does not know are an error of dpkg-query, and missing all the same.
+  installed=$(dpkg-query -W -f '${db:Status-Status} ${Package}\n' "$@" 2>/dev/null |
+    sed -n 's/^installed //p' || true)
+  printf '%s\n' "$@" | grep -vxF -e "$installed" || true
+}
+
+# Installs what is missing of the packages named. Ends the script with 2, listing them, where that
+# is not possible.
+ensure_packages() {
+  local missing log
+  local -a as_root=()
+  if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    say "This script installs packages on Debian only; going on with what is there."
+    return 0
+  fi
+  mapfile -t missing < <(missing_packages "$@")
+  ((${#missing[@]})) || return 0
+  if ((EUID != 0)); then
+    if ! command -v sudo >/dev/null || ! { sudo -n true 2>/dev/null || { [[ -t 0 ]] && sudo -v; }; }
+    then
+      say "These packages are missing, and installing them needs root:"
+      say "  apt-get install ${missing[*]}"
+      exit 2
+    fi
+    as_root=(sudo)
+  fi
+  say "Installing ${missing[*]}"
+  log=$(mktemp)
+  if ! "${as_root[@]}" apt-get update -q >"$log" 2>&1 ||
+    ! "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qy \
+      --no-install-recommends "${missing[@]}" >>"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    rm -f "$log"
+    say "Could not install: ${missing[*]}"
+    say "  apt-get install ${missing[*]}"
+    exit 2
+  fi
+  rm -f "$log"
+}
+
+# configure FOLDER OPTION...: sets the build folder up unless it is.
+configure() {
+  local folder=$1 log
+  shift
+  [[ -f $folder/build.ninja ]] && return 0
+  log=$(mktemp)
+  if ! meson setup "$folder" "$@" >"$log" 2>&1; then
+    tail -n 30 "$log" >&2
+    rm -f "$log"
+    say "Could not set up $folder."
+    return 1
+  fi
+  rm -f "$log"
+}
+
+# What `meson install` of the folder would install: the programs, without the tests.
+installed_targets() {
+  meson introspect --installed "$1" | python3 -c '
+import json, os, sys
+folder = os.path.realpath(sys.argv[1]) + os.sep
+for path in json.load(sys.stdin):
+    path = os.path.realpath(path)
+    if path.startswith(folder):
+        print(path[len(folder):])' "$1"
+}
+
+# build FOLDER [TARGET...]: a line of progress on a terminal, nothing when all is built, the
+# errors when it fails.
+build() {
+  local folder=$1 log status=0
+  shift
+  log=$(mktemp)
+  if [[ -t 2 ]]; then
+    # Of ninja, what is overwritten line by line; the rest goes to the log.
+    NINJA_STATUS='[%f/%t] ' ninja -C "$folder" "$@" 2>&1 | tee "$log" |
+      awk -v columns="$(tput cols 2>/dev/null || echo 80)" '/^\[[0-9]+\/[0-9]+\]/ {
+        printf "\r\033[K%s", substr($0, 1, columns - 1); fflush(); shown = 1 }
+        END { if (shown) printf "\r\033[K" }' >&2 || status=$?
+  else
+    NINJA_STATUS='[%f/%t] ' ninja -C "$folder" "$@" >"$log" 2>&1 || status=$?
+  fi
+  if ((status != 0)); then
+    grep -E '(error|FAILED|undefined reference|ninja:)' "$log" | head -n 40 >&2 || true
+    say "The build in $folder failed; see all of it with: ninja -C $folder"
+  fi
+  rm -f "$log"
+  return "$status"
+}
