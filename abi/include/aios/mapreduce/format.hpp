@@ -1,0 +1,142 @@
+// What the engine inside a job's module and the MapReduce service say to each other: the arguments
+// of the two tasks, the layout of a sorted run and of a reduce task's output.
+//
+// All of it lies in memory of the client's job. The engine trusts its arguments; the service trusts
+// nothing that a task wrote, and copies before it checks.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace aios::mapreduce::engine {
+
+/// Grows with every change to what follows; `describe` reports it, and the service refuses others.
+inline constexpr std::uint64_t format_version = 1;
+
+inline constexpr std::uint32_t max_partitions = 512;
+inline constexpr std::uint32_t max_counters = 16;
+inline constexpr std::uint32_t max_counter_name_bytes = 32;  ///< with its NUL
+inline constexpr std::uint64_t max_word_bytes = 1u << 20;
+inline constexpr std::uint64_t max_line_bytes = 16u << 20;
+/// A run's index has an entry about every so many bytes of a partition.
+inline constexpr std::uint64_t index_stride_bytes = 16u << 10;
+/// Regions are used in units of this.
+inline constexpr std::uint64_t unit_bytes = 4096;
+
+// ---- describe: buffers { parameters (read), reply (write) } ---------------------------------
+
+/// What the describe task writes at the offset its arguments name. Making the job object from its
+/// arguments is part of it, so bad job arguments fail here, before any input is read.
+struct Description {
+  std::uint64_t version;
+  std::uint32_t counter_count;
+  std::uint32_t reserved;
+  char counter_names[max_counters][max_counter_name_bytes];
+};
+
+/// Job arguments in the parameter buffer: "a\0b\0" in (offset, bytes).
+struct DescribeArguments {
+  std::uint64_t parameter_offset;
+  std::uint64_t parameter_bytes;
+  std::uint64_t reply_offset;
+};
+
+// ---- map: buffers { parameters (read), run segment (write), files... } ----------------------
+//
+// Reads from `piece` at `offset` (0: from the piece's beginning) to the end of the split, or until
+// the table or the run is full, and writes one sorted run. Result words: the piece and the offset
+// to go on from (piece = number of pieces when all is read), records read, run bytes. No run bytes
+// and an unchanged position: the next record alone needs a run of `records read` bytes.
+
+struct MapArguments {
+  std::uint64_t run_offset;
+  std::uint64_t run_bytes;
+  std::uint64_t table_bytes;  ///< private memory for combining
+  std::uint64_t offset;
+  std::uint32_t piece;        ///< counted over all file buffers
+  std::uint32_t partitions;
+  std::uint64_t parameter_offset;
+  std::uint64_t parameter_bytes;
+};
+static_assert(sizeof(MapArguments) <= 64);
+
+inline constexpr std::uint64_t run_magic = 0x316e75725f726d61ull;
+
+/// A run: this header, a PartitionEntry per partition, the records of each partition in order of
+/// their keys, then the index. Offsets count from the header.
+struct RunHeader {
+  std::uint64_t magic;
+  std::uint32_t partitions;
+  std::uint32_t index_count;
+  std::uint64_t index_offset;
+  std::uint64_t records;
+  std::uint64_t counters[max_counters];
+};
+
+struct PartitionEntry {
+  std::uint64_t offset;
+  std::uint64_t bytes;
+  std::uint64_t records;
+  std::uint32_t index_first;
+  std::uint32_t index_count;
+};
+
+/// A record begins `offset` bytes into its partition and its key's first eight bytes, as a
+/// big-endian number, are `prefix`. Ascending in both.
+struct IndexEntry {
+  std::uint64_t prefix;
+  std::uint64_t offset;
+};
+
+// ---- reduce: buffers { parameters (read), segments... } --------------------------------------
+//
+// Merges one window of each run and writes "key\tvalue\n" lines, until every run is at its end or
+// at `end_prefix`, a window that is not the last of its run is used up, or the output is full.
+// Only whole keys are written; the positions reached are in the output's header. Result words:
+// ReduceStop, output bytes (header and lines), keys written, and for `window_used` the run.
+
+struct ReduceArguments {
+  std::uint32_t plan_buffer;  ///< position among the task's buffers
+  std::uint32_t output_buffer;
+  std::uint64_t plan_offset;
+  std::uint64_t output_offset;
+  std::uint64_t output_bytes;
+  std::uint64_t parameter_offset;
+  std::uint64_t parameter_bytes;
+};
+static_assert(sizeof(ReduceArguments) <= 64);
+
+struct MergePlan {
+  std::uint64_t begin_prefix;  ///< keys with a smaller prefix are skipped
+  std::uint64_t end_prefix;    ///< keys with this prefix or a greater one are left
+  std::uint32_t has_end;
+  std::uint32_t window_count;
+};
+
+/// Follow the plan, in the order of the input that the runs came from.
+struct MergeWindow {
+  std::uint32_t buffer;  ///< position among the task's buffers
+  std::uint32_t last;    ///< 1: nothing of this run follows
+  std::uint64_t offset;
+  std::uint64_t bytes;
+};
+
+enum class ReduceStop : std::uint64_t {
+  done = 0,
+  window_used = 1,  ///< more of the run in word 3 is needed
+  output_full = 2,  ///< without a single key: the next one alone does not fit
+};
+
+/// Begins the output; `window_count` words follow, the bytes consumed of each window, then from
+/// `output_header_bytes` on the lines.
+struct OutputHeader {
+  std::uint64_t records;  ///< merged
+  std::uint64_t counters[max_counters];
+};
+
+constexpr std::uint64_t output_header_bytes(std::uint64_t window_count) {
+  const std::uint64_t bytes = sizeof(OutputHeader) + window_count * sizeof(std::uint64_t);
+  return (bytes + unit_bytes - 1) / unit_bytes * unit_bytes;
+}
+
+}  // namespace aios::mapreduce::engine

@@ -1,0 +1,301 @@
+// The map task: records in, one sorted run out.
+#pragma once
+
+#include <aios/codelet.h>
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include <aios/mapreduce/format.hpp>
+#include <aios/mapreduce/input.hpp>
+#include <aios/mapreduce/store.hpp>
+
+namespace aios::mapreduce {
+
+/// What follows `--` on the command line.
+using Arguments = std::vector<std::string_view>;
+
+namespace engine {
+
+inline Arguments split_arguments(const char* at, std::uint64_t bytes) {
+  Arguments arguments;
+  for (const char* end = at + bytes; at < end;) {
+    arguments.emplace_back(at, ::strnlen(at, static_cast<std::size_t>(end - at)));
+    at += arguments.back().size() + 1;
+  }
+  return arguments;
+}
+
+/// The job object a task works with: made from the job's arguments if it wants them.
+template <class Job>
+Job make_job(const Arguments& arguments) {
+  if constexpr (std::is_constructible_v<Job, const Arguments&>) {
+    return Job(arguments);
+  } else {
+    if (!arguments.empty()) throw Failure("this job takes no arguments after --");
+    return Job();
+  }
+}
+
+using Counters = std::array<std::uint64_t, max_counters>;
+
+inline void check_counter(std::size_t counter) {
+  if (counter >= max_counters) throw Failure("the job counts with a counter it has not declared");
+}
+
+template <class Job>
+std::uint32_t partition_of(std::string_view key, std::uint32_t hash, std::uint32_t partitions) {
+  if (partitions == 1) return 0;
+  if constexpr (requires { Job::partition(key, partitions); }) {
+    const std::uint32_t chosen = Job::partition(key, partitions);
+    if (chosen >= partitions) throw Failure("the job's partition() chose a partition above R");
+    return chosen;
+  } else {
+    return static_cast<std::uint32_t>((static_cast<std::uint64_t>(hash) * partitions) >> 32);
+  }
+}
+
+/// Room in a run of `bytes` for records.
+inline std::uint64_t run_payload(std::uint64_t bytes, std::uint32_t partitions) {
+  const std::uint64_t fixed =
+      sizeof(RunHeader) + partitions * (sizeof(PartitionEntry) + 2 * sizeof(IndexEntry));
+  const std::uint64_t index = (bytes / index_stride_bytes + 2) * sizeof(IndexEntry);
+  return bytes > fixed + index ? bytes - fixed - index : 0;
+}
+
+/// Sorts what a task gathered and writes it as a run.
+template <class Job, class Store>
+class RunWriter {
+ public:
+  RunWriter(char* run, std::uint32_t partitions, Store& store)
+      : run_(run), partitions_(partitions), entries_(store.entries()), items_(store.sort_space()) {}
+
+  /// Bytes of the run.
+  std::uint64_t write(const Counters& counters) {
+    const std::size_t count = entries_.size();
+    for (std::size_t i = 0; i < count; ++i)
+      items_[i] = {entries_[i].prefix, static_cast<std::uint32_t>(i), partition(i)};
+    auto* table = reinterpret_cast<PartitionEntry*>(run_ + sizeof(RunHeader));
+    std::memset(table, 0, partitions_ * sizeof(PartitionEntry));
+    at_ = run_ + sizeof(RunHeader) + partitions_ * sizeof(PartitionEntry);
+    if (partitions_ > 1)
+      radix_pass<max_partitions>(
+          items_, count, [](const SortItem& item) { return item.partition; },
+          [](SortItem*, std::size_t) {});
+    for (std::size_t first = 0, end; first < count; first = end) {
+      const std::uint32_t p = items_[first].partition;
+      for (end = first + 1; end < count && items_[end].partition == p;) ++end;
+      table[p] = write_partition(items_ + first, end - first);
+    }
+    return finish(count, counters);
+  }
+
+ private:
+  std::uint32_t partition(std::size_t i) {
+    if (partitions_ == 1) return 0;
+    const auto& item = entries_[i];
+    if constexpr (requires { Job::partition(std::string_view(), 0u); }) {
+      key_.resize(item.length + prefix_bytes);
+      entries_.copy_key(item, key_.data());
+    }
+    return partition_of<Job>({key_.data(), item.length}, item.hash, partitions_);
+  }
+
+  PartitionEntry write_partition(SortItem* items, std::size_t count) {
+    KeySorter(entries_).sort(items, count);
+    PartitionEntry entry{};
+    entry.offset = static_cast<std::uint64_t>(at_ - run_);
+    entry.records = count;
+    entry.index_first = static_cast<std::uint32_t>(index_.size());
+    const char* begin = at_;
+    std::uint64_t next_index = 0;
+    for (std::size_t i = 0; i < count; ++i) {
+      if (i + 8 < count) __builtin_prefetch(&entries_[items[i + 8].index]);
+      const auto& item = entries_[items[i].index];
+      const auto offset = static_cast<std::uint64_t>(at_ - begin);
+      if (offset >= next_index) {
+        index_.push_back({item.prefix, offset});
+        next_index = offset + index_stride_bytes;
+      }
+      write_record(item);
+    }
+    entry.bytes = static_cast<std::uint64_t>(at_ - begin);
+    entry.index_count = static_cast<std::uint32_t>(index_.size()) - entry.index_first;
+    return entry;
+  }
+
+  template <class Item>
+  void write_record(const Item& item) {
+    at_ = put_varint(at_, item.length);
+    if constexpr (CombinesValues<Job>) {
+      std::memcpy(at_, &item.value, sizeof item.value);
+      at_ = entries_.copy_key(item, at_ + sizeof item.value);
+    } else {
+      at_ = entries_.copy_key(item, put_varint(at_, item.value_length));
+      std::memcpy(at_, entries_.tail(item) + entries_.tail_bytes(item), item.value_length);
+      at_ += item.value_length;
+    }
+  }
+
+  std::uint64_t finish(std::size_t records, const Counters& counters) {
+    while ((at_ - run_) % alignof(IndexEntry) != 0) *at_++ = 0;
+    RunHeader header{};
+    header.magic = run_magic;
+    header.partitions = partitions_;
+    header.index_count = static_cast<std::uint32_t>(index_.size());
+    header.index_offset = static_cast<std::uint64_t>(at_ - run_);
+    header.records = records;
+    std::memcpy(header.counters, counters.data(), sizeof header.counters);
+    std::memcpy(run_, &header, sizeof header);
+    std::copy_n(reinterpret_cast<const char*>(index_.data()), index_.size() * sizeof(IndexEntry),
+                at_);
+    return header.index_offset + index_.size() * sizeof(IndexEntry);
+  }
+
+  char* run_;
+  std::uint32_t partitions_;
+  const std::remove_reference_t<decltype(std::declval<Store&>().entries())>& entries_;
+  SortItem* items_;
+  char* at_ = nullptr;
+  std::vector<IndexEntry> index_;
+  std::vector<char> key_;
+};
+
+/// What a job's map() sees as `out`.
+template <class Job>
+class MapOutput {
+ public:
+  using Store = std::conditional_t<CombinesValues<Job>, CombineTable<Job>, ValueList>;
+
+  MapOutput(Store& store, Counters& counters) : store_(store), counters_(counters) {}
+
+  /// A key with a value that the job combines.
+  template <class Value>
+  void emit(std::string_view key, const Value& value) {
+    if constexpr (CombinesValues<Job>) {
+      const bool in_record = key.data() >= record_.data() &&
+                             key.data() + key.size() <= record_.data() + record_.size();
+      in_record ? store_.add(key, value) : store_.add_copy(key, value);
+    } else {
+      store_.add(key, value);
+    }
+  }
+  /// Adds to the counter at this position of the job's `counters`.
+  void count(std::size_t counter, std::uint64_t by = 1) {
+    check_counter(counter);
+    counters_[counter] += by;
+  }
+
+  void begin_record(std::string_view record) { record_ = record; }
+
+ private:
+  Store& store_;
+  Counters& counters_;
+  std::string_view record_;
+};
+
+template <class Job>
+class MapTask {
+ public:
+  MapTask(const aios_task& task, const MapArguments& arguments)
+      : task_(task), arguments_(arguments) {
+    for (std::uint32_t i = 2; i < task.buffer_count; ++i)
+      for (std::uint32_t j = 0; j < task.buffers[i].file_count; ++j)
+        pieces_.push_back(&task.buffers[i].files[j]);
+  }
+
+  void run() {
+    job_arguments_ = split_arguments(
+        static_cast<const char*>(task_.buffers[0].data) + arguments_.parameter_offset,
+        arguments_.parameter_bytes);
+    // A record may emit more than was thought to fit. Then everything is done again: first to find
+    // out which record it is, then to stop before it.
+    std::uint64_t limit = ~0ull;
+    bool careful = false;
+    while (true) {
+      Pass pass(*this, limit, careful);
+      const Position stopped = pass.gather();
+      if (!pass.store.overflowed()) return finish(pass, stopped);
+      if (careful && pass.records == 1) return report(start(), pass.store.written_bytes(), 0);
+      if (careful) limit = pass.records - 1;
+      careful = true;
+    }
+  }
+
+ private:
+  using Store = typename MapOutput<Job>::Store;
+
+  /// One reading of the input; the reader's sink.
+  struct Pass {
+    Pass(MapTask& owner, std::uint64_t record_limit, bool flush_each)
+        : task(owner),
+          limit(record_limit),
+          careful(flush_each),
+          store(owner.arguments_.table_bytes,
+                run_payload(owner.arguments_.run_bytes, owner.arguments_.partitions)),
+          output(store, counters),
+          job(make_job<Job>(owner.job_arguments_)) {}
+
+    Position gather() {
+      if constexpr (Job::input_kind == InputKind::words)
+        return read_pieces<WordReader>(task.pieces_, task.start(), *this);
+      else
+        return read_pieces<LineReader>(task.pieces_, task.start(), *this);
+    }
+
+    void enter(std::uint32_t index) { piece = index; }
+    void release() { store.flush(); }
+    bool record(std::string_view text, std::uint64_t offset) {
+      output.begin_record(text);
+      try {
+        job.map(text, output);
+      } catch (const std::exception& problem) {
+        const auto* failure = dynamic_cast<const Failure*>(&problem);
+        fail_at({piece, offset}, failure ? failure->code() : Failure::invalid_argument,
+                problem.what());
+      }
+      ++records;
+      if (careful) store.flush();
+      return store.has_room() && !store.overflowed() && records < limit;
+    }
+
+    MapTask& task;
+    std::uint64_t limit;
+    bool careful;
+    std::uint64_t records = 0;
+    std::uint32_t piece = 0;
+    Counters counters{};
+    Store store;
+    MapOutput<Job> output;
+    Job job;
+  };
+
+  Position start() const { return {arguments_.piece, arguments_.offset}; }
+
+  void finish(Pass& pass, Position stopped) {
+    char* run = static_cast<char*>(task_.buffers[1].data) + arguments_.run_offset;
+    const std::uint64_t bytes =
+        RunWriter<Job, Store>(run, arguments_.partitions, pass.store).write(pass.counters);
+    report(stopped, pass.records, bytes);
+  }
+
+  void report(Position position, std::uint64_t records, std::uint64_t bytes) {
+    task_.result[0] = position.piece;
+    task_.result[1] = position.offset;
+    task_.result[2] = records;
+    task_.result[3] = bytes;
+  }
+
+  const aios_task& task_;
+  MapArguments arguments_;
+  Arguments job_arguments_;
+  std::vector<const aios_file_piece*> pieces_;
+};
+
+}  // namespace engine
+}  // namespace aios::mapreduce

@@ -1,0 +1,8 @@
+// wordcount: how often each word occurs.
+#include <aios/mapreduce.hpp>
+
+struct WordCount : aios::mapreduce::Words {
+  using Value = std::uint64_t;
+  void map(std::string_view word, auto& out) { out.emit(word, 1); }
+};
+AIOS_MAPREDUCE_JOB(WordCount)
