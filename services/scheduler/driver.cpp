@@ -5,7 +5,7 @@
 namespace aios::scheduler {
 namespace {
 
-constexpr std::uint64_t discover_timeout_ns = 10 * ns_per_s;
+constexpr std::uint64_t discover_timeout_ns = ns_per_s;
 constexpr std::uint64_t refresh_timeout_ns = 500 * ns_per_ms;
 constexpr std::uint64_t retry_delay_ns = 200 * ns_per_ms;
 constexpr std::uint64_t context_timeout_ns = 10 * ns_per_s;

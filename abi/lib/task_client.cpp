@@ -1,0 +1,204 @@
+#include "abi/lib/task_client.hpp"
+
+#include <bit>
+#include <cassert>
+#include <cstring>
+
+namespace aios {
+
+namespace wire = proto::scheduler;
+
+namespace {
+
+constexpr std::uint64_t batch_bytes = wire::max_batch * sizeof(wire::TaskRecord);
+
+std::unexpected<Status> lost() {
+  return error(Code::peer_closed, "the scheduler went away since the tenant was opened");
+}
+
+}  // namespace
+
+// ---- the link -----------------------------------------------------------------------------------
+
+TaskLink::TaskLink(Kernel& kernel, EventLoop* loop, Handle port)
+    : kernel_(kernel),
+      client_(std::make_unique<Client>(kernel, loop, port, wire::Protocol::version, "scheduler")) {
+  client_->on_disconnect([this] {
+    ++connection_;
+    prepared_ = false;
+    // What was not sent yet names tenants of the connection that is gone.
+    client_->disconnect();
+    if (on_lost_) on_lost_();
+  });
+}
+
+void TaskLink::prepare(Deadline deadline, TaskCallback<void> done) {
+  if (prepared_) return done({});
+  if (!arena_.valid()) {
+    auto arena = Region::create(kernel_, arena_batches * batch_bytes, "task-arena");
+    if (!arena) return done(std::unexpected(std::move(arena).error()));
+    arena_ = std::move(*arena);
+  }
+  client_->start_with_handles<wire::SetArena>(
+      {0}, {{arena_.handle(), ObjectType::region, rights::info | rights::map_read, 0, false}},
+      [](std::span<const Handle> numbers, wire::SetArena::Request& r) { r.region = numbers[0]; },
+      deadline,
+      [this, done = std::move(done)](Result<proto::Empty> reply) mutable {
+        if (!reply) return done(std::unexpected(std::move(reply).error()));
+        prepared_ = true;
+        done({});
+      });
+}
+
+Result<std::uint32_t> TaskLink::take_place() {
+  const auto number = static_cast<std::uint32_t>(std::countr_one(taken_));
+  if (number >= arena_batches) return error(Code::busy, "too many batches are on their way");
+  taken_ |= 1u << number;
+  return number;
+}
+
+std::span<std::byte> TaskLink::place(std::uint32_t number) {
+  return arena_.bytes().subspan(number * batch_bytes, batch_bytes);
+}
+
+// ---- the tenant ---------------------------------------------------------------------------------
+
+void TaskTenant::open(Handle job, Deadline deadline, TaskCallback<void> done) {
+  link_.prepare(deadline, [this, job, deadline,
+                           done = std::move(done)](Result<void> prepared) mutable {
+    if (!prepared) return done(std::move(prepared));
+    const std::uint32_t use = rights::info | rights::act | rights::send;
+    link_.client_->start_with_handles<wire::OpenTenant>(
+        {0}, {{job, ObjectType::job, use, rights::info | rights::act, false}},
+        [](std::span<const Handle> numbers, wire::OpenTenant::Request& r) { r.job = numbers[0]; },
+        deadline,
+        [this, done = std::move(done)](Result<wire::OpenTenant::Reply> reply) mutable {
+          if (!reply) return done(std::unexpected(std::move(reply).error()));
+          id_ = reply->tenant;
+          connection_ = link_.connection_;
+          done({});
+        });
+  });
+}
+
+template <class M, class T>
+void TaskTenant::call(const typename M::Request& request, Deadline deadline, TaskCallback<T> done) {
+  if (!is_open()) return done(lost());
+  link_.client_->start<M>(request, deadline,
+                          [done = std::move(done)](Result<typename M::Reply> reply) mutable {
+                            if (!reply) return done(std::unexpected(std::move(reply).error()));
+                            if constexpr (std::is_void_v<T>)
+                              done({});
+                            else if constexpr (std::is_same_v<T, std::string>)
+                              done(std::string(reply->text.view()));
+                            else
+                              done(*reply);
+                          });
+}
+
+void TaskTenant::close(Deadline deadline, TaskCallback<void> done) {
+  call<wire::CloseTenant>({id_, 0}, deadline, std::move(done));
+  connection_ = 0;
+}
+
+void TaskTenant::register_codelet(Handle region, std::uint64_t offset, std::uint64_t length,
+                                  std::string_view function, std::string_view label,
+                                  Deadline deadline, TaskCallback<std::uint32_t> done) {
+  using M = wire::RegisterCodelet;
+  if (!is_open()) return done(lost());
+  if (!proto::Text<64>::fits(function))
+    return done(error(Code::invalid_argument, "a codelet's name has at most 63 characters"));
+  link_.client_->start_with_handles<M>(
+      {0, offset, length, id_, 0, proto::Text<64>::from(function), proto::Text<64>::from(label)},
+      {{region, ObjectType::region, rights::info | rights::send, rights::info | rights::map_read,
+        false}},
+      [](std::span<const Handle> numbers, M::Request& r) { r.region = numbers[0]; }, deadline,
+      [done = std::move(done)](Result<M::Reply> reply) mutable {
+        if (!reply) return done(std::unexpected(std::move(reply).error()));
+        done(reply->codelet);
+      });
+}
+
+void TaskTenant::register_buffer(Handle region, std::uint64_t offset, std::uint64_t length,
+                                 bool writable, Deadline deadline,
+                                 TaskCallback<std::uint32_t> done) {
+  register_object(region, ObjectType::region, offset, length, writable, deadline, std::move(done));
+}
+
+void TaskTenant::register_files(Handle file, Deadline deadline, TaskCallback<std::uint32_t> done) {
+  register_object(file, ObjectType::file, 0, 0, false, deadline, std::move(done));
+}
+
+void TaskTenant::register_object(Handle object, ObjectType type, std::uint64_t offset,
+                                 std::uint64_t length, bool writable, Deadline deadline,
+                                 TaskCallback<std::uint32_t> done) {
+  using M = wire::RegisterBuffer;
+  if (!is_open()) return done(lost());
+  const std::uint32_t grant = rights::info | rights::map_read | (writable ? rights::map_write : 0);
+  link_.client_->start_with_handles<M>(
+      {0, offset, length, id_, writable ? 1u : 0u},
+      {{object, type, rights::info | rights::send, grant, false}},
+      [](std::span<const Handle> numbers, M::Request& r) { r.object = numbers[0]; }, deadline,
+      [done = std::move(done)](Result<M::Reply> reply) mutable {
+        if (!reply) return done(std::unexpected(std::move(reply).error()));
+        done(reply->buffer);
+      });
+}
+
+void TaskTenant::release_buffer(std::uint32_t buffer, Deadline deadline, TaskCallback<void> done) {
+  call<wire::ReleaseBuffer>({id_, buffer}, deadline, std::move(done));
+}
+
+void TaskTenant::submit(std::span<const TaskRecord> records, Deadline deadline,
+                        TaskCallback<void> done) {
+  if (!is_open()) return done(lost());
+  if (records.empty() || records.size() > wire::max_batch)
+    return done(error(Code::invalid_argument, "a batch is 1 to 1024 tasks"));
+  const Result<std::uint32_t> place = link_.take_place();
+  if (!place) return done(std::unexpected(place.error()));
+  std::memcpy(link_.place(*place).data(), records.data(), records.size_bytes());
+  call<wire::Submit, void>(
+      {*place * batch_bytes, static_cast<std::uint32_t>(records.size()), id_}, deadline,
+      [link = &link_, number = *place, done = std::move(done)](Result<void> result) mutable {
+        link->give_place(number);
+        done(std::move(result));
+      });
+}
+
+void TaskTenant::completions(Deadline deadline, TaskCallback<Completions> done) {
+  call<wire::Completions>({id_, 0}, deadline, std::move(done));
+}
+
+void TaskTenant::failure(std::uint64_t tag, Deadline deadline, TaskCallback<std::string> done) {
+  call<wire::Failure>({tag, id_, 0}, deadline, std::move(done));
+}
+
+void TaskTenant::cancel(std::uint64_t tag, Deadline deadline, TaskCallback<void> done) {
+  call<wire::Cancel>({tag, id_, 0}, deadline, std::move(done));
+}
+
+// ---- helpers ------------------------------------------------------------------------------------
+
+Result<Region> module_region(Kernel& kernel, std::span<const std::byte> module) {
+  if (module.empty() || module.size() > proto::context::max_module_bytes)
+    return error(Code::invalid_argument, "a module has 1 byte to 64 MiB");
+  Region region = TRY(Region::create(kernel, module.size(), "module"));
+  std::memcpy(region.data(), module.data(), module.size());
+  return region;
+}
+
+proto::scheduler::TaskRecord make_task(std::uint64_t tag, std::uint32_t codelet) {
+  wire::TaskRecord record{};
+  record.tag = tag;
+  record.codelet = codelet;
+  record.flags = wire::task_flag::idempotent;
+  record.grid[0] = record.grid[1] = record.grid[2] = 1;
+  return record;
+}
+
+void add_buffer(wire::TaskRecord& record, std::uint32_t buffer, std::uint32_t mode) {
+  assert(record.buffer_count < proto::context::max_task_buffers);
+  record.buffers[record.buffer_count++] = buffer | mode << 28;
+}
+
+}  // namespace aios

@@ -1,0 +1,231 @@
+// Tasks through the real scheduler, driver and contexts.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "abi/include/aios/codelet.h"
+#include "tests/protocol/scheduler/rig.hpp"
+
+using namespace aios;
+using namespace aios::scheduler::test;
+using proto::scheduler::TaskRecord;
+
+TEST_CASE("A task runs over its grid and its result comes back with its times") {
+  Rig rig;
+  Tenant tenant(rig, "one");
+  TaskRecord record = make_task(7, tenant.codelet("good", "count"));
+  record.grid[0] = 2;
+  record.grid[1] = 3;
+  record.grid[2] = 4;
+  const auto done = tenant.run(record);
+  CHECK(done.tag == 7);
+  CHECK_MESSAGE(code(done) == Code::ok, tenant.failure(7));
+  CHECK(done.attempts == 1);
+  CHECK(done.result[0] == 24);
+  CHECK(done.start_ns <= done.end_ns);
+  CHECK(done.peak_memory_bytes > 0);
+}
+
+TEST_CASE("A chain through buffers gives each task what the one before it wrote") {
+  Rig rig;
+  Tenant tenant(rig, "one");
+  const std::uint32_t increment = tenant.codelet("good", "increment");
+  Region a = *Region::create(rig.kernel(), 4096, "a");
+  Region b = *Region::create(rig.kernel(), 4096, "b");
+  const std::uint32_t buffers[2] = {tenant.buffer(a, true), tenant.buffer(b, true)};
+  std::vector<TaskRecord> chain;
+  for (std::uint64_t tag = 1; tag <= 40; ++tag) {
+    TaskRecord record = make_task(tag, increment);
+    add_buffer(record, buffers[(tag + 1) % 2], AIOS_MODE_READ);
+    add_buffer(record, buffers[tag % 2], AIOS_MODE_WRITE);
+    if (tag > 1)
+      record.dependencies[record.dependency_count++] = static_cast<std::uint32_t>(tag - 1);
+    chain.push_back(record);
+  }
+  REQUIRE(tenant.submit(chain));
+  for (const auto& done : tenant.complete(40)) CHECK(code(done) == Code::ok);
+  CHECK(a.data()[100] == std::byte{40});
+}
+
+TEST_CASE("A released buffer is gone from the context and its number serves another") {
+  Rig rig;
+  Tenant tenant(rig, "one");
+  const std::uint32_t increment = tenant.codelet("good", "increment");
+  Region in = *Region::create(rig.kernel(), 4096, "in");
+  const std::uint32_t input = tenant.buffer(in, false);
+  for (std::uint64_t tag = 1; tag <= 3; ++tag) {
+    Region out = *Region::create(rig.kernel(), 4096, "out");
+    const std::uint32_t output = tenant.buffer(out, true);
+    TaskRecord record = make_task(tag, increment);
+    add_buffer(record, input, AIOS_MODE_READ);
+    add_buffer(record, output, AIOS_MODE_WRITE);
+    CHECK(code(tenant.run(record)) == Code::ok);
+    CHECK(out.data()[4095] == std::byte{1});
+    CHECK(wait_for<void>(
+        rig.link(), [&](auto done) { tenant->release_buffer(output, soon(), std::move(done)); }));
+  }
+}
+
+TEST_CASE("A codelet's own error fails its task at once with the message") {
+  Rig rig;
+  Tenant tenant(rig, "one");
+  TaskRecord record = make_task(1, tenant.codelet("good", "fail"));
+  const std::uint32_t words[2] = {0, static_cast<std::uint32_t>(Code::corrupt)};
+  record.argument_bytes = sizeof words;
+  std::memcpy(record.arguments, words, sizeof words);
+  const auto done = tenant.run(record);
+  CHECK(code(done) == Code::corrupt);
+  CHECK(done.attempts == 1);
+  CHECK(tenant.failure(1).find("block 0 gave up") != std::string::npos);
+}
+
+TEST_CASE("A module that cannot be loaded fails its tasks with the reason") {
+  Rig rig;
+  Tenant tenant(rig, "one");
+  const std::uint32_t foreign = tenant.codelet("needs_library", "count");
+  const std::uint32_t missing = tenant.codelet("good", "no_such_codelet");
+  CHECK(code(tenant.run(make_task(1, foreign))) == Code::denied);
+  CHECK(tenant.failure(1).find("libnuma") != std::string::npos);
+  CHECK(code(tenant.run(make_task(2, missing))) == Code::not_found);
+  CHECK(code(tenant.run(make_task(3, missing))) == Code::not_found);
+}
+
+TEST_CASE("A task that crashes is failed after it did so alone twice and its neighbours succeed") {
+  Rig rig;
+  Tenant tenant(rig, "one");
+  const std::uint32_t good = tenant.codelet("good", "count");
+  const std::uint32_t bad = tenant.codelet("faulty", "abort");
+  std::vector<TaskRecord> tasks;
+  for (std::uint64_t tag = 1; tag <= 20; ++tag)
+    tasks.push_back(make_task(tag, tag == 5 ? bad : good));
+  REQUIRE(tenant.submit(tasks));
+  for (const auto& done : tenant.complete(20)) {
+    INFO("task ", done.tag, ": ", tenant.failure(done.tag));
+    CHECK(code(done) == (done.tag == 5 ? Code::crashed : Code::ok));
+  }
+  CHECK(tenant.failure(5).find("signal 6") != std::string::npos);
+}
+
+TEST_CASE("A task that is not idempotent is indeterminate after its context died") {
+  Rig rig;
+  Tenant tenant(rig, "one");
+  TaskRecord record = make_task(1, tenant.codelet("faulty", "fault"));
+  record.flags = 0;
+  const auto done = tenant.run(record);
+  CHECK(code(done) == Code::indeterminate);
+  CHECK(done.attempts == 1);
+}
+
+TEST_CASE("A task over its time limit is timed out and the next one runs") {
+  Rig rig;
+  Tenant tenant(rig, "one");
+  TaskRecord endless = make_task(1, tenant.codelet("faulty", "loop"));
+  endless.limit_ns = 50 * ns_per_ms;
+  const std::uint32_t good = tenant.codelet("good", "count");
+  REQUIRE(tenant.submit({endless, make_task(2, good), make_task(3, good)}));
+  const auto done = tenant.complete(3);
+  CHECK(code(done[0]) == Code::timed_out);
+  CHECK(tenant.failure(1).find("50 ms") != std::string::npos);
+  CHECK(code(done[1]) == Code::ok);
+  CHECK(code(done[2]) == Code::ok);
+}
+
+TEST_CASE("Tasks survive the kill of their context and of the driver") {
+  Rig rig;
+  Tenant tenant(rig, "one");
+  const std::uint32_t loop = tenant.codelet("faulty", "loop");
+  const std::uint32_t good = tenant.codelet("good", "count");
+  TaskRecord endless = make_task(1, loop);
+  endless.limit_ns = 3 * ns_per_s;
+  REQUIRE(tenant.submit({endless, make_task(2, good)}));
+  rig.await_contexts(1);
+  rig.kill_driver();
+  CHECK(rig.contexts().size() == 1);
+  rig.kill(rig.contexts().front());
+  rig.start_driver();
+  const auto done = tenant.complete(2);
+  CHECK(code(done[0]) == Code::timed_out);
+  CHECK(done[0].attempts >= 1);
+  CHECK(code(done[1]) == Code::ok);
+}
+
+TEST_CASE("Before the driver is there tasks wait, and nothing fails") {
+  Rig rig(Rig::With::no_driver);
+  Tenant tenant(rig, "one");
+  REQUIRE(tenant.submit({make_task(1, tenant.codelet("good", "count"))}));
+  rig.start_driver();
+  CHECK(code(tenant.complete(1).front()) == Code::ok);
+}
+
+TEST_CASE("Two jobs never share a context and a job's tenants share one") {
+  Rig rig;
+  Tenant one(rig, "one"), two(rig, "two");
+  CHECK(code(one.run(make_task(1, one.codelet("good", "count")))) == Code::ok);
+  CHECK(code(two.run(make_task(1, two.codelet("good", "count")))) == Code::ok);
+  CHECK(rig.contexts().size() == 2);
+}
+
+TEST_CASE("Closing a tenant ends its context") {
+  Rig rig;
+  Tenant tenant(rig, "one");
+  CHECK(code(tenant.run(make_task(1, tenant.codelet("good", "count")))) == Code::ok);
+  CHECK(rig.contexts().size() == 1);
+  CHECK(tenant.close());
+  rig.await_contexts(0);
+  CHECK(tenant.reopen());
+  CHECK(code(tenant.run(make_task(1, tenant.codelet("good", "count")))) == Code::ok);
+}
+
+TEST_CASE("When a client goes its contexts end, even in the middle of an endless task") {
+  Rig rig;
+  {
+    Tenant tenant(rig, "one");
+    REQUIRE(tenant.submit({make_task(1, tenant.codelet("faulty", "loop"))}));
+    rig.await_contexts(1);
+    rig.client().disconnect();
+  }
+  rig.await_contexts(0);
+}
+
+TEST_CASE("When the scheduler dies calls end with peer_closed and its successor serves") {
+  Rig rig;
+  Tenant tenant(rig, "one");
+  REQUIRE(tenant.submit({make_task(1, tenant.codelet("faulty", "loop"))}));
+  rig.await_contexts(1);
+  Result<TaskTenant::Completions> outcome = error(Code::internal);
+  bool done = false;
+  tenant->completions(soon(), [&](auto result) {
+    outcome = std::move(result);
+    done = true;
+  });
+  rig.client().work();
+  rig.restart_scheduler();
+  while (!done)
+    if (!rig.client().work() && !done) rig.client().wait(soon());
+  CHECK(outcome.error().code() == Code::peer_closed);
+  CHECK(tenant.submit({make_task(2, 0)}).error().code() == Code::peer_closed);
+  REQUIRE(tenant.reopen());
+  CHECK(code(tenant.run(make_task(1, tenant.codelet("good", "count")))) == Code::ok);
+}
+
+TEST_CASE("Devices and tasks are listed") {
+  Rig rig;
+  Tenant tenant(rig, "one");
+  CHECK(code(tenant.run(make_task(77, tenant.codelet("good", "count")))) == Code::ok);
+  const auto device = rig.client().call<proto::scheduler::DeviceNext>({0}, soon());
+  REQUIRE(device);
+  CHECK(device->device.count == 1);
+  CHECK(device->device.kind.view() == "cpu");
+  CHECK(device->device.contexts == 1);
+  CHECK(device->tasks_done == 1);
+  CHECK(rig.client().call<proto::scheduler::DeviceNext>({1}, soon()).error().code() ==
+        Code::not_found);
+  const auto task = rig.client().call<proto::scheduler::TaskNext>({0}, soon());
+  REQUIRE(task);
+  CHECK(task->tag == 77);
+  CHECK(task->codelet.view() == "good:count");
+  CHECK(task->device.view() == "cpu0");
+  CHECK(task->job_name.view() == "one");
+  CHECK(rig.client().call<proto::scheduler::TaskNext>({task->number}, soon())->number == 0);
+}
