@@ -189,7 +189,7 @@ Result<std::optional<SpawnerSpec>> read_spawner(const Table& server) {
   spawner.binary = TRY(read_binary(*table));
   spawner.profile = TRY(read_profile(*table, Profile::context));
   const std::optional<std::string> label = TRY(table->string("label"));
-  spawner.label = label.value_or("spawner:" + std::string("context"));
+  spawner.label = label.value_or("spawner:context");
   // The prefix keeps it apart from the labels of ports.
   if (!spawner.label.starts_with("spawner:") || !is_word(spawner.label, ":-_", 31))
     return table->wrong_at(table->line_of("label"),
