@@ -22,10 +22,10 @@ std::string libexec() {
 
 }  // namespace
 
-Instance::Instance(const std::string& backend) {
+Instance::Instance(const std::string& arguments) {
   const std::filesystem::path manifest = folder_.path() / "aios.toml";
   std::ofstream(manifest) << "[server.storage]\nbinary = \"aios-storage\"\npublish = true\n"
-                          << "arguments = [\"--backend\", \"" << backend << "\"]\n";
+                          << "arguments = [" << arguments << "]\n";
   kernel_ = std::make_unique<Program>(std::vector<std::string>{
       libexec() + "/aios-kernel", "--state", folder_.path(), "--supervisor",
       libexec() + "/aios-supervisor", "--libexec", libexec(), "--manifest", manifest});
@@ -83,8 +83,11 @@ Result<std::uint32_t> Connection::attach(const Region& region, bool writable, st
         request.region = numbers[0];
       },
       Deadline::after(patience_ns),
-      [&](Result<wire::AttachRegion::Reply> reply) { answer = std::move(reply); });
-  while (!answer) REQUIRE(loop_->turn(Deadline::after(patience_ns)));
+      [&](Result<wire::AttachRegion::Reply> reply) {
+        answer = std::move(reply);
+        end_turn();
+      });
+  while (!answer) turn();
   if (!*answer) return std::unexpected(answer->error());
   return (*answer)->region;
 }

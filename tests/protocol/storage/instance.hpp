@@ -23,8 +23,8 @@ inline constexpr std::uint64_t patience_ns = 30 * ns_per_s;
 
 class Instance {
  public:
-  /// `backend` is threads or io_uring, as of `aios-storage --backend`.
-  explicit Instance(const std::string& backend);
+  /// `arguments` of aios-storage, as they stand in a manifest's list.
+  explicit Instance(const std::string& arguments = {});
   ~Instance();
 
   /// A new attachment, its startup handles including `storage`.
@@ -51,11 +51,20 @@ class Connection {
   template <class M>
   Result<typename M::Reply> call(const typename M::Request& request) {
     std::optional<Result<typename M::Reply>> answer;
-    client_->start<M>(request, Deadline::after(patience_ns),
-                      [&](Result<typename M::Reply> reply) { answer = std::move(reply); });
-    while (!answer) REQUIRE(loop_->turn(Deadline::after(patience_ns)));
+    client_->start<M>(request, Deadline::after(patience_ns), [&](Result<typename M::Reply> reply) {
+      answer = std::move(reply);
+      end_turn();
+    });
+    while (!answer) turn();
     return *std::move(answer);
   }
+  /// Waits until something happens.
+  void turn() { REQUIRE(loop_->turn(Deadline::after(patience_ns))); }
+  /// For callbacks: a turn goes to sleep after them unless more is to be done.
+  void end_turn() {
+    loop_->post([] {});
+  }
+
   /// Sends the region's handle with these rights and attaches it.
   Result<std::uint32_t> attach(const Region& region, bool writable,
                                std::uint32_t use = rights::map_read | rights::map_write);

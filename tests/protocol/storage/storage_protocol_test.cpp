@@ -20,7 +20,7 @@ wire::ObjectName name_of(std::string_view text) {
 }
 
 struct Fixture {
-  Instance instance{"io_uring"};
+  Instance instance;
   Connection storage{instance};
   Region memory = *Region::create(storage.kernel(), region_bytes, "test");
   std::uint32_t region = *storage.attach(memory, true);
@@ -161,14 +161,17 @@ TEST_CASE_FIXTURE(Fixture, "More attached regions than the limit return quota") 
 TEST_CASE_FIXTURE(Fixture, "Detaching a region that a request uses returns busy") {
   bool stored = false;
   // Both requests are in the ring before storage looks at either.
-  storage.client().start<wire::Put>(
-      {0, region_bytes, region, 0, name_of("a")}, Deadline::after(patience_ns),
-      [&](const Result<wire::ObjectInfo>& info) { stored = info.has_value(); });
+  storage.client().start<wire::Put>({0, region_bytes, region, 0, name_of("a")},
+                                    Deadline::after(patience_ns),
+                                    [&](const Result<wire::ObjectInfo>& info) {
+                                      stored = info.has_value();
+                                      storage.end_turn();
+                                    });
   Code detached = Code::ok;
   storage.client().start<wire::DetachRegion>(
       {region}, Deadline::after(patience_ns),
       [&](const Result<proto::Empty>& reply) { detached = code_of(reply); });
-  while (!stored) REQUIRE(storage.loop().turn(Deadline::after(patience_ns)));
+  while (!stored) storage.turn();
   // A server that was quick enough has nothing left to refuse.
   const bool as_documented = detached == Code::busy || detached == Code::ok;
   CHECK(as_documented);
@@ -178,10 +181,12 @@ TEST_CASE_FIXTURE(Fixture, "A request of wrong length closes the link, and other
   Connection hostile(instance);
   Code code = Code::ok;
   const std::byte bytes[3] = {};
-  hostile.client().start_raw(
-      wire::Stat::opcode, bytes, {}, {}, Deadline::after(patience_ns),
-      [&](const Result<std::span<const std::byte>>& r) { code = code_of(r); });
-  while (code == Code::ok) REQUIRE(hostile.loop().turn(Deadline::after(patience_ns)));
+  hostile.client().start_raw(wire::Stat::opcode, bytes, {}, {}, Deadline::after(patience_ns),
+                             [&](const Result<std::span<const std::byte>>& r) {
+                               code = code_of(r);
+                               hostile.end_turn();
+                             });
+  while (code == Code::ok) hostile.turn();
   const bool refused = code == Code::protocol_error || code == Code::peer_closed;
   CHECK(refused);
   CHECK(put("a", 0, 10));
@@ -215,7 +220,7 @@ TEST_CASE_FIXTURE(Fixture, "A client that goes away during its puts leaves a sto
 }
 
 TEST_CASE("The thread backend serves the same protocol and says what it is") {
-  Instance instance("threads");
+  Instance instance(R"("--backend", "threads")");
   Connection storage(instance);
   const Region memory = *Region::create(storage.kernel(), region_bytes, "test");
   const std::uint32_t region = *storage.attach(memory, true);
