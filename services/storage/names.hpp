@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "abi/runtime/link.hpp"
 #include "abi/runtime/status.hpp"
 
 namespace aios::storage {
@@ -26,5 +27,9 @@ struct ObjectKey {
   std::string space;
   std::string name;
 };
+
+/// The namespace that a peer sees: `s:NAME` for a server of AIOS, `u<UID>` for everybody else.
+/// `own_uid` is that of the instance.
+std::string namespace_of(const PeerInfo& peer, std::uint32_t own_uid);
 
 }  // namespace aios::storage

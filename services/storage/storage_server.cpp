@@ -14,9 +14,6 @@ namespace wire = proto::storage;
 
 namespace {
 
-/// What the kernel calls programs that it did not start.
-constexpr std::string_view outside_name = "outside";
-
 std::uint64_t realtime_ns() {
   timespec t{};
   ::clock_gettime(CLOCK_REALTIME, &t);
@@ -44,14 +41,6 @@ proto::Empty nothing() {
 }
 
 }  // namespace
-
-// Every server runs in a job of its own that bears its name; programs from outside are all called
-// the same, and the processes of other jobs run under other names than their job's.
-std::string namespace_of(const PeerInfo& peer, std::uint32_t own_uid) {
-  const bool is_server =
-      peer.uid == own_uid && peer.name != outside_name && peer.name == peer.job_name;
-  return is_server ? "s:" + peer.name : "u" + std::to_string(peer.uid);
-}
 
 StorageServer::StorageServer(Kernel& kernel, EventLoop& loop, std::unique_ptr<ObjectStore> store)
     : kernel_(kernel),

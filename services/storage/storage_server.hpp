@@ -13,9 +13,6 @@
 
 namespace aios::storage {
 
-/// Whose objects a peer sees: `s:NAME` for a server of AIOS, `u<UID>` for everybody else.
-std::string namespace_of(const PeerInfo& peer, std::uint32_t own_uid);
-
 class StorageServer : public Source {
  public:
   /// `disk_fd` and `background_fd` are what the parts of `store` are polled by.

@@ -212,7 +212,7 @@ Result<int> remove_object(const Session& session, const std::string& name, bool 
   if (session.json)
     print({{"removed", count}});
   else
-    std::printf("removed %llu objects\n", static_cast<unsigned long long>(count));
+    std::printf("removed: %llu\n", static_cast<unsigned long long>(count));
   return exit_done;
 }
 

@@ -34,3 +34,21 @@ TEST_CASE("A folder prefix ends in one slash") {
   CHECK(check_folder_prefix("a/b/"));
   for (const char* prefix : {"", "a", "/", "a//", "../"}) CHECK_FALSE(check_folder_prefix(prefix));
 }
+
+TEST_CASE("Servers have a namespace each, programs and contexts one per user") {
+  constexpr std::uint32_t own_uid = 1000;
+  const auto space = [](std::uint32_t uid, const char* name, const char* job_name) {
+    PeerInfo peer;
+    peer.uid = uid;
+    peer.name = name;
+    peer.job_name = job_name;
+    return namespace_of(peer, own_uid);
+  };
+  CHECK(space(1000, "mapreduce", "mapreduce") == "s:mapreduce");
+  CHECK(space(1000, "outside", "user:1000") == "u1000");
+  CHECK(space(1001, "outside", "user:1001") == "u1001");
+  CHECK(space(1000, "outside", "mapreduce") == "u1000");
+  CHECK(space(1000, "outside", "outside") == "u1000");
+  CHECK(space(1001, "mapreduce", "mapreduce") == "u1001");
+  CHECK(space(1000, "cpu-0", "contexts") == "u1000");
+}
