@@ -79,7 +79,7 @@ def check_errors(instance):
         (["no-such-command"], USAGE, ""),
         (["crash", "echo", "--how", "softly"], USAGE, "softly"),
         (["--socket", str(instance.work / "nobody"), "ps"], UNREACHABLE, "aiosctl boot"),
-        (["--socket", str(instance.work / ("x" * 200)), "ps"], UNREACHABLE, ""),
+        (["--socket", str(instance.work / ("x" * 200)), "ps"], 1, "too long"),
     ]
     for arguments, code, text in cases:
         result = instance.try_ctl(*arguments)
