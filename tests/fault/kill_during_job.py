@@ -2,8 +2,8 @@
 
 When a CPU context or the CPU driver dies, the job completes with the same bytes. When the
 scheduler, storage, the MapReduce server or the supervisor dies, the job ends within 10 s with the
-same bytes or a clear error. Either way the system then runs the job again, and nothing is left of
-it after shutdown.
+same bytes or a clear error. When its client dies or is interrupted, its context goes with it. In
+every case the system then runs the job again, and nothing is left of it after shutdown.
 """
 
 import os
@@ -24,6 +24,8 @@ ATTEMPTS = 8
 
 MUST_COMPLETE = ("context", "cpu")
 MAY_FAIL = ("scheduler", "storage", "mapreduce", "supervisor")
+# The program that started the job, and the signal it gets.
+CLIENTS = {"client": signal.SIGKILL, "interrupted client": signal.SIGINT}
 
 
 class Campaign:
@@ -54,7 +56,9 @@ class Campaign:
             expect(False, f"{what}: the job did not end within {timeout_s} s of the kill")
         return errors.strip()
 
-    def victim_pid(self, victim):
+    def victim_pid(self, victim, job):
+        if victim in CLIENTS:
+            return job.pid
         if victim == "context":
             contexts = self.instance.contexts()
             return contexts[0]["pid"] if contexts else 0
@@ -67,10 +71,10 @@ class Campaign:
             # The job's context shows that its tasks are running.
             wait_until(lambda: self.instance.contexts() or job.poll() is not None,
                        COMMAND_TIMEOUT_S, "the job has a context")
-            pid = self.victim_pid(victim)
+            pid = self.victim_pid(victim, job)
             if pid and job.poll() is None:
-                os.kill(pid, signal.SIGKILL)
-                if job.poll() is None:
+                os.kill(pid, CLIENTS.get(victim, signal.SIGKILL))
+                if victim in CLIENTS or job.poll() is None:
                     return job, output
             self.finish(job, COMMAND_TIMEOUT_S, victim)
         expect(False, f"{victim}: the job was over before it could be struck, {ATTEMPTS} times")
@@ -81,7 +85,16 @@ class Campaign:
         expect(job.returncode == 0, f"{victim}: afterwards the job fails: {errors}")
         self.check_output(output, f"{victim}: afterwards")
 
-    def case(self, victim):
+    def client_case(self, victim):
+        job, output = self.strike(victim)
+        self.finish(job, END_TIMEOUT_S, victim)
+        expect(job.returncode != 0, f"{victim}: the job completed all the same")
+        expect(not (output / "_SUCCESS").exists(), f"{victim}: failed, and yet _SUCCESS")
+        wait_until(lambda: not self.instance.contexts(), END_TIMEOUT_S, f"{victim}: no context")
+        print(f"{victim}: gone, and its context with it", flush=True)
+        self.run_again(victim)
+
+    def server_case(self, victim):
         must_complete = victim in MUST_COMPLETE
         job, output = self.strike(victim)
         errors = self.finish(job, COMMAND_TIMEOUT_S if must_complete else END_TIMEOUT_S, victim)
@@ -105,8 +118,11 @@ def main():
         campaign = Campaign(instance)
         make_cut(campaign.cut, CUT_BYTES)
         write_reference(campaign.cut, campaign.reference)
-        for victim in sys.argv[2:] or MUST_COMPLETE + MAY_FAIL:
-            campaign.case(victim)
+        for victim in sys.argv[2:] or (*MUST_COMPLETE, *MAY_FAIL, *CLIENTS):
+            if victim in CLIENTS:
+                campaign.client_case(victim)
+            else:
+                campaign.server_case(victim)
 
 
 if __name__ == "__main__":

@@ -141,7 +141,8 @@ class Instance:
         listed = self.try_ctl("ps", "--json")
         if listed.returncode != 0:
             return 0
-        found = [p["pid"] for p in json.loads(listed.stdout) if p["name"] == name]
+        found = [p["pid"] for p in json.loads(listed.stdout)
+                 if p["name"] == name and p["kind"] == "server"]
         return found[0] if found else 0
 
     def contexts(self):

@@ -14,7 +14,12 @@ from instance import Instance, expect, run_test, wait_until  # noqa: E402
 from schema import check  # noqa: E402
 
 SCHEMAS = TESTS.parent / "abi/schema"
-LISTINGS = {"status": ["status"], "ps": ["ps"], "regions": ["regions"], "links": ["links"]}
+# Each schema, and the listing that keeps to it.
+LISTINGS = {
+    "status": ["status"], "ps": ["ps"], "regions": ["regions"], "links": ["links"],
+    "devices": ["devices"], "tasks": ["tasks"], "fs-ls": ["fs", "ls"],
+    "fs-object": ["fs", "stat", "some/object"], "fs-stat": ["fs", "stat"],
+}
 UNREACHABLE = 3
 USAGE = 2
 
@@ -26,7 +31,16 @@ def listing(instance, name):
     return value
 
 
+def make_something_to_list(instance):
+    text = instance.work / "text"
+    text.write_text("so that there is a task to list", encoding="utf-8")
+    instance.ctl("fs", "put", text, "some/object")
+    instance.ctl("mapreduce", "run", "wordcount", "--input", text, "--output",
+                 instance.work / "counted")
+
+
 def check_listings(instance):
+    make_something_to_list(instance)
     for name in LISTINGS:
         value = listing(instance, name)
         expect(value, f"{name}: is empty")
@@ -79,7 +93,7 @@ def check_errors(instance):
         (["no-such-command"], USAGE, ""),
         (["crash", "echo", "--how", "softly"], USAGE, "softly"),
         (["--socket", str(instance.work / "nobody"), "ps"], UNREACHABLE, "aiosctl boot"),
-        (["--socket", str(instance.work / ("x" * 200)), "ps"], UNREACHABLE, ""),
+        (["--socket", str(instance.work / ("x" * 200)), "ps"], 1, "too long"),
     ]
     for arguments, code, text in cases:
         result = instance.try_ctl(*arguments)

@@ -1,0 +1,48 @@
+"""The module that the README shows compiles as it says there and counts what it says."""
+
+import collections
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent.parent
+ROOT = TESTS.parent
+sys.path.insert(0, str(TESTS / "support"))
+from instance import Instance, expect, run_test  # noqa: E402
+
+MAX_LINES = 30
+TEXT = b"\n".join([b"one two", b"  one", b"\ttwo one", b"", b"   ", b"three"] * 1000) + b"\nlast"
+
+
+def compile_module(folder):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    source = re.search(r"```cpp\n(.*?)```", readme, re.DOTALL).group(1)
+    expect(source.count("\n") < MAX_LINES, "the README's module is too long")
+    (folder / "first_words.cpp").write_text(source, encoding="utf-8")
+    command = re.search(r"^\$ (g\+\+ .*)$", readme, re.MULTILINE).group(1).split()
+    command[command.index("abi/include")] = str(ROOT / "abi/include")
+    environment = {**os.environ, "ASAN_OPTIONS": "", "UBSAN_OPTIONS": ""}
+    subprocess.run(command, cwd=folder, env=environment, check=True)
+    return folder / "first_words.so"
+
+
+def main():
+    with Instance(sys.argv[1]) as instance:
+        module = compile_module(instance.work)
+        text = instance.work / "text"
+        text.write_bytes(TEXT)
+        output = instance.work / "output"
+        job = json.loads(instance.ctl("mapreduce", "run", module, "--input", text, "--output",
+                                      output, "--json"))
+        counts = collections.Counter(
+            line.split()[0] for line in TEXT.split(b"\n") if line.split())
+        expected = b"".join(b"%s\t%d\n" % item for item in sorted(counts.items()))
+        expect((output / "part-00000").read_bytes() == expected, "it counts otherwise")
+        expect(job["distinct_keys"] == len(counts), f"distinct_keys {job['distinct_keys']}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_test(main))
