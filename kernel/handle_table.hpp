@@ -2,10 +2,8 @@
 // Every slot counts in the process's job.
 #pragma once
 
-#include <cstdint>
 #include <deque>
 #include <map>
-#include <memory>
 #include <vector>
 
 #include "abi/runtime/status.hpp"
@@ -50,12 +48,10 @@ class HandleTable {
 
   /// The job to charge; set once, before the first handle.
   void set_job(std::shared_ptr<Job> job) { job_ = std::move(job); }
-
   /// quota when the table or the job is full; the reference is then dropped. `tenant`: see Slot.
   Result<Handle> install(Reference reference, std::uint64_t tenant = 0);
   /// Whether `count` more handles from `tenant` would be installed. quota.
-  Result<void> can_install(std::uint32_t count, std::uint64_t tenant) const;
-
+  Result<void> can_install(std::uint32_t count, std::uint64_t tenant = 0) const;
   /// bad_handle for 0, a stale or a foreign number.
   Result<Slot*> find(Handle handle);
   /// Also checks the type (wrong_type) and that `use` has all of `needed` (denied).
@@ -65,11 +61,9 @@ class HandleTable {
     Slot* slot = TRY(find(handle, T::object_type, needed));
     return std::static_pointer_cast<T>(slot->reference.object());
   }
-
   Result<void> close(Handle handle);
   void clear();
   std::uint32_t size() const { return used_; }
-
   /// Takes the oldest raised signals; handle 0 when there are none.
   RaisedSignal next_signal();
   bool has_signals() const { return !raised_.empty(); }

@@ -3,10 +3,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "abi/proto/link.hpp"
-#include "kernel/limits.hpp"
 #include "kernel/process.hpp"
-#include "kernel/sys_linux.hpp"
 
 namespace aios::kernel {
 
