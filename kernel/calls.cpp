@@ -115,9 +115,7 @@ KERNEL_CALL(Startup, Calls::) {
 }
 
 KERNEL_CALL(SignalNext, Calls::) {
-  const RaisedSignal raised = caller.process.handles.next_signal();
-  const auto type = static_cast<std::uint32_t>(raised.type);
-  return wire::SignalNext::Reply{raised.handle, raised.signals, type};
+  return caller.process.handles.next_signal();
 }
 
 Result<Reference> Calls::sendable(Process& process, Handle handle, std::uint32_t use,

@@ -40,7 +40,7 @@ void HandleTable::raise(Slot& slot, std::uint32_t signals) {
   if (signals == 0) return;
   slot.signals |= signals;
   if (!std::exchange(slot.queued, true)) raised_.push_back(slot.index);
-  sink_.signalled();
+  on_raise_();
 }
 
 Result<void> HandleTable::can_install(std::uint32_t count, std::uint64_t tenant) const {
@@ -49,13 +49,13 @@ Result<void> HandleTable::can_install(std::uint32_t count, std::uint64_t tenant)
   const auto sent = by_tenant_.find(tenant);
   if (sent != by_tenant_.end() && count > limits::handles_from_one_tenant - sent->second)
     return error(Code::quota, "the receiver holds too many handles from this tenant");
-  return job_->can_charge(Resource::handles, count);
+  return job_->can_charge(Job::handles, count);
 }
 
 Result<Handle> HandleTable::install(Reference reference, std::uint64_t tenant) {
   assert(reference && job_);
   TRY(can_install(1, tenant));
-  TRY(job_->charge(Resource::handles, 1));
+  TRY(job_->charge(Job::handles, 1));
   if (free_.empty()) {
     free_.push_back(static_cast<std::uint32_t>(slots_.size()));
     slots_.emplace_back(Slot{.table = this, .index = free_.back()});
@@ -102,7 +102,7 @@ void HandleTable::release(Slot& slot) {
   // A slot whose generations are used up is never used again.
   if (slot.generation++ != std::numeric_limits<std::uint32_t>::max()) free_.push_back(slot.index);
   --used_;
-  job_->release(Resource::handles, 1);
+  job_->release(Job::handles, 1);
   // Last, since it may end the object, and that may raise signals in this very table.
   const Reference dropped = std::move(slot.reference);
 }
@@ -117,13 +117,14 @@ void HandleTable::clear() {
     if (slot.reference) release(slot);
 }
 
-RaisedSignal HandleTable::next_signal() {
+proto::kernel::SignalNext::Reply HandleTable::next_signal() {
   while (!raised_.empty()) {
     Slot& slot = slots_[raised_.front()];
     raised_.pop_front();
     slot.queued = false;
     if (slot.signals == 0) continue;
-    return {handle_of(slot), std::exchange(slot.signals, 0), slot.reference.object()->type()};
+    const auto type = static_cast<std::uint32_t>(slot.reference.object()->type());
+    return {handle_of(slot), std::exchange(slot.signals, 0), type};
   }
   return {};
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <vector>
 
@@ -13,13 +14,6 @@ namespace aios::kernel {
 
 class HandleTable;
 class Job;
-
-/// Who is told that a signal was raised on one of its handles.
-class SignalSink {
- public:
-  virtual ~SignalSink() = default;
-  virtual void signalled() = 0;
-};
 
 struct Slot {
   Reference reference;
@@ -33,15 +27,10 @@ struct Slot {
   bool queued = false;  ///< the index waits in the table's queue
 };
 
-struct RaisedSignal {
-  Handle handle = 0;
-  std::uint32_t signals = 0;
-  ObjectType type = ObjectType::none;
-};
-
 class HandleTable {
  public:
-  explicit HandleTable(SignalSink& sink) : sink_(sink) {}
+  /// `on_raise` is called whenever a signal was raised on one of the handles.
+  explicit HandleTable(std::function<void()> on_raise) : on_raise_(std::move(on_raise)) {}
   ~HandleTable() { clear(); }
   HandleTable(const HandleTable&) = delete;
   HandleTable& operator=(const HandleTable&) = delete;
@@ -65,7 +54,7 @@ class HandleTable {
   void clear();
   std::uint32_t size() const { return used_; }
   /// Takes the oldest raised signals; handle 0 when there are none.
-  RaisedSignal next_signal();
+  proto::kernel::SignalNext::Reply next_signal();
   bool has_signals() const { return !raised_.empty(); }
 
  private:
@@ -73,7 +62,7 @@ class HandleTable {
   void raise(Slot& slot, std::uint32_t signals);
   void release(Slot& slot);
 
-  SignalSink& sink_;
+  std::function<void()> on_raise_;
   std::shared_ptr<Job> job_;
   std::deque<Slot> slots_;  // never moves a slot
   std::vector<std::uint32_t> free_;

@@ -142,7 +142,7 @@ Result<void> Instance::enter(Process& process, const Name& job_name, const Quota
     job->ends_with_outside = true;
   }
   // Root and own job are given, too. Checked first, so that a refused hello can be repeated.
-  TRY(job->can_charge(Resource::handles, 2 + published_.size() + job->kept().size()));
+  TRY(job->can_charge(Job::handles, 2 + published_.size() + job->kept().size()));
   TRY(process.join(job));
   for (const auto& [label, port] : published_) TRY(process.give(label, port.copy(), false));
   constexpr std::uint32_t root_use = rights::info | rights::manage | rights::wait;

@@ -7,14 +7,6 @@
 
 namespace aios::kernel {
 
-namespace {
-
-constexpr std::size_t index_of(Resource resource) {
-  return static_cast<std::size_t>(resource);
-}
-
-}  // namespace
-
 bool is_name(std::string_view text) {
   return text.find_first_not_of(
              "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -63,13 +55,12 @@ std::uint64_t Job::top_id() const {
 
 Result<void> Job::can_charge(Resource resource, std::uint64_t amount) const {
   static constexpr const char* names[] = {"memory", "processes", "handles", "links"};
-  const std::size_t kind = index_of(resource);
   for (const Job* job = this; job != nullptr; job = job->parent_.get()) {
-    const std::uint64_t most = job->most_[kind];
-    const std::uint64_t used = job->used_[kind];
+    const std::uint64_t most = job->most_[resource];
+    const std::uint64_t used = job->used_[resource];
     if (most != 0 && (used > most || amount > most - used))
       return error(Code::quota, "job '" + std::string(job->name_.view()) + "' may have no more " +
-                                    names[kind] + ": " + std::to_string(used) + " of " +
+                                    names[resource] + ": " + std::to_string(used) + " of " +
                                     std::to_string(most) + " used");
   }
   return {};
@@ -77,18 +68,16 @@ Result<void> Job::can_charge(Resource resource, std::uint64_t amount) const {
 
 Result<void> Job::charge(Resource resource, std::uint64_t amount) {
   TRY(can_charge(resource, amount));
-  for (Job* job = this; job != nullptr; job = job->parent_.get())
-    job->used_[index_of(resource)] += amount;
+  for (Job* job = this; job != nullptr; job = job->parent_.get()) job->used_[resource] += amount;
   return {};
 }
 
 void Job::release(Resource resource, std::uint64_t amount) {
-  const std::size_t kind = index_of(resource);
   // Forgetting what a job keeps may drop the last reference to it or to its parent.
   for (auto job = shared_from_this(); job != nullptr; job = job->parent_) {
-    assert(job->used_[kind] >= amount);
-    job->used_[kind] -= amount;
-    if (resource != Resource::processes || job->used_[kind] != 0) continue;
+    assert(job->used_[resource] >= amount);
+    job->used_[resource] -= amount;
+    if (resource != processes || job->used_[resource] != 0) continue;
     job->raise(signal::empty);
     job->dissolve_if_unused();
   }
@@ -117,13 +106,13 @@ void Job::mark_killed() {
 
 void Job::dissolve_if_unused() {
   const auto self = shared_from_this();
-  if (is_root() || used_[index_of(Resource::processes)] != 0 || reference_count() != 0) return;
+  if (is_root() || used_[processes] != 0 || reference_count() != 0) return;
   while (!kept_.empty()) forget(kept_.begin());
 }
 
 void Job::forget(Kept::iterator entry) {
   const auto node = kept_.extract(entry);
-  release(Resource::handles, 1);
+  release(handles, 1);
 }
 
 Result<void> Job::keep(std::string_view label, Reference reference) {
@@ -143,7 +132,7 @@ Result<void> Job::keep(std::string_view label, Reference reference) {
   }
   if (kept_.size() >= limits::kept_per_job)
     return error(Code::quota, "the job keeps as many handles as it may");
-  TRY(charge(Resource::handles, 1));
+  TRY(charge(handles, 1));
   kept_.emplace(label, std::move(reference));
   return {};
 }

@@ -15,7 +15,6 @@ namespace aios::kernel {
 
 using proto::kernel::Quota;
 
-enum class Resource : std::size_t { memory, processes, handles, links };
 /// Something charged to a job: released when this goes.
 using Charge = std::shared_ptr<void>;
 
@@ -24,6 +23,7 @@ class Job final : public Object, public std::enable_shared_from_this<Job> {
   static constexpr ObjectType object_type = ObjectType::job;
   static constexpr std::uint32_t handle_rights =
       rights::info | rights::duplicate | rights::send | rights::manage | rights::wait | rights::act;
+  enum Resource : std::size_t { memory, processes, handles, links };
   using Kept = std::map<std::string, Reference, std::less<>>;
 
   /// `parent` is null for the root. A zero field of `quota` is limited by the ancestors alone.
@@ -70,7 +70,6 @@ class Job final : public Object, public std::enable_shared_from_this<Job> {
   void unreferenced() override { dissolve_if_unused(); }
 
  private:
-  using Amounts = std::array<std::uint64_t, 4>;  ///< by Resource
   void dissolve_if_unused();
   void forget(Kept::iterator entry);
 
@@ -78,8 +77,8 @@ class Job final : public Object, public std::enable_shared_from_this<Job> {
   std::vector<Job*> children_;
   Name name_;
   Quota quota_;
-  Amounts most_;
-  Amounts used_{};
+  std::array<std::uint64_t, 4> most_;  ///< by Resource, 0: no limit of its own
+  std::array<std::uint64_t, 4> used_{};
   std::uint32_t depth_;
   bool killed_ = false;
   Kept kept_;

@@ -44,7 +44,7 @@ Result<std::shared_ptr<LinkEnd>> Link::accept(Process& process) {
 
 Result<std::shared_ptr<LinkEnd>> Link::occupy(SideIndex index, Process& process) {
   Side& side = sides_[index];
-  auto charge = TRY(process.job()->hold(Resource::links, 1));
+  auto charge = TRY(process.job()->hold(Job::links, 1));
   auto half = TRY(Region::create(registry_, process, Name::from("link half"), proto::half_bytes,
                                  RegionKind::control));
   side.index = TRY(process.take_link_index());

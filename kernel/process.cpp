@@ -7,7 +7,7 @@ namespace aios::kernel {
 Result<void> Process::join(std::shared_ptr<Job> job) {
   assert(!joined());
   if (job->killed()) return error(Code::denied, "the job was killed");
-  charge_ = TRY(job->hold(Resource::processes, 1));
+  charge_ = TRY(job->hold(Job::processes, 1));
   handles.set_job(job);
   job_ = std::move(job);
   return {};

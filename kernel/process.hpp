@@ -13,9 +13,7 @@
 
 namespace aios::kernel {
 
-class Process final : public Object,
-                      public SignalSink,
-                      public std::enable_shared_from_this<Process> {
+class Process final : public Object, public std::enable_shared_from_this<Process> {
  public:
   static constexpr ObjectType object_type = ObjectType::process;
   /// Of a handle that spawning gives.
@@ -24,7 +22,11 @@ class Process final : public Object,
   enum class Kind { child, outside };
 
   Process(Registry& registry, std::uint64_t id, Kind kind, const Name& name)
-      : Object(object_type, id), handles(*this), registry_(registry), kind_(kind), name_(name) {}
+      : Object(object_type, id),
+        handles([this] { signalled(); }),
+        registry_(registry),
+        kind_(kind),
+        name_(name) {}
   /// Handles go first: what they end still uses the pages.
   ~Process() override { handles.clear(); }
   bool is_outside() const { return kind_ == Kind::outside; }
@@ -55,7 +57,6 @@ class Process final : public Object,
   const Region& status_page() const { return *status_page_; }
   const Region& kernel_page() const { return *kernel_page_; }
   const sys::Doorbell& kernel_bell() const { return kernel_bell_; }
-  void signalled() override;
 
   /// An unused bit of the kernel page, cleared. quota.
   Result<std::uint32_t> take_link_index();
@@ -83,6 +84,7 @@ class Process final : public Object,
 
  private:
   proto::KernelPage& page() const;
+  void signalled();
 
   Registry& registry_;
   Kind kind_;

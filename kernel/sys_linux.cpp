@@ -95,17 +95,13 @@ Result<Doorbell> Doorbell::create() {
   return bell;
 }
 
-Result<Fd> Doorbell::reader() const {
-  return reopen(pipe_, O_RDONLY | O_NONBLOCK);
-}
-Result<Fd> Doorbell::ringer() const {
-  return reopen(pipe_, O_RDWR | O_NONBLOCK);
+Result<Fd> Doorbell::open(bool read_only) const {
+  return reopen(pipe_, (read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK);
 }
 
 void Doorbell::ring() const {
-  const char byte = 1;
   // A full pipe rings already.
-  if (valid()) (void)!::write(pipe_.get(), &byte, 1);
+  if (valid()) (void)!::write(pipe_.get(), "", 1);
 }
 
 Result<std::pair<Fd, Fd>> make_socket_pair() {
@@ -167,10 +163,9 @@ Result<void> prepare_self() {
   ::signal(SIGPIPE, SIG_IGN);
   ::umask(077);
   rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-    limit.rlim_cur = limit.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &limit);
-  }
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
   return {};
 }
 

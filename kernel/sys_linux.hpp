@@ -40,12 +40,13 @@ std::uint64_t read_word(const Fd& file, std::uint64_t offset);
 class Doorbell {
  public:
   static Result<Doorbell> create();
-  Result<Fd> reader() const;
-  Result<Fd> ringer() const;
+  Result<Fd> reader() const { return open(true); }
+  Result<Fd> ringer() const { return open(false); }
   bool valid() const { return pipe_.valid(); }
   void ring() const;
 
  private:
+  Result<Fd> open(bool read_only) const;
   Fd pipe_;
 };
 

@@ -69,8 +69,10 @@ void run_image(const ChildPlan& plan) {
   ::dup2(plan.log_fd, STDOUT_FILENO);
   ::dup2(plan.log_fd, STDERR_FILENO);
   ::dup2(plan.socket_fd, proto::kernel::child_socket_fd);
-  if (::syscall(SYS_close_range, proto::kernel::child_socket_fd + 1, ~0u, CLOSE_RANGE_CLOEXEC) != 0)
-    give_up("close_range");
+  constexpr int image_fd = proto::kernel::child_socket_fd + 1;
+  ::dup2(plan.image_fd, image_fd);
+  ::fcntl(image_fd, F_SETFD, FD_CLOEXEC);
+  if (::syscall(SYS_close_range, image_fd + 1, ~0u, 0u) != 0) give_up("close_range");
   if (plan.namespaces) enter_mapped_ids();
   ::setpgid(0, 0);
   set_limit(RLIMIT_CORE, 0);
@@ -80,8 +82,11 @@ void run_image(const ChildPlan& plan) {
   }
   // After the change of uid, which would clear it.
   if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) give_up("prctl PDEATHSIG");
+  // A kernel that died before that sends no signal; but nobody holds its end of the socket now.
+  pollfd kernel{proto::kernel::child_socket_fd, 0, 0};
+  if (::poll(&kernel, 1, 0) != 0) ::_exit(127);
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) give_up("prctl NO_NEW_PRIVS");
-  ::syscall(SYS_execveat, plan.image_fd, "", plan.argv, plan.envp, AT_EMPTY_PATH);
+  ::syscall(SYS_execveat, image_fd, "", plan.argv, plan.envp, AT_EMPTY_PATH);
   give_up("exec");
 }
 
