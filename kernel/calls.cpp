@@ -1,28 +1,21 @@
-// Reading a packet, finding its method, writing its reply; and the calls on the process itself.
+// Reading a packet, finding its method, writing its reply; and the calls on the process itself and
+// on handles.
 #include "kernel/calls.hpp"
 
 #include <algorithm>
-#include <cstring>
-
-#include "kernel/limits.hpp"
 
 namespace aios::kernel {
-
-namespace wire = proto::kernel;
 
 namespace {
 
 /// Every field called `reserved` of a request is zero.
 template <class Request>
 bool reserved_is_zero(const Request& request) {
-  const auto* bytes = reinterpret_cast<const std::byte*>(&request);
-  for (const proto::FieldInfo& field : Request::fields()) {
-    if (std::strcmp(field.name, "reserved") != 0) continue;
-    const auto* begin = bytes + field.offset;
-    if (std::any_of(begin, begin + field.size, [](std::byte b) { return b != std::byte{0}; }))
-      return false;
-  }
-  return true;
+  const auto* bytes = reinterpret_cast<const char*>(&request);
+  return std::ranges::all_of(Request::fields(), [bytes](const proto::FieldInfo& field) {
+    const std::string_view value(bytes + field.offset, field.size);
+    return std::strcmp(field.name, "reserved") != 0 || value.find_first_not_of('\0') == value.npos;
+  });
 }
 
 template <class... Ms, class Visit>
@@ -35,25 +28,17 @@ bool with_method(std::uint32_t opcode, proto::MethodList<Ms...>, Visit visit) {
 template <class M>
 Calls::Outcome Calls::serve_method(Caller& caller, std::span<const std::byte> request,
                                    Packet& reply) {
-  static_assert(proto::WireStruct<typename M::Request> && proto::WireStruct<typename M::Reply>);
-  static_assert(sizeof(wire::CallHeader) + sizeof(typename M::Request) <= wire::max_packet_bytes);
-  static_assert(sizeof(wire::KernelReply) + sizeof(typename M::Reply) <= wire::max_packet_bytes);
-  using Reply = Result<typename M::Reply>;
-  if (request.size() != sizeof(typename M::Request)) {
-    const Reply wrong = error(Code::protocol_error, std::string(M::name) + ": wrong length");
-    write_reply(reply, caller.call_id, wrong, 0);
-    return Outcome::malformed;
-  }
   typename M::Request copy;
+  static_assert(proto::WireStruct<typename M::Request> && proto::WireStruct<typename M::Reply>);
+  static_assert(sizeof(wire::CallHeader) + sizeof copy <= wire::max_packet_bytes);
+  static_assert(sizeof(wire::KernelReply) + sizeof(typename M::Reply) <= wire::max_packet_bytes);
+  if (request.size() != sizeof copy) return Outcome::malformed;
   std::memcpy(&copy, request.data(), sizeof copy);
-  Reply result = error(Code::invalid_argument, "a reserved field is not zero");
-  if (reserved_is_zero(copy)) {
-    const bool greeted = caller.process.has_pages() || M::opcode == wire::Hello::opcode;
-    if (greeted)
-      result = handle(M{}, copy, caller);
-    else
-      result = error(Code::denied, "hello must be a process's first call");
-  }
+  Result<typename M::Reply> result = error(Code::denied, "hello must be a process's first call");
+  if (!reserved_is_zero(copy))
+    result = error(Code::invalid_argument, "a reserved field is not zero");
+  else if (caller.process.has_pages() || M::opcode == wire::Hello::opcode)
+    result = handle(M{}, copy, caller);
   if (result && caller.deferred) return Outcome::deferred;
   if (!result) caller.fds.clear();
   write_reply(reply, caller.call_id, result, caller.fds.size());
@@ -62,22 +47,20 @@ Calls::Outcome Calls::serve_method(Caller& caller, std::span<const std::byte> re
 
 Calls::Outcome Calls::serve(Caller& caller, std::span<const std::byte> packet, Packet& reply) {
   wire::CallHeader header{};
-  if (packet.size() >= sizeof header) std::memcpy(&header, packet.data(), sizeof header);
-  caller.call_id = header.call_id;
   Outcome outcome = Outcome::malformed;
-  if (packet.size() >= sizeof header && packet.size() - sizeof header == header.length) {
-    const auto request = packet.subspan(sizeof header);
-    if (with_method(header.opcode, wire::Protocol::Methods{},
-                    [&]<class M>(M) { outcome = serve_method<M>(caller, request, reply); }))
-      return outcome;
+  if (packet.size() >= sizeof header) {
+    std::memcpy(&header, packet.data(), sizeof header);
+    caller.call_id = header.call_id;
+    if (packet.size() - sizeof header == header.length)
+      with_method(header.opcode, wire::Protocol::Methods{}, [&]<class M>(M) {
+        outcome = serve_method<M>(caller, packet.subspan(sizeof header), reply);
+      });
   }
-  const Result<proto::Empty> wrong =
-      error(Code::protocol_error, "not a call of this kernel: unknown opcode or wrong length");
-  write_reply(reply, caller.call_id, wrong, 0);
-  return Outcome::malformed;
+  const Result<proto::Empty> wrong = error(
+      Code::protocol_error, "not a call of this kernel: unknown opcode, or wrong length for it");
+  if (outcome == Outcome::malformed) write_reply(reply, caller.call_id, wrong);
+  return outcome;
 }
-
-// ---- the process itself ---------------------------------------------------------------------
 
 KERNEL_CALL(Hello, Calls::) {
   Process& process = caller.process;
@@ -87,22 +70,21 @@ KERNEL_CALL(Hello, Calls::) {
                                              std::to_string(request.version));
   if (process.has_pages()) return error(Code::already_exists, "hello was said before");
   const bool named = !request.job_name.view().empty();
-  if (!request.job_name.valid() || request.quota.reserved != 0 ||
-      (named && !is_name(request.job_name.view())))
-    return error(Code::invalid_argument, "job names are of letters, digits, '.', '_' and '-'");
-  if (named && !process.is_outside())
-    return error(Code::invalid_argument, "a child of AIOS has its job already");
+  TRY(require(request.job_name.valid() && (!named || is_name(request.job_name.view())),
+              "job names are of letters, digits, '.', '_' and '-'"));
+  TRY(require(request.quota.reserved == 0, "a reserved field is not zero"));
+  TRY(require(!named || process.is_outside(), "a child of AIOS has its job already"));
   if (!process.joined()) TRY(instance_.enter(process, request.job_name, request.quota));
-  const std::uint32_t use =
-      rights::info | rights::wait | rights::send | (process.is_outside() ? rights::manage : 0);
-  TRY(process.handles.can_install(1, 0));
+  TRY(process.handles.can_install(1));
   TRY(process.open_pages());
-  // What is delegated may be delegated on: client, service, scheduler, driver.
-  const std::uint32_t grant = rights::info | rights::act | rights::send | rights::duplicate;
-  const Handle job = TRY(process.handles.install(Reference(process.job(), use, grant)));
   caller.fds.push_back(TRY(process.status_page().writable().duplicate()));
   caller.fds.push_back(TRY(process.kernel_page().read_only().duplicate()));
   caller.fds.push_back(TRY(process.kernel_bell().reader()));
+  const std::uint32_t use =
+      rights::info | rights::wait | rights::send | (process.is_outside() ? rights::manage : 0);
+  // What is delegated may be delegated on: client, service, scheduler, driver.
+  const std::uint32_t grant = rights::info | rights::act | rights::send | rights::duplicate;
+  const Handle job = TRY(process.handles.install(Reference(process.job(), use, grant)));
   return wire::Hello::Reply{process.id(), process.job()->id(), job, process.epoch, 0};
 }
 
@@ -120,9 +102,10 @@ KERNEL_CALL(Startup, Calls::) {
     const auto slot = caller.process.handles.find(all[at].handle);
     if (!slot) continue;  // closed since
     const Reference& reference = (*slot)->reference;
+    const auto type = static_cast<std::uint32_t>(reference.object()->type());
     reply.entries[reply.count++] = {wire::Label::from(all[at].label),
                                     all[at].handle,
-                                    static_cast<std::uint32_t>(reference.object()->type()),
+                                    type,
                                     reference.use,
                                     reference.grant,
                                     all[at].kept ? 1u : 0u};
@@ -132,25 +115,22 @@ KERNEL_CALL(Startup, Calls::) {
 }
 
 KERNEL_CALL(SignalNext, Calls::) {
-  const RaisedSignal raised = caller.process.handles.next_signal();
-  return wire::SignalNext::Reply{raised.handle, raised.signals,
-                                 static_cast<std::uint32_t>(raised.type)};
+  return caller.process.handles.next_signal();
 }
 
-// ---- handles --------------------------------------------------------------------------------
-
-Result<Slot*> Calls::sendable(Process& process, Handle handle, std::uint32_t use,
-                              std::uint32_t grant) {
-  Slot* slot = TRY(process.handles.find(handle));
-  if ((slot->reference.use & rights::send) == 0)
-    return error(Code::denied, "the handle may not be sent");
-  if (((use | grant) & ~slot->reference.grant) != 0)
+Result<Reference> Calls::sendable(Process& process, Handle handle, std::uint32_t use,
+                                  std::uint32_t grant) {
+  const Reference& own = TRY(process.handles.find(handle))->reference;
+  if (own.object()->type() == ObjectType::link)
+    return error(Code::wrong_type, "a link cannot be given away");
+  if ((own.use & rights::send) == 0) return error(Code::denied, "the handle may not be sent");
+  if (((use | grant) & ~own.grant) != 0)
     return error(Code::denied, "the rights asked for exceed what the handle may grant");
-  return slot;
+  return Reference(own.object(), use, grant);
 }
 
 KERNEL_CALL(HandleDuplicate, Calls::) {
-  Slot* slot = TRY(caller.process.handles.find(request.handle));
+  const Slot* slot = TRY(caller.process.handles.find(request.handle));
   const Reference& old = slot->reference;
   if ((old.use & rights::duplicate) == 0)
     return error(Code::denied, "the handle may not be duplicated");
@@ -161,8 +141,7 @@ KERNEL_CALL(HandleDuplicate, Calls::) {
 }
 
 KERNEL_CALL(HandleKeep, Calls::) {
-  if (!request.label.valid() || request.label.view().empty())
-    return error(Code::invalid_argument, "a label has 1 to 31 characters");
+  TRY(require_label(request.label));
   Reference copy;
   if (request.handle != 0) {
     const Reference& old = TRY(caller.process.handles.find(request.handle))->reference;
@@ -170,7 +149,7 @@ KERNEL_CALL(HandleKeep, Calls::) {
       return error(Code::wrong_type, "a link cannot be kept");
     if ((old.use & rights::duplicate) == 0)
       return error(Code::denied, "the handle may not be duplicated, so it cannot be kept");
-    copy = Reference(old.object(), old.use, old.grant);
+    copy = old.copy();
   }
   TRY(caller.process.job()->keep(request.label.view(), std::move(copy)));
   return wire::HandleKeep::Reply{};
@@ -184,13 +163,9 @@ KERNEL_CALL(HandleClose, Calls::) {
 KERNEL_CALL(HandleInfo, Calls::) {
   const Reference& reference = TRY(caller.process.handles.find(request.handle))->reference;
   const Object& object = *reference.object();
-  return wire::HandleInfo::Reply{object.id(),
-                                 static_cast<std::uint32_t>(object.type()),
-                                 reference.use,
-                                 reference.grant,
-                                 0,
-                                 object.detail(),
-                                 object.name()};
+  const auto type = static_cast<std::uint32_t>(object.type());
+  return wire::HandleInfo::Reply{object.id(),     type,         reference.use, reference.grant, 0,
+                                 object.detail(), object.name()};
 }
 
 }  // namespace aios::kernel

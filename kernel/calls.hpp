@@ -4,39 +4,29 @@
 #pragma once
 
 #include <array>
-#include <cstdint>
 #include <cstring>
-#include <deque>
-#include <memory>
-#include <optional>
 #include <span>
-#include <vector>
 
-#include "abi/proto/kernel.hpp"
 #include "kernel/instance.hpp"
 #include "kernel/link.hpp"
 
 namespace aios::kernel {
 
+namespace wire = proto::kernel;
+
 /// What a call is made with and what rides with its reply.
 struct Caller {
   Process& process;
-  std::uint64_t call_id;
+  std::uint64_t call_id = 0;
   std::vector<Fd> fds{};
   bool deferred = false;  ///< the reply comes later
 };
 
 /// A reply as it goes on the wire.
 struct Packet {
-  alignas(8) std::array<std::byte, proto::kernel::max_packet_bytes> bytes;
+  std::array<std::byte, wire::max_packet_bytes> bytes;
   std::size_t size = 0;
 };
-
-/// The function that serves method `M`: here declared, in calls_*.cpp defined with `Calls::`.
-#define KERNEL_CALL(M, ...)                                                        \
-  Result<proto::kernel::M::Reply> __VA_ARGS__ handle(                              \
-      proto::kernel::M, [[maybe_unused]] const proto::kernel::M::Request& request, \
-      [[maybe_unused]] Caller& caller)
 
 class Calls {
  public:
@@ -50,14 +40,10 @@ class Calls {
   /// Serves one packet.
   Outcome serve(Caller& caller, std::span<const std::byte> packet, Packet& reply);
 
-  // ---- regions in the making ----
+  /// Whether regions are being filled.
   bool has_slices() const { return !filling_.empty(); }
-  struct Finished {
-    std::shared_ptr<Process> process;
-    Packet reply;
-  };
-  /// Allocates one slice of the oldest; its reply when that was the last one.
-  std::optional<Finished> fill_slice();
+  /// Allocates one slice of one of them. The process whose reply is then ready, or null.
+  std::shared_ptr<Process> fill_slice(Packet& reply);
   /// Whether the process waits for a deferred reply.
   bool is_waiting(const Process& process) const;
 
@@ -65,48 +51,33 @@ class Calls {
   template <class M>
   Outcome serve_method(Caller& caller, std::span<const std::byte> request, Packet& reply);
 
-  KERNEL_CALL(Hello);
-  KERNEL_CALL(Ready);
-  KERNEL_CALL(Startup);
-  KERNEL_CALL(SignalNext);
-  KERNEL_CALL(HandleDuplicate);
-  KERNEL_CALL(HandleKeep);
-  KERNEL_CALL(HandleClose);
-  KERNEL_CALL(HandleInfo);
-  KERNEL_CALL(JobCreate);
-  KERNEL_CALL(JobKill);
-  KERNEL_CALL(JobInfo);
-  KERNEL_CALL(ProcessSpawn);
-  KERNEL_CALL(ProcessSignal);
-  KERNEL_CALL(ProcessInfo);
-  KERNEL_CALL(ProcessNext);
-  KERNEL_CALL(ProcessOpen);
-  KERNEL_CALL(SpawnerCreate);
-  KERNEL_CALL(SpawnerSpawn);
-  KERNEL_CALL(RegionCreate);
-  KERNEL_CALL(RegionMap);
-  KERNEL_CALL(RegionNext);
-  KERNEL_CALL(FileCreate);
-  KERNEL_CALL(FileOpen);
-  KERNEL_CALL(PortCreate);
-  KERNEL_CALL(PortPublish);
-  KERNEL_CALL(PortConnect);
-  KERNEL_CALL(PortAccept);
-  KERNEL_CALL(LinkReady);
-  KERNEL_CALL(LinkSend);
-  KERNEL_CALL(LinkNext);
-  KERNEL_CALL(InstanceShutdown);
-  KERNEL_CALL(InstanceInfo);
+  /// The function that serves method `M`: declared here, defined in calls_*.cpp with `Calls::`.
+#define KERNEL_CALL(M, ...)                  \
+  Result<wire::M::Reply> __VA_ARGS__ handle( \
+      wire::M, [[maybe_unused]] const wire::M::Request& request, [[maybe_unused]] Caller& caller)
+  // clang-format off
+  KERNEL_CALL(Hello); KERNEL_CALL(Ready); KERNEL_CALL(Startup); KERNEL_CALL(SignalNext);
+  KERNEL_CALL(HandleDuplicate); KERNEL_CALL(HandleKeep);
+  KERNEL_CALL(HandleClose); KERNEL_CALL(HandleInfo);
+  KERNEL_CALL(JobCreate); KERNEL_CALL(JobKill); KERNEL_CALL(JobInfo);
+  KERNEL_CALL(ProcessSpawn); KERNEL_CALL(ProcessSignal); KERNEL_CALL(ProcessInfo);
+  KERNEL_CALL(ProcessNext); KERNEL_CALL(ProcessOpen);
+  KERNEL_CALL(SpawnerCreate); KERNEL_CALL(SpawnerSpawn);
+  KERNEL_CALL(RegionCreate); KERNEL_CALL(RegionMap); KERNEL_CALL(RegionNext);
+  KERNEL_CALL(FileCreate); KERNEL_CALL(FileOpen);
+  KERNEL_CALL(PortCreate); KERNEL_CALL(PortPublish);
+  KERNEL_CALL(PortConnect); KERNEL_CALL(PortAccept);
+  KERNEL_CALL(LinkReady); KERNEL_CALL(LinkSend); KERNEL_CALL(LinkNext);
+  KERNEL_CALL(InstanceShutdown); KERNEL_CALL(InstanceInfo);
+  // clang-format on
 
-  /// The slot named by `handle` when it may be passed on with these masks. bad_handle; denied.
-  static Result<Slot*> sendable(Process& process, Handle handle, std::uint32_t use,
-                                std::uint32_t grant);
-  static Result<std::vector<Instance::StartupReference>> startup_references(
-      Process& process, std::span<const proto::kernel::SpawnHandle> handles);
-  /// Starts the child and gives its handle to the caller.
-  Result<proto::kernel::ProcessSpawn::Reply> spawn_for(Process& process,
-                                                       Instance::SpawnRequest request);
-  static Result<void> give_link_fds(Caller& caller, const LinkEnd& end);
+  /// A reference to pass on with these masks. bad_handle; denied; wrong_type for a link.
+  static Result<Reference> sendable(Process& process, Handle handle, std::uint32_t use,
+                                    std::uint32_t grant);
+  /// Fills in what both ways to spawn share, starts the child and gives its handle to the caller.
+  template <class Request>
+  Result<wire::ProcessSpawn::Reply> spawn_for(Process& process, const Request& request,
+                                              Instance::SpawnRequest spawn);
 
   struct Filling {
     std::weak_ptr<Process> process;
@@ -117,22 +88,27 @@ class Calls {
   std::deque<Filling> filling_;
 };
 
+/// invalid_argument, with this text, unless `valid`.
+inline Result<void> require(bool valid, const char* text) {
+  if (!valid) return error(Code::invalid_argument, text);
+  return {};
+}
+inline Result<void> require_label(const wire::Label& label) {
+  return require(label.valid() && !label.view().empty(), "a label has 1 to 31 characters");
+}
+
 /// ok and the method's reply, or the error's code and text.
 template <class Reply>
 void write_reply(Packet& packet, std::uint64_t call_id, const Result<Reply>& result,
-                 std::size_t fd_count) {
-  proto::kernel::KernelReply head{};
-  head.call_id = call_id;
-  head.fd_count = static_cast<std::uint32_t>(fd_count);
+                 std::size_t fd_count = 0) {
+  wire::KernelReply head{.fd_count = static_cast<std::uint32_t>(fd_count), .call_id = call_id};
   if (!result) {
     head.status = static_cast<std::uint32_t>(result.error().code());
     head.text = decltype(head.text)::from(result.error().message());
   }
+  packet.size = sizeof head + (result ? sizeof(Reply) : 0);
   std::memcpy(packet.bytes.data(), &head, sizeof head);
-  packet.size = sizeof head;
-  if (!result) return;
-  std::memcpy(packet.bytes.data() + sizeof head, &*result, sizeof(Reply));
-  packet.size += sizeof(Reply);
+  if (result) std::memcpy(packet.bytes.data() + sizeof head, &*result, sizeof(Reply));
 }
 
 }  // namespace aios::kernel

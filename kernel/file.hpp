@@ -2,12 +2,7 @@
 // own job and below. The kernel passes the ends on and never looks at what lies in them.
 #pragma once
 
-#include <memory>
-
-#include "abi/runtime/fd.hpp"
-#include "kernel/job.hpp"
-#include "kernel/object.hpp"
-#include "kernel/registry.hpp"
+#include "kernel/region.hpp"
 
 namespace aios::kernel {
 
@@ -23,12 +18,10 @@ class File final : public Object {
         creator_(std::move(creator)),
         reading_end_(std::move(reading_end)) {}
   ~File() override { registry_.released_channels.push_back(std::move(reading_end_)); }
-
   /// denied when `reader` is neither the creator's job nor below it.
   Result<Fd> open_for(const Job& reader) const {
-    if (!creator_->contains(reader))
-      return error(Code::denied, "these files are lent within another job");
-    return reading_end_.duplicate();
+    if (creator_->contains(reader)) return reading_end_.duplicate();
+    return error(Code::denied, "these files are lent within another job");
   }
 
  private:

@@ -14,14 +14,13 @@ constexpr Handle handle_of(const Slot& slot) {
   return static_cast<Handle>(slot.generation) << 32 | slot.index;
 }
 
-const char* type_name(ObjectType type) {
+std::string type_name(ObjectType type) {
   static constexpr const char* names[] = {"nothing", "job",  "process", "region",
                                           "file",    "port", "link",    "spawner"};
   return names[static_cast<std::uint32_t>(type)];
 }
 
-}  // namespace
-
+/// The signals that a handle with these rights receives.
 std::uint32_t receivable(std::uint32_t signals, std::uint32_t use) {
   std::uint32_t allowed = signal::established | signal::closed;
   if (use & rights::wait) allowed |= signal::exited | signal::empty | signal::shutdown;
@@ -29,40 +28,37 @@ std::uint32_t receivable(std::uint32_t signals, std::uint32_t use) {
   return signals & allowed;
 }
 
+}  // namespace
+
 void Object::raise(std::uint32_t signals) {
   for (Slot* slot = holders_; slot != nullptr; slot = slot->next)
-    slot->table->raise(*slot, receivable(signals, slot->reference.use));
+    slot->table->raise(*slot, signals);
 }
 
 void HandleTable::raise(Slot& slot, std::uint32_t signals) {
+  signals = receivable(signals, slot.reference.use);
   if (signals == 0) return;
   slot.signals |= signals;
-  if (!slot.queued) {
-    slot.queued = true;
-    raised_.push_back(slot.index);
-  }
-  sink_.signalled();
+  if (!std::exchange(slot.queued, true)) raised_.push_back(slot.index);
+  on_raise_();
 }
 
 Result<void> HandleTable::can_install(std::uint32_t count, std::uint64_t tenant) const {
   if (count > limits::handles_per_process - used_)
     return error(Code::quota, "the process's handle table is full");
   const auto sent = by_tenant_.find(tenant);
-  if (tenant != 0 && sent != by_tenant_.end() &&
-      count > limits::handles_from_one_tenant - sent->second)
+  if (sent != by_tenant_.end() && count > limits::handles_from_one_tenant - sent->second)
     return error(Code::quota, "the receiver holds too many handles from this tenant");
-  return job_->can_charge(Resource::handles, count);
+  return job_->can_charge(Job::handles, count);
 }
 
 Result<Handle> HandleTable::install(Reference reference, std::uint64_t tenant) {
   assert(reference && job_);
   TRY(can_install(1, tenant));
-  TRY(job_->charge(Resource::handles, 1));
+  TRY(job_->charge(Job::handles, 1));
   if (free_.empty()) {
-    Slot& fresh = slots_.emplace_back();
-    fresh.table = this;
-    fresh.index = static_cast<std::uint32_t>(slots_.size() - 1);
-    free_.push_back(fresh.index);
+    free_.push_back(static_cast<std::uint32_t>(slots_.size()));
+    slots_.emplace_back(Slot{.table = this, .index = free_.back()});
   }
   Slot& slot = slots_[free_.back()];
   free_.pop_back();
@@ -70,11 +66,10 @@ Result<Handle> HandleTable::install(Reference reference, std::uint64_t tenant) {
   slot.reference = std::move(reference);
   slot.tenant = tenant;
   if (tenant != 0) ++by_tenant_[tenant];
-  slot.next = object.holders_;
+  slot.next = std::exchange(object.holders_, &slot);
   if (slot.next != nullptr) slot.next->previous = &slot;
-  object.holders_ = &slot;
   ++used_;
-  raise(slot, receivable(object.standing_signals(), slot.reference.use));
+  raise(slot, object.standing_signals());
   return handle_of(slot);
 }
 
@@ -89,30 +84,25 @@ Result<Slot*> HandleTable::find(Handle handle, ObjectType type, std::uint32_t ne
   Slot* slot = TRY(find(handle));
   const ObjectType actual = slot->reference.object()->type();
   if (actual != type)
-    return error(Code::wrong_type, std::string("the handle names a ") + type_name(actual) +
-                                       ", not a " + type_name(type));
+    return error(Code::wrong_type,
+                 "the handle is of a " + type_name(actual) + ", not of a " + type_name(type));
   if ((slot->reference.use & needed) != needed)
-    return error(Code::denied, std::string("the ") + type_name(type) + " handle lacks a right");
+    return error(Code::denied, "the " + type_name(type) + " handle lacks a right");
   return slot;
 }
 
 void HandleTable::release(Slot& slot) {
-  Object& object = *slot.reference.object();
-  if (slot.previous != nullptr) slot.previous->next = slot.next;
-  if (slot.previous == nullptr) object.holders_ = slot.next;
+  (slot.previous ? slot.previous->next : slot.reference.object()->holders_) = slot.next;
   if (slot.next != nullptr) slot.next->previous = slot.previous;
   slot.previous = slot.next = nullptr;
+  slot.signals = 0;
   if (const auto sent = by_tenant_.find(slot.tenant);
       sent != by_tenant_.end() && --sent->second == 0)
     by_tenant_.erase(sent);
-  slot.signals = 0;
   // A slot whose generations are used up is never used again.
-  if (slot.generation != std::numeric_limits<std::uint32_t>::max()) {
-    ++slot.generation;
-    free_.push_back(slot.index);
-  }
+  if (slot.generation++ != std::numeric_limits<std::uint32_t>::max()) free_.push_back(slot.index);
   --used_;
-  job_->release(Resource::handles, 1);
+  job_->release(Job::handles, 1);
   // Last, since it may end the object, and that may raise signals in this very table.
   const Reference dropped = std::move(slot.reference);
 }
@@ -127,13 +117,14 @@ void HandleTable::clear() {
     if (slot.reference) release(slot);
 }
 
-RaisedSignal HandleTable::next_signal() {
+proto::kernel::SignalNext::Reply HandleTable::next_signal() {
   while (!raised_.empty()) {
     Slot& slot = slots_[raised_.front()];
     raised_.pop_front();
     slot.queued = false;
     if (slot.signals == 0) continue;
-    return {handle_of(slot), std::exchange(slot.signals, 0), slot.reference.object()->type()};
+    const auto type = static_cast<std::uint32_t>(slot.reference.object()->type());
+    return {handle_of(slot), std::exchange(slot.signals, 0), type};
   }
   return {};
 }

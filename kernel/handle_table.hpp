@@ -2,10 +2,9 @@
 // Every slot counts in the process's job.
 #pragma once
 
-#include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
-#include <memory>
 #include <vector>
 
 #include "abi/runtime/status.hpp"
@@ -15,13 +14,6 @@ namespace aios::kernel {
 
 class HandleTable;
 class Job;
-
-/// Who is told that a signal was raised on one of its handles.
-class SignalSink {
- public:
-  virtual ~SignalSink() = default;
-  virtual void signalled() = 0;
-};
 
 struct Slot {
   Reference reference;
@@ -35,27 +27,20 @@ struct Slot {
   bool queued = false;  ///< the index waits in the table's queue
 };
 
-struct RaisedSignal {
-  Handle handle = 0;
-  std::uint32_t signals = 0;
-  ObjectType type = ObjectType::none;
-};
-
 class HandleTable {
  public:
-  explicit HandleTable(SignalSink& sink) : sink_(sink) {}
+  /// `on_raise` is called whenever a signal was raised on one of the handles.
+  explicit HandleTable(std::function<void()> on_raise) : on_raise_(std::move(on_raise)) {}
   ~HandleTable() { clear(); }
   HandleTable(const HandleTable&) = delete;
   HandleTable& operator=(const HandleTable&) = delete;
 
   /// The job to charge; set once, before the first handle.
   void set_job(std::shared_ptr<Job> job) { job_ = std::move(job); }
-
   /// quota when the table or the job is full; the reference is then dropped. `tenant`: see Slot.
   Result<Handle> install(Reference reference, std::uint64_t tenant = 0);
   /// Whether `count` more handles from `tenant` would be installed. quota.
-  Result<void> can_install(std::uint32_t count, std::uint64_t tenant) const;
-
+  Result<void> can_install(std::uint32_t count, std::uint64_t tenant = 0) const;
   /// bad_handle for 0, a stale or a foreign number.
   Result<Slot*> find(Handle handle);
   /// Also checks the type (wrong_type) and that `use` has all of `needed` (denied).
@@ -65,13 +50,11 @@ class HandleTable {
     Slot* slot = TRY(find(handle, T::object_type, needed));
     return std::static_pointer_cast<T>(slot->reference.object());
   }
-
   Result<void> close(Handle handle);
   void clear();
   std::uint32_t size() const { return used_; }
-
   /// Takes the oldest raised signals; handle 0 when there are none.
-  RaisedSignal next_signal();
+  proto::kernel::SignalNext::Reply next_signal();
   bool has_signals() const { return !raised_.empty(); }
 
  private:
@@ -79,7 +62,7 @@ class HandleTable {
   void raise(Slot& slot, std::uint32_t signals);
   void release(Slot& slot);
 
-  SignalSink& sink_;
+  std::function<void()> on_raise_;
   std::shared_ptr<Job> job_;
   std::deque<Slot> slots_;  // never moves a slot
   std::vector<std::uint32_t> free_;

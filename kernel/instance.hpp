@@ -1,23 +1,12 @@
 // The instance: the root job, everything in the registry, the published ports, the supervisor, and
-// what happens when a process begins or ends. It knows no event loop: that one watches processes
-// for it, and calls in when one has ended.
+// what happens when a process begins or ends. The event loop calls in when one has ended.
 #pragma once
 
-#include <cstdint>
-#include <deque>
-#include <filesystem>
-#include <map>
-#include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
-#include "abi/runtime/time.hpp"
-#include "kernel/job.hpp"
-#include "kernel/object.hpp"
 #include "kernel/process.hpp"
-#include "kernel/registry.hpp"
 #include "kernel/spawner.hpp"
 
 namespace aios::kernel {
@@ -28,26 +17,16 @@ struct Settings {
   std::vector<std::string> supervisor_arguments;
 };
 
-/// Watches the sockets and pidfds of processes.
-class Watcher {
- public:
-  virtual ~Watcher() = default;
-  virtual Result<void> watch(Process& process) = 0;
-  /// From now on only its pidfd is watched.
-  virtual void unwatch_socket(Process& process) = 0;
-  virtual void unwatch(Process& process) = 0;
-};
-
 class Instance {
  public:
-  Instance(Settings settings, Watcher& watcher);
+  /// Tags of epoll events: a process's id for its socket, with this bit for its pidfd.
+  static constexpr std::uint64_t pidfd_bit = 1ull << 63;
+
+  /// `epoll` watches the processes; it must outlive this.
+  Instance(Settings settings, const Fd& epoll);
+  /// Kills and reaps every process. Waits for them.
   ~Instance();
 
-  // ---- processes ----
-  struct StartupReference {
-    std::string label;
-    Reference reference;
-  };
   struct SpawnRequest {
     std::shared_ptr<Job> job;
     Name name;
@@ -55,17 +34,18 @@ class Instance {
     std::string image;
     const Fd* image_fd = nullptr;
     std::vector<std::string> arguments;
-    std::vector<StartupReference> startup;
+    std::vector<std::pair<std::string, Reference>> startup;  ///< by label
   };
   /// Starts a child with its startup handles and those its job keeps. quota; denied; what Linux
   /// says. On failure nothing remains.
   Result<std::shared_ptr<Process>> spawn(SpawnRequest request);
-
-  /// A connection to the instance's socket: refused unless its uid is the instance's own; it has no
+  /// A connection to the instance's socket: denied unless its uid is the instance's own; it has no
   /// job before it says hello.
   Result<void> attach(Fd socket);
   /// Puts an attached process into its job and gives it its startup handles.
   Result<void> enter(Process& process, const Name& job_name, const Quota& quota);
+  /// The child of that name, made if it is not there.
+  Result<std::shared_ptr<Job>> child_job(Job& parent, const Name& name, const Quota& quota = {});
 
   /// Ends a process: SIGKILL for a child, whose pidfd then tells; at once for an outside one.
   void kill(Process& process);
@@ -74,38 +54,36 @@ class Instance {
   void bury(const std::shared_ptr<Process>& process);
   /// A child closed its connection, or broke the protocol.
   void disconnect(Process& process);
+  /// Whether calls are read from the process's socket, or only its end is noticed.
+  void listen_for_calls(Process& process, bool wanted);
 
-  // ---- the supervisor and the end ----
+  Result<void> publish(std::string_view label, Reference port);
   Result<void> start_supervisor();
   /// Raises `shutdown`, once.
   void begin_shutdown();
   /// Kills the supervisor, which ends a shutdown that has begun.
   void hurry_shutdown();
-  /// Set when the loop is to end, with the exit code.
-  const std::optional<int>& finished() const { return finished_; }
   /// When the supervisor will be killed, if it has not ended by then; none: no shutdown is pending.
   const std::optional<Deadline>& shutdown_deadline() const { return shutdown_deadline_; }
-  /// Kills and reaps every process. Waits for them.
-  void kill_all();
-
-  Result<void> publish(std::string_view label, Reference port);
+  /// Set when the loop is to end, with the exit code.
+  const std::optional<int>& finished() const { return finished_; }
 
   Registry registry;
   std::shared_ptr<Job> root;
   const bool namespaces_work;
-  bool peers_have_pidfds = false;  ///< learnt from the first peer
+  bool peers_have_pidfds = false;  ///< learnt from each peer
   const std::uint64_t started_ns;
   std::uint64_t supervisor_restarts = 0;
 
  private:
   Result<void> launch(Process& process, SpawnRequest& request);
+  Result<void> watch(const std::shared_ptr<Process>& process);
   void on_supervisor_exit(const sys::ExitStatus& status);
   void drop_oldest_unnamed();
 
   Settings settings_;
-  Watcher& watcher_;
+  const Fd& epoll_;
   Fd null_;
-  uid_t uid_;
   std::map<std::string, Reference, std::less<>> published_;
   std::shared_ptr<Process> supervisor_;
   std::deque<std::uint64_t> supervisor_deaths_ns_;

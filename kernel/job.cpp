@@ -8,11 +8,9 @@
 namespace aios::kernel {
 
 bool is_name(std::string_view text) {
-  const auto allowed = [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
-           c == '_' || c == '-';
-  };
-  return std::all_of(text.begin(), text.end(), allowed) &&
+  return text.find_first_not_of(
+             "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+             "0123456789._-") == std::string_view::npos &&
          text.find_first_not_of('.') != std::string_view::npos;
 }
 
@@ -21,6 +19,7 @@ Job::Job(std::uint64_t id, std::shared_ptr<Job> parent, const Name& name, const 
       parent_(std::move(parent)),
       name_(name),
       quota_(quota),
+      most_{quota.memory_bytes, quota.processes, quota.handles, quota.links},
       depth_(parent_ ? parent_->depth_ + 1 : 0) {
   if (parent_) parent_->children_.push_back(this);
 }
@@ -54,29 +53,14 @@ std::uint64_t Job::top_id() const {
   return job->id();
 }
 
-std::uint64_t Job::limit(Resource resource) const {
-  switch (resource) {
-    case Resource::memory:
-      return quota_.memory_bytes;
-    case Resource::processes:
-      return quota_.processes;
-    case Resource::handles:
-      return quota_.handles;
-    case Resource::links:
-      return quota_.links;
-  }
-  return 0;
-}
-
 Result<void> Job::can_charge(Resource resource, std::uint64_t amount) const {
   static constexpr const char* names[] = {"memory", "processes", "handles", "links"};
-  const auto kind = static_cast<std::size_t>(resource);
   for (const Job* job = this; job != nullptr; job = job->parent_.get()) {
-    const std::uint64_t most = job->limit(resource);
-    const std::uint64_t used = job->used_[kind];
+    const std::uint64_t most = job->most_[resource];
+    const std::uint64_t used = job->used_[resource];
     if (most != 0 && (used > most || amount > most - used))
       return error(Code::quota, "job '" + std::string(job->name_.view()) + "' may have no more " +
-                                    names[kind] + ": " + std::to_string(used) + " of " +
+                                    names[resource] + ": " + std::to_string(used) + " of " +
                                     std::to_string(most) + " used");
   }
   return {};
@@ -84,19 +68,16 @@ Result<void> Job::can_charge(Resource resource, std::uint64_t amount) const {
 
 Result<void> Job::charge(Resource resource, std::uint64_t amount) {
   TRY(can_charge(resource, amount));
-  for (Job* job = this; job != nullptr; job = job->parent_.get())
-    job->used_[static_cast<std::size_t>(resource)] += amount;
+  for (Job* job = this; job != nullptr; job = job->parent_.get()) job->used_[resource] += amount;
   return {};
 }
 
 void Job::release(Resource resource, std::uint64_t amount) {
-  const auto kind = static_cast<std::size_t>(resource);
   // Forgetting what a job keeps may drop the last reference to it or to its parent.
-  const auto self = shared_from_this();
-  for (auto job = self; job != nullptr; job = job->parent_) {
-    assert(job->used_[kind] >= amount);
-    job->used_[kind] -= amount;
-    if (resource != Resource::processes || job->used_[kind] != 0) continue;
+  for (auto job = shared_from_this(); job != nullptr; job = job->parent_) {
+    assert(job->used_[resource] >= amount);
+    job->used_[resource] -= amount;
+    if (resource != processes || job->used_[resource] != 0) continue;
     job->raise(signal::empty);
     job->dissolve_if_unused();
   }
@@ -110,11 +91,8 @@ Result<Charge> Job::hold(Resource resource, std::uint64_t amount) {
 }
 
 Quota Job::used() const {
-  const auto count = [this](Resource resource) {
-    return static_cast<std::uint32_t>(used_[static_cast<std::size_t>(resource)]);
-  };
-  return {used_[static_cast<std::size_t>(Resource::memory)], count(Resource::processes),
-          count(Resource::handles), count(Resource::links), 0};
+  return {used_[0], static_cast<std::uint32_t>(used_[1]), static_cast<std::uint32_t>(used_[2]),
+          static_cast<std::uint32_t>(used_[3]), 0};
 }
 
 void Job::mark_killed() {
@@ -123,32 +101,29 @@ void Job::mark_killed() {
   std::vector<std::shared_ptr<Job>> children;
   for (Job* child : children_) children.push_back(child->shared_from_this());
   for (const auto& child : children) child->mark_killed();
-  forget_all();
+  while (!kept_.empty()) forget(kept_.begin());
 }
 
 void Job::dissolve_if_unused() {
-  const bool has_processes = used_[static_cast<std::size_t>(Resource::processes)] != 0;
-  if (!is_root() && !has_processes && reference_count() == 0) forget_all();
+  const auto self = shared_from_this();
+  if (is_root() || used_[processes] != 0 || reference_count() != 0) return;
+  while (!kept_.empty()) forget(kept_.begin());
 }
 
-void Job::forget_all() {
-  const auto self = shared_from_this();
-  while (!kept_.empty()) {
-    const auto node = kept_.extract(kept_.begin());
-    release(Resource::handles, 1);
-  }
+void Job::forget(Kept::iterator entry) {
+  const auto node = kept_.extract(entry);
+  release(handles, 1);
 }
 
 Result<void> Job::keep(std::string_view label, Reference reference) {
   const auto found = kept_.find(label);
   if (!reference) {
     if (found == kept_.end()) return error(Code::not_found, "nothing is kept under this label");
-    const auto node = kept_.extract(found);
-    release(Resource::handles, 1);
+    forget(found);
     return {};
   }
-  if (const auto* job = dynamic_cast<const Job*>(reference.object().get());
-      job != nullptr && job->contains(*this))
+  const auto* job = dynamic_cast<const Job*>(reference.object().get());
+  if (job != nullptr && job->contains(*this))
     return error(Code::invalid_argument, "a job cannot keep itself or a job above it");
   if (killed_) return error(Code::denied, "the job was killed");
   if (found != kept_.end()) {
@@ -157,7 +132,7 @@ Result<void> Job::keep(std::string_view label, Reference reference) {
   }
   if (kept_.size() >= limits::kept_per_job)
     return error(Code::quota, "the job keeps as many handles as it may");
-  TRY(charge(Resource::handles, 1));
+  TRY(charge(handles, 1));
   kept_.emplace(label, std::move(reference));
   return {};
 }
@@ -167,8 +142,7 @@ std::uint64_t Job::next_epoch(std::string_view name) {
     for (const auto& [old_name, epoch] : epochs_) epoch_floor_ = std::max(epoch_floor_, epoch);
     epochs_.clear();
   }
-  const auto [entry, fresh] = epochs_.try_emplace(std::string(name), epoch_floor_);
-  return ++entry->second;
+  return ++epochs_.try_emplace(std::string(name), epoch_floor_).first->second;
 }
 
 }  // namespace aios::kernel

@@ -3,9 +3,7 @@
 #pragma once
 
 #include <array>
-#include <cstdint>
 #include <map>
-#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,14 +17,14 @@ using proto::kernel::Quota;
 
 /// Something charged to a job: released when this goes.
 using Charge = std::shared_ptr<void>;
-enum class Resource : std::uint32_t { memory = 0, processes = 1, handles = 2, links = 3 };
-inline constexpr std::size_t resource_count = 4;
 
 class Job final : public Object, public std::enable_shared_from_this<Job> {
  public:
   static constexpr ObjectType object_type = ObjectType::job;
   static constexpr std::uint32_t handle_rights =
       rights::info | rights::duplicate | rights::send | rights::manage | rights::wait | rights::act;
+  enum Resource : std::size_t { memory, processes, handles, links };
+  using Kept = std::map<std::string, Reference, std::less<>>;
 
   /// `parent` is null for the root. A zero field of `quota` is limited by the ancestors alone.
   Job(std::uint64_t id, std::shared_ptr<Job> parent, const Name& name, const Quota& quota);
@@ -35,15 +33,13 @@ class Job final : public Object, public std::enable_shared_from_this<Job> {
   Result<std::shared_ptr<Job>> make_child(std::uint64_t id, const Name& name, const Quota& quota);
   /// The living child of that name, or null.
   std::shared_ptr<Job> find_child(std::string_view name) const;
-
   /// Whether this is `other` or one of its ancestors.
   bool contains(const Job& other) const;
   /// The ancestor right below the root (itself there; the root's own id for the root).
   std::uint64_t top_id() const;
   Name name() const override { return name_; }
-  std::uint64_t parent_id() const { return parent_ ? parent_->id() : 0; }
+  std::uint64_t detail() const override { return parent_ ? parent_->id() : 0; }
   bool is_root() const { return parent_ == nullptr; }
-  std::uint64_t detail() const override { return parent_id(); }
 
   Result<void> can_charge(Resource resource, std::uint64_t amount) const;
   Result<void> charge(Resource resource, std::uint64_t amount);
@@ -62,33 +58,30 @@ class Job final : public Object, public std::enable_shared_from_this<Job> {
   /// quota; not_found when there is nothing to forget; invalid_argument for the job itself or one
   /// of its ancestors, which it would keep alive for ever.
   Result<void> keep(std::string_view label, Reference reference);
-  const std::map<std::string, Reference, std::less<>>& kept() const { return kept_; }
-
+  const Kept& kept() const { return kept_; }
   /// Grows with each call for the same name.
   std::uint64_t next_epoch(std::string_view name);
 
-  /// Whether the job ends with its last outside process.
-  bool ends_with_outside = false;
-  /// Raised on handles made from now on (the root's `shutdown`).
-  std::uint32_t standing = 0;
+  bool ends_with_outside = false;  ///< the job ends with its last outside process
+  std::uint32_t standing = 0;      ///< raised on handles made from now on (the root's `shutdown`)
   std::uint32_t standing_signals() const override { return standing; }
 
  protected:
   void unreferenced() override { dissolve_if_unused(); }
 
  private:
-  std::uint64_t limit(Resource resource) const;
   void dissolve_if_unused();
-  void forget_all();
+  void forget(Kept::iterator entry);
 
   std::shared_ptr<Job> parent_;
   std::vector<Job*> children_;
   Name name_;
   Quota quota_;
+  std::array<std::uint64_t, 4> most_;  ///< by Resource, 0: no limit of its own
+  std::array<std::uint64_t, 4> used_{};
   std::uint32_t depth_;
   bool killed_ = false;
-  std::array<std::uint64_t, resource_count> used_{};
-  std::map<std::string, Reference, std::less<>> kept_;
+  Kept kept_;
   std::map<std::string, std::uint64_t, std::less<>> epochs_;
   std::uint64_t epoch_floor_ = 0;
 };

@@ -3,48 +3,36 @@
 // after it has read its last reply; long work is done a slice per turn.
 #pragma once
 
-#include <cstdint>
-#include <memory>
 #include <set>
-#include <vector>
 
 #include "kernel/calls.hpp"
-#include "kernel/instance.hpp"
 
 namespace aios::kernel {
 
-class KernelServer final : private Watcher {
+class KernelServer {
  public:
   /// Locks the state folder, starts to listen and starts the supervisor. already_exists when
   /// another instance uses the folder.
   static Result<std::unique_ptr<KernelServer>> create(Settings settings);
-  explicit KernelServer(Settings settings);
-  ~KernelServer() override;
-
+  KernelServer(Settings settings, Fd lock, Fd epoll);
+  ~KernelServer();
   /// Runs until the instance has ended, and returns its exit code.
   int run();
 
  private:
   Result<void> open();
-  Result<void> watch(Process& process) override;
-  void unwatch_socket(Process& process) override;
-  void unwatch(Process& process) override;
-
   void turn();
   int timeout_ms() const;
   void on_event(std::uint64_t tag, std::uint32_t events);
   void on_connection();
-  void on_signal();
-  void on_socket(const std::shared_ptr<Process>& process, std::uint32_t events);
   void serve_call(Process& process);
   void send_reply(Process& process, const Packet& packet, std::span<const Fd> fds);
-  void listen_for_calls(Process& process, bool wanted);
   void recheck_held_back();
   void do_slice();
   void close_channels();
   void reap_closers();
 
-  std::filesystem::path state_;
+  std::filesystem::path socket_path_;
   Fd lock_;
   Fd epoll_;
   Fd listener_;

@@ -2,32 +2,35 @@
 
 #include <cassert>
 
-#include "abi/proto/link.hpp"
-#include "kernel/port.hpp"
-#include "kernel/process.hpp"
-
 namespace aios::kernel {
 
-Link::Link(Registry& registry, std::uint64_t id, const std::shared_ptr<Port>& port,
-           std::uint64_t protocol_version)
-    : registry_(registry),
-      id_(id),
-      port_(port),
-      port_name_(port->name()),
-      protocol_version_(protocol_version) {
-  registry_.links.emplace(id, this);
+Port::~Port() {
+  for (const auto& link : std::exchange(waiting_, {})) link->close();
 }
 
-Link::~Link() {
-  registry_.links.erase(id_);
+void Port::push(std::shared_ptr<Link> link) {
+  waiting_.push_back(std::move(link));
+  raise(signal::connect_pending);
+}
+
+void Port::remove(const Link& link) {
+  std::erase_if(waiting_, [&link](const auto& waiting) { return waiting.get() == &link; });
+}
+
+Link::Link(Registry& registry, const std::shared_ptr<Port>& port, std::uint64_t protocol_version)
+    : id(registry.next_id++),
+      port_name(port->name()),
+      protocol_version(protocol_version),
+      registry_(registry),
+      port_(port) {
+  registry_.links.emplace(id, this);
 }
 
 Result<std::shared_ptr<LinkEnd>> Link::connect(Registry& registry, Process& process,
                                                const std::shared_ptr<Port>& port,
                                                std::uint64_t protocol_version) {
-  const auto link = std::make_shared<Link>(registry, registry.next_id++, port, protocol_version);
-  link->sides_[client].bell = TRY(sys::Doorbell::create());
-  link->sides_[server].bell = TRY(sys::Doorbell::create());
+  const auto link = std::make_shared<Link>(registry, port, protocol_version);
+  for (Side& side : link->sides_) side.bell = TRY(sys::Doorbell::create());
   return link->occupy(client, process);
 }
 
@@ -41,7 +44,7 @@ Result<std::shared_ptr<LinkEnd>> Link::accept(Process& process) {
 
 Result<std::shared_ptr<LinkEnd>> Link::occupy(SideIndex index, Process& process) {
   Side& side = sides_[index];
-  auto charge = TRY(process.job()->hold(Resource::links, 1));
+  auto charge = TRY(process.job()->hold(Job::links, 1));
   auto half = TRY(Region::create(registry_, process, Name::from("link half"), proto::half_bytes,
                                  RegionKind::control));
   side.index = TRY(process.take_link_index());
@@ -59,41 +62,40 @@ Result<void> Link::side_ready(SideIndex index) {
   if (state_ == State::closed) return error(Code::peer_closed, "the link is closed");
   Side& side = sides_[index];
   if (side.ready) return {};
-  if (auto sealed = side.half->seal_writer(); !sealed) {
+  const auto port = port_.lock();
+  auto sealed = side.half->seal_writer();
+  if (sealed && index == client && port == nullptr)
+    sealed = error(Code::peer_closed, "the port is gone");
+  if (!sealed) {
     close();
     return sealed;
   }
   side.ready = true;
-  if (index == server) {
+  if (index == client) {
+    state_ = State::waiting;
+    port->push(shared_from_this());
+  } else {
     state_ = State::open;
     sides_[client].end->raise(signal::established);
     sides_[client].bell.ring();
-    return {};
   }
-  const auto port = port_.lock();
-  if (port == nullptr) {
-    close();
-    return error(Code::peer_closed, "the port is gone");
-  }
-  state_ = State::waiting;
-  port->push(shared_from_this());
   return {};
 }
 
 void Link::close() {
-  if (state_ == State::closed) return;
   // The queue's reference may be the last one.
   const auto self = shared_from_this();
   const State before = std::exchange(state_, State::closed);
+  if (before == State::closed) return;
   if (const auto port = port_.lock(); port != nullptr && before == State::waiting)
     port->remove(*this);
   for (Side& side : sides_) {
+    side.half.reset();
     if (side.end == nullptr) continue;
     side.process->mark_link_closed(side.index);
     side.bell.ring();
     side.end->raise(signal::closed);
   }
-  for (Side& side : sides_) side.half.reset();
 }
 
 void Link::end_gone(SideIndex index) {
@@ -108,9 +110,9 @@ void Link::end_gone(SideIndex index) {
 }
 
 std::uint64_t Link::sent_slots(SideIndex sender) const {
-  const Side& consumer = sides_[sender == client ? server : client];
-  if (consumer.half == nullptr) return 0;
-  return sys::read_word(consumer.half->read_only(), offsetof(proto::HalfHeader, consumed));
+  const auto& half = sides_[sender == client ? server : client].half;
+  if (half == nullptr) return 0;
+  return sys::read_word(half->read_only(), offsetof(proto::HalfHeader, consumed));
 }
 
 }  // namespace aios::kernel

@@ -1,4 +1,5 @@
-// A link between two processes: the client, which connected, and the server, which accepted.
+// A port, where connections wait for a server, and a link between two processes: the client, which
+// connected, and the server, which accepted.
 //
 //   connecting --client ready--> waiting --accept--> accepted --server ready--> open
 //        \_______________________\__________________\_______________________\--> closed
@@ -7,21 +8,38 @@
 // both. `waiting` survives the death of the server, which has not taken it yet.
 #pragma once
 
-#include <array>
-#include <cstdint>
-#include <memory>
-
-#include "kernel/job.hpp"
-#include "kernel/object.hpp"
-#include "kernel/region.hpp"
-#include "kernel/registry.hpp"
-#include "kernel/sys_linux.hpp"
+#include "kernel/process.hpp"
 
 namespace aios::kernel {
 
+class Link;
 class LinkEnd;
-class Port;
-class Process;
+
+/// A port lives as long as a handle, a kept label or a publication names it: it outlives its
+/// server.
+class Port final : public Object {
+ public:
+  static constexpr ObjectType object_type = ObjectType::port;
+  static constexpr std::uint32_t handle_rights =
+      rights::info | rights::duplicate | rights::send | rights::connect | rights::accept;
+
+  Port(std::uint64_t id, const Name& name) : Object(object_type, id), name_(name) {}
+  /// Closes what still waits.
+  ~Port() override;
+  /// A connection waits; raises `connect_pending`.
+  void push(std::shared_ptr<Link> link);
+  /// The oldest one, or null. It stays until `remove`.
+  std::shared_ptr<Link> front() const { return waiting_.empty() ? nullptr : waiting_.front(); }
+  void remove(const Link& link);
+  Name name() const override { return name_; }
+  std::uint32_t standing_signals() const override {
+    return waiting_.empty() ? 0 : signal::connect_pending;
+  }
+
+ private:
+  Name name_;
+  std::deque<std::shared_ptr<Link>> waiting_;
+};
 
 class Link : public std::enable_shared_from_this<Link> {
  public:
@@ -34,14 +52,12 @@ class Link : public std::enable_shared_from_this<Link> {
                                                   std::uint64_t protocol_version);
   /// Takes a waiting link for a server and out of its port's queue; on failure it waits on.
   Result<std::shared_ptr<LinkEnd>> accept(Process& process);
-  Link(Registry& registry, std::uint64_t id, const std::shared_ptr<Port>& port,
-       std::uint64_t protocol_version);
-  ~Link();
+  Link(Registry& registry, const std::shared_ptr<Port>& port, std::uint64_t protocol_version);
+  ~Link() { registry_.links.erase(id); }
 
   /// This side has mapped its half: seals it and moves on. The second time it does nothing.
   /// peer_closed; denied when the owner prevented the seal: the link is then closed.
   Result<void> side_ready(SideIndex side);
-
   /// Tells both sides: closed bit, `closed` signal, doorbells. Once.
   void close();
 
@@ -58,11 +74,12 @@ class Link : public std::enable_shared_from_this<Link> {
   };
   const Side& side(SideIndex index) const { return sides_[index]; }
   State state() const { return state_; }
-  std::uint64_t id() const { return id_; }
-  const Name& port_name() const { return port_name_; }
-  std::uint64_t protocol_version() const { return protocol_version_; }
   /// Slots sent by `sender` that the other side has consumed, as that side says.
   std::uint64_t sent_slots(SideIndex sender) const;
+
+  const std::uint64_t id;
+  const Name port_name;
+  const std::uint64_t protocol_version;
 
  private:
   friend class LinkEnd;
@@ -70,10 +87,7 @@ class Link : public std::enable_shared_from_this<Link> {
   void end_gone(SideIndex side);
 
   Registry& registry_;
-  std::uint64_t id_;
   std::weak_ptr<Port> port_;
-  Name port_name_;
-  std::uint64_t protocol_version_;
   State state_ = State::connecting;
   std::array<Side, 2> sides_;
 };
@@ -85,24 +99,23 @@ class LinkEnd final : public Object {
   static constexpr std::uint32_t handle_rights = rights::info;
 
   LinkEnd(std::shared_ptr<Link> link, Link::SideIndex side)
-      : Object(object_type, link->id()), link_(std::move(link)), side_(side) {}
-  ~LinkEnd() override { link_->end_gone(side_); }
-
+      : Object(object_type, link->id), side(side), link_(std::move(link)) {}
+  ~LinkEnd() override { link_->end_gone(side); }
   Link& link() const { return *link_; }
-  Link::SideIndex side_index() const { return side_; }
-  const Link::Side& own() const { return link_->side(side_); }
+  const Link::Side& own() const { return link_->side(side); }
   const Link::Side& peer() const {
-    return link_->side(side_ == Link::client ? Link::server : Link::client);
+    return link_->side(side == Link::client ? Link::server : Link::client);
   }
-  Name name() const override { return link_->port_name(); }
+  Name name() const override { return link_->port_name; }
   std::uint64_t detail() const override { return peer().process_id; }
   std::uint32_t standing_signals() const override {
     return link_->state() == Link::State::closed ? signal::closed : 0;
   }
 
+  const Link::SideIndex side;
+
  private:
   std::shared_ptr<Link> link_;
-  Link::SideIndex side_;
 };
 
 }  // namespace aios::kernel

@@ -2,7 +2,6 @@
 // references that name it, and the handles its signals are raised on.
 #pragma once
 
-#include <cstdint>
 #include <memory>
 #include <utility>
 
@@ -29,13 +28,11 @@ class Object {
   std::uint64_t id() const { return id_; }
   /// Handles in all tables, kept and published ones included.
   std::uint32_t reference_count() const { return references_; }
-
   virtual Name name() const { return {}; }
   /// What handle_info calls `detail`.
   virtual std::uint64_t detail() const { return 0; }
-  /// Signals that a handle begins with because what they tell has already happened.
+  /// Signals that a handle begins with, because what they tell has already happened.
   virtual std::uint32_t standing_signals() const { return 0; }
-
   /// Raises `signals` on every handle whose `use` allows to receive them, and wakes its process.
   void raise(std::uint32_t signals);
 
@@ -46,7 +43,6 @@ class Object {
  private:
   friend class Reference;
   friend class HandleTable;
-
   ObjectType type_;
   std::uint64_t id_;
   std::uint32_t references_ = 0;
@@ -54,7 +50,7 @@ class Object {
 };
 
 /// A counted reference with its two masks: the content of a handle, of a kept label, of a published
-/// port. Movable only; whoever copies one says which rights the copy has.
+/// port. Movable only; a copy is made with rights of its own.
 class Reference {
  public:
   Reference() = default;
@@ -69,12 +65,10 @@ class Reference {
     std::swap(object_, other.object_);
     return *this;
   }
-  ~Reference() { reset(); }
-
-  void reset() {
-    const auto object = std::exchange(object_, nullptr);
-    if (object && --object->references_ == 0) object->unreferenced();
+  ~Reference() {
+    if (object_ && --object_->references_ == 0) object_->unreferenced();
   }
+  Reference copy() const { return {object_, use, grant}; }
   const std::shared_ptr<Object>& object() const { return object_; }
   explicit operator bool() const { return object_ != nullptr; }
 
@@ -84,8 +78,5 @@ class Reference {
  private:
   std::shared_ptr<Object> object_;
 };
-
-/// The signals among `signals` that a handle with these `use` rights receives.
-std::uint32_t receivable(std::uint32_t signals, std::uint32_t use);
 
 }  // namespace aios::kernel

@@ -4,36 +4,34 @@
 #pragma once
 
 #include <bitset>
-#include <cstdint>
-#include <memory>
-#include <string>
-#include <vector>
 
 #include "abi/proto/link.hpp"
-#include "abi/runtime/fd.hpp"
 #include "kernel/handle_table.hpp"
-#include "kernel/job.hpp"
 #include "kernel/limits.hpp"
-#include "kernel/object.hpp"
 #include "kernel/region.hpp"
 #include "kernel/sys_linux.hpp"
 
 namespace aios::kernel {
 
-class Process final : public Object,
-                      public SignalSink,
-                      public std::enable_shared_from_this<Process> {
+class Process final : public Object, public std::enable_shared_from_this<Process> {
  public:
   static constexpr ObjectType object_type = ObjectType::process;
   /// Of a handle that spawning gives.
   static constexpr std::uint32_t handle_rights =
       rights::info | rights::wait | rights::manage | rights::duplicate | rights::send;
-
   enum class Kind { child, outside };
 
-  Process(Registry& registry, std::uint64_t id, Kind kind, const Name& name);
+  Process(Registry& registry, std::uint64_t id, Kind kind, const Name& name)
+      : Object(object_type, id),
+        handles([this] { signalled(); }),
+        registry_(registry),
+        kind_(kind),
+        name_(name) {}
   /// Handles go first: what they end still uses the pages.
   ~Process() override { handles.clear(); }
+  bool is_outside() const { return kind_ == Kind::outside; }
+  Name name() const override { return name_; }
+  std::uint64_t detail() const override { return static_cast<std::uint64_t>(pid); }
 
   /// Takes its place in a job, once, before anything else is asked of it. denied when the job was
   /// killed; quota.
@@ -41,16 +39,15 @@ class Process final : public Object,
   const std::shared_ptr<Job>& job() const { return job_; }
   bool joined() const { return job_ != nullptr; }
 
-  /// Installs a handle and lists it in `startup`. quota.
-  Result<Handle> give(std::string_view label, Reference reference, bool kept);
   struct StartupHandle {
     std::string label;
     Handle handle;
     bool kept;
   };
+  /// Installs a handle and lists it in `startup`. quota.
+  Result<void> give(std::string_view label, Reference reference, bool kept);
   const std::vector<StartupHandle>& startup() const { return startup_; }
 
-  // ---- its pages ----
   /// Makes status page, kernel page and kernel doorbell. quota; no_memory.
   Result<void> open_pages();
   bool has_pages() const { return kernel_bell_.valid(); }
@@ -61,24 +58,17 @@ class Process final : public Object,
   const Region& kernel_page() const { return *kernel_page_; }
   const sys::Doorbell& kernel_bell() const { return kernel_bell_; }
 
-  // ---- its links ----
   /// An unused bit of the kernel page, cleared. quota.
   Result<std::uint32_t> take_link_index();
-  void release_link_index(std::uint32_t index);
+  void release_link_index(std::uint32_t index) { link_indices_.reset(index); }
   void mark_link_closed(std::uint32_t index);
   std::uint32_t link_count() const { return static_cast<std::uint32_t>(link_indices_.count()); }
 
-  // ---- its end ----
   /// Releases all it holds and raises `exited`. Once.
   void die(sys::ExitStatus status);
   bool alive() const { return alive_; }
   const sys::ExitStatus& exit_status() const { return exit_status_; }
-
-  bool is_outside() const { return kind_ == Kind::outside; }
-  Name name() const override { return name_; }
-  std::uint64_t detail() const override { return static_cast<std::uint64_t>(pid); }
   std::uint32_t standing_signals() const override { return alive_ ? 0 : signal::exited; }
-  void signalled() override;
 
   // Facts, set by who makes it.
   pid_t pid = 0;
@@ -93,6 +83,9 @@ class Process final : public Object,
   HandleTable handles;
 
  private:
+  proto::KernelPage& page() const;
+  void signalled();
+
   Registry& registry_;
   Kind kind_;
   Name name_;

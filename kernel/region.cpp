@@ -3,10 +3,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "abi/proto/link.hpp"
-#include "kernel/limits.hpp"
 #include "kernel/process.hpp"
-#include "kernel/sys_linux.hpp"
 
 namespace aios::kernel {
 
@@ -18,7 +15,7 @@ Result<std::shared_ptr<Region>> Region::create(Registry& registry, Process& crea
   if (size_bytes > most) return error(Code::quota, "no job may have a region of this size");
   const std::uint64_t rounded = (size_bytes + proto::page_bytes - 1) & ~(proto::page_bytes - 1);
   const auto region = std::make_shared<Region>(registry, creator, name, rounded, kind);
-  region->charge_ = TRY(creator.job()->hold(Resource::memory, rounded));
+  region->charge_ = TRY(creator.job()->hold(Job::memory, rounded));
   sys::MemoryFile file = TRY(
       sys::make_memory_file(kind == RegionKind::data ? "aios-region" : "aios-control", rounded));
   region->writable_ = std::move(file.writable);

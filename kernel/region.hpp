@@ -3,15 +3,33 @@
 // link or process that has them, and have one writer, sealed in once it has mapped them.
 #pragma once
 
-#include <cstdint>
-#include <memory>
+#include <deque>
 
 #include "abi/runtime/fd.hpp"
 #include "kernel/job.hpp"
-#include "kernel/object.hpp"
-#include "kernel/registry.hpp"
 
 namespace aios::kernel {
+
+class Link;
+class Process;
+class Region;
+
+/// Memory of an ended region: given back in slices by the event loop, since the last close of a
+/// large file takes long.
+struct ReleasedMemory {
+  Fd file;
+  std::uint64_t size_bytes;
+};
+
+/// What the kernel can enumerate, and what waits to be freed.
+struct Registry {
+  std::uint64_t next_id = 1;
+  std::map<std::uint64_t, std::shared_ptr<Process>> processes;  ///< living ones
+  std::map<std::uint64_t, Region*> regions;                     ///< entered and left by themselves
+  std::map<std::uint64_t, Link*> links;                         ///< entered and left by themselves
+  std::deque<ReleasedMemory> released;
+  std::deque<Fd> released_channels;  ///< of lent files: closed by a child, since it may block
+};
 
 enum class RegionKind { data, control };
 
@@ -33,13 +51,11 @@ class Region final : public Object {
 
   /// Allocates the next slice; true when every page is there. no_memory.
   Result<bool> allocate_slice();
-
   /// Of a control region whose owner has mapped it: from now on it has no other writer. The
   /// writable descriptor is closed. denied when the owner prevented it.
   Result<void> seal_writer();
 
-  /// Invalid once sealed.
-  const Fd& writable() const { return writable_; }
+  const Fd& writable() const { return writable_; }  ///< invalid once sealed
   const Fd& read_only() const { return read_only_; }
   std::uint64_t size_bytes() const { return size_bytes_; }
   bool is_control() const { return kind_ == RegionKind::control; }

@@ -16,11 +16,11 @@ class Spawner final : public Object {
       rights::info | rights::duplicate | rights::send | rights::spawn;
 
   Spawner(std::uint64_t id, const Name& name, proto::kernel::Profile profile, std::string image,
-          Fd image_fd)
+          Fd fd)
       : Object(object_type, id),
         profile(profile),
-        image(std::move(image)),
-        image_fd(std::move(image_fd)),
+        image(image),
+        image_fd(std::move(fd)),
         name_(name) {}
   Name name() const override { return name_; }
 

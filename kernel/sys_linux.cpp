@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <signal.h>
+#include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -12,23 +13,18 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdio>
 
 #include "abi/proto/kernel.hpp"
 #include "abi/proto/link.hpp"
 #include "abi/runtime/socket.hpp"
 
-#ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U
-#endif
-#ifndef SO_PEERPIDFD
-#define SO_PEERPIDFD 77
-#endif
-#ifndef SO_PASSRIGHTS
-#define SO_PASSRIGHTS 83
-#endif
+// Newer than the headers of Debian 12.
+constexpr unsigned mfd_noexec_seal = 0x0008;
+constexpr int so_peerpidfd = 77;
+constexpr int so_passrights = 83;
 
 namespace aios::kernel::sys {
 
@@ -36,20 +32,17 @@ namespace {
 
 /// A new open file of what `fd` names.
 Result<Fd> reopen(const Fd& fd, int flags) {
-  std::array<char, 32> path{};
-  std::snprintf(path.data(), path.size(), "/proc/self/fd/%d", fd.get());
-  const int copy = ::open(path.data(), flags | O_CLOEXEC);
+  const std::string path = "/proc/self/fd/" + std::to_string(fd.get());
+  const int copy = ::open(path.c_str(), flags | O_CLOEXEC);
   if (copy < 0) return errno_error("reopen descriptor", errno);
   return Fd(copy);
 }
 
 }  // namespace
 
-// ---- memory ---------------------------------------------------------------------------------
-
 Result<MemoryFile> make_memory_file(const char* name, std::uint64_t size_bytes) {
   constexpr unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-  int fd = ::memfd_create(name, flags | MFD_NOEXEC_SEAL);
+  int fd = ::memfd_create(name, flags | mfd_noexec_seal);
   if (fd < 0 && errno == EINVAL) fd = ::memfd_create(name, flags);
   if (fd < 0) return errno_error("make memory file", errno);
   MemoryFile file{Fd(fd), {}};
@@ -64,14 +57,13 @@ Result<MemoryFile> make_memory_file(const char* name, std::uint64_t size_bytes) 
 }
 
 Result<void> allocate(const Fd& file, std::uint64_t offset, std::uint64_t size_bytes) {
-  int failed = 0;
-  do {
-    failed = ::fallocate(file.get(), 0, static_cast<off_t>(offset), static_cast<off_t>(size_bytes));
-  } while (failed != 0 && errno == EINTR);
-  if (failed == 0) return {};
-  if (errno == ENOSPC || errno == ENOMEM)
+  const auto from = static_cast<off_t>(offset);
+  while (::fallocate(file.get(), 0, from, static_cast<off_t>(size_bytes)) != 0) {
+    if (errno == EINTR) continue;
+    if (errno != ENOSPC && errno != ENOMEM) return errno_error("allocate region", errno);
     return error(Code::no_memory, "the machine has no memory left for this region");
-  return errno_error("allocate region", errno);
+  }
+  return {};
 }
 
 void deallocate(const Fd& file, std::uint64_t offset, std::uint64_t size_bytes) {
@@ -103,20 +95,14 @@ Result<Doorbell> Doorbell::create() {
   return bell;
 }
 
-Result<Fd> Doorbell::reader() const {
-  return reopen(pipe_, O_RDONLY | O_NONBLOCK);
-}
-Result<Fd> Doorbell::ringer() const {
-  return reopen(pipe_, O_RDWR | O_NONBLOCK);
+Result<Fd> Doorbell::open(bool read_only) const {
+  return reopen(pipe_, (read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK);
 }
 
 void Doorbell::ring() const {
-  const char byte = 1;
   // A full pipe rings already.
-  if (valid()) (void)!::write(pipe_.get(), &byte, 1);
+  if (valid()) (void)!::write(pipe_.get(), "", 1);
 }
-
-// ---- sockets --------------------------------------------------------------------------------
 
 Result<std::pair<Fd, Fd>> make_socket_pair() {
   std::array<int, 2> ends{};
@@ -148,14 +134,14 @@ Result<Peer> identify(const Fd& socket) {
   Peer peer{credentials.pid, credentials.uid, {}};
   int pidfd = -1;
   size = sizeof pidfd;
-  if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERPIDFD, &pidfd, &size) == 0)
+  if (::getsockopt(socket.get(), SOL_SOCKET, so_peerpidfd, &pidfd, &size) == 0)
     peer.pidfd = Fd(pidfd);
   return peer;
 }
 
 void refuse_descriptors(const Fd& socket) {
   const int off = 0;
-  ::setsockopt(socket.get(), SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof off);
+  ::setsockopt(socket.get(), SOL_SOCKET, so_passrights, &off, sizeof off);
 }
 
 bool all_read(const Fd& socket) {
@@ -169,8 +155,6 @@ Result<std::size_t> receive(const Fd& socket, std::span<std::byte> buffer) {
   return static_cast<std::size_t>(got);
 }
 
-// ---- the kernel itself ----------------------------------------------------------------------
-
 Result<void> prepare_self() {
   for (Fd null = open_null(); null.get() <= proto::kernel::child_socket_fd; null = open_null()) {
     if (!null.valid()) return errno_error("open /dev/null", errno);
@@ -179,10 +163,9 @@ Result<void> prepare_self() {
   ::signal(SIGPIPE, SIG_IGN);
   ::umask(077);
   rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-    limit.rlim_cur = limit.rlim_max;
-    ::setrlimit(RLIMIT_NOFILE, &limit);
-  }
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
   return {};
 }
 
@@ -192,11 +175,10 @@ Result<Fd> lock_folder(const std::filesystem::path& folder) {
   if (!file.valid()) return errno_error("open " + path, errno);
   if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return errno_error("lock " + path, errno);
-    std::array<char, 16> holder{};
-    const auto got = ::pread(file.get(), holder.data(), holder.size() - 1, 0);
-    std::string text = "another instance uses this state folder";
-    if (got > 0) text += " (pid " + std::string(holder.data(), static_cast<std::size_t>(got)) + ")";
-    return error(Code::already_exists, text);
+    std::string holder(16, '\0');
+    holder.resize(std::max<ssize_t>(::pread(file.get(), holder.data(), holder.size(), 0), 0));
+    return error(Code::already_exists, "another instance uses this state folder" +
+                                           (holder.empty() ? "" : " (pid " + holder + ")"));
   }
   const std::string pid = std::to_string(::getpid());
   if (::ftruncate(file.get(), 0) != 0 || ::pwrite(file.get(), pid.data(), pid.size(), 0) < 0)
@@ -222,6 +204,18 @@ Result<Fd> make_signal_fd() {
   const int fd = ::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
   if (fd < 0) return errno_error("make signal descriptor", errno);
   return Fd(fd);
+}
+
+Result<void> watch(const Fd& epoll, const Fd& fd, std::uint32_t events, std::uint64_t tag) {
+  epoll_event event{events, {.u64 = tag}};
+  if (::epoll_ctl(epoll.get(), EPOLL_CTL_MOD, fd.get(), &event) == 0 ||
+      ::epoll_ctl(epoll.get(), EPOLL_CTL_ADD, fd.get(), &event) == 0)
+    return {};
+  return errno_error("watch descriptor", errno);
+}
+
+void unwatch(const Fd& epoll, const Fd& fd) {
+  if (fd.valid()) ::epoll_ctl(epoll.get(), EPOLL_CTL_DEL, fd.get(), nullptr);
 }
 
 int take_signal(const Fd& signal_fd) {

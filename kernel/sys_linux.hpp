@@ -3,22 +3,15 @@
 // unless it says so.
 #pragma once
 
-#include <sys/types.h>
-
-#include <cstddef>
-#include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
 #include <utility>
 
 #include "abi/runtime/fd.hpp"
-#include "abi/runtime/status.hpp"
 #include "abi/runtime/time.hpp"
 
 namespace aios::kernel::sys {
-
-// ---- memory ---------------------------------------------------------------------------------
 
 struct MemoryFile {
   Fd writable;
@@ -29,7 +22,7 @@ struct MemoryFile {
 Result<MemoryFile> make_memory_file(const char* name, std::uint64_t size_bytes);
 /// Fills `[offset, offset + size)` with pages. no_memory.
 Result<void> allocate(const Fd& file, std::uint64_t offset, std::uint64_t size_bytes);
-/// Gives the pages back, though the file may still be mapped. Best effort.
+/// Gives such pages back, though the file may still be mapped. Best effort.
 void deallocate(const Fd& file, std::uint64_t offset, std::uint64_t size_bytes);
 enum class Seal {
   seals,  ///< no seal can be added any more
@@ -47,16 +40,15 @@ std::uint64_t read_word(const Fd& file, std::uint64_t offset);
 class Doorbell {
  public:
   static Result<Doorbell> create();
-  Result<Fd> reader() const;
-  Result<Fd> ringer() const;
+  Result<Fd> reader() const { return open(true); }
+  Result<Fd> ringer() const { return open(false); }
   bool valid() const { return pipe_.valid(); }
   void ring() const;
 
  private:
+  Result<Fd> open(bool read_only) const;
   Fd pipe_;
 };
-
-// ---- sockets --------------------------------------------------------------------------------
 
 /// Two ends of a SOCK_SEQPACKET connection.
 Result<std::pair<Fd, Fd>> make_socket_pair();
@@ -77,8 +69,6 @@ bool all_read(const Fd& socket);
 /// Bytes of the packet (which may exceed the buffer: it is then cut), 0 at the end, busy when there
 /// is none. Descriptors in it are discarded.
 Result<std::size_t> receive(const Fd& socket, std::span<std::byte> buffer);
-
-// ---- processes ------------------------------------------------------------------------------
 
 struct ChildPlan {
   int socket_fd;  ///< becomes descriptor 3
@@ -108,8 +98,6 @@ Result<Fd> open_image(const std::string& path);
 Result<Fd> open_log(const std::filesystem::path& path, std::uint64_t limit_bytes);
 
 Result<void> signal_process(const Fd& pidfd, int signal_number);
-/// SIGKILL to what is left of the process group of a child that is not yet reaped.
-void kill_group(pid_t leader);
 struct ExitStatus {
   int code = 0;  ///< exit code, or signal number
   bool signalled = false;
@@ -119,8 +107,10 @@ bool reap(const Fd& pidfd, ExitStatus& status);
 /// Waits until the child has exited; false when the deadline has passed.
 bool wait_exit(const Fd& pidfd, Deadline deadline);
 
-// ---- the kernel itself ----------------------------------------------------------------------
-
+/// Reports `events` of `fd` as `tag`; again to change the events.
+Result<void> watch(const Fd& epoll, const Fd& fd, std::uint32_t events, std::uint64_t tag);
+/// Also before closing: a clone that has not executed yet may hold the same open file.
+void unwatch(const Fd& epoll, const Fd& fd);
 /// Descriptors 0 to 3 are taken (a child's are dup2ed there), SIGPIPE is ignored, new files are the
 /// owner's alone, and the limit on descriptors is as high as it may be.
 Result<void> prepare_self();

@@ -30,8 +30,8 @@ constexpr std::uint64_t namespace_flags =
 /// Who a context is outside its namespaces when the kernel is root.
 constexpr uid_t unprivileged_id = 65534;
 
-/// What a child runs; never returns. After the clone and before the exec only async-signal-safe
-/// calls are made, and nothing is allocated.
+/// What a child runs before it exits with 0. After the clone and before the exec only
+/// async-signal-safe calls are made, and nothing is allocated.
 using ChildBody = void (*)(const ChildPlan&);
 
 [[noreturn]] void give_up(const char* what) {
@@ -63,13 +63,16 @@ void run_image(const ChildPlan& plan) {
   sigset_t none;
   sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
+  (void)!::chdir("/");
   // The kernel's descriptors all lie above 3, so no source is overwritten before it is copied.
   ::dup2(plan.null_fd, STDIN_FILENO);
   ::dup2(plan.log_fd, STDOUT_FILENO);
   ::dup2(plan.log_fd, STDERR_FILENO);
   ::dup2(plan.socket_fd, proto::kernel::child_socket_fd);
-  if (::syscall(SYS_close_range, proto::kernel::child_socket_fd + 1, ~0u, CLOSE_RANGE_CLOEXEC) != 0)
-    give_up("close_range");
+  constexpr int image_fd = proto::kernel::child_socket_fd + 1;
+  ::dup2(plan.image_fd, image_fd);
+  ::fcntl(image_fd, F_SETFD, FD_CLOEXEC);
+  if (::syscall(SYS_close_range, image_fd + 1, ~0u, 0u) != 0) give_up("close_range");
   if (plan.namespaces) enter_mapped_ids();
   ::setpgid(0, 0);
   set_limit(RLIMIT_CORE, 0);
@@ -79,8 +82,11 @@ void run_image(const ChildPlan& plan) {
   }
   // After the change of uid, which would clear it.
   if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) give_up("prctl PDEATHSIG");
+  // A kernel that died before that sends no signal; but nobody holds its end of the socket now.
+  pollfd kernel{proto::kernel::child_socket_fd, 0, 0};
+  if (::poll(&kernel, 1, 0) != 0) ::_exit(127);
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) give_up("prctl NO_NEW_PRIVS");
-  ::syscall(SYS_execveat, plan.image_fd, "", plan.argv, plan.envp, AT_EMPTY_PATH);
+  ::syscall(SYS_execveat, image_fd, "", plan.argv, plan.envp, AT_EMPTY_PATH);
   give_up("exec");
 }
 
@@ -88,29 +94,27 @@ void run_close(const ChildPlan& plan) {
   const auto kept = static_cast<unsigned>(plan.socket_fd);
   ::syscall(SYS_close_range, 0u, kept - 1, 0u);
   ::syscall(SYS_close_range, kept + 1, ~0u, 0u);
-  ::_exit(0);
 }
 
 void run_probe(const ChildPlan&) {
   enter_mapped_ids();
-  ::_exit(0);
 }
 
 Result<void> write_text(const std::string& path, const std::string& text) {
   const Fd file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  if (!file.valid()) return errno_error("open " + path, errno);
-  if (::write(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size()))
-    return errno_error("write " + path, errno);
-  return {};
+  if (file.valid() && ::write(file.get(), text.data(), text.size()) > 0) return {};
+  return errno_error("write " + path, errno);
 }
 
 Result<void> write_id_maps(pid_t pid) {
   const std::string folder = "/proc/" + std::to_string(pid);
   const bool root = ::geteuid() == 0;
   if (!root) TRY(write_text(folder + "/setgroups", "deny"));
-  const auto line = [](unsigned outside) { return "0 " + std::to_string(outside) + " 1"; };
-  TRY(write_text(folder + "/gid_map", line(root ? unprivileged_id : ::getegid())));
-  return write_text(folder + "/uid_map", line(root ? unprivileged_id : ::geteuid()));
+  const auto line = [root](unsigned own) {
+    return "0 " + std::to_string(root ? unprivileged_id : own) + " 1";
+  };
+  TRY(write_text(folder + "/gid_map", line(::getegid())));
+  return write_text(folder + "/uid_map", line(::geteuid()));
 }
 
 /// `given_away` is closed here after the clone and before the child goes on.
@@ -132,17 +136,15 @@ Result<Child> clone_child(const ChildPlan& plan, ChildBody body, Fd given_away =
     // End of file: the kernel could not map the ids, or is gone.
     if (::read(go_read.get(), &byte, 1) != 1) ::_exit(127);
     body(plan);
-    ::_exit(127);
+    ::_exit(0);
   }
   Child child{static_cast<pid_t>(pid), Fd(pidfd)};
-  if (plan.namespaces) {
-    if (auto mapped = write_id_maps(child.pid); !mapped) {
-      go_write.reset();
-      ExitStatus status;
-      wait_exit(child.pidfd, Deadline::after(limits::reap_timeout_ns));
-      reap(child.pidfd, status);
-      return std::unexpected(std::move(mapped).error());
-    }
+  if (auto mapped = plan.namespaces ? write_id_maps(child.pid) : Result<void>(); !mapped) {
+    go_write.reset();
+    ExitStatus status;
+    wait_exit(child.pidfd, Deadline::after(limits::reap_timeout_ns));
+    reap(child.pidfd, status);
+    return std::unexpected(std::move(mapped).error());
   }
   given_away.reset();
   if (::write(go_write.get(), "", 1) != 1) return errno_error("start child", errno);
@@ -183,14 +185,10 @@ Result<Fd> open_image(const std::string& path) {
 
 Result<Fd> open_log(const std::filesystem::path& path, std::uint64_t limit_bytes) {
   constexpr int flags = O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
-  Fd log(::open(path.c_str(), flags, 0600));
-  if (!log.valid()) return errno_error("open log " + path.string(), errno);
   struct stat info {};
-  if (::fstat(log.get(), &info) != 0) return errno_error("inspect log", errno);
-  if (static_cast<std::uint64_t>(info.st_size) <= limit_bytes) return log;
-  const std::string old = path.string() + ".1";
-  if (::rename(path.c_str(), old.c_str()) != 0) return errno_error("rotate log", errno);
-  log.reset(::open(path.c_str(), flags, 0600));
+  if (::lstat(path.c_str(), &info) == 0 && static_cast<std::uint64_t>(info.st_size) > limit_bytes)
+    ::rename(path.c_str(), (path.string() + ".1").c_str());
+  Fd log(::open(path.c_str(), flags, 0600));
   if (!log.valid()) return errno_error("open log " + path.string(), errno);
   return log;
 }
@@ -199,10 +197,6 @@ Result<void> signal_process(const Fd& pidfd, int signal_number) {
   if (::syscall(SYS_pidfd_send_signal, pidfd.get(), signal_number, nullptr, 0) != 0)
     return errno_error("signal process", errno);
   return {};
-}
-
-void kill_group(pid_t leader) {
-  ::kill(-leader, SIGKILL);
 }
 
 bool reap(const Fd& pidfd, ExitStatus& status) {

@@ -171,7 +171,8 @@ TEST_CASE("Sending is all or nothing") {
   CHECK(l.send({fine, {weak, region, 0, 0, 0}}).code == Code::denied);
   CHECK(l.send({fine, fine}).code == Code::invalid_argument);
   CHECK(l.send({fine, {other, region, 0, 0, 2}}).code == Code::invalid_argument);
-  CHECK(l.send({{l.link.client, type_of(wire::ObjectType::link), 0, 0, 0}}).code == Code::denied);
+  CHECK(l.send({{l.link.client, type_of(wire::ObjectType::link), 0, 0, 0}}).code ==
+        Code::wrong_type);
   wire::LinkSend::Request many{.link = l.link.client, .count = 17};
   CHECK(l.client.call<wire::LinkSend>(many).code == Code::invalid_argument);
   CHECK(used() == before);

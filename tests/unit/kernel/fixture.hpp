@@ -7,9 +7,7 @@
 
 #include "kernel/job.hpp"
 #include "kernel/link.hpp"
-#include "kernel/port.hpp"
 #include "kernel/process.hpp"
-#include "kernel/registry.hpp"
 
 namespace aios::kernel {
 

@@ -11,15 +11,10 @@ using namespace aios::kernel;
 
 namespace {
 
-struct CountingSink : SignalSink {
-  int wakes = 0;
-  void signalled() override { ++wakes; }
-};
-
 struct Table {
   World world;
-  CountingSink sink;
-  HandleTable table{sink};
+  int wakes = 0;
+  HandleTable table{[this] { ++wakes; }};
   Table() { table.set_job(world.root); }
   Handle add(std::shared_ptr<Object> object, std::uint32_t use = rights::all,
              std::uint64_t tenant = 0) {
@@ -93,10 +88,10 @@ TEST_CASE("Raised signals coalesce until they are reported, and reporting clears
   port->raise(signal::connect_pending);
   port->raise(signal::connect_pending);
   port->raise(signal::closed);
-  CHECK(t.sink.wakes == 3);
-  const RaisedSignal raised = t.table.next_signal();
+  CHECK(t.wakes == 3);
+  const auto raised = t.table.next_signal();
   CHECK(raised.handle == handle);
-  CHECK(raised.type == ObjectType::port);
+  CHECK(raised.type == static_cast<std::uint32_t>(ObjectType::port));
   CHECK(raised.signals == (signal::connect_pending | signal::closed));
   CHECK(t.table.next_signal().handle == 0);
 }

@@ -12,11 +12,11 @@ TEST_CASE("What a job uses is charged to all its ancestors") {
   World world;
   const auto parent = world.job("parent");
   const auto child = *parent->make_child(9, Name::from("child"), {});
-  REQUIRE(child->charge(Resource::memory, 4096));
+  REQUIRE(child->charge(Job::memory, 4096));
   CHECK(child->used().memory_bytes == 4096);
   CHECK(parent->used().memory_bytes == 4096);
   CHECK(world.root->used().memory_bytes == 4096);
-  child->release(Resource::memory, 4096);
+  child->release(Job::memory, 4096);
   CHECK(world.root->used().memory_bytes == 0);
 }
 
@@ -24,24 +24,24 @@ TEST_CASE("A quota of an ancestor stops a child whose own quota is free, and cha
   World world;
   const auto parent = world.job("parent", {.links = 2});
   const auto child = *parent->make_child(9, Name::from("child"), {.links = 5});
-  REQUIRE(child->charge(Resource::links, 2));
-  CHECK(code_of(child->charge(Resource::links, 1)) == Code::quota);
+  REQUIRE(child->charge(Job::links, 2));
+  CHECK(code_of(child->charge(Job::links, 1)) == Code::quota);
   CHECK(child->used().links == 2);
   CHECK(world.root->used().links == 2);
-  child->release(Resource::links, 2);
+  child->release(Job::links, 2);
 }
 
 TEST_CASE("A charge of more than any number fits is refused") {
   World world;
-  REQUIRE(world.root->charge(Resource::memory, 4096));
-  CHECK(code_of(world.root->charge(Resource::memory, ~0ull)) == Code::quota);
-  world.root->release(Resource::memory, 4096);
+  REQUIRE(world.root->charge(Job::memory, 4096));
+  CHECK(code_of(world.root->charge(Job::memory, ~0ull)) == Code::quota);
+  world.root->release(Job::memory, 4096);
 }
 
 TEST_CASE("A held charge ends with what holds it") {
   World world;
   {
-    const auto charge = world.root->hold(Resource::processes, 3);
+    const auto charge = world.root->hold(Job::processes, 3);
     REQUIRE(charge);
     CHECK(world.root->used().processes == 3);
   }
