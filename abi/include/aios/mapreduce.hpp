@@ -13,12 +13,12 @@
 //   g++ -std=c++20 -O3 -fPIC -shared first_words.cpp -o first_words.so
 //   aiosctl mapreduce run ./first_words.so --input TEXT --output OUT
 //
-// The class derives from Words (records are maximal runs of bytes that are not ASCII white space, at
-// most 1 MiB each) or Lines (without their newline, at most 16 MiB each), and has
+// The class derives from Words (records are maximal runs of bytes that are not ASCII white space,
+// at most 1 MiB each) or Lines (without their newline, at most 16 MiB each), and has
 //
 //   void map(std::string_view record, auto& out)
-//       out.emit(key, value) as often as it likes; out.count(i) adds to counter i. `record` and keys
-//       may be any bytes, but a key holds no newline.
+//       out.emit(key, value) as often as it likes; out.count(i) adds to counter i. `record` and
+//       keys may be any bytes, but a key holds no newline.
 //
 // and one of two kinds of values:
 //
@@ -34,8 +34,8 @@
 //
 // It may also have
 //
-//   explicit JOB(const aios::mapreduce::Arguments& arguments)   what follows `--` on the command line
-//   static std::uint32_t partition(std::string_view key, std::uint32_t partitions)
+//   explicit JOB(const aios::mapreduce::Arguments& arguments)   what follows `--` on the command
+//   line static std::uint32_t partition(std::string_view key, std::uint32_t partitions)
 //       which of the output parts a key goes to; by default its hash decides
 //   static constexpr const char* counters[] = {"matches", ...};   at most 16, of at most 31 bytes
 //
@@ -127,10 +127,10 @@ struct Codelets {
     });
   }
   static std::int32_t reduce_task(const aios_task* task) {
-    return guarded<ReduceArguments>(
-        task, 2, [](const aios_task& t, const ReduceArguments& arguments) {
-          ReduceWork<Job>(t, arguments).run();
-        });
+    return guarded<ReduceArguments>(task, 2,
+                                    [](const aios_task& t, const ReduceArguments& arguments) {
+                                      ReduceWork<Job>(t, arguments).run();
+                                    });
   }
   static constexpr aios_codelet table[] = {
       {"describe", describe_task}, {"map", map_task}, {"reduce", reduce_task}};
@@ -140,6 +140,6 @@ struct Codelets {
 }  // namespace aios::mapreduce
 
 /// Makes the module out of the class `Job`; once, at namespace scope.
-#define AIOS_MAPREDUCE_JOB(Job)                                                    \
-  extern "C" AIOS_EXPORT const aios_module_table aios_module = {                   \
+#define AIOS_MAPREDUCE_JOB(Job)                                  \
+  extern "C" AIOS_EXPORT const aios_module_table aios_module = { \
       AIOS_CODELET_ABI, 3, ::aios::mapreduce::engine::Codelets<Job>::table};

@@ -21,9 +21,9 @@ inline Fd file_with(const std::string& contents) {
   ::unlink(path);
   std::size_t written = 0;
   while (written < contents.size())
-    written += static_cast<std::size_t>(
-        ::pwrite(fd.get(), contents.data() + written, contents.size() - written,
-                 static_cast<off_t>(written)));
+    written +=
+        static_cast<std::size_t>(::pwrite(fd.get(), contents.data() + written,
+                                          contents.size() - written, static_cast<off_t>(written)));
   return fd;
 }
 
@@ -71,12 +71,12 @@ class LocalJob {
     std::uint64_t offset = 0, run_bytes = options_.run_bytes, table_bytes = options_.table_bytes;
     while (piece < split.size()) {
       if (run_.size() < run_bytes) run_.resize(run_bytes);
-      engine::MapArguments arguments{0, run_bytes, table_bytes, offset, piece,
-                                     options_.partitions, 0, parameters_.size()};
-      aios_buffer buffers[] = {parameters(),
-                               {run_.data(), run_.size(), AIOS_MODE_WRITE, 0, nullptr},
-                               {nullptr, 0, AIOS_MODE_READ,
-                                static_cast<std::uint32_t>(split.size()), split.data()}};
+      engine::MapArguments arguments{0,     run_bytes,           table_bytes, offset,
+                                     piece, options_.partitions, 0,           parameters_.size()};
+      aios_buffer buffers[] = {
+          parameters(),
+          {run_.data(), run_.size(), AIOS_MODE_WRITE, 0, nullptr},
+          {nullptr, 0, AIOS_MODE_READ, static_cast<std::uint32_t>(split.size()), split.data()}};
       if (!call(1, buffers, 3, &arguments, sizeof arguments)) return false;
       ++map_tasks;
       if (result[3] == 0) {

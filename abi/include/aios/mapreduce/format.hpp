@@ -53,7 +53,7 @@ struct MapArguments {
   std::uint64_t run_bytes;
   std::uint64_t table_bytes;  ///< private memory for combining
   std::uint64_t offset;
-  std::uint32_t piece;        ///< counted over all file buffers
+  std::uint32_t piece;  ///< counted over all file buffers
   std::uint32_t partitions;
   std::uint64_t parameter_offset;
   std::uint64_t parameter_bytes;
@@ -87,6 +87,14 @@ struct IndexEntry {
   std::uint64_t prefix;
   std::uint64_t offset;
 };
+
+/// Room in a run of `bytes` for records.
+constexpr std::uint64_t run_payload(std::uint64_t bytes, std::uint32_t partitions) {
+  const std::uint64_t fixed =
+      sizeof(RunHeader) + partitions * (sizeof(PartitionEntry) + 2 * sizeof(IndexEntry));
+  const std::uint64_t index = (bytes / index_stride_bytes + 2) * sizeof(IndexEntry);
+  return bytes > fixed + index ? bytes - fixed - index : 0;
+}
 
 // ---- reduce: buffers { parameters (read), segments... } --------------------------------------
 //

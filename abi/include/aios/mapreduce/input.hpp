@@ -38,8 +38,8 @@ struct Position {
 
 /// A failure at a place in the input. The service reads "@PIECE:OFFSET " and names the file.
 [[noreturn]] inline void fail_at(Position at, std::int32_t code, const std::string& message) {
-  throw Failure(code, "@" + std::to_string(at.piece) + ":" + std::to_string(at.offset) + " " +
-                          message);
+  throw Failure(code,
+                "@" + std::to_string(at.piece) + ":" + std::to_string(at.offset) + " " + message);
 }
 
 /// Private memory that is only taken when touched.
@@ -49,8 +49,9 @@ class Memory {
     void* address = ::mmap(nullptr, bytes_, PROT_READ | PROT_WRITE,
                            MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (address == MAP_FAILED)
-      throw Failure(Failure::no_memory, "no memory for a task's table; lower --memory-mb or "
-                                        "--threads");
+      throw Failure(Failure::no_memory,
+                    "no memory for a task's table; lower --memory-mb or "
+                    "--threads");
     if (bytes >= huge_from_bytes) ::madvise(address, bytes_, MADV_HUGEPAGE);
     data_ = static_cast<char*>(address);
   }
@@ -115,8 +116,7 @@ class FileWindow {
   void read(std::size_t bytes) {
     ssize_t got;
     do {
-      got = ::pread(piece_->fd, memory_.data() + size_, bytes,
-                    static_cast<off_t>(base_ + size_));
+      got = ::pread(piece_->fd, memory_.data() + size_, bytes, static_cast<off_t>(base_ + size_));
     } while (got < 0 && errno == EINTR);
     if (got < 0) fail_at(position(size_), Failure::io_error, std::strerror(errno));
     if (got == 0)
@@ -146,8 +146,7 @@ inline std::uint64_t space_mask(const char* at) {
     const __m128i control = _mm_sub_epi8(bytes, tab);
     const __m128i found = _mm_or_si128(_mm_cmpeq_epi8(bytes, space),
                                        _mm_cmpeq_epi8(_mm_min_epu8(control, span), control));
-    mask |= static_cast<std::uint64_t>(static_cast<unsigned>(_mm_movemask_epi8(found)))
-            << (16 * i);
+    mask |= static_cast<std::uint64_t>(static_cast<unsigned>(_mm_movemask_epi8(found))) << (16 * i);
   }
 #else
   for (int i = 0; i < 64; ++i) mask |= static_cast<std::uint64_t>(is_space(at[i])) << i;
@@ -171,8 +170,8 @@ class WordReader {
     if (skip_partial && !skip(at)) return true;
     while (true) {
       if (window_.base() + at >= end_) return true;
-      const auto limit = static_cast<std::size_t>(
-          std::min<std::uint64_t>(window_.size(), end_ - window_.base()));
+      const auto limit =
+          static_cast<std::size_t>(std::min<std::uint64_t>(window_.size(), end_ - window_.base()));
       if (!scan(at, limit) || (in_word_ && !finish(limit))) return false;
       at = in_word_ ? next_ : limit;
       in_word_ = false;
@@ -196,7 +195,8 @@ class WordReader {
   }
 
   bool emit(std::size_t begin, std::size_t end) {
-    if (end - begin > max_word_bytes) [[unlikely]] too_long(begin);
+    if (end - begin > max_word_bytes) [[unlikely]]
+      too_long(begin);
     next_ = end;
     return sink_.record(std::string_view(window_.data() + begin, end - begin),
                         window_.base() + begin);
@@ -301,11 +301,10 @@ class LineReader {
   bool find(std::size_t& line_end) {
     std::size_t searched = next_;
     while (true) {
-      const void* found =
-          std::memchr(window_.data() + searched, '\n', window_.size() - searched);
-      line_end = found != nullptr ? static_cast<std::size_t>(static_cast<const char*>(found) -
-                                                             window_.data())
-                                  : window_.size();
+      const void* found = std::memchr(window_.data() + searched, '\n', window_.size() - searched);
+      line_end = found != nullptr
+                     ? static_cast<std::size_t>(static_cast<const char*>(found) - window_.data())
+                     : window_.size();
       if (found != nullptr) return true;
       if (line_end - next_ > max_line_bytes) too_long();
       sink_.release();
@@ -330,8 +329,8 @@ Position read_pieces(const std::vector<const aios_file_piece*>& pieces, Position
   FileWindow window;
   for (std::uint32_t i = start.piece; i < pieces.size(); ++i) {
     const aios_file_piece& piece = *pieces[i];
-    const std::uint64_t from = i == start.piece ? std::max(start.offset, piece.offset)
-                                                : piece.offset;
+    const std::uint64_t from =
+        i == start.piece ? std::max(start.offset, piece.offset) : piece.offset;
     if (from >= std::min(piece.file_size, piece.offset + piece.length)) continue;
     const bool skip_partial = from > 0;
     window.open(piece, i, from - skip_partial);

@@ -60,14 +60,6 @@ std::uint32_t partition_of(std::string_view key, std::uint32_t hash, std::uint32
   }
 }
 
-/// Room in a run of `bytes` for records.
-inline std::uint64_t run_payload(std::uint64_t bytes, std::uint32_t partitions) {
-  const std::uint64_t fixed =
-      sizeof(RunHeader) + partitions * (sizeof(PartitionEntry) + 2 * sizeof(IndexEntry));
-  const std::uint64_t index = (bytes / index_stride_bytes + 2) * sizeof(IndexEntry);
-  return bytes > fixed + index ? bytes - fixed - index : 0;
-}
-
 /// Sorts what a task gathered and writes it as a run.
 template <class Job, class Store>
 class RunWriter {

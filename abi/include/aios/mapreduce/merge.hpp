@@ -11,8 +11,8 @@
 
 namespace aios::mapreduce::engine {
 
-/// Reads the records of one window of a run. `ValueBytes` is the size of each value, or 0 when every
-/// record gives its own.
+/// Reads the records of one window of a run. `ValueBytes` is the size of each value, or 0 when
+/// every record gives its own.
 template <std::size_t ValueBytes>
 class WindowCursor {
  public:

@@ -45,8 +45,7 @@ class Values {
     return cursor.value();
   }
 
-  Values(const std::vector<engine::Extent>& extents,
-         std::vector<engine::WindowCursor<0>>& cursors)
+  Values(const std::vector<engine::Extent>& extents, std::vector<engine::WindowCursor<0>>& cursors)
       : extents_(extents), cursors_(cursors) {}
 
  private:
@@ -69,7 +68,7 @@ class ReduceOutput {
     *at_++ = '\n';
   }
   template <class Number>
-    requires std::is_arithmetic_v<Number>
+  requires std::is_arithmetic_v<Number>
   void emit(Number value) {
     constexpr std::size_t most = 64;
     if (!room(most)) return;
@@ -88,8 +87,8 @@ class ReduceOutput {
 
   bool room(std::size_t value_bytes) {
     const auto left = static_cast<std::size_t>(end_ - at_);
-    overflowed_ = overflowed_ || left < 2 || left - 2 < key_.size() ||
-                  left - 2 - key_.size() < value_bytes;
+    overflowed_ =
+        overflowed_ || left < 2 || left - 2 < key_.size() || left - 2 - key_.size() < value_bytes;
     return !overflowed_;
   }
   void begin_line() {
@@ -227,7 +226,7 @@ class ReduceWork {
     using Type = Nothing;
   };
   template <class J>
-    requires engine::CombinesValues<J>
+  requires engine::CombinesValues<J>
   struct ValueOf<J> {
     using Type = typename J::Value;
   };
@@ -243,15 +242,13 @@ class ReduceWork {
   }
 
   void reduce(const Value& combined, ReduceOutput& out) {
-    if (out.key_.find('\n') != out.key_.npos)
-      throw Failure("the job emitted a key with a newline");
+    if (out.key_.find('\n') != out.key_.npos) throw Failure("the job emitted a key with a newline");
     if constexpr (!engine::CombinesValues<Job>) {
       std::vector<const char*> resume;
       for (const engine::Extent& extent : extents_) resume.push_back(cursors_[extent.run].at());
       Values values(extents_, cursors_);
       job_.reduce(out.key_, values, out);
-      for (std::size_t i = 0; i < extents_.size(); ++i)
-        cursors_[extents_[i].run].seek(resume[i]);
+      for (std::size_t i = 0; i < extents_.size(); ++i) cursors_[extents_[i].run].seek(resume[i]);
     } else if constexpr (requires { job_.reduce(out.key_, combined, out); }) {
       job_.reduce(out.key_, combined, out);
     } else {

@@ -17,7 +17,9 @@ namespace aios::mapreduce::engine {
 struct NoValue {};
 
 template <class Job>
-concept CombinesValues = requires { typename Job::Value; };
+concept CombinesValues = requires {
+  typename Job::Value;
+};
 
 /// The job's own way to combine two values of a key, or their sum.
 template <class Job>
@@ -105,8 +107,8 @@ class EntryArray {
   std::size_t arena_capacity_;
 };
 
-/// A hash table of keys and combined values. Emitted keys wait in a short queue while the memory that
-/// looking them up needs is on its way; their bytes must stay where they are until `flush`.
+/// A hash table of keys and combined values. Emitted keys wait in a short queue while the memory
+/// that looking them up needs is on its way; their bytes must stay where they are until `flush`.
 template <class Job>
 class CombineTable {
  public:
@@ -213,8 +215,7 @@ class CombineTable {
       overflowed_ = true;
       return;
     }
-    array_.append(pending.key, pending.length, pending.prefix, pending.hash).value =
-        pending.value;
+    array_.append(pending.key, pending.length, pending.prefix, pending.hash).value = pending.value;
     slots()[at] = {pending.hash, static_cast<std::uint32_t>(array_.size())};
     if (array_.size() * 2 > slot_count_) grow();
   }

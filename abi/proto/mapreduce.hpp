@@ -1,0 +1,213 @@
+// The MapReduce service's protocol: a client submits a job, lends its input split by split, gives
+// memory, and writes the output; the service turns all that into tasks of the client's own job.
+//
+// The client asks `Next` what to do until it hears `done` or `failed`. The job lives as long as its
+// client's link: when that closes the job is cancelled and everything of it is removed.
+#pragma once
+
+#include "abi/proto/kernel.hpp"
+#include "abi/proto/wire.hpp"
+
+namespace aios::proto::mapreduce {
+
+inline constexpr std::uint32_t max_jobs = 32;
+inline constexpr std::uint32_t max_reducers = 512;
+inline constexpr std::uint32_t max_threads = 256;
+inline constexpr std::uint64_t min_memory_bytes = 8ull << 20;
+inline constexpr std::uint64_t max_memory_bytes = 1ull << 40;
+inline constexpr std::uint64_t max_splits = 1u << 20;
+inline constexpr std::uint32_t max_channels = 8;  ///< file channels of one split
+inline constexpr std::uint32_t max_counters = 16;
+inline constexpr std::uint64_t max_parameter_bytes = 64u << 10;
+
+/// Offset 0 of the job region is where the job describes itself, its counters among it
+/// (engine::Description of <aios/mapreduce/format.hpp>); parameters and module follow.
+inline constexpr std::uint64_t description_bytes = 4096;
+
+/// Begins a job. `region` (map_read and map_write, and both with send to grant; moved) holds the
+/// module and the job's arguments ("a\0b\0"). `job` (act, and act with send to grant; moved) is the
+/// job on whose behalf all runs. Errors: invalid_argument, naming what; quota: too many jobs;
+/// service_down.
+struct Submit {
+  static constexpr std::uint16_t opcode = 1;
+  static constexpr const char* name = "submit";
+  struct Request {
+    kernel::Handle region;
+    kernel::Handle job;
+    std::uint64_t module_offset;
+    std::uint64_t module_bytes;
+    std::uint64_t parameter_offset;
+    std::uint64_t parameter_bytes;
+    std::uint64_t split_count;
+    std::uint64_t input_bytes;
+    std::uint64_t memory_bytes;  ///< for tables, runs and merging
+    std::uint64_t limit_ns;      ///< of one task; 0: none
+    std::uint32_t reducers;
+    std::uint32_t threads;  ///< greatest number of tasks in flight
+    Text<32> label;         ///< what listings call the job
+    AIOS_FIELDS(Request, region, job, module_offset, module_bytes, parameter_offset,
+                parameter_bytes, split_count, input_bytes, memory_bytes, limit_ns, reducers,
+                threads, label)
+  };
+  struct Reply {
+    std::uint64_t job;
+    AIOS_FIELDS(Reply, job)
+  };
+};
+
+enum class Phase : std::uint32_t { map = 0, reduce = 1, done = 2, failed = 3 };
+
+struct Progress {
+  std::uint64_t mapped_bytes;  ///< of the input
+  std::uint64_t merge_bytes;   ///< of sorted runs, known when the reduce phase begins
+  std::uint64_t merged_bytes;
+  std::uint64_t records;        ///< read by map
+  std::uint64_t distinct_keys;  ///< written
+  std::uint64_t tasks;
+  std::uint64_t attempts;  ///< of those tasks
+  std::uint64_t spilled_bytes;
+  std::uint32_t phase;
+  std::uint32_t reserved;
+  AIOS_FIELDS(Progress, mapped_bytes, merge_bytes, merged_bytes, records, distinct_keys, tasks,
+              attempts, spilled_bytes, phase, reserved)
+};
+
+enum class EventKind : std::uint32_t {
+  progress = 0,      ///< nothing to do; sent every `progress_interval_ns`
+  lend_splits = 1,   ///< lend the splits below `number`
+  add_segment = 2,   ///< give a region of `bytes`
+  write_output = 3,  ///< append (segment, offset, bytes) to part `partition`, then say Written
+  done = 4,          ///< every part is written
+  failed = 5,        ///< why is in Failure
+};
+inline constexpr std::uint64_t progress_interval_ns = 200'000'000;
+
+/// Answered as soon as the client has something to do. Events come in an order that may be relied
+/// on: the pieces of every part in their order, one part after the other.
+struct Next {
+  static constexpr std::uint16_t opcode = 2;
+  static constexpr const char* name = "next";
+  struct Request {
+    std::uint64_t job;
+    AIOS_FIELDS(Request, job)
+  };
+  struct Reply {
+    std::uint32_t kind;  ///< EventKind
+    std::uint32_t partition;
+    std::uint64_t number;
+    std::uint64_t bytes;
+    std::uint64_t offset;
+    std::uint64_t segment;
+    Progress progress;
+    std::uint64_t counters[max_counters];  ///< of attempts that won; final with `done`
+    AIOS_FIELDS(Reply, kind, partition, number, bytes, offset, segment, progress, counters)
+  };
+};
+
+/// Split `split`, the next one in order: `channels` file channels (send to use, map_read and send
+/// to grant; moved) with `pieces` pieces in all.
+struct Lend {
+  static constexpr std::uint16_t opcode = 3;
+  static constexpr const char* name = "lend";
+  struct Request {
+    std::uint64_t job;
+    std::uint64_t split;
+    std::uint64_t bytes;
+    std::uint32_t pieces;
+    std::uint32_t channel_count;
+    kernel::Handle channels[max_channels];
+    AIOS_FIELDS(Request, job, split, bytes, pieces, channel_count, channels)
+  };
+  using Reply = Empty;
+};
+
+/// A region of the size asked for (rights as in Submit; moved). Segments count from 0.
+struct AddSegment {
+  static constexpr std::uint16_t opcode = 4;
+  static constexpr const char* name = "add_segment";
+  struct Request {
+    std::uint64_t job;
+    kernel::Handle region;
+    AIOS_FIELDS(Request, job, region)
+  };
+  using Reply = Empty;
+};
+
+/// The output of write_output `number` is taken: its memory may be used again.
+struct Written {
+  static constexpr std::uint16_t opcode = 5;
+  static constexpr const char* name = "written";
+  struct Request {
+    std::uint64_t job;
+    std::uint64_t number;
+    AIOS_FIELDS(Request, job, number)
+  };
+  using Reply = Empty;
+};
+
+/// Why a job failed. `piece` is not `no_piece` when it is about a place in a file of split `split`:
+/// the client knows its name.
+struct Failure {
+  static constexpr std::uint16_t opcode = 6;
+  static constexpr const char* name = "failure";
+  static constexpr std::uint64_t no_piece = ~0ull;
+  struct Request {
+    std::uint64_t job;
+    AIOS_FIELDS(Request, job)
+  };
+  struct Reply {
+    std::uint64_t split;
+    std::uint64_t piece;
+    std::uint64_t offset;
+    std::uint32_t status;  ///< aios::Code
+    std::uint32_t reserved;
+    Text<392> text;
+    AIOS_FIELDS(Reply, split, piece, offset, status, reserved, text)
+  };
+};
+
+/// Ends a job of the caller's, or of the caller's uid: it fails with `cancelled`. not_found.
+struct Cancel {
+  static constexpr std::uint16_t opcode = 7;
+  static constexpr const char* name = "cancel";
+  struct Request {
+    std::uint64_t job;
+    AIOS_FIELDS(Request, job)
+  };
+  using Reply = Empty;
+};
+
+/// The first job with a number above `after` that the caller may see: its uid's, or all for the
+/// instance's own. For listings.
+struct JobNext {
+  static constexpr std::uint16_t opcode = 8;
+  static constexpr const char* name = "job_next";
+  struct Request {
+    std::uint64_t after;
+    AIOS_FIELDS(Request, after)
+  };
+  struct Reply {
+    std::uint64_t job;  ///< 0: no more
+    std::uint64_t kernel_job_id;
+    std::uint64_t started_ns;
+    std::uint64_t input_bytes;
+    std::uint32_t uid;
+    std::uint32_t reducers;
+    std::uint32_t threads;
+    std::uint32_t reserved;
+    Text<32> label;
+    Progress progress;
+    AIOS_FIELDS(Reply, job, kernel_job_id, started_ns, input_bytes, uid, reducers, threads,
+                reserved, label, progress)
+  };
+};
+
+struct Protocol {
+  static constexpr const char* name = "mapreduce";
+  static constexpr std::uint16_t version = 1;
+  using Methods =
+      MethodList<Null, Submit, Next, Lend, AddSegment, Written, Failure, Cancel, JobNext>;
+};
+static_assert(opcodes_are_unique(Protocol::Methods{}));
+
+}  // namespace aios::proto::mapreduce

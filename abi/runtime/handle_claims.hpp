@@ -1,0 +1,60 @@
+// Handles that others sent. A message names a number in this process's handle table, and anybody
+// can name any number: a handle is taken into use once only, by the first message that names it,
+// and never one that this process had from the start.
+#pragma once
+
+#include <initializer_list>
+#include <unordered_set>
+#include <utility>
+
+#include "abi/runtime/kernel.hpp"
+
+namespace aios {
+
+class HandleClaims;
+
+/// Owns a claimed handle; closes it once.
+class ClaimedHandle {
+ public:
+  ClaimedHandle() = default;
+  ClaimedHandle(ClaimedHandle&& other) noexcept
+      : claims_(std::exchange(other.claims_, nullptr)), handle_(std::exchange(other.handle_, 0)) {}
+  ClaimedHandle& operator=(ClaimedHandle&& other) noexcept;
+  ~ClaimedHandle() { reset(); }
+
+  Handle get() const { return handle_; }
+  void reset();
+
+ private:
+  friend class HandleClaims;
+  ClaimedHandle(HandleClaims* claims, Handle handle) : claims_(claims), handle_(handle) {}
+  HandleClaims* claims_ = nullptr;
+  Handle handle_ = 0;
+};
+
+class HandleClaims {
+ public:
+  using Info = proto::kernel::HandleInfo::Reply;
+  struct Claimed {
+    ClaimedHandle handle;
+    ObjectType type;
+    Info info;
+  };
+
+  explicit HandleClaims(Kernel& kernel);
+  HandleClaims(const HandleClaims&) = delete;
+
+  /// bad_handle: no such handle, or it is in use already. wrong_type: of none of `types`. denied:
+  /// it lacks a right of `use` or `grant`. On an error the handle is left alone.
+  Result<Claimed> claim(Handle handle, std::initializer_list<ObjectType> types, std::uint32_t use,
+                        std::uint32_t grant);
+
+ private:
+  friend class ClaimedHandle;
+  void give_back(Handle handle);
+
+  Kernel& kernel_;
+  std::unordered_set<Handle> claimed_;
+};
+
+}  // namespace aios

@@ -1,0 +1,147 @@
+#include "services/mapreduce/job_machine.hpp"
+
+#include <charconv>
+#include <utility>
+
+namespace aios::mapreduce {
+
+namespace {
+
+using proto::mapreduce::EventKind;
+using proto::mapreduce::Phase;
+
+/// Takes "@PIECE:OFFSET " off a message, when it begins with that.
+JobFailure with_place(const Status& why, std::uint64_t split) {
+  JobFailure failure{why};
+  const std::string& text = why.message();
+  const char* const end = text.data() + text.size();
+  std::uint64_t piece = 0, offset = 0;
+  if (text.empty() || text[0] != '@') return failure;
+  const auto first = std::from_chars(text.data() + 1, end, piece);
+  if (first.ec != std::errc() || first.ptr == end || *first.ptr != ':') return failure;
+  const auto second = std::from_chars(first.ptr + 1, end, offset);
+  if (second.ec != std::errc() || second.ptr == end || *second.ptr != ' ') return failure;
+  failure.status = Status(why.code(), std::string(second.ptr + 1, end));
+  failure.split = split;
+  failure.piece = piece;
+  failure.offset = offset;
+  return failure;
+}
+
+}  // namespace
+
+JobMachine::JobMachine(const JobSettings& settings, std::span<const std::byte> description)
+    : job_(settings),
+      description_(description),
+      runs_(job_),
+      map_(job_, runs_),
+      reduce_(job_, runs_) {}
+
+void JobMachine::start() {
+  describe_tag_ = job_.next_tag();
+  engine::DescribeArguments arguments{};
+  arguments.parameter_offset = job_.settings.parameter_offset;
+  arguments.parameter_bytes = job_.settings.parameter_bytes;
+  job_.start_task(describe_tag_, TaskKind::describe,
+                  {{BufferKind::parameters, false, 0}, {BufferKind::description, true, 0}},
+                  arguments);
+  pump();
+}
+
+void JobMachine::pump() {
+  if (over()) return;
+  if (!ready_) return map_.prepare();
+  if (!map_.finished()) map_.pump();
+  if (job_.failed() || !map_.finished()) return;
+  job_.progress.phase = static_cast<std::uint32_t>(Phase::reduce);
+  reduce_.pump();
+  if (job_.failed() || !reduce_.finished()) return;
+  done_ = true;
+  job_.progress.phase = static_cast<std::uint32_t>(Phase::done);
+  job_.progress.merged_bytes = job_.progress.merge_bytes;
+  job_.events.push_back({EventKind::done});
+}
+
+Result<void> JobMachine::split_lent(std::uint64_t split, std::uint64_t bytes,
+                                    std::uint32_t pieces) {
+  if (over()) return {};
+  TRY(map_.split_lent(split, bytes, pieces));
+  pump();
+  return {};
+}
+
+Result<void> JobMachine::segment_added(std::span<std::byte> memory) {
+  if (over()) return {};
+  TRY(job_.add_segment(memory));
+  pump();
+  return {};
+}
+
+Result<void> JobMachine::written(std::uint64_t output) {
+  if (over()) return {};
+  TRY(reduce_.written(output));
+  pump();
+  return {};
+}
+
+void JobMachine::described() {
+  engine::Description description;
+  std::memcpy(&description, description_.data(), sizeof description);
+  if (description.version == engine::format_version &&
+      description.counter_count <= engine::max_counters) {
+    ready_ = true;
+    return;
+  }
+  job_.fail(Code::version_mismatch,
+            "the module was built with another version of "
+            "aios/mapreduce.hpp; build it again");
+}
+
+void JobMachine::task_done(std::uint64_t tag, std::uint32_t attempts, const TaskOutcome& outcome) {
+  if (over()) return;
+  job_.progress.attempts += attempts;
+  if (tag == describe_tag_)
+    described();
+  else if (map_.owns(tag))
+    map_.task_done(tag, outcome);
+  else
+    reduce_.task_done(tag, outcome);
+  pump();
+}
+
+void JobMachine::task_failed(std::uint64_t tag, std::uint32_t attempts, const Status& why) {
+  if (over()) return;
+  job_.progress.attempts += attempts;
+  job_.fail(map_.owns(tag) ? with_place(why, map_.split_of(tag)) : JobFailure{why});
+}
+
+void JobMachine::put_done(std::uint64_t object, const Result<void>& result) {
+  if (over()) return;
+  if (!result)
+    return job_.fail(result.error().code(), "cannot spill to storage: " + result.error().message());
+  runs_.put_done(object);
+  pump();
+}
+
+void JobMachine::get_done(std::uint64_t tag, const Result<std::uint64_t>& bytes,
+                          std::uint64_t wanted) {
+  if (over()) return;
+  if (!bytes)
+    return job_.fail(bytes.error().code(),
+                     "cannot read back from storage: " + bytes.error().message());
+  if (*bytes != wanted) return job_.fail(Code::corrupt, "a spilled run came back cut short");
+  reduce_.got(tag);
+  pump();
+}
+
+std::vector<Action> JobMachine::take_actions() {
+  return std::exchange(job_.actions, {});
+}
+
+ClientEvent JobMachine::take_event() {
+  const ClientEvent event = job_.events.front();
+  job_.events.pop_front();
+  return event;
+}
+
+}  // namespace aios::mapreduce

@@ -1,0 +1,59 @@
+// The map phase: lent splits in, sorted runs out.
+#pragma once
+
+#include <cstdint>
+#include <map>
+
+#include "services/mapreduce/job_context.hpp"
+#include "services/mapreduce/run_store.hpp"
+
+namespace aios::mapreduce {
+
+class MapPhase {
+ public:
+  MapPhase(JobContext& job, RunStore& runs) : job_(job), runs_(runs) {}
+
+  /// Asks for the first splits and memory, before any task may start.
+  void prepare();
+  /// Asks for splits and starts tasks as far as memory and threads allow.
+  void pump();
+  /// invalid_argument when it is not the split that is due.
+  Result<void> split_lent(std::uint64_t split, std::uint64_t bytes, std::uint32_t pieces);
+  bool owns(std::uint64_t tag) const { return tasks_.contains(tag); }
+  void task_done(std::uint64_t tag, const TaskOutcome& outcome);
+  /// The split of a running task, for messages.
+  std::uint64_t split_of(std::uint64_t tag) const { return tasks_.at(tag).split; }
+  /// Every split is mapped and no task runs.
+  bool finished() const { return next_split_ == job_.settings.split_count && splits_.empty(); }
+
+ private:
+  struct Split {
+    std::uint64_t bytes;
+    std::uint32_t pieces;
+    std::uint32_t piece = 0;
+    std::uint64_t offset = 0;
+    std::uint32_t sequence = 0;
+    std::uint64_t need_bytes = 0;  ///< of a run, for its next record alone
+    bool running = false;
+  };
+  struct Task {
+    std::uint64_t split;
+    Slice slice;
+  };
+
+  void ask_for_splits();
+  bool start_next();
+  std::uint64_t run_bytes(const Split& split) const;
+  void make_room(std::uint64_t bytes);
+  void advance(Split& split, std::uint64_t number, const TaskOutcome& outcome);
+  bool take_run(const Task& task, std::uint64_t bytes);
+
+  JobContext& job_;
+  RunStore& runs_;
+  std::map<std::uint64_t, Split> splits_;  ///< lent and not yet mapped
+  std::map<std::uint64_t, Task> tasks_;
+  std::uint64_t next_split_ = 0;
+  std::uint64_t asked_splits_ = 0;
+};
+
+}  // namespace aios::mapreduce

@@ -1,0 +1,209 @@
+// A job machine with everything around it simulated: a scheduler that runs the codelets of a real
+// module's class, a store that keeps objects in a map, and a client. What happens next is drawn
+// from a seed, so a test can go through many orders of events and repeat each.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <random>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "services/mapreduce/job_machine.hpp"
+#include "tests/unit/mapreduce/local_job.hpp"
+
+namespace aios::test {
+
+using mapreduce::JobMachine;
+using mapreduce::JobSettings;
+using proto::mapreduce::EventKind;
+
+class SimulatedJob {
+ public:
+  using Split = std::vector<aios_file_piece>;
+  using Step = std::function<void()>;
+
+  SimulatedJob(const aios_codelet* codelets, JobSettings settings, std::vector<Split> splits,
+               std::uint64_t seed)
+      : codelets_(codelets),
+        splits_(std::move(splits)),
+        random_(seed),
+        description_(proto::mapreduce::description_bytes),
+        machine(complete(settings), description_) {
+    parts.resize(settings.reducers);
+  }
+
+  /// Goes on until the job is over, or nothing is left to do; `before_step` sees every step's
+  /// number.
+  void run(const std::function<void(std::size_t)>& before_step = [](std::size_t) {}) {
+    machine.start();
+    collect();
+    for (std::size_t step = 0; !pending_.empty(); ++step) {
+      before_step(step);
+      collect();
+      if (pending_.empty()) break;
+      const std::size_t chosen = random_() % pending_.size();
+      Step next = std::move(pending_[chosen]);
+      pending_.erase(pending_.begin() + static_cast<std::ptrdiff_t>(chosen));
+      next();
+      collect();
+      ++steps;
+    }
+  }
+
+  std::uint64_t spilled_objects() const { return stored_; }
+
+ private:
+  JobSettings complete(JobSettings& settings) {
+    settings.split_count = splits_.size();
+    for (const Split& split : splits_)
+      for (const aios_file_piece& piece : split) settings.input_bytes += piece.length;
+    return settings;
+  }
+
+  void collect() {
+    for (mapreduce::Action& action : machine.take_actions())
+      std::visit([this](auto& what) { add(what); }, action);
+    while (machine.has_event()) obey(machine.take_event());
+    most_running = std::max(most_running, running_);
+  }
+
+  void add(const mapreduce::StartTask& task) {
+    ++running_;
+    pending_.push_back([this, task] {
+      --running_;
+      run_task(task);
+    });
+  }
+  void add(const mapreduce::PutRun& put) {
+    pending_.push_back([this, put] {
+      const auto bytes = memory(put.slice);
+      objects_[put.object].assign(bytes.begin(), bytes.end());
+      ++stored_;
+      machine.put_done(put.object, put_result);
+    });
+  }
+  void add(const mapreduce::GetRun& get) {
+    pending_.push_back([this, get] {
+      const auto& object = objects_.at(get.object);
+      std::copy_n(
+          object.begin() + static_cast<std::ptrdiff_t>(get.offset), get.bytes,
+          segments_[get.slice.segment].begin() + static_cast<std::ptrdiff_t>(get.slice.offset));
+      machine.get_done(get.tag, get.bytes, get.bytes);
+    });
+  }
+  void add(const mapreduce::ReleaseSplit& split) { released.push_back(split.split); }
+
+  void obey(const mapreduce::ClientEvent& event) {
+    switch (event.kind) {
+      case EventKind::lend_splits:
+        pending_.push_back([this, event] {
+          for (; lent_ < event.number; ++lent_) {
+            std::uint64_t bytes = 0;
+            for (const auto& piece : splits_[lent_]) bytes += piece.length;
+            good(machine.split_lent(lent_, bytes,
+                                    static_cast<std::uint32_t>(splits_[lent_].size())));
+          }
+        });
+        break;
+      case EventKind::add_segment:
+        memory_bytes += event.bytes;
+        pending_.push_back([this, event] {
+          segments_.emplace_back(event.bytes);
+          good(machine.segment_added(segments_.back()));
+        });
+        break;
+      case EventKind::write_output: {
+        const auto* from =
+            reinterpret_cast<const char*>(segments_[event.segment].data()) + event.offset;
+        parts[event.partition].append(from, event.bytes);
+        pending_.push_back([this, event] { good(machine.written(event.number)); });
+        break;
+      }
+      case EventKind::done:
+        done = true;
+        break;
+      case EventKind::failed:
+        failed = true;
+        break;
+      case EventKind::progress:
+        break;
+    }
+  }
+
+  void good(const Result<void>& result) { refused = refused || !result; }
+
+  std::span<std::byte> memory(const mapreduce::Slice& slice) {
+    return std::span(segments_[slice.segment]).subspan(slice.offset, slice.bytes);
+  }
+
+  void run_task(const mapreduce::StartTask& task) {
+    static constexpr std::size_t index[] = {0, 1, 2};
+    std::vector<aios_buffer> buffers;
+    for (const mapreduce::BufferUse& use : task.buffers) {
+      const std::uint32_t mode = use.write ? AIOS_MODE_WRITE : AIOS_MODE_READ;
+      switch (use.kind) {
+        case mapreduce::BufferKind::parameters:
+          buffers.push_back({nullptr, 0, mode, 0, nullptr});
+          break;
+        case mapreduce::BufferKind::description:
+          buffers.push_back({description_.data(), description_.size(), mode, 0, nullptr});
+          break;
+        case mapreduce::BufferKind::segment:
+          buffers.push_back(
+              {segments_[use.number].data(), segments_[use.number].size(), mode, 0, nullptr});
+          break;
+        case mapreduce::BufferKind::split:
+          buffers.push_back({nullptr, 0, mode,
+                             static_cast<std::uint32_t>(splits_[use.number].size()),
+                             splits_[use.number].data()});
+          break;
+      }
+    }
+    mapreduce::TaskOutcome outcome;
+    char text[400] = {};
+    const aios_task call{{0, 0, 0},
+                         {1, 1, 1},
+                         static_cast<std::uint32_t>(buffers.size()),
+                         task.argument_bytes,
+                         buffers.data(),
+                         task.arguments.data(),
+                         outcome.words.data(),
+                         text,
+                         sizeof text,
+                         0};
+    const std::int32_t code = codelets_[index[static_cast<std::size_t>(task.kind)]].run(&call);
+    if (tamper) tamper(task, outcome);
+    if (code == 0)
+      machine.task_done(task.tag, 1, outcome);
+    else
+      machine.task_failed(task.tag, 1, Status(static_cast<Code>(code), text));
+  }
+
+  const aios_codelet* codelets_;
+  std::vector<Split> splits_;
+  std::mt19937_64 random_;
+  std::vector<std::byte> description_;
+  std::deque<std::vector<std::byte>> segments_;
+  std::map<std::uint64_t, std::vector<std::byte>> objects_;
+  std::vector<Step> pending_;
+  std::uint64_t lent_ = 0;
+  std::uint64_t stored_ = 0;
+  std::size_t running_ = 0;
+
+ public:
+  JobMachine machine;
+  std::vector<std::string> parts;
+  std::vector<std::uint64_t> released;
+  std::function<void(const mapreduce::StartTask&, mapreduce::TaskOutcome&)> tamper;
+  Result<void> put_result;
+  std::uint64_t memory_bytes = 0;
+  std::size_t most_running = 0;
+  std::size_t steps = 0;
+  bool done = false;
+  bool failed = false;
+  bool refused = false;
+};
+
+}  // namespace aios::test
