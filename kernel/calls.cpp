@@ -19,8 +19,8 @@ bool reserved_is_zero(const Request& request) {
 }
 
 template <class... Ms, class Visit>
-bool with_method(std::uint32_t opcode, proto::MethodList<Ms...>, Visit visit) {
-  return ((opcode == Ms::opcode ? (visit(Ms{}), true) : false) || ...);
+void with_method(std::uint32_t opcode, proto::MethodList<Ms...>, Visit visit) {
+  ((opcode == Ms::opcode ? visit(Ms{}) : void()), ...);
 }
 
 }  // namespace
@@ -65,9 +65,8 @@ Calls::Outcome Calls::serve(Caller& caller, std::span<const std::byte> packet, P
 KERNEL_CALL(Hello, Calls::) {
   Process& process = caller.process;
   if (request.version != wire::abi_version)
-    return error(Code::version_mismatch, "this kernel speaks version " +
-                                             std::to_string(wire::abi_version) + ", not " +
-                                             std::to_string(request.version));
+    return error(Code::version_mismatch,
+                 "this kernel speaks version " + std::to_string(wire::abi_version));
   if (process.has_pages()) return error(Code::already_exists, "hello was said before");
   const bool named = !request.job_name.view().empty();
   TRY(require(request.job_name.valid() && (!named || is_name(request.job_name.view())),
@@ -103,12 +102,9 @@ KERNEL_CALL(Startup, Calls::) {
     if (!slot) continue;  // closed since
     const Reference& reference = (*slot)->reference;
     const auto type = static_cast<std::uint32_t>(reference.object()->type());
-    reply.entries[reply.count++] = {wire::Label::from(all[at].label),
-                                    all[at].handle,
-                                    type,
-                                    reference.use,
-                                    reference.grant,
-                                    all[at].kept ? 1u : 0u};
+    reply.entries[reply.count++] =
+        wire::Startup::Entry(wire::Label::from(all[at].label), all[at].handle, type, reference.use,
+                             reference.grant, all[at].kept ? 1u : 0u);
   }
   reply.next = at < all.size() ? at : 0;
   return reply;
@@ -121,8 +117,6 @@ KERNEL_CALL(SignalNext, Calls::) {
 Result<Reference> Calls::sendable(Process& process, Handle handle, std::uint32_t use,
                                   std::uint32_t grant) {
   const Reference& own = TRY(process.handles.find(handle))->reference;
-  if (own.object()->type() == ObjectType::link)
-    return error(Code::wrong_type, "a link cannot be given away");
   if ((own.use & rights::send) == 0) return error(Code::denied, "the handle may not be sent");
   if (((use | grant) & ~own.grant) != 0)
     return error(Code::denied, "the rights asked for exceed what the handle may grant");
@@ -145,8 +139,6 @@ KERNEL_CALL(HandleKeep, Calls::) {
   Reference copy;
   if (request.handle != 0) {
     const Reference& old = TRY(caller.process.handles.find(request.handle))->reference;
-    if (old.object()->type() == ObjectType::link)
-      return error(Code::wrong_type, "a link cannot be kept");
     if ((old.use & rights::duplicate) == 0)
       return error(Code::denied, "the handle may not be duplicated, so it cannot be kept");
     copy = old.copy();
@@ -164,8 +156,8 @@ KERNEL_CALL(HandleInfo, Calls::) {
   const Reference& reference = TRY(caller.process.handles.find(request.handle))->reference;
   const Object& object = *reference.object();
   const auto type = static_cast<std::uint32_t>(object.type());
-  return wire::HandleInfo::Reply{object.id(),     type,         reference.use, reference.grant, 0,
-                                 object.detail(), object.name()};
+  return wire::HandleInfo::Reply(object.id(), type, reference.use, reference.grant, 0,
+                                 object.detail(), object.name());
 }
 
 }  // namespace aios::kernel

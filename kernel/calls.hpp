@@ -3,7 +3,6 @@
 // calls_*.cpp; the event loop (kernel_server) feeds them packets.
 #pragma once
 
-#include <array>
 #include <cstring>
 #include <span>
 
@@ -23,10 +22,7 @@ struct Caller {
 };
 
 /// A reply as it goes on the wire.
-struct Packet {
-  std::array<std::byte, wire::max_packet_bytes> bytes;
-  std::size_t size = 0;
-};
+using Packet = std::vector<std::byte>;
 
 class Calls {
  public:
@@ -71,9 +67,15 @@ class Calls {
   KERNEL_CALL(InstanceShutdown); KERNEL_CALL(InstanceInfo);
   // clang-format on
 
-  /// A reference to pass on with these masks. bad_handle; denied; wrong_type for a link.
+  /// A reference to pass on with these masks. bad_handle; denied.
   static Result<Reference> sendable(Process& process, Handle handle, std::uint32_t use,
                                     std::uint32_t grant);
+  /// A handle to a new object, with all rights of its type.
+  template <class T>
+  static Result<Handle> give(Caller& caller, std::shared_ptr<T> object) {
+    return caller.process.handles.install(
+        Reference(std::move(object), T::handle_rights, T::handle_rights));
+  }
   /// Fills in what both ways to spawn share, starts the child and gives its handle to the caller.
   template <class Request>
   Result<wire::ProcessSpawn::Reply> spawn_for(Process& process, const Request& request,
@@ -106,9 +108,9 @@ void write_reply(Packet& packet, std::uint64_t call_id, const Result<Reply>& res
     head.status = static_cast<std::uint32_t>(result.error().code());
     head.text = decltype(head.text)::from(result.error().message());
   }
-  packet.size = sizeof head + (result ? sizeof(Reply) : 0);
-  std::memcpy(packet.bytes.data(), &head, sizeof head);
-  if (result) std::memcpy(packet.bytes.data() + sizeof head, &*result, sizeof(Reply));
+  packet.resize(sizeof head + (result ? sizeof(Reply) : 0));
+  std::memcpy(packet.data(), &head, sizeof head);
+  if (result) std::memcpy(packet.data() + sizeof head, &*result, sizeof(Reply));
 }
 
 }  // namespace aios::kernel

@@ -25,8 +25,7 @@ Result<void> give_link_fds(Caller& caller, const LinkEnd& end) {
 KERNEL_CALL(PortCreate, Calls::) {
   TRY(require(request.name.valid(), "the name is not valid"));
   auto port = std::make_shared<Port>(instance_.registry.next_id++, request.name);
-  return wire::PortCreate::Reply{TRY(caller.process.handles.install(
-      Reference(std::move(port), Port::handle_rights, Port::handle_rights)))};
+  return wire::PortCreate::Reply{TRY(give(caller, std::move(port)))};
 }
 
 KERNEL_CALL(PortPublish, Calls::) {
@@ -59,9 +58,9 @@ KERNEL_CALL(PortAccept, Calls::) {
   TRY(give_link_fds(caller, *end));
   const Handle handle = TRY(process.handles.install(Reference(end, LinkEnd::handle_rights, 0)));
   const Process& client = *end->peer().process;
-  return wire::PortAccept::Reply{handle,        end->own().index,    client.uid,
-                                 client.id(),   client.job()->id(),  link->protocol_version,
-                                 client.name(), client.job()->name()};
+  return wire::PortAccept::Reply(handle, end->own().index, client.uid, client.id(),
+                                 client.job()->id(), link->protocol_version, client.name(),
+                                 client.job()->name());
 }
 
 KERNEL_CALL(LinkReady, Calls::) {
@@ -115,15 +114,10 @@ KERNEL_CALL(LinkNext, Calls::) {
     const Link::Side& client = link.side(Link::client);
     const Link::Side& server = link.side(Link::server);
     if (!within(client) && !within(server)) continue;
-    return wire::LinkNext::Reply{link.id,
-                                 client.process_id,
-                                 server.process_id,
-                                 static_cast<std::uint32_t>(link.state()),
-                                 0,
+    return wire::LinkNext::Reply(link.id, client.process_id, server.process_id,
+                                 static_cast<std::uint32_t>(link.state()), 0,
                                  {link.sent_slots(Link::client), link.sent_slots(Link::server)},
-                                 link.port_name,
-                                 client.process_name,
-                                 server.process_name};
+                                 link.port_name, client.process_name, server.process_name);
   }
   return wire::LinkNext::Reply{};
 }
@@ -139,15 +133,10 @@ KERNEL_CALL(InstanceInfo, Calls::) {
   const Registry& registry = instance_.registry;
   std::uint64_t region_bytes = 0;
   for (const auto& [id, region] : registry.regions) region_bytes += region->size_bytes();
-  return wire::InstanceInfo::Reply{static_cast<std::uint64_t>(::getpid()),
-                                   instance_.started_ns,
-                                   instance_.supervisor_restarts,
-                                   registry.processes.size(),
-                                   registry.regions.size(),
-                                   region_bytes,
-                                   registry.links.size(),
-                                   instance_.namespaces_work,
-                                   instance_.peers_have_pidfds};
+  return wire::InstanceInfo::Reply(static_cast<std::uint64_t>(::getpid()), instance_.started_ns,
+                                   instance_.supervisor_restarts, registry.processes.size(),
+                                   registry.regions.size(), region_bytes, registry.links.size(),
+                                   instance_.namespaces_work, instance_.peers_have_pidfds);
 }
 
 }  // namespace aios::kernel

@@ -1,6 +1,7 @@
 // The calls on regions and lent files.
+#include <algorithm>
+
 #include "kernel/calls.hpp"
-#include "kernel/file.hpp"
 
 namespace aios::kernel {
 
@@ -35,9 +36,8 @@ std::shared_ptr<Process> Calls::fill_slice(Packet& reply) {
 }
 
 bool Calls::is_waiting(const Process& process) const {
-  for (const Filling& filling : filling_)
-    if (filling.process.lock().get() == &process) return true;
-  return false;
+  return std::ranges::any_of(
+      filling_, [&](const Filling& filling) { return filling.process.lock().get() == &process; });
 }
 
 KERNEL_CALL(RegionMap, Calls::) {
@@ -55,9 +55,9 @@ KERNEL_CALL(RegionNext, Calls::) {
   for (auto next = all.upper_bound(request.after); next != all.end(); ++next) {
     const Region& region = *next->second;
     if (!job->contains(region.job())) continue;
-    return wire::RegionNext::Reply{
-        region.id(),         region.size_bytes(), region.job().id(),  region.reference_count(),
-        region.is_control(), region.name(),       region.job().name()};
+    return wire::RegionNext::Reply(region.id(), region.size_bytes(), region.job().id(),
+                                   region.reference_count(), region.is_control(), region.name(),
+                                   region.job().name());
   }
   return wire::RegionNext::Reply{};
 }

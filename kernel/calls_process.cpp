@@ -42,22 +42,11 @@ Result<std::vector<std::string>> parse_arguments(const char (&bytes)[512]) {
 
 wire::ProcessRecord record_of(const Process& process) {
   const auto& [code, signalled] = process.exit_status();
-  return {process.id(),
-          process.job()->id(),
-          process.detail(),
-          process.epoch,
-          process.started_ns,
-          process.region_bytes,
-          process.handles.size(),
-          process.link_count(),
-          process.is_outside(),
-          !process.alive(),
-          code,
-          signalled,
-          process.namespaces,
-          process.uid,
-          process.name(),
-          process.job()->name()};
+  return wire::ProcessRecord(process.id(), process.job()->id(), process.detail(), process.epoch,
+                             process.started_ns, process.region_bytes, process.handles.size(),
+                             process.link_count(), process.is_outside(), !process.alive(), code,
+                             signalled, process.namespaces, process.uid, process.name(),
+                             process.job()->name());
 }
 
 }  // namespace
@@ -67,8 +56,7 @@ KERNEL_CALL(JobCreate, Calls::) {
   TRY(require(request.quota.reserved == 0, "a reserved field is not zero"));
   const auto parent = TRY(caller.process.handles.get<Job>(request.parent, rights::manage));
   auto job = TRY(parent->make_child(instance_.registry.next_id++, request.name, request.quota));
-  return wire::JobCreate::Reply{TRY(caller.process.handles.install(
-      Reference(std::move(job), Job::handle_rights, Job::handle_rights)))};
+  return wire::JobCreate::Reply{TRY(give(caller, std::move(job)))};
 }
 
 KERNEL_CALL(JobKill, Calls::) {
@@ -80,8 +68,8 @@ KERNEL_CALL(JobKill, Calls::) {
 
 KERNEL_CALL(JobInfo, Calls::) {
   const auto job = TRY(caller.process.handles.get<Job>(request.job, rights::info));
-  return wire::JobInfo::Reply{
-      job->id(), job->detail(), job->name(), job->quota(), job->used(), job->killed(), 0};
+  return wire::JobInfo::Reply(job->id(), job->detail(), job->name(), job->quota(), job->used(),
+                              job->killed(), 0);
 }
 
 template <class Request>
@@ -156,14 +144,13 @@ KERNEL_CALL(ProcessOpen, Calls::) {
 
 KERNEL_CALL(SpawnerCreate, Calls::) {
   TRY(require_name(request.name));
-  const wire::Profile profile = TRY(check_profile(request.profile));
-  const std::string image = TRY(check_image(request.image));
+  auto spawner = std::make_shared<Spawner>(instance_.registry.next_id++, request.name);
+  spawner->profile = TRY(check_profile(request.profile));
+  spawner->image = TRY(check_image(request.image));
   const auto job = TRY(caller.process.handles.get<Job>(request.job, rights::manage));
   if (!job->is_root()) return error(Code::denied, "a spawner is made with the root job");
-  auto spawner = std::make_shared<Spawner>(instance_.registry.next_id++, request.name, profile,
-                                           image, TRY(sys::open_image(image)));
-  return wire::SpawnerCreate::Reply{TRY(caller.process.handles.install(
-      Reference(std::move(spawner), Spawner::handle_rights, Spawner::handle_rights)))};
+  spawner->image_fd = TRY(sys::open_image(spawner->image));
+  return wire::SpawnerCreate::Reply{TRY(give(caller, std::move(spawner)))};
 }
 
 KERNEL_CALL(SpawnerSpawn, Calls::) {

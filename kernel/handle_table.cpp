@@ -8,36 +8,17 @@
 
 namespace aios::kernel {
 
-namespace {
-
-constexpr Handle handle_of(const Slot& slot) {
-  return static_cast<Handle>(slot.generation) << 32 | slot.index;
-}
-
-std::string type_name(ObjectType type) {
-  static constexpr const char* names[] = {"nothing", "job",  "process", "region",
-                                          "file",    "port", "link",    "spawner"};
-  return names[static_cast<std::uint32_t>(type)];
-}
-
-/// The signals that a handle with these rights receives.
-std::uint32_t receivable(std::uint32_t signals, std::uint32_t use) {
-  std::uint32_t allowed = signal::established | signal::closed;
-  if (use & rights::wait) allowed |= signal::exited | signal::empty | signal::shutdown;
-  if (use & rights::accept) allowed |= signal::connect_pending;
-  return signals & allowed;
-}
-
-}  // namespace
-
 void Object::raise(std::uint32_t signals) {
   for (Slot* slot = holders_; slot != nullptr; slot = slot->next)
     slot->table->raise(*slot, signals);
 }
 
 void HandleTable::raise(Slot& slot, std::uint32_t signals) {
-  signals = receivable(signals, slot.reference.use);
-  if (signals == 0) return;
+  std::uint32_t allowed = signal::established | signal::closed;
+  if (slot.reference.use & rights::wait)
+    allowed |= signal::exited | signal::empty | signal::shutdown;
+  if (slot.reference.use & rights::accept) allowed |= signal::connect_pending;
+  if ((signals &= allowed) == 0) return;
   slot.signals |= signals;
   if (!std::exchange(slot.queued, true)) raised_.push_back(slot.index);
   on_raise_();
@@ -70,24 +51,22 @@ Result<Handle> HandleTable::install(Reference reference, std::uint64_t tenant) {
   if (slot.next != nullptr) slot.next->previous = &slot;
   ++used_;
   raise(slot, object.standing_signals());
-  return handle_of(slot);
+  return slot.handle();
 }
 
 Result<Slot*> HandleTable::find(Handle handle) {
   const auto index = static_cast<std::uint32_t>(handle);
-  if (index >= slots_.size() || !slots_[index].reference || handle_of(slots_[index]) != handle)
+  if (index >= slots_.size() || !slots_[index].reference || slots_[index].handle() != handle)
     return error(Code::bad_handle, "no such handle, or one that was closed");
   return &slots_[index];
 }
 
 Result<Slot*> HandleTable::find(Handle handle, ObjectType type, std::uint32_t needed) {
   Slot* slot = TRY(find(handle));
-  const ObjectType actual = slot->reference.object()->type();
-  if (actual != type)
-    return error(Code::wrong_type,
-                 "the handle is of a " + type_name(actual) + ", not of a " + type_name(type));
+  if (slot->reference.object()->type() != type)
+    return error(Code::wrong_type, "the handle names an object of another type");
   if ((slot->reference.use & needed) != needed)
-    return error(Code::denied, "the " + type_name(type) + " handle lacks a right");
+    return error(Code::denied, "the handle lacks a right that this call needs");
   return slot;
 }
 
@@ -107,16 +86,6 @@ void HandleTable::release(Slot& slot) {
   const Reference dropped = std::move(slot.reference);
 }
 
-Result<void> HandleTable::close(Handle handle) {
-  release(*TRY(find(handle)));
-  return {};
-}
-
-void HandleTable::clear() {
-  for (Slot& slot : slots_)
-    if (slot.reference) release(slot);
-}
-
 proto::kernel::SignalNext::Reply HandleTable::next_signal() {
   while (!raised_.empty()) {
     Slot& slot = slots_[raised_.front()];
@@ -124,7 +93,7 @@ proto::kernel::SignalNext::Reply HandleTable::next_signal() {
     slot.queued = false;
     if (slot.signals == 0) continue;
     const auto type = static_cast<std::uint32_t>(slot.reference.object()->type());
-    return {handle_of(slot), std::exchange(slot.signals, 0), type};
+    return {slot.handle(), std::exchange(slot.signals, 0), type};
   }
   return {};
 }

@@ -25,6 +25,8 @@ struct Slot {
   std::uint32_t generation = 1;  ///< of the handle that lies here or will lie here next
   std::uint32_t signals = 0;
   bool queued = false;  ///< the index waits in the table's queue
+
+  Handle handle() const { return static_cast<Handle>(generation) << 32 | index; }
 };
 
 class HandleTable {
@@ -50,8 +52,14 @@ class HandleTable {
     Slot* slot = TRY(find(handle, T::object_type, needed));
     return std::static_pointer_cast<T>(slot->reference.object());
   }
-  Result<void> close(Handle handle);
-  void clear();
+  Result<void> close(Handle handle) {
+    release(*TRY(find(handle)));
+    return {};
+  }
+  void clear() {
+    for (Slot& slot : slots_)
+      if (slot.reference) release(slot);
+  }
   std::uint32_t size() const { return used_; }
   /// Takes the oldest raised signals; handle 0 when there are none.
   proto::kernel::SignalNext::Reply next_signal();
@@ -59,6 +67,7 @@ class HandleTable {
 
  private:
   friend class Object;
+  /// Those of `signals` that the handle's rights allow to receive.
   void raise(Slot& slot, std::uint32_t signals);
   void release(Slot& slot);
 

@@ -10,26 +10,16 @@
 
 namespace aios::kernel {
 
-namespace {
-
-/// With this code the supervisor says that the manifest is at fault: no restart would help.
-constexpr int configuration_error = 78;
-
-std::string describe(const sys::ExitStatus& status) {
-  return (status.signalled ? "was killed by signal " : "exited with code ") +
-         std::to_string(status.code);
-}
-
-}  // namespace
-
 Instance::Instance(Settings settings, const Fd& epoll)
     : namespaces_work(sys::can_make_namespaces()),
       started_ns(now_ns()),
       settings_(std::move(settings)),
       epoll_(epoll),
       null_(sys::open_null()) {
-  const Quota quota{sys::memory_bytes() / 100 * limits::memory_percent, limits::processes,
-                    limits::handles, limits::links, 0};
+  const auto memory_bytes =
+      static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * proto::page_bytes;
+  const Quota quota{memory_bytes / 100 * limits::memory_percent, limits::processes, limits::handles,
+                    limits::links, 0};
   root = std::make_shared<Job>(registry.next_id++, nullptr, Name::from("root"), quota);
 }
 
@@ -95,7 +85,10 @@ Result<void> Instance::attach(Fd socket) {
                                                  Process::Kind::outside, Name::from("outside"));
   if (peer.uid != ::geteuid())
     return error(Code::denied, "this instance belongs to uid " + std::to_string(::geteuid()));
-  drop_oldest_unnamed();
+  std::vector<std::shared_ptr<Process>> unnamed;
+  for (const auto& [id, other] : registry.processes)
+    if (!other->joined()) unnamed.push_back(other);
+  if (unnamed.size() >= limits::unnamed_connections) bury(unnamed.front());
   peers_have_pidfds = peer.pidfd.valid();
   process->pid = peer.pid;
   process->uid = peer.uid;
@@ -108,7 +101,7 @@ Result<void> Instance::attach(Fd socket) {
 Result<void> Instance::watch(const std::shared_ptr<Process>& process) {
   process->started_ns = now_ns();
   registry.processes.emplace(process->id(), process);
-  sys::refuse_descriptors(process->socket);
+  process->socket_refuses_files = sys::refuse_descriptors(process->socket);
   auto watched = sys::watch(epoll_, process->socket, EPOLLIN | EPOLLRDHUP, process->id());
   if (watched && process->pidfd.valid())
     watched = sys::watch(epoll_, process->pidfd, EPOLLIN, process->id() | pidfd_bit);
@@ -119,13 +112,6 @@ Result<void> Instance::watch(const std::shared_ptr<Process>& process) {
 void Instance::listen_for_calls(Process& process, bool wanted) {
   const std::uint32_t events = EPOLLRDHUP | (wanted ? EPOLLIN : 0u);
   if (!sys::watch(epoll_, process.socket, events, process.id())) disconnect(process);
-}
-
-void Instance::drop_oldest_unnamed() {
-  std::vector<std::shared_ptr<Process>> unnamed;
-  for (const auto& [id, process] : registry.processes)
-    if (!process->joined()) unnamed.push_back(process);
-  if (unnamed.size() >= limits::unnamed_connections) bury(unnamed.front());
 }
 
 Result<std::shared_ptr<Job>> Instance::child_job(Job& parent, const Name& name,
@@ -170,7 +156,7 @@ void Instance::kill_job(Job& job) {
 void Instance::disconnect(Process& process) {
   kill(process);
   sys::unwatch(epoll_, process.socket);
-  process.socket.reset();
+  process.close_socket();
 }
 
 void Instance::bury(const std::shared_ptr<Process>& process) {
@@ -211,17 +197,21 @@ void Instance::on_supervisor_exit(const sys::ExitStatus& status) {
     finished_ = 0;
     return;
   }
+  const std::string end = (status.signalled ? "was killed by signal " : "exited with code ") +
+                          std::to_string(status.code);
   const std::string see = "; see " + (settings_.state / "logs" / "supervisor.log").string();
   const std::uint64_t death_ns = now_ns();
   supervisor_deaths_ns_.push_back(death_ns);
   while (death_ns - supervisor_deaths_ns_.front() > limits::restart_window_ns)
     supervisor_deaths_ns_.pop_front();
   finished_ = 1;
+  // The supervisor says with it that the manifest is at fault: no restart would help.
+  constexpr int configuration_error = 78;
   if (!status.signalled && status.code == configuration_error)
     return log_line("the supervisor found an error in the configuration" + see);
   if (supervisor_deaths_ns_.size() >= limits::restarts_in_window)
-    return log_line("the supervisor " + describe(status) + ", too often in a minute" + see);
-  log_line("the supervisor " + describe(status) + "; restarting it");
+    return log_line("the supervisor " + end + ", too often in a minute" + see);
+  log_line("the supervisor " + end + "; restarting it");
   if (auto started = start_supervisor(); !started)
     return log_line("cannot restart the supervisor: " + started.error().to_string());
   ++supervisor_restarts;

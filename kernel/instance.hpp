@@ -7,7 +7,6 @@
 #include <vector>
 
 #include "kernel/process.hpp"
-#include "kernel/spawner.hpp"
 
 namespace aios::kernel {
 
@@ -21,7 +20,6 @@ class Instance {
  public:
   /// Tags of epoll events: a process's id for its socket, with this bit for its pidfd.
   static constexpr std::uint64_t pidfd_bit = 1ull << 63;
-
   /// `epoll` watches the processes; it must outlive this.
   Instance(Settings settings, const Fd& epoll);
   /// Kills and reaps every process. Waits for them.
@@ -79,7 +77,6 @@ class Instance {
   Result<void> launch(Process& process, SpawnRequest& request);
   Result<void> watch(const std::shared_ptr<Process>& process);
   void on_supervisor_exit(const sys::ExitStatus& status);
-  void drop_oldest_unnamed();
 
   Settings settings_;
   const Fd& epoll_;

@@ -24,10 +24,6 @@ Job::Job(std::uint64_t id, std::shared_ptr<Job> parent, const Name& name, const 
   if (parent_) parent_->children_.push_back(this);
 }
 
-Job::~Job() {
-  if (parent_) std::erase(parent_->children_, this);
-}
-
 Result<std::shared_ptr<Job>> Job::make_child(std::uint64_t id, const Name& name,
                                              const Quota& quota) {
   if (killed_) return error(Code::denied, "the job was killed");

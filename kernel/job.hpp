@@ -28,7 +28,9 @@ class Job final : public Object, public std::enable_shared_from_this<Job> {
 
   /// `parent` is null for the root. A zero field of `quota` is limited by the ancestors alone.
   Job(std::uint64_t id, std::shared_ptr<Job> parent, const Name& name, const Quota& quota);
-  ~Job() override;
+  ~Job() override {
+    if (parent_) std::erase(parent_->children_, this);
+  }
   /// quota when the tree is too deep; denied when the job was killed.
   Result<std::shared_ptr<Job>> make_child(std::uint64_t id, const Name& name, const Quota& quota);
   /// The living child of that name, or null.

@@ -22,8 +22,7 @@ constexpr std::uint64_t closer_tag = listener_tag + 2;
 bool send_now(const Fd& socket, const Packet& packet, std::span<const Fd> fds) {
   std::vector<int> numbers;
   for (const Fd& fd : fds) numbers.push_back(fd.get());
-  const std::span bytes(packet.bytes.data(), packet.size);
-  return send_packet(socket.get(), bytes, numbers, MSG_DONTWAIT).has_value();
+  return send_packet(socket.get(), packet, numbers, MSG_DONTWAIT).has_value();
 }
 
 }  // namespace
@@ -34,32 +33,25 @@ Result<std::unique_ptr<KernelServer>> KernelServer::create(Settings settings) {
   if (!failed) settings.state = std::filesystem::canonical(settings.state, failed);
   if (failed) return errno_error("make folder " + settings.state.string(), failed.value());
   Fd lock = TRY(sys::lock_folder(settings.state));
-  Fd epoll(::epoll_create1(EPOLL_CLOEXEC));
-  if (!epoll.valid()) return errno_error("make epoll", errno);
-  auto server =
-      std::make_unique<KernelServer>(std::move(settings), std::move(lock), std::move(epoll));
-  TRY(server->open());
+  auto server = std::make_unique<KernelServer>(std::move(settings), std::move(lock));
+  server->signals_ = TRY(sys::make_signal_fd());
+  TRY(sys::watch(server->epoll_, server->signals_, EPOLLIN, signal_tag));
+  server->listener_ = TRY(sys::listen_at(server->socket_path_));
+  TRY(sys::watch(server->epoll_, server->listener_, EPOLLIN, listener_tag));
+  TRY(server->instance_.start_supervisor());
   return server;
 }
 
-KernelServer::KernelServer(Settings settings, Fd lock, Fd epoll)
+KernelServer::KernelServer(Settings settings, Fd lock)
     : socket_path_(settings.state / "aios.sock"),
       lock_(std::move(lock)),
-      epoll_(std::move(epoll)),
+      epoll_(::epoll_create1(EPOLL_CLOEXEC)),
       spare_(sys::open_null()),
       instance_(std::move(settings), epoll_),
       calls_(instance_) {}
 
 KernelServer::~KernelServer() {
   if (listener_.valid()) ::unlink(socket_path_.c_str());
-}
-
-Result<void> KernelServer::open() {
-  signals_ = TRY(sys::make_signal_fd());
-  TRY(sys::watch(epoll_, signals_, EPOLLIN, signal_tag));
-  listener_ = TRY(sys::listen_at(socket_path_));
-  TRY(sys::watch(epoll_, listener_, EPOLLIN, listener_tag));
-  return instance_.start_supervisor();
 }
 
 int KernelServer::run() {
@@ -79,13 +71,12 @@ int KernelServer::timeout_ms() const {
 void KernelServer::turn() {
   std::array<epoll_event, limits::events_per_turn> events;
   const int count = ::epoll_wait(epoll_.get(), events.data(), events.size(), timeout_ms());
-  for (int i = 0; i < count && !instance_.finished(); ++i) {
-    const epoll_event& event = events[static_cast<std::size_t>(i)];
-    on_event(event.data.u64, event.events);
-  }
+  for (const epoll_event& event :
+       std::span(events).first(static_cast<unsigned>(std::max(count, 0))))
+    if (!instance_.finished()) on_event(event.data.u64, event.events);
   recheck_held_back();
   do_slice();
-  close_channels();
+  close_sockets();
   if (const auto& deadline = instance_.shutdown_deadline(); deadline && deadline->passed())
     instance_.hurry_shutdown();
 }
@@ -134,14 +125,16 @@ void KernelServer::serve_call(Process& process) {
     return instance_.listen_for_calls(process, false);
   }
   std::array<std::byte, wire::max_packet_bytes> buffer;
-  const auto size = sys::receive(process.socket, buffer);
-  if (!size && size.error().code() == Code::busy) return;
-  if (!size || *size == 0) return instance_.disconnect(process);
+  ReceivedPacket packet;
+  const auto received = receive_packet(process.socket.get(), buffer, MSG_DONTWAIT, packet);
+  if (!received && received.error().code() == Code::busy) return;
+  if (!received) return instance_.disconnect(process);
+  for (Fd& stray : packet.fds) instance_.registry.released_sockets.push_back(std::move(stray));
   Caller caller{.process = process};
   Packet reply;
-  // A packet that was cut has a wrong length, whatever its first bytes say.
-  const std::size_t kept = *size <= buffer.size() ? *size : 0;
-  const auto outcome = calls_.serve(caller, {buffer.data(), kept}, reply);
+  // One that was cut, or came with descriptors, is malformed whatever its first bytes say.
+  const std::size_t size = packet.truncated || !packet.fds.empty() ? 0 : packet.bytes;
+  const auto outcome = calls_.serve(caller, {buffer.data(), size}, reply);
   if (outcome != Calls::Outcome::deferred) send_reply(process, reply, caller.fds);
   if (outcome == Calls::Outcome::malformed) instance_.disconnect(process);
 }
@@ -178,10 +171,10 @@ void KernelServer::do_slice() {
   }
 }
 
-void KernelServer::close_channels() {
-  auto& channels = instance_.registry.released_channels;
-  for (; !channels.empty(); channels.pop_front()) {
-    auto closer = sys::close_in_child(std::move(channels.front()));
+void KernelServer::close_sockets() {
+  auto& sockets = instance_.registry.released_sockets;
+  for (; !sockets.empty(); sockets.pop_front()) {
+    auto closer = sys::close_in_child(std::move(sockets.front()));
     if (!closer) continue;
     (void)sys::watch(epoll_, closer->pidfd, EPOLLIN, closer_tag);
     closers_.push_back(std::move(*closer));
@@ -189,10 +182,9 @@ void KernelServer::close_channels() {
 }
 
 void KernelServer::reap_closers() {
-  std::erase_if(closers_, [](const sys::Child& closer) {
-    sys::ExitStatus status;
-    return sys::reap(closer.pidfd, status);
-  });
+  sys::ExitStatus status;
+  std::erase_if(closers_,
+                [&](const sys::Child& closer) { return sys::reap(closer.pidfd, status); });
 }
 
 }  // namespace aios::kernel

@@ -14,13 +14,12 @@ class KernelServer {
   /// Locks the state folder, starts to listen and starts the supervisor. already_exists when
   /// another instance uses the folder.
   static Result<std::unique_ptr<KernelServer>> create(Settings settings);
-  KernelServer(Settings settings, Fd lock, Fd epoll);
+  KernelServer(Settings settings, Fd lock);
   ~KernelServer();
   /// Runs until the instance has ended, and returns its exit code.
   int run();
 
  private:
-  Result<void> open();
   void turn();
   int timeout_ms() const;
   void on_event(std::uint64_t tag, std::uint32_t events);
@@ -29,7 +28,7 @@ class KernelServer {
   void send_reply(Process& process, const Packet& packet, std::span<const Fd> fds);
   void recheck_held_back();
   void do_slice();
-  void close_channels();
+  void close_sockets();
   void reap_closers();
 
   std::filesystem::path socket_path_;

@@ -1,5 +1,7 @@
 #include "kernel/link.hpp"
 
+#include <unistd.h>
+
 #include <cassert>
 
 namespace aios::kernel {
@@ -111,8 +113,11 @@ void Link::end_gone(SideIndex index) {
 
 std::uint64_t Link::sent_slots(SideIndex sender) const {
   const auto& half = sides_[sender == client ? server : client].half;
-  if (half == nullptr) return 0;
-  return sys::read_word(half->read_only(), offsetof(proto::HalfHeader, consumed));
+  std::uint64_t slots = 0;
+  constexpr auto offset = offsetof(proto::HalfHeader, consumed);
+  if (half == nullptr || ::pread(half->read_only().get(), &slots, sizeof slots, offset) < 0)
+    return 0;
+  return slots;
 }
 
 }  // namespace aios::kernel

@@ -96,6 +96,7 @@ class Link : public std::enable_shared_from_this<Link> {
 class LinkEnd final : public Object {
  public:
   static constexpr ObjectType object_type = ObjectType::link;
+  /// Neither send nor duplicate: a link stays with its two processes.
   static constexpr std::uint32_t handle_rights = rights::info;
 
   LinkEnd(std::shared_ptr<Link> link, Link::SideIndex side)

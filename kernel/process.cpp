@@ -35,18 +35,6 @@ Result<void> Process::open_pages() {
   return {};
 }
 
-Result<void> Process::seal_status_page() {
-  assert(has_pages() && !ready_);
-  TRY(status_page_->seal_writer());
-  ready_ = true;
-  return {};
-}
-
-proto::KernelPage& Process::page() const {
-  // A page of zeros is a KernelPage of zeros, and nobody else writes it.
-  return *reinterpret_cast<proto::KernelPage*>(kernel_page_mapping_.data());
-}
-
 Result<std::uint32_t> Process::take_link_index() {
   for (std::uint32_t index = 0; index < limits::links_per_process; ++index) {
     if (link_indices_.test(index)) continue;
@@ -67,6 +55,12 @@ void Process::signalled() {
   kernel_bell_.ring();
 }
 
+void Process::close_socket() {
+  if (socket.valid() && !socket_refuses_files)
+    registry_.released_sockets.push_back(std::move(socket));
+  socket.reset();
+}
+
 void Process::die(sys::ExitStatus status) {
   assert(alive_);
   alive_ = false;
@@ -77,7 +71,7 @@ void Process::die(sys::ExitStatus status) {
   kernel_bell_ = {};
   status_page_.reset();
   kernel_page_.reset();
-  socket.reset();
+  close_socket();
   pidfd.reset();
   raise(signal::exited);
   charge_.reset();

@@ -1,6 +1,7 @@
 // A process: a child that the kernel spawned, or an outside program that attached. It has a job, a
 // handle table, its pages, and indices for its links. When it dies all of that goes at once; the
-// object stays for those who hold a handle to it.
+// object stays for those who hold a handle to it. And a spawner, which starts processes of one
+// kind.
 #pragma once
 
 #include <bitset>
@@ -52,8 +53,8 @@ class Process final : public Object, public std::enable_shared_from_this<Process
   Result<void> open_pages();
   bool has_pages() const { return kernel_bell_.valid(); }
   /// The status page is mapped. denied when its owner prevented the seal.
-  Result<void> seal_status_page();
-  bool ready() const { return ready_; }
+  Result<void> seal_status_page() { return status_page_->seal_writer(); }
+  bool ready() const { return has_pages() && !status_page_->writable().valid(); }
   const Region& status_page() const { return *status_page_; }
   const Region& kernel_page() const { return *kernel_page_; }
   const sys::Doorbell& kernel_bell() const { return kernel_bell_; }
@@ -64,6 +65,8 @@ class Process final : public Object, public std::enable_shared_from_this<Process
   void mark_link_closed(std::uint32_t index);
   std::uint32_t link_count() const { return static_cast<std::uint32_t>(link_indices_.count()); }
 
+  /// The connection is over.
+  void close_socket();
   /// Releases all it holds and raises `exited`. Once.
   void die(sys::ExitStatus status);
   bool alive() const { return alive_; }
@@ -79,11 +82,15 @@ class Process final : public Object, public std::enable_shared_from_this<Process
   bool namespaces = false;
   Fd pidfd;
   Fd socket;  ///< the kernel's end
+  bool socket_refuses_files = false;
 
   HandleTable handles;
 
  private:
-  proto::KernelPage& page() const;
+  proto::KernelPage& page() const {
+    // A page of zeros is a KernelPage of zeros, and nobody else writes it.
+    return *reinterpret_cast<proto::KernelPage*>(kernel_page_mapping_.data());
+  }
   void signalled();
 
   Registry& registry_;
@@ -97,9 +104,27 @@ class Process final : public Object, public std::enable_shared_from_this<Process
   Mapping kernel_page_mapping_;
   sys::Doorbell kernel_bell_;
   std::bitset<limits::links_per_process> link_indices_;
-  bool ready_ = false;
   bool alive_ = true;
   sys::ExitStatus exit_status_;
+};
+
+/// The permission to start one image under one profile on behalf of any job that is shown with
+/// `act`. The image is opened when this is made, so it cannot be exchanged later.
+class Spawner final : public Object {
+ public:
+  static constexpr ObjectType object_type = ObjectType::spawner;
+  static constexpr std::uint32_t handle_rights =
+      rights::info | rights::duplicate | rights::send | rights::spawn;
+
+  Spawner(std::uint64_t id, const Name& name) : Object(object_type, id), name_(name) {}
+  Name name() const override { return name_; }
+
+  proto::kernel::Profile profile{};
+  std::string image;
+  Fd image_fd;
+
+ private:
+  Name name_;
 };
 
 }  // namespace aios::kernel

@@ -14,29 +14,27 @@ Result<std::shared_ptr<Region>> Region::create(Registry& registry, Process& crea
   if (size_bytes == 0) return error(Code::invalid_argument, "a region of 0 bytes");
   if (size_bytes > most) return error(Code::quota, "no job may have a region of this size");
   const std::uint64_t rounded = (size_bytes + proto::page_bytes - 1) & ~(proto::page_bytes - 1);
-  const auto region = std::make_shared<Region>(registry, creator, name, rounded, kind);
+  const auto region = std::make_shared<Region>(registry, creator);
   region->charge_ = TRY(creator.job()->hold(Job::memory, rounded));
-  sys::MemoryFile file = TRY(
-      sys::make_memory_file(kind == RegionKind::data ? "aios-region" : "aios-control", rounded));
+  region->size_bytes_ = rounded;
+  creator.region_bytes += rounded;
+  region->name_ = name;
+  region->kind_ = kind;
+  sys::MemoryFile file = TRY(sys::make_memory_file(rounded));
   region->writable_ = std::move(file.writable);
   region->read_only_ = std::move(file.read_only);
   // Nobody may freeze a data region: the kernel could then not give its memory back in slices.
-  if (kind == RegionKind::data) TRY(sys::add_seal(region->writable_, sys::Seal::seals));
+  if (kind == RegionKind::data) TRY(sys::seal(region->writable_, false));
   if (kind == RegionKind::control) TRY(region->allocate_slice());
   return region;
 }
 
-Region::Region(Registry& registry, Process& creator, const Name& name, std::uint64_t size_bytes,
-               RegionKind kind)
+Region::Region(Registry& registry, Process& creator)
     : Object(object_type, registry.next_id++),
       registry_(registry),
       creator_(creator.weak_from_this()),
-      job_(creator.job()),
-      name_(name),
-      size_bytes_(size_bytes),
-      kind_(kind) {
+      job_(creator.job()) {
   registry_.regions.emplace(id(), this);
-  creator.region_bytes += size_bytes_;
 }
 
 Region::~Region() {
@@ -56,7 +54,7 @@ Result<bool> Region::allocate_slice() {
 }
 
 Result<void> Region::seal_writer() {
-  TRY(sys::add_seal(writable_, sys::Seal::seals_and_future_writes));
+  TRY(sys::seal(writable_, true));
   writable_.reset();
   return {};
 }

@@ -1,6 +1,7 @@
 // A region: a memory file made, allocated and charged by the kernel. Data regions are named by
 // handles; control regions (halves of links, status and kernel pages) are not: they belong to the
-// link or process that has them, and have one writer, sealed in once it has mapped them.
+// link or process that has them, and have one writer, sealed in once it has mapped them. And the
+// channels of lent files.
 #pragma once
 
 #include <deque>
@@ -28,7 +29,8 @@ struct Registry {
   std::map<std::uint64_t, Region*> regions;                     ///< entered and left by themselves
   std::map<std::uint64_t, Link*> links;                         ///< entered and left by themselves
   std::deque<ReleasedMemory> released;
-  std::deque<Fd> released_channels;  ///< of lent files: closed by a child, since it may block
+  /// With unread files of others in them, perhaps, whose close may block.
+  std::deque<Fd> released_sockets;
 };
 
 enum class RegionKind { data, control };
@@ -45,8 +47,7 @@ class Region final : public Object {
   static Result<std::shared_ptr<Region>> create(Registry& registry, Process& creator,
                                                 const Name& name, std::uint64_t size_bytes,
                                                 RegionKind kind);
-  Region(Registry& registry, Process& creator, const Name& name, std::uint64_t size_bytes,
-         RegionKind kind);
+  Region(Registry& registry, Process& creator);
   ~Region() override;
 
   /// Allocates the next slice; true when every page is there. no_memory.
@@ -68,12 +69,38 @@ class Region final : public Object {
   std::weak_ptr<Process> creator_;
   std::shared_ptr<Job> job_;
   Charge charge_;
-  Name name_;
-  std::uint64_t size_bytes_;
-  RegionKind kind_;
+  Name name_{};
+  std::uint64_t size_bytes_ = 0;
+  RegionKind kind_ = RegionKind::data;
   Fd writable_;
   Fd read_only_;
   std::uint64_t allocated_bytes_ = 0;
+};
+
+/// A lent-file channel: a socket pair on which one process hands opened files to processes of its
+/// own job and below. The kernel passes the ends on and never looks at what lies in them.
+class File final : public Object {
+ public:
+  static constexpr ObjectType object_type = ObjectType::file;
+  static constexpr std::uint32_t use_rights = rights::info | rights::duplicate | rights::send;
+  static constexpr std::uint32_t grant_rights = use_rights | rights::map_read;
+
+  File(Registry& registry, std::shared_ptr<Job> creator, Fd reading_end)
+      : Object(object_type, registry.next_id++),
+        registry_(registry),
+        creator_(std::move(creator)),
+        reading_end_(std::move(reading_end)) {}
+  ~File() override { registry_.released_sockets.push_back(std::move(reading_end_)); }
+  /// denied when `reader` is neither the creator's job nor below it.
+  Result<Fd> open_for(const Job& reader) const {
+    if (creator_->contains(reader)) return reading_end_.duplicate();
+    return error(Code::denied, "these files are lent within another job");
+  }
+
+ private:
+  Registry& registry_;
+  std::shared_ptr<Job> creator_;
+  Fd reading_end_;
 };
 
 }  // namespace aios::kernel

@@ -21,14 +21,14 @@
 #include "abi/proto/link.hpp"
 #include "abi/runtime/socket.hpp"
 
+namespace aios::kernel::sys {
+
+namespace {
+
 // Newer than the headers of Debian 12.
 constexpr unsigned mfd_noexec_seal = 0x0008;
 constexpr int so_peerpidfd = 77;
 constexpr int so_passrights = 83;
-
-namespace aios::kernel::sys {
-
-namespace {
 
 /// A new open file of what `fd` names.
 Result<Fd> reopen(const Fd& fd, int flags) {
@@ -40,10 +40,10 @@ Result<Fd> reopen(const Fd& fd, int flags) {
 
 }  // namespace
 
-Result<MemoryFile> make_memory_file(const char* name, std::uint64_t size_bytes) {
+Result<MemoryFile> make_memory_file(std::uint64_t size_bytes) {
   constexpr unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-  int fd = ::memfd_create(name, flags | mfd_noexec_seal);
-  if (fd < 0 && errno == EINVAL) fd = ::memfd_create(name, flags);
+  int fd = ::memfd_create("aios-region", flags | mfd_noexec_seal);
+  if (fd < 0 && errno == EINVAL) fd = ::memfd_create("aios-region", flags);
   if (fd < 0) return errno_error("make memory file", errno);
   MemoryFile file{Fd(fd), {}};
   // Reopened while the mode still allows it: an owner who is not root cannot reopen mode 0.
@@ -71,16 +71,10 @@ void deallocate(const Fd& file, std::uint64_t offset, std::uint64_t size_bytes) 
               static_cast<off_t>(size_bytes));
 }
 
-Result<void> add_seal(const Fd& file, Seal seal) {
-  const int seals = seal == Seal::seals ? F_SEAL_SEAL : F_SEAL_SEAL | F_SEAL_FUTURE_WRITE;
+Result<void> seal(const Fd& file, bool future_writes) {
+  const int seals = F_SEAL_SEAL | (future_writes ? F_SEAL_FUTURE_WRITE : 0);
   if (::fcntl(file.get(), F_ADD_SEALS, seals) != 0) return errno_error("seal region", errno);
   return {};
-}
-
-std::uint64_t read_word(const Fd& file, std::uint64_t offset) {
-  std::uint64_t word = 0;
-  const auto got = ::pread(file.get(), &word, sizeof word, static_cast<off_t>(offset));
-  return got == static_cast<ssize_t>(sizeof word) ? word : 0;
 }
 
 Result<Doorbell> Doorbell::create() {
@@ -139,20 +133,14 @@ Result<Peer> identify(const Fd& socket) {
   return peer;
 }
 
-void refuse_descriptors(const Fd& socket) {
+bool refuse_descriptors(const Fd& socket) {
   const int off = 0;
-  ::setsockopt(socket.get(), SOL_SOCKET, so_passrights, &off, sizeof off);
+  return ::setsockopt(socket.get(), SOL_SOCKET, so_passrights, &off, sizeof off) == 0;
 }
 
 bool all_read(const Fd& socket) {
   int unread = 0;
   return ::ioctl(socket.get(), SIOCOUTQ, &unread) != 0 || unread == 0;
-}
-
-Result<std::size_t> receive(const Fd& socket, std::span<std::byte> buffer) {
-  const auto got = ::recv(socket.get(), buffer.data(), buffer.size(), MSG_DONTWAIT | MSG_TRUNC);
-  if (got < 0) return errno_error("receive", errno == EINTR ? EAGAIN : errno);
-  return static_cast<std::size_t>(got);
 }
 
 Result<void> prepare_self() {
@@ -188,11 +176,6 @@ Result<Fd> lock_folder(const std::filesystem::path& folder) {
 
 Fd open_null() {
   return Fd(::open("/dev/null", O_RDWR | O_CLOEXEC));
-}
-
-std::uint64_t memory_bytes() {
-  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
-         static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
 Result<Fd> make_signal_fd() {

@@ -19,20 +19,14 @@ struct MemoryFile {
 };
 /// A memfd of `size_bytes`, not yet allocated, sealed against change of size. Its mode is 0, so
 /// that nobody but root reopens it through /proc.
-Result<MemoryFile> make_memory_file(const char* name, std::uint64_t size_bytes);
+Result<MemoryFile> make_memory_file(std::uint64_t size_bytes);
 /// Fills `[offset, offset + size)` with pages. no_memory.
 Result<void> allocate(const Fd& file, std::uint64_t offset, std::uint64_t size_bytes);
 /// Gives such pages back, though the file may still be mapped. Best effort.
 void deallocate(const Fd& file, std::uint64_t offset, std::uint64_t size_bytes);
-enum class Seal {
-  seals,  ///< no seal can be added any more
-  /// Nor can anybody write who does not have a writable mapping yet, for ever. Fails when a holder
-  /// of the descriptor sealed the seals first.
-  seals_and_future_writes,
-};
-Result<void> add_seal(const Fd& file, Seal seal);
-/// The 64-bit word at `offset`, or 0.
-std::uint64_t read_word(const Fd& file, std::uint64_t offset);
+/// Allows no further seal; with `future_writes` also no writer that has no writable mapping yet,
+/// for ever. Fails when a holder of the descriptor sealed the seals first.
+Result<void> seal(const Fd& file, bool future_writes);
 
 /// A one-page pipe whose reader, ringer and the kernel each have an open file of their own, opened
 /// O_RDWR where it is written: none can make another block, or raise SIGPIPE in it, and a ringer
@@ -62,13 +56,10 @@ struct Peer {
   Fd pidfd;  ///< invalid where the host gives none
 };
 Result<Peer> identify(const Fd& socket);
-/// Refuses descriptors sent to this socket, where the host can.
-void refuse_descriptors(const Fd& socket);
+/// Refuses descriptors sent to this socket; false where the host cannot.
+bool refuse_descriptors(const Fd& socket);
 /// True when everything sent has been read by the other end.
 bool all_read(const Fd& socket);
-/// Bytes of the packet (which may exceed the buffer: it is then cut), 0 at the end, busy when there
-/// is none. Descriptors in it are discarded.
-Result<std::size_t> receive(const Fd& socket, std::span<std::byte> buffer);
 
 struct ChildPlan {
   int socket_fd;  ///< becomes descriptor 3
@@ -121,6 +112,5 @@ Result<Fd> make_signal_fd();
 /// Takes one signal from it; 0 when there is none.
 int take_signal(const Fd& signal_fd);
 Fd open_null();
-std::uint64_t memory_bytes();
 
 }  // namespace aios::kernel::sys

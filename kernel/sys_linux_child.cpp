@@ -3,7 +3,6 @@
 #include <grp.h>
 #include <linux/sched.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -14,7 +13,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cstring>
 
 #include "abi/proto/kernel.hpp"
@@ -90,16 +88,6 @@ void run_image(const ChildPlan& plan) {
   give_up("exec");
 }
 
-void run_close(const ChildPlan& plan) {
-  const auto kept = static_cast<unsigned>(plan.socket_fd);
-  ::syscall(SYS_close_range, 0u, kept - 1, 0u);
-  ::syscall(SYS_close_range, kept + 1, ~0u, 0u);
-}
-
-void run_probe(const ChildPlan&) {
-  enter_mapped_ids();
-}
-
 Result<void> write_text(const std::string& path, const std::string& text) {
   const Fd file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
   if (file.valid() && ::write(file.get(), text.data(), text.size()) > 0) return {};
@@ -160,13 +148,17 @@ Result<Child> spawn(const ChildPlan& plan) {
 Result<Child> close_in_child(Fd fd) {
   ChildPlan plan{};
   plan.socket_fd = fd.get();
-  return clone_child(plan, run_close, std::move(fd));
+  const auto body = [](const ChildPlan& own) {
+    ::syscall(SYS_close_range, 0, own.socket_fd - 1, 0);
+    ::syscall(SYS_close_range, own.socket_fd + 1, ~0u, 0);
+  };
+  return clone_child(plan, body, std::move(fd));
 }
 
 bool can_make_namespaces() {
   ChildPlan plan{};
   plan.namespaces = true;
-  auto child = clone_child(plan, run_probe);
+  auto child = clone_child(plan, [](const ChildPlan&) { enter_mapped_ids(); });
   if (!child) return false;
   ExitStatus status;
   return wait_exit(child->pidfd, Deadline::after(limits::reap_timeout_ns)) &&

@@ -171,8 +171,7 @@ TEST_CASE("Sending is all or nothing") {
   CHECK(l.send({fine, {weak, region, 0, 0, 0}}).code == Code::denied);
   CHECK(l.send({fine, fine}).code == Code::invalid_argument);
   CHECK(l.send({fine, {other, region, 0, 0, 2}}).code == Code::invalid_argument);
-  CHECK(l.send({{l.link.client, type_of(wire::ObjectType::link), 0, 0, 0}}).code ==
-        Code::wrong_type);
+  CHECK(l.send({{l.link.client, type_of(wire::ObjectType::link), 0, 0, 0}}).code == Code::denied);
   wire::LinkSend::Request many{.link = l.link.client, .count = 17};
   CHECK(l.client.call<wire::LinkSend>(many).code == Code::invalid_argument);
   CHECK(used() == before);
@@ -225,7 +224,7 @@ TEST_CASE("What is kept under a label is found by the next process of the job, a
   CHECK(second.call<wire::HandleKeep>({0, wire::Label::from("mine")}).code == Code::not_found);
   CHECK(Client::ready(l.machine.socket_path()).startup("mine") == 0);
   CHECK(l.client.call<wire::HandleKeep>({l.link.client, wire::Label::from("l")}).code ==
-        Code::wrong_type);
+        Code::denied);
   CHECK(second.call<wire::HandleKeep>({found, {}}).code == Code::invalid_argument);
   CHECK(second.call<wire::HandleKeep>({second.hello.job, wire::Label::from("j")}).code ==
         Code::denied);

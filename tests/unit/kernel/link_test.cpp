@@ -178,7 +178,7 @@ TEST_CASE("An owner that sealed the seals of its half loses the link") {
   Pair p;
   const Handle client = p.connect();
   Link& link = p.link(*p.client, client);
-  REQUIRE(sys::add_seal(link.side(Link::client).half->writable(), sys::Seal::seals));
+  REQUIRE(sys::seal(link.side(Link::client).half->writable(), false));
   CHECK(code_of(link.side_ready(Link::client)) == Code::denied);
   CHECK(link.state() == Link::State::closed);
 }

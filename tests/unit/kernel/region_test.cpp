@@ -95,5 +95,5 @@ TEST_CASE("A data region can be sealed by nobody") {
   World world;
   const auto creator = world.process("creator");
   const auto region = *make(world, *creator, 4096);
-  CHECK_FALSE(sys::add_seal(region->writable(), sys::Seal::seals_and_future_writes));
+  CHECK_FALSE(sys::seal(region->writable(), true));
 }
