@@ -182,6 +182,33 @@ TEST_CASE("Connections that never say hello push out one another, not those who 
   CHECK(silent.back().call<wire::Hello>({wire::abi_version, 0, {}, {}}).ok());
 }
 
+TEST_CASE("A kernel without free descriptors refuses by quota, and recovers when some are closed") {
+  const TemporaryFolder folder;
+  Program kernel({"/bin/sh", "-c", "ulimit -n 64; exec \"$0\" \"$@\"", kernel_binary(), "--state",
+                  folder.path(), "--supervisor", child_binary(), "--manifest", "/serve"});
+  REQUIRE(kernel.await_line("serving"));
+  const std::string socket = folder.path() / "aios.sock";
+  Client first = Client::ready(socket);
+  {
+    std::vector<Client> crowd;
+    Code code = Code::ok;
+    while (code == Code::ok && crowd.size() < 60) {
+      crowd.emplace_back(socket);
+      code = crowd.back().call<wire::Hello>({wire::abi_version, 0, {}, {}}).code;
+    }
+    CHECK((code == Code::quota || code == Code::peer_closed));
+    CHECK(crowd.size() > 3);
+    while (code != Code::quota)
+      code = first.call<wire::RegionCreate>({4096, wire::Name::from("r")}).code;
+  }
+  const auto root = first.startup("root");
+  while (first.call<wire::JobInfo>({root}).reply.used.processes > 2) {
+  }
+  CHECK(Client::ready(socket).call<wire::InstanceInfo>({}).ok());
+  kernel.signal(SIGTERM);
+  CHECK(kernel.wait() == 0);
+}
+
 TEST_CASE("An outside program is gone when its last copy of the socket is closed") {
   Machine machine;
   Client observer = Client::ready(machine.socket_path());
