@@ -30,12 +30,14 @@ class Operator {
   Result<std::unique_ptr<Client>> client(const std::string& label, std::uint64_t protocol_version,
                                          EventLoop& loop);
 
+  /// The connect handle of the port published as `label`. service_down without one.
+  Result<Handle> port(const std::string& label) const;
+
   /// The root job, with manage. denied for users other than the instance's own.
   Result<Handle> root() const;
 
  private:
   explicit Operator(std::unique_ptr<Kernel> kernel) : kernel_(std::move(kernel)) {}
-  Result<Handle> port(const std::string& label) const;
 
   std::unique_ptr<Kernel> kernel_;
 };

@@ -1,0 +1,285 @@
+#include "abi/lib/mapreduce_client.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <deque>
+
+#include "abi/include/aios/mapreduce/format.hpp"
+#include "abi/lib/mapreduce_input.hpp"
+#include "abi/lib/mapreduce_output.hpp"
+#include "abi/proto/device.hpp"
+#include "abi/runtime/client.hpp"
+
+namespace aios::mapreduce_client {
+
+namespace {
+
+namespace wire = proto::mapreduce;
+namespace engine = mapreduce::engine;
+
+constexpr std::uint64_t call_ns = 10 * ns_per_s;
+constexpr std::uint64_t module_alignment = 4096;
+constexpr std::uint32_t memory_rights =
+    rights::info | rights::send | rights::map_read | rights::map_write;
+
+Result<std::vector<std::byte>> read_module(const std::string& path) {
+  const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct stat info {};
+  if (!fd.valid() || ::fstat(fd.get(), &info) != 0) return errno_error(path, errno);
+  if (!S_ISREG(info.st_mode)) return error(Code::invalid_argument, path + ": is no module file");
+  if (info.st_size == 0 ||
+      static_cast<std::uint64_t>(info.st_size) > proto::context::max_module_bytes)
+    return error(Code::invalid_argument, path + ": a module has between 1 byte and 64 MiB");
+  std::vector<std::byte> bytes(static_cast<std::size_t>(info.st_size));
+  std::size_t got = 0;
+  while (got < bytes.size()) {
+    const ssize_t n =
+        ::pread(fd.get(), bytes.data() + got, bytes.size() - got, static_cast<off_t>(got));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno_error(path, errno);
+    if (n == 0) return error(Code::source_changed, path + ": changed while it was read");
+    got += static_cast<std::size_t>(n);
+  }
+  return bytes;
+}
+
+class Run {
+ public:
+  Run(Kernel& kernel, Handle port, const Options& options)
+      : kernel_(kernel),
+        options_(options),
+        client_(kernel, nullptr, port, wire::Protocol::version, wire::Protocol::name) {}
+
+  Result<Report> run(const OnProgress& on_progress) {
+    const std::uint64_t begin_ns = now_ns();
+    files_ = TRY(walk_inputs(options_.inputs));
+    plan_ = plan_splits(files_, options_.threads,
+                        pieces_per_split(options_.threads, options_.open_files));
+    const std::vector<std::byte> module = TRY(read_module(options_.module_path));
+    output_ = TRY(OutputFolder::create(options_.output, options_.reducers));
+    TRY(submit(module));
+    const wire::Next::Reply last = TRY(serve(on_progress));
+    return commit(last, begin_ns);
+  }
+
+ private:
+  Result<void> submit(std::span<const std::byte> module);
+  Result<wire::Next::Reply> serve(const OnProgress& on_progress);
+  Result<void> obey(const wire::Next::Reply& event);
+  Result<void> lend(std::uint64_t until);
+  Result<void> add_segment(std::uint64_t bytes);
+  Result<void> write(const wire::Next::Reply& event);
+  std::unexpected<Status> why_failed();
+  std::string place(const wire::Failure::Reply& failure) const;
+  Result<Report> commit(const wire::Next::Reply& last, std::uint64_t begin_ns);
+  std::vector<std::pair<std::string, std::uint64_t>> counters(const wire::Next::Reply& last) const;
+  /// What a call that failed means for the person who waits.
+  static std::unexpected<Status> explained(const Status& status);
+
+  Kernel& kernel_;
+  const Options& options_;
+  Client client_;
+  std::vector<InputFile> files_;
+  SplitPlan plan_;
+  std::unique_ptr<OutputFolder> output_;
+  Region region_;
+  std::uint64_t job_ = 0;
+  std::uint64_t lent_ = 0;
+  std::deque<Region> segments_;
+};
+
+std::unexpected<Status> Run::explained(const Status& status) {
+  if (status.code() == Code::peer_closed)
+    return error(Code::peer_closed, "the MapReduce service was restarted; run the job again");
+  return std::unexpected(status);
+}
+
+Result<void> Run::submit(std::span<const std::byte> module) {
+  std::string parameters;
+  for (const std::string& argument : options_.arguments)
+    parameters.append(argument).push_back('\0');
+  if (parameters.size() > wire::max_parameter_bytes)
+    return error(Code::too_large, "the job's arguments are longer than 64 KiB");
+  wire::Submit::Request request{};
+  request.parameter_offset = wire::description_bytes;
+  request.parameter_bytes = parameters.size();
+  request.module_offset = (request.parameter_offset + parameters.size() + module_alignment - 1) /
+                          module_alignment * module_alignment;
+  request.module_bytes = module.size();
+  region_ = TRY(Region::create(kernel_, request.module_offset + module.size(), "mapreduce-job"));
+  std::memcpy(region_.data() + request.parameter_offset, parameters.data(), parameters.size());
+  std::memcpy(region_.data() + request.module_offset, module.data(), module.size());
+  request.split_count = plan_.splits.size();
+  request.input_bytes = plan_.input_bytes;
+  request.memory_bytes =
+      options_.memory_bytes != 0 ? options_.memory_bytes : default_memory_bytes();
+  request.limit_ns = options_.task_limit_ns;
+  request.reducers = options_.reducers;
+  request.threads = options_.threads;
+  request.label = decltype(request.label)::from(options_.label);
+  constexpr std::uint32_t act = rights::info | rights::act | rights::send;
+  const auto reply = client_.call_with_handles<wire::Submit>(
+      request,
+      {{region_.handle(), ObjectType::region, memory_rights, memory_rights, false},
+       {kernel_.job(), ObjectType::job, act, act, false}},
+      [](std::span<const Handle> numbers, wire::Submit::Request& filled) {
+        filled.region = numbers[0];
+        filled.job = numbers[1];
+      },
+      Deadline::after(call_ns));
+  if (!reply) return explained(reply.error());
+  job_ = reply->job;
+  return {};
+}
+
+Result<wire::Next::Reply> Run::serve(const OnProgress& on_progress) {
+  while (true) {
+    const auto event = client_.call<wire::Next>({job_}, Deadline::after(call_ns));
+    if (!event) return explained(event.error());
+    const auto kind = static_cast<wire::EventKind>(event->kind);
+    if (kind == wire::EventKind::failed) return why_failed();
+    if (on_progress && !on_progress(event->progress, plan_.input_bytes)) {
+      (void)client_.call<wire::Cancel>({job_}, Deadline::after(call_ns));
+      return error(Code::cancelled, "the job was cancelled");
+    }
+    if (kind == wire::EventKind::done) return *event;
+    if (const Result<void> obeyed = obey(*event); !obeyed) return explained(obeyed.error());
+  }
+}
+
+Result<void> Run::obey(const wire::Next::Reply& event) {
+  switch (static_cast<wire::EventKind>(event.kind)) {
+    case wire::EventKind::lend_splits:
+      return lend(event.number);
+    case wire::EventKind::add_segment:
+      return add_segment(event.bytes);
+    case wire::EventKind::write_output:
+      return write(event);
+    default:
+      return {};
+  }
+}
+
+Result<void> Run::lend(std::uint64_t until) {
+  for (; lent_ < std::min<std::uint64_t>(until, plan_.splits.size()); ++lent_) {
+    const Split& split = plan_.splits[lent_];
+    const std::vector<Handle> channels = TRY(lend_split(
+        kernel_, files_, std::span(plan_.pieces).subspan(split.first_piece, split.pieces)));
+    std::vector<HandleToSend> handles;
+    constexpr std::uint32_t use = rights::info | rights::send;
+    for (const Handle channel : channels)
+      handles.push_back({channel, ObjectType::file, use, use | rights::map_read, true});
+    wire::Lend::Request request{};
+    request.job = job_;
+    request.split = lent_;
+    request.bytes = split.bytes;
+    request.pieces = split.pieces;
+    request.channel_count = static_cast<std::uint32_t>(channels.size());
+    TRY(client_.call_with_handles<wire::Lend>(
+        request, std::move(handles),
+        [](std::span<const Handle> numbers, wire::Lend::Request& filled) {
+          std::copy(numbers.begin(), numbers.end(), filled.channels);
+        },
+        Deadline::after(call_ns)));
+  }
+  return {};
+}
+
+Result<void> Run::add_segment(std::uint64_t bytes) {
+  Result<Region> region = Region::create(kernel_, bytes, "mapreduce");
+  if (!region)
+    return error(region.error().code(), "no memory for the job: " + region.error().message() +
+                                            "; run it with a smaller --memory-mb");
+  segments_.push_back(*std::move(region));
+  const Region& added = segments_.back();
+  TRY(client_.call_with_handles<wire::AddSegment>(
+      {job_, 0}, {{added.handle(), ObjectType::region, memory_rights, memory_rights, false}},
+      [](std::span<const Handle> numbers, wire::AddSegment::Request& filled) {
+        filled.region = numbers[0];
+      },
+      Deadline::after(call_ns)));
+  return {};
+}
+
+Result<void> Run::write(const wire::Next::Reply& event) {
+  if (event.segment >= segments_.size() || event.partition >= options_.reducers)
+    return error(Code::protocol_error, "the MapReduce service named output that is not there");
+  const std::span<const std::byte> memory = segments_[event.segment].bytes();
+  if (event.bytes > memory.size() || event.offset > memory.size() - event.bytes)
+    return error(Code::protocol_error, "the MapReduce service named output outside its segment");
+  TRY(output_->append(event.partition, memory.subspan(event.offset, event.bytes)));
+  TRY(client_.call<wire::Written>({job_, event.number}, Deadline::after(call_ns)));
+  return {};
+}
+
+/// "FILE, at byte N: " for a failure at a place in the input.
+std::string Run::place(const wire::Failure::Reply& failure) const {
+  if (failure.piece == wire::Failure::no_piece || failure.split >= plan_.splits.size()) return {};
+  const Split& split = plan_.splits[failure.split];
+  if (failure.piece >= split.pieces) return {};
+  const Piece& piece = plan_.pieces[split.first_piece + failure.piece];
+  return files_[piece.file].path + ", at byte " + std::to_string(failure.offset) + ": ";
+}
+
+std::unexpected<Status> Run::why_failed() {
+  const auto failure = client_.call<wire::Failure>({job_}, Deadline::after(call_ns));
+  if (!failure) return explained(failure.error());
+  return error(static_cast<Code>(failure->status),
+               place(*failure) + std::string(failure->text.view()));
+}
+
+std::vector<std::pair<std::string, std::uint64_t>> Run::counters(
+    const wire::Next::Reply& last) const {
+  engine::Description description;
+  std::memcpy(&description, region_.data(), sizeof description);
+  std::vector<std::pair<std::string, std::uint64_t>> all;
+  const std::uint32_t count = std::min(description.counter_count, engine::max_counters);
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const char* name = description.counter_names[i];
+    all.emplace_back(std::string(name, ::strnlen(name, engine::max_counter_name_bytes)),
+                     last.counters[i]);
+  }
+  return all;
+}
+
+Result<Report> Run::commit(const wire::Next::Reply& last, std::uint64_t begin_ns) {
+  Report report;
+  report.input_files = files_.size();
+  report.input_bytes = plan_.input_bytes;
+  report.progress = last.progress;
+  report.counters = counters(last);
+  ManifestFacts facts;
+  facts.job = options_.label;
+  facts.arguments = options_.arguments;
+  facts.inputs = options_.inputs;
+  facts.input_files = report.input_files;
+  facts.input_bytes = report.input_bytes;
+  facts.records = last.progress.records;
+  facts.distinct_keys = last.progress.distinct_keys;
+  facts.counters = report.counters;
+  TRY(output_->commit(facts));
+  report.output_bytes = output_->written_bytes();
+  report.seconds_ns = now_ns() - begin_ns;
+  return report;
+}
+
+}  // namespace
+
+std::uint64_t default_memory_bytes() {
+  constexpr std::uint64_t most = 1ull << 30;
+  const std::uint64_t machine = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+                                static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  return std::clamp(machine / 4, wire::min_memory_bytes, most);
+}
+
+Result<Report> run(Kernel& kernel, Handle port, const Options& options,
+                   const OnProgress& on_progress) {
+  return Run(kernel, port, options).run(on_progress);
+}
+
+}  // namespace aios::mapreduce_client

@@ -1,0 +1,58 @@
+// Runs a MapReduce job for a program: walks and lends the input, gives memory, writes and commits
+// the output. Blocking; one thread.
+//
+//   auto kernel = TRY(Kernel::attach(socket, {.job_name = "mr-" + std::to_string(::getpid())}));
+//   auto report = TRY(mapreduce_client::run(*kernel, port, options, {}));
+//
+// The job runs in contexts of the job that `kernel` attached to: attach to one of its own, so that
+// it shares its contexts with nothing else and ends with the program.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "abi/proto/mapreduce.hpp"
+#include "abi/runtime/kernel.hpp"
+#include "abi/runtime/status.hpp"
+
+namespace aios::mapreduce_client {
+
+struct Options {
+  std::string label;  ///< what the job is called in listings and in the manifest
+  std::string module_path;
+  std::vector<std::string> arguments;
+  std::vector<std::string> inputs;
+  std::string output;
+  std::uint32_t reducers = 1;
+  std::uint32_t threads = 1;
+  std::uint64_t memory_bytes = 0;  ///< 0: default_memory_bytes()
+  std::uint64_t task_limit_ns = 0;
+  std::uint64_t open_files = 1024;  ///< how many descriptors this process may have
+};
+
+struct Report {
+  std::uint64_t input_files = 0;
+  std::uint64_t input_bytes = 0;
+  std::uint64_t output_bytes = 0;
+  std::uint64_t seconds_ns = 0;  ///< from the call to the committed output
+  proto::mapreduce::Progress progress{};
+  std::vector<std::pair<std::string, std::uint64_t>> counters;
+};
+
+/// Sees every event; false cancels the job.
+using OnProgress =
+    std::function<bool(const proto::mapreduce::Progress&, std::uint64_t input_bytes)>;
+
+/// A quarter of the machine's memory, at most 1 GiB.
+std::uint64_t default_memory_bytes();
+
+/// `port` is a connect handle of the service. On an error the output folder is as it was, and the
+/// message says what is wrong, with the input file and the offset where it is about one. cancelled
+/// when `on_progress` said so; peer_closed when the service or the scheduler died meanwhile.
+Result<Report> run(Kernel& kernel, Handle port, const Options& options,
+                   const OnProgress& on_progress);
+
+}  // namespace aios::mapreduce_client

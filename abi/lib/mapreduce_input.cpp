@@ -1,0 +1,214 @@
+#include "abi/lib/mapreduce_input.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+
+#include "abi/proto/device.hpp"
+#include "abi/proto/mapreduce.hpp"
+
+namespace aios::mapreduce_client {
+
+namespace {
+
+using proto::kernel::max_lent_files;
+
+/// What a context may have open for all its tasks, with some to spare.
+constexpr std::uint64_t context_files = 896;
+constexpr std::uint64_t own_files = 64;
+constexpr std::uint32_t splits_ahead = 2;
+constexpr std::uint64_t most_splits = 4096;
+constexpr std::size_t max_depth = 256;
+
+struct CloseFolder {
+  void operator()(DIR* folder) const { ::closedir(folder); }
+};
+
+class Walk {
+ public:
+  Result<void> add(const std::string& path) {
+    struct stat info {};
+    if (::stat(path.c_str(), &info) != 0) return errno_error(path, errno);
+    if (S_ISDIR(info.st_mode)) return folder(path, 0);
+    if (!S_ISREG(info.st_mode))
+      return error(Code::invalid_argument, path + ": neither a regular file nor a folder");
+    return file(path, info);
+  }
+  std::vector<InputFile> take() { return std::move(files_); }
+
+ private:
+  Result<void> file(const std::string& path, const struct stat& info) {
+    if (files_.size() == max_input_files)
+      return error(Code::quota,
+                   "more than " + std::to_string(max_input_files) + " input files; " + path);
+    files_.push_back({path, static_cast<std::uint64_t>(info.st_size), info.st_dev, info.st_ino});
+    return {};
+  }
+
+  static Result<std::vector<std::string>> names(const std::string& path) {
+    const std::unique_ptr<DIR, CloseFolder> folder(::opendir(path.c_str()));
+    if (folder == nullptr) return errno_error(path, errno);
+    std::vector<std::string> names;
+    while (true) {
+      errno = 0;
+      const dirent* entry = ::readdir(folder.get());
+      if (entry == nullptr && errno != 0) return errno_error(path, errno);
+      if (entry == nullptr) break;
+      const std::string_view name = entry->d_name;
+      if (name != "." && name != "..") names.emplace_back(name);
+    }
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+
+  Result<void> folder(const std::string& path, std::size_t depth) {
+    if (depth == max_depth)
+      return error(Code::too_large, path + ": folders within folders, too deep");
+    for (const std::string& name : TRY(names(path))) {
+      const std::string below = path + (path.ends_with('/') ? "" : "/") + name;
+      struct stat info {};
+      if (::lstat(below.c_str(), &info) != 0) {
+        if (errno == ENOENT) continue;  // removed since the folder was read
+        return errno_error(below, errno);
+      }
+      if (S_ISDIR(info.st_mode)) TRY(folder(below, depth + 1));
+      if (S_ISREG(info.st_mode)) TRY(file(below, info));
+    }
+    return {};
+  }
+
+  std::vector<InputFile> files_;
+};
+
+/// Checks that this is still the file that was walked.
+Result<Fd> open_input(const InputFile& file) {
+  Fd fd(::open(file.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  if (!fd.valid()) return errno_error(file.path, errno);
+  struct stat info {};
+  if (::fstat(fd.get(), &info) != 0) return errno_error(file.path, errno);
+  if (!S_ISREG(info.st_mode) || info.st_dev != file.device || info.st_ino != file.inode)
+    return error(Code::source_changed,
+                 file.path + ": replaced by another file since the job began");
+  if (static_cast<std::uint64_t>(info.st_size) < file.size_bytes)
+    return error(Code::source_changed, file.path + ": became shorter since the job began");
+  return fd;
+}
+
+Result<void> send_files(const Fd& channel, std::span<const Fd> fds,
+                        std::span<const std::byte> description) {
+  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(max_lent_files * sizeof(int))> control{};
+  iovec part{const_cast<std::byte*>(description.data()), description.size()};
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  message.msg_control = control.data();
+  message.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
+  cmsghdr* header = CMSG_FIRSTHDR(&message);
+  header->cmsg_level = SOL_SOCKET;
+  header->cmsg_type = SCM_RIGHTS;
+  header->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
+  for (std::size_t i = 0; i < fds.size(); ++i) {
+    const int fd = fds[i].get();
+    std::memcpy(CMSG_DATA(header) + i * sizeof fd, &fd, sizeof fd);
+  }
+  ssize_t sent;
+  do {
+    sent = ::sendmsg(channel.get(), &message, MSG_NOSIGNAL);
+  } while (sent < 0 && errno == EINTR);
+  if (sent < 0 && errno == ETOOMANYREFS)
+    return error(Code::quota,
+                 "too many files are lent at once; raise the limit of open files "
+                 "(ulimit -n) or use fewer --threads");
+  if (sent < 0) return errno_error("lend input files", errno);
+  return {};
+}
+
+Result<Handle> lend_channel(Kernel& kernel, std::span<const InputFile> files,
+                            std::span<const Piece> pieces) {
+  using proto::context::FilePiece;
+  using proto::context::FileSplitHeader;
+  std::vector<Fd> fds;
+  std::vector<std::byte> description(sizeof(FileSplitHeader) + pieces.size() * sizeof(FilePiece));
+  const FileSplitHeader header{static_cast<std::uint32_t>(pieces.size()), 0};
+  std::memcpy(description.data(), &header, sizeof header);
+  for (std::size_t i = 0; i < pieces.size(); ++i) {
+    const InputFile& file = files[pieces[i].file];
+    fds.push_back(TRY(open_input(file)));
+    const FilePiece piece{pieces[i].offset, pieces[i].length, file.size_bytes};
+    std::memcpy(description.data() + sizeof header + i * sizeof piece, &piece, sizeof piece);
+  }
+  auto created = TRY(kernel.call<proto::kernel::FileCreate>({}));
+  if (created.fds.size() != 1) return error(Code::internal, "the kernel gave no channel");
+  const Result<void> sent = send_files(created.fds.front(), fds, description);
+  if (!sent) {
+    kernel.close(created.reply.file);
+    return std::unexpected(sent.error());
+  }
+  return created.reply.file;
+}
+
+}  // namespace
+
+Result<std::vector<InputFile>> walk_inputs(std::span<const std::string> paths) {
+  Walk walk;
+  for (const std::string& path : paths) TRY(walk.add(path));
+  return walk.take();
+}
+
+SplitPlan plan_splits(std::span<const InputFile> files, std::uint32_t threads,
+                      std::uint32_t max_pieces) {
+  SplitPlan plan;
+  for (const InputFile& file : files) plan.input_bytes += file.size_bytes;
+  const std::uint64_t target =
+      std::max(std::clamp(plan.input_bytes / (threads * 4), least_split_bytes, usual_split_bytes),
+               plan.input_bytes / most_splits);
+  for (std::uint32_t i = 0; i < files.size(); ++i) {
+    for (std::uint64_t at = 0; at < files[i].size_bytes;) {
+      if (plan.splits.empty() || plan.splits.back().bytes >= target ||
+          plan.splits.back().pieces == max_pieces)
+        plan.splits.push_back({plan.pieces.size(), 0, 0});
+      Split& split = plan.splits.back();
+      const std::uint64_t left = files[i].size_bytes - at, room = target - split.bytes;
+      // What would be left for the next split is not worth one.
+      const std::uint64_t length = left < room + target / 8 ? left : room;
+      plan.pieces.push_back({i, at, length});
+      ++split.pieces;
+      split.bytes += length;
+      at += length;
+    }
+  }
+  return plan;
+}
+
+std::uint32_t pieces_per_split(std::uint32_t threads, std::uint64_t open_files) {
+  const std::uint64_t of_context = context_files / (threads + 1);
+  const std::uint64_t of_client =
+      (open_files - std::min(open_files / 2, own_files)) / (threads + splits_ahead);
+  return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(
+      std::min(of_context, of_client), 1, proto::mapreduce::max_channels * max_lent_files));
+}
+
+Result<std::vector<Handle>> lend_split(Kernel& kernel, std::span<const InputFile> files,
+                                       std::span<const Piece> pieces) {
+  std::vector<Handle> channels;
+  while (!pieces.empty()) {
+    const std::size_t count = std::min<std::size_t>(pieces.size(), max_lent_files);
+    const Result<Handle> channel = lend_channel(kernel, files, pieces.first(count));
+    if (!channel) {
+      for (const Handle lent : channels) kernel.close(lent);
+      return std::unexpected(channel.error());
+    }
+    channels.push_back(*channel);
+    pieces = pieces.subspan(count);
+  }
+  return channels;
+}
+
+}  // namespace aios::mapreduce_client

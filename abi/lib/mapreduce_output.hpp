@@ -1,0 +1,70 @@
+// The output folder of a MapReduce job: written under DIR/_temporary, then moved into place.
+//
+// DIR/_SUCCESS appears last, when every part and manifest.json are there and on disk. A job that
+// does not commit leaves nothing of its own and removes nothing of others'.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "abi/runtime/fd.hpp"
+#include "abi/runtime/status.hpp"
+
+namespace aios::mapreduce_client {
+
+/// What manifest.json says beside the list of parts.
+struct ManifestFacts {
+  std::string job;
+  std::vector<std::string> arguments;
+  std::vector<std::string> inputs;
+  std::uint64_t input_files = 0;
+  std::uint64_t input_bytes = 0;
+  std::uint64_t records = 0;
+  std::uint64_t distinct_keys = 0;
+  std::vector<std::pair<std::string, std::uint64_t>> counters;
+};
+
+class OutputFolder {
+ public:
+  /// Makes `path` if it is not there, and in it _temporary with `parts` empty parts.
+  /// already_exists: there is something in it. Otherwise the error of the system, naming the path.
+  static Result<std::unique_ptr<OutputFolder>> create(const std::string& path, std::uint32_t parts);
+  OutputFolder(const OutputFolder&) = delete;
+  /// Removes what was written unless it was committed.
+  ~OutputFolder();
+
+  Result<void> append(std::uint32_t part, std::span<const std::byte> bytes);
+  Result<void> commit(const ManifestFacts& facts);
+  std::uint64_t written_bytes() const;
+
+ private:
+  struct Hasher;
+  struct Part {
+    std::string name;
+    Fd fd;
+    std::uint64_t bytes = 0;
+    std::shared_ptr<Hasher> hasher;
+  };
+
+  explicit OutputFolder(std::string path) : path_(std::move(path)) {}
+  Result<void> begin(std::uint32_t parts);
+  Result<void> make_part(std::uint32_t number);
+  Result<void> write_file(const std::string& name, const std::string& text);
+  Result<void> publish(const std::string& name);
+  std::string manifest(const ManifestFacts& facts) const;
+
+  std::string path_;
+  Fd folder_;
+  Fd temporary_;
+  bool made_folder_ = false;
+  bool committed_ = false;
+  std::vector<Part> parts_;
+  std::vector<std::string> published_;  ///< in the folder itself
+};
+
+}  // namespace aios::mapreduce_client

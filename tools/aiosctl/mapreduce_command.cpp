@@ -1,0 +1,305 @@
+// aiosctl mapreduce run, jobs and cancel.
+#include <fmt/format.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "abi/lib/mapreduce_client.hpp"
+#include "abi/proto/mapreduce.hpp"
+#include "abi/proto/scheduler.hpp"
+#include "tools/aiosctl/install_paths.hpp"
+#include "tools/aiosctl/operator.hpp"
+#include "tools/aiosctl/output.hpp"
+
+namespace aios::ctl {
+
+namespace {
+
+namespace wire = proto::mapreduce;
+using nlohmann::json;
+
+constexpr std::size_t max_listed_jobs = 1000;
+constexpr std::uint64_t plain_interval_ns = 5 * ns_per_s;
+/// Of the whole, as progress counts it: merging is quicker than mapping, byte for byte.
+constexpr double map_share = 0.85;
+
+volatile std::sig_atomic_t interrupted = 0;
+
+struct RunOptions {
+  std::string job;
+  std::vector<std::string> inputs;
+  std::string output;
+  std::uint32_t reducers = 1;
+  std::uint32_t threads = 0;
+  std::uint64_t memory_mb = 0;
+  double task_limit_s = 0;
+  std::vector<std::string> arguments;
+};
+
+std::string_view phase_name(std::uint32_t phase) {
+  constexpr std::string_view names[] = {"map", "reduce", "done", "failed"};
+  return phase < std::size(names) ? names[phase] : "unknown";
+}
+
+double part_done(const wire::Progress& p, std::uint64_t input_bytes) {
+  const auto share = [](std::uint64_t done, std::uint64_t all) {
+    return all == 0 ? 1.0 : std::min(1.0, static_cast<double>(done) / static_cast<double>(all));
+  };
+  const double mapped = share(p.mapped_bytes, input_bytes);
+  const bool merging = p.phase != static_cast<std::uint32_t>(wire::Phase::map);
+  return map_share * mapped +
+         (merging ? (1 - map_share) * share(p.merged_bytes, p.merge_bytes) : 0);
+}
+
+/// One line to standard error: on a terminal rewritten in place, elsewhere a new one now and then.
+class ProgressLine {
+ public:
+  void show(const wire::Progress& p, std::uint64_t input_bytes) {
+    const std::uint64_t now = now_ns();
+    if (now - shown_ns_ < (terminal_ ? wire::progress_interval_ns / 2 : plain_interval_ns)) return;
+    shown_ns_ = now;
+    const double seconds = static_cast<double>(now - begin_ns_) / ns_per_s;
+    const std::string text =
+        fmt::format("{:<6} {:3.0f}%  {:.0f} MB/s  {} records  {} spilled", phase_name(p.phase),
+                    100 * part_done(p, input_bytes),
+                    static_cast<double>(p.mapped_bytes) / 1e6 / std::max(seconds, 0.001), p.records,
+                    human_bytes(p.spilled_bytes));
+    if (terminal_)
+      fmt::print(stderr, "\r\033[K{}", text);
+    else
+      fmt::print(stderr, "{}\n", text);
+    std::fflush(stderr);
+    drawn_ = true;
+  }
+  void clear() {
+    if (terminal_ && drawn_) fmt::print(stderr, "\r\033[K");
+    drawn_ = false;
+  }
+
+ private:
+  bool terminal_ = ::isatty(STDERR_FILENO) == 1;
+  bool drawn_ = false;
+  std::uint64_t begin_ns_ = now_ns();
+  std::uint64_t shown_ns_ = begin_ns_;
+};
+
+/// JOB is one that AIOS brings along, unless it looks like a path.
+Result<std::string> find_module(const std::string& job) {
+  if (job.find('/') != job.npos || job.ends_with(".so")) return job;
+  const std::string path = TRY(find_libexec()) + "/modules/" + job + ".so";
+  if (::access(path.c_str(), R_OK) != 0)
+    return error(Code::not_found, "there is no job '" + job + "' (" + path +
+                                      "); name one that comes with AIOS, such as wordcount or "
+                                      "grep, or the path of a module");
+  return path;
+}
+
+std::string label_of(const std::string& job) {
+  std::string name = job.substr(job.find_last_of('/') + 1);
+  if (name.ends_with(".so")) name.resize(name.size() - 3);
+  return name.empty() ? "job" : name.substr(0, 31);
+}
+
+/// How many tasks all devices run at once.
+Result<std::uint32_t> device_threads(Operator& attached) {
+  namespace ps = proto::scheduler;
+  const auto scheduler = TRY(attached.client(ps::Protocol::name, ps::Protocol::version));
+  std::uint64_t threads = 0;
+  for (std::uint64_t i = 0;; ++i) {
+    const auto next = scheduler->call<ps::DeviceNext>({i}, Deadline::after(call_timeout_ns));
+    if (!next && next.error().code() == Code::not_found) break;
+    if (!next) return std::unexpected(next.error());
+    if (next->device.kind.view() == "cpu") threads += next->device.threads;
+    if (i + 1 >= next->device.count) break;
+  }
+  if (threads == 0) return error(Code::service_down, "the scheduler has no CPU device yet");
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(threads, wire::max_threads));
+}
+
+/// Lent files are on their way in the kernel and count against this limit.
+std::uint64_t raise_open_files() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 256;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+  ::getrlimit(RLIMIT_NOFILE, &limit);
+  return limit.rlim_cur;
+}
+
+void catch_interrupts() {
+  struct sigaction action {};
+  action.sa_handler = [](int) { interrupted = 1; };
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(number, &action, nullptr);
+}
+
+void print_report(const mapreduce_client::Options& options,
+                  const mapreduce_client::Report& report) {
+  const wire::Progress& p = report.progress;
+  const double seconds = static_cast<double>(report.seconds_ns) / ns_per_s;
+  fmt::print("{}: {:.1f} MB of input in {} files, {:.2f} s, {:.0f} MB/s\n", options.label,
+             static_cast<double>(report.input_bytes) / 1e6, report.input_files, seconds,
+             static_cast<double>(report.input_bytes) / 1e6 / std::max(seconds, 1e-6));
+  fmt::print("{} records, {} distinct keys; {} tasks, {} retries, {} spilled\n", p.records,
+             p.distinct_keys, p.tasks, p.attempts - std::min(p.attempts, p.tasks),
+             human_bytes(p.spilled_bytes));
+  for (const auto& [name, value] : report.counters) fmt::print("{}: {}\n", printable(name), value);
+  fmt::print("output: {} in {} part{}, {}\n", options.output, options.reducers,
+             options.reducers == 1 ? "" : "s", human_bytes(report.output_bytes));
+}
+
+void print_report_json(const mapreduce_client::Options& options,
+                       const mapreduce_client::Report& report) {
+  const wire::Progress& p = report.progress;
+  const json object = {{"job", options.label},
+                       {"input_bytes", report.input_bytes},
+                       {"records", p.records},
+                       {"distinct_keys", p.distinct_keys},
+                       {"seconds", static_cast<double>(report.seconds_ns) / ns_per_s},
+                       {"attempts", p.attempts},
+                       {"retries", p.attempts - std::min(p.attempts, p.tasks)},
+                       {"spilled_bytes", p.spilled_bytes}};
+  print_json(object.dump(-1, ' ', false, json::error_handler_t::replace));
+}
+
+Result<int> run_job(const Session& session, const RunOptions& chosen) {
+  mapreduce_client::Options options;
+  options.module_path = TRY(find_module(chosen.job));
+  options.label = label_of(chosen.job);
+  options.arguments = chosen.arguments;
+  options.inputs = chosen.inputs;
+  options.output = chosen.output;
+  options.reducers = chosen.reducers;
+  options.memory_bytes = chosen.memory_mb << 20;
+  options.task_limit_ns = static_cast<std::uint64_t>(chosen.task_limit_s * 1e9);
+  options.open_files = raise_open_files();
+  // A job of its own: it shares contexts with nothing else, and everything ends with this process.
+  AttachOptions own;
+  own.job_name = "mr-" + std::to_string(::getpid());
+  Operator attached = TRY(Operator::attach(session, own));
+  options.threads = chosen.threads != 0 ? chosen.threads : TRY(device_threads(attached));
+  catch_interrupts();
+  ProgressLine line;
+  const auto report =
+      mapreduce_client::run(attached.kernel(), TRY(attached.port(wire::Protocol::name)), options,
+                            [&line](const wire::Progress& progress, std::uint64_t input_bytes) {
+                              line.show(progress, input_bytes);
+                              return interrupted == 0;
+                            });
+  line.clear();
+  if (!report) return std::unexpected(report.error());
+  session.json ? print_report_json(options, *report) : print_report(options, *report);
+  return exit_done;
+}
+
+Result<int> list_jobs(const Session& session) {
+  Operator attached = TRY(Operator::attach(session));
+  const auto service = TRY(attached.client(wire::Protocol::name, wire::Protocol::version));
+  json out = json::array();
+  Table table({{"JOB", Align::right},
+               {"NAME"},
+               {"UID", Align::right},
+               {"PHASE"},
+               {"DONE", Align::right},
+               {"INPUT", Align::right},
+               {"RECORDS", Align::right},
+               {"THREADS", Align::right},
+               {"REDUCERS", Align::right},
+               {"SPILLED", Align::right},
+               {"RUNNING", Align::right}});
+  std::uint64_t after = 0;
+  for (std::size_t listed = 0; listed < max_listed_jobs; ++listed) {
+    const auto job = TRY(service->call<wire::JobNext>({after}, Deadline::after(call_timeout_ns)));
+    if (job.job == 0) break;
+    after = job.job;
+    const double percent = 100 * part_done(job.progress, job.input_bytes);
+    const std::uint64_t running_ns = now_ns() - job.started_ns;
+    out.push_back({{"job", job.job},
+                   {"name", job.label.view()},
+                   {"uid", job.uid},
+                   {"kernel_job_id", job.kernel_job_id},
+                   {"phase", phase_name(job.progress.phase)},
+                   {"percent", percent},
+                   {"input_bytes", job.input_bytes},
+                   {"records", job.progress.records},
+                   {"threads", job.threads},
+                   {"reducers", job.reducers},
+                   {"tasks", job.progress.tasks},
+                   {"attempts", job.progress.attempts},
+                   {"spilled_bytes", job.progress.spilled_bytes},
+                   {"running_ns", running_ns}});
+    table.add({std::to_string(job.job), std::string(job.label.view()), std::to_string(job.uid),
+               std::string(phase_name(job.progress.phase)), fmt::format("{:.0f}%", percent),
+               human_bytes(job.input_bytes), std::to_string(job.progress.records),
+               std::to_string(job.threads), std::to_string(job.reducers),
+               human_bytes(job.progress.spilled_bytes), human_duration(running_ns)});
+  }
+  if (session.json)
+    print_json(out.dump(2, ' ', false, json::error_handler_t::replace));
+  else
+    table.print();
+  return exit_done;
+}
+
+Result<int> cancel_job(const Session& session, std::uint64_t job) {
+  Operator attached = TRY(Operator::attach(session));
+  const auto service = TRY(attached.client(wire::Protocol::name, wire::Protocol::version));
+  TRY(service->call<wire::Cancel>({job}, Deadline::after(call_timeout_ns)));
+  fmt::print("cancelled job {}\n", job);
+  return exit_done;
+}
+
+void add_run(CLI::App& group, Session& session) {
+  CLI::App* run = group.add_subcommand(
+      "run", "Runs a job over files and folders; its arguments follow after --");
+  auto options = std::make_shared<RunOptions>();
+  run->add_option("JOB", options->job, "wordcount, grep, or the path of a module (.so)")
+      ->required();
+  run->add_option("--input", options->inputs, "Files and folders")->required()->expected(1, -1);
+  run->add_option("--output", options->output, "A folder that is empty or not there")->required();
+  run->add_option("--reducers", options->reducers, "Parts of the output")
+      ->check(CLI::Range(1u, wire::max_reducers));
+  run->add_option("--threads", options->threads, "Tasks at once [all cores]")
+      ->check(CLI::Range(1u, wire::max_threads));
+  run->add_option("--memory-mb", options->memory_mb,
+                  "Memory for tables, sorted runs and merging [a quarter of the machine, at most "
+                  "1024]; what does not fit is spilled to storage")
+      ->check(CLI::Range(wire::min_memory_bytes >> 20, wire::max_memory_bytes >> 20));
+  run->add_option("--task-limit-s", options->task_limit_s, "Ends a task that runs longer [none]")
+      ->check(CLI::Range(0.001, 1e6));
+  run->add_flag("--json", session.json, "Ends with one JSON object");
+  run->add_option("ARGUMENTS", options->arguments, "After --: the job's own arguments");
+  run->callback([&session, options] {
+    session.action = [&session, options] {
+      return run_command([&] { return run_job(session, *options); });
+    };
+  });
+}
+
+}  // namespace
+
+void add_mapreduce_commands(CLI::App& app, Session& session) {
+  CLI::App* group = app.add_subcommand("mapreduce", "MapReduce jobs");
+  group->require_subcommand(1);
+  add_run(*group, session);
+  CLI::App* jobs = group->add_subcommand("jobs", "Lists the jobs that run");
+  jobs->add_flag("--json", session.json, "As JSON");
+  jobs->callback([&session] {
+    session.action = [&session] { return run_command([&] { return list_jobs(session); }); };
+  });
+  CLI::App* cancel = group->add_subcommand("cancel", "Ends a job");
+  auto number = std::make_shared<std::uint64_t>();
+  cancel->add_option("JOB", *number, "As `jobs` lists it")->required();
+  cancel->callback([&session, number] {
+    session.action = [&session, number] {
+      return run_command([&] { return cancel_job(session, *number); });
+    };
+  });
+}
+
+}  // namespace aios::ctl
