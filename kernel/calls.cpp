@@ -153,11 +153,11 @@ KERNEL_CALL(HandleClose, Calls::) {
 }
 
 KERNEL_CALL(HandleInfo, Calls::) {
-  const Reference& reference = TRY(caller.process.handles.find(request.handle))->reference;
-  const Object& object = *reference.object();
-  const auto type = static_cast<std::uint32_t>(object.type());
-  return wire::HandleInfo::Reply(object.id(), type, reference.use, reference.grant, 0,
-                                 object.detail(), object.name());
+  const Slot& slot = *TRY(caller.process.handles.find(request.handle));
+  const Object& object = *slot.reference.object();
+  return wire::HandleInfo::Reply(object.id(), static_cast<std::uint32_t>(object.type()),
+                                 slot.reference.use, slot.reference.grant, 0, object.detail(),
+                                 slot.sender, object.name());
 }
 
 }  // namespace aios::kernel

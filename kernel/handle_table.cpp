@@ -33,7 +33,8 @@ Result<void> HandleTable::can_install(std::uint32_t count, std::uint64_t tenant)
   return job_->can_charge(Job::handles, count);
 }
 
-Result<Handle> HandleTable::install(Reference reference, std::uint64_t tenant) {
+Result<Handle> HandleTable::install(Reference reference, std::uint64_t tenant,
+                                    std::uint64_t sender) {
   assert(reference && job_);
   TRY(can_install(1, tenant));
   TRY(job_->charge(Job::handles, 1));
@@ -46,6 +47,7 @@ Result<Handle> HandleTable::install(Reference reference, std::uint64_t tenant) {
   Object& object = *reference.object();
   slot.reference = std::move(reference);
   slot.tenant = tenant;
+  slot.sender = sender;
   if (tenant != 0) ++by_tenant_[tenant];
   slot.next = std::exchange(object.holders_, &slot);
   if (slot.next != nullptr) slot.next->previous = &slot;

@@ -20,7 +20,8 @@ struct Slot {
   HandleTable* table = nullptr;
   Slot* previous = nullptr;  ///< among the slots that name the same object
   Slot* next = nullptr;
-  std::uint64_t tenant = 0;  ///< top job of the process that sent it, 0 for one of its own
+  std::uint64_t sender = 0;  ///< id of the process that sent it, 0 for one of its own
+  std::uint64_t tenant = 0;  ///< that process's top job
   std::uint32_t index = 0;
   std::uint32_t generation = 1;  ///< of the handle that lies here or will lie here next
   std::uint32_t signals = 0;
@@ -39,8 +40,8 @@ class HandleTable {
 
   /// The job to charge; set once, before the first handle.
   void set_job(std::shared_ptr<Job> job) { job_ = std::move(job); }
-  /// quota when the table or the job is full; the reference is then dropped. `tenant`: see Slot.
-  Result<Handle> install(Reference reference, std::uint64_t tenant = 0);
+  /// quota when the table or the job is full; the reference is then dropped. Others: see Slot.
+  Result<Handle> install(Reference reference, std::uint64_t tenant = 0, std::uint64_t sender = 0);
   /// Whether `count` more handles from `tenant` would be installed. quota.
   Result<void> can_install(std::uint32_t count, std::uint64_t tenant = 0) const;
   /// bad_handle for 0, a stale or a foreign number.

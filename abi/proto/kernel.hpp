@@ -114,8 +114,8 @@ struct Hello {
   struct Reply {
     std::uint64_t process_id;
     std::uint64_t job_id;
-    Handle job;  ///< own job: use info|wait|send (outside programs: manage, too), grant
-                 ///< info|act|send|duplicate
+    Handle job;           ///< own job: use info|wait|send (outside programs: manage, too), grant
+                          ///< info|act|send|duplicate
     std::uint64_t epoch;  ///< grows each time a process of this name is spawned in its job
     std::uint64_t reserved;
     AIOS_FIELDS(Reply, process_id, job_id, job, epoch, reserved)
@@ -215,6 +215,8 @@ struct HandleClose {
   using Reply = Empty;
 };
 
+/// `sender_process_id`: who installed the handle by link_send, 0 for one of the caller's own
+/// making. A server compares it with its client before it uses a number that a message names.
 /// `detail`: region, its bytes; process, its pid; link, the peer's process id; job, its parent's
 /// id.
 struct HandleInfo {
@@ -231,8 +233,9 @@ struct HandleInfo {
     std::uint32_t grant;
     std::uint32_t reserved;
     std::uint64_t detail;
+    std::uint64_t sender_process_id;
     Name name;
-    AIOS_FIELDS(Reply, object_id, type, use, grant, reserved, detail, name)
+    AIOS_FIELDS(Reply, object_id, type, use, grant, reserved, detail, sender_process_id, name)
   };
 };
 

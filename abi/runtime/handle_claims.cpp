@@ -23,19 +23,27 @@ HandleClaims::HandleClaims(Kernel& kernel) : kernel_(kernel) {
   for (const StartupHandle& handle : kernel.startup()) claimed_.insert(handle.handle);
 }
 
-Result<HandleClaims::Claimed> HandleClaims::claim(Handle handle,
+Result<proto::kernel::HandleInfo::Reply> received_handle(Kernel& kernel, Handle handle,
+                                                         std::uint64_t sender,
+                                                         std::initializer_list<ObjectType> types) {
+  const auto info = TRY(kernel.call<proto::kernel::HandleInfo>({.handle = handle})).reply;
+  if (sender != any_sender && info.sender_process_id != sender)
+    return error(Code::bad_handle, "the handle was not sent by this client");
+  if (std::find(types.begin(), types.end(), static_cast<ObjectType>(info.type)) == types.end())
+    return error(Code::wrong_type, "the handle names an object of another type");
+  return info;
+}
+
+Result<HandleClaims::Claimed> HandleClaims::claim(Handle handle, std::uint64_t sender,
                                                   std::initializer_list<ObjectType> types,
                                                   std::uint32_t use, std::uint32_t grant) {
   if (claimed_.contains(handle))
     return error(Code::bad_handle, "the handle is in use already; send one for each request");
-  const auto called = TRY(kernel_.call<proto::kernel::HandleInfo>({.handle = handle}));
-  const auto type = static_cast<ObjectType>(called.reply.type);
-  if (std::find(types.begin(), types.end(), type) == types.end())
-    return error(Code::wrong_type, "the handle names an object of another type");
-  if ((called.reply.use & use) != use || (called.reply.grant & grant) != grant)
+  const auto info = TRY(received_handle(kernel_, handle, sender, types));
+  if ((info.use & use) != use || (info.grant & grant) != grant)
     return error(Code::denied, "the handle was sent without a right that is needed here");
   claimed_.insert(handle);
-  return Claimed{ClaimedHandle(this, handle), type, called.reply};
+  return Claimed{ClaimedHandle(this, handle), static_cast<ObjectType>(info.type), info};
 }
 
 void HandleClaims::give_back(Handle handle) {

@@ -11,6 +11,16 @@
 
 namespace aios {
 
+/// For `sender`, where the number comes from a peer that is trusted with it.
+inline constexpr std::uint64_t any_sender = ~0ull;
+
+/// What the kernel says of a handle that a message named. bad_handle: there is no such handle, or
+/// it was not `sender` (a process id, as in PeerInfo) who sent it. wrong_type: it is of none of
+/// `types`.
+Result<proto::kernel::HandleInfo::Reply> received_handle(Kernel& kernel, Handle handle,
+                                                         std::uint64_t sender,
+                                                         std::initializer_list<ObjectType> types);
+
 class HandleClaims;
 
 /// Owns a claimed handle; closes it once.
@@ -44,9 +54,10 @@ class HandleClaims {
   explicit HandleClaims(Kernel& kernel);
   HandleClaims(const HandleClaims&) = delete;
 
-  /// bad_handle: no such handle, or it is in use already. wrong_type: of none of `types`. denied:
-  /// it lacks a right of `use` or `grant`. On an error the handle is left alone.
-  Result<Claimed> claim(Handle handle, std::initializer_list<ObjectType> types, std::uint32_t use,
+  /// As received_handle; also bad_handle when it is in use already, and denied when it lacks a
+  /// right of `use` or `grant`. On an error the handle is left alone.
+  Result<Claimed> claim(Handle handle, std::uint64_t sender,
+                        std::initializer_list<ObjectType> types, std::uint32_t use,
                         std::uint32_t grant);
 
  private:

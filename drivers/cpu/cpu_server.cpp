@@ -3,6 +3,7 @@
 #include <csignal>
 #include <cstring>
 
+#include "abi/runtime/handle_claims.hpp"
 #include "abi/runtime/log.hpp"
 
 namespace aios::cpu {
@@ -69,7 +70,7 @@ Answer<Device::Reply> CpuServer::handle(Device, const Device::Request& request, 
 Answer<OpenContext::Reply> CpuServer::handle(OpenContext, const OpenContext::Request& request,
                                              CallContext& call) {
   std::uint64_t job_id = 0;
-  const OwnedHandle tenant = TRY(take_tenant(request.tenant, job_id));
+  const OwnedHandle tenant = TRY(take_tenant(request.tenant, call.peer().process_id, job_id));
   TRY(check_device(request.device));
   Context* context = contexts_.find(job_id);
   // Who saw the context's link close may ask before the signal of its end has come here.
@@ -104,12 +105,11 @@ Answer<CloseContext::Reply> CpuServer::handle(CloseContext, const CloseContext::
   return proto::Empty{};
 }
 
-/// The number came in a message: what it names is used, and closed, only when it is a job, and not
-/// this driver's own.
-Result<OwnedHandle> CpuServer::take_tenant(Handle handle, std::uint64_t& job_id) {
-  const auto info = TRY(kernel_.call<kernel_calls::HandleInfo>({.handle = handle})).reply;
-  if (info.type != static_cast<std::uint32_t>(ObjectType::job))
-    return error(Code::wrong_type, "the tenant of a context must be a job");
+/// The number came in a message: what it names is used, and closed, only when it is a job that the
+/// same client sent, and not this driver's own.
+Result<OwnedHandle> CpuServer::take_tenant(Handle handle, std::uint64_t sender,
+                                           std::uint64_t& job_id) {
+  const auto info = TRY(received_handle(kernel_, handle, sender, {ObjectType::job}));
   if (handle == kernel_.job()) return error(Code::denied, "the driver's own job is no tenant");
   job_id = info.object_id;
   return OwnedHandle(kernel_, handle);

@@ -38,7 +38,8 @@ class CpuServer {
       CallContext& call);
 
  private:
-  Result<device::OwnedHandle> take_tenant(Handle handle, std::uint64_t& job_id);
+  Result<device::OwnedHandle> take_tenant(Handle handle, std::uint64_t sender,
+                                          std::uint64_t& job_id);
   Result<Context*> start(Handle tenant, std::uint64_t job_id);
   Result<Context> spawn(Handle tenant, std::uint64_t job_id, std::uint32_t generation);
   Result<void> keep(KeptPart part, const Context& context, Handle handle);

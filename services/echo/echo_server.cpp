@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "abi/runtime/handle_claims.hpp"
+
 namespace aios::echo {
 
 namespace wire = proto::echo;
@@ -33,15 +35,10 @@ Answer<wire::Release::Reply> EchoServer::handle(wire::Release,
 }
 
 Answer<wire::Sum::Reply> EchoServer::handle(wire::Sum, const wire::Sum::Request& request,
-                                            CallContext&) {
-  // The number is the client's word. Mapping adopts and later closes the handle, so it must not be
-  // one of this server's own.
-  Result<Called<proto::kernel::HandleInfo>> info =
-      kernel_.call<proto::kernel::HandleInfo>({request.region});
-  if (!info) return std::unexpected(std::move(info).error());
-  if (info->reply.type != static_cast<std::uint32_t>(ObjectType::region))
-    return error(Code::wrong_type, "what is to be summed is not a region");
-  if (info->reply.detail > max_sum_bytes) {
+                                            CallContext& context) {
+  const auto info = TRY(
+      received_handle(kernel_, request.region, context.peer().process_id, {ObjectType::region}));
+  if (info.detail > max_sum_bytes) {
     kernel_.close(request.region);
     return error(Code::too_large, "the region is larger than 64 MiB");
   }

@@ -25,9 +25,10 @@ Result<Mapping> map_region(Kernel& kernel, const HandleClaims::Claimed& region,
   return Mapping::map(opened.fds.front(), region.info.detail, access);
 }
 
-Result<HandleClaims::Claimed> claim_memory(HandleClaims& claims, Handle handle) {
+Result<HandleClaims::Claimed> claim_memory(HandleClaims& claims, Handle handle,
+                                           std::uint64_t client) {
   constexpr std::uint32_t all = memory_rights | rights::send | rights::info;
-  return claims.claim(handle, {ObjectType::region}, all, memory_rights | rights::info);
+  return claims.claim(handle, client, {ObjectType::region}, all, memory_rights | rights::info);
 }
 
 bool lies_within(std::uint64_t offset, std::uint64_t length, std::uint64_t size) {
@@ -38,10 +39,10 @@ bool lies_within(std::uint64_t offset, std::uint64_t length, std::uint64_t size)
 
 Result<std::shared_ptr<JobRunner>> JobRunner::create(Services& services,
                                                      const Submit::Request& request,
-                                                     std::string prefix) {
-  HandleClaims::Claimed region = TRY(claim_memory(services.claims, request.region));
+                                                     std::uint64_t client, std::string prefix) {
+  HandleClaims::Claimed region = TRY(claim_memory(services.claims, request.region, client));
   HandleClaims::Claimed job =
-      TRY(services.claims.claim(request.job, {ObjectType::job}, rights::act | rights::send,
+      TRY(services.claims.claim(request.job, client, {ObjectType::job}, rights::act | rights::send,
                                 rights::info | rights::act | rights::send));
   const std::uint64_t size = region.info.detail;
   if (!lies_within(request.module_offset, request.module_bytes, size) ||
@@ -57,16 +58,18 @@ Result<std::shared_ptr<JobRunner>> JobRunner::create(Services& services,
   settings.input_bytes = request.input_bytes;
   settings.parameter_offset = request.parameter_offset;
   settings.parameter_bytes = request.parameter_bytes;
-  return std::shared_ptr<JobRunner>(new JobRunner(services, settings, request, std::move(region),
-                                                  std::move(job), std::move(mapping),
-                                                  std::move(prefix)));
+  return std::shared_ptr<JobRunner>(new JobRunner(services, settings, request, client,
+                                                  std::move(region), std::move(job),
+                                                  std::move(mapping), std::move(prefix)));
 }
 
 JobRunner::JobRunner(Services& services, const JobSettings& settings,
-                     const Submit::Request& request, HandleClaims::Claimed region,
-                     HandleClaims::Claimed job, Mapping mapping, std::string prefix)
+                     const Submit::Request& request, std::uint64_t client,
+                     HandleClaims::Claimed region, HandleClaims::Claimed job, Mapping mapping,
+                     std::string prefix)
     : services_(services),
       request_(request),
+      client_(client),
       region_(std::move(region.handle)),
       job_(std::move(job.handle)),
       region_mapping_(std::move(mapping)),
@@ -124,8 +127,8 @@ void JobRunner::lend(const Lend::Request& request,
   auto lending = std::make_shared<Lending>();
   for (std::uint32_t i = 0; i < request.channel_count; ++i) {
     auto claimed =
-        services_.claims.claim(request.channels[i], {ObjectType::file}, rights::send | rights::info,
-                               rights::map_read | rights::info);
+        services_.claims.claim(request.channels[i], client_, {ObjectType::file},
+                               rights::send | rights::info, rights::map_read | rights::info);
     if (!claimed) return done(std::unexpected(claimed.error()));
     lending->channels.push_back(std::move(claimed->handle));
   }
@@ -150,7 +153,7 @@ void JobRunner::lend(const Lend::Request& request,
 }
 
 Result<void> JobRunner::add_segment(Handle handle) {
-  HandleClaims::Claimed region = TRY(claim_memory(services_.claims, handle));
+  HandleClaims::Claimed region = TRY(claim_memory(services_.claims, handle, client_));
   if (machine_.over()) return {};
   Segment segment;
   segment.mapping = TRY(map_region(services_.kernel, region, Mapping::Access::read_write));

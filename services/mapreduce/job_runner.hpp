@@ -30,11 +30,11 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   using Submit = proto::mapreduce::Submit;
   using Lend = proto::mapreduce::Lend;
 
-  /// Takes the handles of a checked request. `prefix` begins the names of its spilled runs and ends
-  /// in '/'. Errors as Submit documents.
+  /// Takes the handles of a checked request of process `client`. `prefix` begins the names of its
+  /// spilled runs and ends in '/'. Errors as Submit documents.
   static Result<std::shared_ptr<JobRunner>> create(Services& services,
                                                    const Submit::Request& request,
-                                                   std::string prefix);
+                                                   std::uint64_t client, std::string prefix);
   JobRunner(const JobRunner&) = delete;
 
   /// `changed` runs when there may be an event for the client; `submitted` when a place for a
@@ -56,8 +56,8 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
 
  private:
   JobRunner(Services& services, const JobSettings& settings, const Submit::Request& request,
-            HandleClaims::Claimed region, HandleClaims::Claimed job, Mapping mapping,
-            std::string prefix);
+            std::uint64_t client, HandleClaims::Claimed region, HandleClaims::Claimed job,
+            Mapping mapping, std::string prefix);
 
   using Registered = std::move_only_function<void(std::uint32_t)>;
 
@@ -84,6 +84,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
 
   Services& services_;
   Submit::Request request_;
+  std::uint64_t client_;
   ClaimedHandle region_;
   ClaimedHandle job_;
   Mapping region_mapping_;

@@ -66,7 +66,7 @@ Answer<wire::Submit::Reply> MapReduceServer::handle(Submit, const Submit::Reques
   const std::uint64_t id = last_job_ + 1;
   const std::string prefix =
       spill_prefix + std::to_string(kernel_.epoch()) + "-" + std::to_string(id) + "/";
-  auto runner = TRY(JobRunner::create(services_, request, prefix));
+  auto runner = TRY(JobRunner::create(services_, request, call.peer().process_id, prefix));
   last_job_ = id;
   jobs_.emplace(id,
                 Job{call.client(), call.peer().uid, call.peer().job_id, now_ns(), request, runner});

@@ -73,7 +73,8 @@ void ContextPool::retry(Key key, Entry& entry, std::uint64_t delay) {
 void ContextPool::on_opened(Key key, std::uint64_t serial, const Result<Opened>& reply) {
   ClaimedHandle port;
   if (reply)
-    if (auto claimed = claims_.claim(reply->port, {ObjectType::port}, rights::connect, 0))
+    if (auto claimed =
+            claims_.claim(reply->port, any_sender, {ObjectType::port}, rights::connect, 0))
       port = std::move(claimed->handle);
   Entry* entry = find(key, serial);
   if (entry == nullptr) return;

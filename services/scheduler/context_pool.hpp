@@ -9,10 +9,10 @@
 #include <string>
 #include <vector>
 
+#include "abi/runtime/handle_claims.hpp"
 #include "services/scheduler/context_session.hpp"
 #include "services/scheduler/core.hpp"
 #include "services/scheduler/driver.hpp"
-#include "services/scheduler/handle_claims.hpp"
 #include "services/scheduler/resources.hpp"
 
 namespace aios::scheduler {

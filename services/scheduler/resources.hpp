@@ -6,7 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "services/scheduler/handle_claims.hpp"
+#include "abi/runtime/handle_claims.hpp"
 #include "services/scheduler/tenant.hpp"
 
 namespace aios::scheduler {

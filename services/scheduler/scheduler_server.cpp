@@ -41,8 +41,8 @@ Answer<wire::OpenTenant::Reply> SchedulerServer::handle(wire::OpenTenant,
   if (request.job == 0)
     return error(Code::invalid_argument, "send the handle of the job that the tasks are for");
   LinkState& link = links_[call.client()];
-  auto job = TRY(claims_.claim(request.job, {ObjectType::job}, rights::act | rights::send,
-                               rights::info | rights::act));
+  auto job = TRY(claims_.claim(request.job, call.peer().process_id, {ObjectType::job},
+                               rights::act | rights::send, rights::info | rights::act));
   if (link.tenants.size() >= max_tenants_per_link)
     return error(Code::quota, "a link may have 64 tenants open; close some");
   const JobId id = job.info.object_id;
@@ -91,8 +91,8 @@ void SchedulerServer::forget_tenant(TenantId tenant, JobId job) {
 Answer<wire::RegisterCodelet::Reply> SchedulerServer::handle(
     wire::RegisterCodelet, const wire::RegisterCodelet::Request& request, CallContext& call) {
   TRY(job_of(call, request.tenant));
-  auto region =
-      TRY(claims_.claim(request.region, {ObjectType::region}, rights::send, rights::map_read));
+  auto region = TRY(claims_.claim(request.region, call.peer().process_id, {ObjectType::region},
+                                  rights::send, rights::map_read));
   if (!request.function.valid() || !request.label.valid() || request.function.view().empty())
     return error(Code::invalid_argument, "the names of a codelet are 1 to 63 characters");
   if (request.length == 0 || request.length > proto::context::max_module_bytes ||
@@ -109,9 +109,9 @@ Answer<wire::RegisterBuffer::Reply> SchedulerServer::handle(
   const JobId job = TRY(job_of(call, request.tenant));
   if (request.writable > 1) return error(Code::invalid_argument, "`writable` is 0 or 1");
   const bool writable = request.writable == 1;
-  auto object =
-      TRY(claims_.claim(request.object, {ObjectType::region, ObjectType::file}, rights::send,
-                        rights::map_read | (writable ? rights::map_write : 0)));
+  auto object = TRY(claims_.claim(request.object, call.peer().process_id,
+                                  {ObjectType::region, ObjectType::file}, rights::send,
+                                  rights::map_read | (writable ? rights::map_write : 0)));
   if (object.type == ObjectType::file) {
     if (request.offset != 0 || request.length != 0 || writable)
       return error(Code::invalid_argument, "lent files are read-only and have no offset or length");
@@ -138,7 +138,8 @@ Answer<proto::Empty> SchedulerServer::handle(wire::ReleaseBuffer,
 
 Answer<proto::Empty> SchedulerServer::handle(wire::SetArena, const wire::SetArena::Request& request,
                                              CallContext& call) {
-  auto region = TRY(claims_.claim(request.region, {ObjectType::region}, rights::map_read, 0));
+  auto region = TRY(claims_.claim(request.region, call.peer().process_id, {ObjectType::region},
+                                  rights::map_read, 0));
   const std::uint64_t size_bytes = region.info.detail;
   if (size_bytes > max_arena_bytes) return error(Code::too_large, "an arena is at most 64 MiB");
   const auto opened = TRY(kernel_.call<proto::kernel::RegionMap>(

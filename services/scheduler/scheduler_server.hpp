@@ -10,11 +10,11 @@
 #include <vector>
 
 #include "abi/proto/scheduler.hpp"
+#include "abi/runtime/handle_claims.hpp"
 #include "abi/runtime/server.hpp"
 #include "services/scheduler/context_pool.hpp"
 #include "services/scheduler/core.hpp"
 #include "services/scheduler/driver.hpp"
-#include "services/scheduler/handle_claims.hpp"
 #include "services/scheduler/resources.hpp"
 
 namespace aios::scheduler {

@@ -3,18 +3,14 @@
 #include <algorithm>
 #include <string>
 
+#include "abi/runtime/handle_claims.hpp"
+
 namespace aios::storage {
 
-Result<> AttachedRegions::check_handle(Handle handle) {
+Result<std::uint32_t> AttachedRegions::attach(std::uint64_t client, Handle handle,
+                                              std::uint64_t sender, bool writable) {
   if (in_use_->contains(handle)) return error(Code::bad_handle, "this region is attached already");
-  const auto info = TRY(kernel_.call<proto::kernel::HandleInfo>({handle}));
-  if (info.reply.type != static_cast<std::uint32_t>(ObjectType::region))
-    return error(Code::wrong_type, "what is to be attached is not a region");
-  return {};
-}
-
-Result<std::uint32_t> AttachedRegions::attach(std::uint64_t client, Handle handle, bool writable) {
-  TRY(check_handle(handle));
+  TRY(received_handle(kernel_, handle, sender, {ObjectType::region}));
   Table& table = clients_[client];
   const auto slot = std::find(table.begin(), table.end(), nullptr);
   if (slot == table.end()) {

@@ -30,7 +30,8 @@ class AttachedRegions {
   /// Maps a region whose handle a client names; the number is the client's word. On success the
   /// handle is this object's; on failure it is closed if it was a region of nobody else's. quota;
   /// bad_handle; wrong_type; denied.
-  Result<std::uint32_t> attach(std::uint64_t client, Handle handle, bool writable);
+  Result<std::uint32_t> attach(std::uint64_t client, Handle handle, std::uint64_t sender,
+                               bool writable);
   /// not_found; busy while a request uses it.
   Result<> detach(std::uint64_t client, std::uint64_t number);
   /// What requests still use is unmapped when they end.
@@ -43,8 +44,6 @@ class AttachedRegions {
 
  private:
   using Table = std::array<std::shared_ptr<Attached>, proto::storage::max_attached_regions>;
-
-  Result<> check_handle(Handle handle);
 
   Kernel& kernel_;
   std::map<std::uint64_t, Table> clients_;

@@ -131,7 +131,8 @@ Answer<wire::AttachRegion::Reply> StorageServer::handle(AttachRegion,
                                                         const AttachRegion::Request& request,
                                                         CallContext& context) {
   if (request.writable > 1) return error(Code::invalid_argument, "writable is neither 0 nor 1");
-  const auto number = regions_.attach(context.client(), request.region, request.writable == 1);
+  const auto number = regions_.attach(context.client(), request.region, context.peer().process_id,
+                                      request.writable == 1);
   if (!number) return std::unexpected(number.error());
   return AttachRegion::Reply{*number, 0};
 }
