@@ -13,86 +13,11 @@
 
 #include <cstdint>
 
+#include "abi/proto/kernel_links.hpp"
+#include "abi/proto/kernel_types.hpp"
 #include "abi/proto/wire.hpp"
 
 namespace aios::proto::kernel {
-
-inline constexpr std::uint32_t abi_version = 1;
-/// A child finds its kernel socket here.
-inline constexpr int child_socket_fd = 3;
-
-using Handle = std::uint64_t;
-
-enum class ObjectType : std::uint32_t {
-  none = 0,
-  job = 1,
-  process = 2,
-  region = 3,
-  file = 4,
-  port = 5,
-  link = 6,
-  spawner = 7,
-};
-
-/// Rights. What each lets its holder do is written at the methods.
-namespace rights {
-inline constexpr std::uint32_t info = 1u << 0;
-inline constexpr std::uint32_t duplicate = 1u << 1;  ///< handle_duplicate and keep
-inline constexpr std::uint32_t send = 1u << 2;       ///< may be named in link_send
-inline constexpr std::uint32_t map_read = 1u << 3;   ///< region_map, file_open
-inline constexpr std::uint32_t map_write = 1u << 4;
-inline constexpr std::uint32_t connect = 1u << 5;  ///< port
-inline constexpr std::uint32_t accept = 1u << 6;   ///< port; receives its signal
-inline constexpr std::uint32_t manage = 1u
-                                        << 7;   ///< job: create in it, list; process: signal, kill
-inline constexpr std::uint32_t wait = 1u << 8;  ///< process, job: receives its signals
-inline constexpr std::uint32_t act = 1u << 9;   ///< job: do work on its behalf
-inline constexpr std::uint32_t spawn = 1u << 10;  ///< spawner
-inline constexpr std::uint32_t all = (1u << 11) - 1;
-}  // namespace rights
-
-/// Signals are bits on a handle: raised by the kernel, cleared when signal_next reports them.
-namespace signal {
-inline constexpr std::uint32_t exited = 1u << 0;           ///< process
-inline constexpr std::uint32_t connect_pending = 1u << 1;  ///< port, at handles with `accept`
-inline constexpr std::uint32_t established = 1u << 2;      ///< link, at the connecting side
-inline constexpr std::uint32_t closed = 1u << 3;           ///< link
-inline constexpr std::uint32_t empty = 1u << 4;            ///< job: its last process is gone
-inline constexpr std::uint32_t shutdown = 1u << 5;         ///< root job: the instance is to stop
-}  // namespace signal
-
-enum class Profile : std::uint32_t {
-  server = 0,   ///< an AIOS server: own process group, no new privileges
-  context = 1,  ///< runs foreign code: own user, pid, mount, net, ipc and uts namespaces as well
-};
-
-struct CallHeader {
-  std::uint32_t opcode;
-  std::uint32_t length;   ///< of the Request that follows
-  std::uint64_t call_id;  ///< repeated in the reply
-  AIOS_FIELDS(CallHeader, opcode, length, call_id)
-};
-
-struct KernelReply {
-  std::uint32_t status;  ///< aios::Code; the Reply follows only when it is ok
-  std::uint32_t fd_count;
-  std::uint64_t call_id;
-  Text<112> text;  ///< what was wrong, when status is not ok
-  AIOS_FIELDS(KernelReply, status, fd_count, call_id, text)
-};
-static_assert(sizeof(KernelReply) == 128);
-
-using Name = Text<32>;
-using Label = Text<32>;
-
-struct Quota {
-  std::uint64_t memory_bytes;
-  std::uint32_t processes;
-  std::uint32_t handles;
-  std::uint32_t links;
-  std::uint32_t reserved;
-  AIOS_FIELDS(Quota, memory_bytes, processes, handles, links, reserved)
-};
 
 // ---- the process itself ---------------------------------------------------------------------
 
@@ -114,8 +39,8 @@ struct Hello {
   struct Reply {
     std::uint64_t process_id;
     std::uint64_t job_id;
-    Handle job;  ///< own job: use info|wait|send (outside programs: manage, too), grant
-                 ///< info|act|send|duplicate
+    Handle job;           ///< own job: use info|wait|send (outside programs: manage, too), grant
+                          ///< info|act|send|duplicate
     std::uint64_t epoch;  ///< grows each time a process of this name is spawned in its job
     std::uint64_t reserved;
     AIOS_FIELDS(Reply, process_id, job_id, job, epoch, reserved)
@@ -515,148 +440,6 @@ struct FileOpen {
     AIOS_FIELDS(Request, file)
   };
   using Reply = Empty;
-};
-
-// ---- ports and links ------------------------------------------------------------------------
-
-/// A place to connect to. The handle has every port right in both masks.
-struct PortCreate {
-  static constexpr std::uint16_t opcode = 60;
-  static constexpr const char* name = "port_create";
-  struct Request {
-    Name name;
-    AIOS_FIELDS(Request, name)
-  };
-  struct Reply {
-    Handle port;
-    AIOS_FIELDS(Reply, port)
-  };
-};
-
-/// Outside programs find `port` (connect only) under `label` when they attach. The supervisor's
-/// alone: needs manage on the root job, shown as `root`.
-struct PortPublish {
-  static constexpr std::uint16_t opcode = 61;
-  static constexpr const char* name = "port_publish";
-  struct Request {
-    Handle root;
-    Handle port;
-    Label label;
-    AIOS_FIELDS(Request, root, port, label)
-  };
-  using Reply = Empty;
-};
-
-/// Asks for a link. Needs connect. Fds: own half (read-write), own doorbell's read end, the peer's
-/// doorbell's write end. Map the half, then link_ready. The connection waits at the port until a
-/// server accepts it; `protocol_version` is shown to that server.
-struct PortConnect {
-  static constexpr std::uint16_t opcode = 62;
-  static constexpr const char* name = "port_connect";
-  struct Request {
-    Handle port;
-    std::uint64_t protocol_version;
-    AIOS_FIELDS(Request, port, protocol_version)
-  };
-  struct Reply {
-    Handle link;
-    std::uint32_t index;  ///< of the link's bit in the kernel page
-    std::uint32_t reserved;
-    AIOS_FIELDS(Reply, link, index, reserved)
-  };
-};
-
-/// Takes the oldest waiting connection; busy when there is none (wait for connect_pending). Needs
-/// accept. Fds as port_connect.
-struct PortAccept {
-  static constexpr std::uint16_t opcode = 63;
-  static constexpr const char* name = "port_accept";
-  struct Request {
-    Handle port;
-    AIOS_FIELDS(Request, port)
-  };
-  struct Reply {
-    Handle link;
-    std::uint32_t index;
-    std::uint32_t uid;  ///< the peer's, as the kernel knows it
-    std::uint64_t peer_process_id;
-    std::uint64_t peer_job_id;
-    std::uint64_t protocol_version;
-    Name peer_name;
-    Name peer_job_name;
-    AIOS_FIELDS(Reply, link, index, uid, peer_process_id, peer_job_id, protocol_version, peer_name,
-                peer_job_name)
-  };
-};
-
-/// The own half is mapped: it is sealed against further writers. Fds, when the peer has done the
-/// same: the peer's half (read-only), the peer's status page (read-only). The connecting side gets
-/// them by a second call after `established`; until then it gets none and `open` is 0.
-/// peer_closed when the other side is gone.
-struct LinkReady {
-  static constexpr std::uint16_t opcode = 64;
-  static constexpr const char* name = "link_ready";
-  struct Request {
-    Handle link;
-    AIOS_FIELDS(Request, link)
-  };
-  struct Reply {
-    std::uint64_t open;  ///< 1: the fds are here
-    AIOS_FIELDS(Reply, open)
-  };
-};
-
-inline constexpr std::uint32_t max_sent_handles = 16;
-/// Installs handles at the peer, all or none, and returns their numbers there. Each needs send; the
-/// new masks lie within the sender's grant mask. `move` also takes the sender's handle away.
-/// wrong_type when an entry is not of `expected_type`; a link cannot carry itself or any other
-/// link. quota when the peer's table is full; peer_closed.
-struct LinkSend {
-  static constexpr std::uint16_t opcode = 65;
-  static constexpr const char* name = "link_send";
-  struct Entry {
-    Handle handle;
-    std::uint32_t expected_type;
-    std::uint32_t use;
-    std::uint32_t grant;
-    std::uint32_t move;  ///< 1: move, 0: duplicate
-    AIOS_FIELDS(Entry, handle, expected_type, use, grant, move)
-  };
-  struct Request {
-    Handle link;
-    std::uint64_t count;
-    Entry entries[max_sent_handles];
-    AIOS_FIELDS(Request, link, count, entries)
-  };
-  struct Reply {
-    Handle handles[max_sent_handles];
-    AIOS_FIELDS(Reply, handles)
-  };
-};
-
-/// The first link with an id above `after` of which one side is in `job` or below; id 0 ends.
-/// Needs manage on the job.
-struct LinkNext {
-  static constexpr std::uint16_t opcode = 66;
-  static constexpr const char* name = "link_next";
-  struct Request {
-    Handle job;
-    std::uint64_t after;
-    AIOS_FIELDS(Request, job, after)
-  };
-  struct Reply {
-    std::uint64_t link_id;
-    std::uint64_t client_process_id;
-    std::uint64_t server_process_id;  ///< 0 while it waits at the port
-    std::uint32_t state;  ///< 0 connecting, 1 waiting at the port, 2 accepted, 3 open, 4 closed
-    std::uint32_t reserved;
-    std::uint64_t sent_slots[2];  ///< by the client, by the server: consumed by the other side
-    Name port_name;
-    Name client_name;
-    Name server_name;
-    AIOS_FIELDS(Reply, link_id, client_process_id, server_process_id, state, reserved, sent_slots,
-                port_name, client_name, server_name)
-  };
 };
 
 // ---- the instance ---------------------------------------------------------------------------

@@ -57,8 +57,8 @@ class Kernel {
   /// than a socket address holds are reached through their folder.
   static Result<std::unique_ptr<Kernel>> attach(const std::string& socket_path,
                                                 const AttachOptions& options = {});
-  /// Ends the connection of an outside program. A child's stays open until its process ends: without
-  /// it AIOS would kill the process before that could say how it ended.
+  /// Ends the connection of an outside program. A child's stays open until its process ends:
+  /// without it AIOS would kill the process before that could say how it ended.
   ~Kernel();
 
   template <class M>
