@@ -44,7 +44,7 @@ using AllProtocols = EntryList<
     Entry<ps::Protocol,
           Record<"task_record", ps::TaskRecord>, Record<"completion", ps::Completion>>,
     Entry<proto::storage::Protocol, Record<"object_info", proto::storage::ObjectInfo>>,
-    Entry<proto::mapreduce::Protocol>,
+    Entry<proto::mapreduce::Protocol, Record<"progress", proto::mapreduce::Progress>>,
     Entry<proto::echo::Protocol>>;
 // clang-format on
 
