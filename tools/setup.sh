@@ -80,22 +80,44 @@ for path in json.load(sys.stdin):
         print(path[len(folder):])' "$1"
 }
 
+# test_targets FOLDER SUITE...: what the tests of these suites need.
+test_targets() {
+  python3 - "$@" <<'END'
+import json, os, subprocess, sys
+folder, suites = sys.argv[1], set(sys.argv[2:])
+def introspect(what):
+    return json.loads(subprocess.run(["meson", "introspect", what, folder], check=True,
+                                     capture_output=True).stdout)
+files = {t["id"]: t["filename"] for t in introspect("--targets")}
+needed = set()
+for test in introspect("--tests"):
+    # Meson names a suite PROJECT:SUITE.
+    if suites & {suite.rpartition(":")[2] for suite in test["suite"]}:
+        for target in test["depends"]:
+            needed.update(os.path.relpath(f, os.path.abspath(folder)) for f in files[target])
+print(*sorted(needed), sep="\n")
+END
+}
+
 # build FOLDER [TARGET...]: a line of progress on a terminal, nothing when all is built, the
-# errors when it fails.
+# errors when it fails. $build_minutes, if set, is how long it may take.
 build() {
   local folder=$1 log status=0
   shift
   log=$(mktemp)
   if [[ -t 2 ]]; then
     # Of ninja, what is overwritten line by line; the rest goes to the log.
-    NINJA_STATUS='[%f/%t] ' ninja -C "$folder" "$@" 2>&1 | tee "$log" |
+    NINJA_STATUS='[%f/%t] ' timeout --foreground "${build_minutes:-0}m" \
+      ninja -C "$folder" "$@" 2>&1 | tee "$log" |
       awk -v columns="$(tput cols 2>/dev/null || echo 80)" '/^\[[0-9]+\/[0-9]+\]/ {
         printf "\r\033[K%s", substr($0, 1, columns - 1); fflush(); shown = 1 }
         END { if (shown) printf "\r\033[K" }' >&2 || status=$?
   else
-    NINJA_STATUS='[%f/%t] ' ninja -C "$folder" "$@" >"$log" 2>&1 || status=$?
+    timeout --foreground "${build_minutes:-0}m" ninja -C "$folder" "$@" >"$log" 2>&1 || status=$?
   fi
-  if ((status != 0)); then
+  if ((status == 124)); then
+    say "The build in $folder took more than its $build_minutes minutes."
+  elif ((status != 0)); then
     grep -E '(error|FAILED|undefined reference|ninja:)' "$log" | head -n 40 >&2 || true
     say "The build in $folder failed; see all of it with: ninja -C $folder"
   fi

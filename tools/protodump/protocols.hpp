@@ -6,6 +6,7 @@
 #include "abi/proto/echo.hpp"
 #include "abi/proto/kernel.hpp"
 #include "abi/proto/link.hpp"
+#include "abi/proto/mapreduce.hpp"
 #include "abi/proto/scheduler.hpp"
 #include "abi/proto/storage.hpp"
 #include "abi/proto/supervisor.hpp"
@@ -43,6 +44,7 @@ using AllProtocols = EntryList<
     Entry<ps::Protocol,
           Record<"task_record", ps::TaskRecord>, Record<"completion", ps::Completion>>,
     Entry<proto::storage::Protocol, Record<"object_info", proto::storage::ObjectInfo>>,
+    Entry<proto::mapreduce::Protocol, Record<"progress", proto::mapreduce::Progress>>,
     Entry<proto::echo::Protocol>>;
 // clang-format on
 

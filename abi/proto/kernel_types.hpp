@@ -1,0 +1,88 @@
+// What the kernel's calls have in common: handles, rights, signals and the head of every packet.
+// See abi/proto/kernel.hpp.
+#pragma once
+
+#include <cstdint>
+
+#include "abi/proto/wire.hpp"
+
+namespace aios::proto::kernel {
+
+inline constexpr std::uint32_t abi_version = 1;
+/// A child finds its kernel socket here.
+inline constexpr int child_socket_fd = 3;
+
+using Handle = std::uint64_t;
+
+enum class ObjectType : std::uint32_t {
+  none = 0,
+  job = 1,
+  process = 2,
+  region = 3,
+  file = 4,
+  port = 5,
+  link = 6,
+  spawner = 7,
+};
+
+/// Rights. What each lets its holder do is written at the methods.
+namespace rights {
+inline constexpr std::uint32_t info = 1u << 0;
+inline constexpr std::uint32_t duplicate = 1u << 1;  ///< handle_duplicate and keep
+inline constexpr std::uint32_t send = 1u << 2;       ///< may be named in link_send
+inline constexpr std::uint32_t map_read = 1u << 3;   ///< region_map, file_open
+inline constexpr std::uint32_t map_write = 1u << 4;
+inline constexpr std::uint32_t connect = 1u << 5;  ///< port
+inline constexpr std::uint32_t accept = 1u << 6;   ///< port; receives its signal
+/// job: create in it, list; process: signal, kill
+inline constexpr std::uint32_t manage = 1u << 7;
+inline constexpr std::uint32_t wait = 1u << 8;    ///< process, job: receives its signals
+inline constexpr std::uint32_t act = 1u << 9;     ///< job: do work on its behalf
+inline constexpr std::uint32_t spawn = 1u << 10;  ///< spawner
+inline constexpr std::uint32_t all = (1u << 11) - 1;
+}  // namespace rights
+
+/// Signals are bits on a handle: raised by the kernel, cleared when signal_next reports them.
+namespace signal {
+inline constexpr std::uint32_t exited = 1u << 0;           ///< process
+inline constexpr std::uint32_t connect_pending = 1u << 1;  ///< port, at handles with `accept`
+inline constexpr std::uint32_t established = 1u << 2;      ///< link, at the connecting side
+inline constexpr std::uint32_t closed = 1u << 3;           ///< link
+inline constexpr std::uint32_t empty = 1u << 4;            ///< job: its last process is gone
+inline constexpr std::uint32_t shutdown = 1u << 5;         ///< root job: the instance is to stop
+}  // namespace signal
+
+enum class Profile : std::uint32_t {
+  server = 0,   ///< an AIOS server: own process group, no new privileges
+  context = 1,  ///< runs foreign code: own user, pid, mount, net, ipc and uts namespaces as well
+};
+
+struct CallHeader {
+  std::uint32_t opcode;
+  std::uint32_t length;   ///< of the Request that follows
+  std::uint64_t call_id;  ///< repeated in the reply
+  AIOS_FIELDS(CallHeader, opcode, length, call_id)
+};
+
+struct KernelReply {
+  std::uint32_t status;  ///< aios::Code; the Reply follows only when it is ok
+  std::uint32_t fd_count;
+  std::uint64_t call_id;
+  Text<112> text;  ///< what was wrong, when status is not ok
+  AIOS_FIELDS(KernelReply, status, fd_count, call_id, text)
+};
+static_assert(sizeof(KernelReply) == 128);
+
+using Name = Text<32>;
+using Label = Text<32>;
+
+struct Quota {
+  std::uint64_t memory_bytes;
+  std::uint32_t processes;
+  std::uint32_t handles;
+  std::uint32_t links;
+  std::uint32_t reserved;
+  AIOS_FIELDS(Quota, memory_bytes, processes, handles, links, reserved)
+};
+
+}  // namespace aios::proto::kernel
