@@ -1,6 +1,6 @@
 // The program that the kernel's tests run as supervisor and as children. The supervisor gets
 // `--state DIR --manifest /MODE`, a child `MODE`. Modes:
-//   serve       says hello, keeps a port under `kept-port`, ends at `shutdown`
+//   serve       keeps a port under `kept-port`, publishes it as `served`, ends at `shutdown`
 //   deaf        ignores everything, also `shutdown`
 //   crash       aborts as soon as it was greeted
 //   bad-config  exits with 78
@@ -48,11 +48,17 @@ int wait_for_end(Kernel& kernel) {
 int serve(Kernel& kernel) {
   const auto root = kernel.startup("root");
   if (!root) return 3;
-  if (!kernel.startup("kept-port")) {
-    const auto port = kernel.call<wire::PortCreate>({wire::Name::from("kept")});
-    if (!port || !kernel.call<wire::HandleKeep>({port->reply.port, wire::Label::from("kept-port")}))
-      return 4;
+  wire::Handle port = 0;
+  if (const auto kept = kernel.startup("kept-port")) {
+    port = kept->handle;
+  } else {
+    const auto made = kernel.call<wire::PortCreate>({wire::Name::from("kept")});
+    if (!made) return 4;
+    port = made->reply.port;
+    if (!kernel.call<wire::HandleKeep>({port, wire::Label::from("kept-port")})) return 4;
   }
+  // Tells the tests that the supervisor is there.
+  if (!kernel.call<wire::PortPublish>({root->handle, port, wire::Label::from("served")})) return 5;
   for (;;) {
     pollfd events[2] = {{kernel.bell_fd(), POLLIN, 0}, {kernel.socket_fd(), 0, 0}};
     if (::poll(events, 2, -1) < 0) continue;
