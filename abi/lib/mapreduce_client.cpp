@@ -229,8 +229,8 @@ std::string Run::place(const wire::Failure::Reply& failure) const {
 std::unexpected<Status> Run::why_failed() {
   const auto failure = client_.call<wire::Failure>({job_}, Deadline::after(call_ns));
   if (!failure) return explained(failure.error());
-  return error(static_cast<Code>(failure->status),
-               place(*failure) + std::string(failure->text.view()));
+  const std::string about = failure->in_module != 0 ? options_.label + ": " : place(*failure);
+  return error(static_cast<Code>(failure->status), about + std::string(failure->text.view()));
 }
 
 std::vector<std::pair<std::string, std::uint64_t>> Run::counters(

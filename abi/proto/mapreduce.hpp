@@ -159,10 +159,10 @@ struct Failure {
     std::uint64_t split;
     std::uint64_t piece;
     std::uint64_t offset;
-    std::uint32_t status;  ///< aios::Code
-    std::uint32_t reserved;
+    std::uint32_t status;     ///< aios::Code
+    std::uint32_t in_module;  ///< 1: it is about the module or its arguments, not the input
     Text<392> text;
-    AIOS_FIELDS(Reply, split, piece, offset, status, reserved, text)
+    AIOS_FIELDS(Reply, split, piece, offset, status, in_module, text)
   };
 };
 

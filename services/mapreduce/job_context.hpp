@@ -97,6 +97,7 @@ struct JobFailure {
   std::uint64_t split = 0;
   std::uint64_t piece = proto::mapreduce::Failure::no_piece;
   std::uint64_t offset = 0;
+  bool in_module = false;
 };
 
 struct TaskOutcome {

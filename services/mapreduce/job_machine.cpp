@@ -112,7 +112,18 @@ void JobMachine::task_done(std::uint64_t tag, std::uint32_t attempts, const Task
 void JobMachine::task_failed(std::uint64_t tag, std::uint32_t attempts, const Status& why) {
   if (over()) return;
   job_.progress.attempts += attempts;
-  job_.fail(map_.owns(tag) ? with_place(why, map_.split_of(tag)) : JobFailure{why});
+  if (tag == describe_tag_) {
+    JobFailure failure{why};
+    failure.in_module = true;
+    return job_.fail(failure);
+  }
+  const bool mapping = map_.owns(tag);
+  Status status = why;
+  if (why.code() == Code::crashed || why.code() == Code::timed_out)
+    status =
+        Status(why.code(), std::string(mapping ? "a map task failed: " : "a reduce task failed: ") +
+                               why.message());
+  job_.fail(mapping ? with_place(status, map_.split_of(tag)) : JobFailure{status});
 }
 
 void JobMachine::put_done(std::uint64_t object, const Result<void>& result) {

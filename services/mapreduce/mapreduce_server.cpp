@@ -151,6 +151,7 @@ Answer<wire::Failure::Reply> MapReduceServer::handle(Failure, const Failure::Req
   reply.piece = failure->piece;
   reply.offset = failure->offset;
   reply.status = static_cast<std::uint32_t>(failure->status.code());
+  reply.in_module = failure->in_module ? 1 : 0;
   reply.text = decltype(reply.text)::from(failure->status.message());
   return reply;
 }

@@ -23,13 +23,13 @@
 namespace {
 
 struct Hash {
-  std::size_t operator()(std::string_view key) const {
-    return XXH3_64bits(key.data(), key.size());
-  }
+  std::size_t operator()(std::string_view key) const { return XXH3_64bits(key.data(), key.size()); }
 };
 using Counts = tsl::robin_map<std::string_view, std::uint64_t, Hash>;
 
-bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+bool is_space(char c) {
+  return c == ' ' || (c >= '\t' && c <= '\r');
+}
 
 void count(std::string_view text, Counts& counts) {
   for (std::size_t i = 0; i < text.size();) {
