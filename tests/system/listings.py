@@ -10,6 +10,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS / "support"))
+from corpus import make_cut  # noqa: E402
 from instance import Instance, expect, run_test, wait_until  # noqa: E402
 from schema import check  # noqa: E402
 
@@ -20,23 +21,29 @@ LISTINGS = {
     "devices": ["devices"], "tasks": ["tasks"], "fs-ls": ["fs", "ls"],
     "fs-object": ["fs", "stat", "some/object"], "fs-stat": ["fs", "stat"],
 }
+JOB_BYTES = 40_000_000
 UNREACHABLE = 3
 USAGE = 2
 
 
-def listing(instance, name):
-    value = json.loads(instance.ctl(*LISTINGS[name], "--json"))
-    schema = json.loads((SCHEMAS / f"{name}.json").read_text(encoding="utf-8"))
-    check(value, schema, name)
+def checked(name, text):
+    """The value of a JSON text, after a look at its schema."""
+    value = json.loads(text)
+    check(value, json.loads((SCHEMAS / f"{name}.json").read_text(encoding="utf-8")), name)
     return value
+
+
+def listing(instance, name):
+    return checked(name, instance.ctl(*LISTINGS[name], "--json"))
 
 
 def make_something_to_list(instance):
     text = instance.work / "text"
     text.write_text("so that there is a task to list", encoding="utf-8")
     instance.ctl("fs", "put", text, "some/object")
-    instance.ctl("mapreduce", "run", "wordcount", "--input", text, "--output",
-                 instance.work / "counted")
+    printed = instance.ctl("mapreduce", "run", "wordcount", "--input", text, "--output",
+                           instance.work / "counted", "--json")
+    expect(checked("mapreduce-run", printed)["records"] == 8, f"the job says {printed}")
 
 
 def check_listings(instance):
@@ -66,6 +73,28 @@ def check_restart(instance):
     instance.ctl("kill", echo[0]["pid"])
     wait_until(lambda: instance.pid_of("echo") not in (0, echo[0]["pid"]), 10, "echo is back")
     instance.wait_running()
+
+
+def check_jobs(instance):
+    """A running job is listed, and ends when it is cancelled."""
+    make_cut(instance.work / "cut", JOB_BYTES)
+    job = instance.start("mapreduce", "run", "wordcount", "--input", instance.work / "cut",
+                         "--output", instance.work / "cancelled")
+
+    def listed():
+        return checked("mapreduce-jobs", instance.ctl("mapreduce", "jobs", "--json"))
+
+    jobs = wait_until(lambda: listed() or job.poll() is not None, 20, "the job is listed")
+    # Its client, which has to write the output, keeps it from being done.
+    job.send_signal(signal.SIGSTOP)
+    expect(isinstance(jobs, list) and jobs[0]["name"] == "wordcount", f"jobs: {jobs}")
+    expect(len(instance.ctl("mapreduce", "jobs").splitlines()) == 2, "the table of jobs")
+    instance.ctl("mapreduce", "cancel", jobs[0]["job"])
+    job.send_signal(signal.SIGCONT)
+    _, errors = job.communicate(timeout=20)
+    expect(job.returncode == 1 and "cancel" in errors,
+           f"a cancelled job: {job.returncode} {errors!r}")
+    expect(not listed(), "a cancelled job is still listed")
 
 
 def check_run(instance):
@@ -145,6 +174,7 @@ def main():
     with Instance(aiosctl) as instance:
         check_listings(instance)
         check_restart(instance)
+        check_jobs(instance)
         check_run(instance)
         check_errors(instance)
         check_logs(instance)
