@@ -53,7 +53,9 @@ class Run {
   Run(Kernel& kernel, Handle port, const Options& options)
       : kernel_(kernel),
         options_(options),
-        client_(kernel, nullptr, port, wire::Protocol::version, wire::Protocol::name) {}
+        client_(kernel, nullptr, port, wire::Protocol::version, wire::Protocol::name) {
+    client_.on_disconnect([this] { lost_ = true; });
+  }
 
   Result<Report> run(const OnProgress& on_progress) {
     const std::uint64_t begin_ns = now_ns();
@@ -79,7 +81,7 @@ class Run {
   Result<Report> commit(const wire::Next::Reply& last, std::uint64_t begin_ns);
   std::vector<std::pair<std::string, std::uint64_t>> counters(const wire::Next::Reply& last) const;
   /// What a call that failed means for the person who waits.
-  static std::unexpected<Status> explained(const Status& status);
+  std::unexpected<Status> explained(const Status& status) const;
 
   Kernel& kernel_;
   const Options& options_;
@@ -88,13 +90,14 @@ class Run {
   SplitPlan plan_;
   std::unique_ptr<OutputFolder> output_;
   Region region_;
+  bool lost_ = false;  ///< the service that knew the job is gone
   std::uint64_t job_ = 0;
   std::uint64_t lent_ = 0;
   std::deque<Region> segments_;
 };
 
-std::unexpected<Status> Run::explained(const Status& status) {
-  if (status.code() == Code::peer_closed)
+std::unexpected<Status> Run::explained(const Status& status) const {
+  if (lost_ || status.code() == Code::peer_closed)
     return error(Code::peer_closed, "the MapReduce service was restarted; run the job again");
   return std::unexpected(status);
 }

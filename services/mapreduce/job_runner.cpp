@@ -88,7 +88,7 @@ void JobRunner::start(std::function<void()> changed, std::function<void()> submi
 
 void JobRunner::opened(const Result<void>& result) {
   job_.reset();
-  if (!result) return abort(result.error());
+  if (!result) return scheduler_failed(result.error());
   if (machine_.over()) return tenant_.close(Deadline::after(setup_ns), [](const Result<void>&) {});
   const Deadline deadline = Deadline::after(setup_ns);
   for (std::size_t i = 0; i < codelets_.size(); ++i)
@@ -105,7 +105,7 @@ void JobRunner::opened(const Result<void>& result) {
 TaskCallback<std::uint32_t> JobRunner::setting_up(std::uint32_t& into) {
   ++settings_up_;
   return [self = shared_from_this(), &into](const Result<std::uint32_t>& result) {
-    if (!result) return self->abort(result.error());
+    if (!result) return self->scheduler_failed(result.error());
     into = *result;
     if (--self->settings_up_ != 0 || self->machine_.over()) return;
     self->machine_.start();
@@ -142,7 +142,7 @@ void JobRunner::lend(const Lend::Request& request,
           if (buffer)
             lending->buffers[i] = *buffer;
           else
-            self->abort(buffer.error());
+            self->scheduler_failed(buffer.error());
           if (--lending->left != 0) return;
           self->splits_[request.split] = std::move(lending->buffers);
           const auto lent = self->machine_.split_lent(request.split, request.bytes, request.pieces);
@@ -168,7 +168,7 @@ Result<void> JobRunner::add_segment(Handle handle) {
       segments_[number].handle.get(), 0, segments_[number].mapping.size(), true,
       Deadline::after(setup_ns),
       [self = shared_from_this(), number](const Result<std::uint32_t>& buffer) {
-        if (!buffer) return self->abort(buffer.error());
+        if (!buffer) return self->scheduler_failed(buffer.error());
         self->segments_[number].buffer = *buffer;
         const auto added = self->machine_.segment_added(self->segments_[number].mapping.bytes());
         if (!added) return self->abort(added.error());
@@ -188,8 +188,11 @@ void JobRunner::abort(const Status& why) {
   perform();
 }
 
-void JobRunner::scheduler_lost() {
-  abort(Status(Code::peer_closed, "the scheduler was restarted; run the job again"));
+void JobRunner::scheduler_failed(const Status& why) {
+  if (why.code() == Code::peer_closed)
+    abort(Status(Code::peer_closed, "the scheduler was restarted; run the job again"));
+  else
+    abort(why);
 }
 
 // ---- tasks --------------------------------------------------------------------------------------
@@ -198,7 +201,7 @@ void JobRunner::wait_for_completions() {
   tenant_.completions(Deadline::never(),
                       [self = shared_from_this()](const Result<TaskTenant::Completions>& reply) {
                         if (!reply) {
-                          if (!self->machine_.over()) self->abort(reply.error());
+                          if (!self->machine_.over()) self->scheduler_failed(reply.error());
                           return;
                         }
                         const std::uint64_t count =
@@ -269,7 +272,7 @@ void JobRunner::submit_tasks() {
                      self->records_.insert(self->records_.begin(), batch.begin(), batch.end());
                      return;
                    }
-                   if (!result) self->abort(result.error());
+                   if (!result) self->scheduler_failed(result.error());
                    self->submitted_();
                  });
 }

@@ -46,8 +46,8 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   Result<void> written(std::uint64_t output);
   /// Ends it from outside and cleans up; harmless when it is over.
   void abort(const Status& why);
-  /// The scheduler is gone, and with it everything registered there.
-  void scheduler_lost();
+  /// A call to the scheduler failed, or it is gone (peer_closed) with everything registered there.
+  void scheduler_failed(const Status& why);
   /// Sends tasks that found no place for their batch.
   void submit_tasks();
 

@@ -43,7 +43,7 @@ MapReduceServer::MapReduceServer(Kernel& kernel, EventLoop& loop, Handle tasks, 
       services_{kernel, claims_, tasks_, spills_},
       server_(kernel, loop, *this) {
   tasks_.on_lost([this] {
-    for (auto& [id, job] : jobs_) job.runner->scheduler_lost();
+    for (auto& [id, job] : jobs_) job.runner->scheduler_failed(Status(Code::peer_closed));
   });
   spills_.remove_all(spill_prefix);
 }
