@@ -97,7 +97,7 @@ class Run {
 };
 
 std::unexpected<Status> Run::explained(const Status& status) const {
-  if (lost_ || status.code() == Code::peer_closed)
+  if (lost_)
     return error(Code::peer_closed, "the MapReduce service was restarted; run the job again");
   return std::unexpected(status);
 }

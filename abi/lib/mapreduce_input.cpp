@@ -22,7 +22,8 @@ using proto::kernel::max_lent_files;
 
 /// What a context may have open for all its tasks, with some to spare.
 constexpr std::uint64_t context_files = 896;
-constexpr std::uint64_t own_files = 64;
+/// Linux counts lent files by user, also against the kernel of the instance: most is left free.
+constexpr std::uint64_t lent_share = 4;
 constexpr std::uint32_t splits_ahead = 2;
 constexpr std::uint64_t most_splits = 4096;
 constexpr std::size_t max_depth = 256;
@@ -189,8 +190,7 @@ SplitPlan plan_splits(std::span<const InputFile> files, std::uint32_t threads,
 
 std::uint32_t pieces_per_split(std::uint32_t threads, std::uint64_t open_files) {
   const std::uint64_t of_context = context_files / (threads + 1);
-  const std::uint64_t of_client =
-      (open_files - std::min(open_files / 2, own_files)) / (threads + splits_ahead);
+  const std::uint64_t of_client = open_files / lent_share / (threads + splits_ahead);
   return static_cast<std::uint32_t>(std::clamp<std::uint64_t>(
       std::min(of_context, of_client), 1, proto::mapreduce::max_channels * max_lent_files));
 }
