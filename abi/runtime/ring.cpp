@@ -48,12 +48,13 @@ RingResult RingSender::push(const proto::MessageHeader& header,
   std::byte first[proto::slot_payload_bytes];
   std::memcpy(first, &header, sizeof header);
   const std::size_t in_first = std::min(payload.size(), sizeof first - sizeof header);
-  std::memcpy(first + sizeof header, payload.data(), in_first);
+  // std::copy, unlike memcpy, may be given an empty payload without an address.
+  std::copy_n(payload.begin(), in_first, first + sizeof header);
   payload = payload.subspan(in_first);
   for (std::uint32_t i = 1; i < needed; ++i) {
     proto::Slot& slot = slots_[(tail_ + i) % proto::slot_count];
     const std::size_t n = std::min(payload.size(), proto::slot_payload_bytes);
-    std::memcpy(slot.payload, payload.data(), n);
+    std::copy_n(payload.begin(), n, slot.payload);
     payload = payload.subspan(n);
     slot.sequence.store(tail_ + i + 1, std::memory_order_relaxed);
   }

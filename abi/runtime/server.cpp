@@ -175,7 +175,7 @@ void ServerBase::push_reply(ReplyToken token, std::uint32_t status,
   const proto::ReplyHeader head{status, status == 0 ? 0 : static_cast<std::uint32_t>(body.size())};
   assert(sizeof head + body.size() <= sizeof payload);
   std::memcpy(payload, &head, sizeof head);
-  std::memcpy(payload + sizeof head, body.data(), body.size());
+  std::copy(body.begin(), body.end(), payload + sizeof head);
   const std::size_t length = sizeof head + body.size();
   const proto::MessageHeader header{static_cast<std::uint16_t>(token.opcode | proto::reply_flag),
                                     static_cast<std::uint16_t>(length), token.call_id};
