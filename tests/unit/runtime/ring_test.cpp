@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -51,7 +52,7 @@ TEST_CASE("Every payload size arrives unchanged") {
     REQUIRE(pair.receiver.pop(message) == RingResult::done);
     CHECK(message.header.call_id == size);
     CHECK(message.header.length == size);
-    CHECK(std::memcmp(message.payload.data(), bytes.data(), size) == 0);
+    CHECK(std::equal(bytes.begin(), bytes.end(), message.payload.begin()));
     CHECK_FALSE(pair.receiver.ready());
   }
 }
