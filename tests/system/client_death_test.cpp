@@ -35,6 +35,10 @@ void die_after(
     TestInstance& instance, const std::function<bool(Visitor&)>& step,
     const std::function<void()>& afterwards = [] {}) {
   const auto server = need(instance.server("echo"));
+  // The server ends its sides of links of earlier visitors before it answers a second call.
+  const auto watcher = need(instance.attach());
+  const auto watching = echo_client(*watcher);
+  for (int i = 0; i < 2; ++i) CHECK(need(echo(*watching, 8)) == 8);
   const Baseline before = look(instance);
   int pipe_ends[2];
   REQUIRE(::pipe(pipe_ends) == 0);
