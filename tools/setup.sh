@@ -6,7 +6,7 @@
 build_packages=(
   g++ libc6-dev meson ninja-build pkg-config python3
   doctest-dev libcli11-dev libfmt-dev libhwloc-dev libsqlite3-dev libtomlplusplus-dev liburing-dev
-  libxxhash-dev nlohmann-json3-dev
+  libxxhash-dev nlohmann-json3-dev robin-map-dev
 )
 
 say() { printf '%s\n' "$*" >&2; }
