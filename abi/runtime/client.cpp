@@ -11,7 +11,9 @@ namespace aios {
 
 namespace {
 constexpr int max_replies_per_turn = 64;
-}
+/// Between attempts, when a server ends connections before they are open.
+constexpr std::uint64_t reconnect_pause_ns = 20 * ns_per_ms;
+}  // namespace
 
 Client::Client(Kernel& kernel, EventLoop* loop, Handle port, std::uint64_t protocol_version,
                std::string service)
@@ -28,6 +30,7 @@ Client::~Client() {
   disconnect();
   if (loop_ == nullptr) return;
   loop_->cancel(deadline_timer_);
+  loop_->cancel(connect_timer_);
   loop_->remove_source(this);
 }
 
@@ -46,6 +49,10 @@ void Client::start_raw(std::uint16_t opcode, std::span<const std::byte> request,
   arm_deadline(deadline);
 }
 
+bool Client::may_connect() const {
+  return !waiting_.empty() && (connect_at_.at_ns == 0 || connect_at_.passed());
+}
+
 Result<void> Client::ensure_connecting() {
   if (link_ != nullptr) return {};
   link_ = TRY(Link::begin_connect(kernel_, port_, version_));
@@ -59,7 +66,7 @@ Result<void> Client::ensure_connecting() {
 
 bool Client::work() {
   expire();
-  if (link_ == nullptr && waiting_.empty()) return false;
+  if (link_ == nullptr && !may_connect()) return false;
   if (Result<void> connecting = ensure_connecting(); !connecting) {
     fail_all(connecting.error().code(), service_ + ": " + connecting.error().message(), true);
     return false;
@@ -70,9 +77,10 @@ bool Client::work() {
     const Result<bool> open = link_->try_open();
     if (!open) {
       dropped();
-      return !waiting_.empty();
+      return false;
     }
     if (!*open) return false;
+    connect_at_ = {0};
   }
   bool more = receive();
   if (link_ != nullptr) more = flush() || more;
@@ -186,7 +194,16 @@ void Client::dropped() {
   link_.reset();
   stalled_ = false;
   fail_all(Code::peer_closed, service_ + " went away during the call", false);
-  if (was_open && on_disconnect_) on_disconnect_();
+  if (was_open) {
+    if (on_disconnect_) on_disconnect_();
+    return;
+  }
+  connect_at_ = Deadline::after(reconnect_pause_ns);
+  if (loop_ != nullptr) {
+    loop_->cancel(connect_timer_);
+    // Nothing to do then but to let work() look.
+    connect_timer_ = loop_->at(connect_at_, [] {});
+  }
 }
 
 void Client::disconnect() {
@@ -211,7 +228,7 @@ void Client::fail_all(Code code, const std::string& message, bool waiting_too) {
 }
 
 bool Client::ready() const {
-  if (link_ == nullptr) return !waiting_.empty();
+  if (link_ == nullptr) return may_connect();
   if (!link_->open()) return signalled_ || link_->closed();
   return link_->ready() || (!waiting_.empty() && !stalled_);
 }
@@ -261,7 +278,9 @@ void Client::drive(const bool& done) {
 }
 
 void Client::wait(Deadline deadline) {
-  const Deadline until{std::min(deadline.at_ns, armed_.at_ns)};
+  Deadline until{std::min(deadline.at_ns, armed_.at_ns)};
+  if (link_ == nullptr && connect_at_.at_ns != 0)
+    until.at_ns = std::min(until.at_ns, connect_at_.at_ns);
   if (link_ == nullptr || link_->open()) {
     auto& sleepers = kernel_.status_page().sleepers;
     sleepers.fetch_add(1, std::memory_order_relaxed);

@@ -144,8 +144,8 @@ class Client final : public Source {
   }
 
   void drive(const bool& done);
+  bool may_connect() const;
   Result<void> ensure_connecting();
-  void opened();
   bool flush();
   bool send_one(Waiting& waiting, bool& keep);
   bool receive();
@@ -167,6 +167,8 @@ class Client final : public Source {
   bool stalled_ = false;
   bool signalled_ = false;  ///< the kernel raised a signal on the link that is being made
   TimerId deadline_timer_ = 0;
+  Deadline connect_at_{0};  ///< not before, after a connection that never opened; 0 at once
+  TimerId connect_timer_ = 0;
   Deadline armed_ = Deadline::never();
   std::function<void()> on_disconnect_;
 };
