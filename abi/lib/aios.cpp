@@ -4,9 +4,11 @@
 
 #include <poll.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -99,13 +101,36 @@ std::shared_ptr<aios_call::State> start(aios_service& service, std::uint16_t opc
   return state;
 }
 
+aios_code wrong_size(std::size_t has, std::size_t room) {
+  return fail(Code::invalid_argument, "the reply has " + std::to_string(has) +
+                                          " bytes, the caller has room for " +
+                                          std::to_string(room));
+}
+
+/// A call whose caller waits: the answer goes straight to where it wants it.
+struct Blocking {
+  void* reply;
+  std::size_t reply_bytes;
+  bool done = false;
+  aios_code code = AIOS_INTERNAL;
+
+  void finish(Result<std::span<const std::byte>> answer) {
+    done = true;
+    if (!answer) {
+      code = fail(answer.error());
+    } else if (answer->size() != reply_bytes) {
+      code = wrong_size(answer->size(), reply_bytes);
+    } else {
+      std::copy(answer->begin(), answer->end(), static_cast<std::byte*>(reply));
+      code = AIOS_OK;
+    }
+  }
+};
+
 aios_code take(const aios_call::State& state, void* reply, std::size_t reply_bytes) {
   if (!state.done.load(std::memory_order_acquire)) return fail(Code::busy, "the call is under way");
   if (state.code != AIOS_OK) return fail(static_cast<Code>(state.code), state.text);
-  if (state.reply.size() != reply_bytes)
-    return fail(Code::invalid_argument, "the reply has " + std::to_string(state.reply.size()) +
-                                            " bytes, the caller has room for " +
-                                            std::to_string(reply_bytes));
+  if (state.reply.size() != reply_bytes) return wrong_size(state.reply.size(), reply_bytes);
   if (reply_bytes != 0) std::memcpy(reply, state.reply.data(), reply_bytes);
   return AIOS_OK;
 }
@@ -128,6 +153,7 @@ bool look(std::span<aios_wait_item> items) {
       const std::lock_guard lock(service->mutex);
       while (service->client->work()) {
       }
+      service->client->expire();
     }
     if (item.kind == AIOS_WAIT_CALL)
       item.ready = item.what.call->state->done.load(std::memory_order_acquire) ? 1 : 0;
@@ -152,18 +178,18 @@ Result<void> sleep(std::span<aios_wait_item> items, Deadline deadline) {
     if (const aios_service* service = service_of(item)) {
       if (service->client->connected()) entry.fd = service->client->link()->bell_fd();
       kernels.push_back(service->instance->kernel.get());
+      deadline.at_ns = std::min(deadline.at_ns, service->client->wake_at().at_ns);
     }
     if (item.kind == AIOS_WAIT_TIMER && item.what.at_ns < deadline.at_ns)
       deadline.at_ns = item.what.at_ns;
     fds.push_back(entry);
   }
   for (const aios::Kernel* kernel : kernels) fds.push_back({kernel->socket_fd(), POLLRDHUP, 0});
-  for (aios::Kernel* kernel : kernels)
-    kernel->status_page().sleepers.fetch_add(1, std::memory_order_relaxed);
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (!look(items)) ::poll(fds.data(), fds.size(), deadline.poll_timeout_ms());
-  for (aios::Kernel* kernel : kernels)
-    kernel->status_page().sleepers.fetch_sub(1, std::memory_order_relaxed);
+  {
+    std::list<aios::Asleep> asleep;
+    for (aios::Kernel* kernel : kernels) asleep.emplace_back(*kernel);
+    if (!look(items)) ::poll(fds.data(), fds.size(), deadline.poll_timeout_ms());
+  }
   for (std::size_t i = 0; i < items.size(); ++i) {
     if (items[i].kind == AIOS_WAIT_FD) items[i].ready = fds[i].revents;
     const aios_service* service = service_of(items[i]);
@@ -237,10 +263,11 @@ aios_code aios_call_method(aios_service* service, std::uint16_t opcode, const vo
     return fail(Code::too_large, "a request has at most 440 bytes; put more into a region");
   return guarded([&] {
     const std::lock_guard lock(service->mutex);
-    const auto state = start(*service, opcode, request, request_bytes, deadline_of(timeout_ns));
-    while (!state->done.load(std::memory_order_relaxed))
-      if (!service->client->work() && !state->done) service->client->wait(Deadline::never());
-    return take(*state, reply, reply_bytes);
+    Blocking call{reply, reply_bytes};
+    service->client->call_raw(
+        opcode, {static_cast<const std::byte*>(request), request_bytes}, timeout_ns, call.done,
+        [&call](Result<std::span<const std::byte>> answer) { call.finish(std::move(answer)); });
+    return call.code;
   });
 }
 

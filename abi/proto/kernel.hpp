@@ -480,7 +480,7 @@ struct InstanceInfo {
 
 struct Protocol {
   static constexpr const char* name = "kernel";
-  static constexpr std::uint16_t version = 1;
+  static constexpr std::uint16_t version = abi_version;
   using Methods =
       MethodList<Hello, Ready, Startup, SignalNext, HandleDuplicate, HandleKeep, HandleClose,
                  HandleInfo, JobCreate, JobKill, JobInfo, ProcessSpawn, ProcessSignal, ProcessInfo,

@@ -8,7 +8,7 @@
 
 namespace aios::proto::kernel {
 
-inline constexpr std::uint32_t abi_version = 1;
+inline constexpr std::uint32_t abi_version = 2;
 /// A child finds its kernel socket here.
 inline constexpr int child_socket_fd = 3;
 

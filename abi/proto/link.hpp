@@ -7,9 +7,11 @@
 // published last, so whoever sees it may copy them all. A slot that is neither published for this
 // lap nor untouched since the last one is a protocol error and closes the link.
 //
-// Sleeping: a process that is about to block on its doorbells adds one to `StatusPage::sleepers`,
-// fences (seq_cst), looks at its rings once more, and blocks; a sender publishes, fences (seq_cst),
-// reads the peer's `sleepers` and rings the peer's doorbell when it is not zero. Both fences are
+// Sleeping: a process that is about to block on its doorbells adds `sleep_begins` to
+// `StatusPage::sleep`, fences (seq_cst), looks at its rings once more, and blocks; awake again, it
+// subtracts `sleep_ends` and then looks. A sender publishes, fences (seq_cst), reads the peer's
+// `sleep` and rings the peer's doorbell when anybody sleeps, but not twice for the same word: who
+// was rung looks after it awoke, and who goes to sleep after that changes the word. Both fences are
 // needed: with less, sender and sleeper can each miss the other's store.
 #pragma once
 
@@ -56,18 +58,24 @@ struct HalfHeader {
   /// How many slots of the other half this side has consumed: frees them for their sender.
   alignas(128) std::atomic<std::uint64_t> consumed;
   /// Not zero: this side waits for room in its own half. Its peer, after it has consumed, fences
-  /// (seq_cst), reads this and rings. A lost race is harmless: the waiter looks again after a
-  /// fence.
-  std::atomic<std::uint64_t> stalled;
+  /// (seq_cst) and rings if this side also sleeps. Apart from `consumed`, which changes with every
+  /// message.
+  alignas(128) std::atomic<std::uint64_t> stalled;
 };
 static_assert(sizeof(HalfHeader) <= page_bytes);
 inline constexpr std::size_t half_bytes = page_bytes + slot_count * sizeof(Slot);
 
 /// One per process, written by it, readable by its peers.
 struct StatusPage {
-  alignas(128) std::atomic<std::uint32_t> sleepers;
+  /// Low half: threads that sleep now. High half: how often one has gone to sleep; it wraps.
+  alignas(128) std::atomic<std::uint64_t> sleep;
 };
 static_assert(sizeof(StatusPage) <= page_bytes);
+inline constexpr std::uint64_t sleep_begins = (std::uint64_t{1} << 32) + 1;
+inline constexpr std::uint64_t sleep_ends = 1;
+constexpr std::uint32_t sleepers_of(std::uint64_t sleep) {
+  return static_cast<std::uint32_t>(sleep);
+}
 
 inline constexpr std::uint32_t max_links_per_process = 1024;
 

@@ -11,6 +11,8 @@ namespace aios {
 
 namespace {
 constexpr int max_replies_per_turn = 64;
+/// While replies keep a blocking caller busy, deadlines are looked at every so many turns.
+constexpr std::uint32_t turns_between_clocks = 64;
 /// Between attempts, when a server ends connections before they are open.
 constexpr std::uint64_t reconnect_pause_ns = 20 * ns_per_ms;
 }  // namespace
@@ -40,13 +42,40 @@ void Client::start_raw(std::uint16_t opcode, std::span<const std::byte> request,
   assert(request.size() <= proto::max_payload_bytes);
   if (waiting_.size() >= max_queued_calls)
     return callback(error(Code::quota, "too many calls wait for " + service_));
+  arm_deadline(deadline);
+  if (handles.empty() && send_at_once(opcode, request, deadline, callback) != 0) return;
   waiting_.push_back({opcode,
                       {request.begin(), request.end()},
                       std::move(handles),
                       std::move(fill),
                       deadline,
                       std::move(callback)});
+}
+
+/// The call's id; 0 when it has to wait for others, for room or for a connection.
+std::uint32_t Client::send_at_once(std::uint16_t opcode, std::span<const std::byte> request,
+                                   Deadline deadline, RawCallback& callback) {
+  if (!waiting_.empty() || !connected() || link_->closed() || in_flight_.full() ||
+      link_->room(slots_for(request.size())) != RingResult::done)
+    return 0;
+  return push(opcode, request, deadline, std::move(callback));
+}
+
+void Client::call_raw(std::uint16_t opcode, std::span<const std::byte> request,
+                      std::uint64_t timeout_ns, const bool& done, RawCallback callback) {
+  assert(loop_ == nullptr && request.size() <= proto::max_payload_bytes);
+  const std::uint32_t id = send_at_once(opcode, request, Deadline::never(), callback);
+  if (id == 0) {
+    start_raw(opcode, request, {}, {}, Deadline::after(timeout_ns), std::move(callback));
+    return drive(done);
+  }
+  link_->notify_peer();
+  if (look()) work();
+  if (done) return;
+  const Deadline deadline = Deadline::after(timeout_ns);
+  in_flight_.set_deadline(id, deadline);
   arm_deadline(deadline);
+  drive(done);
 }
 
 bool Client::may_connect() const {
@@ -65,7 +94,6 @@ Result<void> Client::ensure_connecting() {
 }
 
 bool Client::work() {
-  expire();
   if (link_ == nullptr && !may_connect()) return false;
   if (Result<void> connecting = ensure_connecting(); !connecting) {
     fail_all(connecting.error().code(), service_ + ": " + connecting.error().message(), true);
@@ -84,6 +112,7 @@ bool Client::work() {
   }
   bool more = receive();
   if (link_ != nullptr) more = flush() || more;
+  if (link_ != nullptr) link_->notify_peer();
   return more;
 }
 
@@ -103,45 +132,46 @@ bool Client::flush() {
 }
 
 bool Client::send_one(Waiting& waiting, bool& keep) {
-  std::uint32_t free = 0;
-  if (link_->free_slots(free) == RingResult::broken) {
-    keep = true;
-    dropped();
-    return false;
+  keep = true;
+  if (in_flight_.full()) return false;  // the next answer makes room
+  RingResult room = link_->room(slots_for(waiting.request.size()));
+  if (room == RingResult::would_block && !stalled_) {
+    link_->set_stalled(stalled_ = true);
+    room = link_->room(slots_for(waiting.request.size()));
   }
-  if (free < slots_for(waiting.request.size())) {
-    keep = true;
-    if (!stalled_) {
-      link_->set_stalled(stalled_ = true);
-      return send_one(waiting, keep);
-    }
-    return false;
-  }
+  if (room == RingResult::broken) dropped();
+  if (room != RingResult::done) return false;
   if (!waiting.handles.empty()) {
-    std::vector<proto::kernel::LinkSend::Entry> entries;
-    for (const HandleToSend& h : waiting.handles)
-      entries.push_back(
-          {h.handle, static_cast<std::uint32_t>(h.type), h.use, h.grant, h.move ? 1u : 0u});
-    Result<std::vector<Handle>> numbers = link_->send_handles(entries);
-    if (!numbers && numbers.error().code() == Code::peer_closed) {
-      keep = true;
-      return false;
-    }
+    Result<std::vector<Handle>> numbers = send_handles(waiting.handles);
+    if (!numbers && numbers.error().code() == Code::peer_closed) return false;
     if (!numbers) {
+      keep = false;
       waiting.callback(std::unexpected(std::move(numbers).error()));
       return true;
     }
     waiting.fill(*numbers, waiting.request);
   }
-  const std::uint32_t call_id = next_call_++;
-  const proto::MessageHeader header{waiting.opcode,
-                                    static_cast<std::uint16_t>(waiting.request.size()), call_id};
-  [[maybe_unused]] const RingResult pushed = link_->push(header, waiting.request);
-  assert(pushed == RingResult::done);
   keep = false;
-  in_flight_.insert_or_assign(
-      call_id, InFlight{waiting.opcode, waiting.deadline, std::move(waiting.callback)});
+  push(waiting.opcode, waiting.request, waiting.deadline, std::move(waiting.callback));
   return true;
+}
+
+Result<std::vector<Handle>> Client::send_handles(std::span<const HandleToSend> handles) {
+  std::vector<proto::kernel::LinkSend::Entry> entries;
+  for (const HandleToSend& h : handles)
+    entries.push_back(
+        {h.handle, static_cast<std::uint32_t>(h.type), h.use, h.grant, h.move ? 1u : 0u});
+  return link_->send_handles(entries);
+}
+
+/// There is room for it. The call's id.
+std::uint32_t Client::push(std::uint16_t opcode, std::span<const std::byte> request,
+                           Deadline deadline, RawCallback callback) {
+  const std::uint32_t id = in_flight_.add(opcode, deadline, std::move(callback));
+  const proto::MessageHeader header{opcode, static_cast<std::uint16_t>(request.size()), id};
+  [[maybe_unused]] const RingResult pushed = link_->push(header, request);
+  assert(pushed == RingResult::done);
+  return id;
 }
 
 /// Takes replies; at a closed link takes the last ones, then drops it. True when more are there.
@@ -163,25 +193,22 @@ bool Client::receive() {
     }
     break;
   }
-  if (taken != 0) link_->announce_room();
   return taken == max_replies_per_turn;
 }
 
 void Client::deliver(const Message& message) {
-  const auto found = in_flight_.find(message.header.call_id);
-  if (found == in_flight_.end()) return;  // its deadline had passed
-  InFlight call = std::move(found->second);
-  in_flight_.erase(found);
+  std::optional<CallTable::Call> call = in_flight_.take(message.header.call_id);
+  if (!call) return;  // its deadline had passed
   proto::ReplyHeader head{};
   const std::span<const std::byte> bytes = message.bytes();
-  if (message.header.opcode != (call.opcode | proto::reply_flag) || bytes.size() < sizeof head)
-    return call.callback(error(Code::protocol_error, service_ + " answered something else"));
+  if (message.header.opcode != (call->opcode | proto::reply_flag) || bytes.size() < sizeof head)
+    return call->callback(error(Code::protocol_error, service_ + " answered something else"));
   std::memcpy(&head, bytes.data(), sizeof head);
   const std::span<const std::byte> body = bytes.subspan(sizeof head);
-  if (head.status == 0) return call.callback(body);
+  if (head.status == 0) return call->callback(body);
   const std::size_t n = std::min<std::size_t>(head.text_bytes, body.size());
-  call.callback(error(static_cast<Code>(head.status),
-                      std::string(reinterpret_cast<const char*>(body.data()), n)));
+  call->callback(error(static_cast<Code>(head.status),
+                       std::string(reinterpret_cast<const char*>(body.data()), n)));
 }
 
 /// The connection is gone. What was in flight ends; what waits, waits for the next connection.
@@ -219,18 +246,24 @@ void Client::disconnect() {
 }
 
 void Client::fail_all(Code code, const std::string& message, bool waiting_too) {
-  auto in_flight = std::move(in_flight_);
-  in_flight_.clear();
+  std::vector<CallTable::Call> in_flight = in_flight_.take_all();
   std::deque<Waiting> waiting;
   if (waiting_too) waiting.swap(waiting_);
-  for (auto& [id, call] : in_flight) call.callback(error(code, message));
+  for (auto& call : in_flight) call.callback(error(code, message));
   for (auto& call : waiting) call.callback(error(code, message));
 }
 
 bool Client::ready() const {
   if (link_ == nullptr) return may_connect();
   if (!link_->open()) return signalled_ || link_->closed();
-  return link_->ready() || (!waiting_.empty() && !stalled_);
+  return link_->ready() || link_->owes_notice() || may_send();
+}
+
+bool Client::may_send() const {
+  if (waiting_.empty() || in_flight_.full()) return false;
+  // While stalled the room is looked at, so that none is missed between the last look and sleep.
+  return !stalled_ ||
+         link_->room(slots_for(waiting_.front().request.size())) != RingResult::would_block;
 }
 
 void Client::arm_deadline(Deadline deadline) {
@@ -244,29 +277,22 @@ void Client::arm_deadline(Deadline deadline) {
 void Client::expire() {
   if (armed_.is_never() || !armed_.passed()) return;
   armed_ = Deadline::never();
-  std::vector<RawCallback> late;
   Deadline next = Deadline::never();
   const std::uint64_t now = now_ns();
-  for (auto entry = in_flight_.begin(); entry != in_flight_.end();) {
-    if (entry->second.deadline.at_ns > now) {
-      next.at_ns = std::min(next.at_ns, entry->second.deadline.at_ns);
-      ++entry;
-    } else {
-      late.push_back(std::move(entry->second.callback));
-      entry = in_flight_.erase(entry);
-    }
-  }
+  std::vector<CallTable::Call> sent = in_flight_.take_late(now, next);
+  std::vector<Waiting> unsent;
   std::erase_if(waiting_, [&](Waiting& entry) {
     if (entry.deadline.at_ns > now) {
       next.at_ns = std::min(next.at_ns, entry.deadline.at_ns);
       return false;
     }
-    late.push_back(std::move(entry.callback));
+    unsent.push_back(std::move(entry));
     return true;
   });
   arm_deadline(next);
-  for (RawCallback& callback : late)
-    callback(error(Code::timed_out, service_ + " did not answer in time"));
+  const auto late = [this] { return error(Code::timed_out, service_ + " did not answer in time"); };
+  for (auto& call : sent) call.callback(late());
+  for (auto& call : unsent) call.callback(late());
 }
 
 void Client::drive(const bool& done) {
@@ -277,27 +303,46 @@ void Client::drive(const bool& done) {
   }
 }
 
+/// Looks for as long as it pays.
+bool Client::look() {
+  return spin_until(
+      spin_, [this] { return link_->ready(); }, [] { return false; });
+}
+
 void Client::wait(Deadline deadline) {
-  Deadline until{std::min(deadline.at_ns, armed_.at_ns)};
-  if (link_ == nullptr && connect_at_.at_ns != 0)
-    until.at_ns = std::min(until.at_ns, connect_at_.at_ns);
-  if (link_ == nullptr || link_->open()) {
-    auto& sleepers = kernel_.status_page().sleepers;
-    sleepers.fetch_add(1, std::memory_order_relaxed);
-    std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (!ready()) {
-      pollfd fds[2] = {{kernel_.socket_fd(), POLLRDHUP, 0},
-                       {link_ == nullptr ? -1 : link_->bell_fd(), POLLIN, 0}};
-      ::poll(fds, 2, until.poll_timeout_ms());
-      if (fds[1].revents != 0) link_->drain_bell();
-      // Without the kernel nobody will ever mark the link as closed.
-      if (fds[0].revents != 0) fail_all(Code::peer_closed, "the AIOS kernel is gone", true);
-    }
-    sleepers.fetch_sub(1, std::memory_order_relaxed);
-    return;
+  assert(loop_ == nullptr);
+  if (connected()) {
+    link_->notify_peer();
+    if (++turns_ < turns_between_clocks && look()) return;
   }
-  // Connecting: the kernel's bell rings when the link is open. One thread at a time listens to it,
-  // and looks once more after it got its turn.
+  turns_ = 0;
+  const Deadline until{std::min(deadline.at_ns, wake_at().at_ns)};
+  if (link_ == nullptr || link_->open())
+    block(until);
+  else
+    await_open(until);
+  expire();
+}
+
+Deadline Client::wake_at() const {
+  if (link_ != nullptr || connect_at_.at_ns == 0) return armed_;
+  return {std::min(armed_.at_ns, connect_at_.at_ns)};
+}
+
+void Client::block(Deadline until) {
+  const Asleep asleep(kernel_);
+  if (ready()) return;
+  pollfd fds[2] = {{kernel_.socket_fd(), POLLRDHUP, 0},
+                   {link_ == nullptr ? -1 : link_->bell_fd(), POLLIN, 0}};
+  ::poll(fds, 2, until.poll_timeout_ms());
+  if (fds[1].revents != 0) link_->drain_bell();
+  // Without the kernel nobody will ever mark the link as closed.
+  if (fds[0].revents != 0) fail_all(Code::peer_closed, "the AIOS kernel is gone", true);
+}
+
+/// The kernel's bell rings when the link is open. One thread at a time listens to it, and looks
+/// once more after it got its turn.
+void Client::await_open(Deadline until) {
   const std::lock_guard lock(kernel_.signal_mutex());
   const Result<bool> open = link_->try_open();
   if (!open || *open) return;

@@ -15,8 +15,8 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <unordered_map>
 
+#include "abi/runtime/call_table.hpp"
 #include "abi/runtime/event_loop.hpp"
 #include "abi/runtime/link.hpp"
 
@@ -33,7 +33,7 @@ struct HandleToSend {
 
 class Client final : public Source {
  public:
-  using RawCallback = std::move_only_function<void(Result<std::span<const std::byte>>)>;
+  using RawCallback = CallTable::Callback;
   /// Completes the request with the numbers that its handles have at the peer.
   using Filler = std::move_only_function<void(std::span<const Handle>, std::span<std::byte>)>;
 
@@ -102,6 +102,10 @@ class Client final : public Source {
   void start_raw(std::uint16_t opcode, std::span<const std::byte> request,
                  std::vector<HandleToSend> handles, Filler fill, Deadline deadline,
                  RawCallback callback);
+  /// Blocks until `callback` has run and set `done`. Only without an EventLoop. The clock is read
+  /// only when the answer is not there after a short look.
+  void call_raw(std::uint16_t opcode, std::span<const std::byte> request, std::uint64_t timeout_ns,
+                const bool& done, RawCallback callback);
 
   /// Runs whenever a connection that was open is gone, after the calls in flight were ended.
   void on_disconnect(std::function<void()> callback) { on_disconnect_ = std::move(callback); }
@@ -111,8 +115,13 @@ class Client final : public Source {
 
   bool work() override;
   bool ready() const override;
-  /// Without a loop: blocks until work() may have something to do, at most until `deadline`.
+  /// Without a loop: blocks until work() may have something to do, at most until `deadline`, and
+  /// ends the calls that are late.
   void wait(Deadline deadline);
+  /// For those who wait by other means than wait(): when to call work() and expire() at the latest.
+  Deadline wake_at() const;
+  /// Ends the calls that are late.
+  void expire();
   const Link* link() const { return link_.get(); }
 
  private:
@@ -124,12 +133,6 @@ class Client final : public Source {
     Deadline deadline;
     RawCallback callback;
   };
-  struct InFlight {
-    std::uint16_t opcode;
-    Deadline deadline;
-    RawCallback callback;
-  };
-
   template <class M>
   static RawCallback typed(std::move_only_function<void(Result<typename M::Reply>)> callback) {
     return [callback = std::move(callback)](Result<std::span<const std::byte>> bytes) mutable {
@@ -143,8 +146,15 @@ class Client final : public Source {
     };
   }
 
+  std::uint32_t send_at_once(std::uint16_t opcode, std::span<const std::byte> request,
+                             Deadline deadline, RawCallback& callback);
+  std::uint32_t push(std::uint16_t opcode, std::span<const std::byte> request, Deadline deadline,
+                     RawCallback callback);
+  Result<std::vector<Handle>> send_handles(std::span<const HandleToSend> handles);
+  bool look();
   void drive(const bool& done);
   bool may_connect() const;
+  bool may_send() const;
   Result<void> ensure_connecting();
   bool flush();
   bool send_one(Waiting& waiting, bool& keep);
@@ -152,7 +162,8 @@ class Client final : public Source {
   void deliver(const Message& message);
   void dropped();
   void fail_all(Code code, const std::string& message, bool waiting_too);
-  void expire();
+  void block(Deadline until);
+  void await_open(Deadline until);
   void arm_deadline(Deadline deadline);
 
   Kernel& kernel_;
@@ -162,14 +173,15 @@ class Client final : public Source {
   std::string service_;
   std::unique_ptr<Link> link_;
   std::deque<Waiting> waiting_;
-  std::unordered_map<std::uint32_t, InFlight> in_flight_;
-  std::uint32_t next_call_ = 1;
+  CallTable in_flight_;
   bool stalled_ = false;
   bool signalled_ = false;  ///< the kernel raised a signal on the link that is being made
   TimerId deadline_timer_ = 0;
   Deadline connect_at_{0};  ///< not before, after a connection that never opened; 0 at once
   TimerId connect_timer_ = 0;
   Deadline armed_ = Deadline::never();
+  SpinPolicy spin_;          ///< without a loop; a loop has its own
+  std::uint32_t turns_ = 0;  ///< since the clock was read
   std::function<void()> on_disconnect_;
 };
 

@@ -10,8 +10,8 @@
 namespace aios {
 
 namespace {
-/// While links keep the loop busy, descriptors are looked at every so many turns.
-constexpr std::uint32_t busy_turns_between_polls = 32;
+/// While links keep the loop busy, descriptors and timers are looked at every so many turns.
+constexpr std::uint32_t turns_between_polls = 64;
 constexpr int max_events_per_poll = 64;
 }  // namespace
 
@@ -93,23 +93,23 @@ Result<void> EventLoop::run() {
 
 Result<void> EventLoop::turn(Deadline deadline) {
   run_posted();
-  run_timers();
+  if (turns_ == 0) run_timers();
   const bool busy = run_sources();
   if (kernel_lost_) return error(Code::peer_closed, "the AIOS kernel is gone");
   if (stopping_) return {};
-  if (busy || !posted_.empty()) {
-    if (++busy_turns_ % busy_turns_between_polls == 0) TRY(poll(0));
-    return {};
-  }
+  if (busy || !posted_.empty() || links_became_ready())
+    return ++turns_ < turns_between_polls ? Result<void>{} : poll(0);
   const Deadline wake = next_wake(deadline);
   if (kernel_ == nullptr) return poll(wake.poll_timeout_ms());
-  auto& sleepers = kernel_->status_page().sleepers;
-  sleepers.fetch_add(1, std::memory_order_relaxed);
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  Result<void> result;
-  if (!any_ready()) result = poll(wake.poll_timeout_ms());
-  sleepers.fetch_sub(1, std::memory_order_relaxed);
-  return result;
+  const Asleep asleep(*kernel_);
+  return poll(any_ready() ? 0 : wake.poll_timeout_ms());
+}
+
+/// Looks for as long as it pays. True as well when descriptors or signals were served meanwhile.
+bool EventLoop::links_became_ready() {
+  if (kernel_ == nullptr) return false;
+  return spin_until(
+      spin_, [this] { return any_ready(); }, [this] { return !poll(0) || served_descriptors_; });
 }
 
 bool EventLoop::run_sources() {
@@ -149,9 +149,11 @@ Deadline EventLoop::next_wake(Deadline limit) const {
 }
 
 Result<void> EventLoop::poll(int timeout_ms) {
+  turns_ = 0;
   epoll_event events[max_events_per_poll];
   const int count = ::epoll_wait(epoll_.get(), events, max_events_per_poll, timeout_ms);
   if (count < 0 && errno != EINTR) return errno_error("wait for events", errno);
+  served_descriptors_ = count > 0;
   for (int i = 0; i < count; ++i) {
     // An earlier callback of this batch may have removed the watch.
     const auto found = watches_.find(events[i].data.fd);

@@ -1,7 +1,7 @@
 // The loop of a single-threaded process: links, signals of the kernel, file descriptors and timers.
 //
-// Links are looked at in memory; the process enters epoll_wait only when none has anything, and
-// then by the sleep protocol of abi/proto/link.hpp.
+// Links are looked at in memory; the process enters epoll_wait only when none has anything, after
+// looking for as long as that has paid of late (abi/runtime/sleep.hpp).
 #pragma once
 
 #include <cstdint>
@@ -13,6 +13,7 @@
 
 #include "abi/runtime/fd.hpp"
 #include "abi/runtime/kernel.hpp"
+#include "abi/runtime/sleep.hpp"
 #include "abi/runtime/status.hpp"
 #include "abi/runtime/time.hpp"
 
@@ -68,6 +69,7 @@ class EventLoop {
   explicit EventLoop(Kernel* kernel) : kernel_(kernel) {}
   bool run_sources();
   bool any_ready() const;
+  bool links_became_ready();
   void run_timers();
   void run_posted();
   Deadline next_wake(Deadline limit) const;
@@ -78,7 +80,9 @@ class EventLoop {
   Fd epoll_;
   bool stopping_ = false;
   bool kernel_lost_ = false;
-  std::uint32_t busy_turns_ = 0;
+  std::uint32_t turns_ = 0;  ///< since descriptors were looked at
+  bool served_descriptors_ = false;
+  SpinPolicy spin_;
   TimerId next_timer_ = 1;
   std::vector<Source*> sources_;
   std::map<std::pair<std::uint64_t, TimerId>, std::function<void()>> timers_;

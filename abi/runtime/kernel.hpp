@@ -79,7 +79,7 @@ class Kernel {
   /// not_found, naming the label.
   Result<StartupHandle> startup(std::string_view label) const;
 
-  /// Counts this process's sleepers; see abi/proto/link.hpp.
+  /// Says how many threads of this process sleep; see abi/runtime/sleep.hpp.
   proto::StatusPage& status_page() const;
   bool link_closed(std::uint32_t index) const;
   /// Readable when a signal was raised; also at hang-up of the kernel (`socket`).

@@ -73,12 +73,28 @@ Result<std::unique_ptr<Link>> Link::accept(Kernel& kernel, Handle port, PeerInfo
 RingResult Link::push(const proto::MessageHeader& header, std::span<const std::byte> payload) {
   assert(open_);
   const RingResult result = sender_.push(header, payload);
-  if (result != RingResult::done) return result;
+  if (result == RingResult::done) pushed_ = true;
+  return result;
+}
+
+RingResult Link::pop(Message& message) {
+  const RingResult result = receiver_.pop(message);
+  if (result == RingResult::done) popped_ = true;
+  return result;
+}
+
+void Link::notify_peer() {
+  if (!pushed_ && !popped_) return;
   // Pairs with the sleeper's fence between raising its count and looking at the ring once more.
   std::atomic_thread_fence(std::memory_order_seq_cst);
   const auto* status = reinterpret_cast<const proto::StatusPage*>(peer_status_.data());
-  if (status->sleepers.load(std::memory_order_relaxed) != 0) ring();
-  return result;
+  const std::uint64_t sleep = status->sleep.load(std::memory_order_relaxed);
+  const bool asleep = proto::sleepers_of(sleep) != 0 && sleep != rung_for_;
+  if (asleep && (pushed_ || receiver_.peer_stalled())) {
+    rung_for_ = sleep;
+    ring();
+  }
+  pushed_ = popped_ = false;
 }
 
 void Link::ring() const {
@@ -87,14 +103,10 @@ void Link::ring() const {
   [[maybe_unused]] const ssize_t n = ::write(peer_bell_.get(), &byte, 1);
 }
 
-void Link::announce_room() {
-  if (receiver_.peer_stalled()) ring();
-}
-
 void Link::drain_bell() const {
-  std::byte buffer[512];
-  while (::read(bell_.get(), buffer, sizeof buffer) > 0) {
-  }
+  // As much as the pipe holds: one read empties it.
+  std::byte buffer[proto::page_bytes];
+  [[maybe_unused]] const ssize_t n = ::read(bell_.get(), buffer, sizeof buffer);
 }
 
 Result<std::vector<Handle>> Link::send_handles(

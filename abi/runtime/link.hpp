@@ -43,14 +43,16 @@ class Link {
   /// Set by the kernel when the peer is gone or has closed.
   bool closed() const { return kernel_.link_closed(index_); }
 
-  /// Publishes a message and rings the peer if it sleeps.
+  /// Publishes a message; a peer that sleeps learns of it by notify_peer.
   RingResult push(const proto::MessageHeader& header, std::span<const std::byte> payload);
-  RingResult pop(Message& message) { return receiver_.pop(message); }
-  RingResult free_slots(std::uint32_t& count) { return sender_.free_slots(count); }
+  RingResult pop(Message& message);
+  RingResult room(std::uint32_t slots) { return sender_.room(slots); }
   /// As RingSender::set_stalled.
   void set_stalled(bool stalled) { sender_.set_stalled(stalled); }
-  /// To be called after a batch of pops: rings a peer that waits for the room they made.
-  void announce_room();
+  /// Rings a peer that sleeps and has not seen what was pushed, or the room that pops made and that
+  /// it waits for. To be called after a batch of either, and before blocking.
+  void notify_peer();
+  bool owes_notice() const { return pushed_ || popped_; }
   /// A message waits, or the link has been closed: either way there is work.
   bool ready() const { return receiver_.ready() || closed(); }
 
@@ -78,6 +80,9 @@ class Link {
   Fd peer_bell_;
   RingSender sender_;
   RingReceiver receiver_;
+  bool pushed_ = false;         ///< since notify_peer
+  bool popped_ = false;         ///< since notify_peer
+  std::uint64_t rung_for_ = 0;  ///< the peer's StatusPage::sleep when it was last rung
 };
 
 }  // namespace aios

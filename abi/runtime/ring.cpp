@@ -23,12 +23,13 @@ RingSender::RingSender(std::byte* own_half, const std::byte* peer_half)
       own_(reinterpret_cast<proto::HalfHeader*>(own_half)),
       peer_(reinterpret_cast<const proto::HalfHeader*>(peer_half)) {}
 
-RingResult RingSender::free_slots(std::uint32_t& count) {
+RingResult RingSender::room(std::uint32_t slots) {
+  if (tail_ - consumed_ + slots <= proto::slot_count) return RingResult::done;
   const std::uint64_t seen = peer_->consumed.load(std::memory_order_acquire);
   if (seen < consumed_ || seen > tail_) return RingResult::broken;
   consumed_ = seen;
-  count = proto::slot_count - static_cast<std::uint32_t>(tail_ - consumed_);
-  return RingResult::done;
+  return tail_ - consumed_ + slots <= proto::slot_count ? RingResult::done
+                                                        : RingResult::would_block;
 }
 
 void RingSender::set_stalled(bool stalled) {
@@ -40,11 +41,7 @@ RingResult RingSender::push(const proto::MessageHeader& header,
                             std::span<const std::byte> payload) {
   assert(payload.size() == header.length && payload.size() <= proto::max_payload_bytes);
   const std::uint32_t needed = slots_for(payload.size());
-  if (tail_ - consumed_ + needed > proto::slot_count) {
-    std::uint32_t free = 0;
-    if (free_slots(free) == RingResult::broken) return RingResult::broken;
-    if (free < needed) return RingResult::would_block;
-  }
+  if (const RingResult found = room(needed); found != RingResult::done) return found;
   std::byte first[proto::slot_payload_bytes];
   std::memcpy(first, &header, sizeof header);
   const std::size_t in_first = std::min(payload.size(), sizeof first - sizeof header);
@@ -69,12 +66,6 @@ RingReceiver::RingReceiver(std::byte* own_half, const std::byte* peer_half)
     : slots_(slots_of(const_cast<std::byte*>(peer_half))),
       own_(reinterpret_cast<proto::HalfHeader*>(own_half)),
       peer_(reinterpret_cast<const proto::HalfHeader*>(peer_half)) {}
-
-bool RingReceiver::peer_stalled() const {
-  // Pairs with the sender's fence in set_stalled.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
-  return peer_->stalled.load(std::memory_order_relaxed) != 0;
-}
 
 bool RingReceiver::ready() const {
   const std::uint64_t untouched = head_ < proto::slot_count ? 0 : head_ + 1 - proto::slot_count;

@@ -44,11 +44,11 @@ class RingSender {
 
   /// Publishes a message of at most max_payload_bytes, or leaves the ring as it was.
   RingResult push(const proto::MessageHeader& header, std::span<const std::byte> payload);
-  /// Slots that can be pushed now; `broken` when the peer claims to have consumed what was not
-  /// sent.
-  RingResult free_slots(std::uint32_t& count);
-  /// Tells the peer whether to ring when it consumes. After setting it, look at free_slots once
-  /// more before sleeping.
+  /// Is there room for `slots`? The peer's counter is read only when what it said last is not
+  /// enough. `broken` when the peer claims to have consumed what was not sent.
+  RingResult room(std::uint32_t slots);
+  /// Tells the peer whether to ring when it consumes. After setting it, ask for room once more
+  /// before sleeping.
   void set_stalled(bool stalled);
 
  private:
@@ -68,8 +68,8 @@ class RingReceiver {
   RingResult pop(Message& message);
   /// True when pop would not say would_block.
   bool ready() const;
-  /// To be asked after pops: does the sender wait for the room they made?
-  bool peer_stalled() const;
+  /// Does the sender wait for room? To be asked after pops and a seq_cst fence.
+  bool peer_stalled() const { return peer_->stalled.load(std::memory_order_relaxed) != 0; }
 
  private:
   const proto::Slot* slots_ = nullptr;

@@ -89,35 +89,32 @@ bool ServerBase::serve(ClientId client, Peer& peer) {
       close_client(client, {});
     break;
   }
-  if (taken != 0 && !peer.doomed) peer.link->announce_room();
+  if (!peer.doomed) peer.link->notify_peer();
   return taken == max_messages_per_turn;
 }
 
 /// Is there room for one more largest reply beside those owed? If not, asks to be rung for it.
 bool ServerBase::has_credit(Peer& peer) {
-  for (int look = 0; look < 2; ++look) {
-    std::uint32_t free = 0;
-    if (peer.link->free_slots(free) == RingResult::broken) {
-      peer.doomed = any_doomed_ = true;
-      return true;
-    }
-    if (free >= peer.reserved_slots + reply_slots) {
-      if (peer.stalled) peer.link->set_stalled(peer.stalled = false);
-      return true;
-    }
-    if (!peer.stalled) peer.link->set_stalled(peer.stalled = true);
+  const std::uint32_t needed = peer.reserved_slots + reply_slots;
+  RingResult room = peer.link->room(needed);
+  if (room == RingResult::would_block && !peer.stalled) {
+    peer.link->set_stalled(peer.stalled = true);
+    room = peer.link->room(needed);
   }
-  return false;
+  if (room == RingResult::would_block) return false;
+  if (room == RingResult::broken)
+    peer.doomed = any_doomed_ = true;
+  else if (peer.stalled)
+    peer.link->set_stalled(peer.stalled = false);
+  return true;
 }
 
 bool ServerBase::ready() const {
   return std::any_of(clients_.begin(), clients_.end(), [](const auto& entry) {
     const Peer& peer = entry.second;
-    if (peer.doomed || peer.link->closed()) return true;
+    if (peer.doomed || peer.link->closed() || peer.link->owes_notice()) return true;
     if (!peer.stalled) return peer.link->ready();
-    std::uint32_t free = 0;
-    return peer.link->free_slots(free) == RingResult::broken ||
-           free >= peer.reserved_slots + reply_slots;
+    return peer.link->room(peer.reserved_slots + reply_slots) != RingResult::would_block;
   });
 }
 

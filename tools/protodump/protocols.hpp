@@ -17,7 +17,7 @@ namespace aios::protodump {
 /// What every link has in common, as if it were a protocol without methods.
 struct LinkLayout {
   static constexpr const char* name = "link";
-  static constexpr std::uint16_t version = 1;
+  static constexpr std::uint16_t version = 2;
   using Methods = proto::MethodList<>;
 };
 
@@ -31,7 +31,12 @@ using AllProtocols = EntryList<
           Record<"message_header", proto::MessageHeader>, Record<"reply_header", proto::ReplyHeader>,
           Constant<"slot_count", proto::slot_count>,
           Constant<"slot_payload_bytes", proto::slot_payload_bytes>,
-          Constant<"half_bytes", proto::half_bytes>>,
+          Constant<"half_bytes", proto::half_bytes>,
+          Constant<"half_consumed_offset", offsetof(proto::HalfHeader, consumed)>,
+          Constant<"half_stalled_offset", offsetof(proto::HalfHeader, stalled)>,
+          Constant<"status_sleep_offset", offsetof(proto::StatusPage, sleep)>,
+          Constant<"sleep_begins", proto::sleep_begins>,
+          Constant<"sleep_ends", proto::sleep_ends>>,
     Entry<pk::Protocol,
           Record<"call_header", pk::CallHeader>, Record<"kernel_reply", pk::KernelReply>,
           Record<"quota", pk::Quota>, Record<"startup_entry", pk::Startup::Entry>,

@@ -1,0 +1,52 @@
+// The calls of one connection that were sent and are not answered yet. A call's id names its place
+// and how often the place was used, so that finding the call of an answer is one look and an answer
+// that comes too late finds nothing.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "abi/runtime/status.hpp"
+#include "abi/runtime/time.hpp"
+
+namespace aios {
+
+class CallTable {
+ public:
+  using Callback = std::move_only_function<void(Result<std::span<const std::byte>>)>;
+  struct Call {
+    std::uint32_t id = 0;
+    std::uint16_t opcode = 0;
+    Deadline deadline = Deadline::never();
+    Callback callback;  ///< empty: the place is free
+  };
+
+  /// More than a server takes on from one client and a ring holds beside.
+  static constexpr std::uint32_t max_calls = 1024;
+
+  bool full() const { return size_ == max_calls; }
+  std::uint32_t size() const { return size_; }
+  /// The call's id. Not when full.
+  std::uint32_t add(std::uint16_t opcode, Deadline deadline, Callback callback);
+  void set_deadline(std::uint32_t id, Deadline deadline);
+  /// Nothing when no call has this id, or no longer.
+  std::optional<Call> take(std::uint32_t id);
+  /// Those whose deadline is at or before `now_ns`; `next` becomes the earliest of the others.
+  std::vector<Call> take_late(std::uint64_t now_ns, Deadline& next);
+  /// All of them.
+  std::vector<Call> take_all();
+
+ private:
+  Call* find(std::uint32_t id);
+  void free_place(Call& call);
+
+  std::vector<Call> places_;
+  std::vector<std::uint32_t> free_;  ///< ids to give to the next calls
+  std::uint32_t size_ = 0;
+};
+
+}  // namespace aios

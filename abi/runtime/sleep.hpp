@@ -1,0 +1,116 @@
+// How a thread waits for its links: it looks for a while, then counts itself as asleep and blocks
+// on its doorbells. The protocol between sleeper and sender is in abi/proto/link.hpp.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "abi/runtime/kernel.hpp"
+#include "abi/runtime/time.hpp"
+
+namespace aios {
+
+/// How long to look before sleeping, learned from how it went. Knows no clock: it is told.
+///
+/// A hit (what was awaited came while looking) buys the longest look next time. Misses halve it; a
+/// few in a row, or being put off the core while looking, which took the core from somebody, end
+/// it: then a number of waits sleep at once, and a short look tries whether things have changed.
+/// The number doubles each time until looking has gone well for long.
+class SpinPolicy {
+ public:
+  /// About what it costs to sleep and be woken on another core.
+  static constexpr std::uint64_t longest_ns = 50 * ns_per_us;
+  /// Enough for a peer that is awake on another core.
+  static constexpr std::uint64_t probe_ns = 3 * ns_per_us;
+  static constexpr std::uint32_t misses_to_stop = 4;
+  static constexpr std::uint32_t shortest_rest = 64;
+  static constexpr std::uint32_t longest_rest = 16'384;
+  /// After so many hits a rest begins at its shortest again.
+  static constexpr std::uint32_t hits_to_forget = 4096;
+
+  /// For this wait; 0 is not to look at all. Followed by one of hit, missed and preempted, or by
+  /// nothing when it was 0.
+  std::uint64_t budget_ns();
+  void hit();
+  void missed();
+  void preempted() { rest(); }
+  /// False: never looks.
+  void allow(bool allowed) { allowed_ = allowed; }
+
+ private:
+  void rest();
+
+  bool allowed_ = true;
+  std::uint64_t budget_ns_ = longest_ns;
+  std::uint32_t misses_ = 0;
+  std::uint32_t resting_ = 0;  ///< waits that are still to sleep at once
+  std::uint32_t next_rest_ = shortest_rest;
+  std::uint32_t hits_ = 0;
+};
+
+inline void cpu_relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("yield");
+#endif
+}
+
+/// Looks until `ready()` or the policy's budget is spent: true when ready. A first short look needs
+/// no clock. `glance()`, for what costs more to look at, is asked every few microseconds; true ends
+/// the looking as if nothing had been missed.
+template <class Ready, class Glance>
+bool spin_until(SpinPolicy& policy, Ready ready, Glance glance) {
+  constexpr int looks_between_clocks = 32;
+  constexpr std::uint64_t longest_gap_ns = 20 * ns_per_us;
+  constexpr std::uint64_t ns_between_glances = 4 * ns_per_us;
+  const std::uint64_t budget_ns = policy.budget_ns();
+  if (budget_ns == 0) return false;
+  std::uint64_t began = 0;
+  std::uint64_t last = 0;
+  std::uint64_t glanced = 0;
+  for (;;) {
+    for (int i = 0; i < looks_between_clocks; ++i) {
+      if (ready()) {
+        policy.hit();
+        return true;
+      }
+      cpu_relax();
+    }
+    const std::uint64_t now = now_ns();
+    if (began == 0) began = last = glanced = now;
+    if (now - last > longest_gap_ns) {
+      policy.preempted();
+      return false;
+    }
+    if (now - began >= budget_ns) {
+      policy.missed();
+      return false;
+    }
+    if (now - glanced >= ns_between_glances) {
+      if (glance()) return true;
+      glanced = now;
+    }
+    last = now;
+  }
+}
+
+/// While it lives the calling thread counts as asleep. Make it, look at everything once more, and
+/// only then block; end it before looking again.
+class Asleep {
+ public:
+  explicit Asleep(Kernel& kernel) : sleep_(kernel.status_page().sleep) {
+    sleep_.fetch_add(proto::sleep_begins, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+  }
+  Asleep(const Asleep&) = delete;
+  ~Asleep() {
+    sleep_.fetch_sub(proto::sleep_ends, std::memory_order_relaxed);
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+  }
+
+ private:
+  std::atomic<std::uint64_t>& sleep_;
+};
+
+}  // namespace aios

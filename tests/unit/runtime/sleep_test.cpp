@@ -1,0 +1,122 @@
+#include "abi/runtime/sleep.hpp"
+
+#include <doctest/doctest.h>
+
+using namespace aios;
+
+namespace {
+
+/// Waits that sleep at once until the next one that looks.
+std::uint32_t waits_at_rest(SpinPolicy& policy) {
+  std::uint32_t waits = 0;
+  while (policy.budget_ns() == 0) ++waits;
+  return waits;
+}
+
+void miss_until_rest(SpinPolicy& policy) {
+  for (std::uint32_t i = 0; i < SpinPolicy::misses_to_stop; ++i) {
+    REQUIRE(policy.budget_ns() != 0);
+    policy.missed();
+  }
+}
+
+}  // namespace
+
+TEST_CASE("Looking that pays goes on for the longest time") {
+  SpinPolicy policy;
+  for (int i = 0; i < 1000; ++i) {
+    CHECK(policy.budget_ns() == SpinPolicy::longest_ns);
+    policy.hit();
+  }
+}
+
+TEST_CASE("A few misses in a row end the looking, one hit before does not let it come to that") {
+  SpinPolicy policy;
+  for (int round = 0; round < 100; ++round) {
+    for (std::uint32_t i = 1; i < SpinPolicy::misses_to_stop; ++i) policy.missed();
+    CHECK(policy.budget_ns() != 0);
+    policy.hit();
+  }
+  miss_until_rest(policy);
+  CHECK(policy.budget_ns() == 0);
+}
+
+TEST_CASE("Rests double, up to the longest, while their ends find nothing") {
+  SpinPolicy policy;
+  miss_until_rest(policy);
+  std::uint32_t expected = SpinPolicy::shortest_rest;
+  for (int i = 0; i < 12; ++i) {
+    CHECK(waits_at_rest(policy) == expected);
+    policy.missed();
+    expected = std::min(expected * 2, SpinPolicy::longest_rest);
+  }
+}
+
+TEST_CASE("A rest ends with a short look, and a hit there brings back the long ones") {
+  SpinPolicy policy;
+  miss_until_rest(policy);
+  while (policy.budget_ns() == 0) {
+  }
+  policy.missed();
+  std::uint64_t budget = 0;
+  while (budget == 0) budget = policy.budget_ns();
+  CHECK(budget == SpinPolicy::probe_ns);
+  policy.hit();
+  CHECK(policy.budget_ns() == SpinPolicy::longest_ns);
+}
+
+TEST_CASE("Being put off the core rests at once") {
+  SpinPolicy policy;
+  policy.preempted();
+  CHECK(waits_at_rest(policy) == SpinPolicy::shortest_rest);
+}
+
+TEST_CASE("Rests begin at their shortest again when looking has gone well for long") {
+  SpinPolicy policy;
+  for (int i = 0; i < 5; ++i) policy.preempted();
+  while (policy.budget_ns() == 0) {
+  }
+  for (std::uint32_t i = 0; i < SpinPolicy::hits_to_forget; ++i) policy.hit();
+  policy.preempted();
+  CHECK(waits_at_rest(policy) == SpinPolicy::shortest_rest);
+}
+
+TEST_CASE("A policy that is not allowed to look never does") {
+  SpinPolicy policy;
+  policy.allow(false);
+  CHECK(policy.budget_ns() == 0);
+  policy.hit();
+  CHECK(policy.budget_ns() == 0);
+}
+
+TEST_CASE("What is there at the first look needs no second one") {
+  SpinPolicy policy;
+  int looks = 0;
+  CHECK(spin_until(
+      policy, [&] { return ++looks == 1; }, [] { return false; }));
+  CHECK(looks == 1);
+}
+
+TEST_CASE("Looking in vain ends by itself and glances at what is costly meanwhile") {
+  SpinPolicy policy;
+  int glances = 0;
+  CHECK_FALSE(spin_until(
+      policy, [] { return false; },
+      [&] {
+        ++glances;
+        return false;
+      }));
+  // At most one every four microseconds; none when the thread was put off its core at once.
+  CHECK(glances <= 13);
+}
+
+TEST_CASE("A glance that finds something ends the looking") {
+  // A busy machine may put the thread off its core before the first glance, which is then right.
+  for (int attempt = 0; attempt < 1000; ++attempt) {
+    SpinPolicy policy;
+    if (spin_until(
+            policy, [] { return false; }, [] { return true; }))
+      return;
+  }
+  FAIL("no glance in 1000 attempts");
+}
