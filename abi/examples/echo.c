@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { ECHO_VERSION = 1, ECHO = 1 };
+enum { ECHO_VERSION = 2, ECHO = 1 };
 
 typedef struct {
   uint64_t value;

@@ -55,10 +55,54 @@ struct Sum {
   };
 };
 
+inline constexpr std::uint32_t max_attached_regions = 4;  ///< of one client
+/// Keeps a region (map_read, moved over this link) mapped until it is detached or the link ends.
+/// quota.
+struct Attach {
+  static constexpr std::uint16_t opcode = 5;
+  static constexpr const char* name = "attach";
+  struct Request {
+    kernel::Handle region;
+    AIOS_FIELDS(Request, region)
+  };
+  struct Reply {
+    std::uint64_t region;
+    AIOS_FIELDS(Reply, region)
+  };
+};
+
+/// Sums the 64-bit words of (offset, length) of an attached region; a length of 8 reads one word.
+/// not_found; invalid_argument for a range that is not in the region or not of whole words.
+struct Read {
+  static constexpr std::uint16_t opcode = 6;
+  static constexpr const char* name = "read";
+  struct Request {
+    std::uint64_t region;
+    std::uint64_t offset;
+    std::uint64_t length;
+    AIOS_FIELDS(Request, region, offset, length)
+  };
+  struct Reply {
+    std::uint64_t sum;
+    AIOS_FIELDS(Reply, sum)
+  };
+};
+
+/// not_found.
+struct Detach {
+  static constexpr std::uint16_t opcode = 7;
+  static constexpr const char* name = "detach";
+  struct Request {
+    std::uint64_t region;
+    AIOS_FIELDS(Request, region)
+  };
+  using Reply = Empty;
+};
+
 struct Protocol {
   static constexpr const char* name = "echo";
-  static constexpr std::uint16_t version = 1;
-  using Methods = MethodList<Null, Echo, Hold, Release, Sum>;
+  static constexpr std::uint16_t version = 2;
+  using Methods = MethodList<Null, Echo, Hold, Release, Sum, Attach, Read, Detach>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 

@@ -123,6 +123,8 @@ class Client final : public Source {
   /// Ends the calls that are late.
   void expire();
   const Link* link() const { return link_.get(); }
+  /// Without a loop. False: wait() sleeps at once when nothing is there.
+  void allow_spinning(bool allowed) { spin_.allow(allowed); }
 
  private:
   struct Waiting {

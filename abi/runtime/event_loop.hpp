@@ -64,6 +64,8 @@ class EventLoop {
   void post(std::function<void()> callback);
 
   Kernel* kernel() const { return kernel_; }
+  /// False: sleeps at once when nothing is there.
+  void allow_spinning(bool allowed) { spin_.allow(allowed); }
 
  private:
   explicit EventLoop(Kernel* kernel) : kernel_(kernel) {}

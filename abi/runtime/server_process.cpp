@@ -14,12 +14,15 @@ namespace aios {
 
 Result<ServerProcess> ServerProcess::start(int argc, char** argv) {
   ServerProcess process;
+  bool spin = true;
   for (int i = 1; i + 1 < argc; ++i) {
     const std::string_view option = argv[i];
     if (option == "--state")
       process.state = argv[++i];
     else if (option == "--libexec")
       process.libexec = argv[++i];
+    else if (option == "--spin")
+      spin = std::string_view(argv[++i]) != "never";
   }
   sigset_t set;
   ::sigemptyset(&set);
@@ -29,6 +32,7 @@ Result<ServerProcess> ServerProcess::start(int argc, char** argv) {
   if (!process.signals_.valid()) return errno_error("make signal descriptor", errno);
   process.kernel = TRY(Kernel::attach_child());
   process.loop = TRY(EventLoop::create(process.kernel.get()));
+  process.loop->allow_spinning(spin);
   EventLoop* loop = process.loop.get();
   TRY(loop->watch(process.signals_.get(), EPOLLIN, [loop](std::uint32_t) { loop->stop(); }));
   process.port = TRY(process.kernel->startup("port")).handle;

@@ -113,3 +113,55 @@ TEST_CASE("A client of another version may make null calls only") {
   REQUIRE(!reply.has_value());
   CHECK(reply.error().code() == Code::version_mismatch);
 }
+
+namespace {
+
+Result<pe::Attach::Reply> attach(Client& client, const Region& region) {
+  return client.call_with_handles<pe::Attach>(
+      {}, {{region.handle(), ObjectType::region, rights::info | rights::map_read, 0, false}},
+      [](std::span<const Handle> handles, pe::Attach::Request& request) {
+        request.region = handles[0];
+      },
+      patience());
+}
+
+}  // namespace
+
+TEST_CASE("An attached region is read until it is detached, by its client alone") {
+  const auto instance = boot_echo();
+  Visitor& visitor = instance->visitor();
+  const auto client = echo_client(visitor);
+  const Region region = need(Region::create(visitor.kernel(), 8192, "words"));
+  const std::uint64_t word = 42;
+  std::memcpy(region.data() + 8184, &word, sizeof word);
+  const std::uint64_t id = need(attach(*client, region)).region;
+  CHECK(need(client->call<pe::Read>({id, 8184, 8}, patience())).sum == 42);
+  CHECK(need(client->call<pe::Read>({id, 0, 8192}, patience())).sum == 42);
+  for (const auto& [offset, length] :
+       std::initializer_list<std::pair<std::uint64_t, std::uint64_t>>{
+           {0, 8200}, {8192, 8}, {8, 8192}, {~0ull - 7, 16}, {0, ~0ull - 7}, {0, 4}}) {
+    const auto reply = client->call<pe::Read>({id, offset, length}, patience());
+    REQUIRE(!reply.has_value());
+    CHECK(reply.error().code() == Code::invalid_argument);
+  }
+  const auto other = need(instance->attach());
+  const auto stranger = echo_client(*other);
+  CHECK(stranger->call<pe::Read>({id, 0, 8}, patience()).error().code() == Code::not_found);
+  CHECK(stranger->call<pe::Detach>({id}, patience()).error().code() == Code::not_found);
+  need(client->call<pe::Detach>({id}, patience()));
+  CHECK(client->call<pe::Read>({id, 0, 8}, patience()).error().code() == Code::not_found);
+}
+
+TEST_CASE("A client may attach four regions and its regions go with its link") {
+  const auto instance = boot_echo();
+  const auto other = need(instance->attach());
+  {
+    const auto client = echo_client(*other);
+    const Region region = need(Region::create(other->kernel(), 4096, "page"));
+    for (std::uint32_t i = 0; i < pe::max_attached_regions; ++i) need(attach(*client, region));
+    CHECK(attach(*client, region).error().code() == Code::quota);
+  }
+  const auto client = echo_client(*other);
+  const Region region = need(Region::create(other->kernel(), 4096, "page"));
+  CHECK(attach(*client, region).has_value());
+}
