@@ -39,7 +39,7 @@ Calls::Outcome Calls::serve_method(Caller& caller, std::span<const std::byte> re
     result = error(Code::invalid_argument, "a reserved field is not zero");
   else if (caller.process.has_pages() || M::opcode == wire::Hello::opcode)
     result = handle(M{}, copy, caller);
-  if (result && caller.deferred) return Outcome::deferred;
+  if (caller.process.awaits_reply) return Outcome::deferred;
   if (!result) caller.fds.clear();
   write_reply(reply, caller.call_id, result, caller.fds.size());
   return Outcome::replied;
@@ -156,7 +156,8 @@ KERNEL_CALL(HandleInfo, Calls::) {
   const Slot& slot = *TRY(caller.process.handles.find(request.handle));
   const Object& object = *slot.reference.object();
   return wire::HandleInfo::Reply(object.id(), static_cast<std::uint32_t>(object.type()),
-                                 slot.reference.use, slot.reference.grant, 0, object.detail(),
+                                 slot.reference.use, slot.reference.grant,
+                                 static_cast<std::uint32_t>(object.region_kind()), object.detail(),
                                  slot.sender, object.name());
 }
 

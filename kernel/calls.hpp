@@ -18,7 +18,6 @@ struct Caller {
   Process& process;
   std::uint64_t call_id = 0;
   std::vector<Fd> fds{};
-  bool deferred = false;  ///< the reply comes later
 };
 
 /// A reply as it goes on the wire.
@@ -26,11 +25,13 @@ using Packet = std::vector<std::byte>;
 
 class Calls {
  public:
-  explicit Calls(Instance& instance) : instance_(instance) {}
+  /// `send_later` sends the reply to a call that was deferred.
+  Calls(Instance& instance, std::function<void(Process&, const Packet&)> send_later)
+      : instance_(instance), send_later_(std::move(send_later)) {}
 
   enum class Outcome {
     replied,    ///< `reply` is to be sent with the caller's fds
-    deferred,   ///< nothing to send yet
+    deferred,   ///< nothing to send yet; the process `awaits_reply` until then
     malformed,  ///< `reply` is to be sent, then the connection is to be closed
   };
   /// Serves one packet.
@@ -38,10 +39,8 @@ class Calls {
 
   /// Whether regions are being filled.
   bool has_slices() const { return !filling_.empty(); }
-  /// Allocates one slice of one of them. The process whose reply is then ready, or null.
-  std::shared_ptr<Process> fill_slice(Packet& reply);
-  /// Whether the process waits for a deferred reply.
-  bool is_waiting(const Process& process) const;
+  /// Allocates one slice of one of them.
+  void fill_slice();
 
  private:
   template <class M>
@@ -60,6 +59,7 @@ class Calls {
   KERNEL_CALL(ProcessNext); KERNEL_CALL(ProcessOpen);
   KERNEL_CALL(SpawnerCreate); KERNEL_CALL(SpawnerSpawn);
   KERNEL_CALL(RegionCreate); KERNEL_CALL(RegionMap); KERNEL_CALL(RegionNext);
+  KERNEL_CALL(RegionFreeze);
   KERNEL_CALL(FileCreate); KERNEL_CALL(FileOpen);
   KERNEL_CALL(PortCreate); KERNEL_CALL(PortPublish);
   KERNEL_CALL(PortConnect); KERNEL_CALL(PortAccept);
@@ -81,13 +81,23 @@ class Calls {
   Result<wire::ProcessSpawn::Reply> spawn_for(Process& process, const Request& request,
                                               Instance::SpawnRequest spawn);
 
-  struct Filling {
+  /// A call whose reply comes later.
+  struct Deferred {
     std::weak_ptr<Process> process;
     std::uint64_t call_id;
     std::shared_ptr<Region> region;
   };
+  static Deferred defer(Caller& caller, std::shared_ptr<Region> region) {
+    caller.process.awaits_reply = true;
+    return {caller.process.weak_from_this(), caller.call_id, std::move(region)};
+  }
+  /// Replies with what `finish` makes for the process, unless that has died.
+  template <class M, class Finish>
+  void answer(const Deferred& call, Finish finish);
+
   Instance& instance_;
-  std::deque<Filling> filling_;
+  std::function<void(Process&, const Packet&)> send_later_;
+  std::deque<Deferred> filling_;
 };
 
 /// invalid_argument, with this text, unless `valid`.

@@ -34,7 +34,9 @@ Instance::~Instance() {
       log_line("process " + std::to_string(process->pid) + " does not end");
     bury(process);
   }
+  for (const Helper& helper : helpers_) (void)sys::wait_exit(helper.child.pidfd, deadline);
   // Objects leave the registry as they end, so they must end before it.
+  helpers_.clear();
   published_.clear();
   root->mark_killed();
 }
@@ -230,6 +232,21 @@ void Instance::hurry_shutdown() {
   log_line("the supervisor has not ended in time, or a second signal came: killing everything");
   shutdown_deadline_ = Deadline::never();
   if (supervisor_) kill(*supervisor_);
+}
+
+void Instance::add_helper(sys::Child child, std::function<void(const sys::ExitStatus&)> end) {
+  (void)sys::watch(epoll_, child.pidfd, EPOLLIN, helper_tag);
+  helpers_.push_back({std::move(child), std::move(end)});
+}
+
+void Instance::reap_helpers() {
+  for (auto next = helpers_.begin(); next != helpers_.end();) {
+    const auto helper = next++;
+    sys::ExitStatus status;
+    if (!sys::reap(helper->child.pidfd, status)) continue;
+    helper->end(status);
+    helpers_.erase(helper);
+  }
 }
 
 Result<void> Instance::publish(std::string_view label, Reference port) {

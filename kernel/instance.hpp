@@ -2,6 +2,7 @@
 // what happens when a process begins or ends. The event loop calls in when one has ended.
 #pragma once
 
+#include <list>
 #include <optional>
 #include <string>
 #include <vector>
@@ -20,6 +21,8 @@ class Instance {
  public:
   /// Tags of epoll events: a process's id for its socket, with this bit for its pidfd.
   static constexpr std::uint64_t pidfd_bit = 1ull << 63;
+  /// Of the helpers' pidfds.
+  static constexpr std::uint64_t helper_tag = 1ull << 62;
   /// `epoll` watches the processes; it must outlive this.
   Instance(Settings settings, const Fd& epoll);
   /// Kills and reaps every process. Waits for them.
@@ -55,6 +58,11 @@ class Instance {
   /// Whether calls are read from the process's socket, or only its end is noticed.
   void listen_for_calls(Process& process, bool wanted);
 
+  /// Calls `end` when a short-lived child has ended, which does what may take long.
+  void add_helper(sys::Child child, std::function<void(const sys::ExitStatus&)> end);
+  /// Some helper has ended.
+  void reap_helpers();
+
   Result<void> publish(std::string_view label, Reference port);
   Result<void> start_supervisor();
   /// Raises `shutdown`, once.
@@ -79,8 +87,14 @@ class Instance {
   void on_supervisor_exit(const sys::ExitStatus& status);
 
   Settings settings_;
+  struct Helper {
+    sys::Child child;
+    std::function<void(const sys::ExitStatus&)> end;
+  };
+
   const Fd& epoll_;
   Fd null_;
+  std::list<Helper> helpers_;
   std::map<std::string, Reference, std::less<>> published_;
   std::shared_ptr<Process> supervisor_;
   std::deque<std::uint64_t> supervisor_deaths_ns_;

@@ -14,9 +14,8 @@ namespace aios::kernel {
 namespace {
 
 // Tags of epoll events beside those of Instance.
-constexpr std::uint64_t listener_tag = 1ull << 62;
-constexpr std::uint64_t signal_tag = listener_tag + 1;
-constexpr std::uint64_t closer_tag = listener_tag + 2;
+constexpr std::uint64_t listener_tag = Instance::helper_tag + 1;
+constexpr std::uint64_t signal_tag = Instance::helper_tag + 2;
 
 /// False when the other end is gone, or lets its replies pile up.
 bool send_now(const Fd& socket, const Packet& packet, std::span<const Fd> fds) {
@@ -48,7 +47,8 @@ KernelServer::KernelServer(Settings settings, Fd lock)
       epoll_(::epoll_create1(EPOLL_CLOEXEC)),
       spare_(sys::open_null()),
       instance_(std::move(settings), epoll_),
-      calls_(instance_) {}
+      calls_(instance_,
+             [this](Process& process, const Packet& reply) { send_reply(process, reply, {}); }) {}
 
 KernelServer::~KernelServer() {
   if (listener_.valid()) ::unlink(socket_path_.c_str());
@@ -62,7 +62,7 @@ int KernelServer::run() {
 }
 
 int KernelServer::timeout_ms() const {
-  if (calls_.has_slices() || !instance_.registry.released.empty()) return 0;
+  if (can_do_slice()) return 0;
   if (!held_back_.empty()) return limits::unread_reply_recheck_ms;
   const auto& deadline = instance_.shutdown_deadline();
   return deadline ? deadline->poll_timeout_ms() : -1;
@@ -75,15 +75,16 @@ void KernelServer::turn() {
        std::span(events).first(static_cast<unsigned>(std::max(count, 0))))
     if (!instance_.finished()) on_event(event.data.u64, event.events);
   recheck_held_back();
-  do_slice();
-  close_sockets();
+  if (can_do_slice()) do_slice();
+  for (auto& sockets = instance_.registry.released_sockets; !sockets.empty(); sockets.pop_front())
+    close_in_child(std::move(sockets.front()), [] {});
   if (const auto& deadline = instance_.shutdown_deadline(); deadline && deadline->passed())
     instance_.hurry_shutdown();
 }
 
 void KernelServer::on_event(std::uint64_t tag, std::uint32_t events) {
   if (tag == listener_tag) return on_connection();
-  if (tag == closer_tag) return reap_closers();
+  if (tag == Instance::helper_tag) return instance_.reap_helpers();
   if (tag == signal_tag) {
     while (sys::take_signal(signals_) != 0)
       instance_.shutdown_deadline() ? instance_.hurry_shutdown() : instance_.begin_shutdown();
@@ -119,7 +120,7 @@ void KernelServer::on_connection() {
 }
 
 void KernelServer::serve_call(Process& process) {
-  if (calls_.is_waiting(process) || !sys::all_read(process.socket)) {
+  if (process.awaits_reply || !sys::all_read(process.socket)) {
     // It pipelines: look again later, and not at its socket, which would report it for ever.
     held_back_.insert(process.id());
     return instance_.listen_for_calls(process, false);
@@ -150,41 +151,36 @@ void KernelServer::recheck_held_back() {
     if (found == instance_.registry.processes.end()) return true;
     const auto process = found->second;
     if (!process->socket.valid()) return true;
-    if (calls_.is_waiting(*process) || !sys::all_read(process->socket)) return false;
+    if (process->awaits_reply || !sys::all_read(process->socket)) return false;
     instance_.listen_for_calls(*process, true);
     return true;
   });
 }
 
+bool KernelServer::can_do_slice() const {
+  return !freeing_ && (calls_.has_slices() || !instance_.registry.released.empty());
+}
+
 void KernelServer::do_slice() {
   auto& released = instance_.registry.released;
-  if (!released.empty()) {
-    // Given back before anything is allocated: what is used never exceeds what is charged.
-    ReleasedMemory& oldest = released.front();
-    const std::uint64_t slice = std::min(limits::slice_bytes, oldest.size_bytes);
-    oldest.size_bytes -= slice;
-    sys::deallocate(oldest.file, oldest.size_bytes, slice);
-    if (oldest.size_bytes == 0) released.pop_front();
-  } else if (calls_.has_slices()) {
-    Packet reply;
-    if (const auto process = calls_.fill_slice(reply)) send_reply(*process, reply, {});
-  }
+  if (released.empty()) return calls_.fill_slice();
+  // Given back before anything is allocated: what is used never exceeds what is charged.
+  ReleasedMemory& oldest = released.front();
+  const std::uint64_t slice = std::min(limits::slice_bytes, oldest.size_bytes);
+  oldest.size_bytes -= slice;
+  const bool given_back = sys::deallocate(oldest.file, oldest.size_bytes, slice);
+  if (given_back && oldest.size_bytes != 0) return;
+  Fd file = std::move(oldest.file);
+  released.pop_front();
+  if (!given_back) freeing_ = close_in_child(std::move(file), [this] { freeing_ = false; });
 }
 
-void KernelServer::close_sockets() {
-  auto& sockets = instance_.registry.released_sockets;
-  for (; !sockets.empty(); sockets.pop_front()) {
-    auto closer = sys::close_in_child(std::move(sockets.front()));
-    if (!closer) continue;
-    (void)sys::watch(epoll_, closer->pidfd, EPOLLIN, closer_tag);
-    closers_.push_back(std::move(*closer));
-  }
-}
-
-void KernelServer::reap_closers() {
-  sys::ExitStatus status;
-  std::erase_if(closers_,
-                [&](const sys::Child& closer) { return sys::reap(closer.pidfd, status); });
+/// False when there can be no child: then it is closed already.
+bool KernelServer::close_in_child(Fd fd, std::function<void()> end) {
+  auto child = sys::close_in_child(std::move(fd));
+  if (!child) return false;
+  instance_.add_helper(std::move(*child), [end](const sys::ExitStatus&) { end(); });
+  return true;
 }
 
 }  // namespace aios::kernel

@@ -28,8 +28,8 @@ class KernelServer {
   void send_reply(Process& process, const Packet& packet, std::span<const Fd> fds);
   void recheck_held_back();
   void do_slice();
-  void close_sockets();
-  void reap_closers();
+  bool can_do_slice() const;
+  bool close_in_child(Fd fd, std::function<void()> end);
 
   std::filesystem::path socket_path_;
   Fd lock_;
@@ -40,7 +40,7 @@ class KernelServer {
   Instance instance_;
   Calls calls_;
   std::set<std::uint64_t> held_back_;  ///< processes with a call but an unread reply
-  std::vector<sys::Child> closers_;
+  bool freeing_ = false;               ///< a child gives memory back
 };
 
 }  // namespace aios::kernel

@@ -12,6 +12,7 @@ namespace aios::kernel {
 using proto::kernel::Handle;
 using proto::kernel::Name;
 using proto::kernel::ObjectType;
+using proto::kernel::RegionKind;
 namespace rights = proto::kernel::rights;
 namespace signal = proto::kernel::signal;
 
@@ -31,6 +32,7 @@ class Object {
   virtual Name name() const { return {}; }
   /// What handle_info calls `detail`.
   virtual std::uint64_t detail() const { return 0; }
+  virtual RegionKind region_kind() const { return RegionKind::none; }
   /// Signals that a handle begins with, because what they tell has already happened.
   virtual std::uint32_t standing_signals() const { return 0; }
   /// Raises `signals` on every handle whose `use` allows to receive them, and wakes its process.

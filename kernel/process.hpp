@@ -83,6 +83,7 @@ class Process final : public Object, public std::enable_shared_from_this<Process
   Fd pidfd;
   Fd socket;  ///< the kernel's end
   bool socket_refuses_files = false;
+  bool awaits_reply = false;  ///< to a call that was deferred
 
   HandleTable handles;
 

@@ -1,6 +1,7 @@
 #include "kernel/region.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <limits>
 
 #include "kernel/process.hpp"
@@ -9,7 +10,7 @@ namespace aios::kernel {
 
 Result<std::shared_ptr<Region>> Region::create(Registry& registry, Process& creator,
                                                const Name& name, std::uint64_t size_bytes,
-                                               RegionKind kind) {
+                                               RegionKind kind, bool freezable) {
   constexpr std::uint64_t most = std::numeric_limits<std::int64_t>::max() - proto::page_bytes;
   if (size_bytes == 0) return error(Code::invalid_argument, "a region of 0 bytes");
   if (size_bytes > most) return error(Code::quota, "no job may have a region of this size");
@@ -20,11 +21,12 @@ Result<std::shared_ptr<Region>> Region::create(Registry& registry, Process& crea
   creator.region_bytes += rounded;
   region->name_ = name;
   region->kind_ = kind;
+  region->freezable_ = freezable;
   sys::MemoryFile file = TRY(sys::make_memory_file(rounded));
   region->writable_ = std::move(file.writable);
   region->read_only_ = std::move(file.read_only);
-  // Nobody may freeze a data region: the kernel could then not give its memory back in slices.
-  if (kind == RegionKind::data) TRY(sys::seal(region->writable_, false));
+  // No holder may seal others out of a data region, unless it was made to be sealed.
+  if (kind == RegionKind::data && !freezable) TRY(sys::seal(region->writable_, false));
   if (kind == RegionKind::control) TRY(region->allocate_slice());
   return region;
 }
@@ -41,7 +43,8 @@ Region::~Region() {
   registry_.regions.erase(id());
   if (const auto process = creator_.lock()) process->region_bytes -= size_bytes_;
   if (allocated_bytes_ > limits::slice_bytes)
-    registry_.released.push_back({std::move(writable_), allocated_bytes_});
+    registry_.released.push_back(
+        {std::move(writable_.valid() ? writable_ : read_only_), allocated_bytes_});
 }
 
 Result<bool> Region::allocate_slice() {
@@ -55,6 +58,18 @@ Result<bool> Region::allocate_slice() {
 
 Result<void> Region::seal_writer() {
   TRY(sys::seal(writable_, true));
+  writable_.reset();
+  return {};
+}
+
+Result<void> Region::end_freeze(const sys::ExitStatus& status) {
+  // What counts is the file: a child that was killed may have done it first.
+  if (!sys::is_frozen(read_only_)) {
+    if (status.signalled || status.code == EBUSY)
+      return error(Code::busy, "it is mapped for writing, or pages of it are in a pipe or device");
+    return errno_error("freeze region", status.code);
+  }
+  kind_ = RegionKind::frozen;
   writable_.reset();
   return {};
 }

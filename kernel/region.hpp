@@ -8,6 +8,7 @@
 
 #include "abi/runtime/fd.hpp"
 #include "kernel/job.hpp"
+#include "kernel/sys_linux.hpp"
 
 namespace aios::kernel {
 
@@ -15,8 +16,8 @@ class Link;
 class Process;
 class Region;
 
-/// Memory of an ended region: given back in slices by the event loop, since the last close of a
-/// large file takes long.
+/// Memory of an ended region: given back in slices by the event loop, or by a child where its seals
+/// forbid that, since the last close of a large file takes long.
 struct ReleasedMemory {
   Fd file;
   std::uint64_t size_bytes;
@@ -33,8 +34,6 @@ struct Registry {
   std::deque<Fd> released_sockets;
 };
 
-enum class RegionKind { data, control };
-
 class Region final : public Object {
  public:
   static constexpr ObjectType object_type = ObjectType::region;
@@ -42,11 +41,11 @@ class Region final : public Object {
       rights::info | rights::duplicate | rights::send | rights::map_read | rights::map_write;
 
   /// Charges `creator`'s job, and makes the file; a control region is allocated at once, a data
-  /// region by `allocate_slice`. The size is rounded up to pages. invalid_argument for size 0;
-  /// quota; no_memory.
+  /// region by `allocate_slice`. Only a `freezable` one can become frozen. The size is rounded up
+  /// to pages. invalid_argument for size 0; quota; no_memory.
   static Result<std::shared_ptr<Region>> create(Registry& registry, Process& creator,
                                                 const Name& name, std::uint64_t size_bytes,
-                                                RegionKind kind);
+                                                RegionKind kind, bool freezable = false);
   Region(Registry& registry, Process& creator);
   ~Region() override;
 
@@ -55,14 +54,18 @@ class Region final : public Object {
   /// Of a control region whose owner has mapped it: from now on it has no other writer. The
   /// writable descriptor is closed. denied when the owner prevented it.
   Result<void> seal_writer();
+  /// A child of `sys::freeze_in_child` has ended. If it did it, the region is frozen, and the
+  /// writable descriptor is closed. busy; denied.
+  Result<void> end_freeze(const sys::ExitStatus& status);
 
-  const Fd& writable() const { return writable_; }  ///< invalid once sealed
+  const Fd& writable() const { return writable_; }  ///< invalid once sealed or frozen
   const Fd& read_only() const { return read_only_; }
   std::uint64_t size_bytes() const { return size_bytes_; }
-  bool is_control() const { return kind_ == RegionKind::control; }
+  bool freezable() const { return freezable_; }
   const Job& job() const { return *job_; }
   Name name() const override { return name_; }
   std::uint64_t detail() const override { return size_bytes_; }
+  RegionKind region_kind() const override { return kind_; }
 
  private:
   Registry& registry_;
@@ -72,6 +75,7 @@ class Region final : public Object {
   Name name_{};
   std::uint64_t size_bytes_ = 0;
   RegionKind kind_ = RegionKind::data;
+  bool freezable_ = false;
   Fd writable_;
   Fd read_only_;
   std::uint64_t allocated_bytes_ = 0;

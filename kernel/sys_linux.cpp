@@ -66,15 +66,19 @@ Result<void> allocate(const Fd& file, std::uint64_t offset, std::uint64_t size_b
   return {};
 }
 
-void deallocate(const Fd& file, std::uint64_t offset, std::uint64_t size_bytes) {
-  ::fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
-              static_cast<off_t>(size_bytes));
+bool deallocate(const Fd& file, std::uint64_t offset, std::uint64_t size_bytes) {
+  return ::fallocate(file.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                     static_cast<off_t>(offset), static_cast<off_t>(size_bytes)) == 0;
 }
 
 Result<void> seal(const Fd& file, bool future_writes) {
   const int seals = F_SEAL_SEAL | (future_writes ? F_SEAL_FUTURE_WRITE : 0);
   if (::fcntl(file.get(), F_ADD_SEALS, seals) != 0) return errno_error("seal region", errno);
   return {};
+}
+
+bool is_frozen(const Fd& file) {
+  return (::fcntl(file.get(), F_GET_SEALS) & F_SEAL_WRITE) != 0;
 }
 
 Result<Doorbell> Doorbell::create() {

@@ -22,11 +22,13 @@ struct MemoryFile {
 Result<MemoryFile> make_memory_file(std::uint64_t size_bytes);
 /// Fills `[offset, offset + size)` with pages. no_memory.
 Result<void> allocate(const Fd& file, std::uint64_t offset, std::uint64_t size_bytes);
-/// Gives such pages back, though the file may still be mapped. Best effort.
-void deallocate(const Fd& file, std::uint64_t offset, std::uint64_t size_bytes);
+/// Gives such pages back, though the file may still be mapped; false where its seals forbid that.
+bool deallocate(const Fd& file, std::uint64_t offset, std::uint64_t size_bytes);
 /// Allows no further seal; with `future_writes` also no writer that has no writable mapping yet,
 /// for ever. Fails when a holder of the descriptor sealed the seals first.
 Result<void> seal(const Fd& file, bool future_writes);
+/// Whether nobody can ever change its bytes.
+bool is_frozen(const Fd& file);
 
 /// A one-page pipe whose reader, ringer and the kernel each have an open file of their own, opened
 /// O_RDWR where it is written: none can make another block, or raise SIGPIPE in it, and a ringer
@@ -80,8 +82,11 @@ Result<Child> spawn(const ChildPlan& plan);
 /// Tries in a throw-away child whether `namespaces` would work. Waits for it.
 bool can_make_namespaces();
 /// A child that does nothing but close `fd` as the last who has it: for a socket with unread files
-/// of others in it, whose close may block.
+/// of others in it, whose close may block, and for memory that takes long to free.
 Result<Child> close_in_child(Fd fd);
+/// A child that seals a memory file against all writers, and exits with 0 or why it cannot: EBUSY
+/// while there is a writer, or, after 0.2 s, when pages of it are held elsewhere in Linux.
+Result<Child> freeze_in_child(const Fd& file);
 
 /// Opens an image to execute. not_found, denied, invalid_argument.
 Result<Fd> open_image(const std::string& path);

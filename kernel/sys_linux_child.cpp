@@ -28,9 +28,9 @@ constexpr std::uint64_t namespace_flags =
 /// Who a context is outside its namespaces when the kernel is root.
 constexpr uid_t unprivileged_id = 65534;
 
-/// What a child runs before it exits with 0. After the clone and before the exec only
+/// What a child runs, and its exit code. After the clone and before the exec only
 /// async-signal-safe calls are made, and nothing is allocated.
-using ChildBody = void (*)(const ChildPlan&);
+using ChildBody = int (*)(const ChildPlan&);
 
 [[noreturn]] void give_up(const char* what) {
   const char* reason = ::strerrorname_np(errno);
@@ -56,7 +56,7 @@ void set_limit(__rlimit_resource resource, rlim_t value) {
   ::setrlimit(resource, &limit);
 }
 
-void run_image(const ChildPlan& plan) {
+int run_image(const ChildPlan& plan) {
   for (int number = 1; number < NSIG; ++number) ::signal(number, SIG_DFL);
   sigset_t none;
   sigemptyset(&none);
@@ -86,6 +86,11 @@ void run_image(const ChildPlan& plan) {
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) give_up("prctl NO_NEW_PRIVS");
   ::syscall(SYS_execveat, image_fd, "", plan.argv, plan.envp, AT_EMPTY_PATH);
   give_up("exec");
+}
+
+void close_all_but(int fd) {
+  ::syscall(SYS_close_range, 0, fd - 1, 0);
+  ::syscall(SYS_close_range, fd + 1, ~0u, 0);
 }
 
 Result<void> write_text(const std::string& path, const std::string& text) {
@@ -123,8 +128,7 @@ Result<Child> clone_child(const ChildPlan& plan, ChildBody body, Fd given_away =
     char byte = 0;
     // End of file: the kernel could not map the ids, or is gone.
     if (::read(go_read.get(), &byte, 1) != 1) ::_exit(127);
-    body(plan);
-    ::_exit(0);
+    ::_exit(body(plan));
   }
   Child child{static_cast<pid_t>(pid), Fd(pidfd)};
   if (auto mapped = plan.namespaces ? write_id_maps(child.pid) : Result<void>(); !mapped) {
@@ -149,16 +153,28 @@ Result<Child> close_in_child(Fd fd) {
   ChildPlan plan{};
   plan.socket_fd = fd.get();
   const auto body = [](const ChildPlan& own) {
-    ::syscall(SYS_close_range, 0, own.socket_fd - 1, 0);
-    ::syscall(SYS_close_range, own.socket_fd + 1, ~0u, 0);
+    close_all_but(own.socket_fd);
+    return 0;
   };
   return clone_child(plan, body, std::move(fd));
+}
+
+Result<Child> freeze_in_child(const Fd& file) {
+  ChildPlan plan{};
+  plan.socket_fd = file.get();
+  return clone_child(plan, [](const ChildPlan& own) {
+    close_all_but(own.socket_fd);
+    return ::fcntl(own.socket_fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL) == 0 ? 0 : errno;
+  });
 }
 
 bool can_make_namespaces() {
   ChildPlan plan{};
   plan.namespaces = true;
-  auto child = clone_child(plan, [](const ChildPlan&) { enter_mapped_ids(); });
+  auto child = clone_child(plan, [](const ChildPlan&) {
+    enter_mapped_ids();
+    return 0;
+  });
   if (!child) return false;
   ExitStatus status;
   return wait_exit(child->pidfd, Deadline::after(limits::reap_timeout_ns)) &&

@@ -156,11 +156,11 @@ struct HandleInfo {
     std::uint32_t type;
     std::uint32_t use;
     std::uint32_t grant;
-    std::uint32_t reserved;
+    std::uint32_t region_kind;  ///< RegionKind
     std::uint64_t detail;
     std::uint64_t sender_process_id;
     Name name;
-    AIOS_FIELDS(Reply, object_id, type, use, grant, reserved, detail, sender_process_id, name)
+    AIOS_FIELDS(Reply, object_id, type, use, grant, region_kind, detail, sender_process_id, name)
   };
 };
 
@@ -361,14 +361,19 @@ struct SpawnerSpawn {
 
 /// A data region of `size_bytes` (rounded up to pages), preallocated and zero, charged to the
 /// caller's job until its last handle is closed. The reply comes when every page is there. The
-/// handle has info|duplicate|send|map_read|map_write in both masks. quota; no_memory.
+/// handle has info|duplicate|send|map_read|map_write in both masks. A `freezable` region may be
+/// given to region_freeze; until then any holder of a writable descriptor can put seals on it
+/// (fcntl F_ADD_SEALS), and so keep others from mapping it for writing, or from freezing it. quota;
+/// no_memory.
 struct RegionCreate {
   static constexpr std::uint16_t opcode = 40;
   static constexpr const char* name = "region_create";
   struct Request {
     std::uint64_t size_bytes;
     Name name;
-    AIOS_FIELDS(Request, size_bytes, name)
+    std::uint32_t freezable;  ///< 0 or 1
+    std::uint32_t reserved;
+    AIOS_FIELDS(Request, size_bytes, name, freezable, reserved)
   };
   struct Reply {
     Handle region;
@@ -378,6 +383,7 @@ struct RegionCreate {
 };
 
 /// Fd: the region's memory; read-only unless `writable`. Needs map_read, and map_write if writable.
+/// denied when it is frozen and `writable`.
 struct RegionMap {
   static constexpr std::uint16_t opcode = 41;
   static constexpr const char* name = "region_map";
@@ -408,11 +414,32 @@ struct RegionNext {
     std::uint64_t size_bytes;
     std::uint64_t job_id;
     std::uint32_t handles;  ///< how many handles name it, in all processes
-    std::uint32_t control;  ///< 1: half of a link, a status page or a kernel page
+    std::uint32_t kind;     ///< RegionKind
     Name name;
     Name job_name;
-    AIOS_FIELDS(Reply, region_id, size_bytes, job_id, handles, control, name, job_name)
+    AIOS_FIELDS(Reply, region_id, size_bytes, job_id, handles, kind, name, job_name)
   };
+};
+
+/// Freezes a region that was created `freezable`: when this is answered ok nobody can ever change
+/// its bytes, by any means, and nobody can take that back. The caller unmaps its own writable
+/// mappings first, also read-only ones of a writable descriptor. Needs map_write. Freezing a frozen
+/// region is ok.
+///
+/// busy while any process has it mapped through a writable descriptor, or while one, a reader
+/// perhaps, has pages of it elsewhere in Linux: in a pipe (splice), in direct i/o, registered with
+/// a device. The region is then as it was. Freeze before you share, and nobody can stand in the
+/// way. not_supported when it was not created freezable; denied when a holder of a writable
+/// descriptor sealed the seals first: it can then never be frozen. The reply comes after a clone,
+/// or in a fifth of a second when pages are elsewhere.
+struct RegionFreeze {
+  static constexpr std::uint16_t opcode = 43;
+  static constexpr const char* name = "region_freeze";
+  struct Request {
+    Handle region;
+    AIOS_FIELDS(Request, region)
+  };
+  using Reply = Empty;
 };
 
 // ---- lent files -----------------------------------------------------------------------------
@@ -481,12 +508,12 @@ struct InstanceInfo {
 struct Protocol {
   static constexpr const char* name = "kernel";
   static constexpr std::uint16_t version = abi_version;
-  using Methods =
-      MethodList<Hello, Ready, Startup, SignalNext, HandleDuplicate, HandleKeep, HandleClose,
-                 HandleInfo, JobCreate, JobKill, JobInfo, ProcessSpawn, ProcessSignal, ProcessInfo,
-                 ProcessNext, ProcessOpen, SpawnerCreate, SpawnerSpawn, RegionCreate, RegionMap,
-                 RegionNext, FileCreate, FileOpen, PortCreate, PortPublish, PortConnect, PortAccept,
-                 LinkReady, LinkSend, LinkNext, InstanceShutdown, InstanceInfo>;
+  using Methods = MethodList<Hello, Ready, Startup, SignalNext, HandleDuplicate, HandleKeep,
+                             HandleClose, HandleInfo, JobCreate, JobKill, JobInfo, ProcessSpawn,
+                             ProcessSignal, ProcessInfo, ProcessNext, ProcessOpen, SpawnerCreate,
+                             SpawnerSpawn, RegionCreate, RegionMap, RegionNext, RegionFreeze,
+                             FileCreate, FileOpen, PortCreate, PortPublish, PortConnect, PortAccept,
+                             LinkReady, LinkSend, LinkNext, InstanceShutdown, InstanceInfo>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 

@@ -25,15 +25,23 @@ enum class ObjectType : std::uint32_t {
   spawner = 7,
 };
 
+/// What may happen to a region's bytes.
+enum class RegionKind : std::uint32_t {
+  none = 0,     ///< not a region
+  data = 1,     ///< written by whoever holds a write grant
+  control = 2,  ///< half of a link, a status page or a kernel page: one writer for ever
+  frozen = 3,   ///< written by nobody, ever again
+};
+
 /// Rights. What each lets its holder do is written at the methods.
 namespace rights {
 inline constexpr std::uint32_t info = 1u << 0;
 inline constexpr std::uint32_t duplicate = 1u << 1;  ///< handle_duplicate and keep
 inline constexpr std::uint32_t send = 1u << 2;       ///< may be named in link_send
 inline constexpr std::uint32_t map_read = 1u << 3;   ///< region_map, file_open
-inline constexpr std::uint32_t map_write = 1u << 4;
-inline constexpr std::uint32_t connect = 1u << 5;  ///< port
-inline constexpr std::uint32_t accept = 1u << 6;   ///< port; receives its signal
+inline constexpr std::uint32_t map_write = 1u << 4;  ///< region_map, region_freeze
+inline constexpr std::uint32_t connect = 1u << 5;    ///< port
+inline constexpr std::uint32_t accept = 1u << 6;     ///< port; receives its signal
 /// job: create in it, list; process: signal, kill
 inline constexpr std::uint32_t manage = 1u << 7;
 inline constexpr std::uint32_t wait = 1u << 8;    ///< process, job: receives its signals

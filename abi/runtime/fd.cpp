@@ -52,6 +52,15 @@ void Mapping::reset() {
   size_ = 0;
 }
 
+Result<void> Mapping::replace(Mapping&& other) {
+  if (!valid() || other.size_ != size_)
+    return error(Code::invalid_argument, "only a mapping of the same size can be put in its place");
+  if (::mremap(other.data_, size_, size_, MREMAP_MAYMOVE | MREMAP_FIXED, data_) == MAP_FAILED)
+    return errno_error("replace mapping", errno);
+  other.data_ = nullptr;
+  return {};
+}
+
 void Mapping::exclude_from_fork() const {
   if (data_ != nullptr) ::madvise(data_, size_, MADV_DONTFORK);
 }

@@ -52,6 +52,9 @@ class Mapping {
   bool valid() const { return data_ != nullptr; }
   std::span<std::byte> bytes() const { return {data_, size_}; }
   void reset();
+  /// Moves `other`, a mapping of the same size, to this one's address, whose place it takes without
+  /// a moment between.
+  Result<void> replace(Mapping&& other);
   /// The pages are absent in a forked child, which would otherwise share our links.
   void exclude_from_fork() const;
 

@@ -150,26 +150,67 @@ Result<Handle> Kernel::duplicate(Handle handle, std::uint32_t use, std::uint32_t
   return TRY(call<pk::HandleDuplicate>({handle, use, grant})).reply.handle;
 }
 
-Result<Region> Region::create(Kernel& kernel, std::uint64_t size_bytes, std::string_view name) {
-  const auto created = TRY(kernel.call<pk::RegionCreate>({size_bytes, pk::Name::from(name)})).reply;
+namespace {
+
+Result<Mapping> map_region(Kernel& kernel, Handle handle, Mapping::Access access) {
+  const bool writable = access == Mapping::Access::read_write;
+  auto mapped = TRY(kernel.call<pk::RegionMap>({handle, writable ? 1u : 0u, 0}));
+  if (mapped.fds.size() != 1) return error(Code::protocol_error, "region_map gave no descriptor");
+  return Mapping::map(mapped.fds[0], mapped.reply.size_bytes, access);
+}
+
+}  // namespace
+
+Result<Region> Region::create(Kernel& kernel, std::uint64_t size_bytes, std::string_view name,
+                              bool freezable) {
+  const pk::RegionCreate::Request request{size_bytes, pk::Name::from(name), freezable ? 1u : 0u, 0};
+  const auto created = TRY(kernel.call<pk::RegionCreate>(request)).reply;
   return map(kernel, created.region, Mapping::Access::read_write);
+}
+
+Result<Region> Region::create(Kernel& kernel, std::uint64_t size_bytes, std::string_view name) {
+  return create(kernel, size_bytes, name, false);
+}
+
+Result<Region> Region::create_freezable(Kernel& kernel, std::uint64_t size_bytes,
+                                        std::string_view name) {
+  return create(kernel, size_bytes, name, true);
 }
 
 Result<Region> Region::map(Kernel& kernel, Handle handle, Mapping::Access access) {
   Region region;
   region.kernel_ = &kernel;
   region.handle_ = handle;
-  const bool writable = access == Mapping::Access::read_write;
-  auto mapped = TRY(kernel.call<pk::RegionMap>({handle, writable ? 1u : 0u, 0}));
-  if (mapped.fds.size() != 1) return error(Code::protocol_error, "region_map gave no descriptor");
-  region.mapping_ = TRY(Mapping::map(mapped.fds[0], mapped.reply.size_bytes, access));
+  region.mapping_ = TRY(map_region(kernel, handle, access));
+  region.access_ = access;
   return region;
+}
+
+Result<void> Region::freeze() {
+  // Read-only first: with it this process is no writer, and its readers do not notice.
+  TRY(remap(Mapping::Access::read));
+  const auto frozen = kernel_->call<pk::RegionFreeze>({handle_});
+  if (frozen) access_ = Mapping::Access::read;
+  if (frozen) return {};
+  (void)remap(access_);
+  return std::unexpected(frozen.error());
+}
+
+Result<void> Region::remap(Mapping::Access access) {
+  if (!valid()) return error(Code::invalid_argument, "the region is not mapped");
+  return mapping_.replace(TRY(map_region(*kernel_, handle_, access)));
+}
+
+Result<RegionKind> Region::kind() const {
+  if (!valid()) return error(Code::invalid_argument, "the region is not mapped");
+  return static_cast<RegionKind>(TRY(kernel_->call<pk::HandleInfo>({handle_})).reply.region_kind);
 }
 
 Region::Region(Region&& other) noexcept
     : kernel_(other.kernel_),
       handle_(std::exchange(other.handle_, 0)),
-      mapping_(std::move(other.mapping_)) {}
+      mapping_(std::move(other.mapping_)),
+      access_(other.access_) {}
 
 Region& Region::operator=(Region&& other) noexcept {
   if (this != &other) {
@@ -177,6 +218,7 @@ Region& Region::operator=(Region&& other) noexcept {
     kernel_ = other.kernel_;
     handle_ = std::exchange(other.handle_, 0);
     mapping_ = std::move(other.mapping_);
+    access_ = other.access_;
   }
   return *this;
 }

@@ -24,6 +24,7 @@ namespace aios {
 using proto::kernel::Handle;
 namespace rights = proto::kernel::rights;
 using proto::kernel::ObjectType;
+using proto::kernel::RegionKind;
 
 struct StartupHandle {
   std::string label;
@@ -120,11 +121,28 @@ class Region {
   Region() = default;
   /// A new zeroed region, mapped read-write.
   static Result<Region> create(Kernel& kernel, std::uint64_t size_bytes, std::string_view name);
+  /// The same, and it can be frozen.
+  static Result<Region> create_freezable(Kernel& kernel, std::uint64_t size_bytes,
+                                         std::string_view name);
   /// Maps a region by a handle that becomes this object's.
   static Result<Region> map(Kernel& kernel, Handle handle, Mapping::Access access);
   Region(Region&& other) noexcept;
   Region& operator=(Region&& other) noexcept;
   ~Region() { reset(); }
+
+  /// From now on nobody can change its bytes, by any means, and nobody can take that back. It stays
+  /// mapped at the same address, read-only: reading goes on meanwhile, and a write to it ends this
+  /// process with SIGSEGV. Freezing a frozen region is ok.
+  ///
+  /// busy while another process maps it for writing, or holds pages of it in a pipe or a device; it
+  /// is then mapped as before, and a retry may succeed. not_supported unless it was created
+  /// freezable; denied without map_write, or when a holder of a writable descriptor sealed the
+  /// seals. Should it not come back writable (another process froze it just then), it stays
+  /// read-only.
+  Result<void> freeze();
+  /// Asks the kernel: data or frozen. A region of another process may be parsed in place only when
+  /// it is frozen.
+  Result<RegionKind> kind() const;
 
   Handle handle() const { return handle_; }
   std::span<std::byte> bytes() const { return mapping_.bytes(); }
@@ -134,9 +152,15 @@ class Region {
   void reset();
 
  private:
+  static Result<Region> create(Kernel& kernel, std::uint64_t size_bytes, std::string_view name,
+                               bool freezable);
+  /// Maps it at the address where it is.
+  Result<void> remap(Mapping::Access access);
+
   Kernel* kernel_ = nullptr;
   Handle handle_ = 0;
   Mapping mapping_;
+  Mapping::Access access_ = Mapping::Access::read;
 };
 
 /// Default state folder: $XDG_STATE_HOME/aios or ~/.local/state/aios.

@@ -125,6 +125,7 @@ Result<int> show_processes(const Session& session) {
 }
 
 Result<int> show_regions(const Session& session) {
+  static constexpr std::string_view kinds[] = {"none", "data", "control", "frozen"};
   Operator attached = TRY(Operator::attach(session));
   const auto regions = TRY(list_all<pk::RegionNext>(
       attached, [](const pk::RegionNext::Reply& region) { return region.region_id; }));
@@ -136,7 +137,7 @@ Result<int> show_regions(const Session& session) {
                {"JOB"},
                {"HANDLES", Align::right}});
   for (const pk::RegionNext::Reply& r : regions) {
-    const std::string_view kind = r.control != 0 ? "control" : "data";
+    const std::string_view kind = r.kind < std::size(kinds) ? kinds[r.kind] : "unknown";
     out.push_back({{"region_id", r.region_id},
                    {"size_bytes", r.size_bytes},
                    {"kind", kind},

@@ -21,7 +21,7 @@ wire::Handle make_port(Client& client) {
 }
 
 wire::Handle make_region(Client& client, std::uint64_t size_bytes = 4096) {
-  const auto made = client.call<wire::RegionCreate>({size_bytes, wire::Name::from("r")});
+  const auto made = client.call<wire::RegionCreate>({size_bytes, wire::Name::from("r"), 0, 0});
   REQUIRE_MESSAGE(made.ok(), made.text);
   return made.reply.region;
 }

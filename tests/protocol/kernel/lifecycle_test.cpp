@@ -203,7 +203,7 @@ TEST_CASE("A kernel without free descriptors refuses by quota, and recovers when
     // The crowd may have left a descriptor or two; regions take what is left of the 64.
     code = Code::ok;
     for (int i = 0; i < 64 && code != Code::quota; ++i)
-      code = first.call<wire::RegionCreate>({4096, wire::Name::from("r")}).code;
+      code = first.call<wire::RegionCreate>({4096, wire::Name::from("r"), 0, 0}).code;
     if (code != Code::quota) kernel.wait();
     REQUIRE_MESSAGE(code == Code::quota, kernel.output());
   }
@@ -235,7 +235,7 @@ TEST_CASE("The instance counts its processes, regions and links") {
   Client client = Client::ready(machine.socket_path());
   const auto before = client.call<wire::InstanceInfo>({}).reply;
   CHECK(before.pid == static_cast<std::uint64_t>(machine.kernel().pid()));
-  REQUIRE(client.call<wire::RegionCreate>({4096, wire::Name::from("r")}).ok());
+  REQUIRE(client.call<wire::RegionCreate>({4096, wire::Name::from("r"), 0, 0}).ok());
   const auto after = client.call<wire::InstanceInfo>({}).reply;
   CHECK(after.regions == before.regions + 1);
   CHECK(after.region_bytes == before.region_bytes + 4096);

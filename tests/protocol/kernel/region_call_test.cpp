@@ -80,7 +80,7 @@ TEST_CASE("An owner that seals the seals first cannot confirm its status page or
 TEST_CASE("Memory of regions has mode 0 and a read-only descriptor cannot write") {
   Machine machine;
   Client client = Client::ready(machine.socket_path());
-  const auto made = client.call<wire::RegionCreate>({1, wire::Name::from("r")});
+  const auto made = client.call<wire::RegionCreate>({1, wire::Name::from("r"), 0, 0});
   REQUIRE(made.ok());
   CHECK(made.reply.size_bytes == 4096);
   const auto read_only = client.call<wire::RegionMap>({made.reply.region, 0, 0});
@@ -104,7 +104,7 @@ TEST_CASE("A large region is filled while others are served, and is all there wh
   Client creator = Client::ready(machine.socket_path());
   Client other = Client::ready(machine.socket_path());
   constexpr std::uint64_t size_bytes = 256u << 20;
-  creator.send<wire::RegionCreate>({size_bytes, wire::Name::from("large")});
+  creator.send<wire::RegionCreate>({size_bytes, wire::Name::from("large"), 0, 0});
   for (int i = 0; i < 10; ++i) REQUIRE(other.call<wire::InstanceInfo>({}).ok());
   const auto made = creator.receive<wire::RegionCreate>();
   REQUIRE(made.ok());
@@ -126,7 +126,7 @@ TEST_CASE("A creator that dies while its region is filled leaves nothing charged
   const auto root = observer.startup("root");
   const auto before = observer.call<wire::JobInfo>({root}).reply.used.memory_bytes;
   Client creator = Client::ready(machine.socket_path());
-  creator.send<wire::RegionCreate>({512u << 20, wire::Name::from("large")});
+  creator.send<wire::RegionCreate>({512u << 20, wire::Name::from("large"), 0, 0});
   creator.hang_up();
   while (observer.call<wire::JobInfo>({root}).reply.used.memory_bytes != before) {
   }
@@ -136,20 +136,23 @@ TEST_CASE("A creator that dies while its region is filled leaves nothing charged
 TEST_CASE("Regions beyond a job's quota are refused and count again after a close") {
   Machine machine;
   Client client = Client::ready(machine.socket_path(), "small", {.memory_bytes = 64u << 10});
-  CHECK(client.call<wire::RegionCreate>({64u << 10, wire::Name::from("r")}).code == Code::quota);
-  CHECK(client.call<wire::RegionCreate>({0, wire::Name::from("r")}).code == Code::invalid_argument);
-  CHECK(client.call<wire::RegionCreate>({~0ull, wire::Name::from("r")}).code == Code::quota);
-  const auto made = client.call<wire::RegionCreate>({48u << 10, wire::Name::from("r")});
+  CHECK(client.call<wire::RegionCreate>({64u << 10, wire::Name::from("r"), 0, 0}).code ==
+        Code::quota);
+  CHECK(client.call<wire::RegionCreate>({0, wire::Name::from("r"), 0, 0}).code ==
+        Code::invalid_argument);
+  CHECK(client.call<wire::RegionCreate>({~0ull, wire::Name::from("r"), 0, 0}).code == Code::quota);
+  const auto made = client.call<wire::RegionCreate>({48u << 10, wire::Name::from("r"), 0, 0});
   REQUIRE(made.ok());
-  CHECK(client.call<wire::RegionCreate>({48u << 10, wire::Name::from("r")}).code == Code::quota);
+  CHECK(client.call<wire::RegionCreate>({48u << 10, wire::Name::from("r"), 0, 0}).code ==
+        Code::quota);
   REQUIRE(client.call<wire::HandleClose>({made.reply.region}).ok());
-  CHECK(client.call<wire::RegionCreate>({48u << 10, wire::Name::from("r")}).ok());
+  CHECK(client.call<wire::RegionCreate>({48u << 10, wire::Name::from("r"), 0, 0}).ok());
 }
 
 TEST_CASE("Regions are listed with their size, job, name and kind") {
   Machine machine;
   Client client = Client::ready(machine.socket_path(), "mine");
-  const auto made = client.call<wire::RegionCreate>({8192, wire::Name::from("listed")});
+  const auto made = client.call<wire::RegionCreate>({8192, wire::Name::from("listed"), 0, 0});
   REQUIRE(made.ok());
   int data = 0;
   int control = 0;
@@ -160,8 +163,10 @@ TEST_CASE("Regions are listed with their size, job, name and kind") {
     after = next.reply.region_id;
     if (after == 0) break;
     CHECK(next.reply.job_name.view() == "mine");
-    (next.reply.control != 0 ? control : data) += 1;
-    if (next.reply.control != 0) continue;
+    const auto kind = static_cast<wire::RegionKind>(next.reply.kind);
+    (kind == wire::RegionKind::control ? control : data) += 1;
+    if (kind == wire::RegionKind::control) continue;
+    CHECK(kind == wire::RegionKind::data);
     CHECK(next.reply.size_bytes == 8192);
     CHECK(next.reply.name.view() == "listed");
     CHECK(next.reply.handles == 1);
