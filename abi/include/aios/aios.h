@@ -1,17 +1,29 @@
 /* libaios: the C interface of AIOS for applications.
  *
+ * Beside this header: server.h (answering calls), storage.h (objects), tasks.h (work for the
+ * devices), job.h (MapReduce), and aios.hpp, the same for C++20. codelet.h and mapreduce.hpp are
+ * for modules.
+ *
  * Conventions
  *   - Functions return an `aios_code`; AIOS_OK is 0. After any other, aios_last_error() gives this
- *     thread's explanation: what failed, where, and what to do.
+ *     thread's explanation: what failed, where, and what to do. What a function gives through a
+ *     pointer is then unchanged. INVALID_ARGUMENT (NULL where something is needed, a size or flag
+ *     that makes no sense), NO_MEMORY and BAD_HANDLE (see Fork) can come from every function.
  *   - Objects are opaque and belong to the caller until the function named beside them frees them.
- *     Freeing NULL does nothing. Free calls before their service, services and regions before their
- *     instance.
- *   - Times are nanoseconds. A timeout of AIOS_FOREVER never passes; every other wait ends at the
- *     latest when its timeout has passed, with AIOS_TIMED_OUT.
+ *     Freeing NULL does nothing. Free calls before their service, and everything before its
+ *     instance. Strings and structs that are passed in are copied before the function returns.
+ *   - Names end with NUL. Times are nanoseconds. A timeout of AIOS_FOREVER never passes, 0 means
+ *     "look only"; a wait ends at the latest when its timeout has passed, with AIOS_TIMED_OUT.
+ *   - Structs that a later version may extend have `reserved` fields, which must be zero.
  *   - The library starts no thread, installs no signal handler, never writes to standard output or
- *     error, and never ends its host.
- *   - Thread safety: different objects may be used from different threads at once. Calls on one
- *     service are serialised: connect twice to have two under way from two threads.
+ *     error, never ends its host, and every descriptor it opens is close-on-exec.
+ *   - Threads: every function may be called from any thread at any time; only freeing an object
+ *     must not happen while another thread uses it or waits for it. Threads that call over the same
+ *     service at once all have their calls under way together.
+ *   - Fork: what was made before a fork belongs to the parent. In the child every function given
+ *     such an object answers BAD_HANDLE, those that free do nothing, and the parent's connections
+ *     are not touched. The child may attach for itself. Memory of regions stays shared with it. Do
+ *     not fork (without exec) inside a callback.
  */
 #ifndef AIOS_AIOS_H
 #define AIOS_AIOS_H
@@ -24,6 +36,9 @@ extern "C" {
 #endif
 
 #define AIOS_API __attribute__((visibility("default")))
+/* Of this header; aios_version() is that of the library in use. */
+#define AIOS_VERSION_MAJOR 0
+#define AIOS_VERSION_MINOR 1
 #define AIOS_FOREVER UINT64_MAX
 
 typedef enum aios_code {
@@ -55,7 +70,9 @@ typedef enum aios_code {
   AIOS_INTERNAL = 25
 } aios_code;
 
-/* "peer_closed"; never NULL. */
+/* "0.1.0"; never fails. */
+AIOS_API const char* aios_version(void);
+/* "peer_closed"; "unknown" for what is no code. Never fails. */
 AIOS_API const char* aios_code_name(aios_code code);
 /* Explanation of this thread's last failed call; valid until its next one. */
 AIOS_API const char* aios_last_error(void);
@@ -73,7 +90,8 @@ typedef struct aios_attach_options {
 
 /* Connects to a running instance and joins a job of it. `options` may be NULL. Blocks until the
  * kernel answers, which it does at once. Errors: UNREACHABLE, DENIED (another user's instance),
- * QUOTA, VERSION_MISMATCH. Free with aios_detach, which closes everything this process holds. */
+ * QUOTA, VERSION_MISMATCH. Free with aios_detach, which closes everything this process holds by it.
+ * When the instance itself ends, everything that needs it answers PEER_CLOSED or UNREACHABLE. */
 AIOS_API aios_code aios_attach(const aios_attach_options* options, aios_instance** instance);
 AIOS_API void aios_detach(aios_instance* instance);
 
@@ -82,48 +100,89 @@ AIOS_API void aios_detach(aios_instance* instance);
 typedef struct aios_service aios_service;
 typedef struct aios_call aios_call;
 
-/* A connection to the server published under `name`, speaking `protocol_version` of its protocol.
- * It connects at its first call, and again after the server died. Errors: NOT_FOUND. Free with
+/* A request or reply has at most so many bytes; more goes into a region. */
+#define AIOS_MAX_REQUEST_BYTES 440
+#define AIOS_MAX_REPLY_BYTES 432
+
+/* A connection to the server that is published under `name`: one of the instance's, or a program of
+ * the own job (server.h). It connects at its first call, and again after the server died. Errors:
+ * NOT_FOUND; what was published after aios_attach is seen by attaching again. Free with
  * aios_service_close, which ends its unfinished calls with CANCELLED. */
 AIOS_API aios_code aios_connect(aios_instance* instance, const char* name,
                                 uint64_t protocol_version, aios_service** service);
 AIOS_API void aios_service_close(aios_service* service);
 
-/* Calls a method and blocks until it is answered. `request` and `reply` are the method's structs of
- * abi/proto; `reply` must have the reply's exact size. Errors: those of the method, PEER_CLOSED,
- * TIMED_OUT. */
+/* Calls a method and blocks until it is answered. `request` and `reply` are structs that the
+ * protocol of the service defines; `reply` must have the reply's exact size (INVALID_ARGUMENT if
+ * not). Errors: those of the method; PEER_CLOSED: the server died during the call; TIMED_OUT: it
+ * may still be done; TOO_LARGE: more than AIOS_MAX_REQUEST_BYTES; SERVICE_DOWN; QUOTA: over 4,096
+ * calls wait. */
 AIOS_API aios_code aios_call_method(aios_service* service, uint16_t opcode, const void* request,
                                     size_t request_bytes, void* reply, size_t reply_bytes,
                                     uint64_t timeout_ns);
 
-/* The same in two steps. `request` is copied. Blocks only while it connects. aios_wait waits for
- * the end; aios_call_result gives it (BUSY before it is there). Free with aios_call_free, which
+/* The same in two steps. Blocks only while it connects. aios_wait waits for the end, which comes
+ * after `timeout_ns` at the latest; aios_call_result gives it, any number of times, without
+ * blocking: BUSY before it is there, then as aios_call_method. Free with aios_call_free, which
  * forgets an unfinished call but does not undo it. */
 AIOS_API aios_code aios_call_start(aios_service* service, uint16_t opcode, const void* request,
                                    size_t request_bytes, uint64_t timeout_ns, aios_call** call);
 AIOS_API aios_code aios_call_result(aios_call* call, void* reply, size_t reply_bytes);
+/* Length of the reply that aios_call_result would give; BUSY or the call's error before that. */
+AIOS_API aios_code aios_call_reply_bytes(aios_call* call, size_t* reply_bytes);
 AIOS_API void aios_call_free(aios_call* call);
 
 /* ---- memory ------------------------------------------------------------------------------- */
 
 typedef struct aios_region aios_region;
 
+enum { AIOS_GRANT_READ = 1, AIOS_GRANT_WRITE = 2 }; /* WRITE includes READ */
+
 /* Shared memory of at least `size_bytes`, zero, mapped read-write, every page there already;
- * charged to the job. Blocks while the kernel fills it. Errors: QUOTA, NO_MEMORY. Free with
- * aios_region_close; peers that were granted it keep theirs. */
+ * charged to the job. Blocks while the kernel fills it. `name` is for listings, NULL: none.
+ * Errors: QUOTA, NO_MEMORY. Free with aios_region_close, which unmaps it; peers that were granted
+ * it keep theirs. */
 AIOS_API aios_code aios_region_create(aios_instance* instance, uint64_t size_bytes,
                                       const char* name, aios_region** region);
 AIOS_API void aios_region_close(aios_region* region);
+/* Where it is mapped, until aios_region_close; NULL and 0 for NULL. Other processes may change the
+ * bytes at any moment unless it is frozen: copy what is to be checked, then check the copy. */
 AIOS_API void* aios_region_data(const aios_region* region);
 AIOS_API uint64_t aios_region_size(const aios_region* region);
+/* 1: this program may write through aios_region_data; 0: writing faults. */
+AIOS_API int aios_region_is_writable(const aios_region* region);
 
-enum { AIOS_GRANT_READ = 1, AIOS_GRANT_WRITE = 2 };
+/* Makes the region immutable, for everybody and for ever; it is mapped anew, read-only, at the same
+ * address. Needs a region that this program may write. Errors: BUSY: another process has it mapped
+ * for writing; DENIED. */
+AIOS_API aios_code aios_region_freeze(aios_region* region);
+/* `frozen` is 1 when nobody can change the region any more, whoever froze it. */
+AIOS_API aios_code aios_region_is_frozen(const aios_region* region, int* frozen);
 
 /* Gives the service a handle to the region, with which it may map it and pass it on. `handle` is
  * its number there, to be named in a request over the present connection; it is void when that
- * ends. Blocks only while it connects. Errors: QUOTA, PEER_CLOSED, TIMED_OUT. */
+ * ends. Blocks only while it connects. Errors: DENIED: WRITE of a region that is read-only here;
+ * QUOTA, PEER_CLOSED, SERVICE_DOWN, TIMED_OUT. */
 AIOS_API aios_code aios_grant(aios_service* service, const aios_region* region, uint32_t access,
                               uint64_t timeout_ns, uint64_t* handle);
+/* Maps a region that the server of `service` granted and named in a reply, by the number `handle`.
+ * Errors: BAD_HANDLE: no such handle, or another sent it, or it was received before; WRONG_TYPE;
+ * DENIED: it was not granted with `access`. Free as one that was created. */
+AIOS_API aios_code aios_region_receive(aios_service* service, uint64_t handle, uint32_t access,
+                                       aios_region** region);
+
+/* Leaves the region in the job under `label`, at most 31 bytes of letters, digits, '.', '_', '-':
+ * programs that attach to the same job afterwards find it by aios_region_open, with at most
+ * `access`, also when this program has ended. It replaces what had the label and stays, charged,
+ * until aios_forget or until no program is left in the job. Errors: QUOTA (64 labels a job);
+ * ALREADY_EXISTS: a server of the instance has that name; DENIED. */
+AIOS_API aios_code aios_region_keep(const aios_region* region, const char* label, uint32_t access);
+/* Maps a region that was kept when the instance was attached. Errors: NOT_FOUND, WRONG_TYPE (a
+ * server has that label), DENIED. Free as one that was created. */
+AIOS_API aios_code aios_region_open(aios_instance* instance, const char* label, uint32_t access,
+                                    aios_region** region);
+/* Takes a label away; those who have opened what it named keep it. Errors: NOT_FOUND. */
+AIOS_API aios_code aios_forget(aios_instance* instance, const char* label);
 
 /* ---- waiting ------------------------------------------------------------------------------ */
 
@@ -131,7 +190,9 @@ typedef enum aios_wait_kind {
   AIOS_WAIT_CALL = 1,    /* `call` is finished */
   AIOS_WAIT_SERVICE = 2, /* the connection of `service` is gone */
   AIOS_WAIT_FD = 3,      /* poll(2) events on `fd` */
-  AIOS_WAIT_TIMER = 4    /* CLOCK_MONOTONIC has reached `at_ns` */
+  AIOS_WAIT_TIMER = 4,   /* CLOCK_MONOTONIC has reached `at_ns` */
+  AIOS_WAIT_SERVER = 5,  /* aios_server_next would give a request */
+  AIOS_WAIT_TENANT = 6   /* aios_tenant_completions would give something, or an error */
 } aios_wait_kind;
 
 typedef struct aios_wait_item {
@@ -140,6 +201,8 @@ typedef struct aios_wait_item {
   union {
     aios_call* call;
     aios_service* service;
+    struct aios_server* server;
+    struct aios_tenant* tenant;
     struct {
       int32_t fd;
       int32_t events;
@@ -153,6 +216,28 @@ typedef struct aios_wait_item {
 /* Blocks until at least one item is ready, or the timeout passed (TIMED_OUT). Errors:
  * INVALID_ARGUMENT (no item, too many, an unknown kind), UNREACHABLE (the instance has ended). */
 AIOS_API aios_code aios_wait(aios_wait_item* items, size_t count, uint64_t timeout_ns);
+
+/* For a foreign event loop (epoll, libuv, asyncio): instead of aios_wait,
+ *
+ *     watch aios_poll_fd() for reading, level-triggered
+ *     forever:
+ *       aios_dispatch(instance);        then look at one's calls, servers and tenants
+ *       aios_arm(instance, &ready);     if ready: dispatch again
+ *       block in the loop; when the descriptor is readable, or anything else happened, begin again
+ *
+ * aios_poll_fd gives a descriptor that belongs to the instance: never read or close it. Between
+ * aios_arm and the next aios_dispatch or aios_disarm it is readable as soon as any service, server
+ * or tenant of the instance has something to do, also when a call's timeout passes; at other times
+ * it need not be. None of them blocks; two threads must not arm the same instance. */
+AIOS_API aios_code aios_poll_fd(aios_instance* instance, int* fd);
+/* `ready` is 1 when there is something to dispatch already; then it is not armed. Errors:
+ * UNREACHABLE (the instance has ended). */
+AIOS_API aios_code aios_arm(aios_instance* instance, int* ready);
+/* Undoes aios_arm without doing anything. Does nothing when it is not armed. */
+AIOS_API aios_code aios_disarm(aios_instance* instance);
+/* Disarms and does what there is to do: replies are taken, requests received, deadlines kept.
+ * Errors: UNREACHABLE (the instance has ended; unfinished calls have ended, too). */
+AIOS_API aios_code aios_dispatch(aios_instance* instance);
 
 #ifdef __cplusplus
 }

@@ -1,0 +1,93 @@
+/* MapReduce jobs run by a program: a module (mapreduce.hpp) over input files, into an output
+ * folder.
+ *
+ * Conventions are those of aios.h.
+ */
+#ifndef AIOS_JOB_H
+#define AIOS_JOB_H
+
+#include <aios/aios.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct aios_mapreduce_options {
+  const char* label;            /* in listings and in the manifest; NULL: "job" */
+  const char* module_path;      /* of the module, an ELF file */
+  const char* const* arguments; /* for the module */
+  size_t argument_count;
+  const char* const* inputs; /* files and folders */
+  size_t input_count;
+  const char* output;     /* a folder that is not there yet, or is empty */
+  uint32_t reducers;      /* how many parts the output has; 0: 1 */
+  uint32_t threads;       /* tasks that run at once; 0: as many as the devices can */
+  uint64_t memory_bytes;  /* for tables, runs and merging; 0: a quarter of the machine's, at most
+                             1 GiB */
+  uint64_t task_limit_ns; /* run time of one task; 0: none */
+  uint64_t reserved[4];   /* zero */
+} aios_mapreduce_options;
+
+typedef enum aios_mapreduce_phase {
+  AIOS_PHASE_MAP = 0,
+  AIOS_PHASE_REDUCE = 1,
+  AIOS_PHASE_DONE = 2,
+  AIOS_PHASE_FAILED = 3
+} aios_mapreduce_phase;
+
+typedef struct aios_mapreduce_progress {
+  uint64_t input_bytes;
+  uint64_t mapped_bytes; /* of the input */
+  uint64_t merge_bytes;  /* of sorted runs, known when the reduce phase begins */
+  uint64_t merged_bytes;
+  uint64_t records;       /* read by map */
+  uint64_t distinct_keys; /* written */
+  uint64_t tasks;
+  uint64_t attempts; /* of those tasks */
+  uint64_t spilled_bytes;
+  uint32_t phase; /* aios_mapreduce_phase */
+  uint32_t reserved;
+} aios_mapreduce_progress;
+
+/* Sees the progress at every event, several times a second. Not 0 cancels the job. It is called on
+ * the thread that called aios_mapreduce_run, and must not throw. */
+typedef int (*aios_mapreduce_callback)(void* context, const aios_mapreduce_progress* progress);
+
+#define AIOS_MAX_COUNTERS 16
+
+typedef struct aios_mapreduce_counter {
+  char name[32];
+  uint64_t value;
+} aios_mapreduce_counter;
+
+typedef struct aios_mapreduce_result {
+  aios_mapreduce_progress progress; /* at the end */
+  uint64_t input_files;
+  uint64_t output_bytes;
+  uint64_t elapsed_ns; /* from the call to the committed output */
+  uint32_t counter_count;
+  uint32_t reserved;
+  aios_mapreduce_counter counters[AIOS_MAX_COUNTERS]; /* those that the module declares */
+} aios_mapreduce_result;
+
+/* Runs a job and blocks until its output is there, complete and on disk, or until it failed and the
+ * output folder is as it was. The job gets a job of its own at the kernel and shares its processes
+ * with nothing else; input files are opened with the caller's rights. `callback` and `result` may
+ * be NULL. Any number of jobs may be run at once, from several threads. It opens up to a quarter of
+ * the descriptors that this process may have (RLIMIT_NOFILE): with many small files more is faster.
+ *
+ * Errors: NOT_FOUND, DENIED: of the module, an input, or the services; INVALID_ARGUMENT: naming
+ * what, also what the module says of its arguments; ALREADY_EXISTS: the output folder is not empty;
+ * CANCELLED: by the callback or an operator; SOURCE_CHANGED: an input file changed meanwhile;
+ * CRASHED, and any code the module returns: the message names the input file and the place in it;
+ * TIMED_OUT: a task exceeded its limit; NO_SPACE, IO_ERROR: of the output; PEER_CLOSED: a service
+ * died meanwhile; UNREACHABLE, QUOTA. */
+AIOS_API aios_code aios_mapreduce_run(aios_instance* instance,
+                                      const aios_mapreduce_options* options,
+                                      aios_mapreduce_callback callback, void* context,
+                                      aios_mapreduce_result* result);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

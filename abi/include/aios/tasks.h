@@ -1,0 +1,114 @@
+/* Tasks: codelets that run on the instance's devices over buffers in shared memory.
+ *
+ * A tenant is the caller's job at the scheduler. Everything registered belongs to it, and its tasks
+ * run in processes of the job's own: a codelet that crashes takes none of the caller with it. The
+ * modules are written with codelet.h, and its AIOS_MODE_* say how a task uses a buffer.
+ *
+ * When the scheduler dies, every call answers PEER_CLOSED from then on: open another tenant and
+ * register again. Several threads may use one tenant at once. Conventions are those of aios.h.
+ * Errors of every call with a timeout beside those named: TIMED_OUT (it may still be done),
+ * PEER_CLOSED, SERVICE_DOWN, QUOTA.
+ */
+#ifndef AIOS_TASKS_H
+#define AIOS_TASKS_H
+
+#include <aios/aios.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct aios_tenant aios_tenant;
+
+#define AIOS_MAX_BATCH 1024
+#define AIOS_MAX_TASK_BUFFERS 16
+#define AIOS_MAX_TASK_DEPENDENCIES 12
+#define AIOS_MAX_TASK_ARGUMENT_BYTES 64
+
+/* Opens one for the job that `instance` attached to. Errors: NOT_FOUND: the instance has no
+ * scheduler. Free with aios_tenant_close: what is pending is cancelled, what runs ends unseen, and
+ * everything registered is forgotten. */
+AIOS_API aios_code aios_tenant_open(aios_instance* instance, uint64_t timeout_ns,
+                                    aios_tenant** tenant);
+AIOS_API void aios_tenant_close(aios_tenant* tenant);
+
+/* The codelet `function` of a module, from its bytes or its file. The module is loaded when the
+ * first task needs it; one that cannot be loaded fails that task with the reason. At most 256 a
+ * tenant. Errors: TOO_LARGE (over 64 MiB); of the file: NOT_FOUND, DENIED, IO_ERROR. */
+AIOS_API aios_code aios_codelet_register(aios_tenant* tenant, const void* module, size_t bytes,
+                                         const char* function, uint64_t timeout_ns,
+                                         uint32_t* codelet);
+AIOS_API aios_code aios_codelet_register_file(aios_tenant* tenant, const char* path,
+                                              const char* function, uint64_t timeout_ns,
+                                              uint32_t* codelet);
+
+/* Memory at (offset, length) of a region as a buffer. `access` says what tasks may do with it. The
+ * region may be closed here and lives on until the buffer is released. Errors: DENIED: WRITE of a
+ * region that is read-only here. */
+AIOS_API aios_code aios_buffer_register(aios_tenant* tenant, const aios_region* region,
+                                        uint64_t offset, uint64_t length, uint32_t access,
+                                        uint64_t timeout_ns, uint32_t* buffer);
+/* Errors: BUSY: a task that is not finished names it. */
+AIOS_API aios_code aios_buffer_release(aios_tenant* tenant, uint32_t buffer, uint64_t timeout_ns);
+
+enum { AIOS_TASK_IDEMPOTENT = 1 }; /* may run again after the process that ran it died */
+
+/* Fill it in by the functions below, or by hand; unused fields are zero. */
+typedef struct aios_task_record {
+  uint64_t tag; /* the caller's name for it, unique among its unfinished tasks */
+  uint32_t codelet;
+  uint32_t flags;
+  int32_t priority; /* higher first; equal ones in order of submission */
+  uint32_t buffer_count;
+  uint32_t dependency_count;
+  uint32_t argument_bytes;
+  uint32_t grid[3]; /* blocks in each direction, each at least 1, their product at most 2^24 */
+  uint32_t reserved;
+  uint64_t limit_ns;                       /* run time, after which it is ended; 0: none */
+  uint32_t buffers[AIOS_MAX_TASK_BUFFERS]; /* id | mode << 28 */
+  uint32_t dependencies[AIOS_MAX_TASK_DEPENDENCIES]; /* low 32 bits of tags of earlier tasks */
+  uint8_t arguments[AIOS_MAX_TASK_ARGUMENT_BYTES];
+  uint64_t reserved_words[3];
+} aios_task_record;
+
+/* A task of one block, idempotent, without buffers; everything else is zero. */
+AIOS_API aios_code aios_task_init(aios_task_record* task, uint64_t tag, uint32_t codelet);
+/* `mode` is one of AIOS_MODE_READ (1), WRITE (2), READ_WRITE (3), SCRATCH (4). Errors: QUOTA:
+ * there are 16 already. */
+AIOS_API aios_code aios_task_add_buffer(aios_task_record* task, uint32_t buffer, uint32_t mode);
+/* It starts after the task `tag`, submitted before it, is done. Errors: QUOTA: there are 12. */
+AIOS_API aios_code aios_task_add_dependency(aios_task_record* task, uint64_t tag);
+/* Errors: TOO_LARGE: over 64 bytes. */
+AIOS_API aios_code aios_task_set_arguments(aios_task_record* task, const void* bytes, size_t count);
+
+/* Submits 1 to AIOS_MAX_BATCH tasks, all or none. Errors: INVALID_ARGUMENT, naming the record;
+ * ALREADY_EXISTS: a tag is in use; QUOTA: over 65,536 tasks are pending or their completions not
+ * fetched. */
+AIOS_API aios_code aios_tasks_submit(aios_tenant* tenant, const aios_task_record* tasks,
+                                     size_t count, uint64_t timeout_ns);
+
+typedef struct aios_completion {
+  uint64_t tag;
+  uint32_t status; /* an aios_code; CRASHED: it took its process with it */
+  uint32_t attempts;
+  uint64_t start_ns; /* CLOCK_MONOTONIC, on the device */
+  uint64_t end_ns;
+  uint64_t peak_memory_bytes;
+  uint64_t result[4]; /* what the codelet wrote to its task's `result` */
+} aios_completion;
+
+/* Finished tasks, each once: blocks until there is at least one, then gives up to `room` of those
+ * at hand. AIOS_WAIT_TENANT waits for the same. */
+AIOS_API aios_code aios_tenant_completions(aios_tenant* tenant, aios_completion* completions,
+                                           size_t room, uint64_t timeout_ns, size_t* count);
+/* Why a finished task failed, as text that ends with NUL, cut to `room` bytes. The last 256
+ * failures are remembered. Errors: NOT_FOUND. */
+AIOS_API aios_code aios_task_failure(aios_tenant* tenant, uint64_t tag, char* text, size_t room,
+                                     uint64_t timeout_ns);
+/* Cancels a pending task; its completion says CANCELLED. Errors: BUSY: it runs; NOT_FOUND. */
+AIOS_API aios_code aios_task_cancel(aios_tenant* tenant, uint64_t tag, uint64_t timeout_ns);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
