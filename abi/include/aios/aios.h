@@ -138,12 +138,14 @@ typedef struct aios_region aios_region;
 
 enum { AIOS_GRANT_READ = 1, AIOS_GRANT_WRITE = 2 }; /* WRITE includes READ */
 
+enum { AIOS_REGION_FREEZABLE = 1 };
+
 /* Shared memory of at least `size_bytes`, zero, mapped read-write, every page there already;
- * charged to the job. Blocks while the kernel fills it. `name` is for listings, NULL: none.
- * Errors: QUOTA, NO_MEMORY. Free with aios_region_close, which unmaps it; peers that were granted
- * it keep theirs. */
+ * charged to the job. Blocks while the kernel fills it. `name` is for listings, NULL: none. `flags`
+ * is 0 or AIOS_REGION_FREEZABLE. Errors: QUOTA, NO_MEMORY. Free with aios_region_close, which
+ * unmaps it; peers that were granted it keep theirs. */
 AIOS_API aios_code aios_region_create(aios_instance* instance, uint64_t size_bytes,
-                                      const char* name, aios_region** region);
+                                      const char* name, uint32_t flags, aios_region** region);
 AIOS_API void aios_region_close(aios_region* region);
 /* Where it is mapped, until aios_region_close; NULL and 0 for NULL. Other processes may change the
  * bytes at any moment unless it is frozen: copy what is to be checked, then check the copy. */
@@ -152,9 +154,12 @@ AIOS_API uint64_t aios_region_size(const aios_region* region);
 /* 1: this program may write through aios_region_data; 0: writing faults. */
 AIOS_API int aios_region_is_writable(const aios_region* region);
 
-/* Makes the region immutable, for everybody and for ever; it is mapped anew, read-only, at the same
- * address. Needs a region that this program may write. Errors: BUSY: another process has it mapped
- * for writing; DENIED. */
+/* Makes a region that was created FREEZABLE immutable, for everybody and for ever. It is mapped
+ * anew, read-only, at the same address, and must not be used by other threads meanwhile. Needs a
+ * region that this program may write. Freezing a frozen one is OK. Errors: BUSY: somebody has it
+ * mapped for writing, or its pages are on their way elsewhere in Linux; it is then as before.
+ * NOT_SUPPORTED: it was not created FREEZABLE. DENIED: it is read-only here, or a peer with WRITE
+ * made it unfreezable: freeze before you grant that. */
 AIOS_API aios_code aios_region_freeze(aios_region* region);
 /* `frozen` is 1 when nobody can change the region any more, whoever froze it. */
 AIOS_API aios_code aios_region_is_frozen(const aios_region* region, int* frozen);

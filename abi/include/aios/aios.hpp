@@ -429,9 +429,11 @@ class Instance {
     check(aios_server_create(get(), label.c_str(), protocol_version, &server));
     return Server(server);
   }
-  Region create_region(std::uint64_t size_bytes, const std::string& name = {}) {
+  /// `flags` is 0 or AIOS_REGION_FREEZABLE.
+  Region create_region(std::uint64_t size_bytes, const std::string& name = {},
+                       std::uint32_t flags = 0) {
     aios_region* region = nullptr;
-    check(aios_region_create(get(), size_bytes, name.c_str(), &region));
+    check(aios_region_create(get(), size_bytes, name.c_str(), flags, &region));
     return Region(region);
   }
   Region open_region(const std::string& label, Access access) {
