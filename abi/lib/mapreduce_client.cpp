@@ -12,7 +12,8 @@
 #include "abi/include/aios/mapreduce/format.hpp"
 #include "abi/lib/mapreduce_input.hpp"
 #include "abi/lib/mapreduce_output.hpp"
-#include "abi/proto/device.hpp"
+#include "abi/lib/module_file.hpp"
+#include "abi/proto/scheduler.hpp"
 #include "abi/runtime/client.hpp"
 
 namespace aios::mapreduce_client {
@@ -26,27 +27,6 @@ constexpr std::uint64_t call_ns = 10 * ns_per_s;
 constexpr std::uint64_t module_alignment = 4096;
 constexpr std::uint32_t memory_rights =
     rights::info | rights::send | rights::map_read | rights::map_write;
-
-Result<std::vector<std::byte>> read_module(const std::string& path) {
-  const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
-  struct stat info {};
-  if (!fd.valid() || ::fstat(fd.get(), &info) != 0) return errno_error(path, errno);
-  if (!S_ISREG(info.st_mode)) return error(Code::invalid_argument, path + ": is no module file");
-  if (info.st_size == 0 ||
-      static_cast<std::uint64_t>(info.st_size) > proto::context::max_module_bytes)
-    return error(Code::invalid_argument, path + ": a module has between 1 byte and 64 MiB");
-  std::vector<std::byte> bytes(static_cast<std::size_t>(info.st_size));
-  std::size_t got = 0;
-  while (got < bytes.size()) {
-    const ssize_t n =
-        ::pread(fd.get(), bytes.data() + got, bytes.size() - got, static_cast<off_t>(got));
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return errno_error(path, errno);
-    if (n == 0) return error(Code::source_changed, path + ": changed while it was read");
-    got += static_cast<std::size_t>(n);
-  }
-  return bytes;
-}
 
 class Run {
  public:
@@ -62,7 +42,7 @@ class Run {
     files_ = TRY(walk_inputs(options_.inputs));
     plan_ = plan_splits(files_, options_.threads,
                         pieces_per_split(options_.threads, options_.open_files));
-    const std::vector<std::byte> module = TRY(read_module(options_.module_path));
+    const std::vector<std::byte> module = TRY(read_module_file(options_.module_path));
     output_ = TRY(OutputFolder::create(options_.output, options_.reducers));
     TRY(submit(module));
     const wire::Next::Reply last = TRY(serve(on_progress));
@@ -278,6 +258,22 @@ std::uint64_t default_memory_bytes() {
   const std::uint64_t machine = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
                                 static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
   return std::clamp(machine / 4, wire::min_memory_bytes, most);
+}
+
+Result<std::uint32_t> device_threads(Kernel& kernel) {
+  namespace ps = proto::scheduler;
+  const Handle port = TRY(kernel.startup(ps::Protocol::name)).handle;
+  Client scheduler(kernel, nullptr, port, ps::Protocol::version, ps::Protocol::name);
+  std::uint64_t threads = 0;
+  for (std::uint64_t i = 0;; ++i) {
+    const auto next = scheduler.call<ps::DeviceNext>({i}, Deadline::after(call_ns));
+    if (!next && next.error().code() == Code::not_found) break;
+    if (!next) return std::unexpected(next.error());
+    if (next->device.kind.view() == "cpu") threads += next->device.threads;
+    if (i + 1 >= next->device.count) break;
+  }
+  if (threads == 0) return error(Code::service_down, "the scheduler has no CPU device yet");
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(threads, wire::max_threads));
 }
 
 Result<Report> run(Kernel& kernel, Handle port, const Options& options,

@@ -49,6 +49,10 @@ using OnProgress =
 /// A quarter of the machine's memory, at most 1 GiB.
 std::uint64_t default_memory_bytes();
 
+/// How many tasks all devices run at once, by the scheduler that `kernel` has a route to.
+/// service_down: none yet.
+Result<std::uint32_t> device_threads(Kernel& kernel);
+
 /// `port` is a connect handle of the service. On an error the output folder is as it was, and the
 /// message says what is wrong, with the input file and the offset where it is about one. cancelled
 /// when `on_progress` said so; peer_closed when the service or the scheduler died meanwhile.

@@ -297,6 +297,7 @@ void Client::expire() {
 
 void Client::drive(const bool& done) {
   assert(loop_ == nullptr);
+  if (on_drive_) return on_drive_(done);
   while (!done) {
     if (work() || done) continue;
     wait(Deadline::never());
@@ -337,7 +338,11 @@ void Client::block(Deadline until) {
   ::poll(fds, 2, until.poll_timeout_ms());
   if (fds[1].revents != 0) link_->drain_bell();
   // Without the kernel nobody will ever mark the link as closed.
-  if (fds[0].revents != 0) fail_all(Code::peer_closed, "the AIOS kernel is gone", true);
+  if (fds[0].revents != 0) kernel_lost();
+}
+
+void Client::kernel_lost() {
+  fail_all(Code::peer_closed, "the AIOS kernel is gone", true);
 }
 
 /// The kernel's bell rings when the link is open. One thread at a time listens to it, and looks
@@ -348,11 +353,7 @@ void Client::await_open(Deadline until) {
   if (!open || *open) return;
   pollfd bell{kernel_.bell_fd(), POLLIN, 0};
   ::poll(&bell, 1, until.poll_timeout_ms());
-  kernel_.drain_bell();
-  for (;;) {
-    const auto raised = kernel_.call<proto::kernel::SignalNext>({});
-    if (!raised || raised->reply.handle == 0) return;
-  }
+  kernel_.drop_signals();
 }
 
 }  // namespace aios

@@ -125,6 +125,10 @@ class Client final : public Source {
   const Link* link() const { return link_.get(); }
   /// Without a loop. False: wait() sleeps at once when nothing is there.
   void allow_spinning(bool allowed) { spin_.allow(allowed); }
+  /// Blocking calls are left to `drive`, which works and waits until `done`.
+  void on_drive(std::function<void(const bool& done)> drive) { on_drive_ = std::move(drive); }
+  /// The kernel has ended: every call ends with peer_closed.
+  void kernel_lost();
 
  private:
   struct Waiting {
@@ -185,6 +189,7 @@ class Client final : public Source {
   SpinPolicy spin_;          ///< without a loop; a loop has its own
   std::uint32_t turns_ = 0;  ///< since the clock was read
   std::function<void()> on_disconnect_;
+  std::function<void(const bool&)> on_drive_;
 };
 
 }  // namespace aios

@@ -66,6 +66,8 @@ class EventLoop {
   Kernel* kernel() const { return kernel_; }
   /// False: sleeps at once when nothing is there.
   void allow_spinning(bool allowed) { spin_.allow(allowed); }
+  /// Readable when a watched descriptor is: for waiting in another loop.
+  int fd() const { return epoll_.get(); }
 
  private:
   explicit EventLoop(Kernel* kernel) : kernel_(kernel) {}

@@ -141,6 +141,19 @@ void Kernel::drain_bell() const {
   }
 }
 
+std::uint64_t Kernel::signal_count() const {
+  const auto* page = reinterpret_cast<const proto::KernelPage*>(kernel_page_.data());
+  return page->signals.load(std::memory_order_acquire);
+}
+
+void Kernel::drop_signals() {
+  drain_bell();
+  for (;;) {
+    const auto raised = call<pk::SignalNext>({});
+    if (!raised || raised->reply.handle == 0) return;
+  }
+}
+
 void Kernel::close(Handle handle) {
   // Fails only for a handle that is gone already, which is what the caller wants.
   if (handle != 0) (void)call<pk::HandleClose>({handle});

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdio>
 #include <string>
 
@@ -9,7 +10,16 @@
 
 namespace aios {
 
+namespace {
+std::atomic<bool> silent = false;
+}
+
+void silence_log() {
+  silent.store(true, std::memory_order_relaxed);
+}
+
 void log_line(std::string_view text) {
+  if (silent.load(std::memory_order_relaxed)) return;
   char stamp[32];
   const std::uint64_t now = now_ns();
   const int n = std::snprintf(stamp, sizeof stamp, "%llu.%03llu ",

@@ -8,5 +8,7 @@ namespace aios {
 
 /// Writes "seconds.millis text\n" in one write. Seconds count from the start of the machine.
 void log_line(std::string_view text);
+/// From now on log lines go nowhere: for a library, whose host's standard error is not its own.
+void silence_log();
 
 }  // namespace aios

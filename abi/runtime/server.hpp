@@ -115,12 +115,13 @@ class ServerBase : public Source {
   virtual void opened(ClientId client, const PeerInfo& info) = 0;
   virtual void closed(ClientId client) = 0;
 
+  /// Takes the connections that wait at `port`; for a server whose loop gets no signals.
+  void accept_all(Handle port);
   void reply_error(ReplyToken token, const Status& status);
   void reply_bytes(ReplyToken token, std::span<const std::byte> body);
   std::uint64_t version() const { return version_; }
 
  private:
-  void accept_all(Handle port);
   bool serve(ClientId client, Peer& peer);
   bool has_credit(Peer& peer);
   void push_reply(ReplyToken token, std::uint32_t status, std::span<const std::byte> body);

@@ -10,9 +10,9 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "abi/lib/storage_client.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
-#include "tools/aiosctl/storage_client.hpp"
 
 namespace aios::ctl {
 
@@ -23,20 +23,37 @@ namespace wire = proto::storage;
 
 constexpr std::uint64_t get_buffer_bytes = 8u << 20;
 constexpr std::uint64_t list_buffer_bytes = 1u << 20;
+constexpr std::uint64_t min_buffer_bytes = 64u << 10;
 constexpr mode_t new_file_mode = 0666;  // less the umask
 
-/// An attachment with a storage client; the client ends first.
+/// How long a call may take that moves data; others have `call_timeout_ns`.
+constexpr std::uint64_t transfer_timeout_ns = 600 * ns_per_s;
+
+/// An attachment with a storage client and memory for objects; what is last ends first.
 struct Attached {
   Operator instance;
   StorageClient storage;
+  Region memory;
+
+  std::span<std::byte> buffer() const { return memory.bytes(); }
+  StorageClient::Part part(std::uint64_t length) const { return {memory, true, 0, length}; }
 };
 
 Result<std::unique_ptr<Attached>> attach(const Session& session, std::uint64_t buffer_bytes) {
   Operator instance = TRY(Operator::attach(session));
-  auto client = TRY(instance.client("storage", wire::Protocol::version));
-  StorageClient storage =
-      TRY(StorageClient::create(instance.kernel(), std::move(client), buffer_bytes));
-  return std::make_unique<Attached>(Attached{std::move(instance), std::move(storage)});
+  StorageClient storage(TRY(instance.client("storage", wire::Protocol::version)));
+  Region memory =
+      TRY(Region::create(instance.kernel(), std::max(buffer_bytes, min_buffer_bytes), "fs-buffer"));
+  return std::make_unique<Attached>(
+      Attached{std::move(instance), std::move(storage), std::move(memory)});
+}
+
+Deadline soon() {
+  return Deadline::after(call_timeout_ns);
+}
+
+Deadline later() {
+  return Deadline::after(transfer_timeout_ns);
 }
 
 std::string time_text(std::uint64_t realtime_ns) {
@@ -66,7 +83,8 @@ Result<int> list_objects(const Session& session, const std::string& prefix) {
   Table table({{"SIZE", Align::right}, {"CREATED"}, {"NAME"}});
   std::string after;
   for (bool more = true; more;) {
-    const std::vector<wire::ListEntry> entries = TRY(attached->storage.list(prefix, after, more));
+    const std::vector<wire::ListEntry> entries =
+        TRY(attached->storage.list(prefix, after, attached->part(list_buffer_bytes), more, soon()));
     if (entries.empty()) break;
     for (const wire::ListEntry& entry : entries) {
       after = entry.object.view();
@@ -89,7 +107,7 @@ void print_facts(const std::vector<std::pair<std::string, std::string>>& facts) 
 
 Result<int> show_object(const Session& session, const std::string& name) {
   const auto attached = TRY(attach(session, 0));
-  const wire::ObjectInfo info = TRY(attached->storage.stat(name));
+  const wire::ObjectInfo info = TRY(attached->storage.stat(name, soon()));
   if (session.json) {
     json out = to_json(info);
     out["name"] = name;
@@ -110,7 +128,7 @@ Result<int> show_object(const Session& session, const std::string& name) {
 
 Result<int> show_store(const Session& session) {
   const auto attached = TRY(attach(session, 0));
-  const wire::Info::Reply info = TRY(attached->storage.info());
+  const wire::Info::Reply info = TRY(attached->storage.info(soon()));
   const std::string backend(info.backend.view());
   if (session.json) {
     print({{"objects", info.objects},
@@ -152,8 +170,9 @@ Result<int> put_file(const Session& session, const std::string& path, const std:
   if (!S_ISREG(info.st_mode)) return error(Code::invalid_argument, path + " is not a regular file");
   const auto size_bytes = static_cast<std::uint64_t>(info.st_size);
   const auto attached = TRY(attach(session, size_bytes));
-  TRY(read_whole(file, path, attached->storage.buffer().first(size_bytes)));
-  const wire::ObjectInfo stored = TRY(attached->storage.put(name, size_bytes));
+  TRY(read_whole(file, path, attached->buffer().first(size_bytes)));
+  const wire::ObjectInfo stored =
+      TRY(attached->storage.put(name, attached->part(size_bytes), later()));
   if (session.json) print(to_json(stored));
   return exit_done;
 }
@@ -176,12 +195,13 @@ Result<> copy_object(const Session& session, const std::string& name, int fd,
   const auto attached = TRY(attach(session, get_buffer_bytes));
   std::uint64_t version = 0;
   for (std::uint64_t offset = 0, size = 1; offset < size;) {
-    const wire::Get::Reply got = TRY(attached->storage.get(name, offset, version));
+    const wire::Get::Reply got = TRY(
+        attached->storage.get(name, offset, version, attached->part(get_buffer_bytes), later()));
     version = got.info.version;
     size = got.info.size_bytes;
-    if (got.length > attached->storage.buffer().size() || (got.length == 0 && offset < size))
+    if (got.length == 0 && offset < size)
       return error(Code::protocol_error, "storage returned a part of impossible length");
-    TRY(write_whole(fd, path, attached->storage.buffer().first(got.length)));
+    TRY(write_whole(fd, path, attached->buffer().first(got.length)));
     offset += got.length;
   }
   return {};
@@ -204,11 +224,11 @@ Result<int> get_file(const Session& session, const std::string& name, const std:
 Result<int> remove_object(const Session& session, const std::string& name, bool recursive) {
   const auto attached = TRY(attach(session, 0));
   if (!recursive) {
-    TRY(attached->storage.remove(name));
+    TRY(attached->storage.remove(name, soon()));
     return exit_done;
   }
   const std::string prefix = name.ends_with('/') ? name : name + "/";
-  const std::uint64_t count = TRY(attached->storage.remove_prefix(prefix));
+  const std::uint64_t count = TRY(attached->storage.remove_prefix(prefix, later()));
   if (session.json)
     print({{"removed", count}});
   else
@@ -218,7 +238,7 @@ Result<int> remove_object(const Session& session, const std::string& name, bool 
 
 Result<int> rename_object(const Session& session, const std::string& from, const std::string& to) {
   const auto attached = TRY(attach(session, 0));
-  TRY(attached->storage.rename(from, to));
+  TRY(attached->storage.rename(from, to, soon()));
   return exit_done;
 }
 

@@ -12,7 +12,6 @@
 
 #include "abi/lib/mapreduce_client.hpp"
 #include "abi/proto/mapreduce.hpp"
-#include "abi/proto/scheduler.hpp"
 #include "tools/aiosctl/install_paths.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
@@ -106,22 +105,6 @@ std::string label_of(const std::string& job) {
   return name.empty() ? "job" : name.substr(0, 31);
 }
 
-/// How many tasks all devices run at once.
-Result<std::uint32_t> device_threads(Operator& attached) {
-  namespace ps = proto::scheduler;
-  const auto scheduler = TRY(attached.client(ps::Protocol::name, ps::Protocol::version));
-  std::uint64_t threads = 0;
-  for (std::uint64_t i = 0;; ++i) {
-    const auto next = scheduler->call<ps::DeviceNext>({i}, Deadline::after(call_timeout_ns));
-    if (!next && next.error().code() == Code::not_found) break;
-    if (!next) return std::unexpected(next.error());
-    if (next->device.kind.view() == "cpu") threads += next->device.threads;
-    if (i + 1 >= next->device.count) break;
-  }
-  if (threads == 0) return error(Code::service_down, "the scheduler has no CPU device yet");
-  return static_cast<std::uint32_t>(std::min<std::uint64_t>(threads, wire::max_threads));
-}
-
 /// Lent files are on their way in the kernel and count against this limit.
 std::uint64_t raise_open_files() {
   rlimit limit{};
@@ -182,7 +165,8 @@ Result<int> run_job(const Session& session, const RunOptions& chosen) {
   AttachOptions own;
   own.job_name = "mr-" + std::to_string(::getpid());
   Operator attached = TRY(Operator::attach(session, own));
-  options.threads = chosen.threads != 0 ? chosen.threads : TRY(device_threads(attached));
+  options.threads = chosen.threads != 0 ? chosen.threads
+                                        : TRY(mapreduce_client::device_threads(attached.kernel()));
   catch_interrupts();
   ProgressLine line;
   const auto report =

@@ -1,0 +1,40 @@
+// How the functions of libaios report errors: a code, and text kept for the thread.
+#pragma once
+
+#include <new>
+#include <string>
+#include <string_view>
+
+#include "abi/include/aios/aios.h"
+#include "abi/runtime/status.hpp"
+#include "abi/runtime/time.hpp"
+
+namespace aios::lib {
+
+/// Remembers `text` for aios_last_error() and gives the code.
+aios_code fail(Code code, std::string_view text) noexcept;
+inline aios_code fail(const Status& status) noexcept {
+  return fail(status.code(), status.message());
+}
+
+/// "aios_attach: an argument is NULL"
+aios_code null_argument(std::string_view function) noexcept;
+
+/// Runs `body`, which returns a Result<void>. Nothing it throws reaches the host.
+template <class Body>
+aios_code guarded(Body body) noexcept {
+  try {
+    const Result<void> result = body();
+    return result ? AIOS_OK : fail(result.error());
+  } catch (const std::bad_alloc&) {
+    return fail(Code::no_memory, "out of memory");
+  } catch (...) {
+    return fail(Code::internal, "unexpected exception in libaios");
+  }
+}
+
+inline Deadline deadline_of(std::uint64_t timeout_ns) {
+  return timeout_ns == AIOS_FOREVER ? Deadline::never() : Deadline::after(timeout_ns);
+}
+
+}  // namespace aios::lib

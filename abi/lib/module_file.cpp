@@ -1,0 +1,35 @@
+#include "abi/lib/module_file.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "abi/proto/device.hpp"
+#include "abi/runtime/fd.hpp"
+
+namespace aios {
+
+Result<std::vector<std::byte>> read_module_file(const std::string& path) {
+  const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  struct stat info {};
+  if (!fd.valid() || ::fstat(fd.get(), &info) != 0) return errno_error(path, errno);
+  if (!S_ISREG(info.st_mode)) return error(Code::invalid_argument, path + ": is no module file");
+  if (info.st_size == 0 ||
+      static_cast<std::uint64_t>(info.st_size) > proto::context::max_module_bytes)
+    return error(Code::invalid_argument, path + ": a module has between 1 byte and 64 MiB");
+  std::vector<std::byte> bytes(static_cast<std::size_t>(info.st_size));
+  std::size_t got = 0;
+  while (got < bytes.size()) {
+    const ssize_t n =
+        ::pread(fd.get(), bytes.data() + got, bytes.size() - got, static_cast<off_t>(got));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno_error(path, errno);
+    if (n == 0) return error(Code::source_changed, path + ": changed while it was read");
+    got += static_cast<std::size_t>(n);
+  }
+  return bytes;
+}
+
+}  // namespace aios

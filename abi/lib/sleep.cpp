@@ -1,0 +1,176 @@
+// Threads that wait: for the bells of endpoints, for descriptors of the caller's, and for each
+// other.
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <list>
+
+#include "abi/lib/core.hpp"
+
+namespace aios::lib {
+
+namespace {
+
+/// What wakes one thread. A child gets one of its own: the parent's is one open file with it.
+struct Event {
+  Fd fd;
+  std::uint64_t process = 0;
+};
+thread_local Event own_event;
+
+void write_event(int fd) {
+  const std::uint64_t one = 1;
+  // A full counter is a wake-up pending already.
+  [[maybe_unused]] const ssize_t n = ::write(fd, &one, sizeof one);
+}
+
+void drain_event(int fd) {
+  std::uint64_t count = 0;
+  [[maybe_unused]] const ssize_t n = ::read(fd, &count, sizeof count);
+}
+
+}  // namespace
+
+/// While it lives, this thread is told of what happens at these endpoints.
+class Sleeping {
+ public:
+  explicit Sleeping(std::span<Endpoint* const> endpoints)
+      : endpoints_(endpoints), event_fd_(own_event.fd.get()) {
+    for (Endpoint* endpoint : endpoints)
+      if (std::ranges::find(cores_, &endpoint->core()) == cores_.end())
+        cores_.push_back(&endpoint->core());
+    for (Core* core : cores_) {
+      const std::lock_guard lock(core->mutex_);
+      core->sleeping_.push_back(this);
+      core->sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    }
+    for (Core* core : cores_) asleep_.emplace_back(core->kernel());
+  }
+  Sleeping(const Sleeping&) = delete;
+  ~Sleeping() {
+    for (Core* core : cores_) {
+      const std::lock_guard lock(core->mutex_);
+      std::erase(core->sleeping_, this);
+      core->sleepers_.fetch_sub(1, std::memory_order_relaxed);
+    }
+  }
+
+  int event_fd() const { return event_fd_; }
+  const std::vector<Core*>& cores() const { return cores_; }
+  bool waits_for(const Endpoint* endpoint) const {
+    return endpoint == nullptr || std::ranges::find(endpoints_, endpoint) != endpoints_.end();
+  }
+
+ private:
+  std::span<Endpoint* const> endpoints_;
+  int event_fd_;
+  std::vector<Core*> cores_;
+  std::list<Asleep> asleep_;
+};
+
+void Core::tell(const Endpoint* endpoint) {
+  news_.store(true, std::memory_order_seq_cst);
+  disturb();
+  if (sleepers_.load(std::memory_order_seq_cst) == 0) return;
+  const std::lock_guard lock(mutex_);
+  for (const Sleeping* sleeping : sleeping_)
+    if (sleeping->event_fd() != own_event.fd.get() && sleeping->waits_for(endpoint))
+      write_event(sleeping->event_fd());
+}
+
+void Core::disturb() {
+  if (armed_.load(std::memory_order_seq_cst)) write_event(disturbed_.get());
+}
+
+const void* this_thread() {
+  return &own_event;
+}
+
+Result<void> prepare_to_sleep() {
+  if (own_event.process == current_process()) [[likely]]
+    return {};
+  own_event.fd = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!own_event.fd.valid()) return errno_error("make the thread's event", errno);
+  own_event.process = current_process();
+  return {};
+}
+
+Result<void> sleep(std::span<Endpoint* const> endpoints, std::span<pollfd> fds, Deadline deadline,
+                   const std::function<bool()>& look) {
+  std::vector<pollfd> all;
+  all.reserve(endpoints.size() + fds.size() + 3);
+  const Sleeping sleeping(endpoints);
+  if (look()) return {};
+  bool signals = false;
+  for (Endpoint* endpoint : endpoints) {
+    const std::lock_guard lock(endpoint->mutex);
+    all.push_back({endpoint->bell_fd(), POLLIN, 0});
+    signals = signals || endpoint->wants_signals();
+    deadline.at_ns = std::min(deadline.at_ns, endpoint->next_deadline().at_ns);
+  }
+  const std::size_t first_fd = all.size();
+  all.insert(all.end(), fds.begin(), fds.end());
+  const std::size_t event = all.size();
+  all.push_back({sleeping.event_fd(), POLLIN, 0});
+  for (const Core* core : sleeping.cores()) {
+    all.push_back({core->kernel().socket_fd(), POLLRDHUP, 0});
+    all.push_back({signals ? core->kernel().bell_fd() : -1, POLLIN, 0});
+  }
+  // What goes on between the look and this is told by the event, or by a bell that stays readable.
+  if (::poll(all.data(), all.size(), deadline.poll_timeout_ms()) <= 0) return {};
+  for (std::size_t i = 0; i < fds.size(); ++i) fds[i].revents = all[first_fd + i].revents;
+  if (all[event].revents != 0) drain_event(sleeping.event_fd());
+  for (std::size_t i = 0; i < endpoints.size(); ++i) {
+    if (all[i].revents == 0) continue;
+    const std::lock_guard lock(endpoints[i]->mutex);
+    endpoints[i]->drain_bell();
+  }
+  bool lost = false;
+  for (std::size_t i = 0; i < sleeping.cores().size(); ++i) {
+    if (all[event + 2 + 2 * i].revents != 0) sleeping.cores()[i]->take_signals();
+    if (all[event + 1 + 2 * i].revents == 0) continue;
+    sleeping.cores()[i]->look_for_loss();
+    lost = true;
+  }
+  if (lost) return Core::loss();
+  return {};
+}
+
+namespace {
+
+/// One turn of finish. False when the kernel is gone.
+bool drive_or_sleep(Endpoint& endpoint, std::unique_lock<std::mutex>& lock,
+                    const std::function<bool()>& done, Deadline deadline) {
+  Endpoint* const only = &endpoint;
+  endpoint.drive();
+  if (done() || deadline.passed()) return true;
+  if (endpoint.core().lost()) return false;
+  lock.unlock();
+  const Result<void> slept = sleep({&only, 1}, {}, deadline, [&] {
+    const std::lock_guard look(endpoint.mutex);
+    return endpoint.ready() || done();
+  });
+  lock.lock();
+  return slept.has_value();
+}
+
+}  // namespace
+
+void finish(Endpoint& endpoint, std::unique_lock<std::mutex>& lock,
+            const std::function<bool()>& done, Deadline deadline) {
+  constexpr int pause_ms = 10;
+  while (!done()) {
+    try {
+      if (!drive_or_sleep(endpoint, lock, done, deadline)) endpoint.kernel_lost();
+    } catch (const std::bad_alloc&) {
+      // The call must end before its caller's memory does; so go on with what there is.
+      if (!lock.owns_lock()) lock.lock();
+      ::poll(nullptr, 0, pause_ms);
+    }
+    if (deadline.passed()) return;
+  }
+}
+
+}  // namespace aios::lib

@@ -1,0 +1,314 @@
+// Tasks.
+#include "abi/lib/tasks.hpp"
+
+#include <cstring>
+#include <type_traits>
+
+#include "abi/include/aios/codelet.h"
+#include "abi/lib/failure.hpp"
+#include "abi/lib/module_file.hpp"
+#include "abi/lib/objects.hpp"
+
+using namespace aios;
+using namespace aios::lib;
+namespace wire = proto::scheduler;
+
+static_assert(sizeof(aios_task_record) == sizeof(wire::TaskRecord));
+static_assert(offsetof(aios_task_record, limit_ns) == offsetof(wire::TaskRecord, limit_ns));
+static_assert(offsetof(aios_task_record, buffers) == offsetof(wire::TaskRecord, buffers));
+static_assert(offsetof(aios_task_record, dependencies) == offsetof(wire::TaskRecord, dependencies));
+static_assert(offsetof(aios_task_record, arguments) == offsetof(wire::TaskRecord, arguments));
+static_assert(sizeof(aios_completion) == sizeof(wire::Completion));
+static_assert(offsetof(aios_completion, result) == offsetof(wire::Completion, result));
+static_assert(AIOS_MAX_BATCH == wire::max_batch &&
+              AIOS_MAX_TASK_BUFFERS == proto::context::max_task_buffers &&
+              AIOS_MAX_TASK_DEPENDENCIES == wire::max_dependencies &&
+              AIOS_MAX_TASK_ARGUMENT_BYTES == proto::context::max_argument_bytes &&
+              AIOS_TASK_IDEMPOTENT == wire::task_flag::idempotent);
+
+namespace {
+/// Fetched and not taken by the program; beyond it the scheduler keeps them.
+constexpr std::size_t most_finished = 4096;
+}  // namespace
+
+aios_tenant::aios_tenant(std::shared_ptr<Core> of, Handle port)
+    : ClientEndpoint(std::move(of)), link(core().kernel(), nullptr, port), tenant(link) {
+  client = &link.client();
+  link.on_lost([this] {
+    if (!broken) broken.emplace(Code::peer_closed, "the scheduler died; open another tenant");
+    changed();
+  });
+}
+
+void aios_tenant::close() {
+  link.on_lost({});
+  client->disconnect();
+}
+
+template <class T, class Start>
+Result<T> aios_tenant::ask(Start start) {
+  struct Answer {
+    bool done = false;
+    Result<T> result = error(Code::internal);
+  };
+  TRY(core().check_process());
+  TRY(prepare_to_sleep());
+  const auto answer = std::make_shared<Answer>();
+  std::unique_lock lock(mutex);
+  start(tenant, TaskCallback<T>([this, answer](Result<T> result) {
+          answer->result = std::move(result);
+          answer->done = true;
+          changed();
+        }));
+  finish(*this, lock, [&] { return answer->done; });
+  return std::move(answer->result);
+}
+
+Result<void> aios_tenant::submit(std::span<const TaskTenant::TaskRecord> records,
+                                 Deadline deadline) {
+  TRY(core().check_process());
+  TRY(prepare_to_sleep());
+  std::unique_lock lock(mutex);
+  const auto has_place = [this] { return batches_ < TaskLink::arena_batches; };
+  finish(*this, lock, has_place, deadline);
+  if (!has_place()) return error(Code::timed_out, "earlier batches are not taken yet");
+  struct Answer {
+    bool done = false;
+    Result<void> result = error(Code::internal);
+  };
+  const auto answer = std::make_shared<Answer>();
+  ++batches_;
+  tenant.submit(records, deadline, [this, answer](Result<void> result) {
+    --batches_;
+    answer->result = std::move(result);
+    answer->done = true;
+    changed();
+  });
+  want_completions();
+  finish(*this, lock, [&] { return answer->done; });
+  return std::move(answer->result);
+}
+
+void aios_tenant::want_completions() {
+  if (asked_ || broken || finished.size() >= most_finished || !tenant.is_open()) return;
+  asked_ = true;
+  tenant.completions(Deadline::never(), [this](Result<TaskTenant::Completions> completions) {
+    asked_ = false;
+    arrived(std::move(completions));
+  });
+}
+
+void aios_tenant::arrived(Result<TaskTenant::Completions> completions) {
+  changed();
+  if (!completions) {
+    if (!broken) broken = completions.error();
+    return;
+  }
+  for (const wire::Completion& completion :
+       std::span(completions->completions)
+           .first(std::min<std::size_t>(completions->count, std::size(completions->completions)))) {
+    aios_completion one;
+    std::memcpy(&one, &completion, sizeof one);
+    finished.push_back(one);
+  }
+  want_completions();
+}
+
+namespace {
+
+Result<std::uint32_t> register_codelet(aios_tenant& tenant, std::span<const std::byte> module,
+                                       const char* function, Deadline deadline) {
+  TRY(tenant.core().check_process());
+  const Region region = TRY(module_region(tenant.core().kernel(), module));
+  return tenant.ask<std::uint32_t>([&](TaskTenant& t, auto done) {
+    t.register_codelet(region.handle(), 0, module.size(), function, function, deadline,
+                       std::move(done));
+  });
+}
+
+Result<std::uint32_t> register_buffer(aios_tenant& tenant, const aios_region& region,
+                                      std::uint64_t offset, std::uint64_t length,
+                                      std::uint32_t access, Deadline deadline) {
+  TRY(rights_of(access));
+  const bool write = (access & AIOS_GRANT_WRITE) != 0;
+  if (region.core.get() != &tenant.core())
+    return error(Code::invalid_argument, "the region is of another attachment than the tenant");
+  if (write && !region.writable) return error(Code::denied, "the region is read-only here");
+  if (offset > region.region.size() || length > region.region.size() - offset)
+    return error(Code::invalid_argument, "the buffer is not within the region");
+  return tenant.ask<std::uint32_t>([&](TaskTenant& t, auto done) {
+    t.register_buffer(region.region.handle(), offset, length, write, deadline, std::move(done));
+  });
+}
+
+Result<std::size_t> take_completions(aios_tenant& tenant, std::span<aios_completion> out,
+                                     Deadline deadline) {
+  TRY(tenant.core().check_process());
+  TRY(prepare_to_sleep());
+  std::unique_lock lock(tenant.mutex);
+  tenant.want_completions();
+  finish(
+      tenant, lock, [&] { return tenant.has_news(); }, deadline);
+  const std::size_t count = std::min(out.size(), tenant.finished.size());
+  const auto end = tenant.finished.begin() + static_cast<std::ptrdiff_t>(count);
+  std::copy(tenant.finished.begin(), end, out.begin());
+  tenant.finished.erase(tenant.finished.begin(), end);
+  tenant.want_completions();
+  if (count != 0) return count;
+  if (tenant.broken) return std::unexpected(*tenant.broken);
+  return error(Code::timed_out, "no task finished in time");
+}
+
+}  // namespace
+
+aios_code aios_tenant_open(aios_instance* instance, std::uint64_t timeout_ns,
+                           aios_tenant** tenant) {
+  if (instance == nullptr || tenant == nullptr) return null_argument("aios_tenant_open");
+  return guarded([&]() -> Result<void> {
+    Core& core = *instance->core;
+    TRY(core.check_process());
+    const auto port = core.kernel().startup(wire::Protocol::name);
+    if (!port || port->type != ObjectType::port)
+      return error(Code::not_found, "this instance has no scheduler");
+    auto made = std::make_shared<aios_tenant>(instance->core, port->handle);
+    TRY(made->ask<void>([&](TaskTenant& t, auto done) {
+      t.open(core.kernel().job(), deadline_of(timeout_ns), std::move(done));
+    }));
+    core.add(made);
+    made->self = made;
+    *tenant = made.get();
+    return {};
+  });
+}
+
+void aios_tenant_close(aios_tenant* tenant) {
+  if (tenant == nullptr || tenant->core().foreign()) return;
+  std::shared_ptr<aios_tenant> last;
+  const std::lock_guard lock(tenant->mutex);
+  last = std::move(tenant->self);
+  tenant->close();
+}
+
+aios_code aios_codelet_register(aios_tenant* tenant, const void* module, std::size_t bytes,
+                                const char* function, std::uint64_t timeout_ns,
+                                std::uint32_t* codelet) {
+  if (tenant == nullptr || module == nullptr || function == nullptr || codelet == nullptr)
+    return null_argument("aios_codelet_register");
+  return guarded([&]() -> Result<void> {
+    *codelet = TRY(register_codelet(*tenant, {static_cast<const std::byte*>(module), bytes},
+                                    function, deadline_of(timeout_ns)));
+    return {};
+  });
+}
+
+aios_code aios_codelet_register_file(aios_tenant* tenant, const char* path, const char* function,
+                                     std::uint64_t timeout_ns, std::uint32_t* codelet) {
+  if (tenant == nullptr || path == nullptr || function == nullptr || codelet == nullptr)
+    return null_argument("aios_codelet_register_file");
+  return guarded([&]() -> Result<void> {
+    const std::vector<std::byte> module = TRY(read_module_file(path));
+    *codelet = TRY(register_codelet(*tenant, module, function, deadline_of(timeout_ns)));
+    return {};
+  });
+}
+
+aios_code aios_buffer_register(aios_tenant* tenant, const aios_region* region, std::uint64_t offset,
+                               std::uint64_t length, std::uint32_t access, std::uint64_t timeout_ns,
+                               std::uint32_t* buffer) {
+  if (tenant == nullptr || region == nullptr || buffer == nullptr)
+    return null_argument("aios_buffer_register");
+  return guarded([&]() -> Result<void> {
+    *buffer =
+        TRY(register_buffer(*tenant, *region, offset, length, access, deadline_of(timeout_ns)));
+    return {};
+  });
+}
+
+aios_code aios_buffer_release(aios_tenant* tenant, std::uint32_t buffer, std::uint64_t timeout_ns) {
+  if (tenant == nullptr) return null_argument("aios_buffer_release");
+  return guarded([&] {
+    return tenant->ask<void>([&](TaskTenant& t, auto done) {
+      t.release_buffer(buffer, deadline_of(timeout_ns), std::move(done));
+    });
+  });
+}
+
+aios_code aios_task_init(aios_task_record* task, std::uint64_t tag, std::uint32_t codelet) {
+  if (task == nullptr) return null_argument("aios_task_init");
+  const wire::TaskRecord record = make_task(tag, codelet);
+  std::memcpy(task, &record, sizeof record);
+  return AIOS_OK;
+}
+
+aios_code aios_task_add_buffer(aios_task_record* task, std::uint32_t buffer, std::uint32_t mode) {
+  if (task == nullptr) return null_argument("aios_task_add_buffer");
+  if (mode < AIOS_MODE_READ || mode > AIOS_MODE_SCRATCH || buffer >> 28 != 0)
+    return fail(Code::invalid_argument, "a buffer's mode is one of AIOS_MODE_*");
+  if (task->buffer_count >= AIOS_MAX_TASK_BUFFERS)
+    return fail(Code::quota, "a task has at most 16 buffers");
+  task->buffers[task->buffer_count++] = buffer | mode << 28;
+  return AIOS_OK;
+}
+
+aios_code aios_task_add_dependency(aios_task_record* task, std::uint64_t tag) {
+  if (task == nullptr) return null_argument("aios_task_add_dependency");
+  if (task->dependency_count >= AIOS_MAX_TASK_DEPENDENCIES)
+    return fail(Code::quota, "a task depends on at most 12 others");
+  task->dependencies[task->dependency_count++] = static_cast<std::uint32_t>(tag);
+  return AIOS_OK;
+}
+
+aios_code aios_task_set_arguments(aios_task_record* task, const void* bytes, std::size_t count) {
+  if (task == nullptr || (bytes == nullptr && count != 0))
+    return null_argument("aios_task_set_arguments");
+  if (count > AIOS_MAX_TASK_ARGUMENT_BYTES)
+    return fail(Code::too_large, "a task has at most 64 bytes of arguments");
+  std::memset(task->arguments, 0, sizeof task->arguments);
+  if (count != 0) std::memcpy(task->arguments, bytes, count);
+  task->argument_bytes = static_cast<std::uint32_t>(count);
+  return AIOS_OK;
+}
+
+aios_code aios_tasks_submit(aios_tenant* tenant, const aios_task_record* tasks, std::size_t count,
+                            std::uint64_t timeout_ns) {
+  if (tenant == nullptr || tasks == nullptr) return null_argument("aios_tasks_submit");
+  return guarded([&]() -> Result<void> {
+    if (count == 0 || count > AIOS_MAX_BATCH)
+      return error(Code::invalid_argument, "a batch is 1 to 1024 tasks");
+    std::vector<wire::TaskRecord> records(count);
+    std::memcpy(records.data(), tasks, count * sizeof *tasks);
+    return tenant->submit(records, deadline_of(timeout_ns));
+  });
+}
+
+aios_code aios_tenant_completions(aios_tenant* tenant, aios_completion* completions,
+                                  std::size_t room, std::uint64_t timeout_ns, std::size_t* count) {
+  if (tenant == nullptr || completions == nullptr || room == 0 || count == nullptr)
+    return null_argument("aios_tenant_completions");
+  return guarded([&]() -> Result<void> {
+    *count = TRY(take_completions(*tenant, {completions, room}, deadline_of(timeout_ns)));
+    return {};
+  });
+}
+
+aios_code aios_task_failure(aios_tenant* tenant, std::uint64_t tag, char* text, std::size_t room,
+                            std::uint64_t timeout_ns) {
+  if (tenant == nullptr || text == nullptr || room == 0) return null_argument("aios_task_failure");
+  return guarded([&]() -> Result<void> {
+    const std::string why = TRY(tenant->ask<std::string>([&](TaskTenant& t, auto done) {
+      t.failure(tag, deadline_of(timeout_ns), std::move(done));
+    }));
+    const std::size_t length = std::min(why.size(), room - 1);
+    std::memcpy(text, why.data(), length);
+    text[length] = '\0';
+    return {};
+  });
+}
+
+aios_code aios_task_cancel(aios_tenant* tenant, std::uint64_t tag, std::uint64_t timeout_ns) {
+  if (tenant == nullptr) return null_argument("aios_task_cancel");
+  return guarded([&] {
+    return tenant->ask<void>(
+        [&](TaskTenant& t, auto done) { t.cancel(tag, deadline_of(timeout_ns), std::move(done)); });
+  });
+}
