@@ -34,7 +34,8 @@ AIOS_API void aios_tenant_close(aios_tenant* tenant);
 
 /* The codelet `function` of a module, from its bytes or its file. The module is loaded when the
  * first task needs it; one that cannot be loaded fails that task with the reason. At most 256 a
- * tenant. Errors: INVALID_ARGUMENT: empty or over 64 MiB; of the file: NOT_FOUND, DENIED, IO_ERROR. */
+ * tenant. Errors: INVALID_ARGUMENT: empty or over 64 MiB; of the file: NOT_FOUND, DENIED, IO_ERROR.
+ */
 AIOS_API aios_code aios_codelet_register(aios_tenant* tenant, const void* module, size_t bytes,
                                          const char* function, uint64_t timeout_ns,
                                          uint32_t* codelet);
