@@ -100,13 +100,14 @@ std::uint64_t current_process() {
 // ---- the attachment -------------------------------------------------------------------------
 
 Result<std::shared_ptr<Core>> Core::attach(const std::string& socket_path,
-                                           const AttachOptions& options) {
+                                           const AttachOptions& options, bool may_spin) {
   static const int registered = register_fork_handlers();
   if (registered != 0) return errno_error("register for forks", registered);
   silence_log();
   std::shared_ptr<Core> core(new Core);
   core->kernel_ = TRY(Kernel::attach(socket_path, options));
   core->socket_path_ = socket_path;
+  core->may_spin_ = may_spin;
   core->process_ = current_process();
   const std::lock_guard lock(attached_mutex);
   attached.push_back(core.get());

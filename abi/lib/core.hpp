@@ -102,12 +102,14 @@ class ClientEndpoint : public Endpoint {
 class Core {
  public:
   static Result<std::shared_ptr<Core>> attach(const std::string& socket_path,
-                                              const AttachOptions& options);
+                                              const AttachOptions& options, bool may_spin);
   Core(const Core&) = delete;
   ~Core();
 
   Kernel& kernel() const { return *kernel_; }
   const std::string& socket_path() const { return socket_path_; }
+  /// Whether waits look before they sleep.
+  bool may_spin() const { return may_spin_; }
 
   /// bad_handle in a process forked since it was made: that must not touch anything of it.
   Result<void> check_process() const;
@@ -158,6 +160,7 @@ class Core {
 
   std::unique_ptr<Kernel> kernel_;
   std::string socket_path_;
+  bool may_spin_ = true;
   std::uint64_t process_ = 0;
   std::atomic<bool> lost_ = false;
 

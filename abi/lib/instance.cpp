@@ -48,17 +48,21 @@ aios_code aios_attach(const aios_attach_options* options, aios_instance** instan
     AttachOptions attach;
     std::string socket = default_socket_path(default_state_folder());
     const char* job = nullptr;
+    bool may_spin = true;
     if (options != nullptr) {
       for (const std::uint64_t reserved : options->reserved)
         if (reserved != 0)
           return error(Code::invalid_argument, "aios_attach: a reserved field is not zero");
+      if ((options->flags & ~std::uint64_t{AIOS_ATTACH_NEVER_SPIN}) != 0)
+        return error(Code::invalid_argument, "aios_attach: an unknown flag is set");
+      may_spin = options->flags == 0;
       if (options->socket_path != nullptr) socket = options->socket_path;
       job = options->job_name;
       attach.quota.memory_bytes = options->memory_bytes;
     }
     if (job == nullptr) job = std::getenv("AIOS_JOB");
     if (job != nullptr) attach.job_name = job;
-    *instance = new aios_instance{TRY(Core::attach(socket, attach))};
+    *instance = new aios_instance{TRY(Core::attach(socket, attach, may_spin))};
     return {};
   });
 }

@@ -13,6 +13,7 @@ aios_service::aios_service(std::shared_ptr<Core> of, Handle port, std::uint64_t 
     : ClientEndpoint(std::move(of)),
       owned(std::make_unique<Client>(core().kernel(), nullptr, port, version, name)) {
   client = owned.get();
+  client->allow_spinning(core().may_spin());
   // Of a blocking call, whose thread holds the mutex.
   client->on_drive([this](const bool& done) {
     std::unique_lock lock(mutex, std::adopt_lock);

@@ -11,6 +11,9 @@ namespace aios {
 
 namespace {
 constexpr int max_replies_per_turn = 64;
+/// A server waits for room when the answers that it owes and those not taken yet might fill the
+/// ring, each counted as the largest (decision 0101). With so many calls on their way it need not.
+constexpr std::uint32_t calls_without_stall = proto::slot_count / proto::max_message_slots - 1;
 /// While replies keep a blocking caller busy, deadlines are looked at every so many turns.
 constexpr std::uint32_t turns_between_clocks = 64;
 /// Between attempts, when a server ends connections before they are open.
@@ -171,6 +174,7 @@ std::uint32_t Client::push(std::uint16_t opcode, std::span<const std::byte> requ
   const proto::MessageHeader header{opcode, static_cast<std::uint16_t>(request.size()), id};
   [[maybe_unused]] const RingResult pushed = link_->push(header, request);
   assert(pushed == RingResult::done);
+  ++unanswered_;
   return id;
 }
 
@@ -183,6 +187,7 @@ bool Client::receive() {
     const bool closed = link_->closed();
     const RingResult result = link_->pop(message);
     if (result == RingResult::done) {
+      if (unanswered_ > 0) --unanswered_;
       deliver(message);
       if (link_ == nullptr) return false;
       continue;
@@ -193,6 +198,7 @@ bool Client::receive() {
     }
     break;
   }
+  if (unanswered_ + static_cast<std::uint32_t>(taken) <= calls_without_stall) link_->forget_pops();
   return taken == max_replies_per_turn;
 }
 
@@ -220,6 +226,7 @@ void Client::dropped() {
   }
   link_.reset();
   stalled_ = false;
+  unanswered_ = 0;
   fail_all(Code::peer_closed, service_ + " went away during the call", false);
   if (was_open) {
     if (on_disconnect_) on_disconnect_();
@@ -241,6 +248,7 @@ void Client::disconnect() {
     }
     link_.reset();
     stalled_ = false;
+    unanswered_ = 0;
   }
   fail_all(Code::cancelled, "the connection to " + service_ + " was closed", true);
 }

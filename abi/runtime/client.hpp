@@ -180,6 +180,7 @@ class Client final : public Source {
   std::unique_ptr<Link> link_;
   std::deque<Waiting> waiting_;
   CallTable in_flight_;
+  std::uint32_t unanswered_ = 0;  ///< sent on this connection, late ones included
   bool stalled_ = false;
   bool signalled_ = false;  ///< the kernel raised a signal on the link that is being made
   TimerId deadline_timer_ = 0;

@@ -52,6 +52,8 @@ class Link {
   /// Rings a peer that sleeps and has not seen what was pushed, or the room that pops made and that
   /// it waits for. To be called after a batch of either, and before blocking.
   void notify_peer();
+  /// For who knows that the peer cannot be waiting for the room that pops made.
+  void forget_pops() { popped_ = false; }
   bool owes_notice() const { return pushed_ || popped_; }
   /// A message waits, or the link has been closed: either way there is work.
   bool ready() const { return receiver_.ready() || closed(); }

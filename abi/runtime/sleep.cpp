@@ -1,5 +1,7 @@
 #include "abi/runtime/sleep.hpp"
 
+#include <sched.h>
+
 #include <algorithm>
 
 namespace aios {
@@ -16,7 +18,9 @@ std::uint64_t SpinPolicy::budget_ns() {
 void SpinPolicy::hit() {
   budget_ns_ = longest_ns;
   misses_ = 0;
-  if (++hits_ % hits_to_forget == 0) next_rest_ = shortest_rest;
+  if (++hits_ % hits_to_forget != 0) return;
+  next_rest_ = shortest_rest;
+  ::sched_yield();
 }
 
 void SpinPolicy::missed() {
@@ -27,9 +31,9 @@ void SpinPolicy::missed() {
 }
 
 void SpinPolicy::rest() {
-  // One miss of the short look that ends the rest begins the next one.
+  // One miss of the look that ends the rest begins the next one.
   misses_ = misses_to_stop;
-  budget_ns_ = probe_ns;
+  budget_ns_ = longest_ns;
   resting_ = next_rest_;
   next_rest_ = std::min(next_rest_ * 2, longest_rest);
 }

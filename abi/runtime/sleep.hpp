@@ -14,19 +14,19 @@ namespace aios {
 ///
 /// A hit (what was awaited came while looking) buys the longest look next time. Misses halve it; a
 /// few in a row, or being put off the core while looking, which took the core from somebody, end
-/// it: then a number of waits sleep at once, and a short look tries whether things have changed.
-/// The number doubles each time until looking has gone well for long.
+/// it: then a number of waits sleep at once before one looks again. The number doubles each time
+/// until looking has gone well for long. That one look is a long one: the peer may be asleep, too,
+/// and only who sees it wake lets it find an answer to its own next look.
 class SpinPolicy {
  public:
   /// About what it costs to sleep and be woken on another core.
   static constexpr std::uint64_t longest_ns = 50 * ns_per_us;
-  /// Enough for a peer that is awake on another core.
-  static constexpr std::uint64_t probe_ns = 3 * ns_per_us;
   static constexpr std::uint32_t misses_to_stop = 4;
   static constexpr std::uint32_t shortest_rest = 64;
-  static constexpr std::uint32_t longest_rest = 16'384;
-  /// After so many hits a rest begins at its shortest again.
-  static constexpr std::uint32_t hits_to_forget = 4096;
+  static constexpr std::uint32_t longest_rest = 2048;
+  /// After so many hits a rest begins at its shortest again, and the core is offered to others: who
+  /// is always answered at once would otherwise keep it from them until the scheduler steps in.
+  static constexpr std::uint32_t hits_to_forget = 1024;
 
   /// For this wait; 0 is not to look at all. Followed by one of hit, missed and preempted, or by
   /// nothing when it was 0.
@@ -57,36 +57,30 @@ inline void cpu_relax() {
 }
 
 /// Looks until `ready()` or the policy's budget is spent: true when ready. A first short look needs
-/// no clock. `glance()`, for what costs more to look at, is asked every few microseconds; true ends
-/// the looking as if nothing had been missed.
+/// no clock and does not relax, which takes as long as a line on its way. `glance()`, for what
+/// costs more to look at, is asked every few microseconds; true ends the looking as if nothing had
+/// been missed.
 template <class Ready, class Glance>
 bool spin_until(SpinPolicy& policy, Ready ready, Glance glance) {
+  constexpr int first_looks = 64;
   constexpr int looks_between_clocks = 32;
   constexpr std::uint64_t longest_gap_ns = 20 * ns_per_us;
   constexpr std::uint64_t ns_between_glances = 4 * ns_per_us;
   const std::uint64_t budget_ns = policy.budget_ns();
   if (budget_ns == 0) return false;
-  std::uint64_t began = 0;
-  std::uint64_t last = 0;
-  std::uint64_t glanced = 0;
+  for (int i = 0; i < first_looks; ++i)
+    if (ready()) return policy.hit(), true;
+  const std::uint64_t began = now_ns();
+  std::uint64_t last = began;
+  std::uint64_t glanced = began;
   for (;;) {
     for (int i = 0; i < looks_between_clocks; ++i) {
-      if (ready()) {
-        policy.hit();
-        return true;
-      }
+      if (ready()) return policy.hit(), true;
       cpu_relax();
     }
     const std::uint64_t now = now_ns();
-    if (began == 0) began = last = glanced = now;
-    if (now - last > longest_gap_ns) {
-      policy.preempted();
-      return false;
-    }
-    if (now - began >= budget_ns) {
-      policy.missed();
-      return false;
-    }
+    if (now - last > longest_gap_ns) return policy.preempted(), false;
+    if (now - began >= budget_ns) return policy.missed(), false;
     if (now - glanced >= ns_between_glances) {
       if (glance()) return true;
       glanced = now;

@@ -35,6 +35,7 @@ int main(int argc, char** argv) {
   add_mapreduce_commands(app, session);
   add_task_commands(app, session);
   add_fs_commands(app, session);
+  add_bench_commands(app, session);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& failure) {

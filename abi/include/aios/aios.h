@@ -81,11 +81,16 @@ AIOS_API const char* aios_last_error(void);
 
 typedef struct aios_instance aios_instance;
 
+/* Waits sleep at once instead of looking for an answer first: slower where cores are idle, and
+ * nothing is burnt. By default a wait looks for as long as that has paid of late. */
+enum { AIOS_ATTACH_NEVER_SPIN = 1 };
+
 typedef struct aios_attach_options {
   const char* socket_path; /* NULL: $AIOS_SOCKET, or the default instance of this user */
   const char* job_name;    /* NULL: $AIOS_JOB, or the user's own job */
   uint64_t memory_bytes;   /* quota of a job made by this attach; 0: its parent's */
-  uint64_t reserved[5];    /* zero */
+  uint64_t flags;          /* 0 or AIOS_ATTACH_NEVER_SPIN */
+  uint64_t reserved[4];    /* zero */
 } aios_attach_options;
 
 /* Connects to a running instance and joins a job of it. `options` may be NULL. Blocks until the

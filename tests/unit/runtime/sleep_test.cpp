@@ -52,7 +52,7 @@ TEST_CASE("Rests double, up to the longest, while their ends find nothing") {
   }
 }
 
-TEST_CASE("A rest ends with a short look, and a hit there brings back the long ones") {
+TEST_CASE("A hit at the end of a rest ends the resting") {
   SpinPolicy policy;
   miss_until_rest(policy);
   while (policy.budget_ns() == 0) {
@@ -60,7 +60,7 @@ TEST_CASE("A rest ends with a short look, and a hit there brings back the long o
   policy.missed();
   std::uint64_t budget = 0;
   while (budget == 0) budget = policy.budget_ns();
-  CHECK(budget == SpinPolicy::probe_ns);
+  CHECK(budget == SpinPolicy::longest_ns);
   policy.hit();
   CHECK(policy.budget_ns() == SpinPolicy::longest_ns);
 }

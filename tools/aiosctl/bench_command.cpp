@@ -1,0 +1,206 @@
+// aiosctl bench: boots an instance of its own, measures it with aios-bench, and ends it.
+#include <fcntl.h>
+#include <fmt/core.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "abi/runtime/fd.hpp"
+#include "tools/aiosctl/commands.hpp"
+#include "tools/aiosctl/install_paths.hpp"
+#include "tools/aiosctl/operator.hpp"
+
+namespace aios::ctl {
+
+namespace {
+
+constexpr std::uint64_t boot_timeout_ns = 60 * ns_per_s;
+constexpr std::uint64_t stop_timeout_ns = 20 * ns_per_s;
+
+/// echo and echo2 as every server is; sleepy and sleepy2 sleep whenever they have nothing to do.
+constexpr const char* ipc_manifest = R"(
+[server.echo]
+binary = "aios-echo"
+publish = true
+
+[server.echo2]
+binary = "aios-echo"
+publish = true
+
+[server.sleepy]
+binary = "aios-echo"
+arguments = ["--spin", "never"]
+publish = true
+
+[server.sleepy2]
+binary = "aios-echo"
+arguments = ["--spin", "never"]
+publish = true
+)";
+
+/// A folder for one instance, gone with the object.
+class WorkFolder {
+ public:
+  static Result<WorkFolder> create() {
+    std::string path = (std::filesystem::temp_directory_path() / "aios-bench-XXXXXX").string();
+    if (::mkdtemp(path.data()) == nullptr) return errno_error("make " + path, errno);
+    return WorkFolder(path);
+  }
+  WorkFolder(WorkFolder&& other) noexcept : path_(std::exchange(other.path_, {})) {}
+  ~WorkFolder() {
+    std::error_code ignored;
+    if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
+  }
+  const std::string& path() const { return path_; }
+
+ private:
+  explicit WorkFolder(std::string path) : path_(std::move(path)) {}
+  std::string path_;
+};
+
+/// A program that ends with this one. SIGTERM when destroyed, SIGKILL if that does not help.
+class Child {
+ public:
+  /// Its standard output goes to `output`, if that is a descriptor.
+  static Result<Child> start(std::vector<std::string> command, int output = -1);
+  Child(Child&& other) noexcept
+      : pid_(std::exchange(other.pid_, 0)), pidfd_(std::move(other.pidfd_)) {}
+  ~Child();
+  /// Waits for its end: the exit code, or 128 and the signal's number. timed_out.
+  Result<int> wait(Deadline deadline);
+
+ private:
+  Child() = default;
+  pid_t pid_ = 0;
+  Fd pidfd_;
+};
+
+Result<Child> Child::start(std::vector<std::string> command, int output) {
+  std::vector<char*> arguments;
+  for (std::string& word : command) arguments.push_back(word.data());
+  arguments.push_back(nullptr);
+  const pid_t parent = ::getpid();
+  const pid_t pid = ::fork();
+  if (pid < 0) return errno_error("start " + command[0], errno);
+  if (pid == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (::getppid() != parent) ::_exit(1);
+    if (output >= 0) ::dup2(output, STDOUT_FILENO);
+    ::execv(arguments[0], arguments.data());
+    ::_exit(127);
+  }
+  Child child;
+  child.pid_ = pid;
+  child.pidfd_ = Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!child.pidfd_.valid()) return errno_error("watch " + command[0], errno);
+  return child;
+}
+
+Result<int> Child::wait(Deadline deadline) {
+  pollfd ended{pidfd_.get(), POLLIN, 0};
+  while (::poll(&ended, 1, deadline.poll_timeout_ms()) < 0 && errno == EINTR) {
+  }
+  if (ended.revents == 0) return error(Code::timed_out, "a process did not end in time");
+  int status = 0;
+  ::waitpid(std::exchange(pid_, 0), &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+Child::~Child() {
+  if (pid_ == 0) return;
+  ::kill(pid_, SIGTERM);
+  if (wait(Deadline::after(stop_timeout_ns))) return;
+  ::kill(pid_, SIGKILL);
+  (void)wait(Deadline::never());
+}
+
+/// `aiosctl boot` on a folder of its own; returns when it says that the instance is up.
+Result<Child> boot_instance(const std::string& folder) {
+  const std::string manifest = folder + "/aios.toml";
+  if (!(std::ofstream(manifest) << ipc_manifest)) return errno_error("write " + manifest, errno);
+  int ends[2];
+  if (::pipe2(ends, O_CLOEXEC) != 0) return errno_error("make a pipe", errno);
+  const Fd reader(ends[0]);
+  Fd writer(ends[1]);
+  Child instance = TRY(
+      Child::start({"/proc/self/exe", "--state", folder + "/state", "boot", "--manifest", manifest},
+                   writer.get()));
+  writer.reset();
+  const Deadline deadline = Deadline::after(boot_timeout_ns);
+  std::string text;
+  while (!text.contains("AIOS is up")) {
+    pollfd output{reader.get(), POLLIN, 0};
+    const int ready = ::poll(&output, 1, deadline.poll_timeout_ms());
+    if (ready < 0 && errno == EINTR) continue;
+    char buffer[512];
+    const ssize_t bytes = ready > 0 ? ::read(reader.get(), buffer, sizeof buffer) : 0;
+    if (bytes <= 0) return error(Code::crashed, "the instance to be measured did not come up");
+    text.append(buffer, static_cast<std::size_t>(bytes));
+  }
+  return instance;
+}
+
+struct IpcBench {
+  int rounds = 7;
+  std::vector<std::string> only;
+  std::uint64_t large_mb = 1024;
+};
+
+Result<int> bench_ipc(const IpcBench& options, bool as_json) {
+  const std::string libexec = TRY(find_libexec());
+  const WorkFolder folder = TRY(WorkFolder::create());
+  const Child instance = TRY(boot_instance(folder.path()));
+  std::vector<std::string> command{libexec + "/aios-bench",
+                                   "ipc",
+                                   "--socket",
+                                   folder.path() + "/state/aios.sock",
+                                   "--peers",
+                                   libexec + "/peers",
+                                   "--rounds",
+                                   std::to_string(options.rounds),
+                                   "--large-bytes",
+                                   std::to_string(options.large_mb << 20)};
+  if (as_json) command.push_back("--json");
+  for (const std::string& name : options.only) command.insert(command.end(), {"--only", name});
+  Child bench = TRY(Child::start(command));
+  const int code = TRY(bench.wait(Deadline::never()));
+  if (code == 128 + SIGALRM)
+    return error(Code::timed_out, "a case took more than its two minutes and was ended");
+  if (code > 128) return error(Code::crashed, fmt::format("aios-bench ended with {}", code));
+  return code;
+}
+
+}  // namespace
+
+void add_bench_commands(CLI::App& app, Session& session) {
+  CLI::App* bench = app.add_subcommand("bench", "Measures AIOS beside bare primitives");
+  bench->require_subcommand(1);
+  CLI::App* ipc = bench->add_subcommand(
+      "ipc", "Links, in an instance of its own: calls, regions, many clients");
+  const auto options = std::make_shared<IpcBench>();
+  ipc->add_option("--rounds", options->rounds, "Interleaved repetitions [7]")
+      ->check(CLI::Range(1, 1000));
+  ipc->add_option("--only", options->only, "Only these cases");
+  ipc->add_option("--large-mb", options->large_mb, "Size of the large region [1024]")
+      ->check(CLI::Range(1, 4096));
+  ipc->add_flag("--json", session.json, "Prints one JSON object");
+  ipc->callback([&session, options] {
+    session.action = [&session, options] {
+      return run_command([&] { return bench_ipc(*options, session.json); });
+    };
+  });
+}
+
+}  // namespace aios::ctl

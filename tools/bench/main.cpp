@@ -1,0 +1,155 @@
+// aios-bench: measures an instance. `aiosctl bench` boots one for it.
+#include <fmt/core.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "tools/bench/ipc.hpp"
+
+namespace aios::bench {
+
+namespace {
+
+using nlohmann::json;
+
+/// The most that any case may take: a hang ends the program.
+constexpr unsigned case_limit_s = 120;
+
+struct Figure {
+  Measures measures;
+  Rounds times;
+  std::vector<double> numbers;
+
+  double value() const {
+    return measures == Measures::time ? times.medians().p50 : median(numbers);
+  }
+  double lowest() const {
+    return measures == Measures::time ? times.lowest_p50() : std::ranges::min(numbers);
+  }
+  double highest() const {
+    return measures == Measures::time ? times.highest_p50() : std::ranges::max(numbers);
+  }
+};
+
+using Figures = std::map<std::string, Figure>;
+
+Result<Figures> measure(const std::vector<Case>& cases, int rounds) {
+  Figures figures;
+  for (int round = 1; round <= rounds; ++round)
+    for (const Case& one : cases) {
+      if (::isatty(STDERR_FILENO) != 0)
+        fmt::print(stderr, "\r\033[Kround {} of {}: {}", round, rounds, one.name);
+      ::alarm(case_limit_s);
+      Result<Outcome> outcome = one.round();
+      ::alarm(0);
+      if (!outcome)
+        return error(outcome.error().code(), one.name + ": " + outcome.error().message());
+      Figure& figure = figures[one.name];
+      figure.measures = one.measures;
+      figure.times.all.push_back(outcome->times);
+      figure.numbers.push_back(outcome->value);
+    }
+  if (::isatty(STDERR_FILENO) != 0) fmt::print(stderr, "\r\033[K");
+  return figures;
+}
+
+json to_json(const Figure& figure) {
+  json out{{"lowest", figure.lowest()}, {"highest", figure.highest()}};
+  if (figure.measures == Measures::number) {
+    out["median"] = figure.value();
+    return out;
+  }
+  const Quantiles medians = figure.times.medians();
+  out["mean"] = medians.mean;
+  out["p50"] = medians.p50;
+  out["p99"] = medians.p99;
+  out["p999"] = medians.p999;
+  return out;
+}
+
+void print_json(const Figures& figures, int rounds) {
+  json out;
+  for (const auto& [name, figure] : figures) out[name] = to_json(figure);
+  json& ratios = out["ratios"] = json::array();
+  for (const Ratio& ratio : ipc_ratios()) {
+    if (!figures.contains(ratio.figure) || !figures.contains(ratio.yardstick)) continue;
+    json one{{"figure", ratio.figure},
+             {"yardstick", ratio.yardstick},
+             {"ratio", figures.at(ratio.figure).value() / figures.at(ratio.yardstick).value()}};
+    if (ratio.at_most != 0) one["at_most"] = ratio.at_most;
+    ratios.push_back(one);
+  }
+  out["rounds"] = rounds;
+  fmt::print("{}\n", out.dump(2));
+}
+
+void print_table(const std::vector<Case>& cases, const Figures& figures) {
+  fmt::print("{:<34}{:>12}{:>12}{:>12}{:>12}   p50 of the rounds\n", "", "mean", "p50", "p99",
+             "p999");
+  for (const Case& one : cases) {
+    const Figure& figure = figures.at(one.name);
+    if (figure.measures == Measures::number) {
+      fmt::print("{:<34}{:>12.4g}{:>36}   {:.4g} to {:.4g}\n", one.name, figure.value(), "",
+                 figure.lowest(), figure.highest());
+      continue;
+    }
+    const Quantiles q = figure.times.medians();
+    fmt::print("{:<34}{:>9.0f} ns{:>9.0f} ns{:>9.0f} ns{:>9.0f} ns   {:.0f} to {:.0f}\n", one.name,
+               q.mean, q.p50, q.p99, q.p999, figure.lowest(), figure.highest());
+  }
+  fmt::print("\n");
+  for (const Ratio& ratio : ipc_ratios()) {
+    if (!figures.contains(ratio.figure) || !figures.contains(ratio.yardstick)) continue;
+    const double value = figures.at(ratio.figure).value() / figures.at(ratio.yardstick).value();
+    fmt::print("{:<34}{:>8.3f} x {}", ratio.figure, value, ratio.yardstick);
+    if (ratio.at_most != 0)
+      fmt::print(" ({} {})", value <= ratio.at_most ? "within" : "NOT within", ratio.at_most);
+    fmt::print("\n");
+  }
+}
+
+Result<void> bench_ipc(const IpcOptions& options, const std::vector<std::string>& only, int rounds,
+                       bool as_json) {
+  std::vector<Case> cases = TRY(ipc_cases(options));
+  for (const std::string& name : only)
+    if (std::ranges::find(cases, name, &Case::name) == cases.end())
+      return error(Code::invalid_argument, "there is no case called " + name);
+  if (!only.empty())
+    std::erase_if(cases,
+                  [&](const Case& one) { return std::ranges::find(only, one.name) == only.end(); });
+  const Figures figures = TRY(measure(cases, rounds));
+  if (as_json)
+    print_json(figures, rounds);
+  else
+    print_table(cases, figures);
+  return {};
+}
+
+}  // namespace
+
+}  // namespace aios::bench
+
+int main(int argc, char** argv) {
+  CLI::App app("Measures an AIOS instance; run by aiosctl bench.", "aios-bench");
+  app.require_subcommand(1);
+  aios::bench::IpcOptions options;
+  std::vector<std::string> only;
+  int rounds = 7;
+  bool as_json = false;
+  CLI::App* ipc = app.add_subcommand("ipc", "Links beside bare primitives");
+  ipc->add_option("--socket", options.socket, "The instance's socket")->required();
+  ipc->add_option("--peers", options.peers, "Folder with the programs of other systems");
+  ipc->add_option("--large-bytes", options.large_bytes, "Size of the large region");
+  ipc->add_option("--only", only, "Only these cases");
+  ipc->add_option("--rounds", rounds, "Interleaved repetitions")->check(CLI::Range(1, 1000));
+  ipc->add_flag("--json", as_json, "Prints one JSON object");
+  CLI11_PARSE(app, argc, argv);
+  const aios::Result<void> done = aios::bench::bench_ipc(options, only, rounds, as_json);
+  if (done) return 0;
+  std::fprintf(stderr, "aios-bench: %s\n", done.error().to_string().c_str());
+  return 1;
+}

@@ -1,0 +1,66 @@
+// Times of many repetitions, and what is told of them.
+#pragma once
+
+#include <cstdint>
+#include <ctime>
+#include <string>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <x86intrin.h>
+#endif
+
+namespace aios::bench {
+
+/// A clock that costs a few nanoseconds, in ticks of its own: one is read for every sample, and a
+/// call of the operating system's clock would be a good part of a message's way.
+inline std::uint64_t ticks() {
+#if defined(__x86_64__)
+  return __rdtsc();
+#else
+  timespec t{};
+  ::clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 +
+         static_cast<std::uint64_t>(t.tv_nsec);
+#endif
+}
+/// Nanoseconds of a tick, measured once against CLOCK_MONOTONIC.
+double ns_per_tick();
+
+/// What one round of a case has measured, in nanoseconds.
+struct Quantiles {
+  double mean = 0;
+  double p50 = 0;
+  double p99 = 0;
+  double p999 = 0;
+};
+
+/// The samples of one round, in ticks.
+class Samples {
+ public:
+  explicit Samples(std::size_t expected) { ticks_.reserve(expected); }
+  void add(std::uint64_t ticks) { ticks_.push_back(ticks); }
+  void add_all(const Samples& other) {
+    ticks_.insert(ticks_.end(), other.ticks_.begin(), other.ticks_.end());
+  }
+  std::size_t size() const { return ticks_.size(); }
+  /// By nearest rank. At least one sample.
+  Quantiles quantiles();
+
+ private:
+  std::vector<std::uint64_t> ticks_;
+};
+
+/// The middle of the values, the mean of the two middle ones when they are even. At least one.
+double median(std::vector<double> values);
+
+/// The rounds of a case.
+struct Rounds {
+  std::vector<Quantiles> all;
+  /// The median over the rounds of each quantile.
+  Quantiles medians() const;
+  double lowest_p50() const;
+  double highest_p50() const;
+};
+
+}  // namespace aios::bench
