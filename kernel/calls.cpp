@@ -26,40 +26,38 @@ void with_method(std::uint32_t opcode, proto::MethodList<Ms...>, Visit visit) {
 }  // namespace
 
 template <class M>
-Calls::Outcome Calls::serve_method(Caller& caller, std::span<const std::byte> request,
-                                   Packet& reply) {
+bool Calls::serve_method(Caller& caller, std::span<const std::byte> request) {
   typename M::Request copy;
   static_assert(proto::WireStruct<typename M::Request> && proto::WireStruct<typename M::Reply>);
   static_assert(sizeof(wire::CallHeader) + sizeof copy <= wire::max_packet_bytes);
   static_assert(sizeof(wire::KernelReply) + sizeof(typename M::Reply) <= wire::max_packet_bytes);
-  if (request.size() != sizeof copy) return Outcome::malformed;
+  if (request.size() != sizeof copy) return false;
   std::memcpy(&copy, request.data(), sizeof copy);
   Result<typename M::Reply> result = error(Code::denied, "hello must be a process's first call");
   if (!reserved_is_zero(copy))
     result = error(Code::invalid_argument, "a reserved field is not zero");
   else if (caller.process.has_pages() || M::opcode == wire::Hello::opcode)
     result = handle(M{}, copy, caller);
-  if (caller.process.awaits_reply) return Outcome::deferred;
-  if (!result) caller.fds.clear();
-  write_reply(reply, caller.call_id, result, caller.fds.size());
-  return Outcome::replied;
+  if (!caller.process.awaited_call) reply(caller, result);
+  return true;
 }
 
-Calls::Outcome Calls::serve(Caller& caller, std::span<const std::byte> packet, Packet& reply) {
+bool Calls::serve(Process& process, std::span<const std::byte> packet) {
+  Caller caller{process};
   wire::CallHeader header{};
-  Outcome outcome = Outcome::malformed;
+  bool served = false;
   if (packet.size() >= sizeof header) {
     std::memcpy(&header, packet.data(), sizeof header);
     caller.call_id = header.call_id;
     if (packet.size() - sizeof header == header.length)
       with_method(header.opcode, wire::Protocol::Methods{}, [&]<class M>(M) {
-        outcome = serve_method<M>(caller, packet.subspan(sizeof header), reply);
+        served = serve_method<M>(caller, packet.subspan(sizeof header));
       });
   }
   const Result<proto::Empty> wrong = error(
       Code::protocol_error, "not a call of this kernel: unknown opcode, or wrong length for it");
-  if (outcome == Outcome::malformed) write_reply(reply, caller.call_id, wrong);
-  return outcome;
+  if (!served) reply(caller, wrong);
+  return served;
 }
 
 KERNEL_CALL(Hello, Calls::) {

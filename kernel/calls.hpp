@@ -13,29 +13,36 @@ namespace aios::kernel {
 
 namespace wire = proto::kernel;
 
-/// What a call is made with and what rides with its reply.
+/// Who makes a call, and what rides with its reply.
 struct Caller {
   Process& process;
   std::uint64_t call_id = 0;
   std::vector<Fd> fds{};
 };
 
-/// A reply as it goes on the wire.
+/// A reply as it goes on the wire: ok and the method's reply, or the error's code and text.
 using Packet = std::vector<std::byte>;
+template <class Reply>
+Packet make_reply(std::uint64_t call_id, const Result<Reply>& result, std::size_t fd_count = 0) {
+  wire::KernelReply head{.fd_count = static_cast<std::uint32_t>(fd_count), .call_id = call_id};
+  if (!result) {
+    head.status = static_cast<std::uint32_t>(result.error().code());
+    head.text = decltype(head.text)::from(result.error().message());
+  }
+  Packet packet(sizeof head + (result ? sizeof(Reply) : 0));
+  std::memcpy(packet.data(), &head, sizeof head);
+  if (result) std::memcpy(packet.data() + sizeof head, &*result, sizeof(Reply));
+  return packet;
+}
 
 class Calls {
  public:
-  /// `send_later` sends the reply to a call that was deferred.
-  Calls(Instance& instance, std::function<void(Process&, const Packet&)> send_later)
-      : instance_(instance), send_later_(std::move(send_later)) {}
+  using Send = std::function<void(Process&, const Packet&, std::span<const Fd>)>;
+  Calls(Instance& instance, Send send) : instance_(instance), send_(std::move(send)) {}
 
-  enum class Outcome {
-    replied,    ///< `reply` is to be sent with the caller's fds
-    deferred,   ///< nothing to send yet; the process `awaits_reply` until then
-    malformed,  ///< `reply` is to be sent, then the connection is to be closed
-  };
-  /// Serves one packet.
-  Outcome serve(Caller& caller, std::span<const std::byte> packet, Packet& reply);
+  /// Serves one packet: sends its reply, now or, while the process has an `awaited_call`, later.
+  /// False after the last reply to one that is malformed: the connection is to be closed.
+  bool serve(Process& process, std::span<const std::byte> packet);
 
   /// Whether regions are being filled.
   bool has_slices() const { return !filling_.empty(); }
@@ -44,7 +51,7 @@ class Calls {
 
  private:
   template <class M>
-  Outcome serve_method(Caller& caller, std::span<const std::byte> request, Packet& reply);
+  bool serve_method(Caller& caller, std::span<const std::byte> request);
 
   /// The function that serves method `M`: declared here, defined in calls_*.cpp with `Calls::`.
 #define KERNEL_CALL(M, ...)                  \
@@ -72,8 +79,8 @@ class Calls {
                                     std::uint32_t grant);
   /// A handle to a new object, with all rights of its type.
   template <class T>
-  static Result<Handle> give(Caller& caller, std::shared_ptr<T> object) {
-    return caller.process.handles.install(
+  static Result<Handle> give(Process& process, std::shared_ptr<T> object) {
+    return process.handles.install(
         Reference(std::move(object), T::handle_rights, T::handle_rights));
   }
   /// Fills in what both ways to spawn share, starts the child and gives its handle to the caller.
@@ -81,23 +88,20 @@ class Calls {
   Result<wire::ProcessSpawn::Reply> spawn_for(Process& process, const Request& request,
                                               Instance::SpawnRequest spawn);
 
-  /// A call whose reply comes later.
-  struct Deferred {
-    std::weak_ptr<Process> process;
-    std::uint64_t call_id;
-    std::shared_ptr<Region> region;
-  };
-  static Deferred defer(Caller& caller, std::shared_ptr<Region> region) {
-    caller.process.awaits_reply = true;
-    return {caller.process.weak_from_this(), caller.call_id, std::move(region)};
+  template <class Reply>
+  void reply(const Caller& caller, const Result<Reply>& result) {
+    const auto fds = std::span(caller.fds).first(result ? caller.fds.size() : 0);
+    send_(caller.process, make_reply(caller.call_id, result, fds.size()), fds);
   }
-  /// Replies with what `finish` makes for the process, unless that has died.
-  template <class M, class Finish>
-  void answer(const Deferred& call, Finish finish);
+  /// To the call that the process has waited for.
+  template <class Reply>
+  void reply_later(Process& process, const Result<Reply>& result) {
+    reply({process, *std::exchange(process.awaited_call, {})}, result);
+  }
 
   Instance& instance_;
-  std::function<void(Process&, const Packet&)> send_later_;
-  std::deque<Deferred> filling_;
+  Send send_;
+  std::deque<std::pair<std::weak_ptr<Process>, std::shared_ptr<Region>>> filling_;  ///< creators
 };
 
 /// invalid_argument, with this text, unless `valid`.
@@ -107,20 +111,6 @@ inline Result<void> require(bool valid, const char* text) {
 }
 inline Result<void> require_label(const wire::Label& label) {
   return require(label.valid() && !label.view().empty(), "a label has 1 to 31 characters");
-}
-
-/// ok and the method's reply, or the error's code and text.
-template <class Reply>
-void write_reply(Packet& packet, std::uint64_t call_id, const Result<Reply>& result,
-                 std::size_t fd_count = 0) {
-  wire::KernelReply head{.fd_count = static_cast<std::uint32_t>(fd_count), .call_id = call_id};
-  if (!result) {
-    head.status = static_cast<std::uint32_t>(result.error().code());
-    head.text = decltype(head.text)::from(result.error().message());
-  }
-  packet.resize(sizeof head + (result ? sizeof(Reply) : 0));
-  std::memcpy(packet.data(), &head, sizeof head);
-  if (result) std::memcpy(packet.data() + sizeof head, &*result, sizeof(Reply));
 }
 
 }  // namespace aios::kernel

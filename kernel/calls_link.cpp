@@ -25,7 +25,7 @@ Result<void> give_link_fds(Caller& caller, const LinkEnd& end) {
 KERNEL_CALL(PortCreate, Calls::) {
   TRY(require(request.name.valid(), "the name is not valid"));
   auto port = std::make_shared<Port>(instance_.registry.next_id++, request.name);
-  return wire::PortCreate::Reply{TRY(give(caller, std::move(port)))};
+  return wire::PortCreate::Reply{TRY(give(caller.process, std::move(port)))};
 }
 
 KERNEL_CALL(PortPublish, Calls::) {
@@ -33,7 +33,11 @@ KERNEL_CALL(PortPublish, Calls::) {
   const auto root = TRY(caller.process.handles.get<Job>(request.root, rights::manage));
   if (!root->is_root()) return error(Code::denied, "ports are published with the root job");
   const auto port = TRY(caller.process.handles.get<Port>(request.port, rights::connect));
-  TRY(instance_.publish(request.label.view(), Reference(port, rights::info | rights::connect, 0)));
+  auto& published = instance_.published;
+  const std::string label(request.label.view());
+  if (!published.contains(label) && published.size() >= limits::published_ports)
+    return error(Code::quota, "as many ports are published as may be");
+  published[label] = Reference(port, rights::info | rights::connect, 0);
   return wire::PortPublish::Reply{};
 }
 
@@ -131,12 +135,10 @@ KERNEL_CALL(InstanceShutdown, Calls::) {
 
 KERNEL_CALL(InstanceInfo, Calls::) {
   const Registry& registry = instance_.registry;
-  std::uint64_t region_bytes = 0;
-  for (const auto& [id, region] : registry.regions) region_bytes += region->size_bytes();
-  return wire::InstanceInfo::Reply(static_cast<std::uint64_t>(::getpid()), instance_.started_ns,
-                                   instance_.supervisor_restarts, registry.processes.size(),
-                                   registry.regions.size(), region_bytes, registry.links.size(),
-                                   instance_.namespaces_work, instance_.peers_have_pidfds);
+  return wire::InstanceInfo::Reply(
+      static_cast<std::uint64_t>(::getpid()), instance_.started_ns, instance_.supervisor_restarts,
+      registry.processes.size(), registry.regions.size(), instance_.root->used().memory_bytes,
+      registry.links.size(), instance_.namespaces_work, instance_.peers_have_pidfds);
 }
 
 }  // namespace aios::kernel

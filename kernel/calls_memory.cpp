@@ -1,6 +1,4 @@
 // The calls on regions and lent files.
-#include <algorithm>
-
 #include "kernel/calls.hpp"
 
 namespace aios::kernel {
@@ -11,32 +9,23 @@ KERNEL_CALL(RegionCreate, Calls::) {
   TRY(caller.process.handles.can_install(1));
   auto region = TRY(Region::create(instance_.registry, caller.process, request.name,
                                    request.size_bytes, RegionKind::data, request.freezable != 0));
-  filling_.push_back(defer(caller, std::move(region)));
+  filling_.push_back({caller.process.weak_from_this(), std::move(region)});
+  caller.process.awaited_call = caller.call_id;
   return wire::RegionCreate::Reply{};
 }
 
-template <class M, class Finish>
-void Calls::answer(const Deferred& call, Finish finish) {
-  const auto process = call.process.lock();
-  if (process == nullptr || !process->alive()) return;
-  process->awaits_reply = false;
-  Packet reply;
-  write_reply<typename M::Reply>(reply, call.call_id, finish(*process));
-  send_later_(*process, reply);
-}
-
 void Calls::fill_slice() {
-  const Deferred filling = std::move(filling_.front());
+  const auto [creator, region] = std::move(filling_.front());
   filling_.pop_front();
-  if (const auto process = filling.process.lock(); !process || !process->alive()) return;
-  const Result<bool> filled = filling.region->allocate_slice();
-  if (filled && !*filled) return filling_.push_back(filling);  // the others' turn
-  answer<wire::RegionCreate>(filling, [&](Process& process) -> Result<wire::RegionCreate::Reply> {
+  const auto process = creator.lock();
+  if (process == nullptr || !process->alive()) return;
+  const Result<bool> filled = region->allocate_slice();
+  if (filled && !*filled) return filling_.push_back({creator, region});  // the others' turn
+  const auto finish = [&, &made = region]() -> Result<wire::RegionCreate::Reply> {
     TRY(Result<bool>(filled));
-    const Handle handle = TRY(process.handles.install(
-        Reference(filling.region, Region::handle_rights, Region::handle_rights)));
-    return wire::RegionCreate::Reply{handle, filling.region->size_bytes()};
-  });
+    return wire::RegionCreate::Reply{TRY(give(*process, made)), made->size_bytes()};
+  };
+  reply_later(*process, finish());
 }
 
 KERNEL_CALL(RegionFreeze, Calls::) {
@@ -45,12 +34,10 @@ KERNEL_CALL(RegionFreeze, Calls::) {
   if (!region->freezable())
     return error(Code::not_supported, "the region was not created to be frozen");
   auto child = TRY(sys::freeze_in_child(region->writable()));
-  const auto end = [this, call = defer(caller, region)](const sys::ExitStatus& status) {
-    const auto frozen = call.region->end_freeze(status);
-    answer<wire::RegionFreeze>(call, [&](Process&) -> Result<proto::Empty> {
-      TRY(Result<void>(frozen));
-      return proto::Empty{};
-    });
+  caller.process.awaited_call = caller.call_id;
+  const auto end = [this, waiting = caller.process.weak_from_this(), region](const auto& status) {
+    const auto frozen = region->end_freeze(status);
+    if (const auto process = waiting.lock()) reply_later(*process, frozen);
   };
   instance_.add_helper(std::move(child), end);
   return wire::RegionFreeze::Reply{};

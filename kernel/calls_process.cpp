@@ -14,15 +14,12 @@ Result<void> require_name(const Name& name) {
                  "a name has 1 to 31 letters, digits, '.', '_' and '-', and not only dots");
 }
 
-Result<wire::Profile> check_profile(std::uint32_t profile) {
+Result<SpawnImage> open_image(std::uint32_t profile, const proto::Text<512>& path) {
   TRY(require(profile <= static_cast<std::uint32_t>(wire::Profile::context), "no such profile"));
-  return static_cast<wire::Profile>(profile);
-}
-
-Result<std::string> check_image(const proto::Text<512>& image) {
-  TRY(require(image.valid() && image.view().starts_with('/'),
+  TRY(require(path.valid() && path.view().starts_with('/'),
               "an image is named by an absolute path"));
-  return std::string(image.view());
+  const std::string text(path.view());
+  return SpawnImage{static_cast<wire::Profile>(profile), text, TRY(sys::open_image(text))};
 }
 
 /// "a\0b\0" and zeros to the end.
@@ -56,7 +53,7 @@ KERNEL_CALL(JobCreate, Calls::) {
   TRY(require(request.quota.reserved == 0, "a reserved field is not zero"));
   const auto parent = TRY(caller.process.handles.get<Job>(request.parent, rights::manage));
   auto job = TRY(parent->make_child(instance_.registry.next_id++, request.name, request.quota));
-  return wire::JobCreate::Reply{TRY(give(caller, std::move(job)))};
+  return wire::JobCreate::Reply{TRY(give(caller.process, std::move(job)))};
 }
 
 KERNEL_CALL(JobKill, Calls::) {
@@ -75,6 +72,8 @@ KERNEL_CALL(JobInfo, Calls::) {
 template <class Request>
 Result<wire::ProcessSpawn::Reply> Calls::spawn_for(Process& process, const Request& request,
                                                    Instance::SpawnRequest spawn) {
+  TRY(require_name(request.name));
+  TRY(require(request.handle_count <= wire::max_spawn_handles, "more handles than a spawn takes"));
   spawn.name = request.name;
   spawn.arguments = TRY(parse_arguments(request.arguments));
   for (std::size_t i = 0; i < request.handle_count; ++i) {
@@ -85,22 +84,15 @@ Result<wire::ProcessSpawn::Reply> Calls::spawn_for(Process& process, const Reque
   }
   TRY(process.handles.can_install(1));
   const auto child = TRY(instance_.spawn(std::move(spawn)));
-  const auto handle =
-      process.handles.install(Reference(child, Process::handle_rights, Process::handle_rights));
+  const auto handle = give(process, child);
   if (!handle) instance_.kill(*child);
   return wire::ProcessSpawn::Reply{TRY(Result<Handle>(handle)), child->id(), child->detail()};
 }
 
 KERNEL_CALL(ProcessSpawn, Calls::) {
-  TRY(require_name(request.name));
-  TRY(require(request.handle_count <= wire::max_spawn_handles, "more handles than a spawn takes"));
-  Instance::SpawnRequest spawn;
-  spawn.profile = TRY(check_profile(request.profile));
-  spawn.image = TRY(check_image(request.image));
-  spawn.job = TRY(caller.process.handles.get<Job>(request.job, rights::manage));
-  const Fd image = TRY(sys::open_image(spawn.image));
-  spawn.image_fd = &image;
-  return spawn_for(caller.process, request, std::move(spawn));
+  auto job = TRY(caller.process.handles.get<Job>(request.job, rights::manage));
+  const SpawnImage image = TRY(open_image(request.profile, request.image));
+  return spawn_for(caller.process, request, {image, std::move(job)});
 }
 
 KERNEL_CALL(ProcessSignal, Calls::) {
@@ -144,25 +136,19 @@ KERNEL_CALL(ProcessOpen, Calls::) {
 
 KERNEL_CALL(SpawnerCreate, Calls::) {
   TRY(require_name(request.name));
-  auto spawner = std::make_shared<Spawner>(instance_.registry.next_id++, request.name);
-  spawner->profile = TRY(check_profile(request.profile));
-  spawner->image = TRY(check_image(request.image));
   const auto job = TRY(caller.process.handles.get<Job>(request.job, rights::manage));
   if (!job->is_root()) return error(Code::denied, "a spawner is made with the root job");
-  spawner->image_fd = TRY(sys::open_image(spawner->image));
-  return wire::SpawnerCreate::Reply{TRY(give(caller, std::move(spawner)))};
+  auto spawner = std::make_shared<Spawner>(instance_.registry.next_id++, request.name,
+                                           TRY(open_image(request.profile, request.image)));
+  return wire::SpawnerCreate::Reply{TRY(give(caller.process, std::move(spawner)))};
 }
 
 KERNEL_CALL(SpawnerSpawn, Calls::) {
-  TRY(require_name(request.name));
-  TRY(require(request.handle_count <= wire::max_spawn_handles, "more handles than a spawn takes"));
   const auto spawner = TRY(caller.process.handles.get<Spawner>(request.spawner, rights::spawn));
   const auto tenant = TRY(caller.process.handles.get<Job>(request.tenant, rights::act));
   if (tenant->killed()) return error(Code::denied, "the tenant's job was killed");
-  Instance::SpawnRequest spawn{.profile = spawner->profile, .image = spawner->image};
-  spawn.image_fd = &spawner->image_fd;
-  spawn.job = TRY(instance_.child_job(*tenant, Name::from("contexts")));
-  return spawn_for(caller.process, request, std::move(spawn));
+  auto job = TRY(instance_.child_job(*tenant, Name::from("contexts")));
+  return spawn_for(caller.process, request, {spawner->image, std::move(job)});
 }
 
 }  // namespace aios::kernel

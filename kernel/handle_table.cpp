@@ -9,8 +9,7 @@
 namespace aios::kernel {
 
 void Object::raise(std::uint32_t signals) {
-  for (Slot* slot = holders_; slot != nullptr; slot = slot->next)
-    slot->table->raise(*slot, signals);
+  for (Slot* slot : holders_) slot->table->raise(*slot, signals);
 }
 
 void HandleTable::raise(Slot& slot, std::uint32_t signals) {
@@ -49,8 +48,7 @@ Result<Handle> HandleTable::install(Reference reference, std::uint64_t tenant,
   slot.tenant = tenant;
   slot.sender = sender;
   if (tenant != 0) ++by_tenant_[tenant];
-  slot.next = std::exchange(object.holders_, &slot);
-  if (slot.next != nullptr) slot.next->previous = &slot;
+  object.holders_.insert(&slot);
   ++used_;
   raise(slot, object.standing_signals());
   return slot.handle();
@@ -73,9 +71,7 @@ Result<Slot*> HandleTable::find(Handle handle, ObjectType type, std::uint32_t ne
 }
 
 void HandleTable::release(Slot& slot) {
-  (slot.previous ? slot.previous->next : slot.reference.object()->holders_) = slot.next;
-  if (slot.next != nullptr) slot.next->previous = slot.previous;
-  slot.previous = slot.next = nullptr;
+  slot.reference.object()->holders_.erase(&slot);
   slot.signals = 0;
   if (const auto sent = by_tenant_.find(slot.tenant);
       sent != by_tenant_.end() && --sent->second == 0)

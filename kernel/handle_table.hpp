@@ -18,8 +18,6 @@ class Job;
 struct Slot {
   Reference reference;
   HandleTable* table = nullptr;
-  Slot* previous = nullptr;  ///< among the slots that name the same object
-  Slot* next = nullptr;
   std::uint64_t sender = 0;  ///< id of the process that sent it, 0 for one of its own
   std::uint64_t tenant = 0;  ///< that process's top job
   std::uint32_t index = 0;

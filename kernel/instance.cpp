@@ -34,10 +34,10 @@ Instance::~Instance() {
       log_line("process " + std::to_string(process->pid) + " does not end");
     bury(process);
   }
-  for (const Helper& helper : helpers_) (void)sys::wait_exit(helper.child.pidfd, deadline);
+  for (const auto& [id, helper] : helpers_) (void)sys::wait_exit(helper.first.pidfd, deadline);
   // Objects leave the registry as they end, so they must end before it.
   helpers_.clear();
-  published_.clear();
+  published.clear();
   root->mark_killed();
 }
 
@@ -48,7 +48,7 @@ Result<std::shared_ptr<Process>> Instance::spawn(SpawnRequest request) {
   for (auto& [label, reference] : request.startup)
     TRY(process->give(label, std::move(reference), false));
   for (const auto& [label, kept] : request.job->kept())
-    TRY(process->give(label, kept.copy(), true));
+    TRY(process->give(label, kept.first.copy(), true));
   TRY(launch(*process, request));
   if (auto watched = watch(process); !watched) {
     (void)sys::signal_process(process->pidfd, SIGKILL);
@@ -63,16 +63,16 @@ Result<void> Instance::launch(Process& process, SpawnRequest& request) {
   const std::string name(process.name().view());
   const Fd log = TRY(sys::open_log(settings_.state / "logs" / (name + ".log"), limits::log_bytes));
   auto [own_socket, its_socket] = TRY(sys::make_socket_pair());
-  std::vector<char*> argv{request.image.data()};
+  std::vector<char*> argv{const_cast<char*>(request.image.path.c_str())};
   for (std::string& argument : request.arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
   std::string environment = "AIOS_NAME=" + name;
   char* const envp[] = {environment.data(), nullptr};
-  const bool context = request.profile == proto::kernel::Profile::context;
+  const bool context = request.image.profile == proto::kernel::Profile::context;
   process.namespaces = context && namespaces_work;
   sys::Child child =
-      TRY(sys::spawn({its_socket.get(), log.get(), null_.get(), request.image_fd->get(),
-                      argv.data(), envp, process.namespaces, context}));
+      TRY(sys::spawn({its_socket.get(), log.get(), null_.get(), request.image.fd.get(), argv.data(),
+                      envp, process.namespaces, context}));
   process.pid = child.pid;
   process.uid = ::geteuid();
   process.pidfd = std::move(child.pidfd);
@@ -130,12 +130,12 @@ Result<void> Instance::enter(Process& process, const Name& job_name, const Quota
     job->ends_with_outside = true;
   }
   // Root and own job are given, too. Checked first, so that a refused hello can be repeated.
-  TRY(job->can_charge(Job::handles, 2 + published_.size() + job->kept().size()));
+  TRY(job->can_charge(Job::handles, 2 + published.size() + job->kept().size()));
   TRY(process.join(job));
-  for (const auto& [label, port] : published_) TRY(process.give(label, port.copy(), false));
+  for (const auto& [label, port] : published) TRY(process.give(label, port.copy(), false));
   constexpr std::uint32_t root_use = rights::info | rights::manage | rights::wait;
   TRY(process.give("root", Reference(root, root_use, 0), false));
-  for (const auto& [label, kept] : job->kept()) TRY(process.give(label, kept.copy(), true));
+  for (const auto& [label, kept] : job->kept()) TRY(process.give(label, kept.first.copy(), true));
   return {};
 }
 
@@ -183,11 +183,9 @@ void Instance::bury(const std::shared_ptr<Process>& process) {
 }
 
 Result<void> Instance::start_supervisor() {
-  const Fd image = TRY(sys::open_image(settings_.supervisor));
-  SpawnRequest request{.job = root, .name = Name::from("supervisor")};
-  request.image = settings_.supervisor;
-  request.image_fd = &image;
-  request.arguments = settings_.supervisor_arguments;
+  const SpawnImage image{.path = settings_.supervisor,
+                         .fd = TRY(sys::open_image(settings_.supervisor))};
+  SpawnRequest request{image, root, Name::from("supervisor"), settings_.supervisor_arguments};
   request.startup.emplace_back("root", Reference(root, rights::all, rights::all));
   supervisor_ = TRY(spawn(std::move(request)));
   return {};
@@ -234,27 +232,18 @@ void Instance::hurry_shutdown() {
   if (supervisor_) kill(*supervisor_);
 }
 
-void Instance::add_helper(sys::Child child, std::function<void(const sys::ExitStatus&)> end) {
-  (void)sys::watch(epoll_, child.pidfd, EPOLLIN, helper_tag);
-  helpers_.push_back({std::move(child), std::move(end)});
+void Instance::add_helper(sys::Child child, HelperEnd end) {
+  const std::uint64_t id = registry.next_id++;
+  (void)sys::watch(epoll_, child.pidfd, EPOLLIN, id | pidfd_bit);
+  helpers_.emplace(id, std::pair(std::move(child), std::move(end)));
 }
 
-void Instance::reap_helpers() {
-  for (auto next = helpers_.begin(); next != helpers_.end();) {
-    const auto helper = next++;
-    sys::ExitStatus status;
-    if (!sys::reap(helper->child.pidfd, status)) continue;
-    helper->end(status);
-    helpers_.erase(helper);
-  }
-}
-
-Result<void> Instance::publish(std::string_view label, Reference port) {
-  const auto found = published_.find(label);
-  if (found == published_.end() && published_.size() >= limits::published_ports)
-    return error(Code::quota, "as many ports are published as may be");
-  published_[std::string(label)] = std::move(port);
-  return {};
+void Instance::end_helper(std::uint64_t id) {
+  const auto helper = helpers_.extract(id);
+  if (!helper) return;
+  sys::ExitStatus status;
+  sys::reap(helper.mapped().first.pidfd, status);
+  helper.mapped().second(status);
 }
 
 }  // namespace aios::kernel

@@ -2,7 +2,6 @@
 // what happens when a process begins or ends. The event loop calls in when one has ended.
 #pragma once
 
-#include <list>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,23 +18,20 @@ struct Settings {
 
 class Instance {
  public:
-  /// Tags of epoll events: a process's id for its socket, with this bit for its pidfd.
+  /// Tags of epoll events: a process's id for its socket, with this bit for its or a helper's
+  /// pidfd.
   static constexpr std::uint64_t pidfd_bit = 1ull << 63;
-  /// Of the helpers' pidfds.
-  static constexpr std::uint64_t helper_tag = 1ull << 62;
   /// `epoll` watches the processes; it must outlive this.
   Instance(Settings settings, const Fd& epoll);
   /// Kills and reaps every process. Waits for them.
   ~Instance();
 
   struct SpawnRequest {
+    const SpawnImage& image;
     std::shared_ptr<Job> job;
-    Name name;
-    proto::kernel::Profile profile = proto::kernel::Profile::server;
-    std::string image;
-    const Fd* image_fd = nullptr;
-    std::vector<std::string> arguments;
-    std::vector<std::pair<std::string, Reference>> startup;  ///< by label
+    Name name{};
+    std::vector<std::string> arguments{};
+    std::vector<std::pair<std::string, Reference>> startup{};  ///< by label
   };
   /// Starts a child with its startup handles and those its job keeps. quota; denied; what Linux
   /// says. On failure nothing remains.
@@ -59,11 +55,11 @@ class Instance {
   void listen_for_calls(Process& process, bool wanted);
 
   /// Calls `end` when a short-lived child has ended, which does what may take long.
-  void add_helper(sys::Child child, std::function<void(const sys::ExitStatus&)> end);
-  /// Some helper has ended.
-  void reap_helpers();
+  using HelperEnd = std::function<void(const sys::ExitStatus&)>;
+  void add_helper(sys::Child child, HelperEnd end);
+  /// Its pidfd says so. Nothing if it is a process's that went earlier in this turn.
+  void end_helper(std::uint64_t id);
 
-  Result<void> publish(std::string_view label, Reference port);
   Result<void> start_supervisor();
   /// Raises `shutdown`, once.
   void begin_shutdown();
@@ -76,6 +72,7 @@ class Instance {
 
   Registry registry;
   std::shared_ptr<Job> root;
+  std::map<std::string, Reference, std::less<>> published;  ///< ports, by label
   const bool namespaces_work;
   bool peers_have_pidfds = false;  ///< learnt from each peer
   const std::uint64_t started_ns;
@@ -87,15 +84,9 @@ class Instance {
   void on_supervisor_exit(const sys::ExitStatus& status);
 
   Settings settings_;
-  struct Helper {
-    sys::Child child;
-    std::function<void(const sys::ExitStatus&)> end;
-  };
-
   const Fd& epoll_;
   Fd null_;
-  std::list<Helper> helpers_;
-  std::map<std::string, Reference, std::less<>> published_;
+  std::map<std::uint64_t, std::pair<sys::Child, HelperEnd>> helpers_;
   std::shared_ptr<Process> supervisor_;
   std::deque<std::uint64_t> supervisor_deaths_ns_;
   std::optional<Deadline> shutdown_deadline_;

@@ -18,7 +18,6 @@ Job::Job(std::uint64_t id, std::shared_ptr<Job> parent, const Name& name, const 
     : Object(object_type, id),
       parent_(std::move(parent)),
       name_(name),
-      quota_(quota),
       most_{quota.memory_bytes, quota.processes, quota.handles, quota.links},
       depth_(parent_ ? parent_->depth_ + 1 : 0) {
   if (parent_) parent_->children_.push_back(this);
@@ -86,9 +85,10 @@ Result<Charge> Job::hold(Resource resource, std::uint64_t amount) {
   });
 }
 
-Quota Job::used() const {
-  return {used_[0], static_cast<std::uint32_t>(used_[1]), static_cast<std::uint32_t>(used_[2]),
-          static_cast<std::uint32_t>(used_[3]), 0};
+Quota Job::by_name(const Amounts& amounts) {
+  const auto [memory, processes, handles, links] = amounts;
+  return {memory, static_cast<std::uint32_t>(processes), static_cast<std::uint32_t>(handles),
+          static_cast<std::uint32_t>(links), 0};
 }
 
 void Job::mark_killed() {
@@ -97,25 +97,20 @@ void Job::mark_killed() {
   std::vector<std::shared_ptr<Job>> children;
   for (Job* child : children_) children.push_back(child->shared_from_this());
   for (const auto& child : children) child->mark_killed();
-  while (!kept_.empty()) forget(kept_.begin());
+  std::exchange(kept_, {}).clear();
 }
 
 void Job::dissolve_if_unused() {
   const auto self = shared_from_this();
   if (is_root() || used_[processes] != 0 || reference_count() != 0) return;
-  while (!kept_.empty()) forget(kept_.begin());
-}
-
-void Job::forget(Kept::iterator entry) {
-  const auto node = kept_.extract(entry);
-  release(handles, 1);
+  std::exchange(kept_, {}).clear();
 }
 
 Result<void> Job::keep(std::string_view label, Reference reference) {
   const auto found = kept_.find(label);
   if (!reference) {
     if (found == kept_.end()) return error(Code::not_found, "nothing is kept under this label");
-    forget(found);
+    const auto forgotten = kept_.extract(found);
     return {};
   }
   const auto* job = dynamic_cast<const Job*>(reference.object().get());
@@ -123,13 +118,12 @@ Result<void> Job::keep(std::string_view label, Reference reference) {
     return error(Code::invalid_argument, "a job cannot keep itself or a job above it");
   if (killed_) return error(Code::denied, "the job was killed");
   if (found != kept_.end()) {
-    found->second = std::move(reference);
+    found->second.first = std::move(reference);
     return {};
   }
   if (kept_.size() >= limits::kept_per_job)
     return error(Code::quota, "the job keeps as many handles as it may");
-  TRY(charge(handles, 1));
-  kept_.emplace(label, std::move(reference));
+  kept_.emplace(label, std::pair(std::move(reference), TRY(hold(handles, 1))));
   return {};
 }
 

@@ -24,7 +24,7 @@ class Job final : public Object, public std::enable_shared_from_this<Job> {
   static constexpr std::uint32_t handle_rights =
       rights::info | rights::duplicate | rights::send | rights::manage | rights::wait | rights::act;
   enum Resource : std::size_t { memory, processes, handles, links };
-  using Kept = std::map<std::string, Reference, std::less<>>;
+  using Kept = std::map<std::string, std::pair<Reference, Charge>, std::less<>>;
 
   /// `parent` is null for the root. A zero field of `quota` is limited by the ancestors alone.
   Job(std::uint64_t id, std::shared_ptr<Job> parent, const Name& name, const Quota& quota);
@@ -49,8 +49,8 @@ class Job final : public Object, public std::enable_shared_from_this<Job> {
   void release(Resource resource, std::uint64_t amount);
   /// As `charge`, for as long as what it returns lives.
   Result<Charge> hold(Resource resource, std::uint64_t amount);
-  const Quota& quota() const { return quota_; }
-  Quota used() const;
+  Quota quota() const { return by_name(most_); }
+  Quota used() const { return by_name(used_); }
 
   /// Refuses new processes and children, here and below, and forgets what is kept.
   void mark_killed();
@@ -73,14 +73,14 @@ class Job final : public Object, public std::enable_shared_from_this<Job> {
 
  private:
   void dissolve_if_unused();
-  void forget(Kept::iterator entry);
 
   std::shared_ptr<Job> parent_;
   std::vector<Job*> children_;
   Name name_;
-  Quota quota_;
-  std::array<std::uint64_t, 4> most_;  ///< by Resource, 0: no limit of its own
-  std::array<std::uint64_t, 4> used_{};
+  using Amounts = std::array<std::uint64_t, 4>;  ///< by Resource
+  static Quota by_name(const Amounts& amounts);
+  Amounts most_;  ///< 0: no limit of its own
+  Amounts used_{};
   std::uint32_t depth_;
   bool killed_ = false;
   Kept kept_;

@@ -1,5 +1,6 @@
 #include "kernel/kernel_server.hpp"
 
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -7,6 +8,7 @@
 #include <algorithm>
 
 #include "abi/runtime/log.hpp"
+#include "abi/runtime/signals.hpp"
 #include "abi/runtime/socket.hpp"
 
 namespace aios::kernel {
@@ -14,15 +16,8 @@ namespace aios::kernel {
 namespace {
 
 // Tags of epoll events beside those of Instance.
-constexpr std::uint64_t listener_tag = Instance::helper_tag + 1;
-constexpr std::uint64_t signal_tag = Instance::helper_tag + 2;
-
-/// False when the other end is gone, or lets its replies pile up.
-bool send_now(const Fd& socket, const Packet& packet, std::span<const Fd> fds) {
-  std::vector<int> numbers;
-  for (const Fd& fd : fds) numbers.push_back(fd.get());
-  return send_packet(socket.get(), packet, numbers, MSG_DONTWAIT).has_value();
-}
+constexpr std::uint64_t listener_tag = 1ull << 62;
+constexpr std::uint64_t signal_tag = listener_tag + 1;
 
 }  // namespace
 
@@ -33,7 +28,7 @@ Result<std::unique_ptr<KernelServer>> KernelServer::create(Settings settings) {
   if (failed) return errno_error("make folder " + settings.state.string(), failed.value());
   Fd lock = TRY(sys::lock_folder(settings.state));
   auto server = std::make_unique<KernelServer>(std::move(settings), std::move(lock));
-  server->signals_ = TRY(sys::make_signal_fd());
+  server->signals_ = TRY(make_signal_fd({SIGINT, SIGTERM}));
   TRY(sys::watch(server->epoll_, server->signals_, EPOLLIN, signal_tag));
   server->listener_ = TRY(sys::listen_at(server->socket_path_));
   TRY(sys::watch(server->epoll_, server->listener_, EPOLLIN, listener_tag));
@@ -47,8 +42,7 @@ KernelServer::KernelServer(Settings settings, Fd lock)
       epoll_(::epoll_create1(EPOLL_CLOEXEC)),
       spare_(sys::open_null()),
       instance_(std::move(settings), epoll_),
-      calls_(instance_,
-             [this](Process& process, const Packet& reply) { send_reply(process, reply, {}); }) {}
+      calls_(instance_, std::bind_front(&KernelServer::send_reply, this)) {}
 
 KernelServer::~KernelServer() {
   if (listener_.valid()) ::unlink(socket_path_.c_str());
@@ -84,14 +78,14 @@ void KernelServer::turn() {
 
 void KernelServer::on_event(std::uint64_t tag, std::uint32_t events) {
   if (tag == listener_tag) return on_connection();
-  if (tag == Instance::helper_tag) return instance_.reap_helpers();
   if (tag == signal_tag) {
-    while (sys::take_signal(signals_) != 0)
+    while (take_signal(signals_) != 0)
       instance_.shutdown_deadline() ? instance_.hurry_shutdown() : instance_.begin_shutdown();
     return;
   }
-  const auto found = instance_.registry.processes.find(tag & ~Instance::pidfd_bit);
-  if (found == instance_.registry.processes.end()) return;  // gone earlier in this turn
+  const std::uint64_t id = tag & ~Instance::pidfd_bit;
+  const auto found = instance_.registry.processes.find(id);
+  if (found == instance_.registry.processes.end()) return instance_.end_helper(id);
   const auto process = found->second;
   if ((tag & Instance::pidfd_bit) != 0)
     instance_.bury(process);
@@ -113,16 +107,15 @@ void KernelServer::on_connection() {
   if (!socket->valid()) return;
   const auto copy = socket->duplicate();
   if (auto attached = instance_.attach(std::move(*socket)); !attached && copy) {
-    Packet packet;
-    write_reply(packet, 0, Result<proto::Empty>(std::unexpected(attached.error())));
-    (void)send_now(*copy, packet, {});
+    const Result<proto::Empty> refused = std::unexpected(attached.error());
+    (void)send_packet(copy->get(), make_reply(0, refused), {}, MSG_DONTWAIT);
   }
 }
 
 void KernelServer::serve_call(Process& process) {
-  if (process.awaits_reply || !sys::all_read(process.socket)) {
+  if (process.awaited_call || !sys::all_read(process.socket)) {
     // It pipelines: look again later, and not at its socket, which would report it for ever.
-    held_back_.insert(process.id());
+    held_back_.push_back(process.weak_from_this());
     return instance_.listen_for_calls(process, false);
   }
   std::array<std::byte, wire::max_packet_bytes> buffer;
@@ -131,27 +124,24 @@ void KernelServer::serve_call(Process& process) {
   if (!received && received.error().code() == Code::busy) return;
   if (!received) return instance_.disconnect(process);
   for (Fd& stray : packet.fds) instance_.registry.released_sockets.push_back(std::move(stray));
-  Caller caller{.process = process};
-  Packet reply;
   // One that was cut, or came with descriptors, is malformed whatever its first bytes say.
   const std::size_t size = packet.truncated || !packet.fds.empty() ? 0 : packet.bytes;
-  const auto outcome = calls_.serve(caller, {buffer.data(), size}, reply);
-  if (outcome != Calls::Outcome::deferred) send_reply(process, reply, caller.fds);
-  if (outcome == Calls::Outcome::malformed) instance_.disconnect(process);
+  if (!calls_.serve(process, {buffer.data(), size})) instance_.disconnect(process);
 }
 
 void KernelServer::send_reply(Process& process, const Packet& packet, std::span<const Fd> fds) {
-  if (process.socket.valid() && !send_now(process.socket, packet, fds))
+  std::vector<int> numbers;
+  for (const Fd& fd : fds) numbers.push_back(fd.get());
+  // It fails when the other end is gone, or lets its replies pile up.
+  if (process.socket.valid() && !send_packet(process.socket.get(), packet, numbers, MSG_DONTWAIT))
     instance_.disconnect(process);
 }
 
 void KernelServer::recheck_held_back() {
-  std::erase_if(held_back_, [this](std::uint64_t id) {
-    const auto found = instance_.registry.processes.find(id);
-    if (found == instance_.registry.processes.end()) return true;
-    const auto process = found->second;
-    if (!process->socket.valid()) return true;
-    if (process->awaits_reply || !sys::all_read(process->socket)) return false;
+  std::erase_if(held_back_, [this](const std::weak_ptr<Process>& held_back) {
+    const auto process = held_back.lock();
+    if (process == nullptr || !process->socket.valid()) return true;
+    if (process->awaited_call || !sys::all_read(process->socket)) return false;
     instance_.listen_for_calls(*process, true);
     return true;
   });

@@ -3,8 +3,6 @@
 // after it has read its last reply; long work is done a slice per turn.
 #pragma once
 
-#include <set>
-
 #include "kernel/calls.hpp"
 
 namespace aios::kernel {
@@ -39,8 +37,8 @@ class KernelServer {
   Fd spare_;  ///< given up for a moment to refuse a connection when descriptors run out
   Instance instance_;
   Calls calls_;
-  std::set<std::uint64_t> held_back_;  ///< processes with a call but an unread reply
-  bool freeing_ = false;               ///< a child gives memory back
+  std::vector<std::weak_ptr<Process>> held_back_;  ///< processes with a call but an unread reply
+  bool freeing_ = false;                           ///< a child gives memory back
 };
 
 }  // namespace aios::kernel

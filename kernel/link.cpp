@@ -63,7 +63,7 @@ Result<std::shared_ptr<LinkEnd>> Link::occupy(SideIndex index, Process& process)
 Result<void> Link::side_ready(SideIndex index) {
   if (state_ == State::closed) return error(Code::peer_closed, "the link is closed");
   Side& side = sides_[index];
-  if (side.ready) return {};
+  if (side.ready()) return {};
   const auto port = port_.lock();
   auto sealed = side.half->seal_writer();
   if (sealed && index == client && port == nullptr)
@@ -72,7 +72,6 @@ Result<void> Link::side_ready(SideIndex index) {
     close();
     return sealed;
   }
-  side.ready = true;
   if (index == client) {
     state_ = State::waiting;
     port->push(shared_from_this());

@@ -67,10 +67,10 @@ class Link : public std::enable_shared_from_this<Link> {
     std::uint64_t process_id = 0;
     Name process_name{};
     std::uint32_t index = 0;
-    bool ready = false;
     Charge charge;
     std::shared_ptr<Region> half;  ///< until the link closes
-    sys::Doorbell bell;            ///< rung by the other side and the kernel
+    bool ready() const { return !half->writable().valid(); }
+    sys::Doorbell bell;  ///< rung by the other side and the kernel
   };
   const Side& side(SideIndex index) const { return sides_[index]; }
   State state() const { return state_; }

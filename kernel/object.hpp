@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <set>
 #include <utility>
 
 #include "abi/proto/kernel.hpp"
@@ -48,7 +49,7 @@ class Object {
   ObjectType type_;
   std::uint64_t id_;
   std::uint32_t references_ = 0;
-  Slot* holders_ = nullptr;
+  std::set<Slot*> holders_;
 };
 
 /// A counted reference with its two masks: the content of a handle, of a kept label, of a published

@@ -27,8 +27,8 @@ Result<void> Process::open_pages() {
   };
   status_page_ = TRY(make("status page"));
   kernel_page_ = TRY(make("kernel page"));
-  constexpr auto access = Mapping::Access::read_write;
-  kernel_page_mapping_ = TRY(Mapping::map(kernel_page_->writable(), proto::page_bytes, access));
+  kernel_page_mapping_ =
+      TRY(Mapping::map(kernel_page_->writable(), proto::page_bytes, Mapping::Access::read_write));
   TRY(kernel_page_->seal_writer());
   kernel_bell_ = TRY(sys::Doorbell::create());
   if (handles.has_signals()) signalled();
@@ -36,13 +36,12 @@ Result<void> Process::open_pages() {
 }
 
 Result<std::uint32_t> Process::take_link_index() {
-  for (std::uint32_t index = 0; index < limits::links_per_process; ++index) {
-    if (link_indices_.test(index)) continue;
-    link_indices_.set(index);
-    page().closed[index / 64].fetch_and(~(1ull << index % 64));
-    return index;
-  }
-  return error(Code::quota, "the process has as many links as it may");
+  if (link_indices_.all()) return error(Code::quota, "the process has as many links as it may");
+  std::uint32_t index = 0;
+  while (link_indices_.test(index)) ++index;
+  link_indices_.set(index);
+  page().closed[index / 64].fetch_and(~(1ull << index % 64));
+  return index;
 }
 
 void Process::mark_link_closed(std::uint32_t index) {

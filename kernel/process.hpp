@@ -5,6 +5,7 @@
 #pragma once
 
 #include <bitset>
+#include <optional>
 
 #include "abi/proto/link.hpp"
 #include "kernel/handle_table.hpp"
@@ -83,7 +84,7 @@ class Process final : public Object, public std::enable_shared_from_this<Process
   Fd pidfd;
   Fd socket;  ///< the kernel's end
   bool socket_refuses_files = false;
-  bool awaits_reply = false;  ///< to a call that was deferred
+  std::optional<std::uint64_t> awaited_call;  ///< one that is answered later
 
   HandleTable handles;
 
@@ -109,20 +110,26 @@ class Process final : public Object, public std::enable_shared_from_this<Process
   sys::ExitStatus exit_status_;
 };
 
+/// What a new process runs. Opened once, so it cannot be exchanged later.
+struct SpawnImage {
+  proto::kernel::Profile profile = proto::kernel::Profile::server;
+  std::string path;
+  Fd fd;
+};
+
 /// The permission to start one image under one profile on behalf of any job that is shown with
-/// `act`. The image is opened when this is made, so it cannot be exchanged later.
+/// `act`.
 class Spawner final : public Object {
  public:
   static constexpr ObjectType object_type = ObjectType::spawner;
   static constexpr std::uint32_t handle_rights =
       rights::info | rights::duplicate | rights::send | rights::spawn;
 
-  Spawner(std::uint64_t id, const Name& name) : Object(object_type, id), name_(name) {}
+  Spawner(std::uint64_t id, const Name& name, SpawnImage image)
+      : Object(object_type, id), image(std::move(image)), name_(name) {}
   Name name() const override { return name_; }
 
-  proto::kernel::Profile profile{};
-  std::string image;
-  Fd image_fd;
+  const SpawnImage image;
 
  private:
   Name name_;

@@ -62,7 +62,7 @@ Result<void> Region::seal_writer() {
   return {};
 }
 
-Result<void> Region::end_freeze(const sys::ExitStatus& status) {
+Result<proto::Empty> Region::end_freeze(const sys::ExitStatus& status) {
   // What counts is the file: a child that was killed may have done it first.
   if (!sys::is_frozen(read_only_)) {
     if (status.signalled || status.code == EBUSY)
@@ -71,7 +71,7 @@ Result<void> Region::end_freeze(const sys::ExitStatus& status) {
   }
   kind_ = RegionKind::frozen;
   writable_.reset();
-  return {};
+  return proto::Empty{};
 }
 
 }  // namespace aios::kernel

@@ -56,7 +56,7 @@ class Region final : public Object {
   Result<void> seal_writer();
   /// A child of `sys::freeze_in_child` has ended. If it did it, the region is frozen, and the
   /// writable descriptor is closed. busy; denied.
-  Result<void> end_freeze(const sys::ExitStatus& status);
+  Result<proto::Empty> end_freeze(const sys::ExitStatus& status);
 
   const Fd& writable() const { return writable_; }  ///< invalid once sealed or frozen
   const Fd& read_only() const { return read_only_; }

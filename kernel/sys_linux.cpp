@@ -2,13 +2,10 @@
 
 #include <fcntl.h>
 #include <linux/sockios.h>
-#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -48,11 +45,9 @@ Result<MemoryFile> make_memory_file(std::uint64_t size_bytes) {
   MemoryFile file{Fd(fd), {}};
   // Reopened while the mode still allows it: an owner who is not root cannot reopen mode 0.
   file.read_only = TRY(reopen(file.writable, O_RDONLY));
-  if (::fchmod(fd, 0) != 0) return errno_error("close memory file to others", errno);
-  if (::ftruncate(fd, static_cast<off_t>(size_bytes)) != 0)
-    return errno_error("size memory file", errno);
-  if (::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0)
-    return errno_error("seal memory file", errno);
+  if (::fchmod(fd, 0) != 0 || ::ftruncate(fd, static_cast<off_t>(size_bytes)) != 0 ||
+      ::fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0)
+    return errno_error("prepare memory file", errno);
   return file;
 }
 
@@ -93,8 +88,11 @@ Result<Doorbell> Doorbell::create() {
   return bell;
 }
 
-Result<Fd> Doorbell::open(bool read_only) const {
-  return reopen(pipe_, (read_only ? O_RDONLY : O_RDWR) | O_NONBLOCK);
+Result<Fd> Doorbell::reader() const {
+  return reopen(pipe_, O_RDONLY | O_NONBLOCK);
+}
+Result<Fd> Doorbell::ringer() const {
+  return reopen(pipe_, O_RDWR | O_NONBLOCK);
 }
 
 void Doorbell::ring() const {
@@ -147,20 +145,6 @@ bool all_read(const Fd& socket) {
   return ::ioctl(socket.get(), SIOCOUTQ, &unread) != 0 || unread == 0;
 }
 
-Result<void> prepare_self() {
-  for (Fd null = open_null(); null.get() <= proto::kernel::child_socket_fd; null = open_null()) {
-    if (!null.valid()) return errno_error("open /dev/null", errno);
-    (void)null.release();
-  }
-  ::signal(SIGPIPE, SIG_IGN);
-  ::umask(077);
-  rlimit limit{};
-  ::getrlimit(RLIMIT_NOFILE, &limit);
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
-  return {};
-}
-
 Result<Fd> lock_folder(const std::filesystem::path& folder) {
   const std::string path = folder / "lock";
   Fd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
@@ -182,17 +166,6 @@ Fd open_null() {
   return Fd(::open("/dev/null", O_RDWR | O_CLOEXEC));
 }
 
-Result<Fd> make_signal_fd() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGINT);
-  sigaddset(&set, SIGTERM);
-  if (::sigprocmask(SIG_BLOCK, &set, nullptr) != 0) return errno_error("block signals", errno);
-  const int fd = ::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
-  if (fd < 0) return errno_error("make signal descriptor", errno);
-  return Fd(fd);
-}
-
 Result<void> watch(const Fd& epoll, const Fd& fd, std::uint32_t events, std::uint64_t tag) {
   epoll_event event{events, {.u64 = tag}};
   if (::epoll_ctl(epoll.get(), EPOLL_CTL_MOD, fd.get(), &event) == 0 ||
@@ -203,12 +176,6 @@ Result<void> watch(const Fd& epoll, const Fd& fd, std::uint32_t events, std::uin
 
 void unwatch(const Fd& epoll, const Fd& fd) {
   if (fd.valid()) ::epoll_ctl(epoll.get(), EPOLL_CTL_DEL, fd.get(), nullptr);
-}
-
-int take_signal(const Fd& signal_fd) {
-  signalfd_siginfo info{};
-  if (::read(signal_fd.get(), &info, sizeof info) != static_cast<ssize_t>(sizeof info)) return 0;
-  return static_cast<int>(info.ssi_signo);
 }
 
 }  // namespace aios::kernel::sys

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <filesystem>
-#include <span>
 #include <string>
 #include <utility>
 
@@ -36,13 +35,12 @@ bool is_frozen(const Fd& file);
 class Doorbell {
  public:
   static Result<Doorbell> create();
-  Result<Fd> reader() const { return open(true); }
-  Result<Fd> ringer() const { return open(false); }
+  Result<Fd> reader() const;
+  Result<Fd> ringer() const;
   bool valid() const { return pipe_.valid(); }
   void ring() const;
 
  private:
-  Result<Fd> open(bool read_only) const;
   Fd pipe_;
 };
 
@@ -112,10 +110,6 @@ void unwatch(const Fd& epoll, const Fd& fd);
 Result<void> prepare_self();
 /// Locks `folder`/lock; already_exists, naming the holder, when another instance uses the folder.
 Result<Fd> lock_folder(const std::filesystem::path& folder);
-/// SIGINT and SIGTERM as a descriptor; they are blocked otherwise.
-Result<Fd> make_signal_fd();
-/// Takes one signal from it; 0 when there is none.
-int take_signal(const Fd& signal_fd);
 Fd open_null();
 
 }  // namespace aios::kernel::sys

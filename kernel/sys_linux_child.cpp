@@ -1,4 +1,4 @@
-// The part of the Linux seam that makes, signals and reaps children.
+// The part of the Linux seam that makes, signals and reaps children, and prepares to have some.
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/sched.h>
@@ -48,6 +48,7 @@ void enter_mapped_ids() {
     give_up("become uid 0 of its namespace");
 }
 
+/// As high as it may be, but no higher than `value`.
 void set_limit(__rlimit_resource resource, rlim_t value) {
   rlimit limit{};
   ::getrlimit(resource, &limit);
@@ -150,8 +151,7 @@ Result<Child> spawn(const ChildPlan& plan) {
 }
 
 Result<Child> close_in_child(Fd fd) {
-  ChildPlan plan{};
-  plan.socket_fd = fd.get();
+  const ChildPlan plan{.socket_fd = fd.get()};
   const auto body = [](const ChildPlan& own) {
     close_all_but(own.socket_fd);
     return 0;
@@ -160,18 +160,18 @@ Result<Child> close_in_child(Fd fd) {
 }
 
 Result<Child> freeze_in_child(const Fd& file) {
-  ChildPlan plan{};
-  plan.socket_fd = file.get();
-  return clone_child(plan, [](const ChildPlan& own) {
+  return clone_child({.socket_fd = file.get()}, [](const ChildPlan& own) {
     close_all_but(own.socket_fd);
-    return ::fcntl(own.socket_fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL) == 0 ? 0 : errno;
+    int failed = EBUSY;
+    // More than once, since Linux itself may hold a page for a moment.
+    for (int attempt = 0; attempt < 3 && failed == EBUSY; ++attempt)
+      failed = ::fcntl(own.socket_fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL) == 0 ? 0 : errno;
+    return failed;
   });
 }
 
 bool can_make_namespaces() {
-  ChildPlan plan{};
-  plan.namespaces = true;
-  auto child = clone_child(plan, [](const ChildPlan&) {
+  auto child = clone_child({.namespaces = true}, [](const ChildPlan&) {
     enter_mapped_ids();
     return 0;
   });
@@ -179,6 +179,17 @@ bool can_make_namespaces() {
   ExitStatus status;
   return wait_exit(child->pidfd, Deadline::after(limits::reap_timeout_ns)) &&
          reap(child->pidfd, status) && !status.signalled && status.code == 0;
+}
+
+Result<void> prepare_self() {
+  for (Fd null = open_null(); null.get() <= proto::kernel::child_socket_fd; null = open_null()) {
+    if (!null.valid()) return errno_error("open /dev/null", errno);
+    (void)null.release();
+  }
+  ::signal(SIGPIPE, SIG_IGN);
+  ::umask(077);
+  set_limit(RLIMIT_NOFILE, RLIM_INFINITY);
+  return {};
 }
 
 Result<Fd> open_image(const std::string& path) {

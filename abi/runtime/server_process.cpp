@@ -2,13 +2,13 @@
 
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/signalfd.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <string_view>
 
 #include "abi/runtime/log.hpp"
+#include "abi/runtime/signals.hpp"
 
 namespace aios {
 
@@ -24,12 +24,7 @@ Result<ServerProcess> ServerProcess::start(int argc, char** argv) {
     else if (option == "--spin")
       spin = std::string_view(argv[++i]) != "never";
   }
-  sigset_t set;
-  ::sigemptyset(&set);
-  ::sigaddset(&set, SIGTERM);
-  ::sigprocmask(SIG_BLOCK, &set, nullptr);
-  process.signals_ = Fd(::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
-  if (!process.signals_.valid()) return errno_error("make signal descriptor", errno);
+  process.signals_ = TRY(make_signal_fd({SIGTERM}));
   process.kernel = TRY(Kernel::attach_child());
   process.loop = TRY(EventLoop::create(process.kernel.get()));
   process.loop->allow_spinning(spin);

@@ -5,7 +5,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -18,6 +17,7 @@
 #include <set>
 
 #include "abi/proto/supervisor.hpp"
+#include "abi/runtime/signals.hpp"
 #include "tools/aiosctl/install_paths.hpp"
 #include "tools/aiosctl/log_tail.hpp"
 #include "tools/aiosctl/operator.hpp"
@@ -33,13 +33,6 @@ constexpr std::uint64_t boot_timeout_ns = 60 * ns_per_s;
 constexpr int look_interval_ms = 5;
 constexpr std::uint64_t stop_timeout_ns = 15 * ns_per_s;
 constexpr std::size_t shown_log_lines = 20;
-
-sigset_t ending_signals() {
-  sigset_t set;
-  ::sigemptyset(&set);
-  for (const int number : {SIGINT, SIGTERM, SIGHUP}) ::sigaddset(&set, number);
-  return set;
-}
 
 /// The child's side of the start: only calls that are safe after fork.
 [[noreturn]] void become_kernel(char* const* arguments, int log, bool detach, pid_t parent) {
@@ -292,10 +285,7 @@ Result<int> boot(const Session& session, const BootOptions& options) {
     const std::string path = log_path(session.state, name);
     logs.push_back({path, log_size(path)});
   }
-  const sigset_t ending = ending_signals();
-  ::sigprocmask(SIG_BLOCK, &ending, nullptr);
-  const Fd signals(::signalfd(-1, &ending, SFD_CLOEXEC));
-  if (!signals.valid()) return errno_error("make signal descriptor", errno);
+  const Fd signals = TRY(make_signal_fd({SIGINT, SIGTERM, SIGHUP}));
 
   KernelProcess kernel = TRY(KernelProcess::start(command, logs[0].path, options.detach));
   const Result<Outcome> outcome = wait_until_up(kernel, signals.get(), session);

@@ -4,7 +4,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/inotify.h>
-#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,6 +13,7 @@
 #include <cstdio>
 
 #include "abi/runtime/fd.hpp"
+#include "abi/runtime/signals.hpp"
 
 namespace aios::ctl {
 
@@ -70,13 +70,7 @@ Result<void> log_follow(const std::string& path, std::uint64_t from) {
   const Fd changes(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (!changes.valid() || ::inotify_add_watch(changes.get(), path.c_str(), IN_MODIFY) < 0)
     return errno_error("watch " + path, errno);
-  sigset_t set;
-  ::sigemptyset(&set);
-  ::sigaddset(&set, SIGINT);
-  ::sigaddset(&set, SIGTERM);
-  ::sigprocmask(SIG_BLOCK, &set, nullptr);
-  const Fd signals(::signalfd(-1, &set, SFD_CLOEXEC));
-  if (!signals.valid()) return errno_error("make signal descriptor", errno);
+  const Fd signals = TRY(make_signal_fd({SIGINT, SIGTERM}));
   for (;;) {
     const std::uint64_t size = size_of(file);
     if (size < from) from = 0;

@@ -106,7 +106,7 @@ TEST_CASE("Keeping replaces, forgets, is limited, and is charged as a handle") {
   REQUIRE(job->keep("a", Reference(world.port("one"), 1, 0)));
   REQUIRE(job->keep("a", Reference(world.port("two"), 1, 0)));
   CHECK(job->used().handles == before + 1);
-  CHECK(job->kept().at("a").object()->name().view() == "two");
+  CHECK(job->kept().at("a").first.object()->name().view() == "two");
   REQUIRE(job->keep("a", {}));
   CHECK(job->used().handles == before);
   CHECK(code_of(job->keep("a", {})) == Code::not_found);

@@ -1,6 +1,9 @@
 #include "kernel/region.hpp"
 
+#include <signal.h>
 #include <sys/mman.h>
+
+#include <cerrno>
 
 #include "abi/proto/link.hpp"
 #include "kernel/limits.hpp"
@@ -12,8 +15,18 @@ using namespace aios::kernel;
 namespace {
 
 Result<std::shared_ptr<Region>> make(World& world, Process& process, std::uint64_t size_bytes,
-                                     RegionKind kind = RegionKind::data) {
-  return Region::create(world.registry, process, Name::from("r"), size_bytes, kind);
+                                     RegionKind kind = RegionKind::data, bool freezable = false) {
+  return Region::create(world.registry, process, Name::from("r"), size_bytes, kind, freezable);
+}
+
+/// What the child says that freezes it.
+sys::ExitStatus freeze(const Region& region) {
+  const auto child = sys::freeze_in_child(region.writable());
+  REQUIRE(child);
+  REQUIRE(sys::wait_exit(child->pidfd, Deadline::after(20 * ns_per_s)));
+  sys::ExitStatus status;
+  REQUIRE(sys::reap(child->pidfd, status));
+  return status;
 }
 
 }  // namespace
@@ -96,4 +109,55 @@ TEST_CASE("A data region can be sealed by nobody") {
   const auto creator = world.process("creator");
   const auto region = *make(world, *creator, 4096);
   CHECK_FALSE(sys::seal(region->writable(), true));
+}
+
+TEST_CASE("A region that was made freezable is frozen once its file is, whatever the child says") {
+  World world;
+  const auto creator = world.process("creator");
+  const auto region = *make(world, *creator, 4096, RegionKind::data, true);
+  CHECK(region->freezable());
+  CHECK(code_of(region->end_freeze({EBUSY, false})) == Code::busy);
+  CHECK(code_of(region->end_freeze({SIGKILL, true})) == Code::busy);
+  CHECK(code_of(region->end_freeze({EPERM, false})) == Code::denied);
+  CHECK(region->region_kind() == RegionKind::data);
+  CHECK(region->writable().valid());
+  sys::ExitStatus status;
+  {
+    const auto writer = Mapping::map(region->writable(), 4096, Mapping::Access::read_write);
+    REQUIRE(writer);
+    status = freeze(*region);
+    CHECK(status.code == EBUSY);
+    CHECK_FALSE(sys::is_frozen(region->read_only()));
+  }
+  status = freeze(*region);
+  CHECK(status.code == 0);
+  CHECK(sys::is_frozen(region->read_only()));
+  CHECK(region->end_freeze({SIGKILL, true}));
+  CHECK(region->region_kind() == RegionKind::frozen);
+  CHECK_FALSE(region->writable().valid());
+  CHECK(region->end_freeze(status));
+}
+
+TEST_CASE("Memory that its seals forbid to punch is released all the same, and says so") {
+  World world;
+  const auto creator = world.process("creator");
+  const auto before = world.root->used().memory_bytes;
+  auto region = *make(world, *creator, limits::slice_bytes + 1, RegionKind::data, true);
+  REQUIRE(*region->allocate_slice() == false);
+  REQUIRE(*region->allocate_slice() == true);
+  REQUIRE(freeze(*region).code == 0);
+  REQUIRE(region->end_freeze({}));
+  region.reset();
+  CHECK(world.root->used().memory_bytes == before);
+  REQUIRE(world.registry.released.size() == 1);
+  ReleasedMemory& released = world.registry.released.front();
+  CHECK(released.size_bytes > limits::slice_bytes);
+  CHECK(released.file.valid());
+  CHECK_FALSE(sys::deallocate(released.file, 0, limits::slice_bytes));
+  const auto closer = sys::close_in_child(std::move(released.file));
+  REQUIRE(closer);
+  REQUIRE(sys::wait_exit(closer->pidfd, Deadline::after(20 * ns_per_s)));
+  sys::ExitStatus status;
+  CHECK(sys::reap(closer->pidfd, status));
+  CHECK(status.code == 0);
 }
