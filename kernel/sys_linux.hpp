@@ -83,7 +83,7 @@ bool can_make_namespaces();
 /// of others in it, whose close may block, and for memory that takes long to free.
 Result<Child> close_in_child(Fd fd);
 /// A child that seals a memory file against all writers, and exits with 0 or why it cannot: EBUSY
-/// while there is a writer, or, after 0.2 s, when pages of it are held elsewhere in Linux.
+/// while there is a writer, or, after 0.5 s, when pages of it are held elsewhere in Linux.
 Result<Child> freeze_in_child(const Fd& file);
 
 /// Opens an image to execute. not_found, denied, invalid_argument.

@@ -431,7 +431,7 @@ struct RegionNext {
 /// a device. The region is then as it was. Freeze before you share, and nobody can stand in the
 /// way. not_supported when it was not created freezable; denied when a holder of a writable
 /// descriptor sealed the seals first: it can then never be frozen. The reply comes after a clone,
-/// or in a fifth of a second when pages are elsewhere.
+/// or in half a second when pages are elsewhere.
 struct RegionFreeze {
   static constexpr std::uint16_t opcode = 43;
   static constexpr const char* name = "region_freeze";
