@@ -18,6 +18,7 @@ struct Caller {
   Process& process;
   std::uint64_t call_id = 0;
   std::vector<Fd> fds{};
+  Handle made = 0;  ///< closed again if the fds cannot be sent
 };
 
 /// A reply as it goes on the wire: ok and the method's reply, or the error's code and text.
@@ -37,7 +38,9 @@ Packet make_reply(std::uint64_t call_id, const Result<Reply>& result, std::size_
 
 class Calls {
  public:
-  using Send = std::function<void(Process&, const Packet&, std::span<const Fd>)>;
+  using Send = std::function<Result<void>(Process&, const Packet&, std::span<const Fd>)>;
+  /// `send` returns quota when so many descriptors of the process's user are unread that Linux
+  /// takes no more; what else goes wrong it sees to.
   Calls(Instance& instance, Send send) : instance_(instance), send_(std::move(send)) {}
 
   /// Serves one packet: sends its reply, now or, while the process has an `awaited_call`, later.
@@ -91,7 +94,10 @@ class Calls {
   template <class Reply>
   void reply(const Caller& caller, const Result<Reply>& result) {
     const auto fds = std::span(caller.fds).first(result ? caller.fds.size() : 0);
-    send_(caller.process, make_reply(caller.call_id, result, fds.size()), fds);
+    if (send_(caller.process, make_reply(caller.call_id, result, fds.size()), fds)) return;
+    (void)caller.process.handles.close(caller.made);
+    const Result<Reply> refused = error(Code::quota, "its user has too many descriptors unread");
+    (void)send_(caller.process, make_reply(caller.call_id, refused), {});
   }
   /// To the call that the process has waited for.
   template <class Reply>

@@ -47,8 +47,8 @@ KERNEL_CALL(PortConnect, Calls::) {
   TRY(must_be_ready(process));
   const auto end = TRY(Link::connect(instance_.registry, process, port, request.protocol_version));
   TRY(give_link_fds(caller, *end));
-  const Handle link = TRY(process.handles.install(Reference(end, LinkEnd::handle_rights, 0)));
-  return wire::PortConnect::Reply{link, end->own().index, 0};
+  caller.made = TRY(process.handles.install(Reference(end, LinkEnd::handle_rights, 0)));
+  return wire::PortConnect::Reply{caller.made, end->own().index, 0};
 }
 
 KERNEL_CALL(PortAccept, Calls::) {
@@ -60,9 +60,9 @@ KERNEL_CALL(PortAccept, Calls::) {
   TRY(process.handles.can_install(1));
   const auto end = TRY(link->accept(process));
   TRY(give_link_fds(caller, *end));
-  const Handle handle = TRY(process.handles.install(Reference(end, LinkEnd::handle_rights, 0)));
+  caller.made = TRY(process.handles.install(Reference(end, LinkEnd::handle_rights, 0)));
   const Process& client = *end->peer().process;
-  return wire::PortAccept::Reply(handle, end->own().index, client.uid, client.id(),
+  return wire::PortAccept::Reply(caller.made, end->own().index, client.uid, client.id(),
                                  client.job()->id(), link->protocol_version, client.name(),
                                  client.job()->name());
 }

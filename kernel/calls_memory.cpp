@@ -72,8 +72,8 @@ KERNEL_CALL(FileCreate, Calls::) {
   auto file =
       std::make_shared<File>(instance_.registry, caller.process.job(), std::move(reading_end));
   caller.fds.push_back(std::move(writing_end));
-  return wire::FileCreate::Reply{TRY(caller.process.handles.install(
-      Reference(std::move(file), File::use_rights, File::grant_rights)))};
+  return wire::FileCreate::Reply{caller.made = TRY(caller.process.handles.install(Reference(
+                                     std::move(file), File::use_rights, File::grant_rights)))};
 }
 
 KERNEL_CALL(FileOpen, Calls::) {

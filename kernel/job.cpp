@@ -15,9 +15,8 @@ bool is_name(std::string_view text) {
 }
 
 Job::Job(std::uint64_t id, std::shared_ptr<Job> parent, const Name& name, const Quota& quota)
-    : Object(object_type, id),
+    : Object(object_type, id, name),
       parent_(std::move(parent)),
-      name_(name),
       most_{quota.memory_bytes, quota.processes, quota.handles, quota.links},
       depth_(parent_ ? parent_->depth_ + 1 : 0) {
   if (parent_) parent_->children_.push_back(this);
@@ -32,7 +31,7 @@ Result<std::shared_ptr<Job>> Job::make_child(std::uint64_t id, const Name& name,
 
 std::shared_ptr<Job> Job::find_child(std::string_view name) const {
   for (Job* child : children_)
-    if (!child->killed_ && child->name_.view() == name) return child->shared_from_this();
+    if (!child->killed_ && child->name().view() == name) return child->shared_from_this();
   return nullptr;
 }
 
@@ -54,7 +53,7 @@ Result<void> Job::can_charge(Resource resource, std::uint64_t amount) const {
     const std::uint64_t most = job->most_[resource];
     const std::uint64_t used = job->used_[resource];
     if (most != 0 && (used > most || amount > most - used))
-      return error(Code::quota, "job '" + std::string(job->name_.view()) + "' may have no more " +
+      return error(Code::quota, "job '" + std::string(job->name().view()) + "' may have no more " +
                                     names[resource] + ": " + std::to_string(used) + " of " +
                                     std::to_string(most) + " used");
   }

@@ -39,7 +39,6 @@ class Job final : public Object, public std::enable_shared_from_this<Job> {
   bool contains(const Job& other) const;
   /// The ancestor right below the root (itself there; the root's own id for the root).
   std::uint64_t top_id() const;
-  Name name() const override { return name_; }
   std::uint64_t detail() const override { return parent_ ? parent_->id() : 0; }
   bool is_root() const { return parent_ == nullptr; }
 
@@ -76,7 +75,6 @@ class Job final : public Object, public std::enable_shared_from_this<Job> {
 
   std::shared_ptr<Job> parent_;
   std::vector<Job*> children_;
-  Name name_;
   using Amounts = std::array<std::uint64_t, 4>;  ///< by Resource
   static Quota by_name(const Amounts& amounts);
   Amounts most_;  ///< 0: no limit of its own

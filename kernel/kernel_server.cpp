@@ -129,12 +129,14 @@ void KernelServer::serve_call(Process& process) {
   if (!calls_.serve(process, {buffer.data(), size})) instance_.disconnect(process);
 }
 
-void KernelServer::send_reply(Process& process, const Packet& packet, std::span<const Fd> fds) {
+Result<void> KernelServer::send_reply(Process& process, const Packet& packet,
+                                      std::span<const Fd> fds) {
   std::vector<int> numbers;
   for (const Fd& fd : fds) numbers.push_back(fd.get());
-  // It fails when the other end is gone, or lets its replies pile up.
-  if (process.socket.valid() && !send_packet(process.socket.get(), packet, numbers, MSG_DONTWAIT))
-    instance_.disconnect(process);
+  auto sent = send_packet(process.socket.get(), packet, numbers, MSG_DONTWAIT);
+  // Otherwise the other end is gone, or lets its replies pile up.
+  if (!sent && sent.error().code() != Code::quota) instance_.disconnect(process);
+  return sent;
 }
 
 void KernelServer::recheck_held_back() {

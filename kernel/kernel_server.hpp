@@ -23,7 +23,7 @@ class KernelServer {
   void on_event(std::uint64_t tag, std::uint32_t events);
   void on_connection();
   void serve_call(Process& process);
-  void send_reply(Process& process, const Packet& packet, std::span<const Fd> fds);
+  Result<void> send_reply(Process& process, const Packet& packet, std::span<const Fd> fds);
   void recheck_held_back();
   void do_slice();
   bool can_do_slice() const;

@@ -23,7 +23,7 @@ class Port final : public Object {
   static constexpr std::uint32_t handle_rights =
       rights::info | rights::duplicate | rights::send | rights::connect | rights::accept;
 
-  Port(std::uint64_t id, const Name& name) : Object(object_type, id), name_(name) {}
+  Port(std::uint64_t id, const Name& name) : Object(object_type, id, name) {}
   /// Closes what still waits.
   ~Port() override;
   /// A connection waits; raises `connect_pending`.
@@ -31,13 +31,11 @@ class Port final : public Object {
   /// The oldest one, or null. It stays until `remove`.
   std::shared_ptr<Link> front() const { return waiting_.empty() ? nullptr : waiting_.front(); }
   void remove(const Link& link);
-  Name name() const override { return name_; }
   std::uint32_t standing_signals() const override {
     return waiting_.empty() ? 0 : signal::connect_pending;
   }
 
  private:
-  Name name_;
   std::deque<std::shared_ptr<Link>> waiting_;
 };
 
@@ -100,14 +98,13 @@ class LinkEnd final : public Object {
   static constexpr std::uint32_t handle_rights = rights::info;
 
   LinkEnd(std::shared_ptr<Link> link, Link::SideIndex side)
-      : Object(object_type, link->id), side(side), link_(std::move(link)) {}
+      : Object(object_type, link->id, link->port_name), side(side), link_(std::move(link)) {}
   ~LinkEnd() override { link_->end_gone(side); }
   Link& link() const { return *link_; }
   const Link::Side& own() const { return link_->side(side); }
   const Link::Side& peer() const {
     return link_->side(side == Link::client ? Link::server : Link::client);
   }
-  Name name() const override { return link_->port_name; }
   std::uint64_t detail() const override { return peer().process_id; }
   std::uint32_t standing_signals() const override {
     return link_->state() == Link::State::closed ? signal::closed : 0;

@@ -21,7 +21,8 @@ struct Slot;
 
 class Object {
  public:
-  Object(ObjectType type, std::uint64_t id) : type_(type), id_(id) {}
+  Object(ObjectType type, std::uint64_t id, const Name& name = {})
+      : type_(type), id_(id), name_(name) {}
   virtual ~Object() = default;
   Object(const Object&) = delete;
   Object& operator=(const Object&) = delete;
@@ -30,7 +31,7 @@ class Object {
   std::uint64_t id() const { return id_; }
   /// Handles in all tables, kept and published ones included.
   std::uint32_t reference_count() const { return references_; }
-  virtual Name name() const { return {}; }
+  const Name& name() const { return name_; }
   /// What handle_info calls `detail`.
   virtual std::uint64_t detail() const { return 0; }
   virtual RegionKind region_kind() const { return RegionKind::none; }
@@ -48,6 +49,7 @@ class Object {
   friend class HandleTable;
   ObjectType type_;
   std::uint64_t id_;
+  Name name_;
   std::uint32_t references_ = 0;
   std::set<Slot*> holders_;
 };

@@ -24,15 +24,13 @@ class Process final : public Object, public std::enable_shared_from_this<Process
   enum class Kind { child, outside };
 
   Process(Registry& registry, std::uint64_t id, Kind kind, const Name& name)
-      : Object(object_type, id),
+      : Object(object_type, id, name),
         handles([this] { signalled(); }),
         registry_(registry),
-        kind_(kind),
-        name_(name) {}
+        kind_(kind) {}
   /// Handles go first: what they end still uses the pages.
   ~Process() override { handles.clear(); }
   bool is_outside() const { return kind_ == Kind::outside; }
-  Name name() const override { return name_; }
   std::uint64_t detail() const override { return static_cast<std::uint64_t>(pid); }
 
   /// Takes its place in a job, once, before anything else is asked of it. denied when the job was
@@ -97,7 +95,6 @@ class Process final : public Object, public std::enable_shared_from_this<Process
 
   Registry& registry_;
   Kind kind_;
-  Name name_;
   std::shared_ptr<Job> job_;
   Charge charge_;
   std::vector<StartupHandle> startup_;
@@ -126,13 +123,9 @@ class Spawner final : public Object {
       rights::info | rights::duplicate | rights::send | rights::spawn;
 
   Spawner(std::uint64_t id, const Name& name, SpawnImage image)
-      : Object(object_type, id), image(std::move(image)), name_(name) {}
-  Name name() const override { return name_; }
+      : Object(object_type, id, name), image(std::move(image)) {}
 
   const SpawnImage image;
-
- private:
-  Name name_;
 };
 
 }  // namespace aios::kernel

@@ -15,11 +15,10 @@ Result<std::shared_ptr<Region>> Region::create(Registry& registry, Process& crea
   if (size_bytes == 0) return error(Code::invalid_argument, "a region of 0 bytes");
   if (size_bytes > most) return error(Code::quota, "no job may have a region of this size");
   const std::uint64_t rounded = (size_bytes + proto::page_bytes - 1) & ~(proto::page_bytes - 1);
-  const auto region = std::make_shared<Region>(registry, creator);
+  const auto region = std::make_shared<Region>(registry, creator, name);
   region->charge_ = TRY(creator.job()->hold(Job::memory, rounded));
   region->size_bytes_ = rounded;
   creator.region_bytes += rounded;
-  region->name_ = name;
   region->kind_ = kind;
   region->freezable_ = freezable;
   sys::MemoryFile file = TRY(sys::make_memory_file(rounded));
@@ -31,8 +30,8 @@ Result<std::shared_ptr<Region>> Region::create(Registry& registry, Process& crea
   return region;
 }
 
-Region::Region(Registry& registry, Process& creator)
-    : Object(object_type, registry.next_id++),
+Region::Region(Registry& registry, Process& creator, const Name& name)
+    : Object(object_type, registry.next_id++, name),
       registry_(registry),
       creator_(creator.weak_from_this()),
       job_(creator.job()) {

@@ -46,7 +46,7 @@ class Region final : public Object {
   static Result<std::shared_ptr<Region>> create(Registry& registry, Process& creator,
                                                 const Name& name, std::uint64_t size_bytes,
                                                 RegionKind kind, bool freezable = false);
-  Region(Registry& registry, Process& creator);
+  Region(Registry& registry, Process& creator, const Name& name);
   ~Region() override;
 
   /// Allocates the next slice; true when every page is there. no_memory.
@@ -63,7 +63,6 @@ class Region final : public Object {
   std::uint64_t size_bytes() const { return size_bytes_; }
   bool freezable() const { return freezable_; }
   const Job& job() const { return *job_; }
-  Name name() const override { return name_; }
   std::uint64_t detail() const override { return size_bytes_; }
   RegionKind region_kind() const override { return kind_; }
 
@@ -72,7 +71,6 @@ class Region final : public Object {
   std::weak_ptr<Process> creator_;
   std::shared_ptr<Job> job_;
   Charge charge_;
-  Name name_{};
   std::uint64_t size_bytes_ = 0;
   RegionKind kind_ = RegionKind::data;
   bool freezable_ = false;

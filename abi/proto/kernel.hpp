@@ -4,7 +4,10 @@
 // ReplyHeader-like KernelReply and, when its status is ok, the method's Reply; file descriptors
 // ride with it, as many as `fd_count` says and in the order the method documents. No call blocks on
 // another process; `busy` says to wait for a signal and ask again. A call is served only after the
-// process has read its last reply. A malformed packet ends the connection, and with it the process.
+// process has read its last reply. A call that returns descriptors is `quota`, and makes nothing,
+// as long as so many descriptors sent to or by its user are unread that Linux takes no more (after
+// such a hello only a new connection helps). A malformed packet ends the connection, and with it
+// the process.
 //
 // Every object is named by a handle: 32 bits of index, 32 bits of generation; 0 is never valid.
 // A handle carries two masks of rights: `use`, what the holder may do, and `grant`, what handles it

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -240,4 +241,70 @@ TEST_CASE("The instance counts its processes, regions and links") {
   CHECK(after.regions == before.regions + 1);
   CHECK(after.region_bytes == before.region_bytes + 4096);
   CHECK(after.processes == 2);
+}
+
+namespace {
+
+/// Descriptors on their way from this user to this user, which nobody has read.
+class UnreadDescriptors {
+ public:
+  explicit UnreadDescriptors(int count) {
+    int ends[2];
+    REQUIRE(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) == 0);
+    sender_ = Fd(ends[0]);
+    receiver_ = Fd(ends[1]);
+    const std::vector<int> fds(static_cast<std::size_t>(count), STDERR_FILENO);
+    REQUIRE(send_packet(sender_.get(), std::as_bytes(std::span("x")), fds, 0));
+  }
+
+ private:
+  Fd sender_;
+  Fd receiver_;
+};
+
+}  // namespace
+
+TEST_CASE("A process whose user has too many descriptors on their way is told quota, and goes on") {
+  const TemporaryFolder folder;
+  // Root would be allowed any number.
+  Program kernel({"/bin/sh", "-c",
+                  "ulimit -n 128; set -- \"$0\" \"$@\"; test $(id -u) -ne 0 ||"
+                  "set -- setpriv --bounding-set=-sys_admin,-sys_resource \"$@\"; exec \"$@\"",
+                  kernel_binary(), "--state", folder.path(), "--supervisor", child_binary(),
+                  "--manifest", "/serve"});
+  REQUIRE_MESSAGE(kernel.await_line("serving"), kernel.output());
+  const std::string socket = folder.path() / "aios.sock";
+  while (Client::ready(socket).startup("served") == 0) {
+  }
+  Client server = Client::ready(socket);
+  const wire::Handle port = publish_port(server, "echo");
+  Client client = Client::ready(socket);
+  const wire::Handle client_port = client.startup("echo");
+  const auto made = client.call<wire::RegionCreate>({4096, wire::Name::from("r"), 0, 0});
+  REQUIRE(made.ok());
+  const auto waiting = client.call<wire::PortConnect>({client_port, 1});
+  REQUIRE(waiting.ok());
+  REQUIRE(client.call<wire::LinkReady>({waiting.reply.link}).ok());
+  const auto before = client.call<wire::JobInfo>({client.hello.job}).reply.used;
+  {
+    const UnreadDescriptors unread(200);
+    const auto refused = client.call<wire::RegionMap>({made.reply.region, 0, 0});
+    CHECK(refused.code == Code::quota);
+    CHECK_FALSE(refused.text.empty());
+    CHECK(client.call<wire::FileCreate>({}).code == Code::quota);
+    CHECK(client.call<wire::PortConnect>({client_port, 1}).code == Code::quota);
+    const auto after = client.call<wire::JobInfo>({client.hello.job}).reply.used;
+    CHECK(after.handles == before.handles);
+    CHECK(after.links == before.links);
+    // The connection that was not accepted in the end is over, and its client knows.
+    CHECK(server.call<wire::PortAccept>({port}).code == Code::quota);
+    client.await_signal(waiting.reply.link, wire::signal::closed);
+    Client late(socket);
+    CHECK(late.call<wire::Hello>({wire::abi_version, 0, {}, {}}).code == Code::quota);
+  }
+  CHECK(client.call<wire::RegionMap>({made.reply.region, 0, 0}).ok());
+  CHECK(client.call<wire::FileCreate>({}).ok());
+  open_link(client, client_port, server, port);
+  kernel.signal(SIGTERM);
+  CHECK(kernel.wait() == 0);
 }
