@@ -32,12 +32,15 @@ std::shared_ptr<State> start(aios_service& service, std::uint16_t opcode, const 
   auto state = std::make_shared<State>();
   service.client->start_raw(opcode, {static_cast<const std::byte*>(request), request_bytes}, {}, {},
                             deadline, [state, &service](Result<std::span<const std::byte>> reply) {
-                              if (reply) {
-                                state->code = AIOS_OK;
-                                state->reply.assign(reply->begin(), reply->end());
-                              } else {
-                                state->code = static_cast<aios_code>(reply.error().code());
-                                state->text = reply.error().message();
+                              try {
+                                state->code =
+                                    reply ? AIOS_OK : static_cast<aios_code>(reply.error().code());
+                                if (reply)
+                                  state->reply.assign(reply->begin(), reply->end());
+                                else
+                                  state->text = reply.error().message();
+                              } catch (const std::bad_alloc&) {
+                                state->code = AIOS_NO_MEMORY;
                               }
                               state->done.store(true, std::memory_order_release);
                               service.changed();

@@ -319,8 +319,9 @@ class Task {
     check(aios_task_add_dependency(&record_, tag));
     return *this;
   }
-  template <detail::Message T>
+  template <class T>
   Task& arguments(const T& value) {
+    static_assert(std::is_trivially_copyable_v<T>);
     check(aios_task_set_arguments(&record_, &value, sizeof value));
     return *this;
   }
