@@ -75,9 +75,12 @@ aios_code aios_region_create(aios_instance* instance, std::uint64_t size_bytes, 
   if (instance == nullptr || region == nullptr) return null_argument("aios_region_create");
   return guarded([&]() -> Result<void> {
     TRY(instance->core->check_process());
-    if (size_bytes == 0 || flags != 0)
+    if (size_bytes == 0 || (flags & ~AIOS_REGION_FREEZABLE) != 0)
       return error(Code::invalid_argument, "a region has at least one byte and known flags");
-    auto made = TRY(Region::create(instance->core->kernel(), size_bytes, name ? name : ""));
+    Kernel& kernel = instance->core->kernel();
+    const char* label = name != nullptr ? name : "";
+    auto made = TRY(flags == 0 ? Region::create(kernel, size_bytes, label)
+                               : Region::create_freezable(kernel, size_bytes, label));
     *region = new aios_region(instance->core, std::move(made), true);
     return {};
   });
@@ -97,6 +100,25 @@ std::uint64_t aios_region_size(const aios_region* region) {
 
 int aios_region_is_writable(const aios_region* region) {
   return region != nullptr && region->writable ? 1 : 0;
+}
+
+aios_code aios_region_freeze(aios_region* region) {
+  if (region == nullptr) return null_argument("aios_region_freeze");
+  return guarded([&]() -> Result<void> {
+    TRY(region->core->check_process());
+    TRY(region->region.freeze());
+    region->writable = false;
+    return {};
+  });
+}
+
+aios_code aios_region_is_frozen(const aios_region* region, int* frozen) {
+  if (region == nullptr || frozen == nullptr) return null_argument("aios_region_is_frozen");
+  return guarded([&]() -> Result<void> {
+    TRY(region->core->check_process());
+    *frozen = TRY(region->region.kind()) == RegionKind::frozen ? 1 : 0;
+    return {};
+  });
 }
 
 aios_code aios_region_keep(const aios_region* region, const char* label, std::uint32_t access) {
