@@ -17,15 +17,20 @@ Result<wire::ObjectName> text_of(const std::string& name) {
 }  // namespace
 
 StorageClient::StorageClient(std::unique_ptr<Client> client) : client_(std::move(client)) {
-  client_->on_disconnect([lent = lent_] { lent->clear(); });
+  client_->on_disconnect([connection = connection_] {
+    connection->lent.clear();
+    ++connection->lost;
+  });
 }
 
 Result<std::uint32_t> StorageClient::lend(const Part& part, Deadline deadline) {
   if (part.offset > part.region.size() || part.length > part.region.size() - part.offset)
     return error(Code::invalid_argument, "the memory named is not within the region");
   const Handle handle = part.region.handle();
-  if (const auto found = lent_->find(handle); found != lent_->end()) return found->second;
-  if (lent_->size() >= max_lent) TRY(take_back(lent_->begin()->first, deadline));
+  if (const auto found = connection_->lent.find(handle); found != connection_->lent.end())
+    return found->second;
+  if (connection_->lent.size() >= max_lent)
+    TRY(take_back(connection_->lent.begin()->first, deadline));
   const std::uint32_t access = rights::map_read | (part.writable ? rights::map_write : 0);
   const auto reply = TRY(client_->call_with_handles<wire::AttachRegion>(
       {0, part.writable ? 1u : 0u}, {{handle, ObjectType::region, access | rights::info, 0, false}},
@@ -33,24 +38,37 @@ Result<std::uint32_t> StorageClient::lend(const Part& part, Deadline deadline) {
         request.region = numbers[0];
       },
       deadline));
-  lent_->emplace(handle, reply.region);
+  connection_->lent.emplace(handle, reply.region);
   return reply.region;
 }
 
 Result<> StorageClient::take_back(Handle region, Deadline deadline) {
-  const auto found = lent_->find(region);
-  if (found == lent_->end()) return {};
+  const auto found = connection_->lent.find(region);
+  if (found == connection_->lent.end()) return {};
   const std::uint64_t number = found->second;
   TRY(client_->call<wire::DetachRegion>({number}, deadline));
-  lent_->erase(region);
+  connection_->lent.erase(region);
   return {};
+}
+
+template <class M, class Make>
+Result<typename M::Reply> StorageClient::call_with(const Part& part, Deadline deadline, Make make) {
+  for (;;) {
+    const std::uint64_t lost = connection_->lost;
+    const std::uint32_t region = TRY(lend(part, deadline));
+    auto reply = client_->call<M>(make(region), deadline);
+    // A request that had to wait for a new connection names a region of the old one. Nothing of it
+    // was done, so it is made once more.
+    if (reply || reply.error().code() != Code::not_found || connection_->lost == lost) return reply;
+  }
 }
 
 Result<wire::ObjectInfo> StorageClient::put(const std::string& name, const Part& from,
                                             Deadline deadline) {
   const wire::ObjectName object = TRY(text_of(name));
-  const std::uint32_t region = TRY(lend(from, deadline));
-  return client_->call<wire::Put>({from.offset, from.length, region, 0, object}, deadline);
+  return call_with<wire::Put>(from, deadline, [&](std::uint32_t region) {
+    return wire::Put::Request{from.offset, from.length, region, 0, object};
+  });
 }
 
 Result<wire::Get::Reply> StorageClient::get(const std::string& name, std::uint64_t offset,
@@ -58,9 +76,9 @@ Result<wire::Get::Reply> StorageClient::get(const std::string& name, std::uint64
                                             Deadline deadline) {
   const wire::ObjectName object = TRY(text_of(name));
   if (!to.writable) return error(Code::invalid_argument, "a get fills memory: this is read-only");
-  const std::uint32_t region = TRY(lend(to, deadline));
-  const auto got = TRY(client_->call<wire::Get>(
-      {to.offset, to.length, offset, version, region, 0, object}, deadline));
+  const auto got = TRY(call_with<wire::Get>(to, deadline, [&](std::uint32_t region) {
+    return wire::Get::Request{to.offset, to.length, offset, version, region, 0, object};
+  }));
   if (got.length > to.length)
     return error(Code::protocol_error, "storage filled more than it was given");
   return got;
@@ -72,9 +90,9 @@ Result<std::vector<wire::ListEntry>> StorageClient::list(const std::string& pref
                                                          Deadline deadline) {
   const wire::ObjectName first = TRY(text_of(prefix));
   const wire::ObjectName last = TRY(text_of(after));
-  const std::uint32_t region = TRY(lend(buffer, deadline));
-  const auto reply = TRY(
-      client_->call<wire::List>({buffer.offset, buffer.length, region, 0, first, last}, deadline));
+  const auto reply = TRY(call_with<wire::List>(buffer, deadline, [&](std::uint32_t region) {
+    return wire::List::Request{buffer.offset, buffer.length, region, 0, first, last};
+  }));
   if (reply.count > buffer.length / sizeof(wire::ListEntry))
     return error(Code::protocol_error, "storage lists more objects than the buffer holds");
   more = reply.more != 0;

@@ -54,13 +54,19 @@ class StorageClient {
   Client& client() { return *client_; }
 
  private:
-  /// Lent regions and their numbers at the server; empty after the connection has ended.
-  using Lent = std::map<Handle, std::uint32_t>;
+  /// Shared with the client's callback, which may come while this object moves.
+  struct Connection {
+    std::map<Handle, std::uint32_t> lent;  ///< and their numbers at the server
+    std::uint64_t lost = 0;                ///< connections that have ended
+  };
 
   Result<std::uint32_t> lend(const Part& part, Deadline deadline);
+  /// Calls M with a request that `make(number of the region)` makes.
+  template <class M, class Make>
+  Result<typename M::Reply> call_with(const Part& part, Deadline deadline, Make make);
 
   std::unique_ptr<Client> client_;
-  std::shared_ptr<Lent> lent_ = std::make_shared<Lent>();
+  std::shared_ptr<Connection> connection_ = std::make_shared<Connection>();
 };
 
 }  // namespace aios
