@@ -1,0 +1,139 @@
+// Regions: made, kept in the job, opened by others.
+#include "tests/system/abi/fixture.hpp"
+
+using namespace aios;
+using namespace aios::test;
+
+TEST_CASE("A new region is zero, writable, and at least as long as asked for") {
+  const auto instance = attach();
+  const auto region = create_region(instance.get(), 5000);
+  CHECK(aios_region_size(region.get()) >= 5000);
+  CHECK(aios_region_is_writable(region.get()) == 1);
+  const auto* bytes = static_cast<const unsigned char*>(aios_region_data(region.get()));
+  for (std::uint64_t i = 0; i < aios_region_size(region.get()); ++i) REQUIRE(bytes[i] == 0);
+  CHECK(aios_region_data(nullptr) == nullptr);
+  CHECK(aios_region_size(nullptr) == 0);
+}
+
+TEST_CASE("A region beyond the job's quota or of no size is refused") {
+  const std::string socket = the_instance().socket_path();
+  aios_attach_options options{};
+  options.socket_path = socket.c_str();
+  options.job_name = "small";
+  options.memory_bytes = 1 << 20;
+  aios_instance* small = nullptr;
+  ok(aios_attach(&options, &small));
+  const Attached instance(small);
+  aios_region* region = nullptr;
+  CHECK(aios_region_create(small, 2 << 20, "much", 0, &region) == AIOS_QUOTA);
+  CHECK(aios_region_create(small, 0, "none", 0, &region) == AIOS_INVALID_ARGUMENT);
+  CHECK(aios_region_create(small, 4096, "flags", 8, &region) == AIOS_INVALID_ARGUMENT);
+  CHECK(region == nullptr);
+}
+
+TEST_CASE(
+    "A kept region is found by programs that attach later, with the access it was left with") {
+  const auto first = attach();
+  auto region = create_region(first.get(), 4096);
+  std::memcpy(aios_region_data(region.get()), "left here", 10);
+  ok(aios_region_keep(region.get(), "page", AIOS_GRANT_READ));
+  region.reset();
+  aios_region* opened = nullptr;
+  CHECK(aios_region_open(first.get(), "page", AIOS_GRANT_READ, &opened) == AIOS_NOT_FOUND);
+  const auto second = attach();
+  CHECK(aios_region_open(second.get(), "page", AIOS_GRANT_WRITE, &opened) == AIOS_DENIED);
+  for (int round = 0; round < 2; ++round) {
+    ok(aios_region_open(second.get(), "page", AIOS_GRANT_READ, &opened));
+    const Owned<aios_region> owned(opened);
+    CHECK(std::strcmp(static_cast<const char*>(aios_region_data(opened)), "left here") == 0);
+    CHECK(aios_region_is_writable(opened) == 0);
+    CHECK(aios_region_keep(opened, "page-two", AIOS_GRANT_WRITE) == AIOS_DENIED);
+  }
+  ok(aios_forget(second.get(), "page"));
+  CHECK(aios_forget(second.get(), "page") == AIOS_NOT_FOUND);
+  const auto third = attach();
+  CHECK(aios_region_open(third.get(), "page", AIOS_GRANT_READ, &opened) == AIOS_NOT_FOUND);
+}
+
+TEST_CASE("A kept region that may be written is one memory for all") {
+  const auto first = attach("writers");
+  const auto region = create_region(first.get(), 4096);
+  ok(aios_region_keep(region.get(), "board", AIOS_GRANT_WRITE));
+  const auto second = attach("writers");
+  aios_region* opened = nullptr;
+  ok(aios_region_open(second.get(), "board", AIOS_GRANT_WRITE, &opened));
+  const Owned<aios_region> owned(opened);
+  std::memcpy(aios_region_data(opened), "written", 8);
+  CHECK(std::strcmp(static_cast<const char*>(aios_region_data(region.get())), "written") == 0);
+  // Another job has labels of its own.
+  const auto elsewhere = attach("others");
+  CHECK(aios_region_open(elsewhere.get(), "board", AIOS_GRANT_READ, &opened) == AIOS_NOT_FOUND);
+}
+
+TEST_CASE("Labels that the instance uses, or that are none, are refused") {
+  const auto instance = attach();
+  const auto region = create_region(instance.get(), 4096);
+  CHECK(aios_region_keep(region.get(), "echo", AIOS_GRANT_READ) == AIOS_ALREADY_EXISTS);
+  CHECK(aios_region_keep(region.get(), "root", AIOS_GRANT_READ) == AIOS_ALREADY_EXISTS);
+  CHECK(aios_region_keep(region.get(), "a b", AIOS_GRANT_READ) == AIOS_INVALID_ARGUMENT);
+  CHECK(aios_region_keep(region.get(), "page", 0) == AIOS_INVALID_ARGUMENT);
+  CHECK(aios_region_keep(nullptr, "page", AIOS_GRANT_READ) == AIOS_INVALID_ARGUMENT);
+  aios_region* opened = nullptr;
+  CHECK(aios_region_open(instance.get(), "echo", AIOS_GRANT_READ, &opened) == AIOS_WRONG_TYPE);
+}
+
+TEST_CASE("A job keeps no more than its labels") {
+  const auto instance = attach("full");
+  const auto region = create_region(instance.get(), 4096);
+  aios_code last = AIOS_OK;
+  for (int i = 0; i < 65 && last == AIOS_OK; ++i)
+    last = aios_region_keep(region.get(), ("label-" + std::to_string(i)).c_str(), AIOS_GRANT_READ);
+  CHECK(last == AIOS_QUOTA);
+}
+
+TEST_CASE("A frozen region is read by all and written by none, at the address where it was") {
+  const auto instance = attach();
+  aios_region* made = nullptr;
+  ok(aios_region_create(instance.get(), 8192, "frozen", AIOS_REGION_FREEZABLE, &made));
+  const Owned<aios_region> region(made);
+  void* const data = aios_region_data(made);
+  std::memcpy(data, "for ever", 9);
+  int frozen = 1;
+  ok(aios_region_is_frozen(made, &frozen));
+  CHECK(frozen == 0);
+  ok(aios_region_freeze(made));
+  ok(aios_region_freeze(made));
+  ok(aios_region_is_frozen(made, &frozen));
+  CHECK((frozen == 1 && aios_region_is_writable(made) == 0 && aios_region_data(made) == data));
+  CHECK(std::strcmp(static_cast<char*>(data), "for ever") == 0);
+  CHECK(aios_region_keep(made, "frozen", AIOS_GRANT_WRITE) == AIOS_DENIED);
+  ok(aios_region_keep(made, "frozen", AIOS_GRANT_READ));
+  const auto other = attach();
+  aios_region* opened = nullptr;
+  ok(aios_region_open(other.get(), "frozen", AIOS_GRANT_READ, &opened));
+  const Owned<aios_region> owned(opened);
+  ok(aios_region_is_frozen(opened, &frozen));
+  CHECK(frozen == 1);
+  ok(aios_forget(other.get(), "frozen"));
+}
+
+TEST_CASE("A region that others may be writing is busy, and one made otherwise cannot be frozen") {
+  const auto instance = attach();
+  aios_region* made = nullptr;
+  ok(aios_region_create(instance.get(), 4096, "busy", AIOS_REGION_FREEZABLE, &made));
+  const Owned<aios_region> region(made);
+  ok(aios_region_keep(made, "busy", AIOS_GRANT_WRITE));
+  const auto other = attach();
+  aios_region* opened = nullptr;
+  ok(aios_region_open(other.get(), "busy", AIOS_GRANT_WRITE, &opened));
+  Owned<aios_region> writer(opened);
+  CHECK(aios_region_freeze(made) == AIOS_BUSY);
+  CHECK(aios_region_is_writable(made) == 1);
+  std::memcpy(aios_region_data(made), "still", 6);
+  writer.reset();
+  ok(aios_region_freeze(made));
+  ok(aios_forget(other.get(), "busy"));
+  const auto plain = create_region(instance.get(), 4096);
+  CHECK(aios_region_freeze(plain.get()) == AIOS_NOT_SUPPORTED);
+  CHECK(aios_region_freeze(nullptr) == AIOS_INVALID_ARGUMENT);
+}

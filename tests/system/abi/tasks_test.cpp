@@ -1,0 +1,238 @@
+// Tasks and jobs through the library.
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <thread>
+#include <vector>
+
+#include "abi/include/aios/codelet.h"
+#include "abi/include/aios/job.h"
+#include "tests/system/abi/fixture.hpp"
+
+using namespace aios;
+using namespace aios::test;
+namespace fs = std::filesystem;
+
+namespace {
+
+const std::string good_module = TEST_MODULES "/good.so";
+
+Owned<aios_tenant> open_tenant(aios_instance* instance) {
+  aios_tenant* tenant = nullptr;
+  ok(aios_tenant_open(instance, long_ns, &tenant));
+  return Owned<aios_tenant>(tenant);
+}
+
+std::uint32_t codelet(aios_tenant* tenant, const char* function) {
+  std::uint32_t id = 0;
+  ok(aios_codelet_register_file(tenant, good_module.c_str(), function, long_ns, &id));
+  return id;
+}
+
+aios_task_record task_of(std::uint64_t tag, std::uint32_t codelet) {
+  aios_task_record task;
+  ok(aios_task_init(&task, tag, codelet));
+  return task;
+}
+
+/// The next `count` completions, in order of their tags.
+std::vector<aios_completion> finished(aios_tenant* tenant, std::size_t count) {
+  std::vector<aios_completion> all;
+  while (all.size() < count) {
+    aios_completion some[7];
+    std::size_t got = 0;
+    ok(aios_tenant_completions(tenant, some, 7, long_ns, &got));
+    all.insert(all.end(), some, some + got);
+  }
+  std::ranges::sort(all, {}, &aios_completion::tag);
+  return all;
+}
+
+}  // namespace
+
+TEST_CASE("Tasks run over a region's memory, in the order of their dependencies") {
+  const auto instance = attach();
+  const auto tenant = open_tenant(instance.get());
+  const std::uint32_t increment = codelet(tenant.get(), "increment");
+  const auto region = create_region(instance.get(), 8192);
+  std::uint32_t low = 0;
+  std::uint32_t high = 0;
+  ok(aios_buffer_register(tenant.get(), region.get(), 0, 4096, AIOS_GRANT_WRITE, long_ns, &low));
+  ok(aios_buffer_register(tenant.get(), region.get(), 4096, 4096, AIOS_GRANT_WRITE, long_ns,
+                          &high));
+  std::vector<aios_task_record> tasks;
+  for (std::uint64_t tag = 1; tag <= 40; ++tag) {
+    tasks.push_back(task_of(tag, increment));
+    ok(aios_task_add_buffer(&tasks.back(), tag % 2 == 1 ? low : high, AIOS_MODE_READ));
+    ok(aios_task_add_buffer(&tasks.back(), tag % 2 == 1 ? high : low, AIOS_MODE_WRITE));
+    if (tag > 1) ok(aios_task_add_dependency(&tasks.back(), tag - 1));
+  }
+  ok(aios_tasks_submit(tenant.get(), tasks.data(), tasks.size(), long_ns));
+  for (const aios_completion& done : finished(tenant.get(), 40)) REQUIRE(done.status == AIOS_OK);
+  const auto* bytes = static_cast<const unsigned char*>(aios_region_data(region.get()));
+  CHECK((bytes[0] == 40 && bytes[4095] == 40 && bytes[4096] == 39));
+  ok(aios_buffer_release(tenant.get(), low, long_ns));
+  CHECK(aios_buffer_release(tenant.get(), low, long_ns) != AIOS_OK);
+}
+
+TEST_CASE("A module from memory runs, its grid is counted, and results come back") {
+  const auto instance = attach();
+  const auto tenant = open_tenant(instance.get());
+  std::ifstream file(good_module, std::ios::binary);
+  const std::string module(std::istreambuf_iterator<char>(file), {});
+  std::uint32_t count = 0;
+  ok(aios_codelet_register(tenant.get(), module.data(), module.size(), "count", long_ns, &count));
+  aios_task_record task = task_of(7, count);
+  task.grid[0] = 5;
+  task.grid[1] = 2;
+  ok(aios_tasks_submit(tenant.get(), &task, 1, long_ns));
+  aios_wait_item item{};
+  item.kind = AIOS_WAIT_TENANT;
+  item.what.tenant = tenant.get();
+  ok(aios_wait(&item, 1, long_ns));
+  const auto done = finished(tenant.get(), 1);
+  CHECK((done[0].tag == 7 && done[0].result[0] == 10 && done[0].result[1] == 45));
+  CHECK(done[0].end_ns >= done[0].start_ns);
+}
+
+TEST_CASE("A task that fails says why, and one that has not finished is cancelled or not found") {
+  const auto instance = attach();
+  const auto tenant = open_tenant(instance.get());
+  aios_task_record task = task_of(1, codelet(tenant.get(), "fail"));
+  const std::uint32_t words[2] = {0, AIOS_NO_SPACE};
+  ok(aios_task_set_arguments(&task, words, sizeof words));
+  ok(aios_tasks_submit(tenant.get(), &task, 1, long_ns));
+  CHECK(finished(tenant.get(), 1)[0].status == AIOS_NO_SPACE);
+  char why[64];
+  ok(aios_task_failure(tenant.get(), 1, why, sizeof why, long_ns));
+  CHECK(std::string(why).find("block 0 gave up") != std::string::npos);
+  ok(aios_task_failure(tenant.get(), 1, why, 4, long_ns));
+  CHECK(std::strlen(why) == 3);
+  CHECK(aios_task_failure(tenant.get(), 99, why, sizeof why, long_ns) == AIOS_NOT_FOUND);
+  CHECK(aios_task_cancel(tenant.get(), 99, long_ns) == AIOS_NOT_FOUND);
+}
+
+TEST_CASE("What is no module, no task or no buffer is refused") {
+  const auto instance = attach();
+  const auto tenant = open_tenant(instance.get());
+  std::uint32_t id = 0;
+  CHECK(aios_codelet_register_file(tenant.get(), "/nowhere.so", "f", long_ns, &id) ==
+        AIOS_NOT_FOUND);
+  CHECK(aios_codelet_register(tenant.get(), "x", 0, "f", long_ns, &id) == AIOS_INVALID_ARGUMENT);
+  CHECK(aios_codelet_register(tenant.get(), "x", 1, std::string(64, 'f').c_str(), long_ns, &id) ==
+        AIOS_INVALID_ARGUMENT);
+  const auto region = create_region(instance.get(), 4096);
+  CHECK(aios_buffer_register(tenant.get(), region.get(), 4000, 200, AIOS_GRANT_READ, long_ns,
+                             &id) == AIOS_INVALID_ARGUMENT);
+  CHECK(aios_buffer_register(tenant.get(), region.get(), 0, 4096, 0, long_ns, &id) ==
+        AIOS_INVALID_ARGUMENT);
+  aios_task_record task = task_of(1, 4711);
+  CHECK(aios_tasks_submit(tenant.get(), &task, 0, long_ns) == AIOS_INVALID_ARGUMENT);
+  CHECK(aios_tasks_submit(tenant.get(), &task, 1, long_ns) != AIOS_OK);
+  for (int i = 0; i < AIOS_MAX_TASK_BUFFERS; ++i) ok(aios_task_add_buffer(&task, 1, 1));
+  CHECK(aios_task_add_buffer(&task, 1, 1) == AIOS_QUOTA);
+  CHECK(aios_task_add_buffer(&task, 1, 9) == AIOS_INVALID_ARGUMENT);
+  for (int i = 0; i < AIOS_MAX_TASK_DEPENDENCIES; ++i) ok(aios_task_add_dependency(&task, 1));
+  CHECK(aios_task_add_dependency(&task, 1) == AIOS_QUOTA);
+  const char much[65] = {};
+  CHECK(aios_task_set_arguments(&task, much, sizeof much) == AIOS_TOO_LARGE);
+}
+
+TEST_CASE("Waiting for tasks that were not submitted times out") {
+  const auto instance = attach();
+  const auto tenant = open_tenant(instance.get());
+  aios_completion one;
+  std::size_t count = 0;
+  CHECK(aios_tenant_completions(tenant.get(), &one, 1, 5 * ns_per_ms, &count) == AIOS_TIMED_OUT);
+}
+
+TEST_CASE("Threads submit to one tenant at once while another takes the completions") {
+  const auto instance = attach();
+  const auto tenant = open_tenant(instance.get());
+  const std::uint32_t count = codelet(tenant.get(), "count");
+  std::atomic<int> refused = 0;
+  std::vector<std::thread> threads;
+  for (std::uint64_t t = 0; t < 6; ++t)
+    threads.emplace_back([&, t] {
+      for (std::uint64_t i = 0; i < 20; ++i) {
+        aios_task_record task;
+        (void)aios_task_init(&task, 1 + t * 100 + i, count);
+        if (aios_tasks_submit(tenant.get(), &task, 1, long_ns) != AIOS_OK) ++refused;
+      }
+    });
+  const auto done = finished(tenant.get(), 120);
+  for (std::thread& thread : threads) thread.join();
+  CHECK(refused == 0);
+  CHECK(std::ranges::all_of(done, [](const auto& one) { return one.status == AIOS_OK; }));
+}
+
+TEST_CASE("When the scheduler dies a tenant is peer closed for good and another can be opened") {
+  const auto instance = attach();
+  const auto tenant = open_tenant(instance.get());
+  const auto before = the_instance().server("scheduler");
+  REQUIRE(before.has_value());
+  aios_wait_item item{};
+  item.kind = AIOS_WAIT_TENANT;
+  item.what.tenant = tenant.get();
+  CHECK(aios_wait(&item, 1, 0) == AIOS_TIMED_OUT);
+  ::kill(static_cast<pid_t>(before->pid), SIGKILL);
+  ok(aios_wait(&item, 1, long_ns));
+  aios_completion one;
+  std::size_t count = 0;
+  std::uint32_t id = 0;
+  CHECK(aios_tenant_completions(tenant.get(), &one, 1, long_ns, &count) == AIOS_PEER_CLOSED);
+  CHECK(aios_codelet_register_file(tenant.get(), good_module.c_str(), "count", long_ns, &id) ==
+        AIOS_PEER_CLOSED);
+  const auto next = open_tenant(instance.get());
+  aios_task_record task = task_of(1, codelet(next.get(), "count"));
+  // The driver may not be linked yet; the task waits for it.
+  ok(aios_tasks_submit(next.get(), &task, 1, long_ns));
+  CHECK(finished(next.get(), 1)[0].status == AIOS_OK);
+}
+
+TEST_CASE("A MapReduce job runs, shows its progress, and can be cancelled") {
+  const auto instance = attach();
+  const fs::path folder = the_instance().state() / "job";
+  fs::create_directory(folder);
+  {
+    std::ofstream text(folder / "text");
+    for (int i = 0; i < 20000; ++i) text << "one two two three three three\n";
+  }
+  const std::string input = folder / "text";
+  const std::string output = folder / "output";
+  const char* inputs[] = {input.c_str()};
+  const std::string module = JOB_MODULES "/wordcount.so";
+  aios_mapreduce_options options{};
+  options.module_path = module.c_str();
+  options.inputs = inputs;
+  options.input_count = 1;
+  options.output = output.c_str();
+  options.memory_bytes = 64u << 20;
+  const auto count_calls = [](void* context, const aios_mapreduce_progress* progress) {
+    *static_cast<std::uint64_t*>(context) = progress->input_bytes;
+    return 0;
+  };
+  std::uint64_t seen = 0;
+  aios_mapreduce_result result{};
+  ok(aios_mapreduce_run(instance.get(), &options, count_calls, &seen, &result));
+  CHECK(seen == 20000 * 30);
+  CHECK((result.progress.distinct_keys == 3 && result.progress.phase == AIOS_PHASE_DONE));
+  std::ifstream part(output + "/part-00000");
+  CHECK(std::string(std::istreambuf_iterator<char>(part), {}) ==
+        "one\t20000\nthree\t60000\ntwo\t40000\n");
+  CHECK(aios_mapreduce_run(instance.get(), &options, nullptr, nullptr, nullptr) ==
+        AIOS_ALREADY_EXISTS);
+  const std::string second = folder / "second";
+  options.output = second.c_str();
+  CHECK(aios_mapreduce_run(
+            instance.get(), &options, [](void*, const aios_mapreduce_progress*) { return 1; },
+            nullptr, nullptr) == AIOS_CANCELLED);
+  CHECK(!fs::exists(second));
+  options.module_path = "/nowhere.so";
+  CHECK(aios_mapreduce_run(instance.get(), &options, nullptr, nullptr, nullptr) == AIOS_NOT_FOUND);
+  options.input_count = 0;
+  CHECK(aios_mapreduce_run(instance.get(), &options, nullptr, nullptr, nullptr) ==
+        AIOS_INVALID_ARGUMENT);
+  fs::remove_all(folder);
+}

@@ -1,0 +1,268 @@
+// One service, several threads; a fork; a foreign event loop; and what the library leaves alone.
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "tests/system/abi/fixture.hpp"
+
+using namespace aios;
+using namespace aios::test;
+
+namespace {
+
+/// The numbers that a folder of /proc lists.
+std::set<int> numbers_in(const char* folder) {
+  std::set<int> numbers;
+  for (const auto& entry : std::filesystem::directory_iterator(folder))
+    numbers.insert(std::stoi(entry.path().filename()));
+  return numbers;
+}
+
+/// The exit code of a forked child that runs `body`.
+template <class Body>
+int in_child(Body body) {
+  const pid_t pid = ::fork();
+  if (pid == 0) ::_exit(body());
+  int status = 0;
+  REQUIRE(::waitpid(pid, &status, 0) == pid);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+}
+
+}  // namespace
+
+TEST_CASE("Threads that call over one service at once all get their own answers") {
+  const auto instance = attach();
+  const auto echo = connect_echo(instance.get());
+  std::atomic<int> wrong = 0;
+  std::vector<std::thread> threads;
+  for (std::uint64_t t = 0; t < 4; ++t)
+    threads.emplace_back([&, t] {
+      for (std::uint64_t i = 0; i < 2000; ++i) {
+        Echo::Request request{};
+        request.value = t << 32 | i;
+        Echo::Reply reply{};
+        if (aios_call_method(echo.get(), Echo::opcode, &request, sizeof request, &reply,
+                             sizeof reply, long_ns) != AIOS_OK ||
+            reply.value != request.value)
+          ++wrong;
+      }
+    });
+  for (std::thread& thread : threads) thread.join();
+  CHECK(wrong == 0);
+}
+
+TEST_CASE("A thread that waits for one call does not hold up others, and is woken by them") {
+  const auto instance = attach();
+  const auto echo = connect_echo(instance.get());
+  for (std::uint64_t round = 0; round < 200; ++round) {
+    const auto call = hold(echo.get(), 1000 + round);
+    std::atomic<aios_code> waited = AIOS_INTERNAL;
+    std::thread waiter([&] {
+      auto item = wait_item(call.get());
+      waited = aios_wait(&item, 1, long_ns);
+    });
+    // This thread takes the other's answer out of the ring as often as not.
+    for (std::uint64_t i = 0; i < round % 7; ++i) CHECK(echo_once(echo.get(), i) == i);
+    CHECK(release(echo.get(), 1000 + round) == 1);
+    for (std::uint64_t i = 0; i < 5; ++i) CHECK(echo_once(echo.get(), i) == i);
+    waiter.join();
+    REQUIRE(waited == AIOS_OK);
+  }
+}
+
+TEST_CASE(
+    "A blocking call ends in time while another thread blocks for longer on the same service") {
+  const auto instance = attach();
+  const auto echo = connect_echo(instance.get());
+  std::atomic<aios_code> slow = AIOS_INTERNAL;
+  std::thread blocked([&] {
+    const Hold::Request request{3000};
+    proto::Empty reply{};
+    slow = aios_call_method(echo.get(), Hold::opcode, &request, sizeof request, &reply,
+                            sizeof reply, long_ns);
+  });
+  const Hold::Request request{3001};
+  proto::Empty reply{};
+  CHECK(aios_call_method(echo.get(), Hold::opcode, &request, sizeof request, &reply, sizeof reply,
+                         10 * ns_per_ms) == AIOS_TIMED_OUT);
+  const auto other = attach();
+  const auto releaser = connect_echo(other.get());
+  std::uint64_t released = 0;
+  CHECK(TestInstance::wait_until([&] { return (released = release(releaser.get(), 3000)) != 0; }));
+  blocked.join();
+  CHECK(slow == AIOS_OK);
+}
+
+TEST_CASE(
+    "In a forked child everything of the parent's is a bad handle and nothing of it is hurt") {
+  const auto instance = attach();
+  const auto echo = connect_echo(instance.get());
+  const auto region = create_region(instance.get(), 4096);
+  const auto call = hold(echo.get(), 20);
+  CHECK(echo_once(echo.get(), 1) == 1);
+  std::memcpy(aios_region_data(region.get()), "shared", 7);
+  const int code = in_child([&] {
+    Release::Request request{20};
+    Release::Reply reply{};
+    aios_call* other = nullptr;
+    aios_service* service = nullptr;
+    aios_region* made = nullptr;
+    std::uint64_t handle = 0;
+    int number = 0;
+    auto item = wait_item(call.get());
+    if (aios_call_method(echo.get(), 3, &request, 8, &reply, 8, long_ns) != AIOS_BAD_HANDLE)
+      return 1;
+    if (aios_call_start(echo.get(), 3, &request, 8, long_ns, &other) != AIOS_BAD_HANDLE) return 2;
+    if (aios_call_result(call.get(), &reply, 8) != AIOS_BAD_HANDLE) return 3;
+    if (aios_wait(&item, 1, long_ns) != AIOS_BAD_HANDLE) return 4;
+    if (aios_connect(instance.get(), "echo", 1, &service) != AIOS_BAD_HANDLE) return 5;
+    if (aios_region_create(instance.get(), 4096, "", 0, &made) != AIOS_BAD_HANDLE) return 6;
+    if (aios_grant(echo.get(), region.get(), 1, long_ns, &handle) != AIOS_BAD_HANDLE) return 7;
+    if (aios_arm(instance.get(), &number) != AIOS_BAD_HANDLE) return 8;
+    if (std::strcmp(static_cast<char*>(aios_region_data(region.get())), "shared") != 0) return 9;
+    aios_call_free(call.get());
+    aios_service_close(echo.get());
+    aios_region_close(region.get());
+    aios_detach(instance.get());
+    // The child may attach for itself.
+    const std::string socket = the_instance().socket_path();
+    aios_attach_options options{};
+    options.socket_path = socket.c_str();
+    aios_instance* own = nullptr;
+    if (aios_attach(&options, &own) != AIOS_OK) return 10;
+    if (aios_connect(own, "echo", proto::echo::Protocol::version, &service) != AIOS_OK) return 11;
+    if (aios_call_method(service, 3, &request, 8, &reply, 8, long_ns) != AIOS_OK) return 12;
+    aios_service_close(service);
+    aios_detach(own);
+    return reply.released == 1 ? 0 : 13;
+  });
+  CHECK(code == 0);
+  auto item = wait_item(call.get());
+  ok(aios_wait(&item, 1, long_ns));
+  for (std::uint64_t i = 0; i < 100; ++i) REQUIRE(echo_once(echo.get(), i) == i);
+}
+
+TEST_CASE("A fork while other threads call leaves the child able to attach") {
+  const auto instance = attach();
+  const auto echo = connect_echo(instance.get());
+  std::atomic<bool> stop = false;
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 2; ++t)
+    threads.emplace_back([&] {
+      while (!stop) (void)echo_once(echo.get(), 1);
+    });
+  for (int round = 0; round < 20; ++round)
+    CHECK(in_child([] {
+            const std::string socket = the_instance().socket_path();
+            aios_attach_options options{};
+            options.socket_path = socket.c_str();
+            aios_instance* own = nullptr;
+            const aios_code code = aios_attach(&options, &own);
+            aios_detach(own);
+            return static_cast<int>(code);
+          }) == 0);
+  stop = true;
+  for (std::thread& thread : threads) thread.join();
+}
+
+TEST_CASE("A foreign epoll loop sees answers, deadlines and what other threads took") {
+  const auto instance = attach();
+  const auto echo = connect_echo(instance.get());
+  const auto other = attach();
+  const auto releaser = connect_echo(other.get());
+  int fd = -1;
+  ok(aios_poll_fd(instance.get(), &fd));
+  const Fd loop(::epoll_create1(EPOLL_CLOEXEC));
+  epoll_event watch{};
+  watch.events = EPOLLIN;
+  REQUIRE(::epoll_ctl(loop.get(), EPOLL_CTL_ADD, fd, &watch) == 0);
+  const auto until_done = [&](aios_call* call) {
+    proto::Empty reply{};
+    for (int turn = 0; turn < 1000; ++turn) {
+      ok(aios_dispatch(instance.get()));
+      const aios_code code = aios_call_result(call, &reply, sizeof reply);
+      if (code != AIOS_BUSY) return code;
+      int ready = 0;
+      ok(aios_arm(instance.get(), &ready));
+      if (ready != 0) continue;
+      epoll_event event{};
+      REQUIRE(::epoll_wait(loop.get(), &event, 1, static_cast<int>(patience_ns / ns_per_ms)) == 1);
+    }
+    return AIOS_INTERNAL;
+  };
+  for (std::uint64_t round = 0; round < 100; ++round) {
+    const auto call = hold(echo.get(), 4000 + round);
+    std::thread helper([&] {
+      // Half the time over the same service: then this thread takes the answer out of the ring.
+      aios_service* by = round % 2 == 0 ? releaser.get() : echo.get();
+      while (release(by, 4000 + round) == 0) {
+      }
+    });
+    CHECK(until_done(call.get()) == AIOS_OK);
+    helper.join();
+  }
+  const auto late = hold(echo.get(), 5000, 20 * ns_per_ms);
+  CHECK(until_done(late.get()) == AIOS_TIMED_OUT);
+  ok(aios_disarm(instance.get()));
+  ok(aios_disarm(instance.get()));
+}
+
+TEST_CASE("A call that is started while the descriptor is armed makes it readable") {
+  const auto instance = attach();
+  const auto echo = connect_echo(instance.get());
+  int fd = -1;
+  int ready = 1;
+  ok(aios_poll_fd(instance.get(), &fd));
+  while (ready != 0) {
+    ok(aios_dispatch(instance.get()));
+    ok(aios_arm(instance.get(), &ready));
+  }
+  pollfd readable{fd, POLLIN, 0};
+  CHECK(::poll(&readable, 1, 0) == 0);
+  const auto call = hold(echo.get(), 21);
+  CHECK(::poll(&readable, 1, static_cast<int>(patience_ns / ns_per_ms)) == 1);
+  ok(aios_disarm(instance.get()));
+  CHECK(release(echo.get(), 21) == 1);
+}
+
+TEST_CASE("The library starts no thread, leaks no descriptor and leaves signals alone") {
+  struct sigaction before[NSIG] {};
+  for (int i = 1; i < NSIG; ++i) ::sigaction(i, nullptr, &before[i]);
+  { (void)the_instance(); }
+  const std::size_t threads = numbers_in("/proc/self/task").size();
+  { const auto warm = attach(); }
+  const std::set<int> descriptors = numbers_in("/proc/self/fd");
+  {
+    const auto instance = attach();
+    const auto echo = connect_echo(instance.get());
+    const auto region = create_region(instance.get(), 1 << 20);
+    int fd = -1;
+    int ready = 0;
+    CHECK(echo_once(echo.get(), 1) == 1);
+    ok(aios_poll_fd(instance.get(), &fd));
+    ok(aios_arm(instance.get(), &ready));
+    for (const int number : numbers_in("/proc/self/fd")) {
+      const int flags = ::fcntl(number, F_GETFD);
+      // The folder's own descriptor is closed again.
+      CHECK((descriptors.contains(number) || flags < 0 || (flags & FD_CLOEXEC) != 0));
+    }
+    CHECK(numbers_in("/proc/self/task").size() == threads);
+  }
+  CHECK((numbers_in("/proc/self/fd") == descriptors));
+  for (int i = 1; i < NSIG; ++i) {
+    struct sigaction now {};
+    ::sigaction(i, nullptr, &now);
+    CHECK((now.sa_handler == before[i].sa_handler));
+  }
+}
