@@ -161,6 +161,13 @@ std::vector<std::shared_ptr<Endpoint>> Core::endpoints() {
   return alive;
 }
 
+void Core::renew_rings() {
+  kernel_->status_page().sleep.fetch_add(proto::sleep_begins - proto::sleep_ends,
+                                         std::memory_order_relaxed);
+  // As a sleeper's: a peer that still saw the old count has published what is looked at next.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
 void Core::take_signals() {
   kernel_->drop_signals();
   tell(nullptr);

@@ -133,13 +133,15 @@ Result<void> Core::dispatch() {
   const bool gone = look_for_loss();
   pollfd bell{kernel_->bell_fd(), POLLIN, 0};
   if (!gone && ::poll(&bell, 1, 0) > 0) take_signals();
-  for (const auto& endpoint : endpoints()) {
+  const auto all = endpoints();
+  for (const auto& endpoint : all) {
     const std::lock_guard lock(endpoint->mutex);
-    if (gone) {
-      endpoint->kernel_lost();
-      continue;
-    }
     endpoint->drain_bell();
+  }
+  renew_rings();
+  for (const auto& endpoint : all) {
+    const std::lock_guard lock(endpoint->mutex);
+    if (gone) endpoint->kernel_lost();
     endpoint->drive();
   }
   // What happened before this the caller sees when it looks next.

@@ -96,12 +96,12 @@ void aios_server::replied() {
 }
 
 bool aios_server::ready() const {
-  return listener_ != nullptr &&
+  return listener_ != nullptr && !core().lost() &&
          (listener_->ready() || seen_signals_ != core().kernel().signal_count());
 }
 
 bool aios_server::work() {
-  if (listener_ == nullptr) return false;
+  if (listener_ == nullptr || core().lost()) return false;
   if (const std::uint64_t now = core().kernel().signal_count(); now != seen_signals_) {
     seen_signals_ = now;
     listener_->accept_all(port_);
@@ -109,6 +109,7 @@ bool aios_server::work() {
   const std::size_t before = listener_->requests().size();
   // Without a kernel a loop has nothing to fail on.
   (void)loop_->turn(Deadline{0});
+  core().renew_rings();
   if (listener_->requests().size() > before) changed();
   return listener_->ready();
 }

@@ -141,6 +141,11 @@ void Kernel::drain_bell() const {
   }
 }
 
+bool Kernel::lost() {
+  const std::lock_guard lock(mutex_);
+  return lost_;
+}
+
 std::uint64_t Kernel::signal_count() const {
   const auto* page = reinterpret_cast<const proto::KernelPage*>(kernel_page_.data());
   return page->signals.load(std::memory_order_acquire);

@@ -87,6 +87,8 @@ class Kernel {
   int bell_fd() const { return bell_.get(); }
   int socket_fd() const { return socket_.get(); }
   void drain_bell() const;
+  /// A call has found that the kernel is gone.
+  bool lost();
   /// How many signals were raised so far: who has seen fewer looks again at what it waits for.
   std::uint64_t signal_count() const;
   /// For those who need no more than that: takes all raised signals and forgets them.

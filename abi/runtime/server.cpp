@@ -41,7 +41,8 @@ void ServerBase::accept_all(Handle port) {
     Result<std::unique_ptr<Link>> link = Link::accept(kernel_, port, info);
     if (!link && link.error().code() == Code::busy) return;
     if (!link) {
-      if (link.error().code() == Code::peer_closed) continue;
+      // That client went away; or the kernel did, and then nobody will come.
+      if (link.error().code() == Code::peer_closed && !kernel_.lost()) continue;
       log_line("cannot accept a connection: " + link.error().to_string());
       return;
     }

@@ -218,6 +218,43 @@ TEST_CASE("A foreign epoll loop sees answers, deadlines and what other threads t
   ok(aios_disarm(instance.get()));
 }
 
+TEST_CASE("A thread that dispatches takes no wake-up away from one that sleeps") {
+  const auto instance = attach();
+  const auto echo = connect_echo(instance.get());
+  const auto server = serve(instance.get(), "beside");
+  const auto other = attach();
+  const auto releaser = connect_echo(other.get());
+  const auto caller = connect(other.get(), "beside", 1);
+  std::atomic<bool> stop = false;
+  std::thread dispatcher([&] {
+    while (!stop) (void)aios_dispatch(instance.get());
+  });
+  std::thread serving([&] {
+    aios_request* request = nullptr;
+    bool last = false;
+    while (!last && aios_server_next(server.get(), long_ns, &request) == AIOS_OK) {
+      last = aios_request_opcode(request) == 2;
+      (void)aios_request_reply(request, nullptr, 0);
+    }
+  });
+  for (std::uint64_t round = 0; round < 300; ++round) {
+    const auto call = hold(echo.get(), 6000 + round);
+    std::thread waiter([&] {
+      auto item = wait_item(call.get());
+      CHECK(aios_wait(&item, 1, long_ns) == AIOS_OK);
+    });
+    // Every answer needs the one thread to be woken that serves.
+    CHECK(aios_call_method(caller.get(), 1, nullptr, 0, nullptr, 0, long_ns) == AIOS_OK);
+    while (release(releaser.get(), 6000 + round) == 0) {
+    }
+    waiter.join();
+  }
+  CHECK(aios_call_method(caller.get(), 2, nullptr, 0, nullptr, 0, long_ns) == AIOS_OK);
+  serving.join();
+  stop = true;
+  dispatcher.join();
+}
+
 TEST_CASE("A call that is started while the descriptor is armed makes it readable") {
   const auto instance = attach();
   const auto echo = connect_echo(instance.get());
