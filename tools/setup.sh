@@ -9,6 +9,9 @@ build_packages=(
   libxxhash-dev nlohmann-json3-dev robin-map-dev
 )
 
+# Clang 16 is the first that compiles this tree; libFuzzer comes with its runtime.
+fuzz_packages=(clang-16 libclang-rt-16-dev llvm-16)
+
 say() { printf '%s\n' "$*" >&2; }
 
 # Of the packages named, those that are not installed.
@@ -67,6 +70,14 @@ configure() {
     return 1
   fi
   rm -f "$log"
+}
+
+# The build folder of the fuzzers, build-fuzz; tests/fuzz/meson.build looks for the first of these
+# arguments. std::expected is hidden from clang by an old number of its concepts.
+configure_fuzz() {
+  CC=clang-16 CXX=clang++-16 configure build-fuzz -Doptimization=1 -Dwerror=false \
+    -Db_sanitize=address,undefined -Db_lundef=false \
+    -Dcpp_args='-fsanitize=fuzzer-no-link -g1 -fno-sanitize=vptr -D__cpp_concepts=202002L -Wno-builtin-macro-redefined'
 }
 
 # What `meson install` of the folder would install: the programs, without the tests.

@@ -1,0 +1,329 @@
+// The kernel's calls, on an instance in memory: packets of several hostile processes, served as the
+// kernel's event loop would.
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <list>
+
+#include "kernel/calls.hpp"
+#include "tests/fuzz/fake_linux.hpp"
+#include "tests/fuzz/values.hpp"
+
+namespace aios {
+
+/// In place of the runtime's: what a hostile process makes the kernel log is not of interest.
+void log_line(std::string_view) {}
+
+}  // namespace aios
+
+namespace {
+
+using namespace aios;
+using namespace aios::fuzz;
+namespace ak = aios::kernel;
+namespace pk = proto::kernel;
+
+constexpr int max_steps = 256;
+constexpr std::size_t max_processes = 6;
+/// Regions are really allocated, so few pages for all.
+constexpr std::uint64_t max_region_bytes = 1u << 20;
+
+const ProtocolShape& protocol() {
+  static const ProtocolShape shape = protocol_shape<pk::Protocol>();
+  return shape;
+}
+
+/// What one process knows and holds.
+struct Actor {
+  std::uint64_t id;
+  Fd end;  ///< its end of its connection
+  Known known{};
+  std::vector<Mapping> halves{};
+};
+
+class World {
+ public:
+  explicit World(Bytes input);
+  ~World();
+  void run();
+
+ private:
+  void step();
+  void attach();
+  void adopt_children();
+  void call(Actor& actor, std::uint16_t opcode, std::span<const std::byte> request);
+  void call_method(Actor& actor);
+  void call_raw(Actor& actor);
+  template <class M>
+  void call_with(Actor& actor, const typename M::Request& request) {
+    call(actor, M::opcode, std::as_bytes(std::span(&request, 1)));
+  }
+  void serve(ak::Process& process, Actor& actor, std::span<const std::byte> packet,
+             const MethodShape* method);
+  void check(Actor& actor, std::span<const std::byte> reply, const MethodShape* method,
+             std::size_t fd_count);
+  void fill_slices();
+  void map_half(Actor& actor, const ak::Caller& caller);
+  void poke(Actor& actor);
+  void hang_up(Actor& actor);
+  void bury_ended();
+  void release();
+  std::shared_ptr<ak::Process> process_of(const Actor& actor);
+
+  Bytes input_;
+  Fd epoll_{::epoll_create1(EPOLL_CLOEXEC)};
+  std::unique_ptr<ak::Instance> instance_;
+  std::unique_ptr<ak::Calls> calls_;
+  std::list<Actor> actors_;
+  std::size_t adopted_ = 0;
+  std::uint64_t next_call_ = 1;
+};
+
+World::World(Bytes input) : input_(input) {
+  forget_children();
+  instance_ =
+      std::make_unique<ak::Instance>(ak::Settings{"/nonexistent", "/supervisor", {}}, epoll_);
+  calls_ = std::make_unique<ak::Calls>(*instance_);
+  if (!instance_->start_supervisor()) finding("the supervisor cannot be started");
+  adopt_children();
+  attach();
+}
+
+World::~World() {
+  actors_.clear();
+  calls_.reset();
+  instance_.reset();
+}
+
+std::shared_ptr<ak::Process> World::process_of(const Actor& actor) {
+  const auto found = instance_->registry.processes.find(actor.id);
+  return found == instance_->registry.processes.end() ? nullptr : found->second;
+}
+
+void World::run() {
+  for (int i = 0; i < max_steps && !input_.empty() && !instance_->finished(); ++i) step();
+}
+
+void World::step() {
+  const std::uint8_t what = input_.byte();
+  std::erase_if(actors_, [this](const Actor& actor) { return process_of(actor) == nullptr; });
+  if (actors_.empty()) attach();
+  if (actors_.empty()) return;
+  Actor& actor = *std::next(actors_.begin(), static_cast<long>((what >> 4) % actors_.size()));
+  switch (what & 15) {
+    case 10:
+      return attach();
+    case 11:
+      return hang_up(actor);
+    case 12:
+      return call_raw(actor);
+    case 13:
+      return poke(actor);
+    case 14:
+      return bury_ended();
+    case 15:
+      instance_->begin_shutdown();
+      return;
+    default:
+      call_method(actor);
+  }
+  adopt_children();
+}
+
+/// A program from outside, greeted and ready, mostly.
+void World::attach() {
+  if (actors_.size() >= max_processes) return;
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) finding("no socket pair");
+  const std::uint64_t id = instance_->registry.next_id;
+  Actor actor{id, Fd(ends[0])};
+  if (!instance_->attach(Fd(ends[1]))) return;
+  actors_.push_back(std::move(actor));
+  const std::uint8_t manner = input_.byte();
+  if (manner % 8 == 7) return;
+  const auto job = manner % 2 == 0 ? pk::Name{} : pk::Name::from(manner % 4 == 1 ? "a" : "b");
+  call_with<pk::Hello>(actors_.back(), {pk::abi_version, 0, job, {}});
+  if (manner % 8 == 6) return;
+  call_with<pk::Ready>(actors_.back(), {});
+  call_with<pk::Startup>(actors_.back(), {0});
+}
+
+/// Children say hello as well.
+void World::adopt_children() {
+  for (; adopted_ < fake_children().size(); ++adopted_) {
+    FakeChild& child = fake_children()[adopted_];
+    for (const auto& [id, process] : instance_->registry.processes) {
+      if (process->pidfd.get() != child.pidfd || actors_.size() >= max_processes) continue;
+      actors_.push_back({id, std::move(child.socket)});
+      call_with<pk::Hello>(actors_.back(), {pk::abi_version, 0, {}, {}});
+      call_with<pk::Ready>(actors_.back(), {});
+      call_with<pk::Startup>(actors_.back(), {0});
+      break;
+    }
+  }
+}
+
+void World::call_method(Actor& actor) {
+  const MethodShape& method = protocol().methods[input_.below(protocol().methods.size())];
+  std::vector<std::byte> bytes(method.request.size);
+  fill(input_, actor.known, method.request, bytes);
+  if (method.opcode == pk::RegionCreate::opcode) {
+    pk::RegionCreate::Request request;
+    std::memcpy(&request, bytes.data(), sizeof request);
+    // Beyond the machine's memory it is refused.
+    if (request.size_bytes < 1ull << 60) request.size_bytes %= max_region_bytes;
+    std::memcpy(bytes.data(), &request, sizeof request);
+  }
+  call(actor, method.opcode, bytes);
+}
+
+void World::call(Actor& actor, std::uint16_t opcode, std::span<const std::byte> request) {
+  const pk::CallHeader header{opcode, static_cast<std::uint32_t>(request.size()), next_call_++};
+  std::vector<std::byte> packet(sizeof header + request.size());
+  std::memcpy(packet.data(), &header, sizeof header);
+  std::copy(request.begin(), request.end(), packet.begin() + sizeof header);
+  const MethodShape* method = nullptr;
+  for (const MethodShape& each : protocol().methods)
+    if (each.opcode == opcode) method = &each;
+  if (const auto process = process_of(actor)) serve(*process, actor, packet, method);
+}
+
+void World::call_raw(Actor& actor) {
+  std::vector<std::byte> packet(input_.below(256));
+  input_.fill(packet);
+  if (packet.size() >= sizeof(pk::CallHeader) && input_.byte() % 2 == 0) {
+    const auto length = static_cast<std::uint32_t>(packet.size() - sizeof(pk::CallHeader));
+    const auto opcode = static_cast<std::uint32_t>(input_.below(80));
+    const pk::CallHeader header{opcode, length, 0};
+    std::memcpy(packet.data(), &header, sizeof header);
+  }
+  pk::CallHeader header{};
+  if (!packet.empty()) std::memcpy(&header, packet.data(), std::min(packet.size(), sizeof header));
+  // Regions without a bound are not for this machine; see call_method.
+  if (header.opcode == pk::RegionCreate::opcode) return;
+  if (const auto process = process_of(actor)) serve(*process, actor, packet, nullptr);
+}
+
+/// As KernelServer::serve_call.
+void World::serve(ak::Process& process, Actor& actor, std::span<const std::byte> packet,
+                  const MethodShape* method) {
+  if (calls_->is_waiting(process)) return;
+  const auto alive = process.shared_from_this();
+  ak::Caller caller{.process = process};
+  ak::Packet reply;
+  const auto outcome = calls_->serve(caller, packet, reply);
+  if (outcome != ak::Calls::Outcome::deferred) check(actor, reply, method, caller.fds.size());
+  if (outcome == ak::Calls::Outcome::deferred && !caller.fds.empty())
+    finding("a deferred reply with descriptors");
+  for (const Fd& fd : caller.fds)
+    if (!fd.valid()) finding("a descriptor that is none");
+  if (method != nullptr && outcome == ak::Calls::Outcome::replied) map_half(actor, caller);
+  fill_slices();
+  if (outcome == ak::Calls::Outcome::malformed) instance_->disconnect(process);
+  release();
+}
+
+void World::check(Actor& actor, std::span<const std::byte> reply, const MethodShape* method,
+                  std::size_t fd_count) {
+  const std::string name = method != nullptr ? method->name : "raw packet";
+  pk::KernelReply head{};
+  if (reply.size() < sizeof head) finding(name + ": a reply without a head");
+  std::memcpy(&head, reply.data(), sizeof head);
+  if (head.fd_count != fd_count) finding(name + ": the reply counts its descriptors wrongly");
+  if (head.status > static_cast<std::uint32_t>(Code::internal) || !head.text.valid())
+    finding(name + ": the reply's head is not valid");
+  const auto body = reply.subspan(sizeof head);
+  if (head.status != 0 && (!body.empty() || fd_count != 0))
+    finding(name + ": an error with a reply");
+  if (head.status == static_cast<std::uint32_t>(Code::internal)) finding(name + ": internal error");
+  if (head.status != 0 || method == nullptr) return;
+  if (const std::string flaw = flaw_of(method->reply, body); !flaw.empty())
+    finding(name + ": the reply has " + flaw);
+  actor.known.reply(method->reply, body);
+  for (std::size_t at = 0; at + 8 <= body.size() && at < 512; at += 8) {
+    std::uint64_t number = 0;
+    std::memcpy(&number, body.data() + at, sizeof number);
+    // An index and a small generation.
+    if (number >> 32 != 0 && number >> 32 < 64 && (number & 0xffffffff) < 4096)
+      actor.known.handle(number);
+  }
+}
+
+void World::fill_slices() {
+  while (calls_->has_slices()) {
+    ak::Packet reply;
+    const auto process = calls_->fill_slice(reply);
+    if (process == nullptr) continue;
+    for (Actor& actor : actors_)
+      if (actor.id == process->id())
+        for (const MethodShape& each : protocol().methods)
+          if (each.opcode == pk::RegionCreate::opcode) check(actor, reply, &each, 0);
+  }
+}
+
+/// A process maps its half of a link, and goes on to write it when it is sealed.
+void World::map_half(Actor& actor, const ak::Caller& caller) {
+  if (caller.fds.size() != 3 || actor.halves.size() >= 8) return;
+  auto half = Mapping::map(caller.fds.front(), proto::half_bytes, Mapping::Access::read_write);
+  if (half) actor.halves.push_back(std::move(*half));
+}
+
+void World::poke(Actor& actor) {
+  if (actor.halves.empty()) return;
+  const std::span<std::byte> half = actor.halves[input_.below(actor.halves.size())].bytes();
+  input_.fill(half.first(16));
+}
+
+void World::hang_up(Actor& actor) {
+  const auto process = process_of(actor);
+  if (process != nullptr) instance_->disconnect(*process);
+  release();
+}
+
+void World::bury_ended() {
+  std::vector<std::shared_ptr<ak::Process>> ended;
+  for (const auto& [id, process] : instance_->registry.processes)
+    for (const FakeChild& child : fake_children())
+      if (child.ended && process->pidfd.get() == child.pidfd) ended.push_back(process);
+  for (const auto& process : ended) instance_->bury(process);
+  release();
+  adopt_children();
+}
+
+/// As the event loop does between calls.
+void World::release() {
+  for (ak::ReleasedMemory& memory : instance_->registry.released)
+    ak::sys::deallocate(memory.file, 0, memory.size_bytes);
+  instance_->registry.released.clear();
+  instance_->registry.released_sockets.clear();
+}
+
+void write_seeds(const std::filesystem::path& folder) {
+  std::string all;
+  for (std::size_t i = 0; i < protocol().methods.size(); ++i) {
+    const MethodShape& method = protocol().methods[i];
+    // By the second actor, the program from outside.
+    const std::string one =
+        std::string{0x10, static_cast<char>(i)} + std::string(method.request.fields.size(), '\0');
+    std::ofstream(folder / method.name, std::ios::binary) << std::string(1, '\0') << one;
+    all += one;
+  }
+  std::ofstream(folder / "all", std::ios::binary) << std::string(1, '\0') << all << all;
+}
+
+}  // namespace
+
+extern "C" __attribute__((visibility("default"))) int LLVMFuzzerInitialize(int* argc,
+                                                                           char*** argv) {
+  if (*argc != 3 || std::string_view((*argv)[1]) != "--seeds") return 0;
+  write_seeds((*argv)[2]);
+  std::exit(0);
+}
+
+extern "C" __attribute__((visibility("default"))) int LLVMFuzzerTestOneInput(
+    const std::uint8_t* data, std::size_t size) {
+  World(Bytes({data, size})).run();
+  return 0;
+}

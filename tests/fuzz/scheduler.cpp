@@ -1,0 +1,26 @@
+#include "services/scheduler/scheduler_server.hpp"
+#include "tests/fuzz/fake_device.hpp"
+#include "tests/fuzz/target.hpp"
+
+namespace {
+
+using namespace aios;
+
+struct SchedulerHost : fuzz::Host {
+  explicit SchedulerHost(fuzz::Place place)
+      : driver(place.kernel, place.loop),
+        scheduler(place.kernel, place.loop),
+        server(place.kernel, place.loop, scheduler) {
+    scheduler.answer_through(server);
+    scheduler.add_driver(std::make_unique<Client>(place.kernel, &place.loop, driver.port(),
+                                                  proto::driver::Protocol::version, "fake"));
+    (void)server.listen(place.port);
+  }
+  fuzz::FakeDriver driver;
+  scheduler::SchedulerServer scheduler;
+  Server<proto::scheduler::Protocol, scheduler::SchedulerServer> server;
+};
+
+}  // namespace
+
+AIOS_FUZZ_SERVER(proto::scheduler::Protocol, SchedulerHost)

@@ -1,0 +1,43 @@
+// Fills wire structs field by field from the fuzzer's bytes, mostly with values that a program
+// might send, and judges replies.
+#pragma once
+
+#include <deque>
+#include <string>
+#include <vector>
+
+#include "tests/fuzz/bytes.hpp"
+#include "tests/fuzz/shapes.hpp"
+
+namespace aios::fuzz {
+
+/// Numbers that have a meaning to the server at this moment.
+class Known {
+ public:
+  void handle(std::uint64_t number) { remember(handles_, number); }
+  void word(std::uint64_t number) { remember(words_, number); }
+  /// Every small field of a reply.
+  void reply(const RecordShape& shape, std::span<const std::byte> bytes);
+  std::uint64_t pick_handle(Bytes& input) const { return pick(handles_, input); }
+  std::uint64_t pick_word(Bytes& input) const { return pick(words_, input); }
+  /// The latest; 0 without any.
+  std::uint64_t last_handle() const { return handles_.empty() ? 0 : handles_.back(); }
+
+ private:
+  static void remember(std::deque<std::uint64_t>& to, std::uint64_t number);
+  static std::uint64_t pick(const std::deque<std::uint64_t>& from, Bytes& input);
+  std::deque<std::uint64_t> handles_;
+  std::deque<std::uint64_t> words_;
+};
+
+/// Each field begins with a byte that says what it becomes. 0 is what its name suggests, so that a
+/// struct of zero bytes of input is mostly a valid one.
+void fill(Bytes& input, const Known& known, const RecordShape& shape, std::span<std::byte> to);
+
+/// What is wrong with the reply's bytes; empty when nothing is.
+std::string flaw_of(const RecordShape& shape, std::span<const std::byte> bytes);
+
+/// Prints `what` and aborts: a finding.
+[[noreturn]] void finding(const std::string& what);
+
+}  // namespace aios::fuzz
