@@ -53,6 +53,19 @@ Machine::Machine() {
   start(write_end.get());
   await_serving();
   std::atexit(end);
+  // So that the first run finds as many startup handles as all others.
+  const auto first = attach();
+  publish_port(*first);
+}
+
+Handle Machine::publish_port(Kernel& kernel) const {
+  const auto made = kernel.call<pk::PortCreate>({pk::Name::from("fuzzed")});
+  const auto root = kernel.startup("root");
+  if (!made || !root) lost("there is no port");
+  const Handle port = made->reply.port;
+  if (!kernel.call<pk::PortPublish>({root->handle, port, pk::Label::from("fuzzed")}))
+    lost("the port cannot be published");
+  return port;
 }
 
 void Machine::end() {

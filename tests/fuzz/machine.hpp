@@ -17,6 +17,8 @@ class Machine {
 
   /// A new attachment in job `fuzz`. One that cannot be made is a finding: the kernel has ended.
   std::unique_ptr<Kernel> attach() const;
+  /// A new port, which later attachments find under `fuzzed`.
+  Handle publish_port(Kernel& kernel) const;
   /// A folder for files, on the same disk as the instance's state.
   const std::filesystem::path& folder() const { return folder_; }
   /// The program that stands in for those that servers start, in a libexec folder of its own.

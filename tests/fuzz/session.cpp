@@ -4,9 +4,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <fstream>
+#include <set>
 #include <string>
 
+#include "abi/runtime/log.hpp"
 #include "abi/runtime/socket.hpp"
 
 namespace aios::fuzz {
@@ -87,12 +90,7 @@ class Session {
 
 Session::Session(const ProtocolShape& protocol, const MakeHost& make, Bytes input)
     : protocol_(protocol), input_(input), server_(machine_.attach()) {
-  const auto made = server_->call<pk::PortCreate>({pk::Name::from(protocol.name)});
-  const auto root = server_->startup("root");
-  if (!made || !root) machine_.lost("no port");
-  const Handle port = made->reply.port;
-  if (!server_->call<pk::PortPublish>({root->handle, port, pk::Label::from("fuzzed")}))
-    machine_.lost("the port cannot be published");
+  const Handle port = machine_.publish_port(*server_);
   auto loop = EventLoop::create(server_.get());
   if (!loop) finding("no event loop: " + loop.error().to_string());
   loop_ = *std::move(loop);
@@ -103,6 +101,7 @@ Session::Session(const ProtocolShape& protocol, const MakeHost& make, Bytes inpu
   for (const StartupHandle& own : server_->startup()) known_.handle(own.handle);
   known_.handle(port);
   known_.handle(server_->job());
+  if (const std::size_t size = host_->contents().size(); size != 0) known_.name("length", 8, size);
   constexpr std::uint32_t job_grant = rights::info | rights::act | rights::send | rights::duplicate;
   things_.push_back({client_->job(), ObjectType::job, job_grant});
   make_region();
@@ -271,6 +270,8 @@ void Session::check(ClientLink& link, const Message& message) {
     finding(name + ": status " + std::to_string(head.status) + " does not exist");
   if (head.text_bytes != (head.status == 0 ? 0 : body.size()))
     finding(name + ": a text of the wrong length");
+  log_line(name + ": " + std::string(code_name(static_cast<Code>(head.status))) + " " +
+           std::string(reinterpret_cast<const char*>(body.data()), head.text_bytes));
   if (head.status != 0) return;
   if (owed.method == nullptr) finding(name + " was answered as if it were one");
   if (const std::string flaw = flaw_of(owed.method->reply, body); !flaw.empty())
@@ -421,27 +422,90 @@ void run_session(const ProtocolShape& protocol, const MakeHost& make,
   Session(protocol, make, Bytes(input)).run();
 }
 
-void write_seeds(const ProtocolShape& protocol, const std::filesystem::path& folder) {
-  const auto write = [&folder](const std::string& name, const std::string& bytes) {
-    std::ofstream(folder / name, std::ios::binary) << bytes;
-  };
-  // Steps as Session::step reads them: a handle is sent, a record written, a method called.
-  constexpr char send = 6, record = 9;
-  const auto send_thing = [](char number) { return std::string{send, 0, number, 0, 0, 0}; };
-  std::string all;
-  for (std::size_t i = 0; i < protocol.methods.size(); ++i) {
-    const MethodShape& method = protocol.methods[i];
-    const std::string one =
-        std::string{0, static_cast<char>(i)} + std::string(method.request.fields.size(), '\0');
-    write(std::string(method.name) + "-region", send_thing(0) + one);
-    write(std::string(method.name) + "-job", send_thing(1) + one);
-    all += send_thing(static_cast<char>(i == 1)) + one;
+namespace {
+
+/// A sequence of steps, in the words of Session::step.
+class Script {
+ public:
+  /// The first byte is about the region that is there from the start, which may be written. Another
+  /// one follows, which may not be where the server wants it so.
+  Script() { bytes_ = {1, 7, 0}; }
+
+  /// A call with what its fields suggest, after what it needs: handles of its own, and records.
+  void call(const ProtocolShape& protocol, std::size_t number) {
+    const MethodShape& method = protocol.methods[number];
+    std::string fields;
+    std::vector<const proto::FieldInfo*> handles;
+    for (const proto::FieldInfo& field : method.request.fields)
+      if (kind(field) != 0 && !learnt_.contains({field.name, field.size}))
+        handles.push_back(&field);
+    for (const proto::FieldInfo* field : handles) send(kind(*field));
+    for (const proto::FieldInfo& field : method.request.fields) {
+      const auto at = std::find(handles.begin(), handles.end(), &field);
+      if (at == handles.end())
+        fields += '\0';
+      else if (field.size == 8)  // one of those known, counted from the latest
+        fields += {2, static_cast<char>(handles.end() - at - 1)};
+      else  // an array of one of them
+        fields += {2, 0, 0, 2, static_cast<char>(handles.end() - at - 1)};
+    }
+    for (std::size_t i = 0; i < protocol.records.size(); ++i) {
+      bytes_ += {9, 0, static_cast<char>(i), static_cast<char>(7 * i)};
+      bytes_.append(protocol.records[i].fields.size(), '\0');
+    }
+    bytes_ += {0, static_cast<char>(number)};
+    bytes_ += fields;
+    for (const proto::FieldInfo& field : method.reply.fields)
+      learnt_.insert({field.name, field.size});
   }
-  for (std::size_t i = 0; i < protocol.records.size(); ++i)
-    all = std::string{record, 0, static_cast<char>(i), 0} +
-          std::string(protocol.records[i].fields.size(), '\0') + all;
-  write("all", all);
-  write("all-twice", all + all);
+  void write(const std::filesystem::path& path) const {
+    std::ofstream(path, std::ios::binary) << bytes_;
+  }
+
+ private:
+  /// What a field names by a handle: a job, a region, a file channel; 0: none.
+  static char kind(const proto::FieldInfo& field) {
+    const std::string_view name = field.name;
+    if (name == "channels") return 'f';
+    if (field.size != 8) return 0;
+    if (name == "job" || name == "tenant") return 'j';
+    return name == "region" || name == "object" ? 'r' : 0;
+  }
+  void send(char kind) {
+    if (kind == 'f') {
+      bytes_ += {13, 1, 0, 0, 0, 0};  // lends one file
+      things_ += 'f';
+    }
+    const std::size_t back = things_.size() - 1 - things_.rfind(kind);
+    bytes_ += {6, 0, static_cast<char>(back), 0, 0, 0};
+  }
+  std::string things_ = "jrr";  ///< the client's, by kind
+  std::string bytes_;
+  std::set<std::pair<std::string, std::size_t>> learnt_;  ///< what replies will have said
+};
+
+/// Whether it undoes what others did.
+bool is_ending(std::string_view method) {
+  for (const std::string_view word : {"close", "detach", "remove", "release", "unbind", "cancel"})
+    if (method.find(word) != method.npos) return true;
+  return false;
+}
+
+}  // namespace
+
+void write_seeds(const ProtocolShape& protocol, const std::filesystem::path& folder) {
+  Script all;
+  for (const bool ending : {false, true}) {
+    for (std::size_t i = 0; i < protocol.methods.size(); ++i) {
+      if (is_ending(protocol.methods[i].name) != ending) continue;
+      Script alone;
+      alone.call(protocol, i);
+      alone.write(folder / protocol.methods[i].name);
+      all.call(protocol, i);
+      // How far the others led.
+      all.write(folder / ("up-to-" + std::string(protocol.methods[i].name)));
+    }
+  }
 }
 
 }  // namespace aios::fuzz

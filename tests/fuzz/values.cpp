@@ -11,48 +11,14 @@ namespace {
 constexpr std::size_t max_known = 32;
 constexpr std::uint64_t page = proto::page_bytes;
 /// Edges of ranges, pages, tables and integers; the first handles of a process.
-constexpr std::uint64_t interesting[] = {1,
-                                         2,
-                                         3,
-                                         7,
-                                         8,
-                                         16,
-                                         63,
-                                         64,
-                                         65,
-                                         255,
-                                         256,
-                                         511,
-                                         512,
-                                         1023,
-                                         1024,
-                                         1025,
-                                         4095,
-                                         page,
-                                         page + 1,
-                                         2 * page,
-                                         65535,
-                                         65536,
-                                         65537,
-                                         1ull << 20,
-                                         8ull << 20,
-                                         1ull << 24,
-                                         (1ull << 31) - 1,
-                                         1ull << 31,
-                                         (1ull << 32) - 1,
-                                         1ull << 32,
-                                         (1ull << 32) + 1,
-                                         (1ull << 32) + 2,
-                                         (1ull << 32) + 3,
-                                         (1ull << 32) + 5,
-                                         (2ull << 32) + 1,
-                                         1ull << 40,
-                                         1ull << 62,
-                                         (1ull << 63) - 1,
-                                         1ull << 63,
-                                         ~0ull - page,
-                                         ~0ull - 1,
-                                         ~0ull};
+// clang-format off
+constexpr std::uint64_t interesting[] = {
+    1, 2, 3, 7, 8, 16, 63, 64, 65, 255, 256, 511, 512, 1023, 1024, 1025, 4095, page, page + 1,
+    2 * page, 65535, 65536, 65537, 1ull << 20, 8ull << 20, 1ull << 24, (1ull << 31) - 1, 1ull << 31,
+    (1ull << 32) - 1, 1ull << 32, (1ull << 32) + 1, (1ull << 32) + 2, (1ull << 32) + 3,
+    (1ull << 32) + 5, (2ull << 32) + 1, 1ull << 40, 1ull << 62, (1ull << 63) - 1, 1ull << 63,
+    ~0ull - page, ~0ull - 1, ~0ull};
+// clang-format on
 
 bool contains(std::string_view text, std::initializer_list<std::string_view> words) {
   return std::any_of(words.begin(), words.end(),
@@ -62,13 +28,15 @@ bool contains(std::string_view text, std::initializer_list<std::string_view> wor
 /// What a field of up to 8 bytes is when nothing else is said.
 std::uint64_t suggested(const proto::FieldInfo& field, const Known& known) {
   const std::string_view name = field.name;
+  if (const std::uint64_t* said = known.named(field)) return *said;
   if (name == "memory_bytes") return 8ull << 20;
   if (name == "parameter_offset") return page;
-  if (contains(name,
-               {"reserved", "offset", "limit", "after", "cursor", "index", "flags", "_count"}))
+  if (name == "channel_count") return 1;
+  if (contains(name, {"reserved", "offset", "limit", "after", "cursor", "index", "flags", "split",
+                      "number", "_count"}))
     return 0;
   if (contains(name, {"length", "bytes"})) return field.size == 8 ? page : 8;
-  if (contains(name, {"version", "count", "pieces", "reducers", "threads"})) return 1;
+  if (contains(name, {"version", "count", "pieces", "reducers", "threads", "writable"})) return 1;
   return field.size == 8 ? known.last_handle() : 0;
 }
 
@@ -78,8 +46,9 @@ void suggest_long(const proto::FieldInfo& field, std::span<std::byte> to) {
   if (name == "grid")
     for (std::size_t at = 0; at < to.size(); at += 4) to[at] = std::byte{1};
   else if (!contains(name, {"reserved", "arguments", "bytes", "buffers", "dependencies", "handles",
-                            "entries", "channels", "quota", "prefix"}))
+                            "entries", "channels", "quota"}))
     to[0] = std::byte{'a'};
+  if (name == "prefix") to[0] = std::byte{'a'}, to[1] = std::byte{'/'};
 }
 
 std::uint64_t number(Bytes& input, const Known& known, const proto::FieldInfo& field) {
@@ -157,8 +126,19 @@ void Known::reply(const RecordShape& shape, std::span<const std::byte> bytes) {
     std::uint64_t value = 0;
     if (field.size > sizeof value) continue;
     std::memcpy(&value, bytes.data() + field.offset, field.size);
-    if (value != 0) word(value);
+    if (value == 0) continue;
+    word(value);
+    this->name(field.name, field.size, value);
   }
+}
+
+const std::uint64_t* Known::named(const proto::FieldInfo& field) const {
+  const auto found = named_.find({field.name, field.size});
+  return found == named_.end() ? nullptr : &found->second;
+}
+
+void Known::name(const char* field, std::size_t size, std::uint64_t value) {
+  named_[{field, size}] = value;
 }
 
 void fill(Bytes& input, const Known& known, const RecordShape& shape, std::span<std::byte> to) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <deque>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,10 @@ class Known {
   void reply(const RecordShape& shape, std::span<const std::byte> bytes);
   std::uint64_t pick_handle(Bytes& input) const { return pick(handles_, input); }
   std::uint64_t pick_word(Bytes& input) const { return pick(words_, input); }
-  /// The latest; 0 without any.
+  /// What a reply, or somebody else, last said under the field's name and size; null: nothing.
+  const std::uint64_t* named(const proto::FieldInfo& field) const;
+  void name(const char* field, std::size_t size, std::uint64_t value);
+  /// The latest handle; 0 without any.
   std::uint64_t last_handle() const { return handles_.empty() ? 0 : handles_.back(); }
 
  private:
@@ -28,6 +32,7 @@ class Known {
   static std::uint64_t pick(const std::deque<std::uint64_t>& from, Bytes& input);
   std::deque<std::uint64_t> handles_;
   std::deque<std::uint64_t> words_;
+  std::map<std::pair<std::string, std::size_t>, std::uint64_t> named_;
 };
 
 /// Each field begins with a byte that says what it becomes. 0 is what its name suggests, so that a
