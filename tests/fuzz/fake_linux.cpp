@@ -1,10 +1,12 @@
 #include "tests/fuzz/fake_linux.hpp"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include <fcntl.h>
+#include <algorithm>
+#include <cerrno>
 
 #include "kernel/sys_linux.hpp"
 
@@ -30,19 +32,36 @@ namespace {
 constexpr pid_t first_pid = 1 << 29;
 
 fuzz::FakeChild* child_of(const Fd& pidfd) {
-  for (fuzz::FakeChild& child : fuzz::fake_children())
-    if (child.pidfd == pidfd.get()) return &child;
-  return nullptr;
+  // The latest: descriptors of the buried are used again.
+  auto& all = fuzz::fake_children();
+  const auto found = std::find_if(all.rbegin(), all.rend(), [&](const fuzz::FakeChild& child) {
+    return child.pidfd == pidfd.get();
+  });
+  return found == all.rend() ? nullptr : &*found;
+}
+
+Child make_child(Fd socket) {
+  Child child;
+  child.pid = first_pid + static_cast<pid_t>(fuzz::fake_children().size());
+  child.pidfd = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  fuzz::fake_children().push_back({std::move(socket), child.pidfd.get()});
+  return child;
 }
 
 }  // namespace
 
 Result<Child> spawn(const ChildPlan& plan) {
-  Child child;
-  child.pid = first_pid + static_cast<pid_t>(fuzz::fake_children().size());
-  child.pidfd = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  fuzz::fake_children().push_back(
-      {Fd(::fcntl(plan.socket_fd, F_DUPFD_CLOEXEC, 4)), child.pidfd.get()});
+  return make_child(Fd(::fcntl(plan.socket_fd, F_DUPFD_CLOEXEC, 4)));
+}
+
+/// Done at once; the kernel hears of it when its helpers are looked at.
+Result<Child> freeze_in_child(const Fd& file) {
+  Child child = make_child({});
+  fuzz::FakeChild& helper = fuzz::fake_children().back();
+  const bool sealed = ::fcntl(file.get(), F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL) == 0;
+  helper.code = sealed ? 0 : errno;
+  helper.signalled = false;
+  helper.ended = true;
   return child;
 }
 
@@ -72,8 +91,9 @@ Result<void> signal_process(const Fd& pidfd, int signal_number) {
 
 bool reap(const Fd& pidfd, ExitStatus& status) {
   const fuzz::FakeChild* child = child_of(pidfd);
-  status = {SIGKILL, true};
-  return child == nullptr || child->ended;
+  if (child == nullptr || !child->ended) return child == nullptr;
+  status = {child->code, child->signalled};
+  return true;
 }
 
 bool wait_exit(const Fd& pidfd, Deadline) {

@@ -2,6 +2,8 @@
 // under the fuzzer starts nothing, and what happens to its children is the fuzzer's to say.
 #pragma once
 
+#include <signal.h>
+
 #include <vector>
 
 #include "abi/runtime/fd.hpp"
@@ -9,9 +11,11 @@
 namespace aios::fuzz {
 
 struct FakeChild {
-  Fd socket;  ///< the child's end of its connection
+  Fd socket;  ///< the child's end of its connection; invalid for a helper of the kernel's own
   int pidfd;  ///< its number in the kernel
   bool ended = false;
+  int code = SIGKILL;  ///< how
+  bool signalled = true;
 };
 
 /// Those that were spawned since the last `forget_children`, in order.

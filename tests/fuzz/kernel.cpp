@@ -41,6 +41,7 @@ struct Actor {
   Fd end;  ///< its end of its connection
   Known known{};
   std::vector<Mapping> halves{};
+  const MethodShape* deferred = nullptr;  ///< what it waits for
 };
 
 class World {
@@ -64,7 +65,7 @@ class World {
              const MethodShape* method);
   void check(Actor& actor, std::span<const std::byte> reply, const MethodShape* method,
              std::size_t fd_count);
-  void fill_slices();
+  void reply_later(ak::Process& process, const ak::Packet& reply);
   void map_half(Actor& actor, const ak::Caller& caller);
   void poke(Actor& actor);
   void hang_up(Actor& actor);
@@ -85,7 +86,9 @@ World::World(Bytes input) : input_(input) {
   forget_children();
   instance_ =
       std::make_unique<ak::Instance>(ak::Settings{"/nonexistent", "/supervisor", {}}, epoll_);
-  calls_ = std::make_unique<ak::Calls>(*instance_);
+  calls_ = std::make_unique<ak::Calls>(
+      *instance_,
+      [this](ak::Process& process, const ak::Packet& reply) { reply_later(process, reply); });
   if (!instance_->start_supervisor()) finding("the supervisor cannot be started");
   adopt_children();
   attach();
@@ -209,18 +212,20 @@ void World::call_raw(Actor& actor) {
 /// As KernelServer::serve_call.
 void World::serve(ak::Process& process, Actor& actor, std::span<const std::byte> packet,
                   const MethodShape* method) {
-  if (calls_->is_waiting(process)) return;
+  if (process.awaits_reply) return;
   const auto alive = process.shared_from_this();
   ak::Caller caller{.process = process};
   ak::Packet reply;
   const auto outcome = calls_->serve(caller, packet, reply);
   if (outcome != ak::Calls::Outcome::deferred) check(actor, reply, method, caller.fds.size());
-  if (outcome == ak::Calls::Outcome::deferred && !caller.fds.empty())
-    finding("a deferred reply with descriptors");
+  if (outcome == ak::Calls::Outcome::deferred) {
+    actor.deferred = method;
+    if (!caller.fds.empty() || !process.awaits_reply) finding("a deferred call with a reply");
+  }
   for (const Fd& fd : caller.fds)
     if (!fd.valid()) finding("a descriptor that is none");
   if (method != nullptr && outcome == ak::Calls::Outcome::replied) map_half(actor, caller);
-  fill_slices();
+  while (calls_->has_slices()) calls_->fill_slice();
   if (outcome == ak::Calls::Outcome::malformed) instance_->disconnect(process);
   release();
 }
@@ -251,16 +256,10 @@ void World::check(Actor& actor, std::span<const std::byte> reply, const MethodSh
   }
 }
 
-void World::fill_slices() {
-  while (calls_->has_slices()) {
-    ak::Packet reply;
-    const auto process = calls_->fill_slice(reply);
-    if (process == nullptr) continue;
-    for (Actor& actor : actors_)
-      if (actor.id == process->id())
-        for (const MethodShape& each : protocol().methods)
-          if (each.opcode == pk::RegionCreate::opcode) check(actor, reply, &each, 0);
-  }
+void World::reply_later(ak::Process& process, const ak::Packet& reply) {
+  if (process.awaits_reply) finding("a reply to a process that goes on waiting");
+  for (Actor& actor : actors_)
+    if (actor.id == process.id()) check(actor, reply, actor.deferred, 0);
 }
 
 /// A process maps its half of a link, and goes on to write it when it is sealed.
@@ -288,6 +287,7 @@ void World::bury_ended() {
     for (const FakeChild& child : fake_children())
       if (child.ended && process->pidfd.get() == child.pidfd) ended.push_back(process);
   for (const auto& process : ended) instance_->bury(process);
+  instance_->reap_helpers();
   release();
   adopt_children();
 }
@@ -295,7 +295,7 @@ void World::bury_ended() {
 /// As the event loop does between calls.
 void World::release() {
   for (ak::ReleasedMemory& memory : instance_->registry.released)
-    ak::sys::deallocate(memory.file, 0, memory.size_bytes);
+    (void)ak::sys::deallocate(memory.file, 0, memory.size_bytes);
   instance_->registry.released.clear();
   instance_->registry.released_sockets.clear();
 }

@@ -101,11 +101,11 @@ class Ring {
   }
 
   void look() {
-    std::uint32_t room = 0;
-    const RingResult result = sender_.free_slots(room);
-    if (result == RingResult::broken)
-      broken_ = true;
-    else if (room > proto::slot_count)
+    const auto slots = static_cast<std::uint32_t>(1 + input_.below(proto::max_message_slots));
+    const RingResult result = sender_.room(slots);
+    broken_ = result == RingResult::broken;
+    if (result == RingResult::done &&
+        sent_slots_ + slots > theirs_->header().consumed.load() + proto::slot_count)
       finding("more room than there is");
     (void)receiver_.ready();
     (void)receiver_.peer_stalled();

@@ -94,6 +94,8 @@ Session::Session(const ProtocolShape& protocol, const MakeHost& make, Bytes inpu
   auto loop = EventLoop::create(server_.get());
   if (!loop) finding("no event loop: " + loop.error().to_string());
   loop_ = *std::move(loop);
+  // Nothing happens but by this thread.
+  loop_->allow_spinning(false);
   client_ = machine_.attach();
   port_ = client_->startup("fuzzed").value().handle;
   host_ = make({*server_, *loop_, port, machine_.folder()});
@@ -231,6 +233,7 @@ void Session::push(ClientLink& link, std::uint16_t opcode, std::span<const std::
   switch (link.link->push(header, bytes)) {
     case RingResult::done:
       link.owed[id] = {opcode, method};
+      link.link->notify_peer();
       break;
     case RingResult::would_block:
       break;
@@ -251,7 +254,7 @@ void Session::drain(ClientLink& link) {
     any = true;
     check(link, message);
   }
-  if (any) link.link->announce_room();
+  if (any) link.link->notify_peer();
 }
 
 void Session::check(ClientLink& link, const Message& message) {

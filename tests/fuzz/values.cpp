@@ -32,11 +32,13 @@ std::uint64_t suggested(const proto::FieldInfo& field, const Known& known) {
   if (name == "memory_bytes") return 8ull << 20;
   if (name == "parameter_offset") return page;
   if (name == "channel_count") return 1;
-  if (contains(name, {"reserved", "offset", "limit", "after", "cursor", "index", "flags", "split",
-                      "number", "_count"}))
+  if (contains(name, {"reserved", "offset", "limit", "after", "cursor", "index", "flags",
+                      "freezable", "split", "number", "_count"}))
     return 0;
   if (contains(name, {"length", "bytes"})) return field.size == 8 ? page : 8;
-  if (contains(name, {"version", "count", "pieces", "reducers", "threads", "writable"})) return 1;
+  if (contains(name,
+               {"version", "count", "pieces", "reducers", "threads", "writable", "freezable"}))
+    return 1;
   return field.size == 8 ? known.last_handle() : 0;
 }
 
