@@ -57,6 +57,8 @@ class Session {
   void open(bool right_version);
   void close(std::size_t index);
   void call(ClientLink& link);
+  void call_with_handles(ClientLink& link);
+  std::uint64_t send_fresh(ClientLink& link, ObjectType type);
   void send_raw(ClientLink& link);
   void repeat(ClientLink& link);
   void push(ClientLink& link, std::uint16_t opcode, std::span<const std::byte> payload);
@@ -128,6 +130,9 @@ void Session::step() {
   if (links_.empty()) return;
   ClientLink& link = *links_[(what >> 4 & 7) % links_.size()];
   switch (what & 15) {
+    case 4:
+      call_with_handles(link);
+      break;
     case 5:
       send_raw(link);
       break;
@@ -203,6 +208,47 @@ void Session::call(ClientLink& link) {
   std::vector<std::byte> request(method.request.size);
   fill(input_, known_, method.request, request);
   push(link, method.opcode, request);
+}
+
+/// What a field names by a handle; none: it does not.
+ObjectType handle_in(const proto::FieldInfo& field) {
+  const std::string_view name = field.name;
+  if (name == "channels") return ObjectType::file;
+  if (field.size != sizeof(Handle)) return ObjectType::none;
+  if (name == "job" || name == "tenant") return ObjectType::job;
+  return name == "region" || name == "object" ? ObjectType::region : ObjectType::none;
+}
+
+/// A call whose handles are sent before it, so that it can succeed; if it is not to be otherwise,
+/// only those that no reply has named.
+void Session::call_with_handles(ClientLink& link) {
+  const MethodShape& method = protocol_.methods[input_.below(protocol_.methods.size())];
+  const bool all = input_.byte() % 2 == 0;
+  Known known = known_;
+  for (const proto::FieldInfo& field : method.request.fields) {
+    const ObjectType type = handle_in(field);
+    if (type == ObjectType::none || (!all && known_.named(field) != nullptr)) continue;
+    if (const std::uint64_t number = send_fresh(link, type); number != 0)
+      known.name(field.name, sizeof(Handle), number);
+  }
+  std::vector<std::byte> request(method.request.size);
+  fill(input_, known, method.request, request);
+  push(link, method.opcode, request);
+}
+
+/// One of the client's things of that type, with all it may grant; its number at the server.
+std::uint64_t Session::send_fresh(ClientLink& link, ObjectType type) {
+  std::vector<const Thing*> fitting;
+  for (const Thing& thing : things_)
+    if (thing.type == type) fitting.push_back(&thing);
+  if (fitting.empty()) return 0;
+  const Thing& thing = *fitting[fitting.size() - 1 - input_.below(fitting.size())];
+  const std::uint32_t mask = thing.grant & ~(thing.fixed ? rights::map_write : 0);
+  const pk::LinkSend::Entry entry{thing.handle, static_cast<std::uint32_t>(type), mask, mask, 0};
+  const Result<std::vector<Handle>> numbers = link.link->send_handles(std::span(&entry, 1));
+  if (!numbers) return 0;
+  known_.handle(numbers->front());
+  return numbers->front();
 }
 
 void Session::send_raw(ClientLink& link) {
@@ -431,33 +477,22 @@ namespace {
 class Script {
  public:
   /// The first byte is about the region that is there from the start, which may be written. Another
-  /// one follows, which may not be where the server wants it so.
-  Script() { bytes_ = {1, 7, 0}; }
+  /// one follows, which may not be where the server wants it so, and a lent file.
+  Script() { bytes_ = {1, 7, 0, 13, 1, 0, 0, 0, 0}; }
 
-  /// A call with what its fields suggest, after what it needs: handles of its own, and records.
+  /// A call with what its fields suggest, after the records that it may name.
   void call(const ProtocolShape& protocol, std::size_t number) {
     const MethodShape& method = protocol.methods[number];
-    std::string fields;
-    std::vector<const proto::FieldInfo*> handles;
-    for (const proto::FieldInfo& field : method.request.fields)
-      if (kind(field) != 0 && !learnt_.contains({field.name, field.size}))
-        handles.push_back(&field);
-    for (const proto::FieldInfo* field : handles) send(kind(*field));
-    for (const proto::FieldInfo& field : method.request.fields) {
-      const auto at = std::find(handles.begin(), handles.end(), &field);
-      if (at == handles.end())
-        fields += '\0';
-      else if (field.size == 8)  // one of those known, counted from the latest
-        fields += {2, static_cast<char>(handles.end() - at - 1)};
-      else  // an array of one of them
-        fields += {2, 0, 0, 2, static_cast<char>(handles.end() - at - 1)};
-    }
     for (std::size_t i = 0; i < protocol.records.size(); ++i) {
       bytes_ += {9, 0, static_cast<char>(i), static_cast<char>(7 * i)};
       bytes_.append(protocol.records[i].fields.size(), '\0');
     }
-    bytes_ += {0, static_cast<char>(number)};
-    bytes_ += fields;
+    bytes_ += {4, static_cast<char>(number), 1};
+    for (const proto::FieldInfo& field : method.request.fields) {
+      const bool sent =
+          handle_in(field) != ObjectType::none && !learnt_.contains({field.name, field.size});
+      bytes_.append(sent ? 2 : 1, '\0');
+    }
     for (const proto::FieldInfo& field : method.reply.fields)
       learnt_.insert({field.name, field.size});
   }
@@ -466,23 +501,6 @@ class Script {
   }
 
  private:
-  /// What a field names by a handle: a job, a region, a file channel; 0: none.
-  static char kind(const proto::FieldInfo& field) {
-    const std::string_view name = field.name;
-    if (name == "channels") return 'f';
-    if (field.size != 8) return 0;
-    if (name == "job" || name == "tenant") return 'j';
-    return name == "region" || name == "object" ? 'r' : 0;
-  }
-  void send(char kind) {
-    if (kind == 'f') {
-      bytes_ += {13, 1, 0, 0, 0, 0};  // lends one file
-      things_ += 'f';
-    }
-    const std::size_t back = things_.size() - 1 - things_.rfind(kind);
-    bytes_ += {6, 0, static_cast<char>(back), 0, 0, 0};
-  }
-  std::string things_ = "jrr";  ///< the client's, by kind
   std::string bytes_;
   std::set<std::pair<std::string, std::size_t>> learnt_;  ///< what replies will have said
 };

@@ -43,9 +43,11 @@ std::uint64_t suggested(const proto::FieldInfo& field, const Known& known) {
 }
 
 /// What a longer one is: texts get a letter, arrays stay empty.
-void suggest_long(const proto::FieldInfo& field, std::span<std::byte> to) {
+void suggest_long(const proto::FieldInfo& field, const Known& known, std::span<std::byte> to) {
   const std::string_view name = field.name;
-  if (name == "grid")
+  if (const std::uint64_t* said = known.named({field.name, 0, 8}))
+    std::memcpy(to.data(), said, sizeof *said);
+  else if (name == "grid")
     for (std::size_t at = 0; at < to.size(); at += 4) to[at] = std::byte{1};
   else if (!contains(name, {"reserved", "arguments", "bytes", "buffers", "dependencies", "handles",
                             "entries", "channels", "quota"}))
@@ -93,7 +95,7 @@ void fill_long(Bytes& input, const Known& known, const proto::FieldInfo& field,
   const std::size_t word = to.size() % 8 == 0 ? 8 : 4;
   switch (input.byte() % 6) {
     case 0:
-      return suggest_long(field, to);
+      return suggest_long(field, known, to);
     case 1:
       return fill_text(input, to);
     case 2:  // an array of 64-bit words
