@@ -59,7 +59,7 @@ class RawLink {
   std::uint32_t take();
   /// Copies the next message; false when there is none.
   bool take_one(proto::MessageHeader& header, std::span<std::byte> payload);
-  bool closed() const { return kernel_.link_closed(index_); }
+  bool closed() const { return handle_ == 0 || kernel_.link_closed(index_); }
   std::uint64_t consumed() const { return peer_header().consumed.load(std::memory_order_acquire); }
   bool parked() const { return peer_header().stalled.load() != 0; }
   /// Rings and waits until everything up to `tail` is consumed; takes messages while `reading`.
