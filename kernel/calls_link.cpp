@@ -101,7 +101,8 @@ KERNEL_CALL(LinkSend, Calls::) {
   TRY(receiver.handles.can_install(static_cast<std::uint32_t>(references.size()), tenant));
   wire::LinkSend::Reply reply{};
   for (std::size_t i = 0; i < references.size(); ++i)
-    reply.handles[i] = TRY(receiver.handles.install(std::move(references[i]), tenant, sender.id()));
+    reply.handles[i] = TRY(
+        receiver.handles.install(std::move(references[i]), tenant, sender.id(), end->link().id));
   for (const auto& entry : entries)
     if (entry.move == 1) TRY(sender.handles.close(entry.handle));
   return reply;

@@ -32,8 +32,8 @@ Result<void> HandleTable::can_install(std::uint32_t count, std::uint64_t tenant)
   return job_->can_charge(Job::handles, count);
 }
 
-Result<Handle> HandleTable::install(Reference reference, std::uint64_t tenant,
-                                    std::uint64_t sender) {
+Result<Handle> HandleTable::install(Reference reference, std::uint64_t tenant, std::uint64_t sender,
+                                    std::uint64_t link) {
   assert(reference && job_);
   TRY(can_install(1, tenant));
   TRY(job_->charge(Job::handles, 1));
@@ -47,6 +47,7 @@ Result<Handle> HandleTable::install(Reference reference, std::uint64_t tenant,
   slot.reference = std::move(reference);
   slot.tenant = tenant;
   slot.sender = sender;
+  slot.link = link;
   if (tenant != 0) ++by_tenant_[tenant];
   object.holders_.insert(&slot);
   ++used_;
@@ -58,6 +59,7 @@ Result<Slot*> HandleTable::find(Handle handle) {
   const auto index = static_cast<std::uint32_t>(handle);
   if (index >= slots_.size() || !slots_[index].reference || slots_[index].handle() != handle)
     return error(Code::bad_handle, "no such handle, or one that was closed");
+  slots_[index].link = 0;
   return &slots_[index];
 }
 

@@ -20,6 +20,7 @@ struct Slot {
   HandleTable* table = nullptr;
   std::uint64_t sender = 0;  ///< id of the process that sent it, 0 for one of its own
   std::uint64_t tenant = 0;  ///< that process's top job
+  std::uint64_t link = 0;    ///< over which it came, until it is first named
   std::uint32_t index = 0;
   std::uint32_t generation = 1;  ///< of the handle that lies here or will lie here next
   std::uint32_t signals = 0;
@@ -39,7 +40,8 @@ class HandleTable {
   /// The job to charge; set once, before the first handle.
   void set_job(std::shared_ptr<Job> job) { job_ = std::move(job); }
   /// quota when the table or the job is full; the reference is then dropped. Others: see Slot.
-  Result<Handle> install(Reference reference, std::uint64_t tenant = 0, std::uint64_t sender = 0);
+  Result<Handle> install(Reference reference, std::uint64_t tenant = 0, std::uint64_t sender = 0,
+                         std::uint64_t link = 0);
   /// Whether `count` more handles from `tenant` would be installed. quota.
   Result<void> can_install(std::uint32_t count, std::uint64_t tenant = 0) const;
   /// bad_handle for 0, a stale or a foreign number.
@@ -54,6 +56,11 @@ class HandleTable {
   Result<void> close(Handle handle) {
     release(*TRY(find(handle)));
     return {};
+  }
+  /// Closes what came over `link` and was never named: nobody will, now that the link is gone.
+  void close_unnamed(std::uint64_t link) {
+    for (Slot& slot : slots_)
+      if (slot.reference && slot.link == link) release(slot);
   }
   void clear() {
     for (Slot& slot : slots_)

@@ -35,18 +35,6 @@ std::shared_ptr<Job> Job::find_child(std::string_view name) const {
   return nullptr;
 }
 
-bool Job::contains(const Job& other) const {
-  const Job* job = &other;
-  while (job != nullptr && job != this) job = job->parent_.get();
-  return job == this;
-}
-
-std::uint64_t Job::top_id() const {
-  const Job* job = this;
-  while (job->depth_ > 1) job = job->parent_.get();
-  return job->id();
-}
-
 Result<void> Job::can_charge(Resource resource, std::uint64_t amount) const {
   static constexpr const char* names[] = {"memory", "processes", "handles", "links"};
   for (const Job* job = this; job != nullptr; job = job->parent_.get()) {

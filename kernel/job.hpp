@@ -36,9 +36,11 @@ class Job final : public Object, public std::enable_shared_from_this<Job> {
   /// The living child of that name, or null.
   std::shared_ptr<Job> find_child(std::string_view name) const;
   /// Whether this is `other` or one of its ancestors.
-  bool contains(const Job& other) const;
+  bool contains(const Job& other) const {
+    return this == &other || (other.parent_ && contains(*other.parent_));
+  }
   /// The ancestor right below the root (itself there; the root's own id for the root).
-  std::uint64_t top_id() const;
+  std::uint64_t top_id() const { return depth_ > 1 ? parent_->top_id() : id(); }
   std::uint64_t detail() const override { return parent_ ? parent_->id() : 0; }
   bool is_root() const { return parent_ == nullptr; }
 

@@ -33,7 +33,6 @@ inline constexpr std::uint64_t slice_bytes = 16u << 20;
 inline constexpr int events_per_turn = 64;
 /// How often a process is looked at that sent a call without having read its last reply.
 inline constexpr int unread_reply_recheck_ms = 10;
-// Times.
 inline constexpr std::uint64_t shutdown_timeout_ns = 10'000'000'000;
 inline constexpr std::uint64_t reap_timeout_ns = 5'000'000'000;
 inline constexpr std::uint64_t restart_window_ns = 60'000'000'000;

@@ -104,6 +104,7 @@ void Link::end_gone(SideIndex index) {
   if (side.end == nullptr) return;
   side.end = nullptr;
   close();
+  side.process->handles.close_unnamed(id);
   side.process->release_link_index(side.index);
   side.process = nullptr;
   side.charge.reset();

@@ -99,7 +99,8 @@ inline constexpr std::uint32_t max_sent_handles = 16;
 /// Installs handles at the peer, all or none, and returns their numbers there. Each needs send; the
 /// new masks lie within the sender's grant mask. `move` also takes the sender's handle away.
 /// wrong_type when an entry is not of `expected_type`; a link cannot carry itself or any other
-/// link. quota when the peer's table is full; peer_closed.
+/// link. quota when the peer's table is full; peer_closed. A handle that its receiver has not named
+/// in any call when it closes the link is closed with it.
 struct LinkSend {
   static constexpr std::uint16_t opcode = 65;
   static constexpr const char* name = "link_send";

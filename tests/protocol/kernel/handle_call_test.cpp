@@ -193,6 +193,27 @@ TEST_CASE("A tenant that floods a server's table gets quota, and another tenant 
   CHECK(l.server.call<wire::PortCreate>({wire::Name::from("own")}).ok());
 }
 
+TEST_CASE("A handle that its receiver never named goes when it closes the link, others stay") {
+  Linked l;
+  const auto region = type_of(wire::ObjectType::region);
+  const wire::Handle own = make_region(l.client);
+  const auto before = l.server.call<wire::JobInfo>({l.server.hello.job}).reply.used.handles;
+  std::vector<wire::Handle> sent;
+  for (int i = 0; i < 3; ++i)
+    sent.push_back(l.send({{own, region, rights::map_read, 0, 0}}).reply.handles[0]);
+  REQUIRE(l.server.call<wire::HandleInfo>({sent[1]}).ok());
+  l.client.hang_up();
+  l.server.await_signal(l.link.server, wire::signal::closed);
+  // Until it closes its own end the receiver may still read a message that names them.
+  CHECK(l.server.call<wire::HandleInfo>({sent[2]}).ok());
+  REQUIRE(l.server.call<wire::HandleClose>({l.link.server}).ok());
+  CHECK(l.server.call<wire::HandleInfo>({sent[0]}).code == Code::bad_handle);
+  CHECK(l.server.call<wire::HandleInfo>({sent[1]}).ok());
+  CHECK(l.server.call<wire::HandleInfo>({sent[2]}).ok());
+  // Two of three, less the link.
+  CHECK(l.server.call<wire::JobInfo>({l.server.hello.job}).reply.used.handles == before + 1);
+}
+
 TEST_CASE("A handle can be sent by right of granting without the right to use") {
   Linked l;
   const auto region = type_of(wire::ObjectType::region);
