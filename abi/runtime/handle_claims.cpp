@@ -29,8 +29,10 @@ Result<proto::kernel::HandleInfo::Reply> received_handle(Kernel& kernel, Handle 
   const auto info = TRY(kernel.call<proto::kernel::HandleInfo>({.handle = handle})).reply;
   if (sender != any_sender && info.sender_process_id != sender)
     return error(Code::bad_handle, "the handle was not sent by this client");
-  if (std::find(types.begin(), types.end(), static_cast<ObjectType>(info.type)) == types.end())
+  if (std::find(types.begin(), types.end(), static_cast<ObjectType>(info.type)) == types.end()) {
+    if (sender != any_sender) kernel.close(handle);
     return error(Code::wrong_type, "the handle names an object of another type");
+  }
   return info;
 }
 
@@ -40,8 +42,10 @@ Result<HandleClaims::Claimed> HandleClaims::claim(Handle handle, std::uint64_t s
   if (claimed_.contains(handle))
     return error(Code::bad_handle, "the handle is in use already; send one for each request");
   const auto info = TRY(received_handle(kernel_, handle, sender, types));
-  if ((info.use & use) != use || (info.grant & grant) != grant)
+  if ((info.use & use) != use || (info.grant & grant) != grant) {
+    if (sender != any_sender) kernel_.close(handle);
     return error(Code::denied, "the handle was sent without a right that is needed here");
+  }
   claimed_.insert(handle);
   return Claimed{ClaimedHandle(this, handle), static_cast<ObjectType>(info.type), info};
 }

@@ -16,7 +16,8 @@ inline constexpr std::uint64_t any_sender = ~0ull;
 
 /// What the kernel says of a handle that a message named. bad_handle: there is no such handle, or
 /// it was not `sender` (a process id, as in PeerInfo) who sent it. wrong_type: it is of none of
-/// `types`.
+/// `types`; it is then closed, for nobody could ever use it. Only for handles that nothing else in
+/// this process uses.
 Result<proto::kernel::HandleInfo::Reply> received_handle(Kernel& kernel, Handle handle,
                                                          std::uint64_t sender,
                                                          std::initializer_list<ObjectType> types);
@@ -55,7 +56,8 @@ class HandleClaims {
   HandleClaims(const HandleClaims&) = delete;
 
   /// As received_handle; also bad_handle when it is in use already, and denied when it lacks a
-  /// right of `use` or `grant`. On an error the handle is left alone.
+  /// right of `use` or `grant`. What the sender sent in vain, of the wrong type or without a right,
+  /// is closed; with any other error the handle is left alone.
   Result<Claimed> claim(Handle handle, std::uint64_t sender,
                         std::initializer_list<ObjectType> types, std::uint32_t use,
                         std::uint32_t grant);

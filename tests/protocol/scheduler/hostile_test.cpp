@@ -80,6 +80,34 @@ TEST_CASE("A tenant needs a job with the right to act and to pass it on") {
             &wire::OpenTenant::Request::job)) == Code::wrong_type);
 }
 
+TEST_CASE("Handles that were sent in vain are given back at once") {
+  Rig rig(Rig::With::no_driver);
+  Raw raw(rig);
+  const std::uint32_t tenant = raw.open();
+  const Region region = *Region::create(rig.kernel(), 4096, "r");
+  const auto handles = [&rig] {
+    const Handle root = rig.kernel().startup("root")->handle;
+    for (std::uint64_t after = 0;;) {
+      const auto record = rig.kernel().call<proto::kernel::ProcessNext>({root, after})->reply;
+      REQUIRE(record.process_id != 0);
+      if (record.name.view() == "scheduler") return record.handles;
+      after = record.process_id;
+    }
+  };
+  const std::uint32_t before = handles();
+  // Of the wrong type, without a right, and with a range outside of it.
+  constexpr std::uint32_t rounds = 8;
+  for (std::uint32_t i = 0; i < rounds; ++i) {
+    CHECK(code_of(raw.send<wire::OpenTenant>(
+              {0}, {region.handle(), ObjectType::region, rights::send, 0, false},
+              &wire::OpenTenant::Request::job)) == Code::wrong_type);
+    CHECK(code_of(raw.buffer(tenant, region, 0, 4096, 0)) == Code::denied);
+    CHECK(code_of(raw.buffer(tenant, region, 1, 4096)) == Code::invalid_argument);
+  }
+  // The scheduler may meanwhile have begun its own connection to a driver.
+  CHECK(handles() < before + rounds);
+}
+
 TEST_CASE("Nobody can name a handle that another message has brought") {
   Rig rig(Rig::With::no_driver);
   Raw victim(rig), thief(rig);
