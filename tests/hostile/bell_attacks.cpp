@@ -68,9 +68,9 @@ void bell_flood(Peer& peer) {
 }  // namespace
 
 std::vector<WeightedAttack> bell_attacks() {
-  return {{"bell_drained", bell_drained, 6},
-          {"bell_filled", bell_filled, 4},
-          {"own_bell_filled", own_bell_filled, 4},
+  return {{"bell_drained", bell_drained, 12},
+          {"bell_filled", bell_filled, 16},
+          {"own_bell_filled", own_bell_filled, 12},
           {"bell_flood", bell_flood, 4}};
 }
 

@@ -172,7 +172,7 @@ void die_at(const std::string& socket_path, std::uint64_t seed, unsigned step) {
 }
 
 std::vector<WeightedAttack> death_attacks() {
-  return {{"death", death, 1}};
+  return {{"death", death, 3}};
 }
 
 }  // namespace aios::hostile

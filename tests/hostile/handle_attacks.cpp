@@ -305,11 +305,11 @@ void changing_region(Peer& peer) {
 }  // namespace
 
 std::vector<WeightedAttack> handle_attacks() {
-  return {{"foreign_handle", foreign_handle, 10},    {"stale_handle", stale_handle, 8},
-          {"guessed_handle", guessed_handle, 12},    {"wrong_type_handle", wrong_type_handle, 4},
-          {"unnamed_handle", unnamed_handle, 2},     {"storage_ranges", storage_ranges, 6},
-          {"scheduler_ranges", scheduler_ranges, 4}, {"region_too_small", region_too_small, 4},
-          {"changing_records", changing_records, 3}, {"changing_region", changing_region, 1}};
+  return {{"foreign_handle", foreign_handle, 30},    {"stale_handle", stale_handle, 24},
+          {"guessed_handle", guessed_handle, 16},    {"wrong_type_handle", wrong_type_handle, 16},
+          {"unnamed_handle", unnamed_handle, 6},     {"storage_ranges", storage_ranges, 8},
+          {"scheduler_ranges", scheduler_ranges, 8}, {"region_too_small", region_too_small, 10},
+          {"changing_records", changing_records, 6}, {"changing_region", changing_region, 2}};
 }
 
 }  // namespace aios::hostile

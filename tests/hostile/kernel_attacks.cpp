@@ -216,12 +216,12 @@ void page_seals(Peer& peer) {
 }  // namespace
 
 std::vector<WeightedAttack> kernel_attacks() {
-  return {{"malformed", malformed, 8},
-          {"random_calls", random_calls, 3},
-          {"reserved_fields", reserved_fields, 3},
-          {"pipelined", pipelined, 3},
+  return {{"malformed", malformed, 24},
+          {"random_calls", random_calls, 5},
+          {"reserved_fields", reserved_fields, 4},
+          {"pipelined", pipelined, 6},
           {"descriptors", descriptors, 1},
-          {"page_seals", page_seals, 3}};
+          {"page_seals", page_seals, 10}};
 }
 
 }  // namespace aios::hostile

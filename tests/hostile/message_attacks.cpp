@@ -159,13 +159,13 @@ void changing_slots(Peer& peer) {
 }  // namespace
 
 std::vector<WeightedAttack> message_attacks() {
-  return {{"unknown_opcode", unknown_opcode, 24},
-          {"reply_as_request", reply_as_request, 16},
-          {"random_fields", random_fields, 48},
-          {"reserved_bits", reserved_bits, 16},
-          {"flood", flood, 2},
-          {"changing_header", changing_header, 6},
-          {"changing_slots", changing_slots, 6}};
+  return {{"unknown_opcode", unknown_opcode, 32},
+          {"reply_as_request", reply_as_request, 24},
+          {"random_fields", random_fields, 80},
+          {"reserved_bits", reserved_bits, 24},
+          {"flood", flood, 3},
+          {"changing_header", changing_header, 12},
+          {"changing_slots", changing_slots, 12}};
 }
 
 }  // namespace aios::hostile

@@ -183,18 +183,18 @@ void stopped_reader(Peer& peer) {
 }  // namespace
 
 std::vector<WeightedAttack> ring_attacks() {
-  return {{"sequence_forward", sequence_forward, 3},
-          {"sequence_backward", sequence_backward, 3},
-          {"sequence_lap", sequence_lap, 3},
-          {"sequence_wrap", sequence_wrap, 3},
-          {"middle_slot_missing", middle_slot_missing, 4},
-          {"length_beyond_ring", length_beyond_ring, 4},
-          {"length_of_other_method", length_of_other_method, 4},
-          {"consumed_ahead", consumed_ahead, 3},
-          {"consumed_back", consumed_back, 2},
-          {"stalled_lie", stalled_lie, 12},
-          {"full_ring", full_ring, 2},
-          {"stopped_reader", stopped_reader, 4}};
+  return {{"sequence_forward", sequence_forward, 8},
+          {"sequence_backward", sequence_backward, 8},
+          {"sequence_lap", sequence_lap, 8},
+          {"sequence_wrap", sequence_wrap, 8},
+          {"middle_slot_missing", middle_slot_missing, 12},
+          {"length_beyond_ring", length_beyond_ring, 12},
+          {"length_of_other_method", length_of_other_method, 12},
+          {"consumed_ahead", consumed_ahead, 2},
+          {"consumed_back", consumed_back, 1},
+          {"stalled_lie", stalled_lie, 8},
+          {"full_ring", full_ring, 3},
+          {"stopped_reader", stopped_reader, 2}};
 }
 
 }  // namespace aios::hostile
