@@ -54,7 +54,7 @@ Result<Child> spawn(const ChildPlan& plan) {
   return make_child(Fd(::fcntl(plan.socket_fd, F_DUPFD_CLOEXEC, 4)));
 }
 
-/// Done at once; the kernel hears of it when its helpers are looked at.
+/// Done at once; the kernel hears of it when it looks at its events.
 Result<Child> freeze_in_child(const Fd& file) {
   Child child = make_child({});
   fuzz::FakeChild& helper = fuzz::fake_children().back();
@@ -62,6 +62,7 @@ Result<Child> freeze_in_child(const Fd& file) {
   helper.code = sealed ? 0 : errno;
   helper.signalled = false;
   helper.ended = true;
+  ::eventfd_write(child.pidfd.get(), 1);
   return child;
 }
 

@@ -41,7 +41,7 @@ struct Actor {
   Fd end;  ///< its end of its connection
   Known known{};
   std::vector<Mapping> halves{};
-  const MethodShape* deferred = nullptr;  ///< what it waits for
+  const MethodShape* asked = nullptr;  ///< its last call; null: a raw packet
 };
 
 class World {
@@ -65,8 +65,8 @@ class World {
              const MethodShape* method);
   void check(Actor& actor, std::span<const std::byte> reply, const MethodShape* method,
              std::size_t fd_count);
-  void reply_later(ak::Process& process, const ak::Packet& reply);
-  void map_half(Actor& actor, const ak::Caller& caller);
+  void replied(ak::Process& process, const ak::Packet& reply, std::span<const Fd> fds);
+  void map_half(Actor& actor, std::span<const Fd> fds);
   void poke(Actor& actor);
   void hang_up(Actor& actor);
   void bury_ended();
@@ -87,8 +87,10 @@ World::World(Bytes input) : input_(input) {
   instance_ =
       std::make_unique<ak::Instance>(ak::Settings{"/nonexistent", "/supervisor", {}}, epoll_);
   calls_ = std::make_unique<ak::Calls>(
-      *instance_,
-      [this](ak::Process& process, const ak::Packet& reply) { reply_later(process, reply); });
+      *instance_, [this](ak::Process& process, const ak::Packet& reply, std::span<const Fd> fds) {
+        replied(process, reply, fds);
+        return Result<void>();
+      });
   if (!instance_->start_supervisor()) finding("the supervisor cannot be started");
   adopt_children();
   attach();
@@ -212,21 +214,12 @@ void World::call_raw(Actor& actor) {
 /// As KernelServer::serve_call.
 void World::serve(ak::Process& process, Actor& actor, std::span<const std::byte> packet,
                   const MethodShape* method) {
-  if (process.awaits_reply) return;
+  if (process.awaited_call) return;
   const auto alive = process.shared_from_this();
-  ak::Caller caller{.process = process};
-  ak::Packet reply;
-  const auto outcome = calls_->serve(caller, packet, reply);
-  if (outcome != ak::Calls::Outcome::deferred) check(actor, reply, method, caller.fds.size());
-  if (outcome == ak::Calls::Outcome::deferred) {
-    actor.deferred = method;
-    if (!caller.fds.empty() || !process.awaits_reply) finding("a deferred call with a reply");
-  }
-  for (const Fd& fd : caller.fds)
-    if (!fd.valid()) finding("a descriptor that is none");
-  if (method != nullptr && outcome == ak::Calls::Outcome::replied) map_half(actor, caller);
+  actor.asked = method;
+  const bool well_formed = calls_->serve(process, packet);
   while (calls_->has_slices()) calls_->fill_slice();
-  if (outcome == ak::Calls::Outcome::malformed) instance_->disconnect(process);
+  if (!well_formed) instance_->disconnect(process);
   release();
 }
 
@@ -256,16 +249,21 @@ void World::check(Actor& actor, std::span<const std::byte> reply, const MethodSh
   }
 }
 
-void World::reply_later(ak::Process& process, const ak::Packet& reply) {
-  if (process.awaits_reply) finding("a reply to a process that goes on waiting");
-  for (Actor& actor : actors_)
-    if (actor.id == process.id()) check(actor, reply, actor.deferred, 0);
+/// A reply, at once or later.
+void World::replied(ak::Process& process, const ak::Packet& reply, std::span<const Fd> fds) {
+  for (const Fd& fd : fds)
+    if (!fd.valid()) finding("a descriptor that is none");
+  for (Actor& actor : actors_) {
+    if (actor.id != process.id()) continue;
+    check(actor, reply, actor.asked, fds.size());
+    map_half(actor, fds);
+  }
 }
 
 /// A process maps its half of a link, and goes on to write it when it is sealed.
-void World::map_half(Actor& actor, const ak::Caller& caller) {
-  if (caller.fds.size() != 3 || actor.halves.size() >= 8) return;
-  auto half = Mapping::map(caller.fds.front(), proto::half_bytes, Mapping::Access::read_write);
+void World::map_half(Actor& actor, std::span<const Fd> fds) {
+  if (fds.size() != 3 || actor.halves.size() >= 8) return;
+  auto half = Mapping::map(fds.front(), proto::half_bytes, Mapping::Access::read_write);
   if (half) actor.halves.push_back(std::move(*half));
 }
 
@@ -287,7 +285,12 @@ void World::bury_ended() {
     for (const FakeChild& child : fake_children())
       if (child.ended && process->pidfd.get() == child.pidfd) ended.push_back(process);
   for (const auto& process : ended) instance_->bury(process);
-  instance_->reap_helpers();
+  epoll_event events[32];
+  const int count = ::epoll_wait(epoll_.get(), events, 32, 0);
+  // Of a process's id it does nothing.
+  for (int i = 0; i < count; ++i)
+    if ((events[i].data.u64 & ak::Instance::pidfd_bit) != 0)
+      instance_->end_helper(events[i].data.u64 & ~ak::Instance::pidfd_bit);
   release();
   adopt_children();
 }
