@@ -62,7 +62,9 @@ aios_code aios_attach(const aios_attach_options* options, aios_instance** instan
     }
     if (job == nullptr) job = std::getenv("AIOS_JOB");
     if (job != nullptr) attach.job_name = job;
-    *instance = new aios_instance{TRY(Core::attach(socket, attach, may_spin))};
+    // Not within the `new`: an error would leave that behind.
+    std::shared_ptr<Core> core = TRY(Core::attach(socket, attach, may_spin));
+    *instance = new aios_instance{std::move(core)};
     return {};
   });
 }
