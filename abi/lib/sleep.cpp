@@ -97,8 +97,11 @@ Result<void> prepare_to_sleep() {
   return {};
 }
 
-Result<void> sleep(std::span<Endpoint* const> endpoints, std::span<pollfd> fds, Deadline deadline,
-                   const std::function<bool()>& look) {
+namespace {
+
+/// Counted as asleep, until something rings. `rung` becomes the endpoints whose bells were drained.
+Result<void> block(std::span<Endpoint* const> endpoints, std::span<pollfd> fds, Deadline deadline,
+                   const std::function<bool()>& look, std::vector<Endpoint*>& rung) {
   std::vector<pollfd> all;
   all.reserve(endpoints.size() + fds.size() + 3);
   const Sleeping sleeping(endpoints);
@@ -126,6 +129,7 @@ Result<void> sleep(std::span<Endpoint* const> endpoints, std::span<pollfd> fds, 
     if (all[i].revents == 0) continue;
     const std::lock_guard lock(endpoints[i]->mutex);
     endpoints[i]->drain_bell();
+    rung.push_back(endpoints[i]);
   }
   bool lost = false;
   for (std::size_t i = 0; i < sleeping.cores().size(); ++i) {
@@ -136,6 +140,23 @@ Result<void> sleep(std::span<Endpoint* const> endpoints, std::span<pollfd> fds, 
   }
   if (lost) return Core::loss();
   return {};
+}
+
+}  // namespace
+
+Result<void> sleep(std::span<Endpoint* const> endpoints, std::span<pollfd> fds, Deadline deadline,
+                   const std::function<bool()>& look) {
+  std::vector<Endpoint*> rung;
+  rung.reserve(endpoints.size());
+  const Result<void> slept = block(endpoints, fds, deadline, look, rung);
+  // The bell may have rung for another thread, which saw it silent again and sleeps on. Whoever
+  // drained it takes what it rang for, also when its own wait is over; no longer counted as asleep,
+  // so that peers ring again for what comes after this look.
+  for (Endpoint* endpoint : rung) {
+    const std::lock_guard lock(endpoint->mutex);
+    endpoint->drive();
+  }
+  return slept;
 }
 
 namespace {

@@ -18,8 +18,8 @@
 
 namespace aios::test {
 
-/// Greatest wait for anything, as a timeout.
-inline constexpr std::uint64_t long_ns = patience_ns;
+/// For what must come: a wake-up that is lost hangs, and does not pass by a deadline.
+inline constexpr std::uint64_t long_ns = AIOS_FOREVER;
 
 /// Fails the test with the library's explanation.
 inline void ok(aios_code code) {

@@ -145,7 +145,7 @@ TEST_CASE("Waiting takes descriptors and timers beside calls") {
   items[2].what.at_ns = now_ns() + 5 * ns_per_ms;
   ok(aios_wait(items, 3, long_ns));
   CHECK((items[0].ready == 0 && items[1].ready == 0 && items[2].ready == 1));
-  items[2].what.at_ns = now_ns() + long_ns;
+  items[2].what.at_ns = now_ns() + patience_ns;
   const std::uint64_t one = 1;
   REQUIRE(::write(event.get(), &one, sizeof one) == sizeof one);
   ok(aios_wait(items, 3, long_ns));
