@@ -40,6 +40,11 @@ int register_fork_handlers() {
 
 // ---- endpoints ------------------------------------------------------------------------------
 
+std::uint64_t Endpoint::next_id() {
+  static std::atomic<std::uint64_t> next = 1;
+  return next.fetch_add(1, std::memory_order_relaxed);
+}
+
 void Endpoint::drive() {
   bool more = true;
   for (int turn = 0; more && turn < turns_at_once; ++turn) {

@@ -32,11 +32,13 @@ class Core;
 /// Something on an attachment that has to be driven: the two ends of services, and tenants.
 class Endpoint {
  public:
-  explicit Endpoint(std::shared_ptr<Core> core) : core_(std::move(core)) {}
+  explicit Endpoint(std::shared_ptr<Core> core) : core_(std::move(core)), id_(next_id()) {}
   Endpoint(const Endpoint&) = delete;
   virtual ~Endpoint() = default;
 
   Core& core() const { return *core_; }
+  /// Never used again, unlike its address.
+  std::uint64_t id() const { return id_; }
   const std::shared_ptr<Core>& shared_core() const { return core_; }
 
   /// Guards everything below.
@@ -68,9 +70,11 @@ class Endpoint {
   virtual const void* connection() const = 0;
 
  private:
+  static std::uint64_t next_id();
   void note_connection();
 
   std::shared_ptr<Core> core_;
+  std::uint64_t id_;
   bool changed_ = false;
   const void* last_connection_ = nullptr;
   std::uint64_t connections_ = 0;

@@ -1,5 +1,6 @@
 // Threads that wait: for the bells of endpoints, for descriptors of the caller's, and for each
 // other.
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -99,6 +100,61 @@ Result<void> prepare_to_sleep() {
 
 namespace {
 
+/// The set in which a thread waits for one connection. It is kept: most waits are for the same one
+/// as the last, and then cost one call and no drained bell, since the set tells of each ring once.
+class OneBell {
+ public:
+  /// quota.
+  Result<void> watch(const Endpoint& endpoint, std::uint64_t connection, int bell);
+  /// unreachable when the kernel has hung up.
+  Result<void> wait(Core& core, Deadline deadline);
+
+ private:
+  enum Source : std::uint32_t { ring, event, kernel };
+  Result<void> add(int fd, std::uint32_t events, Source source);
+
+  Fd set_;
+  std::uint64_t process_ = 0;
+  std::uint64_t endpoint_ = 0;
+  std::uint64_t connection_ = 0;
+};
+thread_local OneBell own_bell;
+
+Result<void> OneBell::add(int fd, std::uint32_t events, Source source) {
+  epoll_event wanted{};
+  wanted.events = events;
+  wanted.data.u32 = source;
+  if (::epoll_ctl(set_.get(), EPOLL_CTL_ADD, fd, &wanted) != 0)
+    return errno_error("wait for a connection", errno);
+  return {};
+}
+
+Result<void> OneBell::watch(const Endpoint& endpoint, std::uint64_t connection, int bell) {
+  if (process_ == current_process() && endpoint_ == endpoint.id() && connection_ == connection)
+    return {};
+  endpoint_ = 0;
+  set_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
+  if (!set_.valid()) return errno_error("wait for a connection", errno);
+  TRY(add(bell, EPOLLIN | EPOLLET, ring));
+  TRY(add(own_event.fd.get(), EPOLLIN | EPOLLET, event));
+  TRY(add(endpoint.core().kernel().socket_fd(), EPOLLRDHUP, kernel));
+  process_ = current_process();
+  endpoint_ = endpoint.id();
+  connection_ = connection;
+  return {};
+}
+
+Result<void> OneBell::wait(Core& core, Deadline deadline) {
+  epoll_event happened[3];
+  const int count = ::epoll_wait(set_.get(), happened, 3, deadline.poll_timeout_ms());
+  for (int i = 0; i < count; ++i) {
+    if (happened[i].data.u32 != kernel) continue;
+    core.look_for_loss();
+    return Core::loss();
+  }
+  return {};
+}
+
 /// Counted as asleep, until something rings. `rung` becomes the endpoints whose bells were drained.
 Result<void> block(std::span<Endpoint* const> endpoints, std::span<pollfd> fds, Deadline deadline,
                    const std::function<bool()>& look, std::vector<Endpoint*>& rung) {
@@ -107,11 +163,17 @@ Result<void> block(std::span<Endpoint* const> endpoints, std::span<pollfd> fds, 
   const Sleeping sleeping(endpoints);
   if (look()) return {};
   bool signals = false;
+  std::uint64_t connection = 0;
   for (Endpoint* endpoint : endpoints) {
     const std::lock_guard lock(endpoint->mutex);
+    connection = endpoint->connections();
     all.push_back({endpoint->bell_fd(), POLLIN, 0});
     signals = signals || endpoint->wants_signals();
     deadline.at_ns = std::min(deadline.at_ns, endpoint->next_deadline().at_ns);
+  }
+  if (endpoints.size() == 1 && fds.empty() && !signals && all[0].fd >= 0) {
+    TRY(own_bell.watch(*endpoints[0], connection, all[0].fd));
+    return own_bell.wait(endpoints[0]->core(), deadline);
   }
   const std::size_t first_fd = all.size();
   all.insert(all.end(), fds.begin(), fds.end());

@@ -90,8 +90,7 @@ Result<void> Client::ensure_connecting() {
   link_ = TRY(Link::begin_connect(kernel_, port_, version_));
   if (loop_ != nullptr) {
     loop_->on_signal(link_->handle(), [this](std::uint32_t) { signalled_ = true; });
-    const Link* link = link_.get();
-    TRY(loop_->watch(link_->bell_fd(), EPOLLIN, [link](std::uint32_t) { link->drain_bell(); }));
+    TRY(loop_->watch(link_->bell_fd(), EPOLLIN | EPOLLET, [](std::uint32_t) {}));
   }
   return {};
 }

@@ -47,7 +47,7 @@ class EventLoop {
   void add_source(Source* source);
   void remove_source(Source* source);
 
-  /// Level-triggered; `events` as for epoll. One watch a descriptor.
+  /// `events` as for epoll, level-triggered unless they say otherwise. One watch a descriptor.
   Result<void> watch(int fd, std::uint32_t events, std::function<void(std::uint32_t)> callback);
   void unwatch(int fd);
 

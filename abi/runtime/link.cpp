@@ -9,6 +9,14 @@ namespace aios {
 
 namespace pk = proto::kernel;
 
+namespace {
+/// A bell that is full cannot ring. A peer rings at most once for each message it published and for
+/// each that it took while this side was stalled: a page of bytes holds what a ring and a stall
+/// have room for, and this beside.
+constexpr std::uint32_t pops_between_drains = 1024;
+static_assert(pops_between_drains + 2 * proto::slot_count < proto::page_bytes);
+}  // namespace
+
 Link::~Link() {
   kernel_.close(handle_);
 }
@@ -79,8 +87,18 @@ RingResult Link::push(const proto::MessageHeader& header, std::span<const std::b
 
 RingResult Link::pop(Message& message) {
   const RingResult result = receiver_.pop(message);
-  if (result == RingResult::done) popped_ = true;
+  if (result != RingResult::done) return result;
+  popped_ = true;
+  if (++popped_since_drain_ >= pops_between_drains) {
+    popped_since_drain_ = 0;
+    drain_bell();
+  }
   return result;
+}
+
+void Link::set_stalled(bool stalled) {
+  sender_.set_stalled(stalled);
+  if (!stalled) drain_bell();
 }
 
 void Link::notify_peer() {

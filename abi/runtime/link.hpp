@@ -48,7 +48,7 @@ class Link {
   RingResult pop(Message& message);
   RingResult room(std::uint32_t slots) { return sender_.room(slots); }
   /// As RingSender::set_stalled.
-  void set_stalled(bool stalled) { sender_.set_stalled(stalled); }
+  void set_stalled(bool stalled);
   /// Rings a peer that sleeps and has not seen what was pushed, or the room that pops made and that
   /// it waits for. To be called after a batch of either, and before blocking.
   void notify_peer();
@@ -58,7 +58,8 @@ class Link {
   /// A message waits, or the link has been closed: either way there is work.
   bool ready() const { return receiver_.ready() || closed(); }
 
-  /// Becomes readable when the peer (or the kernel, at close) rings.
+  /// Becomes readable when the peer (or the kernel, at close) rings. It is written each time, and
+  /// emptied now and then by itself: whoever watches it edge-triggered need not drain it.
   int bell_fd() const { return bell_.get(); }
   void drain_bell() const;
 
@@ -82,8 +83,9 @@ class Link {
   Fd peer_bell_;
   RingSender sender_;
   RingReceiver receiver_;
-  bool pushed_ = false;         ///< since notify_peer
-  bool popped_ = false;         ///< since notify_peer
+  bool pushed_ = false;  ///< since notify_peer
+  bool popped_ = false;  ///< since notify_peer
+  std::uint32_t popped_since_drain_ = 0;
   std::uint64_t rung_for_ = 0;  ///< the peer's StatusPage::sleep when it was last rung
 };
 

@@ -1,6 +1,6 @@
 """Checks a JSON value against the part of JSON Schema that abi/schema uses: type, required,
-properties, items, enum and minimum. Keys that a schema does not name are a failure, too, so that
-no listing outgrows its schema."""
+properties, additionalProperties, items, enum and minimum. Keys that a schema does not name are a
+failure, too, so that no listing outgrows its schema."""
 
 from instance import expect
 
@@ -21,8 +21,10 @@ def check(value, schema, where="$"):
         expect(key in value, f"{where}: lacks '{key}'")
     if "properties" in schema:
         for key, item in value.items():
-            expect(key in schema["properties"], f"{where}: has '{key}', which its schema lacks")
-            check(item, schema["properties"][key], f"{where}.{key}")
+            others = schema.get("additionalProperties")
+            named = schema["properties"].get(key, others if isinstance(others, dict) else None)
+            expect(named is not None, f"{where}: has '{key}', which its schema lacks")
+            check(item, named, f"{where}.{key}")
     if "items" in schema:
         for number, item in enumerate(value):
             check(item, schema["items"], f"{where}[{number}]")

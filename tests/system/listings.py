@@ -169,6 +169,28 @@ def check_interrupted_boot(aiosctl, instance):
     expect(not (state / "aios.sock").exists(), "an interrupted boot leaves a socket")
 
 
+def check_bench(aiosctl, instance):
+    """A short one, for its output: whether the figures are good is not for a test to say."""
+    def bench(*options):
+        return subprocess.run([aiosctl, "bench", "ipc", "--rounds", "1", "--large-mb", "1",
+                               *options], capture_output=True, text=True, timeout=120, check=False,
+                              env=instance.environment)
+    cases = ["bare_pingpong", "null_call_spin", "null_call_sleep", "region_ref_1gib",
+             "throughput_msgs_per_s"]
+    options = [word for case in cases for word in ("--only", case)]
+    result = bench("--json", *options)
+    expect(result.returncode == 0, f"bench: {result.returncode} {result.stderr!r}")
+    figures = checked("bench-ipc", result.stdout)
+    expect(set(figures) == {*cases, "ratios", "rounds"}, f"bench measured {set(figures)}")
+    expect(all(figures[case]["lowest"] > 0 for case in cases), f"bench: {figures}")
+    expect(figures["ratios"][0]["figure"] == "null_call_spin", f"ratios: {figures['ratios']}")
+    table = bench(*options).stdout
+    expect(all(case in table for case in cases), f"bench prints {table!r}")
+    result = bench("--only", "nonsense")
+    expect(result.returncode == 1 and "nonsense" in result.stderr,
+           f"bench of no case: {result.returncode} {result.stderr!r}")
+
+
 def main():
     aiosctl = sys.argv[1]
     with Instance(aiosctl) as instance:
@@ -180,6 +202,7 @@ def main():
         check_logs(instance)
         check_failed_boot(aiosctl, instance)
         check_interrupted_boot(aiosctl, instance)
+        check_bench(aiosctl, instance)
 
 
 if __name__ == "__main__":
