@@ -38,7 +38,10 @@ void CallTable::set_deadline(std::uint32_t id, Deadline deadline) {
 
 void CallTable::free_place(Call& call) {
   call.callback = nullptr;
-  free_.push_back(call.id + max_calls);  // wraps after four million uses of the place
+  // Wraps after four million uses of the place, to where it began: no id is below max_calls, and
+  // so none is 0.
+  const std::uint32_t next = call.id + max_calls;
+  free_.push_back(next < max_calls ? next + max_calls : next);
   --size_;
 }
 

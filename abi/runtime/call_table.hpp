@@ -30,7 +30,7 @@ class CallTable {
 
   bool full() const { return size_ == max_calls; }
   std::uint32_t size() const { return size_; }
-  /// The call's id. Not when full.
+  /// The call's id, never 0. Not when full.
   std::uint32_t add(std::uint16_t opcode, Deadline deadline, Callback callback);
   void set_deadline(std::uint32_t id, Deadline deadline);
   /// Nothing when no call has this id, or no longer.

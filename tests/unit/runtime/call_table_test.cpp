@@ -76,3 +76,13 @@ TEST_CASE("Taking all leaves none") {
   CHECK(table.size() == 0);
   CHECK(table.take_all().empty());
 }
+
+TEST_CASE("No call has id 0, however often its place is used") {
+  CallTable table;
+  bool good = true;
+  for (std::uint64_t used = 0; good && used * CallTable::max_calls <= 1ull << 32; ++used) {
+    const std::uint32_t id = table.add(1, Deadline::never(), nothing());
+    good = id != 0 && table.take(id).has_value();
+  }
+  CHECK(good);
+}
