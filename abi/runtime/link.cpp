@@ -103,13 +103,9 @@ void Link::set_stalled(bool stalled) {
 
 void Link::notify_peer() {
   if (!pushed_ && !popped_) return;
-  // Pairs with the sleeper's fence between raising its count and looking at the ring once more.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
   const auto* status = reinterpret_cast<const proto::StatusPage*>(peer_status_.data());
-  const std::uint64_t sleep = status->sleep.load(std::memory_order_relaxed);
-  const bool asleep = proto::sleepers_of(sleep) != 0 && sleep != rung_for_;
-  if (asleep && (pushed_ || receiver_.peer_stalled())) {
-    rung_for_ = sleep;
+  if (waker_.sees_sleeper(*status) && (pushed_ || receiver_.peer_stalled())) {
+    waker_.rang();
     ring();
   }
   pushed_ = popped_ = false;

@@ -10,6 +10,7 @@
 
 #include "abi/runtime/kernel.hpp"
 #include "abi/runtime/ring.hpp"
+#include "abi/runtime/sleep.hpp"
 
 namespace aios {
 
@@ -86,7 +87,7 @@ class Link {
   bool pushed_ = false;  ///< since notify_peer
   bool popped_ = false;  ///< since notify_peer
   std::uint32_t popped_since_drain_ = 0;
-  std::uint64_t rung_for_ = 0;  ///< the peer's StatusPage::sleep when it was last rung
+  Waker waker_;
 };
 
 }  // namespace aios

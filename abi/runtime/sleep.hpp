@@ -93,7 +93,8 @@ bool spin_until(SpinPolicy& policy, Ready ready, Glance glance) {
 /// only then block; end it before looking again.
 class Asleep {
  public:
-  explicit Asleep(Kernel& kernel) : sleep_(kernel.status_page().sleep) {
+  explicit Asleep(Kernel& kernel) : Asleep(kernel.status_page()) {}
+  explicit Asleep(proto::StatusPage& own) : sleep_(own.sleep) {
     sleep_.fetch_add(proto::sleep_begins, std::memory_order_relaxed);
     std::atomic_thread_fence(std::memory_order_seq_cst);
   }
@@ -105,6 +106,24 @@ class Asleep {
 
  private:
   std::atomic<std::uint64_t>& sleep_;
+};
+
+/// The sender's side of it: whom to ring, and not twice for the same sleep.
+class Waker {
+ public:
+  /// After publishing: does anybody sleep behind this page who was not rung for it yet? Then ring,
+  /// and say so by `rang`.
+  bool sees_sleeper(const proto::StatusPage& peer) {
+    // Pairs with the sleeper's fence between raising its count and looking at the ring once more.
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    seen_ = peer.sleep.load(std::memory_order_relaxed);
+    return proto::sleepers_of(seen_) != 0 && seen_ != rung_for_;
+  }
+  void rang() { rung_for_ = seen_; }
+
+ private:
+  std::uint64_t seen_ = 0;
+  std::uint64_t rung_for_ = 0;
 };
 
 }  // namespace aios

@@ -2,6 +2,13 @@
 
 #include <doctest/doctest.h>
 
+#include <memory>
+#include <new>
+#include <thread>
+#include <vector>
+
+#include "abi/runtime/ring.hpp"
+
 using namespace aios;
 
 namespace {
@@ -119,4 +126,61 @@ TEST_CASE("A glance that finds something ends the looking") {
       return;
   }
   FAIL("no glance in 1000 attempts");
+}
+
+TEST_CASE("A sleeper sees the message, or its sender sees the sleeper: never neither") {
+  // The whole protocol in one process: a sender that publishes and looks for sleepers, a sleeper
+  // that raises its count and looks for messages, at the same moment, again and again.
+  const auto aligned = [](std::size_t bytes) {
+    return std::unique_ptr<std::byte[], void (*)(std::byte*)>(
+        new (std::align_val_t{proto::page_bytes}) std::byte[bytes]{}, [](std::byte* memory) {
+          ::operator delete[](memory, std::align_val_t{proto::page_bytes});
+        });
+  };
+  const auto halves = aligned(2 * proto::half_bytes);
+  const auto page = aligned(proto::page_bytes);
+  auto& status = *reinterpret_cast<proto::StatusPage*>(page.get());
+  RingSender sender(halves.get(), halves.get() + proto::half_bytes);
+  RingReceiver receiver(halves.get() + proto::half_bytes, halves.get());
+  constexpr std::uint32_t rounds = 400'000;
+  const Deadline end = Deadline::after(3 * ns_per_s);
+  std::atomic<std::uint32_t> round{0}, sent{0};
+  std::atomic<bool> seen{false}, stopping{false};
+  std::thread sending([&] {
+    for (std::uint32_t i = 1; i <= rounds; ++i) {
+      for (std::uint32_t looks = 1; round.load(std::memory_order_acquire) < i; ++looks) {
+        if (stopping) return;
+        // The other thread may not have a core.
+        if (looks % 256 == 0) std::this_thread::yield();
+      }
+      for (std::uint32_t pause = i % 61; pause != 0; --pause) cpu_relax();
+      // A sender that has not rung for this sleep.
+      Waker waker;
+      (void)sender.push({0, 0, i}, {});
+      seen.store(waker.sees_sleeper(status), std::memory_order_relaxed);
+      sent.store(i, std::memory_order_release);
+    }
+  });
+  std::uint32_t missed = 0;
+  bool taken = true;
+  std::uint32_t i = 1;
+  for (; i <= rounds && missed == 0 && !end.passed(); ++i) {
+    round.store(i, std::memory_order_release);
+    for (std::uint32_t pause = i % 53; pause != 0; --pause) cpu_relax();
+    bool ready = false;
+    {
+      const Asleep asleep(status);
+      ready = receiver.ready();
+      for (std::uint32_t looks = 1; sent.load(std::memory_order_acquire) != i; ++looks)
+        if (looks % 256 == 0) std::this_thread::yield();
+    }
+    if (!ready && !seen.load(std::memory_order_relaxed)) ++missed;
+    Message message;
+    taken = taken && receiver.pop(message) == RingResult::done;
+  }
+  stopping = true;
+  sending.join();
+  CHECK(taken);
+  CHECK(missed == 0);
+  CHECK(i > 1);
 }
