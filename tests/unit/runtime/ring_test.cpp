@@ -3,11 +3,15 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
+#include <atomic>
 #include <cstring>
 #include <memory>
 #include <random>
 #include <thread>
 #include <vector>
+
+#include "abi/runtime/time.hpp"
 
 using namespace aios;
 
@@ -28,6 +32,28 @@ struct Pair {
   }
   proto::HalfHeader& receivers_header() { return *reinterpret_cast<proto::HalfHeader*>(right); }
 };
+
+/// A message with room behind it that a pop must not touch.
+struct Guarded {
+  Message message;
+  std::array<std::byte, 65536> beyond{};
+  bool untouched() const {
+    return std::ranges::count(beyond, std::byte{0}) == static_cast<std::ptrdiff_t>(beyond.size());
+  }
+};
+
+/// Every slot as if published, with bytes in it: only the header decides what is read.
+void publish_all(Pair& pair) {
+  for (std::uint64_t i = 0; i < proto::slot_count; ++i) {
+    std::ranges::fill(pair.slot(i).payload, std::byte{0xaa});
+    pair.slot(i).sequence = i + 1;
+  }
+}
+
+void set_length(Pair& pair, std::uint16_t length) {
+  __atomic_store_n(reinterpret_cast<std::uint16_t*>(pair.slot(0).payload + 2), length,
+                   __ATOMIC_RELAXED);
+}
 
 std::vector<std::byte> pattern(std::size_t size, std::uint32_t seed) {
   std::vector<std::byte> bytes(size);
@@ -92,13 +118,17 @@ TEST_CASE("A sequence that jumps ahead breaks the ring") {
   CHECK(pair.receiver.pop(message) == RingResult::broken);
 }
 
-TEST_CASE("A length beyond the greatest payload breaks the ring") {
-  Pair pair;
-  const proto::MessageHeader lie{1, proto::max_payload_bytes + 1, 1};
-  std::memcpy(pair.slot(0).payload, &lie, sizeof lie);
-  pair.slot(0).sequence = 1;
-  Message message;
-  CHECK(pair.receiver.pop(message) == RingResult::broken);
+TEST_CASE("A length beyond the greatest payload breaks the ring, even with all slots there") {
+  for (const std::size_t length :
+       {proto::max_payload_bytes + 1, std::size_t{2000}, std::size_t{65535}}) {
+    CAPTURE(length);
+    Pair pair;
+    publish_all(pair);
+    set_length(pair, static_cast<std::uint16_t>(length));
+    Guarded copy;
+    CHECK(pair.receiver.pop(copy.message) == RingResult::broken);
+    CHECK(copy.untouched());
+  }
 }
 
 TEST_CASE("A message whose later slots were not published breaks the ring") {
@@ -142,6 +172,34 @@ TEST_CASE("Any bytes in the shared memory give a message, nothing or broken, nev
       else
         CHECK(message.header.length <= proto::max_payload_bytes);
   }
+}
+
+TEST_CASE("A header that changes while it is read is one header, and no more is copied") {
+  Pair pair;
+  publish_all(pair);
+  constexpr std::uint16_t lengths[] = {16, proto::max_payload_bytes, 2000, 100, 0xffff};
+  std::atomic<bool> stopping{false};
+  std::thread mutator([&] {
+    for (std::uint32_t i = 0; !stopping; ++i) set_length(pair, lengths[i % std::size(lengths)]);
+  });
+  Guarded copy;
+  const Deadline end = Deadline::after(2 * ns_per_s);
+  int taken = 0;
+  bool kept = true;
+  for (int i = 0; i < 300'000 && kept && !end.passed(); ++i) {
+    RingReceiver receiver(pair.right, pair.left);
+    const bool done = receiver.pop(copy.message) == RingResult::done;
+    kept = copy.beyond.front() == std::byte{0};
+    if (!done) continue;
+    ++taken;
+    kept = kept && copy.message.header.length <= proto::max_payload_bytes &&
+           pair.receivers_header().consumed == slots_for(copy.message.header.length);
+  }
+  stopping = true;
+  mutator.join();
+  CHECK(kept);
+  CHECK(copy.untouched());
+  CHECK(taken > 0);
 }
 
 TEST_CASE("Two threads exchange a long seeded stream in order") {
