@@ -24,6 +24,7 @@ enum class Kind : std::size_t {
   stalled_lie,
   full_ring,
   stopped_reader,
+  held_replies,
   // Messages.
   unknown_opcode,
   reply_as_request,
@@ -84,6 +85,7 @@ inline constexpr std::array<std::string_view, kind_count> kind_names = {
     "stalled_lie",
     "full_ring",
     "stopped_reader",
+    "held_replies",
     "unknown_opcode",
     "reply_as_request",
     "reserved_bits",

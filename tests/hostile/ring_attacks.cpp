@@ -2,6 +2,8 @@
 // the server having closed the link, or having taken what was sent.
 #include <algorithm>
 
+#include "abi/proto/echo.hpp"
+#include "abi/runtime/time.hpp"
 #include "tests/hostile/peer.hpp"
 
 namespace aios::hostile {
@@ -180,6 +182,45 @@ void stopped_reader(Peer& peer) {
   if (!peer.random.one_in(4) || link->await() != Outcome::consumed) peer.drop(target);
 }
 
+/// Lets the server owe more answers than its ring holds, and asks for them all at once without
+/// reading one. It must not have accepted more than it can answer.
+void held_replies(Peer& peer) {
+  Target& target = peer.target("echo");
+  RawLink* link = peer.link(target);
+  RawLink* other = peer.link(target, 1);
+  if (link == nullptr || other == nullptr) return;
+  const std::uint64_t key = peer.random.any();
+  std::uint64_t asked = 0;
+  // More than a ring of answers, if the server takes them.
+  for (; asked < 2 * proto::slot_count; ++asked) {
+    if (!link->room(1)) (void)link->await(false, 20);
+    if (!link->room(1)) break;
+    link->publish({proto::echo::Hold::opcode, sizeof key, 1}, std::as_bytes(std::span(&key, 1)));
+  }
+  std::uint64_t released = 0;
+  std::uint64_t answered = 0;
+  for (int idle = 0; released < asked && idle < 200 && !link->closed();) {
+    const bool parked = link->await(false, 20) == Outcome::parked;
+    proto::echo::Release::Reply reply{};
+    if (other->call<proto::echo::Release>({key}, &reply) != Code::ok) break;
+    released += reply.released;
+    // What was answered is read only when no more is accepted.
+    if (parked && reply.released == 0) answered += link->take();
+    idle = reply.released == 0 ? idle + 1 : 0;
+  }
+  const Deadline deadline = Deadline::after(patience_ms * ns_per_ms);
+  while (answered < released) {
+    if (link->closed()) breach("echo owed more answers than it had room for");
+    if (deadline.passed()) breach("echo lost answers that it had accepted calls for");
+    const std::uint32_t taken = link->take();
+    answered += taken;
+    if (taken == 0) link->wait(1);
+  }
+  peer.counts.injected(Kind::held_replies, asked);
+  peer.counts.consumed(Kind::held_replies, std::min(released, asked));
+  peer.drop(target);
+}
+
 }  // namespace
 
 std::vector<WeightedAttack> ring_attacks() {
@@ -194,7 +235,8 @@ std::vector<WeightedAttack> ring_attacks() {
           {"consumed_back", consumed_back, 1},
           {"stalled_lie", stalled_lie, 8},
           {"full_ring", full_ring, 3},
-          {"stopped_reader", stopped_reader, 2}};
+          {"stopped_reader", stopped_reader, 2},
+          {"held_replies", held_replies, 1}};
 }
 
 }  // namespace aios::hostile
