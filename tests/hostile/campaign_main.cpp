@@ -18,35 +18,12 @@
 #include "tests/hostile/counts.hpp"
 #include "tests/hostile/judge.hpp"
 #include "tests/hostile/victims.hpp"
+#include "tests/hostile/whole_instance.hpp"
 
 using namespace aios;
 using namespace aios::hostile;
 
 namespace {
-
-constexpr const char* manifest = R"(
-[server.storage]
-binary = "aios-storage"
-publish = true
-
-[server.cpu]
-binary = "aios-cpu"
-spawner = { binary = "aios-cpu-context", profile = "context", label = "spawner:context" }
-
-[server.scheduler]
-binary = "aios-scheduler"
-routes = ["cpu"]
-publish = true
-
-[server.mapreduce]
-binary = "aios-mapreduce"
-routes = ["scheduler", "storage"]
-publish = true
-
-[server.echo]
-binary = "aios-echo"
-publish = true
-)";
 
 /// How long one hostile peer may take for its batch.
 constexpr std::uint64_t batch_limit_ns = 300 * ns_per_s;
@@ -224,7 +201,7 @@ class Campaign {
 };
 
 Result<void> run(const Options& options) {
-  const auto instance = TRY(test::TestInstance::boot_running(manifest));
+  const auto instance = TRY(test::TestInstance::boot_running(whole_instance));
   auto victims = TRY(start_victims(
       {*instance, instance->state().parent_path(), AIOS_WORDCOUNT_MODULE, AIOS_TASK_MODULE}));
   Campaign campaign(*instance, options, std::move(victims));

@@ -87,7 +87,10 @@ struct Peer {
   RawLink* link(Target& target, std::size_t who = 0);
   void drop(Target& target, std::size_t who = 0);
   RawKernel& kernel(std::size_t who = 0);
-  Target& any_target() { return targets[random.below(targets.size())]; }
+  /// Any, or the one that it was told to keep to.
+  Target& any_target() {
+    return favourite.empty() ? targets[random.below(targets.size())] : target(favourite);
+  }
   Target& target(std::string_view name);
   /// A handle to a small region of `who`'s, with every right in both masks, and its size.
   Handle region(std::size_t who = 0);
@@ -99,6 +102,7 @@ struct Peer {
   std::vector<std::byte> request_of(const MethodShape& shape, bool random_bytes);
 
   std::string socket_path;
+  std::string favourite;
   Random random;
   Mutator mutator;
   Counts counts;

@@ -2,7 +2,7 @@
 // did: one line a kind, NAME INJECTED CONSUMED. `breach: ...` and exit code 3 when a promise of the
 // kernel or of a server was broken.
 //
-//   hostile-peer --socket S --seed N --actions N [--only NAME,...]
+//   hostile-peer --socket S --seed N --actions N [--only NAME,...] [--target SERVER]
 //   hostile-peer --socket S --seed N --die-at STEP
 #include <fcntl.h>
 #include <signal.h>
@@ -24,6 +24,7 @@ struct Options {
   std::uint64_t seed = 1;
   std::uint64_t actions = 0;
   std::string only;
+  std::string target;
   std::optional<unsigned> die_at;
 };
 
@@ -40,6 +41,8 @@ Options parse(int argc, char** argv) {
       options.actions = std::strtoull(value, nullptr, 10);
     else if (name == "--only")
       options.only = std::string(",") + value + ",";
+    else if (name == "--target")
+      options.target = value;
     else if (name == "--die-at")
       options.die_at = static_cast<unsigned>(std::strtoul(value, nullptr, 10));
   }
@@ -81,10 +84,13 @@ int main(int argc, char** argv) {
   }
   const std::vector<WeightedAttack> attacks = chosen_attacks(options.only);
   if (options.socket.empty() || options.actions == 0 || attacks.empty()) {
-    std::fprintf(stderr, "usage: hostile-peer --socket S --seed N --actions N [--only NAME,...]\n");
+    std::fprintf(stderr,
+                 "usage: hostile-peer --socket S --seed N --actions N [--only NAME,...] "
+                 "[--target SERVER]\n");
     return 2;
   }
   Peer peer(options.socket, options.seed);
+  peer.favourite = options.target;
   EvilServer evil(options.socket, options.seed + 2);
   std::atomic<bool> stopping{false};
   std::thread server([&] { evil.run(stopping); });
