@@ -101,36 +101,38 @@ std::vector<Target> all_targets() {
 Mutator::Mutator(std::uint64_t seed) : thread_([this, seed] { run(seed); }) {}
 
 Mutator::~Mutator() {
-  ending_ = true;
+  {
+    const std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  changed_.notify_one();
   thread_.join();
 }
 
 void Mutator::start(std::span<std::byte> memory, Mode mode) {
-  const std::lock_guard lock(mutex_);
-  memory_ = memory;
-  mode_ = mode;
+  {
+    const std::lock_guard lock(mutex_);
+    memory_ = memory;
+    mode_ = mode;
+  }
+  changed_.notify_one();
 }
 
 void Mutator::stop() {
-  start({}, Mode::bytes);
+  const std::lock_guard lock(mutex_);
+  memory_ = {};
 }
 
 void Mutator::run(std::uint64_t seed) {
   Random random(seed);
-  while (!ending_) {
-    bool idle = false;
+  for (;;) {
     {
-      const std::lock_guard lock(mutex_);
-      idle = memory_.empty();
-      for (int i = 0; !idle && i < 200; ++i) write_some(random);
+      std::unique_lock lock(mutex_);
+      changed_.wait(lock, [this] { return ending_ || !memory_.empty(); });
+      if (ending_) return;
+      for (int i = 0; i < 200; ++i) write_some(random);
     }
-    // Nothing to wait for but the next start, which may come at any moment.
-    if (idle) {
-      const timespec pause{0, 200'000};
-      ::nanosleep(&pause, nullptr);
-    } else {
-      ::sched_yield();
-    }
+    ::sched_yield();
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <array>
 #include <atomic>
+#include <condition_variable>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -72,10 +73,11 @@ class Mutator {
   void write_some(Random& random);
 
   std::mutex mutex_;
+  std::condition_variable changed_;
   std::span<std::byte> memory_;
   Mode mode_ = Mode::bytes;
-  std::atomic<bool> ending_{false};
-  std::thread thread_;
+  bool ending_ = false;
+  std::thread thread_;  // last: it uses the above
 };
 
 /// What the attacks share.
