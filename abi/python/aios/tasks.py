@@ -1,0 +1,172 @@
+"""Tasks: codelets that run on the instance's devices over buffers in shared memory."""
+
+import ctypes
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NewType
+
+from . import _native, errors, waiting
+from ._convert import memory, nanoseconds, string, text, unsigned
+from ._native import Access, Mode, WaitKind, check, lib
+from .region import Region
+from .service import DEFAULT_TIMEOUT_S
+
+if TYPE_CHECKING:
+    from ._convert import Buffer
+
+MAX_U32 = 2**32 - 1
+MAX_COMPLETIONS = 1024
+FAILURE_BYTES = 512
+
+CodeletId = NewType("CodeletId", int)
+BufferId = NewType("BufferId", int)
+
+
+@dataclass(slots=True)
+class Task:
+    """A task to be submitted."""
+
+    tag: int  # the caller's name for it, unique among its unfinished tasks
+    codelet: CodeletId
+    buffers: Sequence[tuple[BufferId, Mode]] = ()  # at most 16
+    arguments: "Buffer" = b""  # at most 64 bytes, which the codelet sees
+    grid: Sequence[int] = (1, 1, 1)  # blocks in each direction, their product at most 2^24
+    after: Sequence[int] = ()  # tags of at most 12 tasks, submitted before, to be done first
+    priority: int = 0  # higher first; equal ones in order of submission
+    limit_s: float = 0.0  # run time, after which it is ended; 0: none
+    idempotent: bool = True  # may run again after the process that ran it died
+
+    def _fill(self, record: _native.TaskRecord) -> None:
+        reference = ctypes.byref(record)
+        check(lib.aios_task_init(reference, unsigned(self.tag, "tag"),
+                                 unsigned(self.codelet, "codelet", MAX_U32)))
+        for buffer, mode in self.buffers:
+            check(lib.aios_task_add_buffer(reference, unsigned(buffer, "buffer", MAX_U32),
+                                           Mode(mode)))
+        for tag in self.after:
+            check(lib.aios_task_add_dependency(reference, unsigned(tag, "tag")))
+        with memory(self.arguments) as (address, size):
+            check(lib.aios_task_set_arguments(reference, address, size))
+        if not 1 <= len(self.grid) <= len(record.grid):
+            raise errors.InvalidArgument(f"a grid has one to three directions: {self.grid}")
+        for direction, blocks in enumerate(self.grid):
+            record.grid[direction] = unsigned(blocks, "grid", MAX_U32)
+        if not -2**31 <= self.priority < 2**31:
+            raise errors.InvalidArgument(f"priority is {self.priority}; it has 32 bits")
+        record.priority = self.priority
+        record.limit_ns = nanoseconds(self.limit_s)
+        record.flags = _native.TASK_IDEMPOTENT if self.idempotent else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A task that has ended."""
+
+    tag: int
+    status: int  # an `errors.Code`
+    attempts: int
+    start_ns: int  # CLOCK_MONOTONIC, on the device
+    end_ns: int
+    peak_memory_bytes: int
+    result: tuple[int, ...] = field(default=(0, 0, 0, 0))  # what the codelet wrote to its `result`
+
+    @property
+    def ok(self) -> bool:
+        return self.status == errors.Code.OK
+
+
+def _completion(raw: _native.Completion) -> Completion:
+    return Completion(raw.tag, errors.code_of(raw.status), raw.attempts, raw.start_ns, raw.end_ns,
+                      raw.peak_memory_bytes, tuple(raw.result))
+
+
+class Tenant(waiting.Waitable):
+    """The job at the scheduler, opened by `Instance.tenant`.
+
+    Everything registered belongs to it, and its tasks run in processes of the job's own: a codelet
+    that crashes takes none of this program with it. Modules are written with <aios/codelet.h>.
+    Several threads may use one tenant at once. Closing it cancels what is pending.
+
+    When the scheduler dies every call raises `PeerClosed` from then on: open another tenant and
+    register again. All calls raise `TimedOut` (it may still be done), `ServiceDown` and `Quota`.
+    """
+
+    _wait_kind = WaitKind.TENANT
+
+    def codelet(self, module: "str | os.PathLike[str] | Buffer", function: str,
+                timeout_s: float | None = DEFAULT_TIMEOUT_S) -> CodeletId:
+        """Registers the codelet `function` of a module: of its file, or of its bytes.
+
+        The module is loaded when the first task needs it; one that cannot be loaded fails that
+        task with the reason.
+        """
+        codelet = ctypes.c_uint32()
+        native, name = self._native(), text(function, "function")
+        if isinstance(module, (str, os.PathLike)):
+            path = text(os.fspath(module), "module")
+            check(lib.aios_codelet_register_file(native, path, name, nanoseconds(timeout_s),
+                                                 ctypes.byref(codelet)))
+        else:
+            with memory(module) as (address, size):
+                check(lib.aios_codelet_register(native, address, size, name,
+                                                nanoseconds(timeout_s), ctypes.byref(codelet)))
+        return CodeletId(codelet.value)
+
+    def buffer(self, region: Region, access: Access, offset: int = 0, length: int | None = None,
+               timeout_s: float | None = DEFAULT_TIMEOUT_S) -> BufferId:
+        """Registers memory of a region, without a `length` all that follows.
+
+        `access` says what tasks may do with it. The region lives on until the buffer is released.
+        """
+        if length is None:
+            length = max(region.size_bytes - unsigned(offset, "offset"), 0)
+        buffer = ctypes.c_uint32()
+        check(lib.aios_buffer_register(
+            self._native(), region._native(), unsigned(offset, "offset"),
+            unsigned(length, "length"), Access(access), nanoseconds(timeout_s),
+            ctypes.byref(buffer)))
+        return BufferId(buffer.value)
+
+    def release(self, buffer: BufferId, timeout_s: float | None = DEFAULT_TIMEOUT_S) -> None:
+        """Forgets a buffer. `Busy`: a task that is not finished names it."""
+        check(lib.aios_buffer_release(self._native(), unsigned(buffer, "buffer", MAX_U32),
+                                      nanoseconds(timeout_s)))
+
+    def submit(self, tasks: Task | Iterable[Task],
+               timeout_s: float | None = DEFAULT_TIMEOUT_S) -> None:
+        """Submits 1 to 1,024 tasks, all or none.
+
+        `InvalidArgument` names the record; `AlreadyExists`: a tag is in use; `Quota`: over 65,536
+        tasks are pending or their completions not fetched.
+        """
+        batch = [tasks] if isinstance(tasks, Task) else list(tasks)
+        records = (_native.TaskRecord * len(batch))()
+        for record, task in zip(records, batch):
+            task._fill(record)
+        check(lib.aios_tasks_submit(self._native(), records, len(batch), nanoseconds(timeout_s)))
+
+    def completions(self, timeout_s: float | None = None,
+                    at_most: int = MAX_COMPLETIONS) -> list[Completion]:
+        """Finished tasks, each once: blocks until there is one, then gives those at hand.
+
+        The list is empty when the time passed first.
+        """
+        room = unsigned(at_most, "at_most", MAX_COMPLETIONS)
+        native, count = self._native(), ctypes.c_size_t()
+        some = (_native.Completion * room)()
+        if not waiting.in_slices(lambda ns: lib.aios_tenant_completions(
+                native, some, room, ns, ctypes.byref(count)), timeout_s):
+            return []
+        return [_completion(one) for one in some[:count.value]]
+
+    def failure(self, tag: int, timeout_s: float | None = DEFAULT_TIMEOUT_S) -> str:
+        """Why a finished task failed. The last 256 failures are remembered; `NotFound` beyond."""
+        why = ctypes.create_string_buffer(FAILURE_BYTES)
+        check(lib.aios_task_failure(self._native(), unsigned(tag, "tag"), why, FAILURE_BYTES,
+                                    nanoseconds(timeout_s)))
+        return string(why.value)
+
+    def cancel(self, tag: int, timeout_s: float | None = DEFAULT_TIMEOUT_S) -> None:
+        """Cancels a pending task; its completion says CANCELLED. `Busy`: it runs; `NotFound`."""
+        check(lib.aios_task_cancel(self._native(), unsigned(tag, "tag"), nanoseconds(timeout_s)))
