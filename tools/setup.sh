@@ -11,6 +11,8 @@ build_packages=(
 
 # Clang 16 is the first that compiles this tree; libFuzzer comes with its runtime.
 fuzz_packages=(clang-16 libclang-rt-16-dev llvm-16)
+# What the tests of the Python package need besides.
+python_packages=(mypy python3-numpy python3-pip python3-setuptools python3-venv python3-wheel)
 
 say() { printf '%s\n' "$*" >&2; }
 

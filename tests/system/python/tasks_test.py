@@ -1,0 +1,154 @@
+"""Tasks on the instance's devices."""
+
+import asyncio
+import struct
+import subprocess
+
+import numpy
+
+import aios
+from common import PATIENCE_S, ROOT, Case, booted_folder
+
+MODULES = ROOT / "tests/unit/cpu/modules"
+
+
+class Tasks(Case):
+    @classmethod
+    def setUpClass(cls):
+        cls.modules = booted_folder("modules")
+        for source in (MODULES / "good.c", MODULES / "faulty.c",
+                       ROOT / "abi/examples/scale_module.c"):
+            subprocess.run(["cc", "-O1", "-fPIC", "-shared", "-I", ROOT / "abi/include", source,
+                            "-o", cls.modules / f"{source.stem}.so"], check=True)
+
+    def setUp(self):
+        self.instance = self.attach()
+        self.tenant = self.enterContext(self.instance.tenant())
+
+    def codelet(self, module, function):
+        return self.tenant.codelet(self.modules / f"{module}.so", function)
+
+    def finished(self, count):
+        """The completions of so many tasks, by tag."""
+        found = []
+        while len(found) < count:
+            some = self.tenant.completions(PATIENCE_S)
+            self.assertTrue(some, "the tasks take too long")
+            found += some
+        return {one.tag: one for one in found}
+
+    def test_a_codelet_works_on_an_array_where_it_is(self):
+        scale = self.codelet("scale_module", "scale")
+        region = self.instance.create_region(8000)
+        numbers = region.array("f8", 1000)
+        numbers[:] = numpy.arange(1000)
+        buffer = self.tenant.buffer(region, aios.Access.WRITE, length=8000)
+        update = [(buffer, aios.Mode.READ_WRITE)]
+        self.tenant.submit([
+            aios.Task(1, scale, update, struct.pack("d", 3), grid=[4]),
+            aios.Task(2, scale, update, numpy.array([0.5]), grid=(2, 1), after=[1], priority=-5),
+        ])
+        done = self.finished(2)
+        self.assertTrue(done[1].ok and done[2].ok)
+        self.assertLessEqual(done[1].start_ns, done[1].end_ns)
+        self.assertLessEqual(done[1].end_ns, done[2].end_ns)
+        self.assertTrue((numbers == numpy.arange(1000) * 1.5).all())
+        self.tenant.release(buffer)
+        self.assertRaises(aios.Error, self.tenant.release, buffer)
+
+    def test_a_module_is_also_its_bytes(self):
+        module = (self.modules / "good.so").read_bytes()
+        count = self.tenant.codelet(module, "count")
+        self.tenant.submit(aios.Task(7, count, grid=[3, 2, 1]))
+        done = self.finished(1)[7]
+        self.assertEqual(done.result, (6, 15, 0, 0))
+        self.assertEqual(done.attempts, 1)
+
+    def test_a_task_that_fails_says_why(self):
+        fail = self.codelet("good", "fail")
+        self.tenant.submit(aios.Task(8, fail, arguments=struct.pack("II", 0, aios.Code.CORRUPT)))
+        done = self.finished(1)[8]
+        self.assertFalse(done.ok)
+        self.assertEqual(done.status, aios.Code.CORRUPT)
+        self.assertIn("block 0 gave up", self.tenant.failure(8))
+        self.assertRaises(aios.NotFound, self.tenant.failure, 12345)
+
+    def test_a_codelet_that_crashes_takes_nothing_with_it(self):
+        crash, count = self.codelet("faulty", "abort"), self.codelet("good", "count")
+        self.tenant.submit(aios.Task(9, crash))
+        self.assertEqual(self.finished(1)[9].status, aios.Code.CRASHED)
+        self.tenant.submit(aios.Task(10, count))
+        self.assertTrue(self.finished(1)[10].ok)
+
+    def test_a_task_ends_at_its_limit(self):
+        self.tenant.submit(aios.Task(11, self.codelet("faulty", "loop"), limit_s=0.1,
+                                     idempotent=False))
+        self.assertEqual(self.finished(1)[11].status, aios.Code.TIMED_OUT)
+
+    def test_a_task_that_waits_can_be_cancelled(self):
+        loop, count = self.codelet("faulty", "loop"), self.codelet("good", "count")
+        self.tenant.submit([aios.Task(12, loop), aios.Task(13, count, after=[12])])
+        self.assertEqual(self.tenant.completions(0.01), [])
+        self.assertEqual(aios.wait([self.tenant], 0), [])
+        self.tenant.cancel(13)
+        self.assertEqual(aios.wait([self.tenant], PATIENCE_S), [self.tenant])
+        self.assertEqual(self.finished(1)[13].status, aios.Code.CANCELLED)
+        self.assertRaises(aios.NotFound, self.tenant.cancel, 13)
+
+    def test_a_thousand_tasks_in_one_batch_all_end(self):
+        count = self.codelet("good", "count")
+        self.tenant.submit(aios.Task(tag, count) for tag in range(1000))
+        self.assertEqual(sorted(self.finished(1000)), list(range(1000)))
+
+    def test_completions_come_in_asyncio(self):
+        async def body():
+            done = []
+            waiting = asyncio.create_task(aios.aio.completions(self.tenant))
+            await asyncio.sleep(0)
+            self.tenant.submit(aios.Task(tag, count) for tag in range(50))
+            async with asyncio.timeout(PATIENCE_S):
+                done += await waiting
+                while len(done) < 50:
+                    done += await aios.aio.completions(self.tenant)
+            return sorted(one.tag for one in done)
+
+        count = self.codelet("good", "count")
+        self.assertEqual(asyncio.run(body()), list(range(50)))
+
+    def test_what_makes_no_sense_is_refused(self):
+        count = self.codelet("good", "count")
+        region = self.instance.create_region(4096)
+        buffer = self.tenant.buffer(region, aios.Access.READ)
+        read = (buffer, aios.Mode.READ)
+        for wrong in (aios.Task(1, count, grid=[]), aios.Task(1, count, grid=[1] * 4),
+                      aios.Task(1, count, grid=[0]), aios.Task(-1, count), aios.Task(2**64, count),
+                      aios.Task(1, count, priority=2**31), aios.Task(1, count, limit_s=-1),
+                      aios.Task(1, aios.CodeletId(9999)), aios.Task(1, count, [(buffer, 9)])):
+            self.assertRaises(ValueError, self.tenant.submit, wrong)
+        self.assertRaises(aios.TooLarge, self.tenant.submit,
+                          aios.Task(1, count, arguments=bytes(65)))
+        self.assertRaises(aios.Quota, self.tenant.submit, aios.Task(1, count, [read] * 17))
+        self.assertRaises(aios.Quota, self.tenant.submit, aios.Task(1, count, after=range(13)))
+        self.assertRaises(aios.InvalidArgument, self.tenant.submit, [])
+        self.assertRaises(aios.InvalidArgument, self.tenant.submit,
+                          [aios.Task(tag, count) for tag in range(1025)])
+        self.assertRaises(aios.NotFound, self.tenant.codelet, "/no/such/module.so", "f")
+        self.assertRaises(aios.InvalidArgument, self.tenant.buffer, region, aios.Access.READ, 1,
+                          region.size_bytes)
+        self.assertRaises(TypeError, self.tenant.submit, aios.Task("1", count))
+
+    def test_a_region_that_is_read_only_here_is_no_buffer_to_write(self):
+        region = self.instance.create_region(4096)
+        region.keep("python-tasks")
+        self.addCleanup(lambda: self.attach().forget("python-tasks"))
+        other = self.attach()
+        kept = other.open_region("python-tasks")
+        with other.tenant() as tenant:
+            self.assertRaises(aios.Denied, tenant.buffer, kept, aios.Access.WRITE)
+            tenant.buffer(kept, aios.Access.READ)
+
+    def test_a_closed_tenant_says_so(self):
+        tenant = self.instance.tenant()
+        tenant.close()
+        self.assertRaises(aios.BadHandle, tenant.completions, 0)
+        self.assertRaises(aios.BadHandle, aios.wait, [tenant])
