@@ -90,7 +90,10 @@ Result<void> Client::ensure_connecting() {
   link_ = TRY(Link::begin_connect(kernel_, port_, version_));
   if (loop_ != nullptr) {
     loop_->on_signal(link_->handle(), [this](std::uint32_t) { signalled_ = true; });
-    TRY(loop_->watch(link_->bell_fd(), EPOLLIN | EPOLLET, [](std::uint32_t) {}));
+    const Link* link = link_.get();
+    TRY(loop_->watch(link->bell_fd(), EPOLLIN | EPOLLET, [link](std::uint32_t) {
+      if (link->open()) link->heard_bell();
+    }));
   }
   return {};
 }

@@ -63,6 +63,10 @@ class Link {
   /// emptied now and then by itself: whoever watches it edge-triggered need not drain it.
   int bell_fd() const { return bell_.get(); }
   void drain_bell() const;
+  /// For who watches it so and was told: a ring that came without a message leaves nothing behind.
+  void heard_bell() const {
+    if (!receiver_.ready()) drain_bell();
+  }
 
   /// Installs handles at the peer and returns their numbers there. Each entry as in LinkSend.
   Result<std::vector<Handle>> send_handles(std::span<const proto::kernel::LinkSend::Entry> entries);

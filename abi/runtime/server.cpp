@@ -48,7 +48,8 @@ void ServerBase::accept_all(Handle port) {
     }
     const ClientId id = next_client_++;
     const Link* raw = link->get();
-    if (Result<void> watched = loop_.watch(raw->bell_fd(), EPOLLIN | EPOLLET, [](std::uint32_t) {});
+    if (Result<void> watched = loop_.watch(raw->bell_fd(), EPOLLIN | EPOLLET,
+                                           [raw](std::uint32_t) { raw->heard_bell(); });
         !watched) {
       log_line("cannot watch a connection: " + watched.error().to_string());
       continue;

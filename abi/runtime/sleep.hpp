@@ -66,10 +66,14 @@ bool spin_until(SpinPolicy& policy, Ready ready, Glance glance) {
   constexpr int looks_between_clocks = 32;
   constexpr std::uint64_t longest_gap_ns = 20 * ns_per_us;
   constexpr std::uint64_t ns_between_glances = 4 * ns_per_us;
+  // What is there already says nothing about whether looking pays.
+  if (ready()) return true;
   const std::uint64_t budget_ns = policy.budget_ns();
   if (budget_ns == 0) return false;
-  for (int i = 0; i < first_looks; ++i)
+  for (int i = 0; i < first_looks; ++i) {
+    cpu_relax();
     if (ready()) return policy.hit(), true;
+  }
   const std::uint64_t began = now_ns();
   std::uint64_t last = began;
   std::uint64_t glanced = began;

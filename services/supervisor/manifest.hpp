@@ -10,11 +10,11 @@
 //   binary = "aios-NAME"         # required; a file of the libexec folder
 //   profile = "server"           # or "context"
 //   routes = ["storage"]         # servers it may call; it finds each port under that name
-//   depends = ["cpu"]            # servers started before it and stopped after it, beyond its
-//   routes arguments = ["--option"]     # after --state DIR --libexec DIR publish = true # programs
-//   from outside find its port when they attach spawner = { binary = "aios-cpu-context", profile =
-//   "context", label = "spawner:context" } quota = { memory = "512M", processes = 8, handles =
-//   1024, links = 256 }
+//   depends = ["cpu"]            # started before it, stopped after it, beyond its routes
+//   arguments = ["--option"]     # after --state DIR --libexec DIR
+//   publish = true               # programs from outside find its port when they attach
+//   spawner = { binary = "aios-cpu-context", profile = "context", label = "spawner:context" }
+//   quota = { memory = "512M", processes = 8, handles = 1024, links = 256 }
 //
 // Pure: it reads text and returns values.
 #pragma once

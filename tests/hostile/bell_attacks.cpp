@@ -33,9 +33,9 @@ void bell_filled(Peer& peer) {
   RawLink* link = peer.link(target);
   if (link == nullptr) return;
   (void)link->fill_ringer();
-  const bool served = null_call(*link);
   for (int i = 0; i < patience_ms && link->unheard() != 0; ++i) link->wait(1);
-  peer.counts.done(Kind::bell_filled, served && link->unheard() == 0);
+  const bool served = link->unheard() == 0 && null_call(*link);
+  peer.counts.done(Kind::bell_filled, served);
   if (!served) peer.drop(target);
 }
 

@@ -169,34 +169,31 @@ Result<Outcome> busy(Stage& stage, const char* const (&servers)[2], Spin spin) {
 
 // ---- other systems ------------------------------------------------------------------------------
 
-/// A program that prints "p50 p99 p999" in nanoseconds.
+/// A program that prints what Quantiles::print does.
 Result<Outcome> run_program(const std::string& command) {
   FILE* output = ::popen(command.c_str(), "re");
   if (output == nullptr) return errno_error("run " + command, errno);
-  Outcome outcome;
-  const int read = std::fscanf(output, "%lf %lf %lf", &outcome.times.p50, &outcome.times.p99,
-                               &outcome.times.p999);
+  Quantiles times;
+  const int read =
+      std::fscanf(output, "%lf %lf %lf %lf", &times.mean, &times.p50, &times.p99, &times.p999);
   const int status = ::pclose(output);
-  if (read != 3 || status != 0) return error(Code::io_error, "failed: " + command);
-  return outcome;
+  if (read != 4 || status != 0) return error(Code::io_error, "failed: " + command);
+  return Outcome{times, 0};
 }
 
 void add_peers(const std::shared_ptr<Stage>& stage, std::vector<Case>& cases) {
-  const std::string& folder = stage->options.peers;
-  const std::string cores =
-      std::to_string(stage->cores.client) + " " + std::to_string(stage->cores.server);
-  const std::string mpi = folder + "/bench-openmpi";
-  if (!folder.empty() && ::access(mpi.c_str(), X_OK) == 0)
-    cases.push_back({"openmpi_pingpong", Measures::time, [=] {
-                       return run_program(
-                           "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
-                           "mpirun -q --oversubscribe --bind-to none --mca btl self,vader -n 2 " +
-                           mpi + " " + cores + " 2>/dev/null");
-                     }});
-  const std::string iceoryx = folder + "/bench-iceoryx";
-  if (!folder.empty() && ::access(iceoryx.c_str(), X_OK) == 0)
-    cases.push_back({"iceoryx_reqresp", Measures::time,
-                     [=] { return run_program(iceoryx + " " + cores + " 2>/dev/null"); }});
+  const auto add = [&](const char* name, const char* program, const std::string& before) {
+    const std::string path = stage->options.peers + "/" + program;
+    if (::access(path.c_str(), X_OK) != 0) return;
+    const std::string command = before + path + " " + std::to_string(stage->cores.client) + " " +
+                                std::to_string(stage->cores.server) + " 2>/dev/null";
+    cases.push_back({name, Measures::time, [command] { return run_program(command); }});
+  };
+  add("openmpi_pingpong", "bench-openmpi",
+      "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 timeout 60 "
+      "mpirun -q --oversubscribe --bind-to none -n 2 ");
+  add("iceoryx_reqresp", "bench-iceoryx",
+      "iox-roudi >/dev/null 2>&1 & roudi=$!; trap 'kill $roudi' EXIT; timeout 60 ");
 }
 
 void add_bare(const std::shared_ptr<Stage>& stage, std::vector<Case>& cases) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <cmath>
+#include <cstdio>
 #include <numeric>
 
 #include "abi/runtime/time.hpp"
@@ -19,6 +20,10 @@ double ns_per_tick() {
     return static_cast<double>(now_ns() - begin_ns) / static_cast<double>(end - begin);
   }();
   return ratio;
+}
+
+void Quantiles::print() const {
+  std::printf("%f %f %f %f\n", mean, p50, p99, p999);
 }
 
 Quantiles Samples::quantiles() {

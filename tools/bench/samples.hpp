@@ -33,6 +33,8 @@ struct Quantiles {
   double p50 = 0;
   double p99 = 0;
   double p999 = 0;
+  /// "mean p50 p99 p999" to standard output: how programs of other systems tell theirs.
+  void print() const;
 };
 
 /// The samples of one round, in ticks.

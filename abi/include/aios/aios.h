@@ -126,7 +126,8 @@ AIOS_API aios_code aios_call_method(aios_service* service, uint16_t opcode, cons
                                     size_t request_bytes, void* reply, size_t reply_bytes,
                                     uint64_t timeout_ns);
 
-/* The same in two steps. Blocks only while it connects. aios_wait waits for the end, which comes
+/* The same in two steps. Does not block: a connection that is being made gets on whenever this
+ * program waits for, or makes, any call of the service. aios_wait waits for the end, which comes
  * after `timeout_ns` at the latest; aios_call_result gives it, any number of times, without
  * blocking: BUSY before it is there, then as aios_call_method. Free with aios_call_free, which
  * forgets an unfinished call but does not undo it. */
