@@ -125,11 +125,9 @@ std::size_t RawLink::drain_ringer() const {
 }
 
 std::size_t RawLink::fill_ringer() const {
-  const char rings[512]{};
-  while (::write(ringer_.get(), rings, sizeof rings) > 0) {
-  }
-  while (::write(ringer_.get(), rings, 1) > 0) {
-  }
+  // As much as the pipe holds, in one write; who is being drained meanwhile would never be done.
+  const char rings[proto::page_bytes]{};
+  (void)!::write(ringer_.get(), rings, sizeof rings);
   return unheard();
 }
 
