@@ -133,6 +133,7 @@ Result<void> OneBell::watch(const Endpoint& endpoint, std::uint64_t connection, 
   if (process_ == current_process() && endpoint_ == endpoint.id() && connection_ == connection)
     return {};
   endpoint_ = 0;
+  set_.reset();
   set_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
   if (!set_.valid()) return errno_error("wait for a connection", errno);
   TRY(add(bell, EPOLLIN | EPOLLET, ring));

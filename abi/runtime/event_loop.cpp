@@ -10,8 +10,10 @@
 namespace aios {
 
 namespace {
-/// While links keep the loop busy, descriptors and timers are looked at every so many turns.
+/// While links keep the loop busy, descriptors and timers are looked at every so many turns. A look
+/// at the clock costs a tenth of a message, one at the descriptors about two.
 constexpr std::uint32_t turns_between_polls = 64;
+constexpr std::uint32_t turns_between_timers = 8;
 constexpr int max_events_per_poll = 64;
 }  // namespace
 
@@ -93,7 +95,7 @@ Result<void> EventLoop::run() {
 
 Result<void> EventLoop::turn(Deadline deadline) {
   run_posted();
-  if (turns_ == 0) run_timers();
+  if (turns_ % turns_between_timers == 0) run_timers();
   const bool busy = run_sources();
   if (kernel_lost_) return error(Code::peer_closed, "the AIOS kernel is gone");
   if (stopping_) return {};

@@ -16,7 +16,8 @@
  *     "look only"; a wait ends at the latest when its timeout has passed, with AIOS_TIMED_OUT.
  *   - Structs that a later version may extend have `reserved` fields, which must be zero.
  *   - The library starts no thread, installs no signal handler, never writes to standard output or
- *     error, never ends its host, and every descriptor it opens is close-on-exec.
+ *     error, never ends its host, and every descriptor it opens is close-on-exec. A thread that has
+ *     waited keeps two descriptors until it ends.
  *   - Threads: every function may be called from any thread at any time; only freeing an object
  *     must not happen while another thread uses it or waits for it. Threads that call over the same
  *     service at once all have their calls under way together.
