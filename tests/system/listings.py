@@ -186,6 +186,17 @@ def check_bench(aiosctl, instance):
     expect(figures["ratios"][0]["figure"] == "null_call_spin", f"ratios: {figures['ratios']}")
     table = bench(*options).stdout
     expect(all(case in table for case in cases), f"bench prints {table!r}")
+    folder = instance.work / "temporary"
+    folder.mkdir()
+    running = subprocess.Popen([aiosctl, "bench", "ipc", "--rounds", "1000", "--large-mb", "1"],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                               env={**instance.environment, "TMPDIR": str(folder)})
+    wait_until(lambda: list(folder.glob("*/state/aios.sock")), 20, "bench boots its instance")
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=60)
+    expect(running.returncode == 1 and "interrupted" in errors,
+           f"bench, interrupted: {running.returncode} {errors!r}")
+    expect(not list(folder.iterdir()), "an interrupted bench leaves its folder")
     result = bench("--only", "nonsense")
     expect(result.returncode == 1 and "nonsense" in result.stderr,
            f"bench of no case: {result.returncode} {result.stderr!r}")

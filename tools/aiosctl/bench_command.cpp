@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "abi/runtime/fd.hpp"
+#include "abi/runtime/signals.hpp"
 #include "tools/aiosctl/commands.hpp"
 #include "tools/aiosctl/install_paths.hpp"
 #include "tools/aiosctl/operator.hpp"
@@ -78,8 +79,9 @@ class Child {
   Child(Child&& other) noexcept
       : pid_(std::exchange(other.pid_, 0)), pidfd_(std::move(other.pidfd_)) {}
   ~Child();
-  /// Waits for its end: the exit code, or 128 and the signal's number. timed_out.
-  Result<int> wait(Deadline deadline);
+  /// Waits for its end: the exit code, or 128 and the signal's number. timed_out; cancelled when
+  /// `signals`, if that is a descriptor, has one.
+  Result<int> wait(Deadline deadline, int signals = -1);
 
  private:
   Child() = default;
@@ -97,6 +99,9 @@ Result<Child> Child::start(std::vector<std::string> command, int output) {
   if (pid == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (::getppid() != parent) ::_exit(1);
+    sigset_t none;
+    ::sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
     if (output >= 0) ::dup2(output, STDOUT_FILENO);
     ::execv(arguments[0], arguments.data());
     ::_exit(127);
@@ -108,11 +113,12 @@ Result<Child> Child::start(std::vector<std::string> command, int output) {
   return child;
 }
 
-Result<int> Child::wait(Deadline deadline) {
-  pollfd ended{pidfd_.get(), POLLIN, 0};
-  while (::poll(&ended, 1, deadline.poll_timeout_ms()) < 0 && errno == EINTR) {
+Result<int> Child::wait(Deadline deadline, int signals) {
+  pollfd fds[2] = {{pidfd_.get(), POLLIN, 0}, {signals, POLLIN, 0}};
+  while (::poll(fds, 2, deadline.poll_timeout_ms()) < 0 && errno == EINTR) {
   }
-  if (ended.revents == 0) return error(Code::timed_out, "a process did not end in time");
+  if (fds[1].revents != 0) return error(Code::cancelled, "interrupted");
+  if (fds[0].revents == 0) return error(Code::timed_out, "a process did not end in time");
   int status = 0;
   ::waitpid(std::exchange(pid_, 0), &status, 0);
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
@@ -127,7 +133,7 @@ Child::~Child() {
 }
 
 /// `aiosctl boot` on a folder of its own; returns when it says that the instance is up.
-Result<Child> boot_instance(const std::string& folder) {
+Result<Child> boot_instance(const std::string& folder, int signals) {
   const std::string manifest = folder + "/aios.toml";
   if (!(std::ofstream(manifest) << ipc_manifest)) return errno_error("write " + manifest, errno);
   int ends[2];
@@ -141,9 +147,10 @@ Result<Child> boot_instance(const std::string& folder) {
   const Deadline deadline = Deadline::after(boot_timeout_ns);
   std::string text;
   while (!text.contains("AIOS is up")) {
-    pollfd output{reader.get(), POLLIN, 0};
-    const int ready = ::poll(&output, 1, deadline.poll_timeout_ms());
+    pollfd fds[2] = {{reader.get(), POLLIN, 0}, {signals, POLLIN, 0}};
+    const int ready = ::poll(fds, 2, deadline.poll_timeout_ms());
     if (ready < 0 && errno == EINTR) continue;
+    if (fds[1].revents != 0) return error(Code::cancelled, "interrupted");
     char buffer[512];
     const ssize_t bytes = ready > 0 ? ::read(reader.get(), buffer, sizeof buffer) : 0;
     if (bytes <= 0) return error(Code::crashed, "the instance to be measured did not come up");
@@ -160,8 +167,10 @@ struct IpcBench {
 
 Result<int> bench_ipc(const IpcBench& options, bool as_json) {
   const std::string libexec = TRY(find_libexec());
+  // Seen by wait: the instance and its folder must not stay behind.
+  const Fd signals = TRY(make_signal_fd({SIGINT, SIGTERM, SIGHUP}));
   const WorkFolder folder = TRY(WorkFolder::create());
-  const Child instance = TRY(boot_instance(folder.path()));
+  const Child instance = TRY(boot_instance(folder.path(), signals.get()));
   std::vector<std::string> command{libexec + "/aios-bench",
                                    "ipc",
                                    "--socket",
@@ -175,7 +184,7 @@ Result<int> bench_ipc(const IpcBench& options, bool as_json) {
   if (as_json) command.push_back("--json");
   for (const std::string& name : options.only) command.insert(command.end(), {"--only", name});
   Child bench = TRY(Child::start(command));
-  const int code = TRY(bench.wait(Deadline::never()));
+  const int code = TRY(bench.wait(Deadline::never(), signals.get()));
   if (code == 128 + SIGALRM)
     return error(Code::timed_out, "a case took more than its two minutes and was ended");
   if (code > 128) return error(Code::crashed, fmt::format("aios-bench ended with {}", code));
