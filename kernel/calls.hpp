@@ -71,7 +71,7 @@ class Calls {
   KERNEL_CALL(RegionCreate); KERNEL_CALL(RegionMap); KERNEL_CALL(RegionNext);
   KERNEL_CALL(RegionFreeze);
   KERNEL_CALL(FileCreate); KERNEL_CALL(FileOpen);
-  KERNEL_CALL(PortCreate); KERNEL_CALL(PortPublish);
+  KERNEL_CALL(PortCreate); KERNEL_CALL(PortPublish); KERNEL_CALL(PortSetDown);
   KERNEL_CALL(PortConnect); KERNEL_CALL(PortAccept);
   KERNEL_CALL(LinkReady); KERNEL_CALL(LinkSend); KERNEL_CALL(LinkNext);
   KERNEL_CALL(InstanceShutdown); KERNEL_CALL(InstanceInfo);

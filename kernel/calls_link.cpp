@@ -7,17 +7,12 @@ namespace aios::kernel {
 
 namespace {
 
-Result<void> must_be_ready(const Process& process) {
-  if (process.ready()) return {};
-  return error(Code::denied, "the status page must be confirmed by `ready` before any link");
-}
-
-/// Own half, own doorbell to read, the peer's to ring.
-Result<void> give_link_fds(Caller& caller, const LinkEnd& end) {
-  caller.fds.push_back(TRY(end.own().half->writable().duplicate()));
-  caller.fds.push_back(TRY(end.own().bell.reader()));
-  caller.fds.push_back(TRY(end.peer().bell.ringer()));
-  return {};
+/// A handle to the end, its own half, its own doorbell to read, the peer's to ring.
+Result<Handle> give_end(Caller& caller, const std::shared_ptr<LinkEnd>& end) {
+  caller.fds.push_back(TRY(end->own().half->writable().duplicate()));
+  caller.fds.push_back(TRY(end->own().bell.reader()));
+  caller.fds.push_back(TRY(end->peer().bell.ringer()));
+  return caller.process.handles.install(Reference(end, LinkEnd::handle_rights, 0));
 }
 
 }  // namespace
@@ -41,26 +36,29 @@ KERNEL_CALL(PortPublish, Calls::) {
   return wire::PortPublish::Reply{};
 }
 
+KERNEL_CALL(PortSetDown, Calls::) {
+  TRY(require(request.down <= 1, "`down` is 0 or 1"));
+  TRY(caller.process.handles.get<Port>(request.port, rights::manage))->set_down(request.down == 1);
+  return wire::PortSetDown::Reply{};
+}
+
 KERNEL_CALL(PortConnect, Calls::) {
-  Process& process = caller.process;
-  const auto port = TRY(process.handles.get<Port>(request.port, rights::connect));
-  TRY(must_be_ready(process));
-  const auto end = TRY(Link::connect(instance_.registry, process, port, request.protocol_version));
-  TRY(give_link_fds(caller, *end));
-  caller.made = TRY(process.handles.install(Reference(end, LinkEnd::handle_rights, 0)));
+  const auto port = TRY(caller.process.handles.get<Port>(request.port, rights::connect));
+  if (port->down())
+    return error(Code::service_down, "the server behind this port is down for good");
+  const auto end =
+      TRY(Link::connect(instance_.registry, caller.process, port, request.protocol_version));
+  caller.made = TRY(give_end(caller, end));
   return wire::PortConnect::Reply{caller.made, end->own().index, 0};
 }
 
 KERNEL_CALL(PortAccept, Calls::) {
-  Process& process = caller.process;
-  const auto port = TRY(process.handles.get<Port>(request.port, rights::accept));
-  TRY(must_be_ready(process));
+  const auto port = TRY(caller.process.handles.get<Port>(request.port, rights::accept));
   const auto link = port->front();
   if (link == nullptr) return error(Code::busy, "no connection waits");
-  TRY(process.handles.can_install(1));
-  const auto end = TRY(link->accept(process));
-  TRY(give_link_fds(caller, *end));
-  caller.made = TRY(process.handles.install(Reference(end, LinkEnd::handle_rights, 0)));
+  TRY(caller.process.handles.can_install(1));
+  const auto end = TRY(link->accept(caller.process));
+  caller.made = TRY(give_end(caller, end));
   const Process& client = *end->peer().process;
   return wire::PortAccept::Reply(caller.made, end->own().index, client.uid, client.id(),
                                  client.job()->id(), link->protocol_version, client.name(),

@@ -6,7 +6,8 @@
 
 namespace aios::kernel {
 
-Port::~Port() {
+void Port::set_down(bool down) {
+  if (!(down_ = down)) return;
   for (const auto& link : std::exchange(waiting_, {})) link->close();
 }
 
@@ -45,6 +46,8 @@ Result<std::shared_ptr<LinkEnd>> Link::accept(Process& process) {
 }
 
 Result<std::shared_ptr<LinkEnd>> Link::occupy(SideIndex index, Process& process) {
+  if (!process.ready())
+    return error(Code::denied, "the status page must be confirmed by `ready` before any link");
   Side& side = sides_[index];
   auto charge = TRY(process.job()->hold(Job::links, 1));
   auto half = TRY(Region::create(registry_, process, Name::from("link half"), proto::half_bytes,
@@ -66,8 +69,8 @@ Result<void> Link::side_ready(SideIndex index) {
   if (side.ready()) return {};
   const auto port = port_.lock();
   auto sealed = side.half->seal_writer();
-  if (sealed && index == client && port == nullptr)
-    sealed = error(Code::peer_closed, "the port is gone");
+  if (sealed && index == client && (port == nullptr || port->down()))
+    sealed = error(Code::peer_closed, "the port is gone or down");
   if (!sealed) {
     close();
     return sealed;

@@ -20,12 +20,15 @@ class LinkEnd;
 class Port final : public Object {
  public:
   static constexpr ObjectType object_type = ObjectType::port;
-  static constexpr std::uint32_t handle_rights =
-      rights::info | rights::duplicate | rights::send | rights::connect | rights::accept;
+  static constexpr std::uint32_t handle_rights = rights::info | rights::duplicate | rights::send |
+                                                 rights::connect | rights::accept | rights::manage;
 
   Port(std::uint64_t id, const Name& name) : Object(object_type, id, name) {}
-  /// Closes what still waits.
-  ~Port() override;
+  ~Port() override { set_down(true); }
+  /// Whether nobody will accept, until further notice: what waits is closed, the rest refused.
+  void set_down(bool down);
+  bool down() const { return down_; }
+  std::uint64_t detail() const override { return down_; }
   /// A connection waits; raises `connect_pending`.
   void push(std::shared_ptr<Link> link);
   /// The oldest one, or null. It stays until `remove`.
@@ -37,6 +40,7 @@ class Port final : public Object {
 
  private:
   std::deque<std::shared_ptr<Link>> waiting_;
+  bool down_ = false;
 };
 
 class Link : public std::enable_shared_from_this<Link> {

@@ -146,7 +146,7 @@ struct HandleClose {
 /// `sender_process_id`: who installed the handle by link_send, 0 for one of the caller's own
 /// making. A server compares it with its client before it uses a number that a message names.
 /// `detail`: region, its bytes; process, its pid; link, the peer's process id; job, its parent's
-/// id.
+/// id; port, 1 when it is down.
 struct HandleInfo {
   static constexpr std::uint16_t opcode = 13;
   static constexpr const char* name = "handle_info";
@@ -511,12 +511,13 @@ struct InstanceInfo {
 struct Protocol {
   static constexpr const char* name = "kernel";
   static constexpr std::uint16_t version = abi_version;
-  using Methods = MethodList<Hello, Ready, Startup, SignalNext, HandleDuplicate, HandleKeep,
-                             HandleClose, HandleInfo, JobCreate, JobKill, JobInfo, ProcessSpawn,
-                             ProcessSignal, ProcessInfo, ProcessNext, ProcessOpen, SpawnerCreate,
-                             SpawnerSpawn, RegionCreate, RegionMap, RegionNext, RegionFreeze,
-                             FileCreate, FileOpen, PortCreate, PortPublish, PortConnect, PortAccept,
-                             LinkReady, LinkSend, LinkNext, InstanceShutdown, InstanceInfo>;
+  using Methods =
+      MethodList<Hello, Ready, Startup, SignalNext, HandleDuplicate, HandleKeep, HandleClose,
+                 HandleInfo, JobCreate, JobKill, JobInfo, ProcessSpawn, ProcessSignal, ProcessInfo,
+                 ProcessNext, ProcessOpen, SpawnerCreate, SpawnerSpawn, RegionCreate, RegionMap,
+                 RegionNext, RegionFreeze, FileCreate, FileOpen, PortCreate, PortPublish,
+                 PortSetDown, PortConnect, PortAccept, LinkReady, LinkSend, LinkNext,
+                 InstanceShutdown, InstanceInfo>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 

@@ -36,9 +36,23 @@ struct PortPublish {
   using Reply = Empty;
 };
 
-/// Asks for a link. Needs connect. Fds: own half (read-write), own doorbell's read end, the peer's
-/// doorbell's write end. Map the half, then link_ready. The connection waits at the port until a
-/// server accepts it; `protocol_version` is shown to that server.
+/// Says whether nobody will accept at this port any more, for good or until the next call: while it
+/// is down the connections that wait are closed and new ones are refused with service_down. Needs
+/// manage, which the port's maker has. handle_info tells it as `detail`.
+struct PortSetDown {
+  static constexpr std::uint16_t opcode = 67;
+  static constexpr const char* name = "port_set_down";
+  struct Request {
+    Handle port;
+    std::uint64_t down;  ///< 1 or 0
+    AIOS_FIELDS(Request, port, down)
+  };
+  using Reply = Empty;
+};
+
+/// Asks for a link. Needs connect; service_down. Fds: own half (read-write), own doorbell's read
+/// end, the peer's doorbell's write end. Map the half, then link_ready. The connection waits at the
+/// port until a server accepts it; `protocol_version` is shown to that server.
 struct PortConnect {
   static constexpr std::uint16_t opcode = 62;
   static constexpr const char* name = "port_connect";

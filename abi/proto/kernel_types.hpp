@@ -8,7 +8,7 @@
 
 namespace aios::proto::kernel {
 
-inline constexpr std::uint32_t abi_version = 2;
+inline constexpr std::uint32_t abi_version = 3;
 /// A child finds its kernel socket here.
 inline constexpr int child_socket_fd = 3;
 
@@ -42,7 +42,7 @@ inline constexpr std::uint32_t map_read = 1u << 3;   ///< region_map, file_open
 inline constexpr std::uint32_t map_write = 1u << 4;  ///< region_map, region_freeze
 inline constexpr std::uint32_t connect = 1u << 5;    ///< port
 inline constexpr std::uint32_t accept = 1u << 6;     ///< port; receives its signal
-/// job: create in it, list; process: signal, kill
+/// job: create in it, list; process: signal, kill; port: set down
 inline constexpr std::uint32_t manage = 1u << 7;
 inline constexpr std::uint32_t wait = 1u << 8;    ///< process, job: receives its signals
 inline constexpr std::uint32_t act = 1u << 9;     ///< job: do work on its behalf

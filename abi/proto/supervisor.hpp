@@ -12,7 +12,8 @@ enum class ServerState : std::uint32_t {
   running = 2,
   stopping = 3,
   stopped = 4,
-  failed = 5,  ///< ended before it ever answered: its configuration is at fault
+  failed = 5,       ///< ended before it ever answered: its configuration is at fault
+  quarantined = 6,  ///< ended more often than the manifest allows; its port is down
 };
 
 /// Server `index` of the manifest, in start order.
@@ -34,9 +35,10 @@ struct Server {
     std::uint64_t started_ns;
     std::uint64_t heartbeat_ns;  ///< the last null call took this long
     kernel::Name server;
-    Text<96> last_end;  ///< "killed by signal 9", empty when it never ended
+    Text<96> last_end;     ///< "killed by signal 9", empty when it never ended
+    Text<160> last_words;  ///< the last line that the life which ended last wrote to its log
     AIOS_FIELDS(Reply, count, state, restarts, missed_heartbeats, pid, process_id, epoch,
-                started_ns, heartbeat_ns, server, last_end)
+                started_ns, heartbeat_ns, server, last_end, last_words)
   };
 };
 
@@ -60,7 +62,7 @@ struct Crash {
 };
 
 /// Answered when every server of the manifest runs and has answered a null call; with io_error and
-/// the reason when one has failed.
+/// the reason when one has failed or is in quarantine.
 struct WaitRunning {
   static constexpr std::uint16_t opcode = 3;
   static constexpr const char* name = "wait_running";
@@ -68,10 +70,26 @@ struct WaitRunning {
   using Reply = Empty;
 };
 
+/// Ends a server in order and starts it again; one that has failed or is in quarantine is started.
+/// Earlier ends no longer count. Answered when the next life has answered; with io_error and the
+/// reason when it is given up. Only for the instance's own uid. not_found; busy during a shutdown.
+struct Restart {
+  static constexpr std::uint16_t opcode = 4;
+  static constexpr const char* name = "restart";
+  struct Request {
+    kernel::Name server;
+    AIOS_FIELDS(Request, server)
+  };
+  struct Reply {
+    std::uint64_t pid;
+    AIOS_FIELDS(Reply, pid)
+  };
+};
+
 struct Protocol {
   static constexpr const char* name = "supervisor";
-  static constexpr std::uint16_t version = 1;
-  using Methods = MethodList<Null, Server, Crash, WaitRunning>;
+  static constexpr std::uint16_t version = 2;
+  using Methods = MethodList<Null, Server, Crash, WaitRunning, Restart>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 

@@ -4,8 +4,9 @@
 
 namespace aios::supervisor {
 
-Fleet::Fleet(const Plan& plan)
-    : needed_by_(plan.servers.size()), machines_(plan.servers.size(), ServerMachine(plan.timing)) {
+Fleet::Fleet(const Plan& plan) : needed_by_(plan.servers.size()) {
+  for (const PlannedServer& server : plan.servers)
+    machines_.emplace_back(plan.timing, server.spec.restart);
   for (std::size_t i = 0; i < plan.servers.size(); ++i)
     for (const std::size_t need : plan.servers[i].needs) needed_by_[need].push_back(i);
 }
@@ -45,9 +46,9 @@ bool Fleet::all_running() const {
   });
 }
 
-std::optional<std::size_t> Fleet::first_failed() const {
+std::optional<std::size_t> Fleet::first_given_up() const {
   for (std::size_t i = 0; i < machines_.size(); ++i)
-    if (machines_[i].state() == ServerState::failed) return i;
+    if (machines_[i].given_up()) return i;
   return std::nullopt;
 }
 

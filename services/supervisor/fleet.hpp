@@ -34,7 +34,7 @@ class Fleet {
   /// Every server has ended.
   bool ended() const;
   bool all_running() const;
-  std::optional<std::size_t> first_failed() const;
+  std::optional<std::size_t> first_given_up() const;
 
  private:
   std::vector<std::vector<std::size_t>> needed_by_;

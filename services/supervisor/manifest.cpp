@@ -14,6 +14,8 @@ using proto::kernel::Profile;
 constexpr std::uint64_t ns_per_ms = 1'000'000;
 constexpr std::uint64_t max_interval_ms = 3'600'000;
 constexpr std::uint32_t max_missed_heartbeats = 100;
+/// The times of so many ends are remembered for each server.
+constexpr std::uint64_t max_restart_count = 100'000;
 constexpr std::uint64_t max_count = std::numeric_limits<std::uint32_t>::max();
 
 std::string quoted(std::string_view text) {
@@ -94,6 +96,12 @@ class Table {
       return wrong(*node, name_of(key) + " must be a whole number from " + std::to_string(least) +
                               " to " + std::to_string(most));
     return static_cast<std::uint64_t>(value->get());
+  }
+
+  /// Milliseconds, `least` to an hour, as nanoseconds.
+  Result<std::uint64_t> interval(std::string_view key, std::uint64_t least,
+                                 std::uint64_t absent_ns) const {
+    return TRY(integer(key, least, max_interval_ms, absent_ns / ns_per_ms)) * ns_per_ms;
   }
 
   Result<std::vector<std::string>> strings(std::string_view key) const {
@@ -198,15 +206,29 @@ Result<std::optional<SpawnerSpec>> read_spawner(const Table& server) {
   return std::optional<SpawnerSpec>(std::move(spawner));
 }
 
-Result<ServerSpec> read_server(const Table& table, std::string_view name, std::uint32_t line) {
+/// What a `restart` table says, otherwise than `rule`.
+Result<RestartRule> read_restart(const Table& parent, RestartRule rule) {
+  const std::optional<Table> table = TRY(parent.table("restart"));
+  if (!table) return rule;
+  TRY(table->allow({"count", "window_ms", "first_delay_ms", "max_delay_ms"}));
+  rule.count =
+      static_cast<std::uint32_t>(TRY(table->integer("count", 0, max_restart_count, rule.count)));
+  rule.window_ns = TRY(table->interval("window_ms", 1, rule.window_ns));
+  rule.first_delay_ns = TRY(table->interval("first_delay_ms", 0, rule.first_delay_ns));
+  rule.max_delay_ns = TRY(table->interval("max_delay_ms", 0, rule.max_delay_ns));
+  return rule;
+}
+
+Result<ServerSpec> read_server(const Table& table, std::string_view name, std::uint32_t line,
+                               const RestartRule& restart) {
   if (!is_word(name, "-_", max_server_name_bytes))
     return table.wrong_at(line, "server name " + quoted(name) + " must be 1 to " +
                                     std::to_string(max_server_name_bytes) +
                                     " of a-z, 0-9, '-' and '_'");
   if (name == supervisor_name || name == port_label || name == "root")
     return table.wrong_at(line, "server name " + quoted(name) + " is taken by AIOS itself");
-  TRY(table.allow(
-      {"binary", "profile", "routes", "depends", "arguments", "publish", "spawner", "quota"}));
+  TRY(table.allow({"binary", "profile", "routes", "depends", "arguments", "publish", "spawner",
+                   "quota", "restart"}));
   ServerSpec server;
   server.name = name;
   server.line = line;
@@ -222,20 +244,19 @@ Result<ServerSpec> read_server(const Table& table, std::string_view name, std::u
   server.publish = TRY(table.boolean("publish"));
   server.spawner = TRY(read_spawner(table));
   server.quota = TRY(read_quota(table));
+  server.restart = TRY(read_restart(table, restart));
   return server;
 }
 
 Result<void> read_timing(const Table& root, Timing& timing) {
   const std::optional<Table> table = TRY(root.table("instance"));
   if (!table) return {};
-  TRY(table->allow({"heartbeat_ms", "missed_heartbeats", "start_timeout_ms", "stop_timeout_ms"}));
-  const auto interval = [&](std::string_view key,
-                            std::uint64_t absent_ns) -> Result<std::uint64_t> {
-    return TRY(table->integer(key, 1, max_interval_ms, absent_ns / ns_per_ms)) * ns_per_ms;
-  };
-  timing.heartbeat_ns = TRY(interval("heartbeat_ms", timing.heartbeat_ns));
-  timing.start_timeout_ns = TRY(interval("start_timeout_ms", timing.start_timeout_ns));
-  timing.stop_timeout_ns = TRY(interval("stop_timeout_ms", timing.stop_timeout_ns));
+  TRY(table->allow(
+      {"heartbeat_ms", "missed_heartbeats", "start_timeout_ms", "stop_timeout_ms", "restart"}));
+  timing.heartbeat_ns = TRY(table->interval("heartbeat_ms", 1, timing.heartbeat_ns));
+  timing.start_timeout_ns = TRY(table->interval("start_timeout_ms", 1, timing.start_timeout_ns));
+  timing.stop_timeout_ns = TRY(table->interval("stop_timeout_ms", 1, timing.stop_timeout_ns));
+  timing.restart = TRY(read_restart(*table, timing.restart));
   timing.missed_heartbeats = static_cast<std::uint32_t>(
       TRY(table->integer("missed_heartbeats", 1, max_missed_heartbeats, timing.missed_heartbeats)));
   return {};
@@ -284,7 +305,7 @@ Result<Manifest> read_root(const toml::table& document, std::string_view path) {
                          "there may be at most " + std::to_string(max_servers) + " servers");
   for (const auto& [line, name] : names) {
     const std::optional<Table> table = TRY(servers->table(name));
-    manifest.servers.push_back(TRY(read_server(*table, name, line)));
+    manifest.servers.push_back(TRY(read_server(*table, name, line, manifest.timing.restart)));
   }
   for (const ServerSpec& server : manifest.servers) {
     const std::optional<Table> table = TRY(servers->table(server.name));

@@ -5,16 +5,20 @@
 //   missed_heartbeats = 3        # in a row, before a server counts as hung and is ended
 //   start_timeout_ms = 10000     # how long a new server may take for its first answer
 //   stop_timeout_ms = 1000       # from SIGTERM to SIGKILL
+//   restart = { count = 10, window_ms = 60000, first_delay_ms = 50, max_delay_ms = 5000 }
 //
 //   [server.NAME]
 //   binary = "aios-NAME"         # required; a file of the libexec folder
 //   profile = "server"           # or "context"
 //   routes = ["storage"]         # servers it may call; it finds each port under that name
 //   depends = ["cpu"]            # started before it, stopped after it, beyond its routes
-//   arguments = ["--option"]     # after --state DIR --libexec DIR
+//   arguments = ["--option"]     # after --state DIR --libexec DIR, and --crashed after a crash
 //   publish = true               # programs from outside find its port when they attach
 //   spawner = { binary = "aios-cpu-context", profile = "context", label = "spawner:context" }
 //   quota = { memory = "512M", processes = 8, handles = 1024, links = 256 }
+//   restart = { count = 3 }      # what it says otherwise than [instance]
+//
+// A server is restarted at most `count` times in any `window_ms`; then it is in quarantine.
 //
 // Pure: it reads text and returns values.
 #pragma once
@@ -33,17 +37,27 @@ namespace aios::supervisor {
 inline constexpr std::size_t max_manifest_bytes = 256 * 1024;
 inline constexpr std::size_t max_servers = 16;
 inline constexpr std::size_t max_server_name_bytes = 15;
-inline constexpr std::size_t max_server_arguments = 12;
+inline constexpr std::size_t max_server_arguments = 11;
 /// What a program can be routed to although no manifest lists it.
 inline constexpr std::string_view supervisor_name = "supervisor";
 /// The label under which every server finds its own port.
 inline constexpr std::string_view port_label = "port";
+
+/// When a server that ended is started again, and when no longer.
+struct RestartRule {
+  std::uint32_t count = 10;  ///< restarts in any `window_ns`
+  std::uint64_t window_ns = 60'000'000'000;
+  /// From its second end within the window on, doubling.
+  std::uint64_t first_delay_ns = 50'000'000;
+  std::uint64_t max_delay_ns = 5'000'000'000;
+};
 
 struct Timing {
   std::uint64_t heartbeat_ns = 1'000'000'000;
   std::uint64_t start_timeout_ns = 10'000'000'000;
   std::uint64_t stop_timeout_ns = 1'000'000'000;
   std::uint32_t missed_heartbeats = 3;
+  RestartRule restart;
 };
 
 struct SpawnerSpec {
@@ -59,6 +73,7 @@ struct ServerSpec {
   std::vector<std::string> depends;
   std::vector<std::string> arguments;
   std::optional<SpawnerSpec> spawner;
+  RestartRule restart;
   proto::kernel::Quota quota{};  ///< a zero field: only what the jobs above allow
   proto::kernel::Profile profile = proto::kernel::Profile::server;
   bool publish = false;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cassert>
 #include <csignal>
+#include <utility>
 
 namespace aios::supervisor {
 
@@ -53,31 +54,53 @@ void ServerMachine::exited(std::uint64_t now_ns, const Exit& exit) {
     plan(Action::none, 0);
     return;
   }
-  const bool from_outside = exit.signalled && exit.code == SIGKILL && !ending_;
-  life_over(now_ns, !from_outside);
+  last_end_from_outside_ = exit.signalled && exit.code == SIGKILL && !ending_;
+  if (!std::exchange(restarting_, false)) return life_over(now_ns, !last_end_from_outside_);
+  last_end_from_outside_ = true;
+  state_ = ServerState::waiting;
+  plan(Action::spawn, now_ns);
 }
 
 void ServerMachine::life_over(std::uint64_t now_ns, bool blamed) {
-  const bool early = !answered_ || now_ns - born_ns_ < early_end_ns;
-  if (!early)
-    early_ends_ = 0;
-  else if (blamed)
-    ++early_ends_;
-  if (!ever_answered_ && early_ends_ > max_early_retries) {
-    state_ = ServerState::failed;
-    plan(Action::none, 0);
-    return;
+  ends_.push_back({now_ns, blamed});
+  blamed_ends_ += blamed ? 1 : 0;
+  while (now_ns - ends_.front().at_ns >= rule_.window_ns) {
+    blamed_ends_ -= ends_.front().blamed ? 1 : 0;
+    ends_.pop_front();
   }
-  std::uint64_t delay_ns = 0;
-  if (!blamed) {
-    // Whoever kills a server again and again before it answers must not get a storm of starts.
-    delay_ns = answered_ ? 0 : first_delay_ns;
-  } else if (early_ends_ > 1) {
-    constexpr std::uint32_t most_doublings = 7;  // 50 ms << 7 is above max_delay_ns
-    delay_ns = std::min(first_delay_ns << std::min(early_ends_ - 2, most_doublings), max_delay_ns);
-  }
+  if (blamed && !ever_answered_ && ++silent_lives_ > max_early_retries)
+    return give_up(ServerState::failed);
+  if (ends_.size() > rule_.count) return give_up(ServerState::quarantined);
   state_ = ServerState::waiting;
-  plan(Action::spawn, now_ns + delay_ns);
+  plan(Action::spawn, now_ns + delay_ns(blamed));
+}
+
+std::uint64_t ServerMachine::delay_ns(bool blamed) const {
+  // Whoever kills a server again and again before it answers must not get a storm of starts.
+  if (!blamed) return answered_ ? 0 : rule_.first_delay_ns;
+  if (blamed_ends_ < 2) return 0;
+  constexpr std::uint32_t most_doublings = 20;
+  const std::uint32_t doublings = std::min(blamed_ends_ - 2, most_doublings);
+  return std::min(rule_.first_delay_ns << doublings, rule_.max_delay_ns);
+}
+
+bool ServerMachine::restart(std::uint64_t now_ns) {
+  if (state_ == ServerState::stopping || state_ == ServerState::stopped) return false;
+  ends_.clear();
+  blamed_ends_ = silent_lives_ = 0;
+  if (!alive_) {
+    state_ = ServerState::waiting;
+    plan(Action::spawn, now_ns);
+    return true;
+  }
+  restarting_ = true;
+  if (!std::exchange(ending_, true)) plan(Action::terminate, now_ns);
+  return true;
+}
+
+void ServerMachine::found_down() {
+  last_end_ = "given up before the supervisor was restarted";
+  give_up(ServerState::quarantined);
 }
 
 void ServerMachine::stop(std::uint64_t now_ns) {

@@ -91,7 +91,7 @@ Result<std::string> ObjectStore::image(const std::string& binary) const {
 Result<ServerObjects> ObjectStore::objects_of(const ServerSpec& spec) {
   ServerObjects objects;
   objects.job = TRY(job(system_, "job:" + spec.name, spec.name, spec.quota));
-  objects.port = TRY(port(spec.name, connect_rights));
+  objects.port = TRY(port(spec.name, connect_rights | rights::manage));
   if (spec.spawner) objects.spawner = TRY(spawner(spec.name, *spec.spawner));
   return objects;
 }
@@ -121,7 +121,8 @@ Result<std::optional<ServerProcessRef>> ObjectStore::find_process(const ServerSp
 }
 
 Result<ServerProcessRef> ObjectStore::spawn(const ServerSpec& spec, const ServerObjects& objects,
-                                            const std::map<std::string, Handle>& ports) {
+                                            const std::map<std::string, Handle>& ports,
+                                            bool crashed) {
   wire::ProcessSpawn::Request request{};
   request.job = objects.job;
   request.profile = static_cast<std::uint32_t>(spec.profile);
@@ -129,6 +130,7 @@ Result<ServerProcessRef> ObjectStore::spawn(const ServerSpec& spec, const Server
   const std::string path = TRY(image(spec.binary));
   request.image = proto::Text<512>::from(path);
   std::vector<std::string> arguments{"--state", folders_.state, "--libexec", folders_.libexec};
+  if (crashed) arguments.emplace_back("--crashed");
   arguments.insert(arguments.end(), spec.arguments.begin(), spec.arguments.end());
   TRY(put_arguments(arguments, request.arguments));
   const auto give = [&request](std::string_view label, Handle handle, std::uint32_t mask) {
@@ -142,6 +144,15 @@ Result<ServerProcessRef> ObjectStore::spawn(const ServerSpec& spec, const Server
   const auto record = TRY(kernel_->call<wire::ProcessInfo>({reply.process})).reply;
   return ServerProcessRef{reply.process, reply.process_id, reply.pid, record.epoch,
                           record.started_ns};
+}
+
+Result<void> ObjectStore::set_down(Handle port, bool down) {
+  TRY(kernel_->call<wire::PortSetDown>({port, down ? 1u : 0u}));
+  return {};
+}
+
+Result<bool> ObjectStore::is_down(Handle port) {
+  return TRY(kernel_->call<wire::HandleInfo>({port})).reply.detail != 0;
 }
 
 Result<void> ObjectStore::signal(Handle process, int signal_number) {

@@ -52,9 +52,13 @@ class ObjectStore {
   /// The living process of a server, if there is one.
   Result<std::optional<ServerProcessRef>> find_process(const ServerSpec& spec,
                                                        const ServerObjects& objects);
-  /// `routes` names the port of each routed server.
+  /// `ports` names the port of each routed server. `crashed`: its last life ended by its own doing,
+  /// which it is told by the option `--crashed`.
   Result<ServerProcessRef> spawn(const ServerSpec& spec, const ServerObjects& objects,
-                                 const std::map<std::string, Handle>& ports);
+                                 const std::map<std::string, Handle>& ports, bool crashed);
+  /// Whether clients are told that the server behind the port will not come.
+  Result<void> set_down(Handle port, bool down);
+  Result<bool> is_down(Handle port);
   Result<void> signal(Handle process, int signal_number);
   /// How a process ended. busy while it has not.
   Result<Exit> exit_of(Handle process);

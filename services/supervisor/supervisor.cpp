@@ -3,6 +3,7 @@
 #include <csignal>
 
 #include "abi/runtime/log.hpp"
+#include "services/supervisor/last_words.hpp"
 
 namespace aios::supervisor {
 
@@ -49,6 +50,10 @@ Result<void> Supervisor::prepare(std::size_t index) {
   if (const auto process = TRY(store_.find_process(entry.spec, entry.objects))) {
     log_line("found " + entry.spec.name + " running as pid " + std::to_string(process->pid));
     begin_life(index, *process);
+  } else if (TRY(store_.is_down(entry.objects.port))) {
+    entry.port_down = true;
+    fleet_.machine(index).found_down();
+    log_line(failure_of(index));
   }
   return {};
 }
@@ -76,7 +81,8 @@ void Supervisor::carry_out(std::size_t index, Action action) {
     case Action::spawn:
       return spawn(index);
     case Action::terminate:
-      if (!fleet_.stopping()) log_line(entries_[index].spec.name + " does not answer; ending it");
+      if (!fleet_.stopping() && !fleet_.machine(index).restarting())
+        log_line(entries_[index].spec.name + " does not answer; ending it");
       return send_signal(index, SIGTERM);
     case Action::kill:
       log_line(entries_[index].spec.name + " has not ended in time; killing it");
@@ -95,11 +101,33 @@ void Supervisor::send_signal(std::size_t index, int signal_number) {
 
 void Supervisor::spawn(std::size_t index) {
   Entry& entry = entries_[index];
-  const Result<ServerProcessRef> process = store_.spawn(entry.spec, entry.objects, ports_);
+  ServerMachine& machine = fleet_.machine(index);
+  update_port(index);
+  entry.log_from = log_size(log_of(index));
+  const bool crashed = machine.epoch() != 0 && !machine.last_end_from_outside();
+  const Result<ServerProcessRef> process = store_.spawn(entry.spec, entry.objects, ports_, crashed);
   if (process) return begin_life(index, *process);
   const std::string why = "cannot start: " + process.error().to_string();
-  fleet_.machine(index).spawn_failed(now_ns(), why);
-  log_line(fleet_.machine(index).ended() ? failure_of(index) : entry.spec.name + ": " + why);
+  entry.last_words.clear();
+  machine.spawn_failed(now_ns(), why);
+  log_line(machine.ended() ? failure_of(index) : entry.spec.name + ": " + why);
+  update_port(index);
+}
+
+/// Who connects to a server that was given up is told so, until it is started again.
+void Supervisor::update_port(std::size_t index) {
+  Entry& entry = entries_[index];
+  const bool down = fleet_.machine(index).given_up();
+  if (entry.port_down == down) return;
+  entry.port_down = down;
+  if (down) entry.client->disconnect();
+  if (const Result<void> set = store_.set_down(entry.objects.port, down); !set)
+    log_line("cannot take the port of " + entry.spec.name + (down ? " down: " : " up: ") +
+             set.error().to_string());
+}
+
+std::string Supervisor::log_of(std::size_t index) const {
+  return store_.folders().state + "/logs/" + entries_[index].spec.name + ".log";
 }
 
 void Supervisor::begin_life(std::size_t index, const ServerProcessRef& process) {
@@ -124,7 +152,10 @@ void Supervisor::process_exited(std::size_t index) {
   // Only a kernel that is gone fails here, and with it ends everything.
   ServerMachine& machine = fleet_.machine(index);
   machine.exited(now_ns(), exit.value_or(Exit{}));
-  if (machine.state() == ServerState::failed)
+  constexpr std::size_t most = sizeof(proto::supervisor::Server::Reply::last_words) - 1;
+  entry.last_words = last_words(log_of(index), entry.log_from, most);
+  update_port(index);
+  if (machine.given_up())
     log_line(failure_of(index));
   else if (!fleet_.stopping())
     log_line(entry.spec.name + " " + machine.last_end() + "; restarting it");
@@ -195,26 +226,48 @@ Result<proto::supervisor::Server::Reply> Supervisor::describe(std::uint64_t inde
   reply.heartbeat_ns = machine.heartbeat_ns();
   reply.server = proto::kernel::Name::from(entry.spec.name);
   reply.last_end = proto::Text<96>::from(machine.last_end());
+  reply.last_words = proto::Text<160>::from(entry.last_words);
   return reply;
 }
 
 Result<std::uint64_t> Supervisor::crash(std::string_view server, int signal_number) {
-  for (std::size_t i = 0; i < entries_.size(); ++i) {
-    if (entries_[i].spec.name != server) continue;
-    if (fleet_.machine(i).state() != ServerState::running)
-      return error(Code::busy, "server '" + entries_[i].spec.name + "' is not running");
-    TRY(store_.signal(entries_[i].process.process, signal_number));
-    log_line(entries_[i].spec.name + " gets signal " + std::to_string(signal_number) +
-             " by an operator's wish");
-    return entries_[i].process.pid;
-  }
+  const std::size_t index = TRY(index_of(server));
+  const Entry& entry = entries_[index];
+  if (fleet_.machine(index).state() != ServerState::running)
+    return error(Code::busy, "server '" + entry.spec.name + "' is not running");
+  TRY(store_.signal(entry.process.process, signal_number));
+  log_line(entry.spec.name + " gets signal " + std::to_string(signal_number) +
+           " by an operator's wish");
+  return entry.process.pid;
+}
+
+Result<std::size_t> Supervisor::restart(std::string_view server) {
+  const std::size_t index = TRY(index_of(server));
+  if (fleet_.stopping() || !fleet_.machine(index).restart(now_ns()))
+    return error(Code::busy, "the instance is shutting down");
+  log_line(entries_[index].spec.name + " is started anew by an operator's wish");
+  changed();
+  return index;
+}
+
+Result<std::size_t> Supervisor::index_of(std::string_view server) const {
+  for (std::size_t i = 0; i < entries_.size(); ++i)
+    if (entries_[i].spec.name == server) return i;
   return error(Code::not_found, "no server is named '" + std::string(server) + "'");
 }
 
 std::string Supervisor::failure_of(std::size_t index) const {
-  const std::string& name = entries_[index].spec.name;
-  return "server '" + name + "' has failed: " + fleet_.machine(index).last_end() + "; see " +
-         store_.folders().state + "/logs/" + name + ".log";
+  const Entry& entry = entries_[index];
+  const ServerMachine& machine = fleet_.machine(index);
+  const RestartRule& rule = entry.spec.restart;
+  std::string text = "server '" + entry.spec.name + "' has failed to start: ";
+  if (machine.state() == ServerState::quarantined)
+    text = "server '" + entry.spec.name + "' is in quarantine, more than " +
+           std::to_string(rule.count) + " restarts within " +
+           std::to_string(rule.window_ns / ns_per_ms) + " ms, at last: ";
+  text += machine.last_end();
+  if (!entry.last_words.empty()) text += ", saying: " + entry.last_words;
+  return text + "; see " + log_of(index) + "; start it with: aiosctl restart " + entry.spec.name;
 }
 
 }  // namespace aios::supervisor

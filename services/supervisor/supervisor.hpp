@@ -37,7 +37,9 @@ class Supervisor {
   Result<proto::supervisor::Server::Reply> describe(std::uint64_t index) const;
   /// Sends the signal and tells the pid. not_found; busy when the server is not running.
   Result<std::uint64_t> crash(std::string_view server, int signal_number);
-  /// "server 'x' has failed: exited with code 1; see PATH of its log"
+  /// Begins the next life of a server: its index. not_found; busy during a shutdown.
+  Result<std::size_t> restart(std::string_view server);
+  /// "server 'x' has failed to start: exited with code 1, saying: ...; see PATH of its log"
   std::string failure_of(std::size_t index) const;
 
  private:
@@ -46,8 +48,11 @@ class Supervisor {
     ServerObjects objects;
     ServerProcessRef process;
     std::unique_ptr<Client> client;  ///< for null calls
-    std::uint64_t life = 0;          ///< answers to calls of an earlier life are not counted
-    bool asked = false;              ///< a null call is under way
+    std::uint64_t log_from = 0;      ///< where this life's lines begin
+    std::string last_words;          ///< of the life that ended last
+    bool port_down = false;
+    std::uint64_t life = 0;  ///< answers to calls of an earlier life are not counted
+    bool asked = false;      ///< a null call is under way
   };
 
   Result<void> prepare(std::size_t index);
@@ -56,6 +61,9 @@ class Supervisor {
   void act();
   void carry_out(std::size_t index, Action action);
   void spawn(std::size_t index);
+  void update_port(std::size_t index);
+  std::string log_of(std::size_t index) const;
+  Result<std::size_t> index_of(std::string_view server) const;
   void begin_life(std::size_t index, const ServerProcessRef& process);
   void process_exited(std::size_t index);
   void send_signal(std::size_t index, int signal_number);

@@ -13,7 +13,10 @@ constexpr std::size_t max_waiting = 1024;
 
 SupervisorServer::SupervisorServer(EventLoop& loop, Supervisor& supervisor)
     : supervisor_(supervisor), server_(*loop.kernel(), loop, *this) {
-  supervisor_.on_change([this] { answer_waiting(); });
+  supervisor_.on_change([this] {
+    answer_waiting();
+    answer_restarting();
+  });
 }
 
 Answer<wire::Server::Reply> SupervisorServer::handle(wire::Server,
@@ -25,8 +28,8 @@ Answer<wire::Server::Reply> SupervisorServer::handle(wire::Server,
 Answer<wire::Crash::Reply> SupervisorServer::handle(wire::Crash,
                                                     const wire::Crash::Request& request,
                                                     CallContext& context) {
-  if (context.peer().uid != ::geteuid())
-    return error(Code::denied, "only the owner of the instance may crash servers");
+  if (Result<void> allowed = check_operator(context); !allowed)
+    return std::unexpected(allowed.error());
   if (!request.server.valid()) return error(Code::invalid_argument, "not a server name");
   int signal_number = 0;
   switch (static_cast<wire::CrashHow>(request.how)) {
@@ -47,6 +50,44 @@ Answer<wire::Crash::Reply> SupervisorServer::handle(wire::Crash,
   return wire::Crash::Reply{*pid};
 }
 
+Result<void> SupervisorServer::check_operator(const CallContext& context) {
+  if (context.peer().uid == ::geteuid()) return {};
+  return error(Code::denied, "only the owner of the instance may crash or restart servers");
+}
+
+Answer<wire::Restart::Reply> SupervisorServer::handle(wire::Restart,
+                                                      const wire::Restart::Request& request,
+                                                      CallContext& context) {
+  const auto begin = [&]() -> Result<void> {
+    TRY(check_operator(context));
+    if (!request.server.valid()) return error(Code::invalid_argument, "not a server name");
+    if (restarting_.size() >= max_waiting)
+      return error(Code::quota, "too many wait for restarts already");
+    const std::size_t index = TRY(supervisor_.restart(request.server.view()));
+    restarting_.push_back({context.token(), index, supervisor_.fleet().machine(index).epoch()});
+    return {};
+  };
+  if (Result<void> begun = begin(); !begun) return std::unexpected(begun.error());
+  return deferred;
+}
+
+void SupervisorServer::answer_restarting() {
+  std::erase_if(restarting_, [this](const Restarting& entry) {
+    const ServerMachine& machine = supervisor_.fleet().machine(entry.server);
+    Result<wire::Restart::Reply> reply = wire::Restart::Reply{};
+    if (supervisor_.fleet().stopping())
+      reply = error(Code::cancelled, "the instance is shutting down");
+    else if (machine.given_up())
+      reply = error(Code::io_error, supervisor_.failure_of(entry.server));
+    else if (machine.state() == ServerState::running && machine.epoch() > entry.epoch)
+      reply = wire::Restart::Reply{supervisor_.describe(entry.server)->pid};
+    else
+      return false;
+    server_.reply<wire::Restart>(entry.token, reply);
+    return true;
+  });
+}
+
 Answer<proto::Empty> SupervisorServer::handle(wire::WaitRunning, const proto::Empty&,
                                               CallContext& context) {
   if (waiting_.size() >= max_waiting)
@@ -61,8 +102,8 @@ void SupervisorServer::answer_waiting() {
   Result<proto::Empty> reply = proto::Empty{};
   if (fleet.stopping())
     reply = error(Code::cancelled, "the instance is shutting down");
-  else if (const auto failed = fleet.first_failed())
-    reply = error(Code::io_error, supervisor_.failure_of(*failed));
+  else if (const auto lost = fleet.first_given_up())
+    reply = error(Code::io_error, supervisor_.failure_of(*lost));
   else if (!fleet.all_running())
     return;
   std::vector<ReplyToken> waiting;
@@ -72,6 +113,8 @@ void SupervisorServer::answer_waiting() {
 
 void SupervisorServer::client_closed(ClientId client) {
   std::erase_if(waiting_, [client](const ReplyToken& token) { return token.client == client; });
+  std::erase_if(restarting_,
+                [client](const Restarting& entry) { return entry.token.client == client; });
 }
 
 }  // namespace aios::supervisor

@@ -25,14 +25,25 @@ class SupervisorServer {
                                                  CallContext& context);
   Answer<proto::Empty> handle(proto::supervisor::WaitRunning, const proto::Empty& request,
                               CallContext& context);
+  Answer<proto::supervisor::Restart::Reply> handle(
+      proto::supervisor::Restart, const proto::supervisor::Restart::Request& request,
+      CallContext& context);
   void client_closed(ClientId client);
 
  private:
+  struct Restarting {
+    ReplyToken token;
+    std::size_t server;
+    std::uint64_t epoch;  ///< of the life that is to end
+  };
+  static Result<void> check_operator(const CallContext& context);
   void answer_waiting();
+  void answer_restarting();
 
   Supervisor& supervisor_;
   Server<proto::supervisor::Protocol, SupervisorServer> server_;
   std::vector<ReplyToken> waiting_;
+  std::vector<Restarting> restarting_;
 };
 
 }  // namespace aios::supervisor

@@ -195,6 +195,10 @@ Result<void> TestInstance::crash(const std::string& name, ps::CrashHow how) {
   return {};
 }
 
+Result<std::uint64_t> TestInstance::restart(const std::string& name) {
+  return TRY(ask_supervisor<ps::Restart>({pk::Name::from(name)})).pid;
+}
+
 Result<ps::Server::Reply> TestInstance::wait_restarted(const std::string& name,
                                                        std::uint64_t epoch) {
   Result<ps::Server::Reply> reply = error(Code::internal);

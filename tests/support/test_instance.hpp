@@ -58,6 +58,8 @@ class TestInstance {
   /// The supervisor's record of a server. Waits for a supervisor that is being restarted.
   Result<proto::supervisor::Server::Reply> server(const std::string& name);
   Result<void> crash(const std::string& name, proto::supervisor::CrashHow how);
+  /// As an operator wishes it: the new pid.
+  Result<std::uint64_t> restart(const std::string& name);
   /// Waits until the server runs in a later epoch.
   Result<proto::supervisor::Server::Reply> wait_restarted(const std::string& name,
                                                           std::uint64_t epoch);

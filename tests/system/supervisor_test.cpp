@@ -148,7 +148,67 @@ TEST_CASE("A server that ends before it ever answers has failed after three retr
   const auto broken = need(instance->server("broken"));
   CHECK(broken.state == static_cast<std::uint32_t>(ps::ServerState::failed));
   CHECK(broken.last_end.view() == "exited with code 1");
+  CHECK(broken.last_words.view().starts_with("cannot run: "));
+  CHECK(instance->wait_running().error().message().find(", saying: cannot run: ") !=
+        std::string::npos);
   CHECK(broken.epoch == 4);
+}
+
+TEST_CASE("A server in quarantine refuses calls at once until an operator revives it") {
+  const auto instance = boot_echo("[instance]\nrestart = { count = 2 }\n" + echo_manifest);
+  const auto client = echo_client(instance->visitor());
+  for (int end = 0; end < 2; ++end) {
+    const auto before = kill_echo(*instance);
+    need(instance->wait_restarted("echo", before.epoch));
+    CHECK(need(echo(*client, 1)) == 1);
+  }
+  // One call waits at the port of a stopped server when that is taken down.
+  const auto stopped = need(instance->server("echo"));
+  ::kill(static_cast<pid_t>(stopped.pid), SIGSTOP);
+  const auto other = need(instance->attach());
+  const auto waiting = echo_client(*other);
+  HeldCall held(*waiting, 1);
+  waiting->work();
+  ::kill(static_cast<pid_t>(stopped.pid), SIGKILL);
+  CHECK(held.wait().error().code() == Code::service_down);
+  CHECK(echo(*client, 2).error().code() == Code::service_down);
+  CHECK(need(instance->server("echo")).state ==
+        static_cast<std::uint32_t>(ps::ServerState::quarantined));
+  CHECK(instance->wait_running().error().message().find("aiosctl restart echo") !=
+        std::string::npos);
+
+  const auto revived = need(instance->restart("echo"));
+  CHECK(revived != stopped.pid);
+  CHECK(need(echo(*client, 3)) == 3);
+  need(instance->wait_running());
+}
+
+TEST_CASE("A server in quarantine stays there when the supervisor is killed") {
+  const auto instance = boot_echo("[instance]\nrestart = { count = 0 }\n" + echo_manifest);
+  kill_echo(*instance);
+  need(TestInstance::wait_until([&] {
+    return need(instance->server("echo")).state ==
+           static_cast<std::uint32_t>(ps::ServerState::quarantined);
+  }));
+  kill_supervisor(*instance);
+  need(TestInstance::wait_until([&] {
+    return need(instance->server("echo")).state ==
+           static_cast<std::uint32_t>(ps::ServerState::quarantined);
+  }));
+  const auto client = echo_client(instance->visitor());
+  CHECK(echo(*client, 1).error().code() == Code::service_down);
+  need(instance->restart("echo"));
+  CHECK(need(echo(*client, 1)) == 1);
+}
+
+TEST_CASE("A restart by an operator ends a server in order and counts for nothing") {
+  const auto instance = boot_echo("[instance]\nrestart = { count = 0 }\n" + echo_manifest);
+  const auto before = need(instance->server("echo"));
+  for (int i = 0; i < 3; ++i) need(instance->restart("echo"));
+  const auto after = need(instance->server("echo"));
+  CHECK(after.epoch == before.epoch + 3);
+  CHECK(after.last_end.view() == "exited with code 0");
+  CHECK(instance->restart("nobody").error().code() == Code::not_found);
 }
 
 TEST_CASE("A manifest that is wrong ends the boot with one clear line") {

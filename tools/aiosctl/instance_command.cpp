@@ -49,8 +49,8 @@ Result<int> shut_down(const Session& session) {
 }
 
 std::string_view state_name(std::uint32_t state) {
-  static constexpr std::string_view names[] = {"waiting",  "starting", "running",
-                                               "stopping", "stopped",  "failed"};
+  static constexpr std::string_view names[] = {"waiting", "starting", "running",    "stopping",
+                                               "stopped", "failed",   "quarantined"};
   return state < std::size(names) ? names[state] : "unknown";
 }
 
@@ -62,7 +62,7 @@ Result<std::vector<ps::Server::Reply>> list_servers(Operator& attached) {
   for (std::uint32_t i = 0; i < count; ++i) {
     const ps::Server::Reply server =
         TRY(supervisor->call<ps::Server>({i}, Deadline::after(call_timeout_ns)));
-    if (!server.server.valid() || !server.last_end.valid())
+    if (!server.server.valid() || !server.last_end.valid() || !server.last_words.valid())
       return error(Code::protocol_error, "the supervisor answered nonsense");
     count = server.count;
     servers.push_back(server);
@@ -86,7 +86,8 @@ json server_json(const ps::Server::Reply& server) {
           {"missed_heartbeats", server.missed_heartbeats},
           {"heartbeat_ns", server.heartbeat_ns},
           {"uptime_ns", runs ? age_ns(server.started_ns) : 0},
-          {"last_end", server.last_end.view()}};
+          {"last_end", server.last_end.view()},
+          {"last_words", server.last_words.view()}};
 }
 
 void print_status(const Session& session, const pk::InstanceInfo::Reply& instance,
@@ -113,6 +114,14 @@ void print_status(const Session& session, const pk::InstanceInfo::Reply& instanc
                server.pid == 0 ? "-" : human_duration(age_ns(server.started_ns)),
                std::string(server.last_end.view())});
   table.print();
+  for (const ps::Server::Reply& server : servers) {
+    const auto state = static_cast<ps::ServerState>(server.state);
+    if (state != ps::ServerState::failed && state != ps::ServerState::quarantined) continue;
+    const std::string name = printable(server.server.view());
+    fmt::print("{} is down{}{}; see aiosctl logs {}, start it with aiosctl restart {}\n", name,
+               server.last_words.view().empty() ? "" : " and said last: ",
+               printable(server.last_words.view()), name, name);
+  }
 }
 
 Result<int> show_status(const Session& session) {

@@ -1,4 +1,4 @@
-// aiosctl ps, regions, links, kill, logs and crash.
+// aiosctl ps, regions, links, kill, logs, crash and restart.
 #include <fmt/format.h>
 #include <signal.h>
 #include <unistd.h>
@@ -25,6 +25,8 @@ namespace ps = proto::supervisor;
 using nlohmann::json;
 
 constexpr std::size_t max_listed = 100'000;
+/// Its end in order, its start, and the retries of one that does not come up.
+constexpr std::uint64_t restart_timeout_ns = 60 * ns_per_s;
 
 /// What the caller may list: the whole instance, or what is below its own job.
 Handle scope_of(Operator& attached) {
@@ -254,6 +256,17 @@ Result<int> crash_server(const Session& session, const std::string& server, ps::
   return exit_done;
 }
 
+Result<int> restart_server(const Session& session, const std::string& server) {
+  Operator attached = TRY(Operator::attach(session));
+  if (!pk::Name::fits(server)) return error(Code::not_found, "no server has so long a name");
+  const std::unique_ptr<Client> supervisor =
+      TRY(attached.client(ps::Protocol::name, ps::Protocol::version));
+  const auto reply = TRY(
+      supervisor->call<ps::Restart>({pk::Name::from(server)}, Deadline::after(restart_timeout_ns)));
+  fmt::print("{} runs as pid {}\n", server, reply.pid);
+  return exit_done;
+}
+
 struct LogOptions {
   std::string server;
   std::size_t lines = 50;
@@ -337,6 +350,16 @@ void add_process_commands(CLI::App& app, Session& session) {
   });
 
   add_crash(app, session);
+
+  CLI::App* restart =
+      app.add_subcommand("restart", "End a server and start it anew, or revive one that is down");
+  auto server = std::make_shared<std::string>();
+  restart->add_option("server", *server, "Its name in the manifest")->required();
+  restart->callback([&session, server] {
+    session.action = [&session, server] {
+      return run_command([&] { return restart_server(session, *server); });
+    };
+  });
 }
 
 }  // namespace aios::ctl

@@ -66,6 +66,7 @@ TEST_CASE("A closed handle is bad_handle to every call that takes one") {
   CHECK(client.call<wire::FileOpen>({stale}).code == Code::bad_handle);
   CHECK(client.call<wire::PortPublish>({stale, stale, wire::Label::from("l")}).code ==
         Code::bad_handle);
+  CHECK(client.call<wire::PortSetDown>({stale, 1}).code == Code::bad_handle);
   CHECK(client.call<wire::PortConnect>({stale, 1}).code == Code::bad_handle);
   CHECK(client.call<wire::PortAccept>({stale}).code == Code::bad_handle);
   CHECK(client.call<wire::LinkReady>({stale}).code == Code::bad_handle);

@@ -106,6 +106,28 @@ TEST_CASE("A port outlives its server: what waits there is taken by the next one
   CHECK(accepted.reply.uid == ::geteuid());
 }
 
+TEST_CASE("A port that is down refuses connections with service_down until it is up again") {
+  Linked l;
+  const auto waiting = l.client.call<wire::PortConnect>({l.client_port, 1});
+  REQUIRE(waiting.ok());
+  REQUIRE(l.client.call<wire::LinkReady>({waiting.reply.link}).reply.open == 0);
+  REQUIRE(l.server.call<wire::PortSetDown>({l.port, 1}).code == Code::ok);
+  l.client.await_signal(waiting.reply.link, signal::closed);
+  CHECK(l.client.call<wire::LinkReady>({waiting.reply.link}).code == Code::peer_closed);
+  CHECK(l.client.call<wire::PortConnect>({l.client_port, 1}).code == Code::service_down);
+  CHECK(l.client.call<wire::HandleInfo>({l.client_port}).reply.detail == 1);
+  REQUIRE(l.server.call<wire::PortSetDown>({l.port, 0}).code == Code::ok);
+  CHECK(l.client.call<wire::HandleInfo>({l.client_port}).reply.detail == 0);
+  open_link(l.client, l.client_port, l.server, l.port);
+}
+
+TEST_CASE("Only who may manage a port takes it down, and says 0 or 1") {
+  Linked l;
+  CHECK(l.client.call<wire::PortSetDown>({l.client_port, 1}).code == Code::denied);
+  CHECK(l.server.call<wire::PortSetDown>({l.port, 2}).code == Code::invalid_argument);
+  CHECK(l.server.call<wire::PortSetDown>({l.server.hello.job, 1}).code == Code::wrong_type);
+}
+
 TEST_CASE("Accepting with nobody waiting is busy, without the right denied") {
   Linked l;
   CHECK(l.server.call<wire::PortAccept>({l.port}).code == Code::busy);

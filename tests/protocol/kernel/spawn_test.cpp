@@ -203,7 +203,7 @@ TEST_CASE("A spawned process gets the handles given to it, and its epoch grows b
   CHECK(record.job_name.view() == "mine");
   const auto second = client.call<wire::ProcessSpawn>(request);
   CHECK(client.call<wire::ProcessInfo>({second.reply.process}).reply.epoch == 2);
-  request.handles[0].use = rights::manage;
+  request.handles[0].use = rights::spawn;
   CHECK(client.call<wire::ProcessSpawn>(request).code == Code::denied);
 }
 

@@ -24,7 +24,9 @@ std::string libexec() {
 
 Instance::Instance(const std::string& arguments) {
   const std::filesystem::path manifest = folder_.path() / "aios.toml";
-  std::ofstream(manifest) << "[server.storage]\nbinary = \"aios-storage\"\npublish = true\n"
+  // Tests kill it far more often than a healthy system would bear.
+  std::ofstream(manifest) << "[instance]\nrestart = { count = 100000 }\n"
+                          << "[server.storage]\nbinary = \"aios-storage\"\npublish = true\n"
                           << "arguments = [" << arguments << "]\n";
   kernel_ = std::make_unique<Program>(std::vector<std::string>{
       libexec() + "/aios-kernel", "--state", folder_.path(), "--supervisor",

@@ -47,6 +47,25 @@ bool rings(const sys::Doorbell& bell) {
 
 }  // namespace
 
+TEST_CASE("A port that goes down closes what waits, and takes nothing more until it is up again") {
+  Pair p;
+  const Handle waiting = p.connect();
+  Link& waits = p.link(*p.client, waiting);
+  REQUIRE(waits.side_ready(Link::client));
+  const Handle connecting = p.connect();
+  Link& late = p.link(*p.client, connecting);
+  CHECK(p.port->detail() == 0);
+  p.port->set_down(true);
+  CHECK(p.port->detail() == 1);
+  CHECK(waits.state() == Link::State::closed);
+  CHECK(p.port->front() == nullptr);
+  CHECK(late.side_ready(Link::client).error().code() == Code::peer_closed);
+  p.port->set_down(false);
+  const Handle again = p.connect();
+  REQUIRE(p.link(*p.client, again).side_ready(Link::client));
+  CHECK(p.port->front() != nullptr);
+}
+
 TEST_CASE("A link goes from connecting through waiting and accepted to open") {
   Pair p;
   const Handle client = p.connect();

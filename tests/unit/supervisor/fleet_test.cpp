@@ -109,7 +109,7 @@ TEST_CASE("A fleet whose servers never started stops at once") {
 
 TEST_CASE("The failed server is told, and it does not hold up the shutdown") {
   Running running;
-  CHECK(!running.fleet.first_failed().has_value());
+  CHECK(!running.fleet.first_given_up().has_value());
   Fleet fleet(plan());
   for (std::uint32_t i = 0; i <= max_early_retries; ++i) {
     running.now += 10'000 * ms;
@@ -121,7 +121,7 @@ TEST_CASE("The failed server is told, and it does not hold up the shutdown") {
       if (due->server == 3) break;
     }
   }
-  CHECK(fleet.first_failed() == 3);
+  CHECK(fleet.first_given_up() == 3);
   CHECK(!fleet.all_running());
   fleet.stop();
   CHECK(fleet.step(running.now)->server == 0);

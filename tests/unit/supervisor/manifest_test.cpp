@@ -27,6 +27,7 @@ heartbeat_ms = 200
 missed_heartbeats = 5
 start_timeout_ms = 3000
 stop_timeout_ms = 400
+restart = { count = 7, window_ms = 1000, first_delay_ms = 0, max_delay_ms = 20 }
 
 [server.b]
 binary = "aios-b"
@@ -37,6 +38,7 @@ arguments = ["--x", "1"]
 publish = true
 spawner = { binary = "aios-ctx", profile = "server", label = "spawner:x" }
 quota = { memory = "512M", processes = 3, handles = 4, links = 5 }
+restart = { count = 2 }
 
 [server.a]
 binary = "aios-a"
@@ -50,6 +52,12 @@ binary = "aios-c"
   CHECK(manifest->timing.missed_heartbeats == 5);
   CHECK(manifest->timing.start_timeout_ns == 3'000'000'000);
   CHECK(manifest->timing.stop_timeout_ns == 400'000'000);
+  CHECK(manifest->timing.restart.count == 7);
+  CHECK(manifest->servers[0].restart.count == 2);
+  CHECK(manifest->servers[0].restart.window_ns == 1'000'000'000);
+  CHECK(manifest->servers[1].restart.count == 7);
+  CHECK(manifest->servers[1].restart.first_delay_ns == 0);
+  CHECK(manifest->servers[1].restart.max_delay_ns == 20'000'000);
   REQUIRE(manifest->servers.size() == 3);
   const ServerSpec& b = manifest->servers[0];
   CHECK(b.name == "b");
@@ -67,7 +75,7 @@ binary = "aios-c"
   CHECK(b.quota.processes == 3);
   CHECK(b.quota.handles == 4);
   CHECK(b.quota.links == 5);
-  CHECK(b.line == 8);
+  CHECK(b.line == 9);
 }
 
 TEST_CASE("A server keeps the place it has in the file and gets the defaults") {
@@ -94,12 +102,12 @@ TEST_CASE("The manifest that AIOS ships is valid") {
 TEST_CASE("An unknown key is refused with its line and what is allowed") {
   CHECK(refusal("[server.a]\nbinary='aios-a'\nbinry='x'\n") ==
         "m.toml:3: unknown key 'binry' in [server.a]; allowed are: binary, profile, routes, "
-        "depends, arguments, publish, spawner, quota");
+        "depends, arguments, publish, spawner, quota, restart");
   CHECK(refusal("[sever.a]\nbinary='aios-a'\n") ==
         "m.toml:1: unknown key 'sever'; allowed are: instance, server");
   CHECK(refusal("[instance]\nheartbeat=1\n") ==
         "m.toml:2: unknown key 'heartbeat' in [instance]; allowed are: heartbeat_ms, "
-        "missed_heartbeats, start_timeout_ms, stop_timeout_ms");
+        "missed_heartbeats, start_timeout_ms, stop_timeout_ms, restart");
   CHECK(refusal("[server.a]\nbinary='b'\nquota={memry='1M'}\n").starts_with("m.toml:3: unknown"));
   CHECK(refusal("[server.a]\nbinary='b'\nspawner={binary='c',x=1}\n")
             .starts_with("m.toml:3: unknown"));

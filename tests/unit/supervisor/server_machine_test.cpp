@@ -11,7 +11,8 @@ namespace {
 constexpr std::uint64_t ms = 1'000'000;
 
 struct Life {
-  ServerMachine machine{Timing{}};
+  explicit Life(const RestartRule& rule = {}) : machine(Timing{}, rule) {}
+  ServerMachine machine;
   std::uint64_t now = 1'000 * ms;
   std::uint64_t epoch = 0;
 
@@ -57,50 +58,106 @@ TEST_CASE("A server that dies is started again at once") {
   CHECK(life.machine.restarts() == 1);
 }
 
-TEST_CASE("Early ends in a row delay the restart, doubling to five seconds") {
-  Life life;
+TEST_CASE("Ends within the window delay the restart, doubling to five seconds") {
+  Life life({.count = 100});
   life.run();
   std::vector<std::uint64_t> delays;
   for (int i = 0; i < 12; ++i) {
     life.machine.exited(life.now, {1, false});
     delays.push_back(life.delay() / ms);
-    CHECK(life.machine.step(life.now + life.delay()) == Action::spawn);
-    life.now += life.delay();
+    if (life.delay() != 0) CHECK(life.machine.step(life.now + life.delay() - 1) == Action::none);
+    REQUIRE(life.machine.step(life.now + life.delay()) == Action::spawn);
+    life.now += 1'000 * ms;
     life.machine.spawned(life.now, ++life.epoch);
-    life.now += 5 * ms;
+    life.machine.answered(ms);
   }
   CHECK(delays ==
         std::vector<std::uint64_t>{0, 50, 100, 200, 400, 800, 1600, 3200, 5000, 5000, 5000, 5000});
   CHECK(life.machine.last_end() == "exited with code 1");
 }
 
-TEST_CASE("A life that was long enough ends the row of early ends") {
-  Life life;
-  life.run();
-  for (int i = 0; i < 3; ++i) {
+TEST_CASE("Ends that lie a window apart delay nothing and never end in quarantine") {
+  Life life({.count = 1});
+  for (int i = 0; i < 100; ++i) {
+    life.run();
+    life.now += 60'000 * ms;
     life.die(SIGABRT);
-    life.now += life.delay();
-    life.run();
-  }
-  life.now += 200 * ms;
-  life.die(SIGABRT);
-  CHECK(life.delay() == 0);
-  life.run();
-  life.die(SIGABRT);
-  CHECK(life.delay() == 0);
-}
-
-TEST_CASE("Being killed from outside delays nothing once the server has answered") {
-  Life life;
-  for (int i = 0; i < 20; ++i) {
-    life.run();
-    life.die(SIGKILL);
+    REQUIRE(life.machine.state() == ServerState::waiting);
     CHECK(life.delay() == 0);
   }
 }
 
-TEST_CASE("Being killed from outside before the first answer condemns nobody") {
+TEST_CASE("One end more within the window than there may be restarts means quarantine") {
+  Life life({.count = 3, .window_ns = 1'000 * ms});
+  for (int i = 0; i < 3; ++i) {
+    life.run();
+    life.die(SIGSEGV);
+    REQUIRE(life.machine.state() == ServerState::waiting);
+    life.now += life.delay();
+  }
+  life.run();
+  life.die(SIGSEGV);
+  CHECK(life.machine.state() == ServerState::quarantined);
+  CHECK(life.machine.given_up());
+  CHECK(life.machine.ended());
+  CHECK(life.machine.wake_ns() == never_ns);
+  CHECK(life.machine.last_end() == "killed by signal 11");
+  CHECK(life.machine.step(life.now + 100'000 * ms) == Action::none);
+}
+
+TEST_CASE("An operator's restart revives what is in quarantine and forgets its ends") {
+  Life life({.count = 1});
+  for (int round = 0; round < 3; ++round) {
+    life.run();
+    life.die(SIGKILL);
+    life.run();
+    life.die(SIGKILL);
+    REQUIRE(life.machine.state() == ServerState::quarantined);
+    REQUIRE(life.machine.restart(life.now));
+    CHECK(life.machine.state() == ServerState::waiting);
+    CHECK(life.delay() == 0);
+  }
+}
+
+TEST_CASE("An operator's restart ends a server in order and counts as no end") {
+  Life life({.count = 0});
+  life.run();
+  REQUIRE(life.machine.restart(life.now));
+  CHECK(life.machine.restarting());
+  CHECK(life.machine.step(life.now) == Action::terminate);
+  CHECK(life.machine.step(life.now + 1'000 * ms) == Action::kill);
+  life.die(SIGKILL);
+  CHECK(!life.machine.restarting());
+  CHECK(life.machine.last_end_from_outside());
+  life.run();
+  life.machine.stop(life.now);
+  CHECK(!life.machine.restart(life.now));
+}
+
+TEST_CASE("A server that an earlier supervisor gave up stays down until it is restarted") {
   Life life;
+  life.machine.found_down();
+  CHECK(life.machine.given_up());
+  CHECK(life.machine.step(life.now) == Action::none);
+  REQUIRE(life.machine.restart(life.now));
+  life.run();
+}
+
+TEST_CASE("Being killed from outside delays nothing once the server has answered") {
+  Life life({.count = 100});
+  for (int i = 0; i < 20; ++i) {
+    life.run();
+    life.die(SIGKILL);
+    CHECK(life.delay() == 0);
+    CHECK(life.machine.last_end_from_outside());
+  }
+  life.run();
+  life.die(SIGABRT);
+  CHECK(!life.machine.last_end_from_outside());
+}
+
+TEST_CASE("Being killed from outside before the first answer is no failure to start") {
+  Life life({.count = 100});
   for (int i = 0; i < 20; ++i) {
     life.start();
     life.die(SIGKILL);
@@ -109,6 +166,16 @@ TEST_CASE("Being killed from outside before the first answer condemns nobody") {
   }
   life.run();
   CHECK(life.machine.restarts() == 20);
+}
+
+TEST_CASE("Being killed from outside too often means quarantine as well") {
+  Life life;
+  for (int i = 0; i <= 10; ++i) {
+    REQUIRE(!life.machine.given_up());
+    life.run();
+    life.die(SIGKILL);
+  }
+  CHECK(life.machine.state() == ServerState::quarantined);
 }
 
 TEST_CASE("A server that never answered has failed after three retries") {
@@ -136,8 +203,8 @@ TEST_CASE("A server that cannot be spawned has failed after three retries") {
   CHECK(life.machine.last_end() == "cannot start: not_found");
 }
 
-TEST_CASE("A server that once answered is never given up") {
-  Life life;
+TEST_CASE("A server that once answered has not failed to start, however often it ends") {
+  Life life({.count = 1000});
   life.run();
   for (int i = 0; i < 50; ++i) {
     life.machine.exited(life.now, {1, false});
