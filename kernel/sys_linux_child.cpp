@@ -25,7 +25,7 @@ namespace {
 
 constexpr std::uint64_t namespace_flags =
     CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
-/// Who a context is outside its namespaces when the kernel is root.
+/// Who a context is outside its namespaces when the kernel is root and may choose.
 constexpr uid_t unprivileged_id = 65534;
 
 /// What a child runs, and its exit code. After the clone and before the exec only
@@ -40,8 +40,8 @@ using ChildBody = int (*)(const ChildPlan&);
   ::_exit(127);
 }
 
-/// Becomes uid 0 of the new user namespace. When the kernel is root the child's own uid is not
-/// mapped there; otherwise it is 0 already, and setgroups is denied.
+/// Becomes uid 0 of the new user namespace, unless its own uid is what is mapped to 0 there: then
+/// setgroups is denied.
 void enter_mapped_ids() {
   if (::getuid() == 0 && ::getgid() == 0) return;
   if (::setgroups(0, nullptr) != 0 || ::setresgid(0, 0, 0) != 0 || ::setresuid(0, 0, 0) != 0)
@@ -100,15 +100,18 @@ Result<void> write_text(const std::string& path, const std::string& text) {
   return errno_error("write " + path, errno);
 }
 
+/// Makes `user` and `group` of the kernel's own namespace 0 in the child's.
+Result<void> map_ids(const std::string& folder, uid_t user, gid_t group) {
+  TRY(write_text(folder + "/uid_map", "0 " + std::to_string(user) + " 1"));
+  return write_text(folder + "/gid_map", "0 " + std::to_string(group) + " 1");
+}
+
+/// To nobody in particular where the kernel is root, and in a container that has such an id.
 Result<void> write_id_maps(pid_t pid) {
   const std::string folder = "/proc/" + std::to_string(pid);
-  const bool root = ::geteuid() == 0;
-  if (!root) TRY(write_text(folder + "/setgroups", "deny"));
-  const auto line = [root](unsigned own) {
-    return "0 " + std::to_string(root ? unprivileged_id : own) + " 1";
-  };
-  TRY(write_text(folder + "/gid_map", line(::getegid())));
-  return write_text(folder + "/uid_map", line(::geteuid()));
+  if (::geteuid() == 0 && map_ids(folder, unprivileged_id, unprivileged_id)) return {};
+  TRY(write_text(folder + "/setgroups", "deny"));
+  return map_ids(folder, ::geteuid(), ::getegid());
 }
 
 /// `given_away` is closed here after the clone and before the child goes on.
