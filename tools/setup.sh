@@ -14,6 +14,10 @@ fuzz_packages=(clang-16 libclang-rt-16-dev llvm-16)
 # What the tests of the Python package need besides.
 python_packages=(mypy python3-numpy python3-pip python3-setuptools python3-venv python3-wheel)
 
+# What the boot tests need; they are skipped without.
+machine_packages=(busybox-static cpio qemu-system-x86 zstd)
+container_packages=(buildah busybox-static runc)
+
 say() { printf '%s\n' "$*" >&2; }
 
 # Of the packages named, those that are not installed.

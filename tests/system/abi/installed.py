@@ -6,8 +6,6 @@ The examples are those programs. Nothing but what `meson install` put into a fol
 used: headers and library through pkg-config, the servers by the installed aiosctl.
 """
 
-import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -15,53 +13,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-TESTS = Path(__file__).resolve().parent.parent.parent
-EXAMPLES = TESTS.parent / "abi/examples"
-sys.path.insert(0, str(TESTS / "support"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "support"))
+from examples import EXAMPLES, LANGUAGES, PRINTED, Prefix  # noqa: E402
 from instance import Instance, expect, run_test, wait_until  # noqa: E402
 
 MAX_EXAMPLE_LINES = 80
 RUN_TIMEOUT_S = 60
-LANGUAGES = {
-    "c": ["gcc", "-std=c11", "-pedantic"],
-    "cpp": ["g++", "-std=c++20", "-pedantic"],
-}
-WARNINGS = ["-O1", "-Wall", "-Wextra", "-Werror"]
-NAMES = ["echo_server", "echo_client", "share", "storage", "tasks"]
-
-
-class Prefix:
-    """What `meson install` installs, below a folder."""
-
-    def __init__(self, build, folder):
-        subprocess.run(["meson", "install", "-C", build, "--no-rebuild", "--quiet", "--destdir",
-                        folder], check=True, capture_output=True)
-        found = [p.parent for p in folder.rglob("aios.pc")]
-        expect(len(found) == 1, f"aios.pc is installed {len(found)} times")
-        self.root = folder
-        self.library = found[0].parent
-        self.prefix = next(p for p in self.library.parents if (p / "bin/aiosctl").exists())
-        self.environment = {**os.environ, "PKG_CONFIG_PATH": str(found[0]),
-                            "PKG_CONFIG_SYSROOT_DIR": str(folder),
-                            "ASAN_OPTIONS": "", "UBSAN_OPTIONS": ""}
-
-    def flags(self, *options):
-        return shlex.split(subprocess.run(["pkg-config", *options, "aios"], env=self.environment,
-                                          check=True, capture_output=True, text=True).stdout)
-
-    def compile(self, source, output, *extra):
-        compiler = LANGUAGES[source.suffix[1:]]
-        subprocess.run([*compiler, *WARNINGS, str(source), "-o", str(output), *extra],
-                       cwd=output.parent, env=self.environment, check=True)
-
-    def programs(self, sources, folder, language):
-        """The examples of a language, compiled: name -> path."""
-        link = [*self.flags("--cflags", "--libs"), f"-Wl,-rpath,{self.library}"]
-        made = {}
-        for name in NAMES:
-            made[name] = folder / f"{name}-{language}"
-            self.compile(sources / f"{name}.{language}", made[name], *link)
-        return made
 
 
 def check_installed(prefix):
@@ -88,8 +45,8 @@ def run(environment, *command):
 def check_echo(environment, server, client):
     with subprocess.Popen([server], env=environment, stdout=subprocess.PIPE, text=True) as serving:
         try:
-            expect(serving.stdout.readline() == "serving parrot\n", "the server does not serve")
-            expect(run(environment, client) == "0: hello 0\n1: hello 1\n", "other answers came")
+            expect(serving.stdout.readline() == PRINTED["echo_server"], "the server does not serve")
+            expect(run(environment, client) == PRINTED["echo_client"], "other answers came")
         finally:
             serving.send_signal(signal.SIGTERM)
     expect(serving.returncode == -signal.SIGTERM, f"the server ended with {serving.returncode}")
@@ -100,12 +57,11 @@ def check_programs(instance, programs, module):
     check_echo(environment, programs["echo_server"], programs["echo_client"])
     shared = instance.ctl("run", "--job", "sharing", "--", "sh", "-c",
                           f"{programs['share']} write 'a text' && {programs['share']} read")
-    expect(shared == "a text\n", f"shared: {shared!r}")
+    expect(shared == PRINTED["share"], f"shared: {shared!r}")
     stored = run(environment, programs["storage"])
-    expect(stored == "read: hello from a program\nin shared memory: hello from a program\n"
-           "examples/greeting has 20 bytes\n", f"stored: {stored!r}")
+    expect(stored == PRINTED["storage"], f"stored: {stored!r}")
     tasks = run(environment, programs["tasks"], module)
-    expect(tasks == "task 1: ok \ntask 2: ok \nthe last number is 999\n", f"tasks: {tasks!r}")
+    expect(tasks == PRINTED["tasks"], f"tasks: {tasks!r}")
 
 
 def main():
@@ -119,9 +75,7 @@ def main():
         for source in outside.iterdir():
             lines = source.read_text(encoding="utf-8").count("\n") if source.is_file() else 0
             expect(lines < MAX_EXAMPLE_LINES, f"{source.name} has {lines} lines")
-        module = outside / "scale_module.so"
-        prefix.compile(outside / "scale_module.c", module, "-fPIC", "-shared",
-                       *prefix.flags("--cflags"))
+        module = prefix.module(outside, outside)
         with Instance(str(prefix.prefix / "bin/aiosctl")) as instance:
             wait_until(lambda: all(server["state"] == "running"
                                    for server in instance.status()["servers"]), RUN_TIMEOUT_S,
