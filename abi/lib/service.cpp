@@ -11,6 +11,7 @@ using namespace aios::lib;
 aios_service::aios_service(std::shared_ptr<Core> of, Handle port, std::uint64_t version,
                            const char* name)
     : ClientEndpoint(std::move(of)),
+      name(name),
       owned(std::make_unique<Client>(core().kernel(), nullptr, port, version, name)) {
   client = owned.get();
   client->allow_spinning(core().may_spin());
@@ -30,21 +31,21 @@ using State = aios_call::State;
 std::shared_ptr<State> start(aios_service& service, std::uint16_t opcode, const void* request,
                              std::size_t request_bytes, Deadline deadline) {
   auto state = std::make_shared<State>();
+  const auto ended = [state, &service](Result<std::span<const std::byte>> reply) {
+    try {
+      state->code = reply ? AIOS_OK : static_cast<aios_code>(reply.error().code());
+      if (reply)
+        state->reply.assign(reply->begin(), reply->end());
+      else
+        state->text = reply.error().message();
+    } catch (const std::bad_alloc&) {
+      state->code = AIOS_NO_MEMORY;
+    }
+    state->done.store(true, std::memory_order_release);
+    service.changed();
+  };
   service.client->start_raw(opcode, {static_cast<const std::byte*>(request), request_bytes}, {}, {},
-                            deadline, [state, &service](Result<std::span<const std::byte>> reply) {
-                              try {
-                                state->code =
-                                    reply ? AIOS_OK : static_cast<aios_code>(reply.error().code());
-                                if (reply)
-                                  state->reply.assign(reply->begin(), reply->end());
-                                else
-                                  state->text = reply.error().message();
-                              } catch (const std::bad_alloc&) {
-                                state->code = AIOS_NO_MEMORY;
-                              }
-                              state->done.store(true, std::memory_order_release);
-                              service.changed();
-                            });
+                            deadline, ended, service.is_idempotent(opcode));
   return state;
 }
 
@@ -169,7 +170,8 @@ aios_code aios_call_method(aios_service* service, std::uint16_t opcode, const vo
     Blocking call{*service, reply, reply_bytes};
     service->client->call_raw(
         opcode, {static_cast<const std::byte*>(request), request_bytes}, timeout_ns, call.done,
-        [&call](Result<std::span<const std::byte>> answer) { call.finish(answer); });
+        [&call](Result<std::span<const std::byte>> answer) { call.finish(answer); },
+        service->is_idempotent(opcode));
     service->settle();
     return std::move(call.result);
   });

@@ -15,6 +15,10 @@ namespace aios {
 
 /// Errors are those of the protocol, and those of Client::call. A region is lent to the server when
 /// it is first used, and again after the server was restarted.
+///
+/// A call that a dying server interrupts is made again by itself, within its deadline. A change
+/// then happens once: the server recognises it. indeterminate when the deadline passes, or storage
+/// goes down for good, before anybody has said whether it happened.
 class StorageClient {
  public:
   using ObjectInfo = proto::storage::ObjectInfo;
@@ -61,11 +65,19 @@ class StorageClient {
   };
 
   Result<std::uint32_t> lend(const Part& part, Deadline deadline);
+  /// Calls `attempt` again whenever a connection ends under it.
+  template <class Attempt>
+  auto persist(Attempt attempt) -> decltype(attempt());
+  /// The same for a change: attempt(its Operation).
+  template <class Attempt>
+  auto change(Attempt attempt) -> decltype(attempt(proto::storage::Operation{}));
   /// Calls M with a request that `make(number of the region)` makes.
   template <class M, class Make>
   Result<typename M::Reply> call_with(const Part& part, Deadline deadline, Make make);
 
   std::unique_ptr<Client> client_;
+  std::uint64_t session_ = 0;   ///< of its changes; random, made with the first
+  std::uint64_t sequence_ = 0;  ///< of the last change
   std::shared_ptr<Connection> connection_ = std::make_shared<Connection>();
 };
 

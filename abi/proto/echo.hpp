@@ -9,6 +9,7 @@ namespace aios::proto::echo {
 struct Echo {
   static constexpr std::uint16_t opcode = 1;
   static constexpr const char* name = "echo";
+  static constexpr bool idempotent = true;
   struct Request {
     std::uint64_t value;
     std::uint8_t bytes[256];

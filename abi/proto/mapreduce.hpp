@@ -182,6 +182,7 @@ struct Cancel {
 struct JobNext {
   static constexpr std::uint16_t opcode = 8;
   static constexpr const char* name = "job_next";
+  static constexpr bool idempotent = true;
   struct Request {
     std::uint64_t after;
     AIOS_FIELDS(Request, after)

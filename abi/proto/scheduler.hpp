@@ -217,6 +217,7 @@ enum class TaskState : std::uint32_t { waiting = 0, ready = 1, running = 2, done
 struct TaskNext {
   static constexpr std::uint16_t opcode = 11;
   static constexpr const char* name = "task_next";
+  static constexpr bool idempotent = true;
   struct Request {
     std::uint64_t after;
     AIOS_FIELDS(Request, after)
@@ -244,6 +245,7 @@ struct TaskNext {
 struct DeviceNext {
   static constexpr std::uint16_t opcode = 12;
   static constexpr const char* name = "device_next";
+  static constexpr bool idempotent = true;
   struct Request {
     std::uint64_t index;
     AIOS_FIELDS(Request, index)

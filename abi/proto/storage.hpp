@@ -18,6 +18,20 @@ inline constexpr std::uint64_t max_object_bytes = 1ull << 40;
 inline constexpr std::uint32_t block_bytes = 64u << 10;  ///< unit of checksums
 inline constexpr std::uint32_t max_attached_regions = 64;
 
+/// Names a change, so that it happens once however often it is asked for: who never saw the answer
+/// asks again under the same name and gets that answer. (session, sequence) is the client's own,
+/// and must not be used for another change. An answer is kept until the client acknowledges it, and
+/// at least ten minutes unless the user has more than 256 sessions; a change that was asked for
+/// again and may have been forgotten is answered `indeterminate`.
+struct Operation {
+  std::uint64_t session;       ///< random; 0, with all else 0: asking again changes again
+  std::uint64_t sequence;      ///< grows with each change of the session
+  std::uint64_t acknowledged;  ///< the answers up to this one have been seen; at most 1024 behind
+  std::uint64_t age_ns;        ///< since it was asked for first; 0: now
+  AIOS_FIELDS(Operation, session, sequence, acknowledged, age_ns)
+};
+inline constexpr std::uint64_t max_unacknowledged = 1024;
+
 /// `region` (map_read, and map_write if gets are to fill it) is moved over this link. quota.
 struct AttachRegion {
   static constexpr std::uint16_t opcode = 1;
@@ -66,7 +80,8 @@ struct Put {
     std::uint32_t region;
     std::uint32_t reserved;
     ObjectName object;
-    AIOS_FIELDS(Request, offset, length, region, reserved, object)
+    Operation operation{};
+    AIOS_FIELDS(Request, offset, length, region, reserved, object, operation)
   };
   using Reply = ObjectInfo;
 };
@@ -98,6 +113,7 @@ struct Get {
 struct Stat {
   static constexpr std::uint16_t opcode = 5;
   static constexpr const char* name = "stat";
+  static constexpr bool idempotent = true;
   struct Request {
     ObjectName object;
     AIOS_FIELDS(Request, object)
@@ -137,7 +153,8 @@ struct Remove {
   static constexpr const char* name = "remove";
   struct Request {
     ObjectName object;
-    AIOS_FIELDS(Request, object)
+    Operation operation{};
+    AIOS_FIELDS(Request, object, operation)
   };
   using Reply = Empty;
 };
@@ -149,7 +166,8 @@ struct Rename {
   struct Request {
     ObjectName from;
     ObjectName to;
-    AIOS_FIELDS(Request, from, to)
+    Operation operation{};
+    AIOS_FIELDS(Request, from, to, operation)
   };
   using Reply = Empty;
 };
@@ -160,7 +178,8 @@ struct RemovePrefix {
   static constexpr const char* name = "remove_prefix";
   struct Request {
     ObjectName prefix;
-    AIOS_FIELDS(Request, prefix)
+    Operation operation{};
+    AIOS_FIELDS(Request, prefix, operation)
   };
   struct Reply {
     std::uint64_t count;
@@ -172,6 +191,7 @@ struct RemovePrefix {
 struct Info {
   static constexpr std::uint16_t opcode = 10;
   static constexpr const char* name = "info";
+  static constexpr bool idempotent = true;
   using Request = Empty;
   struct Reply {
     std::uint64_t objects;
@@ -186,7 +206,7 @@ struct Info {
 
 struct Protocol {
   static constexpr const char* name = "storage";
-  static constexpr std::uint16_t version = 1;
+  static constexpr std::uint16_t version = 2;
   using Methods = MethodList<Null, AttachRegion, DetachRegion, Put, Get, Stat, List, Remove, Rename,
                              RemovePrefix, Info>;
 };

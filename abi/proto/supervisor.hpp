@@ -20,6 +20,7 @@ enum class ServerState : std::uint32_t {
 struct Server {
   static constexpr std::uint16_t opcode = 1;
   static constexpr const char* name = "server";
+  static constexpr bool idempotent = true;
   struct Request {
     std::uint64_t index;
     AIOS_FIELDS(Request, index)
@@ -66,6 +67,7 @@ struct Crash {
 struct WaitRunning {
   static constexpr std::uint16_t opcode = 3;
   static constexpr const char* name = "wait_running";
+  static constexpr bool idempotent = true;
   using Request = Empty;
   using Reply = Empty;
 };

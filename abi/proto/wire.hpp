@@ -74,6 +74,14 @@ concept Method = WireStruct<typename M::Request> && WireStruct<typename M::Reply
                      sizeof(typename M::Request) <= max_payload_bytes
                  && sizeof(typename M::Reply) <= max_payload_bytes - 8;
 
+/// A method with `static constexpr bool idempotent = true` may be done twice: when its server dies
+/// under it, the calling side asks the next one again by itself, within the call's deadline.
+template <class M>
+constexpr bool is_idempotent() {
+  if constexpr (requires { M::idempotent; }) return M::idempotent;
+  return false;
+}
+
 /// Opcode 0 of every protocol: does nothing, answers at once. The supervisor's heartbeat.
 struct Null {
   static constexpr std::uint16_t opcode = 0;

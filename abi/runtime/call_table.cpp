@@ -36,8 +36,17 @@ void CallTable::set_deadline(std::uint32_t id, Deadline deadline) {
   if (Call* call = find(id)) call->deadline = deadline;
 }
 
+void CallTable::set_replay(std::uint32_t id, std::span<const std::byte> request,
+                           std::uint32_t replays) {
+  Call* call = find(id);
+  assert(call != nullptr);
+  call->request.assign(request.begin(), request.end());
+  call->replays = replays;
+}
+
 void CallTable::free_place(Call& call) {
   call.callback = nullptr;
+  call.request = {};
   // Wraps after four million uses of the place, to where it began: no id is below max_calls, and
   // so none is 0.
   const std::uint32_t next = call.id + max_calls;

@@ -23,6 +23,9 @@ class CallTable {
     std::uint16_t opcode = 0;
     Deadline deadline = Deadline::never();
     Callback callback;  ///< empty: the place is free
+    /// What to send again should the connection end, and how often that was done; empty: nothing.
+    std::vector<std::byte> request;
+    std::uint32_t replays = 0;
   };
 
   /// More than a server takes on from one client and a ring holds beside.
@@ -33,6 +36,8 @@ class CallTable {
   /// The call's id, never 0. Not when full.
   std::uint32_t add(std::uint16_t opcode, Deadline deadline, Callback callback);
   void set_deadline(std::uint32_t id, Deadline deadline);
+  /// `request` is to be sent again should the connection end.
+  void set_replay(std::uint32_t id, std::span<const std::byte> request, std::uint32_t replays);
   /// Nothing when no call has this id, or no longer.
   std::optional<Call> take(std::uint32_t id);
   /// Those whose deadline is at or before `now_ns`; `next` becomes the earliest of the others.

@@ -41,35 +41,42 @@ Client::~Client() {
 
 void Client::start_raw(std::uint16_t opcode, std::span<const std::byte> request,
                        std::vector<HandleToSend> handles, Filler fill, Deadline deadline,
-                       RawCallback callback) {
-  assert(request.size() <= proto::max_payload_bytes);
+                       RawCallback callback, bool idempotent) {
+  assert(request.size() <= proto::max_payload_bytes && (handles.empty() || !idempotent));
   if (waiting_.size() >= max_queued_calls)
     return callback(error(Code::quota, "too many calls wait for " + service_));
   arm_deadline(deadline);
-  if (handles.empty() && send_at_once(opcode, request, deadline, callback) != 0) return;
+  if (handles.empty() && send_at_once(opcode, request, deadline, callback, idempotent) != 0) return;
   waiting_.push_back({opcode,
                       {request.begin(), request.end()},
                       std::move(handles),
                       std::move(fill),
                       deadline,
-                      std::move(callback)});
+                      std::move(callback),
+                      idempotent});
 }
 
 /// The call's id; 0 when it has to wait for others, for room or for a connection.
 std::uint32_t Client::send_at_once(std::uint16_t opcode, std::span<const std::byte> request,
-                                   Deadline deadline, RawCallback& callback) {
+                                   Deadline deadline, RawCallback& callback, bool idempotent) {
   if (!waiting_.empty() || !connected() || link_->closed() || in_flight_.full() ||
       link_->room(slots_for(request.size())) != RingResult::done)
     return 0;
-  return push(opcode, request, deadline, std::move(callback));
+  const std::uint32_t id = push(opcode, request, deadline, std::move(callback));
+  if (idempotent) in_flight_.set_replay(id, request, 0);
+  return id;
 }
 
 void Client::call_raw(std::uint16_t opcode, std::span<const std::byte> request,
-                      std::uint64_t timeout_ns, const bool& done, RawCallback callback) {
+                      std::uint64_t timeout_ns, const bool& done, RawCallback callback,
+                      bool idempotent) {
   assert(loop_ == nullptr && request.size() <= proto::max_payload_bytes);
-  const std::uint32_t id = send_at_once(opcode, request, Deadline::never(), callback);
+  // One that may be sent again takes its deadline along.
+  const std::uint32_t id =
+      idempotent ? 0 : send_at_once(opcode, request, Deadline::never(), callback, false);
   if (id == 0) {
-    start_raw(opcode, request, {}, {}, Deadline::after(timeout_ns), std::move(callback));
+    start_raw(opcode, request, {}, {}, Deadline::after(timeout_ns), std::move(callback),
+              idempotent);
     return drive(done);
   }
   link_->notify_peer();
@@ -157,7 +164,9 @@ bool Client::send_one(Waiting& waiting, bool& keep) {
     waiting.fill(*numbers, waiting.request);
   }
   keep = false;
-  push(waiting.opcode, waiting.request, waiting.deadline, std::move(waiting.callback));
+  const std::uint32_t id =
+      push(waiting.opcode, waiting.request, waiting.deadline, std::move(waiting.callback));
+  if (waiting.idempotent) in_flight_.set_replay(id, waiting.request, waiting.replays);
   return true;
 }
 
@@ -229,7 +238,7 @@ void Client::dropped() {
   link_.reset();
   stalled_ = false;
   unanswered_ = 0;
-  fail_all(Code::peer_closed, service_ + " went away during the call", false);
+  end_in_flight();
   if (was_open) {
     if (on_disconnect_) on_disconnect_();
     return;
@@ -240,6 +249,25 @@ void Client::dropped() {
     // Nothing to do then but to let work() look.
     connect_timer_ = loop_->at(connect_at_, [] {});
   }
+}
+
+/// Sends again what may be, before what waits; the others learn that nobody will answer.
+void Client::end_in_flight() {
+  std::vector<CallTable::Call> calls = in_flight_.take_all();
+  std::erase_if(calls, [this](CallTable::Call& call) {
+    if (call.request.empty() || call.replays >= max_replays) return false;
+    waiting_.push_front({call.opcode,
+                         std::move(call.request),
+                         {},
+                         {},
+                         call.deadline,
+                         std::move(call.callback),
+                         true,
+                         call.replays + 1});
+    return true;
+  });
+  for (auto& call : calls)
+    call.callback(error(Code::peer_closed, service_ + " went away during the call"));
 }
 
 void Client::disconnect() {

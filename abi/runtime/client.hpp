@@ -1,7 +1,8 @@
 // The calling side of a protocol: typed calls to the server behind a port.
 //
 // A Client connects when it is first used and again after its server died. Calls that were not yet
-// sent wait for the new connection within their deadlines; calls that were in flight end with
+// sent wait for the new connection within their deadlines, and so do calls in flight of methods
+// that are idempotent (proto::is_idempotent): they are sent again. Other calls in flight end with
 // peer_closed, since only the caller knows whether they may be repeated. Every call ends: with its
 // reply, the server's error, peer_closed, or timed_out at its deadline.
 //
@@ -51,7 +52,7 @@ class Client final : public Source {
   void start(const typename M::Request& request, Deadline deadline,
              std::move_only_function<void(Result<typename M::Reply>)> callback) {
     start_raw(M::opcode, std::as_bytes(std::span(&request, 1)), {}, {}, deadline,
-              typed<M>(std::move(callback)));
+              typed<M>(std::move(callback)), proto::is_idempotent<M>());
   }
 
   /// As `start`, with handles: they are installed at the server over the same connection that the
@@ -98,14 +99,17 @@ class Client final : public Source {
     return outcome;
   }
 
-  /// Untyped: for the C library. `request` is copied.
+  /// How often a call is sent again at most: more deaths than it can meet in reasonable time.
+  static constexpr std::uint32_t max_replays = 1000;
+
+  /// Untyped: for the C library. `request` is copied. `idempotent` calls have no handles.
   void start_raw(std::uint16_t opcode, std::span<const std::byte> request,
                  std::vector<HandleToSend> handles, Filler fill, Deadline deadline,
-                 RawCallback callback);
+                 RawCallback callback, bool idempotent = false);
   /// Blocks until `callback` has run and set `done`. Only without an EventLoop. The clock is read
   /// only when the answer is not there after a short look.
   void call_raw(std::uint16_t opcode, std::span<const std::byte> request, std::uint64_t timeout_ns,
-                const bool& done, RawCallback callback);
+                const bool& done, RawCallback callback, bool idempotent = false);
 
   /// Runs whenever a connection that was open is gone, after the calls in flight were ended.
   void on_disconnect(std::function<void()> callback) { on_disconnect_ = std::move(callback); }
@@ -138,6 +142,8 @@ class Client final : public Source {
     Filler fill;
     Deadline deadline;
     RawCallback callback;
+    bool idempotent;
+    std::uint32_t replays = 0;
   };
   template <class M>
   static RawCallback typed(std::move_only_function<void(Result<typename M::Reply>)> callback) {
@@ -153,7 +159,7 @@ class Client final : public Source {
   }
 
   std::uint32_t send_at_once(std::uint16_t opcode, std::span<const std::byte> request,
-                             Deadline deadline, RawCallback& callback);
+                             Deadline deadline, RawCallback& callback, bool idempotent);
   std::uint32_t push(std::uint16_t opcode, std::span<const std::byte> request, Deadline deadline,
                      RawCallback callback);
   Result<std::vector<Handle>> send_handles(std::span<const HandleToSend> handles);
@@ -167,6 +173,7 @@ class Client final : public Source {
   bool receive();
   void deliver(const Message& message);
   void dropped();
+  void end_in_flight();
   void fail_all(Code code, const std::string& message, bool waiting_too);
   void block(Deadline until);
   void await_open(Deadline until);

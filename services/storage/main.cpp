@@ -38,7 +38,7 @@ Result<int> run(int argc, char** argv) {
   ServerProcess process = TRY(ServerProcess::start(argc, argv));
   const std::string folder = process.state + "/storage";
   auto disk = TRY(make_disk(TRY(storage::DataFile::open(folder)), backend));
-  auto metadata = TRY(storage::Metadata::open(folder + "/meta.db"));
+  auto metadata = TRY(storage::Metadata::open(folder + "/meta.db", now_ns()));
   auto background = TRY(storage::BackgroundThread::create());
   const int disk_fd = disk->poll_fd();
   const int background_fd = background->poll_fd();

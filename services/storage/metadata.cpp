@@ -7,7 +7,15 @@
 namespace aios::storage {
 namespace {
 
-constexpr std::uint64_t schema_version = 1;
+constexpr std::uint64_t schema_version = 2;
+
+namespace wire = proto::storage;
+
+/// What is recorded of a remove_prefix after each of its slices.
+struct RemovedSoFar {
+  std::uint64_t count;
+  std::uint64_t more;
+};
 
 template <class T>
 std::span<const std::byte> bytes_of(const std::vector<T>& values) {
@@ -56,7 +64,8 @@ bool is_consistent(const Object& object) {
 
 }  // namespace
 
-Result<std::unique_ptr<Metadata>> Metadata::open(const std::string& path, const char* vfs) {
+Result<std::unique_ptr<Metadata>> Metadata::open(const std::string& path, std::uint64_t now_ns,
+                                                 const char* vfs) {
   std::unique_ptr<Metadata> out(new Metadata(TRY(Database::open(path, vfs))));
   // Exclusive before WAL: then SQLite keeps the WAL's index in private memory.
   TRY(
@@ -65,6 +74,7 @@ Result<std::unique_ptr<Metadata>> Metadata::open(const std::string& path, const 
   TRY(out->make_tables());
   TRY(out->prepare_all());
   TRY(out->load_totals());
+  TRY(out->operations_.load(out->database_, now_ns));
   return out;
 }
 
@@ -76,10 +86,13 @@ Result<> Metadata::make_tables() {
     if (TRY(query.step())) found = query.number(0);
   }
   if (found == schema_version) return {};
+  const std::string operations =
+      "BEGIN IMMEDIATE;" + std::string(Operations::tables) + "PRAGMA user_version = 2; COMMIT;";
+  if (found == 1) return database_.execute(operations.c_str());
   if (found != 0)
     return error(Code::version_mismatch, "metadata: written by another version of AIOS (layout " +
                                              std::to_string(found) + ")");
-  return database_.execute(R"sql(
+  TRY(database_.execute(R"sql(
     BEGIN IMMEDIATE;
     CREATE TABLE objects(space TEXT NOT NULL, name BLOB NOT NULL, size INTEGER NOT NULL,
       version INTEGER NOT NULL, created_ns INTEGER NOT NULL, checksum INTEGER NOT NULL,
@@ -90,7 +103,8 @@ Result<> Metadata::make_tables() {
     INSERT INTO counters VALUES('next_version', 1);
     PRAGMA user_version = 1;
     COMMIT;
-  )sql");
+  )sql"));
+  return database_.execute(operations.c_str());
 }
 
 Result<> Metadata::prepare_all() {
@@ -204,9 +218,50 @@ Result<> Metadata::apply_all(std::vector<Change>& changes, std::vector<Displaced
   return Query(statements_.set_counter).number(1, next_version_).run();
 }
 
+template <class M, class C, class Answer>
+Result<bool> Metadata::begin(C& change, const std::string& space, Answer& answer) {
+  static_assert(std::has_unique_object_representations_v<Answer>);
+  if (!change.operation) return true;
+  auto made = operations_.begin(space, *change.operation, M::opcode);
+  const bool refused = !made && (made.error().code() == Code::indeterminate ||
+                                 made.error().code() == Code::invalid_argument);
+  if (refused) change.refused = made.error();
+  if (refused) return false;
+  if (!made) return std::unexpected(made.error());
+  if (!*made) return true;
+  if ((*made)->size() != sizeof answer)
+    return error(Code::corrupt, "metadata: a recorded answer has the wrong size");
+  std::memcpy(&answer, (*made)->data(), sizeof answer);
+  return false;
+}
+
+template <class M, class Answer>
+Result<> Metadata::record(const std::optional<Operation>& operation, const std::string& space,
+                          const Answer& answer) {
+  if (!operation) return {};
+  return operations_.record(space, *operation, M::opcode, std::as_bytes(std::span(&answer, 1)));
+}
+
+Result<std::optional<ObjectInfo>> Metadata::put_made_before(const ObjectKey& key,
+                                                            const Operation& operation) {
+  const auto made = TRY(operations_.find(key.space, operation, wire::Put::opcode));
+  if (!made) return std::optional<ObjectInfo>();
+  ObjectInfo info{};
+  if (made->size() != sizeof info)
+    return error(Code::corrupt, "metadata: a recorded answer has the wrong size");
+  std::memcpy(&info, made->data(), sizeof info);
+  return info;
+}
+
 Result<> Metadata::apply(PutChange& change, std::vector<Displaced>& displaced) {
-  TRY(displace(change.key, displaced));
   const ObjectInfo& info = change.object->info;
+  ObjectInfo before{};
+  if (!TRY(begin<wire::Put>(change, change.key.space, before))) {
+    if (!change.refused) change.made_before = before;
+    return {};
+  }
+  TRY(record<wire::Put>(change.operation, change.key.space, info));
+  TRY(displace(change.key, displaced));
   const Content& content = change.object->content;
   TRY(Query(statements_.insert_object)
           .text(1, change.key.space)
@@ -229,16 +284,29 @@ Result<> Metadata::apply(PutChange& change, std::vector<Displaced>& displaced) {
 }
 
 Result<> Metadata::apply(RemoveChange& change, std::vector<Displaced>& displaced) {
+  proto::Empty before{};
+  if (!TRY(begin<wire::Remove>(change, change.key.space, before))) {
+    change.found = true;
+    return {};
+  }
   change.found = TRY(displace(change.key, displaced));
-  return {};
+  // One that found nothing changed nothing, and may look again.
+  return change.found ? record<wire::Remove>(change.operation, change.key.space, before)
+                      : Result<>();
 }
 
 Result<> Metadata::apply(RenameChange& change, std::vector<Displaced>& displaced) {
+  proto::Empty before{};
+  if (!TRY(begin<wire::Rename>(change, change.from.space, before))) {
+    change.found = true;
+    return {};
+  }
   const Result<ObjectInfo> source = stat(change.from);
   change.found = source.has_value();
   if (!change.found && source.error().code() != Code::not_found)
     return std::unexpected(source.error());
   if (!change.found || change.from.name == change.to) return {};
+  TRY(record<wire::Rename>(change.operation, change.from.space, before));
   TRY(displace({change.from.space, change.to}, displaced));
   return Query(statements_.rename)
       .text(1, change.from.space)
@@ -248,12 +316,17 @@ Result<> Metadata::apply(RenameChange& change, std::vector<Displaced>& displaced
 }
 
 Result<> Metadata::apply(RemovePrefixChange& change, std::vector<Displaced>& displaced) {
+  RemovedSoFar before{change.count, 1};
+  const bool made = !TRY(begin<wire::RemovePrefix>(change, change.prefix.space, before));
+  change.count = before.count;
+  if (change.refused || (made && before.more == 0)) return {};
   const std::vector<ListedObject> found = TRY(list(change.prefix, {}, remove_slice));
   for (const ListedObject& object : found)
     TRY(displace({change.prefix.space, object.name}, displaced));
-  change.count = found.size();
+  change.count += found.size();
   change.more = found.size() == remove_slice;
-  return {};
+  return record<wire::RemovePrefix>(change.operation, change.prefix.space,
+                                    RemovedSoFar{change.count, change.more ? 1u : 0u});
 }
 
 Result<bool> Metadata::displace(const ObjectKey& key, std::vector<Displaced>& displaced) {

@@ -13,6 +13,7 @@
 
 #include "services/storage/extents.hpp"
 #include "services/storage/names.hpp"
+#include "services/storage/operations.hpp"
 #include "services/storage/sqlite.hpp"
 
 namespace aios::storage {
@@ -41,24 +42,34 @@ struct ListedObject {
   ObjectInfo info;
 };
 
-/// Changes, each with what its commit found.
+/// Changes, each with what its commit found. With an `operation` one that was made already is not
+/// made again: what that found then is in its place.
 struct PutChange {
   ObjectKey key;
   const Object* object;
+  std::optional<Operation> operation{};
+  std::optional<ObjectInfo> made_before{};
+  std::optional<Status> refused{};  ///< by Operations::begin
 };
 struct RemoveChange {
   ObjectKey key;
+  std::optional<Operation> operation{};
   bool found = false;
+  std::optional<Status> refused{};
 };
 struct RenameChange {
   ObjectKey from;
   std::string to;
+  std::optional<Operation> operation{};
   bool found = false;
+  std::optional<Status> refused{};
 };
 struct RemovePrefixChange {
   ObjectKey prefix;  ///< `name` is the prefix
-  std::uint64_t count = 0;
+  std::optional<Operation> operation{};
+  std::uint64_t count = 0;  ///< with the slices before this one
   bool more = false;
+  std::optional<Status> refused{};
 };
 using Change = std::variant<PutChange, RemoveChange, RenameChange, RemovePrefixChange>;
 
@@ -75,9 +86,11 @@ struct Totals {
 
 class Metadata {
  public:
-  /// Opens or makes `path` and recovers it. `vfs` names a SQLite VFS, null the usual one. corrupt;
-  /// busy when another process has it; no_space; version_mismatch; io_error.
-  static Result<std::unique_ptr<Metadata>> open(const std::string& path, const char* vfs = nullptr);
+  /// Opens or makes `path` and recovers it. `now_ns` is CLOCK_MONOTONIC. `vfs` names a SQLite VFS,
+  /// null the usual one. corrupt; busy when another process has it; no_space; version_mismatch;
+  /// io_error.
+  static Result<std::unique_ptr<Metadata>> open(const std::string& path, std::uint64_t now_ns,
+                                                const char* vfs = nullptr);
   Metadata(const Metadata&) = delete;
   Metadata& operator=(const Metadata&) = delete;
 
@@ -92,6 +105,10 @@ class Metadata {
   /// not_found; corrupt; io_error.
   Result<ObjectInfo> stat(const ObjectKey& key);
   Result<Object> find(const ObjectKey& key);
+
+  /// What a put answered that was made already. corrupt; io_error; invalid_argument.
+  Result<std::optional<ObjectInfo>> put_made_before(const ObjectKey& key,
+                                                    const Operation& operation);
 
   /// At most `limit` objects in the order of their names.
   Result<std::vector<ListedObject>> list(const ObjectKey& prefix, std::string_view after,
@@ -122,8 +139,17 @@ class Metadata {
   /// Removes an object; false when there is none.
   Result<bool> displace(const ObjectKey& key, std::vector<Displaced>& displaced);
 
+  /// True: `change` is to be made now. Otherwise `answer` is what it found before, or it is
+  /// refused.
+  template <class M, class C, class Answer>
+  Result<bool> begin(C& change, const std::string& space, Answer& answer);
+  template <class M, class Answer>
+  Result<> record(const std::optional<Operation>& operation, const std::string& space,
+                  const Answer& answer);
+
   Database database_;
   Statements statements_;  // after the database: they end first
+  Operations operations_;
   std::uint64_t next_version_ = 1;
   Totals totals_;
   std::uint64_t reusable_bytes_ = 0;

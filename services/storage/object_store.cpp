@@ -62,42 +62,54 @@ void ObjectStore::info(Done<StoreInfo> done) {
   });
 }
 
-void ObjectStore::remove(ObjectKey key, Now now, Done<> done) {
+namespace {
+
+/// What a remove or rename came to.
+template <class C>
+Result<> found_by(Result<> result, const C& change, const std::string& name) {
+  if (!result) return result;
+  if (change.refused) return std::unexpected(*change.refused);
+  if (!change.found) return error(Code::not_found, "no object " + name);
+  return {};
+}
+
+}  // namespace
+
+void ObjectStore::remove(ObjectKey key, Now now, Done<> done, std::optional<Operation> operation) {
   if (!admit(done)) return;
   const std::string name = key.name;
-  commit_.add(RemoveChange{.key = std::move(key)}, false, now.monotonic_ns,
+  commit_.add(RemoveChange{.key = std::move(key), .operation = operation}, false, now.monotonic_ns,
               [name, done = std::move(done)](Result<> result, Change& change) {
-                if (result && !std::get<RemoveChange>(change).found)
-                  result = error(Code::not_found, "no object " + name);
-                done(std::move(result));
+                done(found_by(std::move(result), std::get<RemoveChange>(change), name));
               });
 }
 
-void ObjectStore::rename(ObjectKey from, std::string to, Now now, Done<> done) {
+void ObjectStore::rename(ObjectKey from, std::string to, Now now, Done<> done,
+                         std::optional<Operation> operation) {
   if (!admit(done)) return;
   const std::string name = from.name;
-  commit_.add(RenameChange{.from = std::move(from), .to = std::move(to)}, false, now.monotonic_ns,
+  commit_.add(RenameChange{.from = std::move(from), .to = std::move(to), .operation = operation},
+              false, now.monotonic_ns,
               [name, done = std::move(done)](Result<> result, Change& change) {
-                if (result && !std::get<RenameChange>(change).found)
-                  result = error(Code::not_found, "no object " + name);
-                done(std::move(result));
+                done(found_by(std::move(result), std::get<RenameChange>(change), name));
               });
 }
 
-void ObjectStore::remove_prefix(ObjectKey prefix, Now now, Done<std::uint64_t> done) {
+void ObjectStore::remove_prefix(ObjectKey prefix, Now now, Done<std::uint64_t> done,
+                                std::optional<Operation> operation) {
   if (!admit(done)) return;
   now_ = now;
-  remove_next_slice(std::move(prefix), 0, std::move(done));
+  remove_next_slice({.prefix = std::move(prefix), .operation = operation}, std::move(done));
 }
 
-void ObjectStore::remove_next_slice(ObjectKey prefix, std::uint64_t removed,
-                                    Done<std::uint64_t> done) {
-  commit_.add(RemovePrefixChange{.prefix = prefix}, false, now_.monotonic_ns,
-              [this, prefix, removed, done = std::move(done)](Result<> result, Change& change) {
+void ObjectStore::remove_next_slice(RemovePrefixChange next, Done<std::uint64_t> done) {
+  commit_.add(std::move(next), false, now_.monotonic_ns,
+              [this, done = std::move(done)](Result<> result, Change& change) {
                 if (!result) return done(std::unexpected(result.error()));
-                const auto& slice = std::get<RemovePrefixChange>(change);
-                if (!slice.more) return done(removed + slice.count);
-                remove_next_slice(prefix, removed + slice.count, done);
+                auto& slice = std::get<RemovePrefixChange>(change);
+                if (slice.refused) return done(std::unexpected(*slice.refused));
+                if (!slice.more) return done(slice.count);
+                remove_next_slice(std::move(slice), done);
               });
 }
 

@@ -77,8 +77,11 @@ class ObjectStore {
   /// with a matching checksum. no_space; io_error when the disk failed twice; source_changed when
   /// the disk failed once and the bytes are no longer the same; cancelled; busy when
   /// max_store_requests are under way. `key` has been checked.
+  ///
+  /// With an `operation`, here and below, the change is made once; see Operations. indeterminate;
+  /// invalid_argument.
   void put(Client client, ObjectKey key, std::span<const std::byte> source, Keep keep, Now now,
-           Done<ObjectInfo> done);
+           Done<ObjectInfo> done, std::optional<Operation> operation = {});
 
   /// Fills `destination` from byte `offset` on, as far as the object goes. Version 0 is the newest.
   /// not_found; source_changed when the newest has another version; corrupt, naming the block;
@@ -92,10 +95,12 @@ class ObjectStore {
   void list(ObjectKey prefix, std::string after, std::uint32_t limit, Done<Listing> done);
 
   /// not_found; no_space; busy.
-  void remove(ObjectKey key, Now now, Done<> done);
-  void rename(ObjectKey from, std::string to, Now now, Done<> done);
+  void remove(ObjectKey key, Now now, Done<> done, std::optional<Operation> operation = {});
+  void rename(ObjectKey from, std::string to, Now now, Done<> done,
+              std::optional<Operation> operation = {});
   /// In slices of `remove_slice`, each at one moment; says how many went. no_space; busy.
-  void remove_prefix(ObjectKey prefix, Now now, Done<std::uint64_t> done);
+  void remove_prefix(ObjectKey prefix, Now now, Done<std::uint64_t> done,
+                     std::optional<Operation> operation = {});
 
   /// As of the last commit. Never fails: free_bytes is 0 when the host does not tell.
   void info(Done<StoreInfo> done);
@@ -122,19 +127,20 @@ class ObjectStore {
 
   template <class T>
   bool admit(Done<T>& done);
+  void begin_put(PutRef put);
   void put_inline(PutRef put);
   bool start_waiting_puts();
   void start_writing(PutRef put, std::vector<Extent> extents);
   void written(PutRef put, Result<std::vector<std::uint64_t>> checksums);
   void commit_put(PutRef put);
-  void committed(PutRef put, Result<> result);
+  void committed(PutRef put, Result<> result, const PutChange& change);
   void rewrite_or_fail(PutRef put, Status status);
   void end_put(PutRef put, Result<ObjectInfo> result);
   void start_get(GetRef get);
   static Result<> copy_inline(const Object& object, std::uint64_t offset,
                               std::span<std::byte> destination);
   void end_get(GetRef get, Result<> result);
-  void remove_next_slice(ObjectKey prefix, std::uint64_t removed, Done<std::uint64_t> done);
+  void remove_next_slice(RemovePrefixChange slice, Done<std::uint64_t> done);
 
   std::unique_ptr<Metadata> metadata_;
   Space space_;

@@ -7,19 +7,32 @@
 namespace aios::storage {
 
 void ObjectStore::put(Client client, ObjectKey key, std::span<const std::byte> source, Keep keep,
-                      Now now, Done<ObjectInfo> done) {
+                      Now now, Done<ObjectInfo> done, std::optional<Operation> operation) {
   if (!admit(done)) return;
   now_ = now;
   const PutRef put = puts_.insert(puts_.end(), {.client = client,
                                                 .key = std::move(key),
                                                 .source = source,
                                                 .keep = std::move(keep),
-                                                .done = std::move(done)});
+                                                .done = std::move(done),
+                                                .operation = operation});
   put->object.info = {.size_bytes = source.size(),
                       .version = next_version_++,
                       .created_ns = now.realtime_ns,
                       .checksum = 0};
-  if (source.size() > max_inline_bytes)
+  // Whether it was made already is decided when it is committed; to write it for nothing costs more
+  // than to look.
+  if (!operation || operation->id.age_ns == 0) return begin_put(put);
+  commit_.with_metadata([this, put] {
+    const auto made = metadata_->put_made_before(put->key, *put->operation);
+    if (!made) return end_put(put, std::unexpected(made.error()));
+    if (*made) return end_put(put, **made);
+    begin_put(put);
+  });
+}
+
+void ObjectStore::begin_put(PutRef put) {
+  if (put->source.size() > max_inline_bytes)
     waiting_for_space_.push_back(put);
   else
     put_inline(put);
@@ -92,11 +105,18 @@ void ObjectStore::written(PutRef put, Result<std::vector<std::uint64_t>> checksu
 void ObjectStore::commit_put(PutRef put) {
   Object& object = put->object;
   object.info.checksum = object_checksum(object.content.checksums);
-  commit_.add(PutChange{put->key, &object}, !object.content.extents.empty(), now_.monotonic_ns,
-              [this, put](Result<> result, Change&) { committed(put, std::move(result)); });
+  commit_.add(PutChange{put->key, &object, put->operation}, !object.content.extents.empty(),
+              now_.monotonic_ns, [this, put](Result<> result, Change& change) {
+                committed(put, std::move(result), std::get<PutChange>(change));
+              });
 }
 
-void ObjectStore::committed(PutRef put, Result<> result) {
+void ObjectStore::committed(PutRef put, Result<> result, const PutChange& change) {
+  if (result && (change.refused || change.made_before)) {
+    space_.release(put->object.content.extents);
+    if (change.refused) return end_put(put, std::unexpected(*change.refused));
+    return end_put(put, *change.made_before);
+  }
   if (result) {
     ++acknowledged_puts_;
     return end_put(put, put->object.info);

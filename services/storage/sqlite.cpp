@@ -58,6 +58,11 @@ std::uint64_t Query::number(int column) const {
   return static_cast<std::uint64_t>(sqlite3_column_int64(statement_, column));
 }
 
+std::string Query::text(int column) const {
+  const auto bytes = blob(column);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 std::span<const std::byte> Query::blob(int column) const {
   const auto* bytes = static_cast<const std::byte*>(sqlite3_column_blob(statement_, column));
   return {bytes, static_cast<std::size_t>(sqlite3_column_bytes(statement_, column))};

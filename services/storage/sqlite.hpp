@@ -50,6 +50,7 @@ class Query {
   Result<> run();
 
   std::uint64_t number(int column) const;
+  std::string text(int column) const;
   /// Valid until the next step.
   std::span<const std::byte> blob(int column) const;
 

@@ -127,6 +127,17 @@ Result<ObjectKey> StorageServer::key(CallContext& context, const wire::ObjectNam
   return key;
 }
 
+Result<std::optional<Operation>> StorageServer::operation_of(const wire::Operation& id) {
+  if (id.session == 0) {
+    if ((id.sequence | id.acknowledged | id.age_ns) == 0) return std::optional<Operation>();
+    return error(Code::invalid_argument, "an operation of session 0 has zeros only");
+  }
+  if (id.sequence <= id.acknowledged || id.sequence - id.acknowledged > wire::max_unacknowledged)
+    return error(Code::invalid_argument,
+                 "an operation's sequence is 1 to 1024 above what is acknowledged");
+  return Operation{id, now_ns()};
+}
+
 Answer<wire::AttachRegion::Reply> StorageServer::handle(AttachRegion,
                                                         const AttachRegion::Request& request,
                                                         CallContext& context) {
@@ -151,11 +162,12 @@ Answer<wire::ObjectInfo> StorageServer::handle(Put, const Put::Request& request,
     ObjectKey object = TRY(key(context, request.object));
     if (request.length > wire::max_object_bytes)
       return error(Code::too_large, "an object holds at most 1 TiB");
+    const auto operation = TRY(operation_of(request.operation));
     auto source = TRY(
         regions_.range(context.client(), request.region, request.offset, request.length, false));
-    store_->put(context.client(), std::move(object), source.bytes, std::move(source.keep),
-                current_time(),
-                answer<Put, ObjectInfo>(context, [](const ObjectInfo& info) { return info; }));
+    store_->put(
+        context.client(), std::move(object), source.bytes, std::move(source.keep), current_time(),
+        answer<Put, ObjectInfo>(context, [](const ObjectInfo& info) { return info; }), operation);
     return {};
   };
   if (Result<> started = start(); !started) return std::unexpected(started.error());
@@ -219,20 +231,28 @@ Answer<wire::List::Reply> StorageServer::handle(List, const List::Request& reque
 
 Answer<proto::Empty> StorageServer::handle(Remove, const Remove::Request& request,
                                            CallContext& context) {
-  Result<ObjectKey> object = key(context, request.object);
-  if (!object) return std::unexpected(object.error());
-  store_->remove(*std::move(object), current_time(), answer<Remove, void>(context, nothing));
+  const auto start = [&]() -> Result<> {
+    ObjectKey object = TRY(key(context, request.object));
+    const auto operation = TRY(operation_of(request.operation));
+    store_->remove(std::move(object), current_time(), answer<Remove, void>(context, nothing),
+                   operation);
+    return {};
+  };
+  if (Result<> started = start(); !started) return std::unexpected(started.error());
   return deferred;
 }
 
 Answer<proto::Empty> StorageServer::handle(Rename, const Rename::Request& request,
                                            CallContext& context) {
-  Result<ObjectKey> from = key(context, request.from);
-  if (!from) return std::unexpected(from.error());
-  Result<ObjectKey> to = key(context, request.to);
-  if (!to) return std::unexpected(to.error());
-  store_->rename(*std::move(from), std::move(to->name), current_time(),
-                 answer<Rename, void>(context, nothing));
+  const auto start = [&]() -> Result<> {
+    ObjectKey from = TRY(key(context, request.from));
+    ObjectKey to = TRY(key(context, request.to));
+    const auto operation = TRY(operation_of(request.operation));
+    store_->rename(std::move(from), std::move(to.name), current_time(),
+                   answer<Rename, void>(context, nothing), operation);
+    return {};
+  };
+  if (Result<> started = start(); !started) return std::unexpected(started.error());
   return deferred;
 }
 
@@ -242,10 +262,12 @@ Answer<wire::RemovePrefix::Reply> StorageServer::handle(RemovePrefix,
   const auto start = [&]() -> Result<> {
     ObjectKey prefix{spaces_.at(context.client()), TRY(text_of(request.prefix))};
     TRY(check_folder_prefix(prefix.name));
-    store_->remove_prefix(std::move(prefix), current_time(),
-                          answer<RemovePrefix, std::uint64_t>(context, [](std::uint64_t count) {
-                            return RemovePrefix::Reply{count};
-                          }));
+    const auto operation = TRY(operation_of(request.operation));
+    store_->remove_prefix(
+        std::move(prefix), current_time(),
+        answer<RemovePrefix, std::uint64_t>(
+            context, [](std::uint64_t count) { return RemovePrefix::Reply{count}; }),
+        operation);
     return {};
   };
   if (Result<> started = start(); !started) return std::unexpected(started.error());

@@ -58,6 +58,8 @@ class StorageServer : public Source {
   Result<ObjectKey> key(CallContext& context, const proto::storage::ObjectName& name) const;
   template <class M, class T, class Convert>
   ObjectStore::Done<T> answer(CallContext& context, Convert convert);
+  /// Nothing when the change may be made again. invalid_argument.
+  static Result<std::optional<Operation>> operation_of(const proto::storage::Operation& id);
   void arm_timer();
 
   Kernel& kernel_;

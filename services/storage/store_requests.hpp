@@ -18,6 +18,7 @@ struct ObjectStore::Put {
   std::span<const std::byte> source;
   Keep keep;
   Done<ObjectInfo> done;
+  std::optional<Operation> operation{};
   Object object{};
   std::optional<Transfers::Id> transfer{};  ///< while it is written
   bool rewritten = false;                   ///< the second attempt is under way

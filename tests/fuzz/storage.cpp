@@ -14,7 +14,7 @@ struct StorageHost : fuzz::Host {
     std::filesystem::remove_all(folder);
     auto disk =
         storage::ThreadDiskIo::create(storage::DataFile::open(folder.string()).value()).value();
-    auto metadata = storage::Metadata::open(folder / "meta.db").value();
+    auto metadata = storage::Metadata::open(folder / "meta.db", now_ns()).value();
     auto background = storage::BackgroundThread::create().value();
     const int disk_fd = disk->poll_fd();
     const int background_fd = background->poll_fd();

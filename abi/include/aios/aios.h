@@ -120,9 +120,10 @@ AIOS_API void aios_service_close(aios_service* service);
 
 /* Calls a method and blocks until it is answered. `request` and `reply` are structs that the
  * protocol of the service defines; `reply` must have the reply's exact size (INVALID_ARGUMENT if
- * not). Errors: those of the method; PEER_CLOSED: the server died during the call; TIMED_OUT: it
- * may still be done; TOO_LARGE: more than AIOS_MAX_REQUEST_BYTES; SERVICE_DOWN; QUOTA: over 4,096
- * calls wait. */
+ * not). A call of a server of AIOS that only reads is made again by itself when the server dies
+ * during it. Errors: those of the method; PEER_CLOSED: the server died during the call; TIMED_OUT:
+ * it may still be done; TOO_LARGE: more than AIOS_MAX_REQUEST_BYTES; SERVICE_DOWN; QUOTA: over
+ * 4,096 calls wait. */
 AIOS_API aios_code aios_call_method(aios_service* service, uint16_t opcode, const void* request,
                                     size_t request_bytes, void* reply, size_t reply_bytes,
                                     uint64_t timeout_ns);

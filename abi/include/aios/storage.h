@@ -7,9 +7,11 @@
  *
  * Every call blocks until it is answered, at most `timeout_ns`. Calls over one aios_storage from
  * several threads take turns, and their timeouts run meanwhile: open one for each thread to have
- * several under way. Conventions are those of aios.h. Errors of every call beside those named:
- * TIMED_OUT (a put, remove or rename may still be done), PEER_CLOSED (storage died during the call;
- * the next one connects again), SERVICE_DOWN, INVALID_ARGUMENT for a name, QUOTA.
+ * several under way. When storage dies during a call, the call is made again by itself, and what it
+ * changes is changed once. Conventions are those of aios.h. Errors of every call beside those
+ * named: TIMED_OUT (a put, remove or rename may still be done), INDETERMINATE (of those: storage
+ * died during the call, and was not back in time to say whether it was done), SERVICE_DOWN,
+ * PEER_CLOSED (the instance has ended), INVALID_ARGUMENT for a name, QUOTA.
  */
 #ifndef AIOS_STORAGE_H
 #define AIOS_STORAGE_H

@@ -47,7 +47,7 @@ class RealStore {
     fds_[0] = {disk->poll_fd(), POLLIN, 0};
     fds_[1] = {background->poll_fd(), POLLIN, 0};
     store_ = *ObjectStore::create(
-        {std::move(disk), *Metadata::open(folder + "/meta.db"), std::move(background)});
+        {std::move(disk), *Metadata::open(folder + "/meta.db", now_ns()), std::move(background)});
   }
   ObjectStore& operator*() { return *store_; }
   template <class T>

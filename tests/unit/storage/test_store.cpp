@@ -31,7 +31,7 @@ Bytes pattern(std::size_t size, std::uint64_t seed) {
 
 Result<TestStore> TestStore::open(SimMachine& machine) {
   TestStore out;
-  auto metadata = TRY(Metadata::open("meta.db", machine.vfs()));
+  auto metadata = TRY(Metadata::open("meta.db", 1, machine.vfs()));
   out.store = TRY(ObjectStore::create({machine.disk(), std::move(metadata), machine.background()}));
   return out;
 }
@@ -52,9 +52,10 @@ Result<T> TestStore::wait(std::optional<Result<T>>& answer) {
   return *answer;
 }
 
-Result<ObjectInfo> TestStore::put(const std::string& name, const Bytes& bytes) {
+Result<ObjectInfo> TestStore::put(const std::string& name, const Bytes& bytes,
+                                  std::optional<Operation> operation) {
   std::optional<Result<ObjectInfo>> answer;
-  store->put(client, {space, name}, bytes, nullptr, now(), keep(answer));
+  store->put(client, {space, name}, bytes, nullptr, now(), keep(answer), operation);
   return wait(answer);
 }
 
@@ -74,21 +75,23 @@ Result<ObjectInfo> TestStore::stat(const std::string& name) {
   return wait(answer);
 }
 
-Result<> TestStore::remove(const std::string& name) {
+Result<> TestStore::remove(const std::string& name, std::optional<Operation> operation) {
   std::optional<Result<>> answer;
-  store->remove({space, name}, now(), keep(answer));
+  store->remove({space, name}, now(), keep(answer), operation);
   return wait(answer);
 }
 
-Result<> TestStore::rename(const std::string& from, const std::string& to) {
+Result<> TestStore::rename(const std::string& from, const std::string& to,
+                           std::optional<Operation> operation) {
   std::optional<Result<>> answer;
-  store->rename({space, from}, to, now(), keep(answer));
+  store->rename({space, from}, to, now(), keep(answer), operation);
   return wait(answer);
 }
 
-Result<std::uint64_t> TestStore::remove_prefix(const std::string& prefix) {
+Result<std::uint64_t> TestStore::remove_prefix(const std::string& prefix,
+                                               std::optional<Operation> operation) {
   std::optional<Result<std::uint64_t>> answer;
-  store->remove_prefix({space, prefix}, now(), keep(answer));
+  store->remove_prefix({space, prefix}, now(), keep(answer), operation);
   return wait(answer);
 }
 

@@ -22,13 +22,16 @@ class TestStore {
   static Result<TestStore> open(SimMachine& machine);
 
   /// Each waits for its answer; `internal` when the store gave up (see `store->fatal()`).
-  Result<ObjectInfo> put(const std::string& name, const Bytes& bytes);
+  Result<ObjectInfo> put(const std::string& name, const Bytes& bytes,
+                         std::optional<Operation> operation = {});
   Result<Bytes> get(const std::string& name, std::uint64_t offset = 0,
                     std::size_t length = 1u << 20, std::uint64_t version = 0);
   Result<ObjectInfo> stat(const std::string& name);
-  Result<> remove(const std::string& name);
-  Result<> rename(const std::string& from, const std::string& to);
-  Result<std::uint64_t> remove_prefix(const std::string& prefix);
+  Result<> remove(const std::string& name, std::optional<Operation> operation = {});
+  Result<> rename(const std::string& from, const std::string& to,
+                  std::optional<Operation> operation = {});
+  Result<std::uint64_t> remove_prefix(const std::string& prefix,
+                                      std::optional<Operation> operation = {});
   Result<Listing> list(const std::string& prefix, const std::string& after = {},
                        std::uint32_t limit = 1000);
   StoreInfo info();
