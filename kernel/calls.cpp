@@ -69,9 +69,9 @@ KERNEL_CALL(Hello, Calls::) {
   const bool named = !request.job_name.view().empty();
   TRY(require(request.job_name.valid() && (!named || is_name(request.job_name.view())),
               "job names are of letters, digits, '.', '_' and '-'"));
-  TRY(require(request.quota.reserved == 0, "a reserved field is not zero"));
+  TRY(require(request.confine <= 1, "`confine` is 0 or 1"));
   TRY(require(!named || process.is_outside(), "a child of AIOS has its job already"));
-  if (!process.joined()) TRY(instance_.enter(process, request.job_name, request.quota));
+  if (!process.joined()) TRY(instance_.enter(process, request));
   TRY(process.handles.can_install(1));
   TRY(process.open_pages());
   caller.fds.push_back(TRY(process.status_page().writable().duplicate()));

@@ -64,7 +64,7 @@ class Calls {
   KERNEL_CALL(Hello); KERNEL_CALL(Ready); KERNEL_CALL(Startup); KERNEL_CALL(SignalNext);
   KERNEL_CALL(HandleDuplicate); KERNEL_CALL(HandleKeep);
   KERNEL_CALL(HandleClose); KERNEL_CALL(HandleInfo);
-  KERNEL_CALL(JobCreate); KERNEL_CALL(JobKill); KERNEL_CALL(JobInfo);
+  KERNEL_CALL(JobCreate); KERNEL_CALL(JobKill); KERNEL_CALL(JobInfo); KERNEL_CALL(JobNext);
   KERNEL_CALL(ProcessSpawn); KERNEL_CALL(ProcessSignal); KERNEL_CALL(ProcessInfo);
   KERNEL_CALL(ProcessNext); KERNEL_CALL(ProcessOpen);
   KERNEL_CALL(SpawnerCreate); KERNEL_CALL(SpawnerSpawn);

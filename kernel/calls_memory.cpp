@@ -1,4 +1,5 @@
 // The calls on regions and lent files.
+#include "abi/runtime/socket.hpp"
 #include "kernel/calls.hpp"
 
 namespace aios::kernel {
@@ -68,7 +69,7 @@ KERNEL_CALL(RegionNext, Calls::) {
 }
 
 KERNEL_CALL(FileCreate, Calls::) {
-  auto [writing_end, reading_end] = TRY(sys::make_socket_pair());
+  auto [writing_end, reading_end] = TRY(make_socket_pair());
   auto file =
       std::make_shared<File>(instance_.registry, caller.process.job(), std::move(reading_end));
   caller.fds.push_back(std::move(writing_end));

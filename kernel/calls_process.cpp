@@ -46,13 +46,20 @@ wire::ProcessRecord record_of(const Process& process) {
                              process.job()->name());
 }
 
+wire::JobRecord record_of(const Job& job) {
+  const auto* group = job.limiting_group();
+  const cgroup::Usage usage = job.group.usage();
+  return wire::JobRecord(job.id(), job.detail(), job.name(), job.quota(), job.used(), job.killed(),
+                         group == nullptr ? 0 : group->enforced(), usage.memory_bytes, usage.cpu_ns,
+                         usage.memory_kills, usage.refused_forks);
+}
+
 }  // namespace
 
 KERNEL_CALL(JobCreate, Calls::) {
   TRY(require_name(request.name));
-  TRY(require(request.quota.reserved == 0, "a reserved field is not zero"));
   const auto parent = TRY(caller.process.handles.get<Job>(request.parent, rights::manage));
-  auto job = TRY(parent->make_child(instance_.registry.next_id++, request.name, request.quota));
+  auto job = TRY(instance_.make_job(*parent, request.name, request.quota));
   return wire::JobCreate::Reply{TRY(give(caller.process, std::move(job)))};
 }
 
@@ -64,9 +71,13 @@ KERNEL_CALL(JobKill, Calls::) {
 }
 
 KERNEL_CALL(JobInfo, Calls::) {
-  const auto job = TRY(caller.process.handles.get<Job>(request.job, rights::info));
-  return wire::JobInfo::Reply(job->id(), job->detail(), job->name(), job->quota(), job->used(),
-                              job->killed(), 0);
+  return record_of(*TRY(caller.process.handles.get<Job>(request.job, rights::info)));
+}
+
+KERNEL_CALL(JobNext, Calls::) {
+  const auto job = TRY(caller.process.handles.get<Job>(request.job, rights::manage));
+  const Job* next = job->next(request.after);
+  return next == nullptr ? wire::JobRecord{} : record_of(*next);
 }
 
 template <class Request>

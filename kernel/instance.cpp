@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "abi/runtime/log.hpp"
+#include "abi/runtime/socket.hpp"
 
 namespace aios::kernel {
 
@@ -62,7 +63,7 @@ Result<std::shared_ptr<Process>> Instance::spawn(SpawnRequest request) {
 Result<void> Instance::launch(Process& process, SpawnRequest& request) {
   const std::string name(process.name().view());
   const Fd log = TRY(sys::open_log(settings_.state / "logs" / (name + ".log"), limits::log_bytes));
-  auto [own_socket, its_socket] = TRY(sys::make_socket_pair());
+  auto [own_socket, its_socket] = TRY(make_socket_pair());
   std::vector<char*> argv{const_cast<char*>(request.image.path.c_str())};
   for (std::string& argument : request.arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
@@ -72,7 +73,7 @@ Result<void> Instance::launch(Process& process, SpawnRequest& request) {
   process.namespaces = context && namespaces_work;
   sys::Child child =
       TRY(sys::spawn({its_socket.get(), log.get(), null_.get(), request.image.fd.get(), argv.data(),
-                      envp, process.namespaces, context}));
+                      envp, process.namespaces, context, request.job->limiting_group()}));
   process.pid = child.pid;
   process.uid = ::geteuid();
   process.pidfd = std::move(child.pidfd);
@@ -82,7 +83,7 @@ Result<void> Instance::launch(Process& process, SpawnRequest& request) {
 }
 
 Result<void> Instance::attach(Fd socket) {
-  sys::Peer peer = TRY(sys::identify(socket));
+  SocketPeer peer = TRY(identify_peer(socket));
   const auto process = std::make_shared<Process>(registry, registry.next_id++,
                                                  Process::Kind::outside, Name::from("outside"));
   if (peer.uid != ::geteuid())
@@ -103,7 +104,7 @@ Result<void> Instance::attach(Fd socket) {
 Result<void> Instance::watch(const std::shared_ptr<Process>& process) {
   process->started_ns = now_ns();
   registry.processes.emplace(process->id(), process);
-  process->socket_refuses_files = sys::refuse_descriptors(process->socket);
+  process->socket_refuses_files = refuse_descriptors(process->socket);
   auto watched = sys::watch(epoll_, process->socket, EPOLLIN | EPOLLRDHUP, process->id());
   if (watched && process->pidfd.valid())
     watched = sys::watch(epoll_, process->pidfd, EPOLLIN, process->id() | pidfd_bit);
@@ -119,18 +120,47 @@ void Instance::listen_for_calls(Process& process, bool wanted) {
 Result<std::shared_ptr<Job>> Instance::child_job(Job& parent, const Name& name,
                                                  const Quota& quota) {
   if (auto found = parent.find_child(name.view())) return found;
-  return parent.make_child(registry.next_id++, name, quota);
+  return make_job(parent, name, quota);
 }
 
-Result<void> Instance::enter(Process& process, const Name& job_name, const Quota& quota) {
+Result<std::shared_ptr<Job>> Instance::make_job(Job& parent, const Name& name, const Quota& quota) {
+  auto job = TRY(parent.make_child(registry.next_id++, name, quota));
+  const cgroup::Limits asked{quota.memory_bytes, quota.cpu_millis, quota.processes};
+  if (!settings_.control_groups || asked == cgroup::Limits{}) return job;
+  if (!groups) {
+    groups.emplace(cgroup::Tree::create());
+    if (!groups->missing().empty())
+      log_line("Linux does not hold jobs to all of their quotas here: " + groups->missing());
+  }
+  job->group = groups->make(parent.limiting_group(), "job-" + std::to_string(job->id()), asked);
+  return job;
+}
+
+void Instance::remove_groups() {
+  auto folders = groups ? groups->take_condemned() : std::vector<std::string>();
+  if (folders.empty()) return;
+  auto child = sys::in_child([&folders] {
+    const Deadline deadline = Deadline::after(limits::reap_timeout_ns);
+    return static_cast<int>(std::ranges::count_if(
+        folders, [&](const auto& folder) { return !cgroup::remove(folder, deadline); }));
+  });
+  // What stays is removed with the instance.
+  if (child) add_helper(std::move(*child), [](const sys::ExitStatus&) {});
+}
+
+Result<void> Instance::enter(Process& process, const proto::kernel::Hello::Request& request) {
   auto job = TRY(child_job(*root, Name::from("user:" + std::to_string(process.uid)),
                            {.links = limits::links_per_user}));
-  if (!job_name.view().empty()) {
-    job = TRY(child_job(*job, job_name, quota));
+  if (!request.job_name.view().empty()) {
+    job = TRY(child_job(*job, request.job_name, request.quota));
     job->ends_with_outside = true;
   }
   // Root and own job are given, too. Checked first, so that a refused hello can be repeated.
   TRY(job->can_charge(Job::handles, 2 + published.size() + job->kept().size()));
+  if (const auto* group = job->limiting_group(); group != nullptr && request.confine == 1) {
+    if (process.pid == 0) return error(Code::not_supported, "the kernel cannot see this process");
+    TRY(group->add(process.pid, cgroup::Group::Part::programs));
+  }
   TRY(process.join(job));
   for (const auto& [label, port] : published) TRY(process.give(label, port.copy(), false));
   constexpr std::uint32_t root_use = rights::info | rights::manage | rights::wait;

@@ -14,6 +14,7 @@ struct Settings {
   std::filesystem::path state;  ///< absolute
   std::string supervisor;       ///< path of its image
   std::vector<std::string> supervisor_arguments;
+  bool control_groups = false;  ///< jobs with a quota get one each, where the host allows
 };
 
 class Instance {
@@ -40,9 +41,13 @@ class Instance {
   /// job before it says hello.
   Result<void> attach(Fd socket);
   /// Puts an attached process into its job and gives it its startup handles.
-  Result<void> enter(Process& process, const Name& job_name, const Quota& quota);
+  Result<void> enter(Process& process, const proto::kernel::Hello::Request& request);
+  /// A new child, with a control group if its quota asks for what that limits.
+  Result<std::shared_ptr<Job>> make_job(Job& parent, const Name& name, const Quota& quota);
   /// The child of that name, made if it is not there.
   Result<std::shared_ptr<Job>> child_job(Job& parent, const Name& name, const Quota& quota = {});
+  /// Has the control groups of ended jobs removed, and what is left in them killed.
+  void remove_groups();
 
   /// Ends a process: SIGKILL for a child, whose pidfd then tells; at once for an outside one.
   void kill(Process& process);
@@ -70,6 +75,7 @@ class Instance {
   /// Set when the loop is to end, with the exit code.
   const std::optional<int>& finished() const { return finished_; }
 
+  std::optional<cgroup::Tree> groups;  ///< made when first needed; outlives the jobs
   Registry registry;
   std::shared_ptr<Job> root;
   std::map<std::string, Reference, std::less<>> published;  ///< ports, by label

@@ -18,6 +18,7 @@ Job::Job(std::uint64_t id, std::shared_ptr<Job> parent, const Name& name, const 
     : Object(object_type, id, name),
       parent_(std::move(parent)),
       most_{quota.memory_bytes, quota.processes, quota.handles, quota.links},
+      cpu_millis_(quota.cpu_millis),
       depth_(parent_ ? parent_->depth_ + 1 : 0) {
   if (parent_) parent_->children_.push_back(this);
 }
@@ -72,10 +73,18 @@ Result<Charge> Job::hold(Resource resource, std::uint64_t amount) {
   });
 }
 
-Quota Job::by_name(const Amounts& amounts) {
+const Job* Job::next(std::uint64_t after) const {
+  const Job* best = id() > after ? this : nullptr;
+  for (const Job* child : children_)
+    if (const Job* found = child->next(after); found && (!best || found->id() < best->id()))
+      best = found;
+  return best;
+}
+
+Quota Job::by_name(const Amounts& amounts, std::uint32_t cpu_millis) {
   const auto [memory, processes, handles, links] = amounts;
   return {memory, static_cast<std::uint32_t>(processes), static_cast<std::uint32_t>(handles),
-          static_cast<std::uint32_t>(links), 0};
+          static_cast<std::uint32_t>(links), cpu_millis};
 }
 
 void Job::mark_killed() {
@@ -85,6 +94,7 @@ void Job::mark_killed() {
   for (Job* child : children_) children.push_back(child->shared_from_this());
   for (const auto& child : children) child->mark_killed();
   std::exchange(kept_, {}).clear();
+  group = {};
 }
 
 void Job::dissolve_if_unused() {

@@ -1,5 +1,6 @@
 // A job: a tree of processes with quotas. What a job uses is also charged to all its ancestors, and
-// must fit all their quotas. Jobs know nothing of Linux.
+// must fit all their quotas. Of Linux a job knows only the control group that holds its processes,
+// where it has one.
 #pragma once
 
 #include <array>
@@ -8,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "abi/runtime/cgroup.hpp"
 #include "abi/runtime/status.hpp"
 #include "kernel/object.hpp"
 
@@ -50,8 +52,14 @@ class Job final : public Object, public std::enable_shared_from_this<Job> {
   void release(Resource resource, std::uint64_t amount);
   /// As `charge`, for as long as what it returns lives.
   Result<Charge> hold(Resource resource, std::uint64_t amount);
-  Quota quota() const { return by_name(most_); }
+  Quota quota() const { return by_name(most_, cpu_millis_); }
   Quota used() const { return by_name(used_); }
+  /// The control group for its processes: its own, or the nearest above. Null: none.
+  const cgroup::Group* limiting_group() const {
+    return group.exists() ? &group : parent_ ? parent_->limiting_group() : nullptr;
+  }
+  /// Of this and the jobs below, the one with the least id above `after`, or null.
+  const Job* next(std::uint64_t after) const;
 
   /// Refuses new processes and children, here and below, and forgets what is kept.
   void mark_killed();
@@ -65,6 +73,7 @@ class Job final : public Object, public std::enable_shared_from_this<Job> {
   /// Grows with each call for the same name.
   std::uint64_t next_epoch(std::string_view name);
 
+  cgroup::Group group;             ///< ends when the job is killed
   bool ends_with_outside = false;  ///< the job ends with its last outside process
   std::uint32_t standing = 0;      ///< raised on handles made from now on (the root's `shutdown`)
   std::uint32_t standing_signals() const override { return standing; }
@@ -78,9 +87,10 @@ class Job final : public Object, public std::enable_shared_from_this<Job> {
   std::shared_ptr<Job> parent_;
   std::vector<Job*> children_;
   using Amounts = std::array<std::uint64_t, 4>;  ///< by Resource
-  static Quota by_name(const Amounts& amounts);
+  static Quota by_name(const Amounts& amounts, std::uint32_t cpu_millis = 0);
   Amounts most_;  ///< 0: no limit of its own
   Amounts used_{};
+  std::uint32_t cpu_millis_;
   std::uint32_t depth_;
   bool killed_ = false;
   Kept kept_;

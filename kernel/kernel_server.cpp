@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "abi/runtime/folder_lock.hpp"
 #include "abi/runtime/log.hpp"
 #include "abi/runtime/signals.hpp"
 #include "abi/runtime/socket.hpp"
@@ -26,11 +27,11 @@ Result<std::unique_ptr<KernelServer>> KernelServer::create(Settings settings) {
   std::filesystem::create_directories(settings.state / "logs", failed);
   if (!failed) settings.state = std::filesystem::canonical(settings.state, failed);
   if (failed) return errno_error("make folder " + settings.state.string(), failed.value());
-  Fd lock = TRY(sys::lock_folder(settings.state));
+  Fd lock = TRY(lock_folder(settings.state));
   auto server = std::make_unique<KernelServer>(std::move(settings), std::move(lock));
   server->signals_ = TRY(make_signal_fd({SIGINT, SIGTERM}));
   TRY(sys::watch(server->epoll_, server->signals_, EPOLLIN, signal_tag));
-  server->listener_ = TRY(sys::listen_at(server->socket_path_));
+  server->listener_ = TRY(listen_seqpacket(server->socket_path_));
   TRY(sys::watch(server->epoll_, server->listener_, EPOLLIN, listener_tag));
   TRY(server->instance_.start_supervisor());
   return server;
@@ -70,6 +71,7 @@ void KernelServer::turn() {
     if (!instance_.finished()) on_event(event.data.u64, event.events);
   recheck_held_back();
   if (can_do_slice()) do_slice();
+  instance_.remove_groups();
   for (auto& sockets = instance_.registry.released_sockets; !sockets.empty(); sockets.pop_front())
     close_in_child(std::move(sockets.front()), [] {});
   if (const auto& deadline = instance_.shutdown_deadline(); deadline && deadline->passed())
@@ -96,11 +98,11 @@ void KernelServer::on_event(std::uint64_t tag, std::uint32_t events) {
 }
 
 void KernelServer::on_connection() {
-  auto socket = sys::accept_from(listener_);
+  auto socket = accept_seqpacket(listener_);
   if (!socket) {
     // No descriptor is left: refuse this one, or the listener would report it for ever.
     spare_.reset();
-    (void)sys::accept_from(listener_);
+    (void)accept_seqpacket(listener_);
     spare_ = sys::open_null();
     return;
   }
@@ -113,7 +115,7 @@ void KernelServer::on_connection() {
 }
 
 void KernelServer::serve_call(Process& process) {
-  if (process.awaited_call || !sys::all_read(process.socket)) {
+  if (process.awaited_call || !all_read(process.socket)) {
     // It pipelines: look again later, and not at its socket, which would report it for ever.
     held_back_.push_back(process.weak_from_this());
     return instance_.listen_for_calls(process, false);
@@ -143,7 +145,7 @@ void KernelServer::recheck_held_back() {
   std::erase_if(held_back_, [this](const std::weak_ptr<Process>& held_back) {
     const auto process = held_back.lock();
     if (process == nullptr || !process->socket.valid()) return true;
-    if (process->awaited_call || !sys::all_read(process->socket)) return false;
+    if (process->awaited_call || !all_read(process->socket)) return false;
     instance_.listen_for_calls(*process, true);
     return true;
   });

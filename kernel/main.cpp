@@ -35,7 +35,7 @@ bool parse(int argc, char** argv, aios::kernel::Settings& settings) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  aios::kernel::Settings settings;
+  aios::kernel::Settings settings{.control_groups = true};
   if (!parse(argc, argv, settings)) {
     std::fputs(usage, stderr);
     return 2;

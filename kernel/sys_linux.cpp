@@ -1,12 +1,8 @@
 #include "kernel/sys_linux.hpp"
 
 #include <fcntl.h>
-#include <linux/sockios.h>
 #include <sys/epoll.h>
-#include <sys/file.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,7 +12,6 @@
 
 #include "abi/proto/kernel.hpp"
 #include "abi/proto/link.hpp"
-#include "abi/runtime/socket.hpp"
 
 namespace aios::kernel::sys {
 
@@ -24,8 +19,6 @@ namespace {
 
 // Newer than the headers of Debian 12.
 constexpr unsigned mfd_noexec_seal = 0x0008;
-constexpr int so_peerpidfd = 77;
-constexpr int so_passrights = 83;
 
 /// A new open file of what `fd` names.
 Result<Fd> reopen(const Fd& fd, int flags) {
@@ -98,68 +91,6 @@ Result<Fd> Doorbell::ringer() const {
 void Doorbell::ring() const {
   // A full pipe rings already.
   if (valid()) (void)!::write(pipe_.get(), "", 1);
-}
-
-Result<std::pair<Fd, Fd>> make_socket_pair() {
-  std::array<int, 2> ends{};
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
-    return errno_error("make socket pair", errno);
-  return std::pair(Fd(ends[0]), Fd(ends[1]));
-}
-
-Result<Fd> listen_at(const std::filesystem::path& path) {
-  Fd socket = TRY(listen_seqpacket(path));
-  if (::chmod(path.c_str(), 0600) != 0 || ::fcntl(socket.get(), F_SETFL, O_NONBLOCK) != 0)
-    return errno_error("prepare " + path.string(), errno);
-  return socket;
-}
-
-Result<Fd> accept_from(const Fd& listener) {
-  const int fd = ::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC);
-  if (fd >= 0) return Fd(fd);
-  if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
-    return errno_error("accept", EMFILE);
-  return Fd();
-}
-
-Result<Peer> identify(const Fd& socket) {
-  ucred credentials{};
-  socklen_t size = sizeof credentials;
-  if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0)
-    return errno_error("identify peer", errno);
-  Peer peer{credentials.pid, credentials.uid, {}};
-  int pidfd = -1;
-  size = sizeof pidfd;
-  if (::getsockopt(socket.get(), SOL_SOCKET, so_peerpidfd, &pidfd, &size) == 0)
-    peer.pidfd = Fd(pidfd);
-  return peer;
-}
-
-bool refuse_descriptors(const Fd& socket) {
-  const int off = 0;
-  return ::setsockopt(socket.get(), SOL_SOCKET, so_passrights, &off, sizeof off) == 0;
-}
-
-bool all_read(const Fd& socket) {
-  int unread = 0;
-  return ::ioctl(socket.get(), SIOCOUTQ, &unread) != 0 || unread == 0;
-}
-
-Result<Fd> lock_folder(const std::filesystem::path& folder) {
-  const std::string path = folder / "lock";
-  Fd file(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!file.valid()) return errno_error("open " + path, errno);
-  if (::flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) return errno_error("lock " + path, errno);
-    std::string holder(16, '\0');
-    holder.resize(std::max<ssize_t>(::pread(file.get(), holder.data(), holder.size(), 0), 0));
-    return error(Code::already_exists, "another instance uses this state folder" +
-                                           (holder.empty() ? "" : " (pid " + holder + ")"));
-  }
-  const std::string pid = std::to_string(::getpid());
-  if (::ftruncate(file.get(), 0) != 0 || ::pwrite(file.get(), pid.data(), pid.size(), 0) < 0)
-    return errno_error("write " + path, errno);
-  return file;
 }
 
 Fd open_null() {

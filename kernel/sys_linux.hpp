@@ -4,9 +4,11 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <utility>
 
+#include "abi/runtime/cgroup.hpp"
 #include "abi/runtime/fd.hpp"
 #include "abi/runtime/time.hpp"
 
@@ -44,23 +46,6 @@ class Doorbell {
   Fd pipe_;
 };
 
-/// Two ends of a SOCK_SEQPACKET connection.
-Result<std::pair<Fd, Fd>> make_socket_pair();
-/// Listens at `path`, mode 0600, replacing what is there.
-Result<Fd> listen_at(const std::filesystem::path& path);
-/// The next connection; invalid when there is none. quota when no descriptor is left.
-Result<Fd> accept_from(const Fd& listener);
-struct Peer {
-  pid_t pid = 0;
-  uid_t uid = 0;
-  Fd pidfd;  ///< invalid where the host gives none
-};
-Result<Peer> identify(const Fd& socket);
-/// Refuses descriptors sent to this socket; false where the host cannot.
-bool refuse_descriptors(const Fd& socket);
-/// True when everything sent has been read by the other end.
-bool all_read(const Fd& socket);
-
 struct ChildPlan {
   int socket_fd;  ///< becomes descriptor 3
   int log_fd;     ///< becomes 1 and 2
@@ -70,6 +55,8 @@ struct ChildPlan {
   char* const* envp;
   bool namespaces;  ///< user, pid, mount, network, ipc and uts namespaces of its own
   bool limited;     ///< the resource limits of a context
+  const cgroup::Group* group = nullptr;        ///< null: the kernel's
+  const std::function<int()>* work = nullptr;  ///< of in_child
 };
 struct Child {
   pid_t pid = 0;
@@ -79,6 +66,8 @@ struct Child {
 Result<Child> spawn(const ChildPlan& plan);
 /// Tries in a throw-away child whether `namespaces` would work. Waits for it.
 bool can_make_namespaces();
+/// A copy of this process that does nothing but `work`, and exits with what that returns.
+Result<Child> in_child(const std::function<int()>& work);
 /// A child that does nothing but close `fd` as the last who has it: for a socket with unread files
 /// of others in it, whose close may block, and for memory that takes long to free.
 Result<Child> close_in_child(Fd fd);
@@ -108,8 +97,6 @@ void unwatch(const Fd& epoll, const Fd& fd);
 /// Descriptors 0 to 3 are taken (a child's are dup2ed there), SIGPIPE is ignored, new files are the
 /// owner's alone, and the limit on descriptors is as high as it may be.
 Result<void> prepare_self();
-/// Locks `folder`/lock; already_exists, naming the holder, when another instance uses the folder.
-Result<Fd> lock_folder(const std::filesystem::path& folder);
 Fd open_null();
 
 }  // namespace aios::kernel::sys

@@ -135,7 +135,10 @@ Result<Child> clone_child(const ChildPlan& plan, ChildBody body, Fd given_away =
     ::_exit(body(plan));
   }
   Child child{static_cast<pid_t>(pid), Fd(pidfd)};
-  if (auto mapped = plan.namespaces ? write_id_maps(child.pid) : Result<void>(); !mapped) {
+  auto mapped = plan.namespaces ? write_id_maps(child.pid) : Result<void>();
+  if (mapped && plan.group != nullptr)
+    mapped = plan.group->add(child.pid, cgroup::Group::Part::children);
+  if (!mapped) {
     go_write.reset();
     ExitStatus status;
     wait_exit(child.pidfd, Deadline::after(limits::reap_timeout_ns));
@@ -151,6 +154,10 @@ Result<Child> clone_child(const ChildPlan& plan, ChildBody body, Fd given_away =
 
 Result<Child> spawn(const ChildPlan& plan) {
   return clone_child(plan, run_image);
+}
+
+Result<Child> in_child(const std::function<int()>& work) {
+  return clone_child({.work = &work}, [](const ChildPlan& own) { return (*own.work)(); });
 }
 
 Result<Child> close_in_child(Fd fd) {

@@ -28,16 +28,19 @@ namespace aios::proto::kernel {
 /// end of the kernel doorbell. The status page must then be mapped and confirmed by `ready`. An
 /// outside program joins job `user:UID`, or the job `job_name` below it, which is made with `quota`
 /// if it is not there (a zero field inherits) and dies with its last outside process; children of
-/// AIOS leave the name empty. version_mismatch; quota; invalid_argument for a bad name.
+/// AIOS leave the name empty. `confine`: the process, and what it starts from now on, is moved into
+/// the job's control group, where there is one: it is held to the quota and is killed when the job
+/// ends. version_mismatch; quota; invalid_argument for a bad name; not_supported when a process is
+/// to be confined that the kernel cannot see.
 struct Hello {
   static constexpr std::uint16_t opcode = 1;
   static constexpr const char* name = "hello";
   struct Request {
     std::uint32_t version;
-    std::uint32_t reserved;
+    std::uint32_t confine;  ///< 0 or 1
     Name job_name;
     Quota quota;
-    AIOS_FIELDS(Request, version, reserved, job_name, quota)
+    AIOS_FIELDS(Request, version, confine, job_name, quota)
   };
   struct Reply {
     std::uint64_t process_id;
@@ -196,6 +199,23 @@ struct JobKill {
   using Reply = Empty;
 };
 
+struct JobRecord {
+  std::uint64_t job_id;
+  std::uint64_t parent_id;
+  Name name;
+  Quota quota;
+  Quota used;  ///< cpu_millis is 0: a share is not used up
+  std::uint32_t killed;
+  std::uint32_t enforced;  ///< bits of namespace enforced
+  // What its own control group has counted; zero without one.
+  std::uint64_t own_memory_bytes;  ///< of its processes, regions not included
+  std::uint64_t cpu_ns;
+  std::uint64_t memory_kills;   ///< processes that Linux ended because the memory was used up
+  std::uint64_t refused_forks;  ///< processes and threads that were one too many
+  AIOS_FIELDS(JobRecord, job_id, parent_id, name, quota, used, killed, enforced, own_memory_bytes,
+              cpu_ns, memory_kills, refused_forks)
+};
+
 /// Needs info.
 struct JobInfo {
   static constexpr std::uint16_t opcode = 22;
@@ -204,16 +224,20 @@ struct JobInfo {
     Handle job;
     AIOS_FIELDS(Request, job)
   };
-  struct Reply {
-    std::uint64_t job_id;
-    std::uint64_t parent_id;
-    Name name;
-    Quota quota;
-    Quota used;
-    std::uint32_t killed;
-    std::uint32_t reserved;
-    AIOS_FIELDS(Reply, job_id, parent_id, name, quota, used, killed, reserved)
+  using Reply = JobRecord;
+};
+
+/// The job with the least id above `after` among `job` and those below it; job_id 0 ends. Needs
+/// manage.
+struct JobNext {
+  static constexpr std::uint16_t opcode = 23;
+  static constexpr const char* name = "job_next";
+  struct Request {
+    Handle job;
+    std::uint64_t after;
+    AIOS_FIELDS(Request, job, after)
   };
+  using Reply = JobRecord;
 };
 
 // ---- processes ------------------------------------------------------------------------------
@@ -513,9 +537,9 @@ struct Protocol {
   static constexpr std::uint16_t version = abi_version;
   using Methods =
       MethodList<Hello, Ready, Startup, SignalNext, HandleDuplicate, HandleKeep, HandleClose,
-                 HandleInfo, JobCreate, JobKill, JobInfo, ProcessSpawn, ProcessSignal, ProcessInfo,
-                 ProcessNext, ProcessOpen, SpawnerCreate, SpawnerSpawn, RegionCreate, RegionMap,
-                 RegionNext, RegionFreeze, FileCreate, FileOpen, PortCreate, PortPublish,
+                 HandleInfo, JobCreate, JobKill, JobInfo, JobNext, ProcessSpawn, ProcessSignal,
+                 ProcessInfo, ProcessNext, ProcessOpen, SpawnerCreate, SpawnerSpawn, RegionCreate,
+                 RegionMap, RegionNext, RegionFreeze, FileCreate, FileOpen, PortCreate, PortPublish,
                  PortSetDown, PortConnect, PortAccept, LinkReady, LinkSend, LinkNext,
                  InstanceShutdown, InstanceInfo>;
 };

@@ -8,7 +8,7 @@
 
 namespace aios::proto::kernel {
 
-inline constexpr std::uint32_t abi_version = 3;
+inline constexpr std::uint32_t abi_version = 4;
 /// A child finds its kernel socket here.
 inline constexpr int child_socket_fd = 3;
 
@@ -84,13 +84,25 @@ static_assert(sizeof(KernelReply) == 128);
 using Name = Text<32>;
 using Label = Text<32>;
 
+/// What a job and those below it may have; a zero is limited by the jobs above alone. The kernel
+/// counts memory of regions, processes of AIOS and programs that attached, handles and links. Where
+/// the host has control groups Linux holds the job to more: to as much memory of its processes' own
+/// as of regions, to the CPU share, and the programs that are confined in it (Hello) to as many
+/// processes, with their threads.
 struct Quota {
   std::uint64_t memory_bytes;
   std::uint32_t processes;
   std::uint32_t handles;
   std::uint32_t links;
-  std::uint32_t reserved;
-  AIOS_FIELDS(Quota, memory_bytes, processes, handles, links, reserved)
+  std::uint32_t cpu_millis;  ///< thousandths of a core
+  AIOS_FIELDS(Quota, memory_bytes, processes, handles, links, cpu_millis)
 };
+
+/// What Linux holds a job to, by its control group or one above it: bits of JobRecord::enforced.
+namespace enforced {
+inline constexpr std::uint32_t memory = 1;
+inline constexpr std::uint32_t cpu = 2;
+inline constexpr std::uint32_t processes = 4;
+}  // namespace enforced
 
 }  // namespace aios::proto::kernel

@@ -41,7 +41,8 @@ Result<std::unique_ptr<Kernel>> Kernel::attach(const std::string& socket_path,
 Result<void> Kernel::introduce(const AttachOptions& options) {
   if (!pk::Name::fits(options.job_name))
     return error(Code::invalid_argument, "job name is longer than 31 bytes: " + options.job_name);
-  pk::Hello::Request request{pk::abi_version, 0, pk::Name::from(options.job_name), options.quota};
+  pk::Hello::Request request{pk::abi_version, options.confine ? 1u : 0u,
+                             pk::Name::from(options.job_name), options.quota};
   Called<pk::Hello> hello = TRY(call<pk::Hello>(request));
   if (hello.fds.size() != 3)
     return error(Code::protocol_error, "the kernel's greeting lacks its descriptors");

@@ -48,6 +48,7 @@ struct Called {
 struct AttachOptions {
   std::string job_name;             ///< empty: the user's own job
   proto::kernel::Quota quota = {};  ///< for a job made by this attach; zero fields inherit
+  bool confine = false;             ///< this process becomes one of the job's for Linux, too
 };
 
 class Kernel {

@@ -1,15 +1,23 @@
 #include "abi/runtime/socket.hpp"
 
 #include <fcntl.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <cstring>
 
 namespace aios {
 namespace {
+
+// Newer than the headers of Debian 12.
+constexpr int so_peerpidfd = 77;
+constexpr int so_passrights = 83;
 
 /// A socket address for `path`. A path that does not fit is named through its folder, opened as
 /// `folder`, which must live until the address was used.
@@ -57,8 +65,48 @@ Result<Fd> listen_seqpacket(const std::string& path) {
   ::unlink(path.c_str());
   if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
     return errno_error("bind " + path, errno);
-  if (::listen(socket.get(), 64) != 0) return errno_error("listen at " + path, errno);
+  if (::chmod(path.c_str(), 0600) != 0 || ::fcntl(socket.get(), F_SETFL, O_NONBLOCK) != 0 ||
+      ::listen(socket.get(), 64) != 0)
+    return errno_error("listen at " + path, errno);
   return socket;
+}
+
+Result<std::pair<Fd, Fd>> make_socket_pair() {
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
+    return errno_error("make socket pair", errno);
+  return std::pair(Fd(ends[0]), Fd(ends[1]));
+}
+
+Result<Fd> accept_seqpacket(const Fd& listener) {
+  const int fd = ::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC);
+  if (fd >= 0) return Fd(fd);
+  if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS)
+    return errno_error("accept", EMFILE);
+  return Fd();
+}
+
+Result<SocketPeer> identify_peer(const Fd& socket) {
+  ucred credentials{};
+  socklen_t size = sizeof credentials;
+  if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0)
+    return errno_error("identify peer", errno);
+  SocketPeer peer{credentials.pid, credentials.uid, {}};
+  int pidfd = -1;
+  size = sizeof pidfd;
+  if (::getsockopt(socket.get(), SOL_SOCKET, so_peerpidfd, &pidfd, &size) == 0)
+    peer.pidfd = Fd(pidfd);
+  return peer;
+}
+
+bool refuse_descriptors(const Fd& socket) {
+  const int off = 0;
+  return ::setsockopt(socket.get(), SOL_SOCKET, so_passrights, &off, sizeof off) == 0;
+}
+
+bool all_read(const Fd& socket) {
+  int unread = 0;
+  return ::ioctl(socket.get(), SIOCOUTQ, &unread) != 0 || unread == 0;
 }
 
 Result<void> receive_packet(int socket, std::span<std::byte> buffer, int flags,

@@ -1,8 +1,11 @@
 // Unix SOCK_SEQPACKET sockets with descriptors riding along.
 #pragma once
 
+#include <sys/types.h>
+
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "abi/runtime/fd.hpp"
@@ -22,8 +25,25 @@ struct ReceivedPacket {
 /// Connects to the socket at `path`, however long. unreachable when nobody listens there.
 Result<Fd> connect_seqpacket(const std::string& path);
 
-/// Binds and listens at `path`, however long, replacing a socket file that is there.
+/// Binds and listens at `path`, however long, replacing a socket file that is there; its mode is
+/// 0600. Accepting does not block.
 Result<Fd> listen_seqpacket(const std::string& path);
+/// The next connection; invalid when there is none. quota when no descriptor is left.
+Result<Fd> accept_seqpacket(const Fd& listener);
+/// Two ends of a connection.
+Result<std::pair<Fd, Fd>> make_socket_pair();
+
+/// Who connected: its process as this one's pid namespace numbers it, 0 when it is not in there.
+struct SocketPeer {
+  pid_t pid = 0;
+  uid_t uid = 0;
+  Fd pidfd;  ///< invalid where the host gives none
+};
+Result<SocketPeer> identify_peer(const Fd& socket);
+/// Refuses descriptors sent to this socket; false where the host cannot.
+bool refuse_descriptors(const Fd& socket);
+/// True when everything sent has been read by the other end.
+bool all_read(const Fd& socket);
 
 /// One packet into `buffer`. `flags` as for recvmsg. peer_closed at end of file; busy when
 /// MSG_DONTWAIT is among the flags and nothing is there.

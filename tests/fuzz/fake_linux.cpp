@@ -70,6 +70,10 @@ bool can_make_namespaces() {
   return true;
 }
 
+Result<Child> in_child(const std::function<int()>&) {
+  return error(Code::not_supported);
+}
+
 Result<Child> close_in_child(Fd) {
   return error(Code::not_supported);
 }

@@ -18,7 +18,7 @@ SCHEMAS = TESTS.parent / "abi/schema"
 # Each schema, and the listing that keeps to it.
 LISTINGS = {
     "status": ["status"], "ps": ["ps"], "regions": ["regions"], "links": ["links"],
-    "devices": ["devices"], "tasks": ["tasks"], "fs-ls": ["fs", "ls"],
+    "jobs": ["jobs"], "devices": ["devices"], "tasks": ["tasks"], "fs-ls": ["fs", "ls"],
     "fs-object": ["fs", "stat", "some/object"], "fs-stat": ["fs", "stat"],
 }
 JOB_BYTES = 40_000_000

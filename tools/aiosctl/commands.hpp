@@ -28,6 +28,7 @@ int report(const Status& status);
 
 void add_instance_commands(CLI::App& app, Session& session);   // boot shutdown status run
 void add_process_commands(CLI::App& app, Session& session);    // ps kill regions links logs crash
+void add_job_commands(CLI::App& app, Session& session);        // jobs
 void add_task_commands(CLI::App& app, Session& session);       // devices tasks
 void add_fs_commands(CLI::App& app, Session& session);         // fs …
 void add_bench_commands(CLI::App& app, Session& session);      // bench …

@@ -152,7 +152,13 @@ void add_run(CLI::App& app, Session& session) {
   CLI::App* run = app.add_subcommand("run", "Run a program as a job of its own");
   auto options = std::make_shared<RunOptions>();
   run->add_option("--job", options->job, "The job's name [run-PID]");
-  run->add_option("--memory", options->memory, "Shared memory it may have, such as 512M");
+  run->add_option("--memory", options->memory,
+                  "Memory it may have, such as 512M: shared, and as much of its own");
+  run->add_option("--cpus", options->cpus, "Cores it may use, such as 1.5");
+  run->add_option("--processes", options->processes, "Processes and threads it may have")
+      ->check(CLI::PositiveNumber);
+  run->add_flag("--strict", options->strict,
+                "Do not run it where one of these limits cannot be enforced");
   run->add_option("program", options->command, "Program and arguments, after --")->required();
   run->positionals_at_end();
   run->callback([&session, options] {

@@ -32,6 +32,7 @@ int main(int argc, char** argv) {
   app.footer("Exit codes: 0 done, 1 failed, 2 usage, 3 cannot reach AIOS.");
   add_instance_commands(app, session);
   add_process_commands(app, session);
+  add_job_commands(app, session);
   add_mapreduce_commands(app, session);
   add_task_commands(app, session);
   add_fs_commands(app, session);

@@ -3,16 +3,18 @@
 #include <fmt/core.h>
 #include <poll.h>
 #include <signal.h>
-#include <spawn.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
+#include "abi/runtime/cgroup.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
 
@@ -20,32 +22,123 @@ namespace aios::ctl {
 
 namespace {
 
-constexpr int exit_cannot_run = 127;
+namespace pk = proto::kernel;
 
-Result<pid_t> spawn(const std::vector<std::string>& command, const sigset_t& mask) {
-  std::vector<char*> arguments;
-  for (const std::string& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
-  arguments.push_back(nullptr);
-  posix_spawnattr_t attributes;
-  ::posix_spawnattr_init(&attributes);
-  ::posix_spawnattr_setsigmask(&attributes, &mask);
-  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-  pid_t pid = 0;
-  const int failure =
-      ::posix_spawnp(&pid, arguments[0], nullptr, &attributes, arguments.data(), environ);
-  ::posix_spawnattr_destroy(&attributes);
-  if (failure != 0) return errno_error("cannot run " + command[0], failure);
-  return pid;
+constexpr int exit_cannot_run = 127;
+/// From SIGTERM to SIGKILL when the job has ended before the program.
+constexpr std::uint64_t end_timeout_ns = 2 * ns_per_s;
+constexpr std::uint32_t max_cpu_millis = 4'096'000;
+
+void say(const std::string& text) {
+  fmt::print(stderr, "aiosctl: {}\n", printable(text));
 }
 
-/// Forwards signals until the child has ended.
-Result<int> wait_for(pid_t pid, int signals) {
-  for (;;) {
-    signalfd_siginfo info{};
-    if (::read(signals, &info, sizeof info) != sizeof info) {
-      if (errno == EINTR) continue;
-      return errno_error("wait for signals", errno);
+Result<pk::Quota> quota_of(const RunOptions& options) {
+  pk::Quota quota{};
+  quota.processes = options.processes;
+  if (!options.memory.empty()) {
+    quota.memory_bytes = parse_size(options.memory);
+    if (quota.memory_bytes == 0)
+      return error(Code::invalid_argument,
+                   "--memory takes a size such as 64M or 2G, not '" + options.memory + "'");
+  }
+  if (!options.cpus.empty()) {
+    quota.cpu_millis = parse_cpus(options.cpus);
+    if (quota.cpu_millis == 0)
+      return error(Code::invalid_argument,
+                   "--cpus takes a number of cores from 0.01 on, such as 0.5 or 2, not '" +
+                       options.cpus + "'");
+  }
+  return quota;
+}
+
+std::uint32_t bits_of(const pk::Quota& quota) {
+  return (quota.memory_bytes != 0 ? pk::enforced::memory : 0u) |
+         (quota.cpu_millis != 0 ? pk::enforced::cpu : 0u) |
+         (quota.processes != 0 ? pk::enforced::processes : 0u);
+}
+
+std::string names_of(std::uint32_t limits) {
+  std::string names;
+  const auto add = [&](std::uint32_t bit, const char* name) {
+    if ((limits & bit) != 0) names += (names.empty() ? "" : ", ") + std::string(name);
+  };
+  add(pk::enforced::memory, "--memory");
+  add(pk::enforced::cpu, "--cpus");
+  add(pk::enforced::processes, "--processes");
+  return names;
+}
+
+/// A job that was there before keeps its quota; another one that is asked for would be a lie.
+Result<void> check_quota(const pk::JobRecord& job, const pk::Quota& asked) {
+  const bool same = (asked.memory_bytes == 0 || asked.memory_bytes == job.quota.memory_bytes) &&
+                    (asked.cpu_millis == 0 || asked.cpu_millis == job.quota.cpu_millis) &&
+                    (asked.processes == 0 || asked.processes == job.quota.processes);
+  if (same) return {};
+  return error(Code::already_exists,
+               fmt::format("job '{}' exists already, with another quota (aiosctl jobs); choose "
+                           "another --job, or leave the limits out to join it",
+                           job.name.view()));
+}
+
+/// What is asked for and not given by Linux: said, or refused.
+Result<void> check_enforced(std::uint32_t without, bool strict) {
+  if (without == 0) return {};
+  const std::string what = names_of(without) + " cannot be enforced here: this instance has no " +
+                           "control group for it (STATE/logs/kernel.log says why)";
+  if (strict) return error(Code::not_supported, what);
+  say(what + ((without & pk::enforced::memory) == 0
+                  ? "; going on without"
+                  : "; shared memory is limited all the same, and each process to that size"));
+  return {};
+}
+
+/// The child's side: joins the job's control group and becomes the program.
+[[noreturn]] void become(const Session& session, const RunOptions& options, AttachOptions attach,
+                         std::uint32_t enforced, const sigset_t& mask) {
+  if (enforced != 0) {
+    attach.confine = true;
+    // The attachment itself ends with the exec; the parent's keeps the job.
+    const Result<Operator> joined = Operator::attach(session, attach);
+    if (!joined) {
+      (void)report(joined.error());
+      ::_exit(exit_cannot_run);
     }
+  }
+  if (attach.quota.memory_bytes != 0 && (enforced & pk::enforced::memory) == 0) {
+    const rlimit limit{attach.quota.memory_bytes, attach.quota.memory_bytes};
+    ::setrlimit(RLIMIT_DATA, &limit);
+  }
+  std::vector<char*> arguments;
+  for (const std::string& word : options.command)
+    arguments.push_back(const_cast<char*>(word.c_str()));
+  arguments.push_back(nullptr);
+  ::sigprocmask(SIG_SETMASK, &mask, nullptr);
+  ::execvp(arguments[0], arguments.data());
+  say("cannot run " + options.command[0] + ": " + std::strerror(errno));
+  ::_exit(exit_cannot_run);
+}
+
+/// Passes signals on until the child has ended; ends it when the job is over.
+Result<int> wait_for(pid_t pid, int signals, int job) {
+  Deadline kill_at = Deadline::never();
+  bool job_over = false;
+  for (;;) {
+    pollfd events[2] = {{signals, POLLIN, 0}, {job_over ? -1 : job, POLLRDHUP, 0}};
+    if (::poll(events, 2, kill_at.poll_timeout_ms()) < 0 && errno != EINTR)
+      return errno_error("wait for the program", errno);
+    if (!kill_at.is_never() && kill_at.passed()) {
+      ::kill(pid, SIGKILL);
+      kill_at = Deadline::never();
+    }
+    if (events[1].revents != 0) {
+      job_over = true;
+      say("the job has ended: it was killed, or the instance is gone; ending the program");
+      ::kill(pid, SIGTERM);
+      kill_at = Deadline::after(end_timeout_ns);
+    }
+    signalfd_siginfo info{};
+    if (events[0].revents == 0 || ::read(signals, &info, sizeof info) != sizeof info) continue;
     if (info.ssi_signo != SIGCHLD) {
       // The terminal sends its signals to the whole foreground group, the child included.
       if (info.ssi_code != SI_KERNEL) ::kill(pid, static_cast<int>(info.ssi_signo));
@@ -57,21 +150,50 @@ Result<int> wait_for(pid_t pid, int signals) {
   }
 }
 
+/// Why the program may have ended or failed, as far as its quota is to blame.
+void explain_end(const pk::JobRecord& before, const pk::JobRecord& after) {
+  if (after.memory_kills != before.memory_kills)
+    say(
+        fmt::format("Linux ended {} of job '{}': it used up its {} of memory; allow more with "
+                    "--memory",
+                    after.memory_kills - before.memory_kills == 1 ? "a process" : "processes",
+                    after.name.view(), human_bytes(after.quota.memory_bytes)));
+  if (after.refused_forks != before.refused_forks)
+    say(fmt::format(
+        "job '{}' was refused {} processes or threads: it may have {}; allow more with "
+        "--processes",
+        after.name.view(), after.refused_forks - before.refused_forks, after.quota.processes));
+}
+
 }  // namespace
+
+std::uint32_t parse_cpus(const std::string& text) {
+  double cores = 0;
+  const auto [end, failure] =
+      std::from_chars(text.data(), text.data() + text.size(), cores, std::chars_format::fixed);
+  if (failure != std::errc() || end != text.data() + text.size()) return 0;
+  const double millis = cores * 1000 + 0.5;
+  if (!(millis >= cgroup::min_cpu_millis) || millis > max_cpu_millis) return 0;
+  return static_cast<std::uint32_t>(millis);
+}
 
 Result<int> run_program(const Session& session, const RunOptions& options) {
   AttachOptions attach;
   attach.job_name = options.job.empty() ? fmt::format("run-{}", ::getpid()) : options.job;
-  if (!options.memory.empty()) {
-    attach.quota.memory_bytes = parse_size(options.memory);
-    if (attach.quota.memory_bytes == 0) {
-      fmt::print(stderr, "aiosctl: --memory takes a size such as 64M or 2G, not '{}'\n",
-                 printable(options.memory));
-      return exit_usage;
-    }
+  const Result<pk::Quota> quota = quota_of(options);
+  if (!quota) {
+    say(quota.error().message());
+    return exit_usage;
   }
+  attach.quota = *quota;
   // Held open for as long as the program runs: the job dies with its last attachment.
-  const Operator attached = TRY(Operator::attach(session, attach));
+  Operator attached = TRY(Operator::attach(session, attach));
+  const auto look = [&]() -> Result<pk::JobRecord> {
+    return TRY(attached.kernel().call<pk::JobInfo>({attached.kernel().job()})).reply;
+  };
+  const pk::JobRecord job = TRY(look());
+  TRY(check_quota(job, attach.quota));
+  TRY(check_enforced(bits_of(attach.quota) & ~job.enforced, options.strict));
   ::setenv("AIOS_SOCKET", std::filesystem::absolute(session.socket).c_str(), 1);
   ::setenv("AIOS_JOB", attach.job_name.c_str(), 1);
 
@@ -82,14 +204,16 @@ Result<int> run_program(const Session& session, const RunOptions& options) {
     ::sigaddset(&forwarded, number);
   sigset_t before;
   ::sigprocmask(SIG_BLOCK, &forwarded, &before);
-  const Fd signals(::signalfd(-1, &forwarded, SFD_CLOEXEC));
+  const Fd signals(::signalfd(-1, &forwarded, SFD_NONBLOCK | SFD_CLOEXEC));
   if (!signals.valid()) return errno_error("make signal descriptor", errno);
-  const Result<pid_t> pid = spawn(options.command, before);
-  if (!pid) {
-    (void)report(pid.error());
-    return exit_cannot_run;
-  }
-  return wait_for(*pid, signals.get());
+  std::fflush(nullptr);
+  const pid_t pid = ::fork();
+  if (pid < 0) return errno_error("cannot run " + options.command[0], errno);
+  if (pid == 0) become(session, options, attach, job.enforced, before);
+  const int code = TRY(wait_for(pid, signals.get(), attached.kernel().socket_fd()));
+  // Nothing to explain when the kernel is gone.
+  if (const auto end = look()) explain_end(job, *end);
+  return code;
 }
 
 }  // namespace aios::ctl

@@ -5,6 +5,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "tests/protocol/kernel/harness.hpp"
 
 using namespace aios;
@@ -147,6 +149,61 @@ TEST_CASE("Regions beyond a job's quota are refused and count again after a clos
         Code::quota);
   REQUIRE(client.call<wire::HandleClose>({made.reply.region}).ok());
   CHECK(client.call<wire::RegionCreate>({48u << 10, wire::Name::from("r"), 0, 0}).ok());
+}
+
+TEST_CASE("All connections of a user to one job share its quota, and a user's jobs the user's") {
+  Machine machine;
+  const wire::Quota quota{.memory_bytes = 1u << 20, .processes = 2, .handles = 40};
+  Client one = Client::ready(machine.socket_path(), "shared", quota);
+  Client two = Client::ready(machine.socket_path(), "shared", {.memory_bytes = 64u << 20});
+  const auto take = [](Client& client, std::uint64_t bytes) {
+    return client.call<wire::RegionCreate>({bytes, wire::Name::from("taken"), 0, 0}).code;
+  };
+  CHECK(one.hello.job_id == two.hello.job_id);
+  CHECK(take(one, 700u << 10) == Code::ok);
+  CHECK(take(two, 700u << 10) == Code::quota);
+  CHECK(take(two, 200u << 10) == Code::ok);
+  Client third(machine.socket_path());
+  const auto refused =
+      third.call<wire::Hello>({wire::abi_version, 0, wire::Name::from("shared"), {}});
+  CHECK(refused.code == Code::quota);
+  const auto job = one.call<wire::JobInfo>({one.hello.job}).reply;
+  CHECK(job.quota.memory_bytes == quota.memory_bytes);
+  CHECK(job.used.processes == 2);
+  CHECK(job.used.memory_bytes > 900u << 10);
+  // The user's job above it counts them, too.
+  Client other = Client::ready(machine.socket_path());
+  const auto user = other.call<wire::JobInfo>({other.hello.job}).reply;
+  CHECK(user.used.processes == 3);
+  CHECK(user.used.memory_bytes > job.used.memory_bytes);
+}
+
+TEST_CASE("Jobs are listed in the order of their ids, from the job that is shown on") {
+  Machine machine;
+  Client one = Client::ready(machine.socket_path(), "one", {.links = 7, .cpu_millis = 1500});
+  Client two = Client::ready(machine.socket_path(), "two");
+  const wire::Handle root = one.startup("root");
+  std::vector<std::string> names;
+  std::uint64_t after = 0;
+  for (;;) {
+    const auto next = one.call<wire::JobNext>({root, after});
+    REQUIRE(next.ok());
+    if (next.reply.job_id == 0) break;
+    REQUIRE(next.reply.job_id > after);
+    after = next.reply.job_id;
+    names.emplace_back(next.reply.name.view());
+    if (names.back() == "one") {
+      CHECK(next.reply.quota.cpu_millis == 1500);
+      CHECK(next.reply.quota.links == 7);
+      CHECK(next.reply.used.cpu_millis == 0);
+    }
+  }
+  CHECK(names.front() == "root");
+  CHECK(std::count(names.begin(), names.end(), "one") == 1);
+  CHECK(std::count(names.begin(), names.end(), "two") == 1);
+  // From its own job on there is nobody else.
+  CHECK(one.call<wire::JobNext>({one.hello.job, 0}).reply.job_id == one.hello.job_id);
+  CHECK(one.call<wire::JobNext>({one.hello.job, one.hello.job_id}).reply.job_id == 0);
 }
 
 TEST_CASE("Regions are listed with their size, job, name and kind") {
