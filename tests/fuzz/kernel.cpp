@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <list>
+#include <set>
 
 #include "kernel/calls.hpp"
 #include "tests/fuzz/fake_linux.hpp"
@@ -13,8 +14,11 @@
 
 namespace aios {
 
-/// In place of the runtime's: what a hostile process makes the kernel log is not of interest.
-void log_line(std::string_view) {}
+/// In place of the runtime's: what a hostile process makes the kernel log is of interest to people.
+void log_line(std::string_view text) {
+  static const bool wanted = std::getenv("AIOS_FUZZ_LOG") != nullptr;
+  if (wanted) std::fprintf(stderr, "%.*s\n", static_cast<int>(text.size()), text.data());
+}
 
 }  // namespace aios
 
@@ -42,6 +46,8 @@ struct Actor {
   Known known{};
   std::vector<Mapping> halves{};
   const MethodShape* asked = nullptr;  ///< its last call; null: a raw packet
+  std::vector<std::byte> request{};    ///< that call's
+  std::set<ak::Handle> closed{};       ///< handles that it had
 };
 
 class World {
@@ -65,6 +71,7 @@ class World {
              const MethodShape* method);
   void check(Actor& actor, std::span<const std::byte> reply, const MethodShape* method,
              std::size_t fd_count);
+  void check_handles(Actor& actor, std::span<const std::byte> reply);
   void replied(ak::Process& process, const ak::Packet& reply, std::span<const Fd> fds);
   void map_half(Actor& actor, std::span<const Fd> fds);
   void poke(Actor& actor);
@@ -192,6 +199,7 @@ void World::call(Actor& actor, std::uint16_t opcode, std::span<const std::byte> 
   const MethodShape* method = nullptr;
   for (const MethodShape& each : protocol().methods)
     if (each.opcode == opcode) method = &each;
+  actor.request.assign(request.begin(), request.end());
   if (const auto process = process_of(actor)) serve(*process, actor, packet, method);
 }
 
@@ -232,6 +240,8 @@ void World::check(Actor& actor, std::span<const std::byte> reply, const MethodSh
   if (head.fd_count != fd_count) finding(name + ": the reply counts its descriptors wrongly");
   if (head.status > static_cast<std::uint32_t>(Code::internal) || !head.text.valid())
     finding(name + ": the reply's head is not valid");
+  log_line(name + ": " + std::string(code_name(static_cast<Code>(head.status))) + " " +
+           std::string(head.text.view()));
   const auto body = reply.subspan(sizeof head);
   if (head.status != 0 && (!body.empty() || fd_count != 0))
     finding(name + ": an error with a reply");
@@ -239,6 +249,7 @@ void World::check(Actor& actor, std::span<const std::byte> reply, const MethodSh
   if (head.status != 0 || method == nullptr) return;
   if (const std::string flaw = flaw_of(method->reply, body); !flaw.empty())
     finding(name + ": the reply has " + flaw);
+  check_handles(actor, body);
   actor.known.reply(method->reply, body);
   for (std::size_t at = 0; at + 8 <= body.size() && at < 512; at += 8) {
     std::uint64_t number = 0;
@@ -246,6 +257,44 @@ void World::check(Actor& actor, std::span<const std::byte> reply, const MethodSh
     // An index and a small generation.
     if (number >> 32 != 0 && number >> 32 < 64 && (number & 0xffffffff) < 4096)
       actor.known.handle(number);
+  }
+}
+
+template <class T>
+T read_as(std::span<const std::byte> bytes) {
+  T value;
+  std::memcpy(&value, bytes.data(), sizeof value);
+  return value;
+}
+
+/// Of a call that succeeded: it named no closed handle, and nobody got more rights than it gave.
+void World::check_handles(Actor& actor, std::span<const std::byte> reply) {
+  const auto process = process_of(actor);
+  if (process == nullptr) return;
+  const auto opcode = actor.asked->opcode;
+  if (opcode == pk::HandleClose::opcode || opcode == pk::HandleInfo::opcode ||
+      opcode == pk::HandleDuplicate::opcode) {
+    const auto handle = read_as<ak::Handle>(actor.request);
+    if (actor.closed.contains(handle)) finding("a closed handle was served");
+    if (opcode == pk::HandleClose::opcode) actor.closed.insert(handle);
+    if (opcode != pk::HandleDuplicate::opcode) return;
+    const ak::Reference& old = process->handles.find(handle).value()->reference;
+    const auto made = read_as<pk::HandleDuplicate::Reply>(reply).handle;
+    const ak::Reference& copy = process->handles.find(made).value()->reference;
+    if ((copy.use & ~old.use) != 0 || (copy.grant & ~old.grant) != 0)
+      finding("a duplicate has more rights than the handle");
+  }
+  if (opcode != pk::LinkSend::opcode) return;
+  const auto sent = read_as<pk::LinkSend::Request>(actor.request);
+  const auto numbers = read_as<pk::LinkSend::Reply>(reply);
+  const auto end = process->handles.get<ak::LinkEnd>(sent.link, 0);
+  for (std::size_t i = 0; end && i < sent.count; ++i) {
+    const auto own = process->handles.find(sent.entries[i].handle);
+    const auto theirs = (*end)->peer().process->handles.find(numbers.handles[i]);
+    if (!theirs) finding("what was sent has not come");
+    // What moved is gone.
+    if (own && (((*theirs)->reference.use | (*theirs)->reference.grant) & ~(*own)->reference.grant))
+      finding("more rights were sent than the handle may grant");
   }
 }
 
@@ -303,17 +352,88 @@ void World::release() {
   instance_->registry.released_sockets.clear();
 }
 
-void write_seeds(const std::filesystem::path& folder) {
-  std::string all;
-  for (std::size_t i = 0; i < protocol().methods.size(); ++i) {
-    const MethodShape& method = protocol().methods[i];
-    // By the second actor, the program from outside.
-    const std::string one =
-        std::string{0x10, static_cast<char>(i)} + std::string(method.request.fields.size(), '\0');
-    std::ofstream(folder / method.name, std::ios::binary) << std::string(1, '\0') << one;
-    all += one;
+/// Calls of the second actor, the program from outside, in a row.
+class Script {
+ public:
+  /// With what the fields suggest, or for each field what `fields` says, in the words of `fill`.
+  template <class M>
+  Script& call(std::string fields = {}) {
+    const auto& methods = protocol().methods;
+    const auto found = std::ranges::find(methods, M::opcode, &MethodShape::opcode);
+    return call(static_cast<std::size_t>(found - methods.begin()), std::move(fields));
   }
-  std::ofstream(folder / "all", std::ios::binary) << std::string(1, '\0') << all << all;
+  Script& call(std::size_t number, std::string fields = {}) {
+    fields.resize(std::max(fields.size(), protocol().methods[number].request.fields.size()));
+    bytes_ += std::string{0x10, static_cast<char>(number)} + fields;
+    return *this;
+  }
+  void write(const std::filesystem::path& path) const {
+    std::ofstream(path, std::ios::binary) << bytes_;
+  }
+
+ private:
+  std::string bytes_ = std::string(1, '\0');
+};
+
+/// The call again and again, with every edge between the bytes `before` and `behind`.
+void write_edges(Script script, std::size_t number, const std::string& before,
+                 const std::string& behind, const std::filesystem::path& path) {
+  for (std::size_t edge = 0; edge < edge_count; ++edge)
+    script.call(number, before + std::string{at_edge, static_cast<char>(edge)} + behind);
+  script.write(path);
+}
+
+/// A link to oneself, and a region sent over it: one entry of three words, the last handle, its
+/// type and no rights.
+void write_link_seeds(const std::filesystem::path& folder) {
+  const auto& methods = protocol().methods;
+  const auto send = static_cast<std::size_t>(
+      std::ranges::find(methods, pk::LinkSend::opcode, &MethodShape::opcode) - methods.begin());
+  Script open;
+  open.call<pk::PortCreate>()
+      .call<pk::PortConnect>()
+      .call<pk::LinkReady>()
+      .call<pk::PortAccept>()
+      .call<pk::LinkReady>();
+  Script(open)
+      .call<pk::RegionCreate>()
+      .call(send, {0, 1, 1, 2, 0, 2, 2, 0, 1, 3, 5})
+      .write(folder / "send");
+  Script counts = open, grants = open;
+  for (std::size_t edge = 0; edge < edge_count; ++edge) {
+    const auto at = static_cast<char>(edge);
+    counts.call<pk::RegionCreate>().call(send, {0, at_edge, at, 2, 0, 2, 2, 0, 1, 3, 5});
+    grants.call<pk::RegionCreate>().call(send, {0, 1, 1, 2, 0, 2, 2, 0, 1, 3, at_edge, at});
+  }
+  counts.write(folder / "send-edge-count");
+  grants.write(folder / "send-edge-grant");
+}
+
+void write_seeds(const std::filesystem::path& folder) {
+  const auto& methods = protocol().methods;
+  Script all;
+  for (std::size_t i = 0; i < methods.size(); ++i) {
+    const std::string name = methods[i].name;
+    const auto& fields = methods[i].request.fields;
+    Script().call(i).write(folder / name);
+    for (std::size_t j = 0; j < fields.size(); ++j) {
+      std::string before(j, '\0');
+      if (fields[j].size > sizeof(std::uint64_t)) before += {2, 0, 0};  // an array of one word
+      write_edges(all, i, before, std::string(fields.size() - j - 1, '\0'),
+                  folder / (name + "-edge-" + fields[j].name));
+    }
+    all.call(i);
+  }
+  all.write(folder / "all");
+  write_link_seeds(folder);
+  // A slot of the handle table that is used again.
+  Script()
+      .call<pk::RegionCreate>()
+      .call<pk::HandleClose>()
+      .call<pk::RegionCreate>()
+      .call<pk::HandleInfo>({2, 0})
+      .call<pk::HandleDuplicate>({2, 0, 5, 5})
+      .write(folder / "close-and-create");
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 // Both ends of a ring whose other end writes what it likes, also between two reads of it; and a
 // ring between two honest ends, which carries every message as it was.
+#include <array>
 #include <cstdlib>
 #include <deque>
 #include <filesystem>
@@ -54,8 +55,9 @@ class Ring {
                                                    : position_ + input_.byte());
         return;
       case 7:
-        theirs_->header().consumed.store(input_.byte() % 4 == 0 ? input_.take<std::uint64_t>()
-                                                                : sent_slots_ - input_.byte() % 8);
+        theirs_->header().consumed.store(input_.byte() % 4 == 0
+                                             ? input_.take<std::uint64_t>()
+                                             : sent_slots_ + 4 - input_.byte() % 8);
         return;
       case 8:
         theirs_->header().consumed.store(sent_slots_);
@@ -71,7 +73,7 @@ class Ring {
     Message message;
     switch (receiver_.pop(message)) {
       case RingResult::done: {
-        if (message.header.length > proto::max_payload_bytes) finding("a message longer than any");
+        check_message(message);
         received_slots_ += slots_for(message.header.length);
         if (ours_->header().consumed.load() != received_slots_)
           finding("the receiver says that it consumed something else");
@@ -85,12 +87,30 @@ class Ring {
     }
   }
 
+  /// What was received is what lies there, all of it published.
+  void check_message(const Message& message) {
+    if (message.header.length > proto::max_payload_bytes) finding("a message longer than any");
+    std::array<std::byte, sizeof message.header + proto::max_payload_bytes> expected;
+    const std::size_t length = sizeof message.header + message.header.length;
+    for (std::uint32_t i = 0; i < slots_for(message.header.length); ++i) {
+      const proto::Slot& slot = theirs_->slot(received_slots_ + i);
+      if (slot.sequence.load() != received_slots_ + i + 1) finding("a slot that nobody published");
+      std::ranges::copy(slot.payload, expected.data() + i * proto::slot_payload_bytes);
+    }
+    if (std::memcmp(expected.data(), &message.header, sizeof message.header) != 0 ||
+        std::memcmp(expected.data() + sizeof message.header, message.payload.data(),
+                    length - sizeof message.header) != 0)
+      finding("a message that nobody sent");
+  }
+
   void send() {
     std::vector<std::byte> payload(input_.below(proto::max_payload_bytes + 1));
-    input_.fill(payload);
+    input_.fill(std::span(payload).first(std::min<std::size_t>(payload.size(), 8)));
     const proto::MessageHeader header{1, static_cast<std::uint16_t>(payload.size()), 1};
+    look_at_peer();
     switch (sender_.push(header, payload)) {
       case RingResult::done:
+        check_room(slots_for(payload.size()));
         sent_slots_ += slots_for(payload.size());
         break;
       case RingResult::would_block:
@@ -102,14 +122,23 @@ class Ring {
 
   void look() {
     const auto slots = static_cast<std::uint32_t>(1 + input_.below(proto::max_message_slots));
+    look_at_peer();
     const RingResult result = sender_.room(slots);
     broken_ = result == RingResult::broken;
-    if (result == RingResult::done &&
-        sent_slots_ + slots > theirs_->header().consumed.load() + proto::slot_count)
-      finding("more room than there is");
+    if (result == RingResult::done) check_room(slots);
     (void)receiver_.ready();
     (void)receiver_.peer_stalled();
     sender_.set_stalled(input_.byte() % 2 == 0);
+  }
+
+  /// What the peer says it consumed; more than was sent it cannot have.
+  void look_at_peer() {
+    const std::uint64_t said = theirs_->header().consumed.load();
+    if (said <= sent_slots_) most_consumed_ = std::max(most_consumed_, said);
+  }
+  void check_room(std::uint32_t slots) {
+    if (sent_slots_ + slots > most_consumed_ + proto::slot_count)
+      finding("more room than there is");
   }
 
   void peer_send(std::size_t length) {
@@ -131,6 +160,7 @@ class Ring {
   std::uint64_t position_ = 0;  ///< of the peer's next message
   std::uint64_t sent_slots_ = 0;
   std::uint64_t received_slots_ = 0;
+  std::uint64_t most_consumed_ = 0;
   bool broken_ = false;
 };
 
@@ -168,11 +198,16 @@ void write_seeds(const std::filesystem::path& folder) {
   const auto write = [&folder](const char* name, const std::string& bytes) {
     std::ofstream(folder / name, std::ios::binary) << bytes;
   };
-  std::string hostile(1, '\0'), honest(1, '\1');
+  std::string hostile(1, '\0'), honest(1, '\1'), full(1, '\0');
   for (int i = 0; i < 300; ++i) {
     hostile += {4, static_cast<char>(i), 0, 1, 0, 0, 2, 40, 0, 8, 3};
     honest += {1, static_cast<char>(i), 0, static_cast<char>(i), 2, 0, 0};
   }
+  // Large messages to a peer that consumes them late, and says so.
+  for (int i = 0; i < 200; ++i)
+    full +=
+        std::string{2, '\xb8', 1} + std::string(8, 'a') + (i % 70 == 69 ? std::string(1, 8) : "");
+  write("full", full);
   write("hostile", hostile);
   write("honest", honest);
 }

@@ -5,8 +5,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
-#include <set>
 #include <string>
 
 #include "abi/runtime/log.hpp"
@@ -18,7 +16,7 @@ namespace pk = proto::kernel;
 
 namespace {
 
-constexpr int max_steps = 128;
+constexpr int max_steps = 192;
 constexpr std::size_t max_links = 4;
 constexpr std::size_t max_objects = 12;
 constexpr int turns_to_open = 16;
@@ -208,15 +206,6 @@ void Session::call(ClientLink& link) {
   std::vector<std::byte> request(method.request.size);
   fill(input_, known_, method.request, request);
   push(link, method.opcode, request);
-}
-
-/// What a field names by a handle; none: it does not.
-ObjectType handle_in(const proto::FieldInfo& field) {
-  const std::string_view name = field.name;
-  if (name == "channels") return ObjectType::file;
-  if (field.size != sizeof(Handle)) return ObjectType::none;
-  if (name == "job" || name == "tenant") return ObjectType::job;
-  return name == "region" || name == "object" ? ObjectType::region : ObjectType::none;
 }
 
 /// A call whose handles are sent before it, so that it can succeed; if it is not to be otherwise,
@@ -469,64 +458,6 @@ void Session::prove_alive() {
 void run_session(const ProtocolShape& protocol, const MakeHost& make,
                  std::span<const std::uint8_t> input) {
   Session(protocol, make, Bytes(input)).run();
-}
-
-namespace {
-
-/// A sequence of steps, in the words of Session::step.
-class Script {
- public:
-  /// The first byte is about the region that is there from the start, which may be written. Another
-  /// one follows, which may not be where the server wants it so, and a lent file.
-  Script() { bytes_ = {1, 7, 0, 13, 1, 0, 0, 0, 0}; }
-
-  /// A call with what its fields suggest, after the records that it may name.
-  void call(const ProtocolShape& protocol, std::size_t number) {
-    const MethodShape& method = protocol.methods[number];
-    for (std::size_t i = 0; i < protocol.records.size(); ++i) {
-      bytes_ += {9, 0, static_cast<char>(i), static_cast<char>(7 * i)};
-      bytes_.append(protocol.records[i].fields.size(), '\0');
-    }
-    bytes_ += {4, static_cast<char>(number), 1};
-    for (const proto::FieldInfo& field : method.request.fields) {
-      const bool sent =
-          handle_in(field) != ObjectType::none && !learnt_.contains({field.name, field.size});
-      bytes_.append(sent ? 2 : 1, '\0');
-    }
-    for (const proto::FieldInfo& field : method.reply.fields)
-      learnt_.insert({field.name, field.size});
-  }
-  void write(const std::filesystem::path& path) const {
-    std::ofstream(path, std::ios::binary) << bytes_;
-  }
-
- private:
-  std::string bytes_;
-  std::set<std::pair<std::string, std::size_t>> learnt_;  ///< what replies will have said
-};
-
-/// Whether it undoes what others did.
-bool is_ending(std::string_view method) {
-  for (const std::string_view word : {"close", "detach", "remove", "release", "unbind", "cancel"})
-    if (method.find(word) != method.npos) return true;
-  return false;
-}
-
-}  // namespace
-
-void write_seeds(const ProtocolShape& protocol, const std::filesystem::path& folder) {
-  Script all;
-  for (const bool ending : {false, true}) {
-    for (std::size_t i = 0; i < protocol.methods.size(); ++i) {
-      if (is_ending(protocol.methods[i].name) != ending) continue;
-      Script alone;
-      alone.call(protocol, i);
-      alone.write(folder / protocol.methods[i].name);
-      all.call(protocol, i);
-      // How far the others led.
-      all.write(folder / ("up-to-" + std::string(protocol.methods[i].name)));
-    }
-  }
 }
 
 }  // namespace aios::fuzz

@@ -51,7 +51,8 @@ using MakeHost = std::function<std::unique_ptr<Host>(Place)>;
 void run_session(const ProtocolShape& protocol, const MakeHost& make,
                  std::span<const std::uint8_t> input);
 
-/// Writes inputs for a corpus: every method once with what its fields suggest, and all in a row.
+/// Writes inputs for a corpus: every method once with what its fields suggest, all in a row, and
+/// behind those before it every method with each of its fields at every edge.
 void write_seeds(const ProtocolShape& protocol, const std::filesystem::path& folder);
 
 }  // namespace aios::fuzz

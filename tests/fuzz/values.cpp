@@ -65,7 +65,7 @@ std::uint64_t number(Bytes& input, const Known& known, const proto::FieldInfo& f
       return known.pick_handle(input);
     case 3:
       return known.pick_word(input);
-    case 4:
+    case at_edge:
       return interesting[input.below(std::size(interesting))];
     case 5:
       return 0;
@@ -114,6 +114,8 @@ void fill_long(Bytes& input, const Known& known, const proto::FieldInfo& field,
 }
 
 }  // namespace
+
+const std::size_t edge_count = std::size(interesting);
 
 void Known::remember(std::deque<std::uint64_t>& to, std::uint64_t number) {
   to.push_back(number);
@@ -166,6 +168,15 @@ std::string flaw_of(const RecordShape& shape, std::span<const std::byte> bytes) 
       return "a reserved field that is not zero";
   }
   return {};
+}
+
+proto::kernel::ObjectType handle_in(const proto::FieldInfo& field) {
+  using proto::kernel::ObjectType;
+  const std::string_view name = field.name;
+  if (name == "channels") return ObjectType::file;
+  if (field.size != sizeof(proto::kernel::Handle)) return ObjectType::none;
+  if (name == "job" || name == "tenant") return ObjectType::job;
+  return name == "region" || name == "object" ? ObjectType::region : ObjectType::none;
 }
 
 void finding(const std::string& what) {

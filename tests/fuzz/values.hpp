@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "abi/proto/kernel.hpp"
 #include "tests/fuzz/bytes.hpp"
 #include "tests/fuzz/shapes.hpp"
 
@@ -38,6 +39,14 @@ class Known {
 /// Each field begins with a byte that says what it becomes. 0 is what its name suggests, so that a
 /// struct of zero bytes of input is mostly a valid one.
 void fill(Bytes& input, const Known& known, const RecordShape& shape, std::span<std::byte> to);
+
+/// A field that begins with this byte has one of `edge_count` edges of ranges, pages, tables and
+/// integers; the next byte numbers it.
+inline constexpr char at_edge = 4;
+extern const std::size_t edge_count;
+
+/// What a field names by a handle; none: it does not.
+proto::kernel::ObjectType handle_in(const proto::FieldInfo& field);
 
 /// What is wrong with the reply's bytes; empty when nothing is.
 std::string flaw_of(const RecordShape& shape, std::span<const std::byte> bytes);
