@@ -11,15 +11,6 @@ void Port::set_down(bool down) {
   for (const auto& link : std::exchange(waiting_, {})) link->close();
 }
 
-void Port::push(std::shared_ptr<Link> link) {
-  waiting_.push_back(std::move(link));
-  raise(signal::connect_pending);
-}
-
-void Port::remove(const Link& link) {
-  std::erase_if(waiting_, [&link](const auto& waiting) { return waiting.get() == &link; });
-}
-
 Link::Link(Registry& registry, const std::shared_ptr<Port>& port, std::uint64_t protocol_version)
     : id(registry.next_id++),
       port_name(port->name()),

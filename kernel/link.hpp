@@ -29,11 +29,15 @@ class Port final : public Object {
   void set_down(bool down);
   bool down() const { return down_; }
   std::uint64_t detail() const override { return down_; }
-  /// A connection waits; raises `connect_pending`.
-  void push(std::shared_ptr<Link> link);
+  void push(std::shared_ptr<Link> link) {
+    waiting_.push_back(std::move(link));
+    raise(signal::connect_pending);
+  }
   /// The oldest one, or null. It stays until `remove`.
   std::shared_ptr<Link> front() const { return waiting_.empty() ? nullptr : waiting_.front(); }
-  void remove(const Link& link);
+  void remove(const Link& link) {
+    std::erase_if(waiting_, [&link](const auto& waiting) { return waiting.get() == &link; });
+  }
   std::uint32_t standing_signals() const override {
     return waiting_.empty() ? 0 : signal::connect_pending;
   }
