@@ -19,8 +19,8 @@
 #include <vector>
 
 #include "abi/proto/echo.hpp"
-#include "tests/hostile/whole_instance.hpp"
 #include "tests/support/test_instance.hpp"
+#include "tests/support/whole_instance.hpp"
 
 using namespace aios;
 
@@ -89,7 +89,7 @@ void print_row(const char* name, const std::vector<Tail>& tails) {
 }
 
 Result<bool> run(const Options& options) {
-  const auto instance = TRY(test::TestInstance::boot_running(hostile::whole_instance));
+  const auto instance = TRY(test::TestInstance::boot_running(test::whole_instance));
   const auto visitor = TRY(instance->attach({.job_name = "victim", .quota = {}}));
   const auto client = TRY(visitor->client<proto::echo::Protocol>());
   const std::string socket = instance->socket_path();

@@ -18,7 +18,7 @@
 #include "tests/hostile/counts.hpp"
 #include "tests/hostile/judge.hpp"
 #include "tests/hostile/victims.hpp"
-#include "tests/hostile/whole_instance.hpp"
+#include "tests/support/whole_instance.hpp"
 
 using namespace aios;
 using namespace aios::hostile;
@@ -201,7 +201,7 @@ class Campaign {
 };
 
 Result<void> run(const Options& options) {
-  const auto instance = TRY(test::TestInstance::boot_running(whole_instance));
+  const auto instance = TRY(test::TestInstance::boot_running(test::whole_instance));
   auto victims = TRY(start_victims(
       {*instance, instance->state().parent_path(), AIOS_WORDCOUNT_MODULE, AIOS_TASK_MODULE}));
   Campaign campaign(*instance, options, std::move(victims));

@@ -10,12 +10,8 @@ TEST_CASE("When the instance ends everything under way ends, and nothing hangs")
   auto doomed =
       TestInstance::boot_running("[server.echo]\nbinary = \"aios-echo\"\npublish = true\n");
   REQUIRE(doomed.has_value());
-  const std::string socket = (*doomed)->socket_path();
-  aios_attach_options options{};
-  options.socket_path = socket.c_str();
-  aios_instance* raw = nullptr;
-  ok(aios_attach(&options, &raw));
-  const Attached instance(raw);
+  const auto instance = attach(nullptr, **doomed);
+  aios_instance* const raw = instance.get();
   const auto echo = connect_echo(raw);
   const auto server = serve(raw, "doomed");
   CHECK(echo_once(echo.get(), 1) == 1);

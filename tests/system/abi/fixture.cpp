@@ -1,43 +1,17 @@
 #include "tests/system/abi/fixture.hpp"
 
+#include "tests/support/whole_instance.hpp"
+
 namespace aios::test {
 
-namespace {
-
-const std::string manifest = R"(
-[server.storage]
-binary = "aios-storage"
-publish = true
-
-[server.cpu]
-binary = "aios-cpu"
-spawner = { binary = "aios-cpu-context", profile = "context", label = "spawner:context" }
-
-[server.scheduler]
-binary = "aios-scheduler"
-routes = ["cpu"]
-publish = true
-
-[server.mapreduce]
-binary = "aios-mapreduce"
-routes = ["scheduler", "storage"]
-publish = true
-
-[server.echo]
-binary = "aios-echo"
-publish = true
-)";
-
-}  // namespace
-
 TestInstance& the_instance() {
-  static const auto instance = TestInstance::boot_running(manifest);
+  static const auto instance = TestInstance::boot_running(whole_instance);
   if (!instance) FAIL(instance.error().to_string());
   return **instance;
 }
 
-Attached attach(const char* job) {
-  const std::string socket = the_instance().socket_path();
+Attached attach(const char* job, TestInstance& running) {
+  const std::string socket = running.socket_path();
   aios_attach_options options{};
   options.socket_path = socket.c_str();
   options.job_name = job;

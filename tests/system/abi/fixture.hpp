@@ -45,7 +45,7 @@ template <class T>
 using Owned = std::unique_ptr<T, Close>;
 
 /// Into a job of its own when it has a name.
-Attached attach(const char* job = nullptr);
+Attached attach(const char* job = nullptr, TestInstance& instance = the_instance());
 Owned<aios_service> connect(aios_instance* instance, const char* name, std::uint64_t version);
 /// The echo server.
 Owned<aios_service> connect_echo(aios_instance* instance);

@@ -1,7 +1,7 @@
 // An instance with every server that publishes a port.
 #pragma once
 
-namespace aios::hostile {
+namespace aios::test {
 
 inline constexpr const char* whole_instance = R"(
 [server.storage]
@@ -27,4 +27,4 @@ binary = "aios-echo"
 publish = true
 )";
 
-}  // namespace aios::hostile
+}  // namespace aios::test
