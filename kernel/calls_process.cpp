@@ -15,7 +15,7 @@ Result<void> require_name(const Name& name) {
 }
 
 Result<SpawnImage> open_image(std::uint32_t profile, const proto::Text<512>& path) {
-  TRY(require(profile <= static_cast<std::uint32_t>(wire::Profile::context), "no such profile"));
+  TRY(require(profile <= static_cast<std::uint32_t>(wire::Profile::supervisor), "no such profile"));
   TRY(require(path.valid() && path.view().starts_with('/'),
               "an image is named by an absolute path"));
   const std::string text(path.view());
@@ -42,8 +42,8 @@ wire::ProcessRecord record_of(const Process& process) {
   return wire::ProcessRecord(process.id(), process.job()->id(), process.detail(), process.epoch,
                              process.started_ns, process.region_bytes, process.handles.size(),
                              process.link_count(), process.is_outside(), !process.alive(), code,
-                             signalled, process.namespaces, process.uid, process.name(),
-                             process.job()->name());
+                             signalled, process.namespaces, process.uid, process.sandbox(),
+                             process.name(), process.job()->name());
 }
 
 wire::JobRecord record_of(const Job& job) {

@@ -67,13 +67,14 @@ Result<void> Instance::launch(Process& process, SpawnRequest& request) {
   std::vector<char*> argv{const_cast<char*>(request.image.path.c_str())};
   for (std::string& argument : request.arguments) argv.push_back(argument.data());
   argv.push_back(nullptr);
-  std::string environment = "AIOS_NAME=" + name;
-  char* const envp[] = {environment.data(), nullptr};
-  const bool context = request.image.profile == proto::kernel::Profile::context;
-  process.namespaces = context && namespaces_work;
-  sys::Child child =
-      TRY(sys::spawn({its_socket.get(), log.get(), null_.get(), request.image.fd.get(), argv.data(),
-                      envp, process.namespaces, context, request.job->limiting_group()}));
+  const auto profile = request.image.profile;
+  std::string name_is = "AIOS_NAME=" + name;
+  std::string profile_is = "AIOS_PROFILE=" + std::string(proto::sandbox::profile_name(profile));
+  char* const envp[] = {name_is.data(), profile_is.data(), nullptr};
+  process.namespaces = profile != proto::kernel::Profile::open && namespaces_work;
+  sys::Child child = TRY(sys::spawn(
+      {its_socket.get(), log.get(), null_.get(), request.image.fd.get(), argv.data(), envp,
+       process.namespaces, proto::sandbox::keeps_user(profile), request.job->limiting_group()}));
   process.pid = child.pid;
   process.uid = ::geteuid();
   process.pidfd = std::move(child.pidfd);
@@ -213,7 +214,8 @@ void Instance::bury(const std::shared_ptr<Process>& process) {
 }
 
 Result<void> Instance::start_supervisor() {
-  const SpawnImage image{.path = settings_.supervisor,
+  const SpawnImage image{.profile = proto::kernel::Profile::supervisor,
+                         .path = settings_.supervisor,
                          .fd = TRY(sys::open_image(settings_.supervisor))};
   SpawnRequest request{image, root, Name::from("supervisor"), settings_.supervisor_arguments};
   request.startup.emplace_back("root", Reference(root, rights::all, rights::all));

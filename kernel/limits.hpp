@@ -37,8 +37,5 @@ inline constexpr std::uint64_t shutdown_timeout_ns = 10'000'000'000;
 inline constexpr std::uint64_t reap_timeout_ns = 5'000'000'000;
 inline constexpr std::uint64_t restart_window_ns = 60'000'000'000;
 inline constexpr std::size_t restarts_in_window = 10;
-// Of a process with Profile::context.
-inline constexpr std::uint64_t context_file_bytes = 256u << 20;
-inline constexpr std::uint64_t context_descriptors = 1024;
 
 }  // namespace aios::kernel::limits

@@ -1,5 +1,7 @@
 #include "kernel/process.hpp"
 
+#include <unistd.h>
+
 #include <cassert>
 
 namespace aios::kernel {
@@ -33,6 +35,13 @@ Result<void> Process::open_pages() {
   kernel_bell_ = TRY(sys::Doorbell::create());
   if (handles.has_signals()) signalled();
   return {};
+}
+
+std::uint64_t Process::sandbox() const {
+  std::uint64_t word = 0;
+  constexpr auto offset = offsetof(proto::StatusPage, sandbox);
+  if (has_pages()) (void)!::pread(status_page_->read_only().get(), &word, sizeof word, offset);
+  return word;
 }
 
 Result<std::uint32_t> Process::take_link_index() {

@@ -55,6 +55,8 @@ class Process final : public Object, public std::enable_shared_from_this<Process
   Result<void> seal_status_page() { return status_page_->seal_writer(); }
   bool ready() const { return has_pages() && !status_page_->writable().valid(); }
   const Region& status_page() const { return *status_page_; }
+  /// What it says of its own confinement; 0 before that.
+  std::uint64_t sandbox() const;
   const Region& kernel_page() const { return *kernel_page_; }
   const sys::Doorbell& kernel_bell() const { return kernel_bell_; }
 
@@ -109,7 +111,7 @@ class Process final : public Object, public std::enable_shared_from_this<Process
 
 /// What a new process runs. Opened once, so it cannot be exchanged later.
 struct SpawnImage {
-  proto::kernel::Profile profile = proto::kernel::Profile::server;
+  proto::kernel::Profile profile = proto::kernel::Profile::open;
   std::string path;
   Fd fd;
 };

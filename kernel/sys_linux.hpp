@@ -53,8 +53,8 @@ struct ChildPlan {
   int image_fd;   ///< O_PATH
   char* const* argv;
   char* const* envp;
-  bool namespaces;  ///< user, pid, mount, network, ipc and uts namespaces of its own
-  bool limited;     ///< the resource limits of a context
+  bool namespaces;  ///< those of sandbox::namespace_flags, its own
+  bool keeps_user;  ///< it is the kernel's user outside of them, also when that is root
   const cgroup::Group* group = nullptr;        ///< null: the kernel's
   const std::function<int()>* work = nullptr;  ///< of in_child
 };

@@ -1,6 +1,5 @@
 // The part of the Linux seam that makes, signals and reaps children, and prepares to have some.
 #include <fcntl.h>
-#include <grp.h>
 #include <linux/sched.h>
 #include <poll.h>
 #include <signal.h>
@@ -16,17 +15,13 @@
 #include <cstring>
 
 #include "abi/proto/kernel.hpp"
+#include "abi/runtime/sandbox/namespaces.hpp"
 #include "kernel/limits.hpp"
 #include "kernel/sys_linux.hpp"
 
 namespace aios::kernel::sys {
 
 namespace {
-
-constexpr std::uint64_t namespace_flags =
-    CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
-/// Who a context is outside its namespaces when the kernel is root and may choose.
-constexpr uid_t unprivileged_id = 65534;
 
 /// What a child runs, and its exit code. After the clone and before the exec only
 /// async-signal-safe calls are made, and nothing is allocated.
@@ -38,23 +33,6 @@ using ChildBody = int (*)(const ChildPlan&);
                          reason != nullptr ? reason : "unknown error", "\n"};
   for (const char* part : parts) (void)!::write(STDERR_FILENO, part, std::strlen(part));
   ::_exit(127);
-}
-
-/// Becomes uid 0 of the new user namespace, unless its own uid is what is mapped to 0 there: then
-/// setgroups is denied.
-void enter_mapped_ids() {
-  if (::getuid() == 0 && ::getgid() == 0) return;
-  if (::setgroups(0, nullptr) != 0 || ::setresgid(0, 0, 0) != 0 || ::setresuid(0, 0, 0) != 0)
-    give_up("become uid 0 of its namespace");
-}
-
-/// As high as it may be, but no higher than `value`.
-void set_limit(__rlimit_resource resource, rlim_t value) {
-  rlimit limit{};
-  ::getrlimit(resource, &limit);
-  limit.rlim_max = std::min(limit.rlim_max, value);
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(resource, &limit);
 }
 
 int run_image(const ChildPlan& plan) {
@@ -72,13 +50,10 @@ int run_image(const ChildPlan& plan) {
   ::dup2(plan.image_fd, image_fd);
   ::fcntl(image_fd, F_SETFD, FD_CLOEXEC);
   if (::syscall(SYS_close_range, image_fd + 1, ~0u, 0u) != 0) give_up("close_range");
-  if (plan.namespaces) enter_mapped_ids();
+  if (plan.namespaces && !sandbox::become_mapped_root()) give_up("become uid 0 of its namespace");
   ::setpgid(0, 0);
-  set_limit(RLIMIT_CORE, 0);
-  if (plan.limited) {
-    set_limit(RLIMIT_FSIZE, limits::context_file_bytes);
-    set_limit(RLIMIT_NOFILE, limits::context_descriptors);
-  }
+  constexpr rlimit no_core{0, 0};
+  ::setrlimit(RLIMIT_CORE, &no_core);
   // After the change of uid, which would clear it.
   if (::prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) give_up("prctl PDEATHSIG");
   // A kernel that died before that sends no signal; but nobody holds its end of the socket now.
@@ -94,26 +69,6 @@ void close_all_but(int fd) {
   ::syscall(SYS_close_range, fd + 1, ~0u, 0);
 }
 
-Result<void> write_text(const std::string& path, const std::string& text) {
-  const Fd file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
-  if (file.valid() && ::write(file.get(), text.data(), text.size()) > 0) return {};
-  return errno_error("write " + path, errno);
-}
-
-/// Makes `user` and `group` of the kernel's own namespace 0 in the child's.
-Result<void> map_ids(const std::string& folder, uid_t user, gid_t group) {
-  TRY(write_text(folder + "/uid_map", "0 " + std::to_string(user) + " 1"));
-  return write_text(folder + "/gid_map", "0 " + std::to_string(group) + " 1");
-}
-
-/// To nobody in particular where the kernel is root, and in a container that has such an id.
-Result<void> write_id_maps(pid_t pid) {
-  const std::string folder = "/proc/" + std::to_string(pid);
-  if (::geteuid() == 0 && map_ids(folder, unprivileged_id, unprivileged_id)) return {};
-  TRY(write_text(folder + "/setgroups", "deny"));
-  return map_ids(folder, ::geteuid(), ::getegid());
-}
-
 /// `given_away` is closed here after the clone and before the child goes on.
 Result<Child> clone_child(const ChildPlan& plan, ChildBody body, Fd given_away = {}) {
   std::array<int, 2> go{};
@@ -122,7 +77,7 @@ Result<Child> clone_child(const ChildPlan& plan, ChildBody body, Fd given_away =
   Fd go_write(go[1]);
   int pidfd = -1;
   clone_args arguments{};
-  arguments.flags = CLONE_PIDFD | (plan.namespaces ? namespace_flags : 0);
+  arguments.flags = CLONE_PIDFD | (plan.namespaces ? sandbox::namespace_flags : 0);
   arguments.pidfd = reinterpret_cast<std::uint64_t>(&pidfd);
   arguments.exit_signal = SIGCHLD;
   const long pid = ::syscall(SYS_clone3, &arguments, sizeof arguments);
@@ -135,7 +90,8 @@ Result<Child> clone_child(const ChildPlan& plan, ChildBody body, Fd given_away =
     ::_exit(body(plan));
   }
   Child child{static_cast<pid_t>(pid), Fd(pidfd)};
-  auto mapped = plan.namespaces ? write_id_maps(child.pid) : Result<void>();
+  auto mapped = Result<void>();
+  if (plan.namespaces) mapped = sandbox::map_ids(child.pid, plan.keeps_user);
   if (mapped && plan.group != nullptr)
     mapped = plan.group->add(child.pid, cgroup::Group::Part::children);
   if (!mapped) {
@@ -181,10 +137,8 @@ Result<Child> freeze_in_child(const Fd& file) {
 }
 
 bool can_make_namespaces() {
-  auto child = clone_child({.namespaces = true}, [](const ChildPlan&) {
-    enter_mapped_ids();
-    return 0;
-  });
+  auto child = clone_child({.namespaces = true},
+                           [](const ChildPlan&) { return sandbox::become_mapped_root() ? 0 : 1; });
   if (!child) return false;
   ExitStatus status;
   return wait_exit(child->pidfd, Deadline::after(limits::reap_timeout_ns)) &&
@@ -198,7 +152,13 @@ Result<void> prepare_self() {
   }
   ::signal(SIGPIPE, SIG_IGN);
   ::umask(077);
-  set_limit(RLIMIT_NOFILE, RLIM_INFINITY);
+  rlimit files{};
+  ::getrlimit(RLIMIT_NOFILE, &files);
+  files.rlim_cur = files.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &files);
+  // Refused unless it is root, whose children may not once they are in a user namespace.
+  constexpr rlimit any_memory{RLIM_INFINITY, RLIM_INFINITY};
+  ::setrlimit(RLIMIT_MEMLOCK, &any_memory);
   return {};
 }
 

@@ -5,7 +5,7 @@
 # shellcheck disable=SC2034 # used by those who source this
 build_packages=(
   g++ libc6-dev meson ninja-build pkg-config python3
-  doctest-dev libcli11-dev libfmt-dev libhwloc-dev libsqlite3-dev libtomlplusplus-dev liburing-dev
+  doctest-dev libcli11-dev libfmt-dev libhwloc-dev libseccomp-dev libsqlite3-dev libtomlplusplus-dev liburing-dev
   libxxhash-dev nlohmann-json3-dev robin-map-dev
 )
 

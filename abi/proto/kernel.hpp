@@ -48,8 +48,8 @@ struct Hello {
     Handle job;           ///< own job: use info|wait|send (outside programs: manage, too), grant
                           ///< info|act|send|duplicate
     std::uint64_t epoch;  ///< grows each time a process of this name is spawned in its job
-    std::uint64_t reserved;
-    AIOS_FIELDS(Reply, process_id, job_id, job, epoch, reserved)
+    std::uint64_t owner_uid;  ///< the instance's user, as the kernel and attached programs know it
+    AIOS_FIELDS(Reply, process_id, job_id, job, epoch, owner_uid)
   };
 };
 
@@ -303,10 +303,12 @@ struct ProcessRecord {
   std::uint32_t exit_signalled;  ///< 1: exit_code is a signal
   std::uint32_t namespaces;      ///< 1: runs in namespaces of its own
   std::uint32_t uid;
+  std::uint64_t sandbox;  ///< what its status page says; nobody else vouches for it
   Name name;
   Name job_name;
   AIOS_FIELDS(ProcessRecord, process_id, job_id, pid, epoch, started_ns, region_bytes, handles,
-              links, outside, exited, exit_code, exit_signalled, namespaces, uid, name, job_name)
+              links, outside, exited, exit_code, exit_signalled, namespaces, uid, sandbox, name,
+              job_name)
 };
 
 /// Needs info.

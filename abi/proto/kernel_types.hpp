@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "abi/proto/sandbox.hpp"
 #include "abi/proto/wire.hpp"
 
 namespace aios::proto::kernel {
@@ -60,10 +61,9 @@ inline constexpr std::uint32_t empty = 1u << 4;            ///< job: its last pr
 inline constexpr std::uint32_t shutdown = 1u << 5;         ///< root job: the instance is to stop
 }  // namespace signal
 
-enum class Profile : std::uint32_t {
-  server = 0,   ///< an AIOS server: own process group, no new privileges
-  context = 1,  ///< runs foreign code: own user, pid, mount, net, ipc and uts namespaces as well
-};
+/// Every child has its own process group and no new privileges; all but `open` ones have
+/// namespaces of their own as well, where the host allows it.
+using sandbox::Profile;
 
 struct CallHeader {
   std::uint32_t opcode;

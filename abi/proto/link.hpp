@@ -69,6 +69,8 @@ inline constexpr std::size_t half_bytes = page_bytes + slot_count * sizeof(Slot)
 struct StatusPage {
   /// Low half: threads that sleep now. High half: how often one has gone to sleep; it wraps.
   alignas(128) std::atomic<std::uint64_t> sleep;
+  /// How its owner has locked itself in: sandbox::Confined, in abi/proto/sandbox.hpp.
+  alignas(128) std::atomic<std::uint64_t> sandbox;
 };
 static_assert(sizeof(StatusPage) <= page_bytes);
 inline constexpr std::uint64_t sleep_begins = (std::uint64_t{1} << 32) + 1;

@@ -76,6 +76,8 @@ class Kernel {
   std::uint64_t job_id() const { return hello_.job_id; }
   Handle job() const { return hello_.job; }
   std::uint64_t epoch() const { return hello_.epoch; }
+  /// The user whose instance this is; a server's own user id says nothing in its namespaces.
+  std::uint32_t owner_uid() const { return static_cast<std::uint32_t>(hello_.owner_uid); }
 
   const std::vector<StartupHandle>& startup() const { return startup_; }
   /// not_found, naming the label.

@@ -7,12 +7,15 @@
 #include <cerrno>
 #include <string_view>
 
+#include "abi/runtime/fault_handler.hpp"
 #include "abi/runtime/log.hpp"
 #include "abi/runtime/signals.hpp"
 
 namespace aios {
 
 Result<ServerProcess> ServerProcess::start(int argc, char** argv) {
+  // As the first process of a namespace it would survive SIGABRT.
+  install_fault_handlers("this server", "; it ends");
   ServerProcess process;
   bool spin = true;
   for (int i = 1; i + 1 < argc; ++i) {
@@ -21,6 +24,8 @@ Result<ServerProcess> ServerProcess::start(int argc, char** argv) {
       process.state = argv[++i];
     else if (option == "--libexec")
       process.libexec = argv[++i];
+    else if (option == "--require")
+      process.require = argv[++i];
     else if (option == "--spin")
       spin = std::string_view(argv[++i]) != "never";
   }

@@ -17,9 +17,10 @@ struct ServerProcess {
   Handle port = 0;                  ///< startup handle `port`: accept here
   std::string state;                ///< --state DIR
   std::string libexec;              ///< --libexec DIR
+  std::string require;              ///< --require NAMES: protections that the manifest insists on
 
-  /// Reads `--state DIR --libexec DIR`, and `--spin never`, with which the loop sleeps at once when
-  /// nothing is there; other arguments are left to the caller.
+  /// Reads `--state DIR --libexec DIR --require NAMES`, and `--spin never`, with which the loop
+  /// sleeps at once when nothing is there; other arguments are left to the caller.
   static Result<ServerProcess> start(int argc, char** argv);
   /// A client of the server called `service`, by the route of that name. not_found without one.
   Result<std::unique_ptr<Client>> client_of(const std::string& service,

@@ -4,6 +4,8 @@
 #include <csignal>
 #include <cstring>
 
+#include "abi/runtime/fault_handler.hpp"
+
 namespace aios::cpu {
 
 using proto::driver::ContextEnd;

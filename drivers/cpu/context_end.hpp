@@ -14,9 +14,6 @@ inline constexpr int exit_in_order = 64;
 inline constexpr int exit_limit = 65;
 /// The context could not start; its log says why.
 inline constexpr int exit_setup = 66;
-/// Plus the signal's number: a fault, reported by the context's own handler. As the first process
-/// of its namespace it would otherwise survive some signals and misreport others.
-inline constexpr int exit_signal_base = 128;
 
 struct End {
   proto::driver::ContextEnd how = proto::driver::ContextEnd::none;

@@ -1,18 +1,16 @@
 // aios-cpu-context: runs the tasks of one tenant. Started by the CPU driver.
 
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <charconv>
 #include <string_view>
 
-#include "abi/runtime/log.hpp"
+#include "abi/runtime/fault_handler.hpp"
+#include "abi/runtime/sandbox/server.hpp"
 #include "abi/runtime/server.hpp"
 #include "abi/runtime/server_process.hpp"
 #include "drivers/cpu/context_end.hpp"
 #include "drivers/cpu/context_server.hpp"
-#include "drivers/cpu/fault_handler.hpp"
-#include "drivers/cpu/lock_in.hpp"
 
 namespace {
 
@@ -31,25 +29,15 @@ std::vector<int> chosen_cpus(int argc, char** argv) {
   return cpus;
 }
 
-/// Lent files take up to 128 descriptors a task.
-void raise_descriptor_limit() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  ::setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 Result<int> run(int argc, char** argv) {
-  cpu::install_fault_handlers();
-  const cpu::AlternateStack stack;
-  raise_descriptor_limit();
+  install_fault_handlers("aios-cpu-context", " in a task's code; the context ends");
+  const AlternateStack stack;
   ServerProcess process = TRY(ServerProcess::start(argc, argv));
   TRY(cpu::preload_libraries());
   const std::vector<int> cpus = chosen_cpus(argc, argv);
-  const cpu::Confinement confinement = TRY(cpu::lock_in());
-  for (const std::string& line : confinement.missing) log_line("not protected: " + line);
+  const sandbox::Report confined = TRY(sandbox::lock_in(*process.kernel, process.require));
   auto context = TRY(
-      cpu::ContextServer::create(*process.kernel, *process.loop, cpus, confinement.module_folder));
+      cpu::ContextServer::create(*process.kernel, *process.loop, cpus, confined.private_folder));
   Server<proto::context::Protocol, cpu::ContextServer> server(*process.kernel, *process.loop,
                                                               *context);
   context->answer_through(server);

@@ -7,8 +7,8 @@
 #include <cassert>
 #include <system_error>
 
+#include "abi/runtime/fault_handler.hpp"
 #include "abi/runtime/time.hpp"
-#include "drivers/cpu/fault_handler.hpp"
 
 namespace aios::cpu {
 namespace {

@@ -1,6 +1,6 @@
 // aios-cpu: the driver of the processors. Started by the supervisor.
 
-#include "abi/runtime/log.hpp"
+#include "abi/runtime/sandbox/server.hpp"
 #include "abi/runtime/server.hpp"
 #include "abi/runtime/server_process.hpp"
 #include "drivers/cpu/cpu_server.hpp"
@@ -17,6 +17,7 @@ aios::Result<int> run(int argc, char** argv) {
   Server<proto::driver::Protocol, cpu::CpuServer> server(*process.kernel, *process.loop, driver);
   driver.answer_through(server);
   driver.adopt();
+  TRY(sandbox::lock_in(*process.kernel, process.require));
   TRY(server.listen(process.port));
   return process.run();
 }

@@ -160,7 +160,7 @@ Answer<proto::Empty> MapReduceServer::handle(Cancel, const Cancel::Request& requ
                                              CallContext& call) {
   const auto found = jobs_.find(request.job);
   const std::uint32_t uid = call.peer().uid;
-  if (found == jobs_.end() || (found->second.uid != uid && uid != ::geteuid()))
+  if (found == jobs_.end() || (found->second.uid != uid && uid != kernel_.owner_uid()))
     return error(Code::not_found, "there is no MapReduce job " + std::to_string(request.job));
   // The runner may end, and the job with it, inside the call.
   const std::shared_ptr<JobRunner> runner = found->second.runner;
@@ -173,7 +173,7 @@ Answer<wire::JobNext::Reply> MapReduceServer::handle(JobNext, const JobNext::Req
   const std::uint32_t uid = call.peer().uid;
   for (auto at = jobs_.upper_bound(request.after); at != jobs_.end(); ++at) {
     const Job& job = at->second;
-    if (job.uid != uid && uid != ::geteuid()) continue;
+    if (job.uid != uid && uid != kernel_.owner_uid()) continue;
     wire::JobNext::Reply reply{};
     reply.job = at->first;
     reply.kernel_job_id = job.kernel_job_id;

@@ -1,6 +1,7 @@
 // aios-scheduler: wiring only.
 #include "services/scheduler/scheduler_server.hpp"
 
+#include "abi/runtime/sandbox/server.hpp"
 #include "abi/runtime/server_process.hpp"
 
 namespace {
@@ -18,6 +19,7 @@ Result<int> run(int argc, char** argv) {
   scheduler.answer_through(server);
   for (const char* label : driver_labels)
     scheduler.add_driver(TRY(process.client_of(label, proto::driver::Protocol::version)));
+  TRY(sandbox::lock_in(*process.kernel, process.require));
   TRY(server.listen(process.port));
   return process.run();
 }

@@ -213,7 +213,7 @@ Answer<wire::TaskNext::Reply> SchedulerServer::handle(wire::TaskNext,
                                                       const wire::TaskNext::Request& request,
                                                       CallContext& call) {
   const std::uint32_t uid = call.peer().uid;
-  return core_.next_task(request.after, uid, uid == ::getuid());
+  return core_.next_task(request.after, uid, uid == kernel_.owner_uid());
 }
 
 Answer<wire::DeviceNext::Reply> SchedulerServer::handle(wire::DeviceNext,

@@ -2,6 +2,7 @@
 #include <string_view>
 
 #include "abi/runtime/log.hpp"
+#include "abi/runtime/sandbox/server.hpp"
 #include "abi/runtime/server_process.hpp"
 #include "services/storage/storage_server.hpp"
 #include "services/storage/thread_disk_io.hpp"
@@ -22,23 +23,27 @@ Result<std::string_view> backend_option(int argc, char** argv) {
   return backend;
 }
 
-Result<std::unique_ptr<storage::DiskIo>> make_disk(storage::DataFile file,
+/// The io_uring, since none can be made once the process has locked itself in; null to use threads,
+/// which can be made only after that.
+Result<std::unique_ptr<storage::DiskIo>> make_ring(storage::DataFile& file,
                                                    std::string_view backend) {
-  if (backend != "threads") {
-    auto disk = storage::UringDiskIo::create(file);
-    if (disk || backend == "io_uring") return disk;
-    log_line("io_uring is not available here (" + disk.error().message() +
-             "); using threads, which is slower");
-  }
-  return storage::ThreadDiskIo::create(std::move(file));
+  if (backend == "threads") return nullptr;
+  auto disk = storage::UringDiskIo::create(file);
+  if (disk || backend == "io_uring") return disk;
+  log_line("io_uring is not available here (" + disk.error().message() +
+           "); using threads, which is slower");
+  return nullptr;
 }
 
 Result<int> run(int argc, char** argv) {
   const std::string_view backend = TRY(backend_option(argc, argv));
   ServerProcess process = TRY(ServerProcess::start(argc, argv));
   const std::string folder = process.state + "/storage";
-  auto disk = TRY(make_disk(TRY(storage::DataFile::open(folder)), backend));
+  storage::DataFile file = TRY(storage::DataFile::open(folder));
+  auto disk = TRY(make_ring(file, backend));
   auto metadata = TRY(storage::Metadata::open(folder + "/meta.db", now_ns()));
+  TRY(sandbox::lock_in(*process.kernel, process.require, folder));
+  if (disk == nullptr) disk = TRY(storage::ThreadDiskIo::create(std::move(file)));
   auto background = TRY(storage::BackgroundThread::create());
   const int disk_fd = disk->poll_fd();
   const int background_fd = background->poll_fd();

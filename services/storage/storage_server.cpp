@@ -48,7 +48,7 @@ StorageServer::StorageServer(Kernel& kernel, EventLoop& loop, std::unique_ptr<Ob
       store_(std::move(store)),
       regions_(kernel),
       server_(kernel, loop, *this),
-      own_uid_(::geteuid()) {
+      own_uid_(kernel.owner_uid()) {
   // After the protocol's own source: one advance serves all requests of a turn.
   loop_.add_source(this);
 }

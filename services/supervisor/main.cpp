@@ -5,7 +5,9 @@
 #include <cerrno>
 #include <string_view>
 
+#include "abi/runtime/fault_handler.hpp"
 #include "abi/runtime/log.hpp"
+#include "abi/runtime/sandbox/server.hpp"
 #include "abi/runtime/server_process.hpp"
 #include "services/supervisor/supervisor_server.hpp"
 
@@ -71,6 +73,8 @@ Result<supervisor::Plan> load_plan(supervisor::ObjectStore& store, const std::st
 
 Result<int> run(int argc, char** argv) {
   const Options options = TRY(read_options(argc, argv));
+  // As the first process of a namespace it would survive SIGABRT.
+  install_fault_handlers("aios-supervisor", "; it ends");
   const std::unique_ptr<Kernel> kernel = TRY(Kernel::attach_child());
   const std::unique_ptr<EventLoop> loop = TRY(EventLoop::create(kernel.get()));
   const Handle root = TRY(kernel->startup("root")).handle;
@@ -81,6 +85,8 @@ Result<int> run(int argc, char** argv) {
     log_line(plan.error().message());
     return exit_configuration;
   }
+  TRY(sandbox::lock_in(*kernel, sandbox::protection_list(plan->require),
+                       options.folders.state + "/logs"));
   supervisor::Supervisor supervisor(store, *loop, *plan);
   supervisor::SupervisorServer server(*loop, supervisor);
   const Handle port = TRY(store.own_port());

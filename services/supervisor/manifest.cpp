@@ -5,6 +5,8 @@
 #include <initializer_list>
 #include <limits>
 
+#include "abi/runtime/sandbox/sandbox.hpp"
+
 namespace aios::supervisor {
 
 namespace {
@@ -134,10 +136,33 @@ class Table {
 Result<Profile> read_profile(const Table& table, Profile absent) {
   const std::optional<std::string> text = TRY(table.string("profile"));
   if (!text) return absent;
-  if (*text == "server") return Profile::server;
-  if (*text == "context") return Profile::context;
+  if (const auto known = proto::sandbox::profile_of(*text)) return *known;
+  std::string names;
+  for (const std::string_view name : proto::sandbox::profile_names)
+    names.append(names.empty() ? "" : ", ").append(name);
   return table.wrong_at(table.line_of("profile"), table.name_of("profile") + " " + quoted(*text) +
-                                                      " must be \"server\" or \"context\"");
+                                                      " must be one of: " + names);
+}
+
+/// What the programs of AIOS are made for; others are servers.
+Profile usual_profile(std::string_view binary) {
+  if (binary == "aios-storage") return Profile::storage;
+  if (binary == "aios-cpu") return Profile::driver;
+  return Profile::server;
+}
+
+Result<std::uint32_t> read_require(const Table& table) {
+  std::uint32_t require = 0;
+  for (const std::string& name : TRY(table.strings("require"))) {
+    const auto known = proto::sandbox::protection_of(name);
+    if (!known)
+      return table.wrong_at(
+          table.line_of("require"),
+          table.name_of("require") + ": no protection is named " + quoted(name) +
+              "; there are: " + sandbox::protection_list(proto::sandbox::all_protections));
+    require |= proto::sandbox::bit(*known);
+  }
+  return require;
 }
 
 Result<std::string> read_binary(const Table& table) {
@@ -227,13 +252,14 @@ Result<ServerSpec> read_server(const Table& table, std::string_view name, std::u
                                     " of a-z, 0-9, '-' and '_'");
   if (name == supervisor_name || name == port_label || name == "root")
     return table.wrong_at(line, "server name " + quoted(name) + " is taken by AIOS itself");
-  TRY(table.allow({"binary", "profile", "routes", "depends", "arguments", "publish", "spawner",
-                   "quota", "restart"}));
+  TRY(table.allow({"binary", "profile", "require", "routes", "depends", "arguments", "publish",
+                   "spawner", "quota", "restart"}));
   ServerSpec server;
   server.name = name;
   server.line = line;
   server.binary = TRY(read_binary(table));
-  server.profile = TRY(read_profile(table, Profile::server));
+  server.profile = TRY(read_profile(table, usual_profile(server.binary)));
+  server.require = TRY(read_require(table));
   server.routes = TRY(table.strings("routes"));
   server.depends = TRY(table.strings("depends"));
   server.arguments = TRY(table.strings("arguments"));
@@ -251,8 +277,8 @@ Result<ServerSpec> read_server(const Table& table, std::string_view name, std::u
 Result<void> read_timing(const Table& root, Timing& timing) {
   const std::optional<Table> table = TRY(root.table("instance"));
   if (!table) return {};
-  TRY(table->allow(
-      {"heartbeat_ms", "missed_heartbeats", "start_timeout_ms", "stop_timeout_ms", "restart"}));
+  TRY(table->allow({"heartbeat_ms", "missed_heartbeats", "start_timeout_ms", "stop_timeout_ms",
+                    "restart", "require"}));
   timing.heartbeat_ns = TRY(table->interval("heartbeat_ms", 1, timing.heartbeat_ns));
   timing.start_timeout_ns = TRY(table->interval("start_timeout_ms", 1, timing.start_timeout_ns));
   timing.stop_timeout_ns = TRY(table->interval("stop_timeout_ms", 1, timing.stop_timeout_ns));
@@ -293,6 +319,8 @@ Result<Manifest> read_root(const toml::table& document, std::string_view path) {
   Manifest manifest;
   manifest.path = path;
   TRY(read_timing(root, manifest.timing));
+  if (const std::optional<Table> instance = TRY(root.table("instance")))
+    manifest.require = TRY(read_require(*instance));
   const std::optional<Table> servers = TRY(root.table("server"));
   if (!servers) return root.wrong_at(1, "there is no [server.NAME] section");
   // The library sorts keys; the file's own order is the one to keep.
@@ -306,6 +334,7 @@ Result<Manifest> read_root(const toml::table& document, std::string_view path) {
   for (const auto& [line, name] : names) {
     const std::optional<Table> table = TRY(servers->table(name));
     manifest.servers.push_back(TRY(read_server(*table, name, line, manifest.timing.restart)));
+    manifest.servers.back().require |= manifest.require;
   }
   for (const ServerSpec& server : manifest.servers) {
     const std::optional<Table> table = TRY(servers->table(server.name));

@@ -6,10 +6,12 @@
 //   start_timeout_ms = 10000     # how long a new server may take for its first answer
 //   stop_timeout_ms = 1000       # from SIGTERM to SIGKILL
 //   restart = { count = 10, window_ms = 60000, first_delay_ms = 50, max_delay_ms = 5000 }
+//   require = ["syscall-filter"] # protections without which nothing starts; see aiosctl doctor
 //
 //   [server.NAME]
 //   binary = "aios-NAME"         # required; a file of the libexec folder
-//   profile = "server"           # or "context"
+//   profile = "server"           # of its sandbox; by default what its binary is made for
+//   require = ["landlock"]       # in addition to those of [instance]
 //   routes = ["storage"]         # servers it may call; it finds each port under that name
 //   depends = ["cpu"]            # started before it, stopped after it, beyond its routes
 //   arguments = ["--option"]     # after --state DIR --libexec DIR, and --crashed after a crash
@@ -76,6 +78,7 @@ struct ServerSpec {
   RestartRule restart;
   proto::kernel::Quota quota{};  ///< a zero field: only what the jobs above allow
   proto::kernel::Profile profile = proto::kernel::Profile::server;
+  std::uint32_t require = 0;  ///< a bit for each sandbox::Protection, those of all servers included
   bool publish = false;
   std::uint32_t line = 0;  ///< of the manifest, for messages
 };
@@ -83,6 +86,7 @@ struct ServerSpec {
 struct Manifest {
   std::string path;  ///< for messages
   Timing timing;
+  std::uint32_t require = 0;        ///< of everything, the supervisor included
   std::vector<ServerSpec> servers;  ///< in the order of the file
 };
 

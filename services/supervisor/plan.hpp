@@ -17,6 +17,7 @@ struct PlannedServer {
 
 struct Plan {
   Timing timing;
+  std::uint32_t require = 0;           ///< protections, of the supervisor too
   std::vector<PlannedServer> servers;  ///< in start order
 };
 

@@ -1,7 +1,11 @@
 #include "services/supervisor/server_objects.hpp"
 
 #include <cassert>
+#include <csignal>
 #include <cstring>
+
+#include "abi/runtime/fault_handler.hpp"
+#include "abi/runtime/sandbox/sandbox.hpp"
 
 namespace aios::supervisor {
 
@@ -131,6 +135,8 @@ Result<ServerProcessRef> ObjectStore::spawn(const ServerSpec& spec, const Server
   request.image = proto::Text<512>::from(path);
   std::vector<std::string> arguments{"--state", folders_.state, "--libexec", folders_.libexec};
   if (crashed) arguments.emplace_back("--crashed");
+  if (spec.require != 0)
+    arguments.insert(arguments.end(), {"--require", sandbox::protection_list(spec.require)});
   arguments.insert(arguments.end(), spec.arguments.begin(), spec.arguments.end());
   TRY(put_arguments(arguments, request.arguments));
   const auto give = [&request](std::string_view label, Handle handle, std::uint32_t mask) {
@@ -163,6 +169,10 @@ Result<void> ObjectStore::signal(Handle process, int signal_number) {
 Result<Exit> ObjectStore::exit_of(Handle process) {
   const auto record = TRY(kernel_->call<wire::ProcessInfo>({process})).reply;
   if (record.exited == 0) return error(Code::busy, "the process has not ended");
+  // In its namespace it ends itself after a fault, and says with its exit code which one.
+  if (record.exit_signalled == 0 && record.exit_code > exit_signal_base &&
+      record.exit_code < exit_signal_base + NSIG)
+    return Exit{record.exit_code - exit_signal_base, true};
   return Exit{record.exit_code, record.exit_signalled != 0};
 }
 

@@ -1,7 +1,5 @@
 #include "services/supervisor/supervisor_server.hpp"
 
-#include <unistd.h>
-
 #include <csignal>
 
 namespace aios::supervisor {
@@ -12,7 +10,9 @@ constexpr std::size_t max_waiting = 1024;
 }  // namespace
 
 SupervisorServer::SupervisorServer(EventLoop& loop, Supervisor& supervisor)
-    : supervisor_(supervisor), server_(*loop.kernel(), loop, *this) {
+    : supervisor_(supervisor),
+      server_(*loop.kernel(), loop, *this),
+      owner_uid_(loop.kernel()->owner_uid()) {
   supervisor_.on_change([this] {
     answer_waiting();
     answer_restarting();
@@ -50,8 +50,8 @@ Answer<wire::Crash::Reply> SupervisorServer::handle(wire::Crash,
   return wire::Crash::Reply{*pid};
 }
 
-Result<void> SupervisorServer::check_operator(const CallContext& context) {
-  if (context.peer().uid == ::geteuid()) return {};
+Result<void> SupervisorServer::check_operator(const CallContext& context) const {
+  if (context.peer().uid == owner_uid_) return {};
   return error(Code::denied, "only the owner of the instance may crash or restart servers");
 }
 

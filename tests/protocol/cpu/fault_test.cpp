@@ -8,10 +8,10 @@
 #include <csignal>
 #include <semaphore>
 
+#include "abi/runtime/fault_handler.hpp"
 #include "drivers/cpu/codelet_run.hpp"
 #include "drivers/cpu/context_end.hpp"
 #include "drivers/cpu/executor.hpp"
-#include "drivers/cpu/fault_handler.hpp"
 #include "drivers/cpu/module_table.hpp"
 #include "tests/protocol/cpu/isolated.hpp"
 #include "tests/unit/cpu/test_support.hpp"
@@ -26,7 +26,7 @@ constexpr int survived = 98;
 
 /// Runs one codelet of the faulty module on a worker thread. Buffer 0 is bound read-only.
 int run_faulty(const std::vector<std::byte>& image, const std::string& name) {
-  install_fault_handlers();
+  install_fault_handlers("aios-cpu-context", " in a task's code; the context ends");
   ModuleTable modules("");
   const auto number = modules.load(image, name);
   const Fd memory = test::make_memory(4096);
@@ -88,7 +88,7 @@ TEST_CASE("A task that calls exit ends the context, and is at fault" * needs_nam
 TEST_CASE("A signal that a task raises itself is a fault too" * needs_namespaces) {
   for (const int number : {SIGBUS, SIGILL, SIGSYS}) {
     const auto outcome = test::run_isolated([number] {
-      install_fault_handlers();
+      install_fault_handlers("aios-cpu-context", " in a task's code; the context ends");
       ::raise(number);
       return survived;
     });

@@ -74,6 +74,8 @@ int serve(Kernel& kernel) {
 }
 
 int report(Kernel& kernel, int argc, char** argv) {
+  const proto::sandbox::Confined claim{proto::sandbox::Profile::driver, 5, 7};
+  kernel.status_page().sandbox.store(claim.word());
   std::printf("pid %d uid %d pgid-own %d\n", ::getpid(), ::getuid(), ::getpgrp() == ::getpid());
   ifaddrs* list = nullptr;
   int addresses = 0;
@@ -95,6 +97,7 @@ int report(Kernel& kernel, int argc, char** argv) {
   }
   std::printf("stray-descriptors %d\n", open_descriptors);
   std::printf("name %s\n", std::getenv("AIOS_NAME"));
+  std::printf("profile %s\n", std::getenv("AIOS_PROFILE"));
   for (int i = 1; i < argc; ++i) std::printf("argument %s\n", argv[i]);
   std::printf("done\n");
   std::fflush(stdout);

@@ -15,7 +15,7 @@ namespace rights = wire::rights;
 namespace {
 
 wire::ProcessSpawn::Request request_for(wire::Handle job, const char* name, const char* mode,
-                                        wire::Profile profile = wire::Profile::server) {
+                                        wire::Profile profile = wire::Profile::open) {
   wire::ProcessSpawn::Request request{.job = job,
                                       .profile = static_cast<std::uint32_t>(profile),
                                       .handle_count = 0,
@@ -50,6 +50,15 @@ std::string await_report(Machine& machine, const std::string& name) {
     text = machine.log(name);
   }
   return text;
+}
+
+/// Who uid 0 of the process's user namespace is in ours.
+unsigned uid_outside(std::uint64_t pid) {
+  std::ifstream map("/proc/" + std::to_string(pid) + "/uid_map");
+  unsigned inside = 1;
+  unsigned outside = ~0u;
+  map >> inside >> outside;
+  return inside == 0 ? outside : ~0u;
 }
 
 }  // namespace
@@ -112,6 +121,31 @@ TEST_CASE("A child starts with a clean slate: descriptors, limits, group, name a
   CHECK(text.find("argument one\nargument two\n") != std::string::npos);
 }
 
+TEST_CASE("A child whose profile opens files of the instance's is the instance's user outside") {
+  Machine machine;
+  Client client = Client::ready(machine.socket_path(), "mine");
+  CHECK(client.hello.owner_uid == ::geteuid());
+  if (client.call<wire::InstanceInfo>({}).reply.user_namespaces == 0) return;
+  for (const auto profile : {wire::Profile::storage, wire::Profile::supervisor}) {
+    const auto child =
+        client.call<wire::ProcessSpawn>(request_for(client.hello.job, "keeper", "wait", profile));
+    REQUIRE_MESSAGE(child.ok(), child.text);
+    CHECK(client.call<wire::ProcessInfo>({child.reply.process}).reply.namespaces == 1);
+    CHECK(uid_outside(child.reply.pid) == ::geteuid());
+  }
+}
+
+TEST_CASE("A child learns its profile, and what it says of its sandbox is in its record") {
+  Machine machine;
+  Client client = Client::ready(machine.socket_path(), "mine");
+  const auto child = client.call<wire::ProcessSpawn>(
+      request_for(client.hello.job, "confined", "report", wire::Profile::driver));
+  REQUIRE_MESSAGE(child.ok(), child.text);
+  CHECK(await_report(machine, "confined").find("profile driver") != std::string::npos);
+  const auto word = client.call<wire::ProcessInfo>({child.reply.process}).reply.sandbox;
+  CHECK(word == proto::sandbox::Confined{proto::sandbox::Profile::driver, 5, 7}.word());
+}
+
 TEST_CASE("A context is process 1 of its namespace, without network and without privileges") {
   Machine machine;
   Client client = Client::ready(machine.socket_path(), "mine");
@@ -125,14 +159,7 @@ TEST_CASE("A context is process 1 of its namespace, without network and without 
   CHECK(text.find("death-signal 9") != std::string::npos);
   const auto info = client.call<wire::ProcessInfo>({child.reply.process});
   CHECK(info.reply.namespaces == 1);
-  if (::geteuid() == 0) {
-    std::ifstream map("/proc/" + std::to_string(child.reply.pid) + "/uid_map");
-    unsigned inside = 1;
-    unsigned outside = 0;
-    map >> inside >> outside;
-    CHECK(inside == 0);
-    CHECK(outside == 65534);
-  }
+  CHECK(uid_outside(child.reply.pid) == (::geteuid() == 0 ? 65534u : ::geteuid()));
   REQUIRE(client.call<wire::ProcessSignal>({child.reply.process, SIGKILL, 0}).ok());
   await_exit(client, child.reply.process);
 }
@@ -153,7 +180,7 @@ TEST_CASE("Requests to spawn nonsense are refused and leave nothing behind") {
   CHECK(refused([](Request r) { std::memset(&r.name, 'a', sizeof r.name); }) == invalid);
   CHECK(refused([](Request r) { r.image = proto::Text<512>::from("relative"); }) == invalid);
   CHECK(refused([](Request r) { std::memset(&r.image, '/', sizeof r.image); }) == invalid);
-  CHECK(refused([](Request r) { r.profile = 2; }) == invalid);
+  CHECK(refused([](Request r) { r.profile = 8; }) == invalid);
   CHECK(refused([](Request r) { r.handle_count = 17; }) == invalid);
   CHECK(refused([](Request r) { std::memset(r.arguments, 'a', sizeof r.arguments); }) == invalid);
   CHECK(refused([](Request r) { std::memcpy(r.arguments, "a\0\0b", 5); }) == invalid);

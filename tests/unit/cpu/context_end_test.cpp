@@ -4,7 +4,10 @@
 
 #include <csignal>
 
+#include "abi/runtime/fault_handler.hpp"
+
 using namespace aios::cpu;
+using aios::exit_signal_base;
 using aios::proto::driver::ContextEnd;
 
 TEST_CASE("A reported fault names its signal") {

@@ -99,15 +99,44 @@ TEST_CASE("The manifest that AIOS ships is valid") {
   CHECK(manifest->servers.size() == 5);
 }
 
+TEST_CASE(
+    "A server has the profile that its binary is made for, unless the manifest says another") {
+  const auto manifest = parse_manifest(
+      "[server.a]\nbinary='aios-storage'\n[server.b]\nbinary='aios-cpu'\n"
+      "[server.c]\nbinary='aios-storage'\nprofile='open'\n",
+      "m.toml");
+  REQUIRE(manifest.has_value());
+  CHECK(manifest->servers[0].profile == proto::kernel::Profile::storage);
+  CHECK(manifest->servers[1].profile == proto::kernel::Profile::driver);
+  CHECK(manifest->servers[2].profile == proto::kernel::Profile::open);
+}
+TEST_CASE("Every server requires what the instance does, and what it names itself") {
+  using proto::sandbox::bit;
+  using proto::sandbox::Protection;
+  const auto manifest = parse_manifest(
+      "[instance]\nrequire=['landlock']\n[server.a]\nbinary='aios-a'\nrequire=['namespaces']\n"
+      "[server.b]\nbinary='aios-b'\n",
+      "m.toml");
+  REQUIRE(manifest.has_value());
+  CHECK(manifest->require == bit(Protection::landlock));
+  CHECK(manifest->servers[0].require == (bit(Protection::landlock) | bit(Protection::namespaces)));
+  CHECK(manifest->servers[1].require == bit(Protection::landlock));
+  CHECK(refusal("[server.a]\nbinary='b'\nrequire=['safety']\n") ==
+        "m.toml:3: server.a.require: no protection is named 'safety'; there are: namespaces,"
+        "empty-root,no-new-privileges,no-capabilities,no-user-namespaces,landlock,landlock-scope,"
+        "limits,syscall-filter,oom-order");
+}
+
 TEST_CASE("An unknown key is refused with its line and what is allowed") {
-  CHECK(refusal("[server.a]\nbinary='aios-a'\nbinry='x'\n") ==
-        "m.toml:3: unknown key 'binry' in [server.a]; allowed are: binary, profile, routes, "
-        "depends, arguments, publish, spawner, quota, restart");
+  CHECK(
+      refusal("[server.a]\nbinary='aios-a'\nbinry='x'\n") ==
+      "m.toml:3: unknown key 'binry' in [server.a]; allowed are: binary, profile, require, routes, "
+      "depends, arguments, publish, spawner, quota, restart");
   CHECK(refusal("[sever.a]\nbinary='aios-a'\n") ==
         "m.toml:1: unknown key 'sever'; allowed are: instance, server");
   CHECK(refusal("[instance]\nheartbeat=1\n") ==
         "m.toml:2: unknown key 'heartbeat' in [instance]; allowed are: heartbeat_ms, "
-        "missed_heartbeats, start_timeout_ms, stop_timeout_ms, restart");
+        "missed_heartbeats, start_timeout_ms, stop_timeout_ms, restart, require");
   CHECK(refusal("[server.a]\nbinary='b'\nquota={memry='1M'}\n").starts_with("m.toml:3: unknown"));
   CHECK(refusal("[server.a]\nbinary='b'\nspawner={binary='c',x=1}\n")
             .starts_with("m.toml:3: unknown"));
@@ -130,7 +159,8 @@ TEST_CASE("A value of the wrong type is refused with its line and what is allowe
   CHECK(refusal("[instance]\nheartbeat_ms=-1\n[server.a]\nbinary='b'\n")
             .starts_with("m.toml:2: instance.heartbeat_ms must be"));
   CHECK(refusal("[server.a]\nbinary='b'\nprofile='root'\n") ==
-        "m.toml:3: server.a.profile 'root' must be \"server\" or \"context\"");
+        "m.toml:3: server.a.profile 'root' must be one of: open, context, server, storage, driver, "
+        "jit, tool, supervisor");
   CHECK(refusal("[server.a]\nbinary='b'\nquota={links=4294967296}\n")
             .starts_with("m.toml:3: server.a.quota.links must be"));
 }

@@ -1,4 +1,4 @@
-#include "drivers/cpu/fault_handler.hpp"
+#include "abi/runtime/fault_handler.hpp"
 
 #include <signal.h>
 #include <unistd.h>
@@ -7,10 +7,11 @@
 #include <cstdint>
 #include <string_view>
 
-#include "drivers/cpu/context_end.hpp"
-
-namespace aios::cpu {
+namespace aios {
 namespace {
+
+const char* process_name = "";
+const char* what_follows = "";
 
 /// Wide vector registers alone take several KiB of a signal frame.
 constexpr std::size_t stack_bytes = 64 << 10;
@@ -53,20 +54,24 @@ class Line {
 
 void on_fault(int signal_number, siginfo_t* info, void*) {
   Line line;
-  line.add("aios-cpu-context: ");
+  line.add(process_name);
+  line.add(": ");
   line.add(fault_name(signal_number));
   if (signal_number != SIGABRT && info->si_code > 0) {
     line.add(" at address ");
     line.add_hex(reinterpret_cast<std::uintptr_t>(info->si_addr));
   }
-  line.add(" in a task's code; the context ends\n");
+  line.add(what_follows);
+  line.add("\n");
   line.write_out();
   ::_exit(exit_signal_base + signal_number);
 }
 
 }  // namespace
 
-void install_fault_handlers() {
+void install_fault_handlers(const char* who, const char* consequence) {
+  process_name = who;
+  what_follows = consequence;
   struct sigaction fault {};
   fault.sa_sigaction = on_fault;
   fault.sa_flags = SA_SIGINFO | SA_ONSTACK;
@@ -85,4 +90,4 @@ AlternateStack::~AlternateStack() {
   sigaltstack(&none, nullptr);
 }
 
-}  // namespace aios::cpu
+}  // namespace aios

@@ -1,0 +1,92 @@
+#include "abi/runtime/sandbox/root.hpp"
+
+#include <fcntl.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <filesystem>
+
+#include "abi/runtime/fd.hpp"
+
+namespace aios::sandbox {
+
+namespace {
+
+/// There on every host that AIOS runs on; only something to mount the new root on for a moment.
+constexpr const char* new_root = "/proc";
+/// Every module at its greatest would not fit, nor need it: a module's file is there only as long
+/// as the module is mapped, in shared pages.
+constexpr const char* large_options = "size=256m,nr_inodes=1024,mode=0700";
+constexpr const char* small_options = "size=64k,nr_inodes=64,mode=0700";
+
+Result<void> make_folders(const std::string& path) {
+  for (std::size_t at = 1; at != std::string::npos;) {
+    at = path.find('/', at + 1);
+    if (::mkdir((new_root + path.substr(0, at)).c_str(), 0700) != 0 && errno != EEXIST)
+      return errno_error("cannot make folder " + path, errno);
+  }
+  return {};
+}
+
+/// Shows what lies at `folder.path` of the host at the same path of the new root.
+Result<void> show(const Folder& folder) {
+  const std::string inside = new_root + folder.path;
+  struct stat info {};
+  if (::lstat(folder.path.c_str(), &info) != 0) return {};  // not on this host
+  TRY(make_folders(std::filesystem::path(folder.path).parent_path()));
+  if (S_ISLNK(info.st_mode)) {
+    const std::string target = std::filesystem::read_symlink(folder.path);
+    if (::symlink(target.c_str(), inside.c_str()) == 0) return {};
+    return errno_error("cannot make link " + folder.path, errno);
+  }
+  if (S_ISDIR(info.st_mode))
+    TRY(make_folders(folder.path));
+  else if (!Fd(::open(inside.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600)).valid())
+    return errno_error("cannot make file " + folder.path, errno);
+  if (::mount(folder.path.c_str(), inside.c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0)
+    return errno_error("cannot show " + folder.path, errno);
+  mount_attr attributes{.attr_set = MOUNT_ATTR_NOSUID};
+  if (!S_ISCHR(info.st_mode)) attributes.attr_set |= MOUNT_ATTR_NODEV;
+  if (folder.access != Access::execute) attributes.attr_set |= MOUNT_ATTR_NOEXEC;
+  if (folder.access != Access::write) attributes.attr_set |= MOUNT_ATTR_RDONLY;
+  if (::syscall(SYS_mount_setattr, AT_FDCWD, inside.c_str(), AT_RECURSIVE, &attributes,
+                sizeof attributes) != 0)
+    return errno_error("cannot restrict " + folder.path, errno);
+  return {};
+}
+
+Result<void> fill(const Rules& rules) {
+  for (const Folder& folder : rules.folders) TRY(show(folder));
+  if (!rules.private_folder.empty()) TRY(make_folders(rules.private_folder));
+  if (::chdir(new_root) != 0 || ::syscall(SYS_pivot_root, ".", ".") != 0)
+    return errno_error("pivot_root failed", errno);
+  return {};
+}
+
+}  // namespace
+
+Result<void> enter_root(const Rules& rules) {
+  const bool writes = !rules.private_folder.empty();
+  if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+      ::mount("aios", new_root, "tmpfs", MS_NOSUID | MS_NODEV,
+              writes ? large_options : small_options) != 0)
+    return errno_error("no private mounts", errno);
+  if (auto filled = fill(rules); !filled) {
+    ::umount2(new_root, MNT_DETACH);
+    if (::chdir("/") != 0) return error(Code::internal, "cannot return to the root");
+    return filled;
+  }
+  // The old root is stacked upon the new one and then detached.
+  if (::umount2(".", MNT_DETACH) != 0 || ::chdir("/") != 0)
+    return error(Code::internal, "cannot leave the host's root");
+  mount_attr attributes{.attr_set = MOUNT_ATTR_RDONLY};
+  if (!writes &&
+      ::syscall(SYS_mount_setattr, AT_FDCWD, "/", 0, &attributes, sizeof attributes) != 0)
+    return error(Code::internal, "cannot make the new root read-only");
+  return {};
+}
+
+}  // namespace aios::sandbox

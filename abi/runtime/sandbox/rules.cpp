@@ -1,0 +1,57 @@
+#include "abi/runtime/sandbox/rules.hpp"
+
+namespace aios::sandbox {
+
+namespace {
+
+constexpr std::uint64_t log_and_module_bytes = 256u << 20;
+
+/// What compilers and interpreters need of the host.
+std::vector<Folder> system_folders() {
+  std::vector<Folder> folders;
+  for (const char* path : {"/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"})
+    folders.push_back({path, Access::execute});
+  for (const char* path : {"/etc/ld.so.cache", "/etc/alternatives"})
+    folders.push_back({path, Access::read});
+  for (const char* path : {"/dev/null", "/dev/zero", "/dev/urandom"})
+    folders.push_back({path, Access::write});
+  return folders;
+}
+
+}  // namespace
+
+Rules rules_of(const Plan& plan) {
+  // Servers go before the kernel of AIOS when memory runs out, contexts before servers.
+  Rules rules{.file_bytes = log_and_module_bytes, .threads = 64, .oom_score = "200"};
+  if (!plan.folder.empty())
+    rules.folders.push_back(
+        {plan.folder, plan.profile == Profile::storage ? Access::write : Access::read});
+  switch (plan.profile) {
+    case Profile::open:
+    case Profile::server:
+    case Profile::driver:
+      break;
+    case Profile::supervisor:
+      rules.files = true;
+      break;
+    case Profile::storage:
+      rules.files = rules.ring = true;
+      rules.file_bytes = 0;
+      break;
+    case Profile::jit:
+    case Profile::tool:
+      rules.programs = true;
+      rules.folders = system_folders();
+      [[fallthrough]];
+    case Profile::context:
+      rules.private_folder = rules.programs ? "/tmp" : "/modules";
+      rules.files = rules.code = rules.threads_pinned = true;
+      rules.descriptors = 1024;
+      rules.threads = 4096;
+      rules.oom_score = "500";
+      break;
+  }
+  return rules;
+}
+
+}  // namespace aios::sandbox

@@ -1,0 +1,39 @@
+// What each profile may still do: the one table that root, Landlock, limits and system call filter
+// are made from.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "abi/runtime/sandbox/sandbox.hpp"
+
+namespace aios::sandbox {
+
+enum class Access {
+  read,     ///< files and folders
+  execute,  ///< also programs
+  write,    ///< also made, changed and removed
+};
+struct Folder {
+  std::string path;  ///< a file or a link is possible too
+  Access access;
+};
+
+struct Rules {
+  std::vector<Folder> folders{};    ///< of the host's, at the same path inside
+  std::string private_folder{};     ///< made inside, in memory; its contents go with the process
+  bool files = false;               ///< opens, makes and removes files by path
+  bool code = false;                ///< maps memory executable
+  bool programs = false;            ///< forks and executes
+  bool ring = false;                ///< uses the io_uring that it has; it cannot make another
+  bool threads_pinned = false;      ///< chooses the cores of its threads
+  std::uint64_t file_bytes = 0;     ///< greatest size of a file; 0: any
+  std::uint64_t descriptors = 0;    ///< 0: as many as the host allows
+  std::uint64_t threads = 0;        ///< and processes
+  std::string_view oom_score = "";  ///< how much sooner than others it ends when memory runs out
+};
+
+Rules rules_of(const Plan& plan);
+
+}  // namespace aios::sandbox
