@@ -37,6 +37,7 @@ int main(int argc, char** argv) {
   add_task_commands(app, session);
   add_fs_commands(app, session);
   add_bench_commands(app, session);
+  add_shell_command(app, session);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& failure) {

@@ -1,0 +1,125 @@
+"""aiosctl shell: lines of a script, and a person at a terminal with completion, history and Ctrl-C."""
+
+import json
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
+from instance import COMMAND_TIMEOUT_S, Failure, Instance, expect, run_test  # noqa: E402
+
+PROMPT = "aios> "
+
+
+def script(instance, text):
+    """`text` as the standard input of a shell, run to its end."""
+    return subprocess.run(instance.command("shell"), input=text, env=instance.environment,
+                          capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)
+
+
+def check_scripts(instance):
+    spaced = instance.work / "two words"
+    spaced.write_text("stored text", encoding="utf-8")
+    done = script(instance, f"# a comment\n\n  fs put '{spaced}' object\n!echo from sh\n"
+                            "fs cat object\n")
+    expect(done.returncode == 0 and "from sh\n" in done.stdout
+           and done.stdout.endswith("stored text"), f"a script: {done}")
+    status = script(instance, "status --json")
+    expect(len(json.loads(status.stdout)["servers"]) > 1, "a last line without its end is not run")
+    left = script(instance, "fs stat nothing-there\nexit\nstatus\n")
+    expect(left.returncode == 1 and left.stdout == "", f"exit: {left}")
+    for line, word in [("fs put 'open", "quote"), ("ps | head", "quoted"), ("fs cat $(id)", "subst"),
+                       ("no-such-command", "no-such-command")]:
+        wrong = script(instance, line)
+        expect(wrong.returncode == 2 and word in wrong.stderr + wrong.stdout, f"{line}: {wrong}")
+
+
+class Terminal:
+    """A shell at a terminal, and the person before it."""
+
+    def __init__(self, instance):
+        self.seen = ""
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            command = instance.command("shell")
+            os.execve(command[0], command, {**instance.environment, "TERM": "vt100"})
+
+    def expect(self, text):
+        """Reads on until `text` has come, which is then behind us."""
+        deadline = time.monotonic() + COMMAND_TIMEOUT_S
+        while text not in self.seen:
+            left = deadline - time.monotonic()
+            ready, _, _ = select.select([self.fd], [], [], max(left, 0))
+            expect(ready, f"'{text}' does not come after {self.seen!r}")
+            try:
+                data = os.read(self.fd, 4096)
+            except OSError as closed:
+                raise Failure(f"the shell ended; '{text}' is not in {self.seen!r}") from closed
+            self.seen += data.decode(errors="replace")
+        self.seen = self.seen.split(text, 1)[1]
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def end(self, how):
+        """The exit code."""
+        self.type(how)
+        _, status = os.waitpid(self.pid, 0)
+        os.close(self.fd)
+        return os.waitstatus_to_exitcode(status)
+
+
+def check_terminal(instance):
+    shell = Terminal(instance)
+    shell.expect("Ctrl-D leaves")
+    shell.expect(PROMPT)
+    shell.type("dev\t\n")
+    shell.expect("DEVICE")
+    shell.expect(PROMPT)
+    # The second word is completed among the subcommands of the first.
+    shell.type("fs ca\tobject\n")
+    shell.expect("stored text")
+    shell.expect(PROMPT)
+    # Completion shows that the terminal is no longer in its own mode, in which Ctrl-C would be lost.
+    shell.type("stat\t")
+    shell.expect("us ")
+    shell.type("\x03")
+    shell.expect(PROMPT)
+    # What is running ends by Ctrl-C, and the shell does not.
+    shell.type("logs supervisor -f\n")
+    shell.expect("runs as pid")
+    shell.type("\x03")
+    shell.expect(PROMPT)
+    shell.type("!exit 5\n")
+    shell.expect(PROMPT)
+    code = shell.end("exit\n")
+    expect(code == 5, f"the last line's exit code was 5, the shell's is {code}")
+    again = Terminal(instance)
+    again.expect(PROMPT)
+    again.type("\x1b[A\x1b[A\x1b[A\n")
+    again.expect("runs as pid")
+    again.type("\x03")
+    again.expect(PROMPT)
+    # Ctrl-U takes the line back, and Ctrl-D leaves an empty one.
+    again.type("stat\t")
+    again.expect("us ")
+    again.type("\x15!exit 6\n")
+    again.expect(PROMPT)
+    again.type("stat\t")
+    again.expect("us ")
+    code = again.end("\x15\x04")
+    expect(code == 6, f"the last line's exit code was 6, the shell's is {code}")
+
+
+def main():
+    with Instance(sys.argv[1]) as instance:
+        check_scripts(instance)
+        check_terminal(instance)
+
+
+if __name__ == "__main__":
+    sys.exit(run_test(main))
