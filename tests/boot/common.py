@@ -14,17 +14,11 @@ ROOT = TESTS.parent
 sys.path[:0] = [str(TESTS / "support"), str(ROOT / "tools/boot")]
 from corpus import make_cut, same_bytes, write_reference  # noqa: E402
 from examples import EXAMPLES, LANGUAGES, PRINTED, Prefix  # noqa: E402
-from image import Unavailable, need_command  # noqa: E402
+from image import Unavailable  # noqa: E402
 from instance import Failure, expect  # noqa: E402
 
 INPUT_BYTES = 2_000_000
 EXIT_SKIPPED = 77
-
-
-def skip_without(*commands):
-    """Raises Unavailable unless each (command, package) is there."""
-    for command, package in commands:
-        need_command(command, package)
 
 
 def make_additions(build, folder):

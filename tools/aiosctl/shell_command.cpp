@@ -192,6 +192,8 @@ int talk(const Session& session) {
     const int code = run_line(session, line, last);
     ::free(line);
     if (code == end_of_shell) break;
+    // Behind the ^C of the terminal.
+    if (interrupted != 0) std::printf("\n");
     last = code;
   }
   ::write_history(history.c_str());

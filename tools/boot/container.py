@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from image import SOURCE, need_command, run, run_in_front
+from image import SOURCE, find_command, run, run_in_front
 
 IMAGE = "aios"
 # What root in the container may do there. The last three let AIOS map the users of its contexts'
@@ -24,11 +24,10 @@ class Buildah:
     """buildah with a store of its own, so that no other image is touched."""
 
     def __init__(self, folder):
-        binary = need_command("buildah", "buildah")
         # vfs: plain folders, which need no privileges and lie on any file system.
-        self.command = [binary, "--root", folder / "store", "--runroot", folder / "run",
+        self.command = ["buildah", "--root", folder / "store", "--runroot", folder / "run",
                         "--storage-driver", "vfs"]
-        self.outside = [binary, "unshare"] if os.geteuid() != 0 else []
+        self.outside = ["buildah", "unshare"] if os.geteuid() != 0 else []
 
     def __call__(self, *words):
         return run(*self.command, *words).strip()
@@ -53,7 +52,7 @@ def build_image(buildah, root):
 def write_config(bundle, root_path, arguments, options, terminal):
     """The bundle's config.json: what `runc spec` proposes, adapted."""
     rootless = ["--rootless"] if os.geteuid() != 0 else []
-    run(need_command("runc", "runc"), "spec", *rootless, cwd=bundle)
+    run(find_command("runc"), "spec", *rootless, cwd=bundle)
     path = bundle / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config["hostname"] = "aios"
@@ -75,7 +74,7 @@ def write_config(bundle, root_path, arguments, options, terminal):
 
 def run_container(root, store, options, terminal):
     """Runs a container of the folder `root` until it ends; its exit code."""
-    runc = need_command("runc", "runc")
+    runc = find_command("runc")
     buildah = Buildah(store)
     build_image(buildah, root)
     container = buildah("from", IMAGE)

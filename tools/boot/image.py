@@ -19,6 +19,13 @@ LEFT_OUT = shutil.ignore_patterns("*.a", "pkgconfig")
 FOLDERS = ["dev", "etc", "home", "proc", "root", "run", "sys", "tmp", "usr/bin", "usr/lib",
            "usr/lib64", "usr/sbin", "usr/share/aios", "var"]
 MERGED = ["bin", "lib", "lib64", "sbin"]
+# Commands, and the packages that bring them.
+NEEDED = {
+    "qemu": {"apt-get": "apt", "busybox": "busybox-static", "cpio": "cpio", "meson": "meson",
+             "qemu-system-x86_64": "qemu-system-x86", "zstd": "zstd"},
+    "container": {"buildah": "buildah", "busybox": "busybox-static", "meson": "meson",
+                  "runc": "runc"},
+}
 # What modules of jobs may need besides the C++ library, though nothing here is linked to it:
 # drivers/cpu/elf_check.cpp.
 MODULE_LIBRARIES = ["libdl.so.2", "libpthread.so.0", "librt.so.1"]
@@ -34,12 +41,18 @@ class Unavailable(Exception):
     """Something that this host does not have; the text says what, and how to get it."""
 
 
-def need_command(name, package):
-    """The path of a command, which may lie where an ordinary user's PATH does not lead."""
-    path = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
-    found = shutil.which(name, path=path)
-    if found is None:
-        raise Unavailable(f"{name} is missing; to install it: apt-get install {package}")
+def find_command(name):
+    """The path of a command, which may lie where an ordinary user's PATH does not lead, or None."""
+    return shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin")
+
+
+def need_commands(where):
+    """The paths of what `where` needs, by name; Unavailable, with all that is missing."""
+    found = {name: find_command(name) for name in NEEDED[where]}
+    missing = sorted({NEEDED[where][name] for name, path in found.items() if path is None})
+    if missing:
+        raise Unavailable(f"packages are missing; to install them: apt-get install "
+                          f"{' '.join(missing)}")
     return found
 
 
@@ -90,7 +103,7 @@ def install_aios(build, root):
 
 
 def install_busybox(root):
-    busybox = need_command("busybox", "busybox-static")
+    busybox = find_command("busybox")
     shutil.copyfile(busybox, root / "usr/bin/busybox")
     (root / "usr/bin/busybox").chmod(0o755)
     for applet in run(busybox, "--list").split():
@@ -134,7 +147,7 @@ def copy_libraries(root):
         (root / folder / library.name).chmod(0o755)
     listed = ["/usr/lib", *("/" + str(folder.relative_to(root)) for folder in own)]
     (root / "etc/ld.so.conf").write_text("\n".join(listed) + "\n", encoding="utf-8")
-    run(need_command("ldconfig", "libc-bin"), "-X", "-r", root)
+    run(find_command("ldconfig"), "-X", "-r", root)
 
 
 def settle(root):
@@ -160,6 +173,8 @@ def make_root(build, root, extra=None):
     shutil.copyfile(SOURCE / "README.md", root / "usr/share/aios/README.md")
     shutil.copyfile(SOURCE / "tools/boot/prompt", root / "usr/bin/aios-prompt")
     (root / "usr/bin/aios-prompt").chmod(0o755)
+    # What the common kinds of terminals can do.
+    shutil.copytree("/lib/terminfo", root / "lib/terminfo", symlinks=True)
     install_aios(build, root)
     install_busybox(root)
     if extra is not None:
@@ -170,14 +185,12 @@ def make_root(build, root, extra=None):
 
 def make_initramfs(root, target):
     """Packs `root` into what the Linux kernel unpacks when it starts."""
-    cpio = need_command("cpio", "cpio")
-    zstd = need_command("zstd", "zstd")
     names = sorted(str(path.relative_to(root)) for path in root.rglob("*"))
     with open(target, "wb") as out:
-        packer = subprocess.Popen([cpio, "--create", "--null", "--format=newc", "--quiet",
+        packer = subprocess.Popen(["cpio", "--create", "--null", "--format=newc", "--quiet",
                                    "--reproducible", "--owner=+0:+0"], cwd=root,
                                   stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        squeezer = subprocess.Popen([zstd, "-q", "-3", "-T1"], stdin=packer.stdout, stdout=out)
+        squeezer = subprocess.Popen(["zstd", "-q", "-3", "-T1"], stdin=packer.stdout, stdout=out)
         packer.stdout.close()
         packer.communicate("\0".join(names).encode() + b"\0")
         if squeezer.wait() != 0 or packer.returncode != 0:
@@ -187,7 +200,6 @@ def make_initramfs(root, target):
 def fetch_kernel(cache):
     """The path of Debian's cloud kernel, unpacked from its package below `cache`: nothing is
     installed. It is downloaded once."""
-    apt = need_command("apt-get", "apt")
     listed = subprocess.run(["apt-cache", "depends", KERNEL_PACKAGE], capture_output=True,
                             text=True, check=False, env={**os.environ, "LC_ALL": "C"}).stdout
     package = re.search(r"Depends: (linux-image-\S+)", listed)
@@ -200,7 +212,7 @@ def fetch_kernel(cache):
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         try:
-            run(apt, "download", package.group(1), cwd=work, timeout=DOWNLOAD_TIMEOUT_S)
+            run("apt-get", "download", package.group(1), cwd=work, timeout=DOWNLOAD_TIMEOUT_S)
         except (RuntimeError, subprocess.TimeoutExpired) as failure:
             raise Unavailable(f"could not download {package.group(1)}; try: apt-get update\n"
                               f"{failure}") from failure

@@ -6,7 +6,7 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-from image import need_command, run_in_front
+from image import run_in_front
 
 KVM_DEADLINE_S = 8
 # What aios-init says once the command has ended well.
@@ -15,13 +15,12 @@ GOOD_END = b"the command ended with 0,"
 
 def start_command(kernel, initramfs, accelerator, options, arguments=(), results=os.devnull):
     """QEMU's command line. The first serial port is this terminal, the second the file `results`."""
-    qemu = need_command("qemu-system-x86_64", "qemu-system-x86")
     # 5-level page tables make TCG slow; "host" is the one model that KVM has everywhere.
     model = "host" if accelerator == "kvm" else "max,la57=off"
     # quiet: warnings and worse. Under TCG the check of the timer fails on a busy host, for nothing.
     words = ["console=ttyS0", "quiet", "loglevel=3", "panic=-1", "no_timer_check",
              *options.environment, "--", *arguments]
-    return [qemu, "-no-user-config", "-nodefaults", "-no-reboot", "-display", "none",
+    return ["qemu-system-x86_64", "-no-user-config", "-nodefaults", "-no-reboot", "-display", "none",
             "-machine", "q35", "-accel", accelerator, "-cpu", model, "-smp", str(options.cpus),
             "-m", str(options.memory_mb), "-kernel", str(kernel), "-initrd", str(initramfs),
             "-append", " ".join(words),
