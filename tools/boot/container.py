@@ -6,9 +6,7 @@ As root, or as an ordinary user: then root in the container is that user outside
 import json
 import os
 import resource
-import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from image import SOURCE, find_command, run, run_in_front
@@ -36,14 +34,8 @@ class Buildah:
         """For what an ordinary user may do in a user namespace only."""
         return run(*self.outside, *self.command, *words).strip()
 
-    def clear(self):
-        self("rm", "--all")
-        self("rmi", "--all", "--force")
-
-
 def build_image(buildah, root):
-    """Builds the image of `root`, a folder of that name, anew."""
-    buildah.clear()
+    """Builds the image of `root`, a folder of that name."""
     # chroot: nothing runs while it is built, and no other isolation is as widely possible.
     buildah("build", "--isolation", "chroot", "--quiet", "--tag", IMAGE, "--file",
             SOURCE / "tools/boot/Containerfile", root.parent)
@@ -72,26 +64,26 @@ def write_config(bundle, root_path, arguments, options, terminal):
     path.write_text(json.dumps(config, indent=2), encoding="utf-8")
 
 
-def run_container(root, store, options, terminal):
-    """Runs a container of the folder `root` until it ends; its exit code."""
+def run_container(root, folder, options, terminal):
+    """Runs a container of the folder `root` until it ends; its exit code. `folder` is for its image,
+    and everything else that is needed as long as it runs."""
     runc = find_command("runc")
-    buildah = Buildah(store)
+    buildah = Buildah(folder)
     build_image(buildah, root)
+    if options.save:
+        buildah("push", "--quiet", IMAGE, f"oci-archive:{options.save.resolve()}:{IMAGE}")
+        return 0
     container = buildah("from", IMAGE)
     entry = json.loads(buildah("inspect", "--type", "image", IMAGE))["OCIv1"]["config"]["Entrypoint"]
-    with tempfile.TemporaryDirectory(prefix="aios-container-") as work:
-        bundle = Path(work, "bundle")
-        bundle.mkdir()
-        if options.results:
-            Path(options.results).mkdir(parents=True, exist_ok=True)
-        write_config(bundle, buildah.unshared("mount", container), [*entry, "aios-command"],
-                     options, terminal)
-        name = Path(work).name
-        command = [runc, "--root", work + "/runc", "run", "--bundle", str(bundle), name]
-        try:
-            return run_in_front(command, options.deadline)
-        finally:
-            subprocess.run([runc, "--root", work + "/runc", "delete", "--force", name],
-                           capture_output=True, check=False)
-            buildah.clear()
-            shutil.rmtree(store, ignore_errors=True)
+    bundle = folder / "bundle"
+    bundle.mkdir()
+    if options.results:
+        Path(options.results).mkdir(parents=True, exist_ok=True)
+    write_config(bundle, buildah.unshared("mount", container), [*entry, "aios-command"], options,
+                 terminal)
+    try:
+        return run_in_front([runc, "--root", folder / "runc", "run", "--bundle", bundle, folder.name],
+                            options.deadline)
+    finally:
+        subprocess.run([runc, "--root", folder / "runc", "delete", "--force", folder.name],
+                       capture_output=True, check=False)
