@@ -82,7 +82,7 @@ KERNEL_CALL(Hello, Calls::) {
   // What is delegated may be delegated on: client, service, scheduler, driver.
   const std::uint32_t grant = rights::info | rights::act | rights::send | rights::duplicate;
   const Handle job = TRY(process.handles.install(Reference(process.job(), use, grant)));
-  return wire::Hello::Reply{process.id(), process.job()->id(), job, process.epoch, ::geteuid()};
+  return wire::Hello::Reply{process.id(), process.job()->id(), job, process.epoch, 0};
 }
 
 KERNEL_CALL(Ready, Calls::) {

@@ -75,6 +75,7 @@ class Calls {
   KERNEL_CALL(PortConnect); KERNEL_CALL(PortAccept);
   KERNEL_CALL(LinkReady); KERNEL_CALL(LinkSend); KERNEL_CALL(LinkNext);
   KERNEL_CALL(InstanceShutdown); KERNEL_CALL(InstanceInfo);
+  KERNEL_CALL(InstanceConfigure);
   // clang-format on
 
   /// A reference to pass on with these masks. bad_handle; denied.

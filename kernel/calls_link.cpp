@@ -1,6 +1,7 @@
 // The calls on ports, links and the instance.
 #include <unistd.h>
 
+#include "abi/runtime/socket.hpp"
 #include "kernel/calls.hpp"
 
 namespace aios::kernel {
@@ -61,7 +62,8 @@ KERNEL_CALL(PortAccept, Calls::) {
   caller.made = TRY(give_end(caller, end));
   const Process& client = *end->peer().process;
   return wire::PortAccept::Reply(caller.made, end->own().index, client.uid, client.id(),
-                                 client.job()->id(), link->protocol_version, client.name(),
+                                 client.job()->id(), link->protocol_version,
+                                 static_cast<std::uint32_t>(client.role), 0, client.name(),
                                  client.job()->name());
 }
 
@@ -137,7 +139,17 @@ KERNEL_CALL(InstanceInfo, Calls::) {
   return wire::InstanceInfo::Reply(
       static_cast<std::uint64_t>(::getpid()), instance_.started_ns, instance_.supervisor_restarts,
       registry.processes.size(), registry.regions.size(), instance_.root->used().memory_bytes,
-      registry.links.size(), instance_.namespaces_work, instance_.peers_have_pidfds);
+      registry.links.size(), instance_.configuration.shutdown_timeout_ns, instance_.namespaces_work,
+      instance_.peers_have_pidfds, instance_.configuration.open_to_users, instance_.own_uid);
+}
+
+KERNEL_CALL(InstanceConfigure, Calls::) {
+  const auto root = TRY(caller.process.handles.get<Job>(request.root, rights::manage));
+  if (!root->is_root()) return error(Code::denied, "the instance is configured with its root job");
+  TRY(require(request.open_to_users <= 1, "`open_to_users` is 0 or 1"));
+  if (request.open_to_users == 1) TRY(open_to_group(instance_.settings.socket, request.group));
+  instance_.configuration = request;
+  return wire::InstanceConfigure::Reply{};
 }
 
 }  // namespace aios::kernel

@@ -49,9 +49,9 @@ wire::ProcessRecord record_of(const Process& process) {
 wire::JobRecord record_of(const Job& job) {
   const auto* group = job.limiting_group();
   const cgroup::Usage usage = job.group.usage();
-  return wire::JobRecord(job.id(), job.detail(), job.name(), job.quota(), job.used(), job.killed(),
-                         group == nullptr ? 0 : group->enforced(), usage.memory_bytes, usage.cpu_ns,
-                         usage.memory_kills, usage.refused_forks);
+  return wire::JobRecord(job.id(), job.parent_id(), job.name(), job.quota(), job.used(),
+                         job.killed(), group == nullptr ? 0 : group->enforced(), job.owner, 0,
+                         usage.memory_bytes, usage.cpu_ns, usage.memory_kills, usage.refused_forks);
 }
 
 }  // namespace
@@ -101,6 +101,8 @@ Result<wire::ProcessSpawn::Reply> Calls::spawn_for(Process& process, const Reque
 }
 
 KERNEL_CALL(ProcessSpawn, Calls::) {
+  if (caller.process.role == wire::PeerRole::program)
+    return error(Code::denied, "only operators and AIOS itself start programs");
   auto job = TRY(caller.process.handles.get<Job>(request.job, rights::manage));
   const SpawnImage image = TRY(open_image(request.profile, request.image));
   return spawn_for(caller.process, request, {image, std::move(job)});

@@ -7,14 +7,18 @@
 #include <algorithm>
 
 #include "abi/runtime/log.hpp"
+#include "abi/runtime/sandbox/namespaces.hpp"
 #include "abi/runtime/socket.hpp"
 
 namespace aios::kernel {
 
-Instance::Instance(Settings settings, const Fd& epoll)
-    : namespaces_work(sys::can_make_namespaces()),
+namespace wire = proto::kernel;
+
+Instance::Instance(Settings options, const Fd& epoll)
+    : settings(std::move(options)),
+      namespaces_work(sys::can_make_namespaces()),
       started_ns(now_ns()),
-      settings_(std::move(settings)),
+      own_uid(::geteuid()),
       epoll_(epoll),
       null_(sys::open_null()) {
   const auto memory_bytes =
@@ -22,6 +26,7 @@ Instance::Instance(Settings settings, const Fd& epoll)
   const Quota quota{memory_bytes / 100 * limits::memory_percent, limits::processes, limits::handles,
                     limits::links, 0};
   root = std::make_shared<Job>(registry.next_id++, nullptr, Name::from("root"), quota);
+  root->owner = own_uid;
 }
 
 Instance::~Instance() {
@@ -62,7 +67,7 @@ Result<std::shared_ptr<Process>> Instance::spawn(SpawnRequest request) {
 
 Result<void> Instance::launch(Process& process, SpawnRequest& request) {
   const std::string name(process.name().view());
-  const Fd log = TRY(sys::open_log(settings_.state / "logs" / (name + ".log"), limits::log_bytes));
+  const Fd log = TRY(sys::open_log(settings.state / "logs" / (name + ".log"), limits::log_bytes));
   auto [own_socket, its_socket] = TRY(make_socket_pair());
   std::vector<char*> argv{const_cast<char*>(request.image.path.c_str())};
   for (std::string& argument : request.arguments) argv.push_back(argument.data());
@@ -72,11 +77,14 @@ Result<void> Instance::launch(Process& process, SpawnRequest& request) {
   std::string profile_is = "AIOS_PROFILE=" + std::string(proto::sandbox::profile_name(profile));
   char* const envp[] = {name_is.data(), profile_is.data(), nullptr};
   process.namespaces = profile != proto::kernel::Profile::open && namespaces_work;
-  sys::Child child = TRY(sys::spawn(
-      {its_socket.get(), log.get(), null_.get(), request.image.fd.get(), argv.data(), envp,
-       process.namespaces, proto::sandbox::keeps_user(profile), request.job->limiting_group()}));
+  // What is nobody's work, or root's, is nobody's outside of its namespaces.
+  const uid_t owner = request.job->owner != 0 ? request.job->owner : sandbox::unprivileged_id;
+  const bool keeps = proto::sandbox::keeps_user(profile) && request.job->owner == 0;
+  process.uid = own_uid != 0 || keeps ? own_uid : owner;
+  sys::Child child =
+      TRY(sys::spawn({its_socket.get(), log.get(), null_.get(), request.image.fd.get(), argv.data(),
+                      envp, process.namespaces, process.uid, request.job->limiting_group()}));
   process.pid = child.pid;
-  process.uid = ::geteuid();
   process.pidfd = std::move(child.pidfd);
   process.socket = std::move(own_socket);
   process.epoch = request.job->next_epoch(name);
@@ -87,15 +95,17 @@ Result<void> Instance::attach(Fd socket) {
   SocketPeer peer = TRY(identify_peer(socket));
   const auto process = std::make_shared<Process>(registry, registry.next_id++,
                                                  Process::Kind::outside, Name::from("outside"));
-  if (peer.uid != ::geteuid())
-    return error(Code::denied, "this instance belongs to uid " + std::to_string(::geteuid()));
+  const bool may_all = peer.uid == own_uid || peer.uid == 0;
+  if (!may_all && configuration.open_to_users == 0)
+    return error(Code::denied, "this instance serves uid " + std::to_string(own_uid) + " only");
   std::vector<std::shared_ptr<Process>> unnamed;
   for (const auto& [id, other] : registry.processes)
-    if (!other->joined()) unnamed.push_back(other);
+    if (!other->joined() && other->uid == peer.uid) unnamed.push_back(other);
   if (unnamed.size() >= limits::unnamed_connections) bury(unnamed.front());
   peers_have_pidfds = peer.pidfd.valid();
   process->pid = peer.pid;
   process->uid = peer.uid;
+  process->role = may_all ? wire::PeerRole::operator_program : wire::PeerRole::program;
   process->pidfd = std::move(peer.pidfd);
   process->socket = std::move(socket);
   process->epoch = process->id();
@@ -118,42 +128,40 @@ void Instance::listen_for_calls(Process& process, bool wanted) {
   if (!sys::watch(epoll_, process.socket, events, process.id())) disconnect(process);
 }
 
-Result<std::shared_ptr<Job>> Instance::child_job(Job& parent, const Name& name,
-                                                 const Quota& quota) {
+Result<std::shared_ptr<Job>> Instance::child_job(Job& parent, const Name& name, const Quota& quota,
+                                                 bool for_programs) {
   if (auto found = parent.find_child(name.view())) return found;
-  return make_job(parent, name, quota);
+  return make_job(parent, name, quota, for_programs);
 }
 
-Result<std::shared_ptr<Job>> Instance::make_job(Job& parent, const Name& name, const Quota& quota) {
+Result<std::shared_ptr<Job>> Instance::make_job(Job& parent, const Name& name, const Quota& quota,
+                                                bool for_programs) {
   auto job = TRY(parent.make_child(registry.next_id++, name, quota));
   const cgroup::Limits asked{quota.memory_bytes, quota.cpu_millis, quota.processes};
-  if (!settings_.control_groups || asked == cgroup::Limits{}) return job;
-  if (!groups) {
-    groups.emplace(cgroup::Tree::create());
-    if (!groups->missing().empty())
-      log_line("Linux does not hold jobs to all of their quotas here: " + groups->missing());
-  }
-  job->group = groups->make(parent.limiting_group(), "job-" + std::to_string(job->id()), asked);
+  const bool grouped = asked != cgroup::Limits{} || (for_programs && parent.limiting_group());
+  if (!settings.control_groups || !grouped) return job;
+  if (!groups) groups.emplace(cgroup::Tree::create());
+  job->group =
+      TRY(groups->make(parent.limiting_group(), "job-" + std::to_string(job->id()), asked));
   return job;
 }
 
 void Instance::remove_groups() {
-  auto folders = groups ? groups->take_condemned() : std::vector<std::string>();
+  const auto folders = groups ? groups->take_condemned() : std::vector<std::string>();
   if (folders.empty()) return;
-  auto child = sys::in_child([&folders] {
-    const Deadline deadline = Deadline::after(limits::reap_timeout_ns);
-    return static_cast<int>(std::ranges::count_if(
-        folders, [&](const auto& folder) { return !cgroup::remove(folder, deadline); }));
-  });
+  auto child = sys::in_child([&folders] { return cgroup::remove(folders) ? 0 : 1; });
   // What stays is removed with the instance.
   if (child) add_helper(std::move(*child), [](const sys::ExitStatus&) {});
 }
 
-Result<void> Instance::enter(Process& process, const proto::kernel::Hello::Request& request) {
-  auto job = TRY(child_job(*root, Name::from("user:" + std::to_string(process.uid)),
-                           {.links = limits::links_per_user}));
+Result<void> Instance::enter(Process& process, const wire::Hello::Request& request) {
+  const bool may_all = process.role == wire::PeerRole::operator_program;
+  auto job =
+      TRY(child_job(*root, Name::from("user:" + std::to_string(process.uid)),
+                    may_all ? Quota{.links = limits::links_per_user} : configuration.user_quota));
+  job->owner = process.uid;
   if (!request.job_name.view().empty()) {
-    job = TRY(child_job(*job, request.job_name, request.quota));
+    job = TRY(child_job(*job, request.job_name, request.quota, true));
     job->ends_with_outside = true;
   }
   // Root and own job are given, too. Checked first, so that a refused hello can be repeated.
@@ -165,7 +173,7 @@ Result<void> Instance::enter(Process& process, const proto::kernel::Hello::Reque
   TRY(process.join(job));
   for (const auto& [label, port] : published) TRY(process.give(label, port.copy(), false));
   constexpr std::uint32_t root_use = rights::info | rights::manage | rights::wait;
-  TRY(process.give("root", Reference(root, root_use, 0), false));
+  if (may_all) TRY(process.give("root", Reference(root, root_use, 0), false));
   for (const auto& [label, kept] : job->kept()) TRY(process.give(label, kept.first.copy(), true));
   return {};
 }
@@ -215,9 +223,9 @@ void Instance::bury(const std::shared_ptr<Process>& process) {
 
 Result<void> Instance::start_supervisor() {
   const SpawnImage image{.profile = proto::kernel::Profile::supervisor,
-                         .path = settings_.supervisor,
-                         .fd = TRY(sys::open_image(settings_.supervisor))};
-  SpawnRequest request{image, root, Name::from("supervisor"), settings_.supervisor_arguments};
+                         .path = settings.supervisor,
+                         .fd = TRY(sys::open_image(settings.supervisor))};
+  SpawnRequest request{image, root, Name::from("supervisor"), settings.supervisor_arguments};
   request.startup.emplace_back("root", Reference(root, rights::all, rights::all));
   supervisor_ = TRY(spawn(std::move(request)));
   return {};
@@ -231,7 +239,7 @@ void Instance::on_supervisor_exit(const sys::ExitStatus& status) {
   }
   const std::string end = (status.signalled ? "was killed by signal " : "exited with code ") +
                           std::to_string(status.code);
-  const std::string see = "; see " + (settings_.state / "logs" / "supervisor.log").string();
+  const std::string see = "; see " + (settings.state / "logs" / "supervisor.log").string();
   const std::uint64_t death_ns = now_ns();
   supervisor_deaths_ns_.push_back(death_ns);
   while (death_ns - supervisor_deaths_ns_.front() > limits::restart_window_ns)
@@ -253,7 +261,7 @@ void Instance::on_supervisor_exit(const sys::ExitStatus& status) {
 void Instance::begin_shutdown() {
   if (shutdown_deadline_ || supervisor_ == nullptr) return;
   log_line("shutting down");
-  shutdown_deadline_ = Deadline::after(limits::shutdown_timeout_ns);
+  shutdown_deadline_ = Deadline::after(configuration.shutdown_timeout_ns);
   root->standing = signal::shutdown;
   root->raise(signal::shutdown);
 }

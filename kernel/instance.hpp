@@ -12,7 +12,8 @@ namespace aios::kernel {
 
 struct Settings {
   std::filesystem::path state;  ///< absolute
-  std::string supervisor;       ///< path of its image
+  std::filesystem::path socket;
+  std::string supervisor;  ///< path of its image
   std::vector<std::string> supervisor_arguments;
   bool control_groups = false;  ///< jobs with a quota get one each, where the host allows
 };
@@ -23,7 +24,7 @@ class Instance {
   /// pidfd.
   static constexpr std::uint64_t pidfd_bit = 1ull << 63;
   /// `epoll` watches the processes; it must outlive this.
-  Instance(Settings settings, const Fd& epoll);
+  Instance(Settings options, const Fd& epoll);
   /// Kills and reaps every process. Waits for them.
   ~Instance();
 
@@ -37,15 +38,18 @@ class Instance {
   /// Starts a child with its startup handles and those its job keeps. quota; denied; what Linux
   /// says. On failure nothing remains.
   Result<std::shared_ptr<Process>> spawn(SpawnRequest request);
-  /// A connection to the instance's socket: denied unless its uid is the instance's own; it has no
-  /// job before it says hello.
+  /// A connection to the instance's socket: denied unless it is an operator's, or users are let in;
+  /// it has no job before it says hello.
   Result<void> attach(Fd socket);
   /// Puts an attached process into its job and gives it its startup handles.
   Result<void> enter(Process& process, const proto::kernel::Hello::Request& request);
-  /// A new child, with a control group if its quota asks for what that limits.
-  Result<std::shared_ptr<Job>> make_job(Job& parent, const Name& name, const Quota& quota);
-  /// The child of that name, made if it is not there.
-  Result<std::shared_ptr<Job>> child_job(Job& parent, const Name& name, const Quota& quota = {});
+  /// A new child, with a control group if its quota asks for what that limits, or if programs from
+  /// outside are to be in it and there is a group above: what is left of them ends with the job.
+  Result<std::shared_ptr<Job>> make_job(Job& parent, const Name& name, const Quota& quota,
+                                        bool for_programs = false);
+  /// The child of that name, or a new one.
+  Result<std::shared_ptr<Job>> child_job(Job& parent, const Name& name, const Quota& quota = {},
+                                         bool for_programs = false);
   /// Has the control groups of ended jobs removed, and what is left in them killed.
   void remove_groups();
 
@@ -75,6 +79,7 @@ class Instance {
   /// Set when the loop is to end, with the exit code.
   const std::optional<int>& finished() const { return finished_; }
 
+  const Settings settings;
   std::optional<cgroup::Tree> groups;  ///< made when first needed; outlives the jobs
   Registry registry;
   std::shared_ptr<Job> root;
@@ -83,13 +88,16 @@ class Instance {
   bool peers_have_pidfds = false;  ///< learnt from each peer
   const std::uint64_t started_ns;
   std::uint64_t supervisor_restarts = 0;
+  const uid_t own_uid;
+  proto::kernel::InstanceConfigure::Request configuration{
+      .user_quota = {.links = limits::links_per_user},
+      .shutdown_timeout_ns = limits::shutdown_timeout_ns};
 
  private:
   Result<void> launch(Process& process, SpawnRequest& request);
   Result<void> watch(const std::shared_ptr<Process>& process);
   void on_supervisor_exit(const sys::ExitStatus& status);
 
-  Settings settings_;
   const Fd& epoll_;
   Fd null_;
   std::map<std::uint64_t, std::pair<sys::Child, HelperEnd>> helpers_;

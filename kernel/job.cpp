@@ -20,7 +20,9 @@ Job::Job(std::uint64_t id, std::shared_ptr<Job> parent, const Name& name, const 
       most_{quota.memory_bytes, quota.processes, quota.handles, quota.links},
       cpu_millis_(quota.cpu_millis),
       depth_(parent_ ? parent_->depth_ + 1 : 0) {
-  if (parent_) parent_->children_.push_back(this);
+  if (!parent_) return;
+  parent_->children_.push_back(this);
+  owner = parent_->owner;
 }
 
 Result<std::shared_ptr<Job>> Job::make_child(std::uint64_t id, const Name& name,

@@ -43,7 +43,8 @@ class Job final : public Object, public std::enable_shared_from_this<Job> {
   }
   /// The ancestor right below the root (itself there; the root's own id for the root).
   std::uint64_t top_id() const { return depth_ > 1 ? parent_->top_id() : id(); }
-  std::uint64_t detail() const override { return parent_ ? parent_->id() : 0; }
+  std::uint64_t parent_id() const { return parent_ ? parent_->id() : 0; }
+  std::uint64_t detail() const override { return owner; }
   bool is_root() const { return parent_ == nullptr; }
 
   Result<void> can_charge(Resource resource, std::uint64_t amount) const;
@@ -74,6 +75,7 @@ class Job final : public Object, public std::enable_shared_from_this<Job> {
   std::uint64_t next_epoch(std::string_view name);
 
   cgroup::Group group;             ///< ends when the job is killed
+  std::uint32_t owner = 0;         ///< uid of the user whose work it is; from the job above
   bool ends_with_outside = false;  ///< the job ends with its last outside process
   std::uint32_t standing = 0;      ///< raised on handles made from now on (the root's `shutdown`)
   std::uint32_t standing_signals() const override { return standing; }

@@ -27,30 +27,31 @@ Result<std::unique_ptr<KernelServer>> KernelServer::create(Settings settings) {
   std::filesystem::create_directories(settings.state / "logs", failed);
   if (!failed) settings.state = std::filesystem::canonical(settings.state, failed);
   if (failed) return errno_error("make folder " + settings.state.string(), failed.value());
+  if (settings.socket.empty()) settings.socket = settings.state / "aios.sock";
   Fd lock = TRY(lock_folder(settings.state));
   auto server = std::make_unique<KernelServer>(std::move(settings), std::move(lock));
   server->signals_ = TRY(make_signal_fd({SIGINT, SIGTERM}));
   TRY(sys::watch(server->epoll_, server->signals_, EPOLLIN, signal_tag));
-  server->listener_ = TRY(listen_seqpacket(server->socket_path_));
+  server->listener_ = TRY(listen_seqpacket(server->instance_.settings.socket));
   TRY(sys::watch(server->epoll_, server->listener_, EPOLLIN, listener_tag));
   TRY(server->instance_.start_supervisor());
   return server;
 }
 
 KernelServer::KernelServer(Settings settings, Fd lock)
-    : socket_path_(settings.state / "aios.sock"),
-      lock_(std::move(lock)),
+    : lock_(std::move(lock)),
       epoll_(::epoll_create1(EPOLL_CLOEXEC)),
       spare_(sys::open_null()),
       instance_(std::move(settings), epoll_),
       calls_(instance_, std::bind_front(&KernelServer::send_reply, this)) {}
 
 KernelServer::~KernelServer() {
-  if (listener_.valid()) ::unlink(socket_path_.c_str());
+  if (listener_.valid()) ::unlink(instance_.settings.socket.c_str());
 }
 
 int KernelServer::run() {
-  log_line("serving at " + socket_path_.string() + ", pid " + std::to_string(::getpid()));
+  log_line("serving at " + instance_.settings.socket.string() + ", pid " +
+           std::to_string(::getpid()));
   while (!instance_.finished()) turn();
   log_line(*instance_.finished() == 0 ? "stopped" : "stopped because of an error");
   return *instance_.finished();
@@ -73,7 +74,8 @@ void KernelServer::turn() {
   if (can_do_slice()) do_slice();
   instance_.remove_groups();
   for (auto& sockets = instance_.registry.released_sockets; !sockets.empty(); sockets.pop_front())
-    close_in_child(std::move(sockets.front()), [] {});
+    if (auto child = sys::close_in_child(std::move(sockets.front())))
+      instance_.add_helper(std::move(*child), [](const sys::ExitStatus&) {});
   if (const auto& deadline = instance_.shutdown_deadline(); deadline && deadline->passed())
     instance_.hurry_shutdown();
 }
@@ -166,15 +168,10 @@ void KernelServer::do_slice() {
   if (given_back && oldest.size_bytes != 0) return;
   Fd file = std::move(oldest.file);
   released.pop_front();
-  if (!given_back) freeing_ = close_in_child(std::move(file), [this] { freeing_ = false; });
-}
-
-/// False when there can be no child: then it is closed already.
-bool KernelServer::close_in_child(Fd fd, std::function<void()> end) {
-  auto child = sys::close_in_child(std::move(fd));
-  if (!child) return false;
-  instance_.add_helper(std::move(*child), [end](const sys::ExitStatus&) { end(); });
-  return true;
+  if (given_back) return;
+  auto child = sys::close_in_child(std::move(file));
+  if ((freeing_ = child.has_value()))
+    instance_.add_helper(std::move(*child), [this](const auto&) { freeing_ = false; });
 }
 
 }  // namespace aios::kernel

@@ -27,9 +27,7 @@ class KernelServer {
   void recheck_held_back();
   void do_slice();
   bool can_do_slice() const;
-  bool close_in_child(Fd fd, std::function<void()> end);
 
-  std::filesystem::path socket_path_;
   Fd lock_;
   Fd epoll_;
   Fd listener_;

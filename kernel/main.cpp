@@ -9,13 +9,16 @@
 namespace {
 
 constexpr const char* usage =
-    "usage: aios-kernel --state DIR --supervisor PATH [--manifest PATH] [--libexec DIR]\n"
+    "usage: aios-kernel --state DIR --supervisor PATH [--socket PATH] [--manifest PATH]\n"
+    "                   [--libexec DIR] [--group GID]\n"
     "Runs one AIOS instance in the foreground until SIGINT or SIGTERM.\n";
 
-/// False when the command line is wrong. All options but --supervisor are passed on to it.
+/// False when the command line is wrong. What is not for the kernel alone the supervisor gets, too.
 bool parse(int argc, char** argv, aios::kernel::Settings& settings) {
   static constexpr option names[] = {{"state", required_argument, nullptr, 's'},
                                      {"supervisor", required_argument, nullptr, 'v'},
+                                     {"socket", required_argument, nullptr, 'k'},
+                                     {"group", required_argument, nullptr, 'g'},
                                      {"manifest", required_argument, nullptr, 'm'},
                                      {"libexec", required_argument, nullptr, 'l'},
                                      {}};
@@ -25,9 +28,10 @@ bool parse(int argc, char** argv, aios::kernel::Settings& settings) {
     const auto path = std::filesystem::absolute(optarg).lexically_normal();
     if (letter == 's') settings.state = path;
     if (letter == 'v') settings.supervisor = path;
-    if (letter == 'v') continue;
+    if (letter == 'k') settings.socket = path;
+    if (letter == 'v' || letter == 'k') continue;
     settings.supervisor_arguments.push_back(std::string("--") + names[at].name);
-    settings.supervisor_arguments.push_back(path);
+    settings.supervisor_arguments.push_back(letter == 'g' ? std::string(optarg) : path.string());
   }
   return optind == argc && !settings.state.empty() && !settings.supervisor.empty();
 }

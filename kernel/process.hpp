@@ -77,6 +77,7 @@ class Process final : public Object, public std::enable_shared_from_this<Process
   // Facts, set by who makes it.
   pid_t pid = 0;
   uid_t uid = 0;
+  proto::kernel::PeerRole role = proto::kernel::PeerRole::child;
   std::uint64_t epoch = 0;
   std::uint64_t started_ns = 0;
   std::uint64_t region_bytes = 0;  ///< kept by Region

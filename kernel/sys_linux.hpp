@@ -53,8 +53,8 @@ struct ChildPlan {
   int image_fd;   ///< O_PATH
   char* const* argv;
   char* const* envp;
-  bool namespaces;  ///< those of sandbox::namespace_flags, its own
-  bool keeps_user;  ///< it is the kernel's user outside of them, also when that is root
+  bool namespaces;                             ///< those of sandbox::namespace_flags, its own
+  uid_t user = 0;                              ///< whose it is outside of them
   const cgroup::Group* group = nullptr;        ///< null: the kernel's
   const std::function<int()>* work = nullptr;  ///< of in_child
 };

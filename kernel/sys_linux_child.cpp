@@ -50,7 +50,10 @@ int run_image(const ChildPlan& plan) {
   ::dup2(plan.image_fd, image_fd);
   ::fcntl(image_fd, F_SETFD, FD_CLOEXEC);
   if (::syscall(SYS_close_range, image_fd + 1, ~0u, 0u) != 0) give_up("close_range");
-  if (plan.namespaces && !sandbox::become_mapped_root()) give_up("become uid 0 of its namespace");
+  const bool became = plan.namespaces            ? sandbox::become_mapped_root()
+                      : plan.user != ::geteuid() ? sandbox::become_user(plan.user)
+                                                 : true;
+  if (!became) give_up("become its user");
   ::setpgid(0, 0);
   constexpr rlimit no_core{0, 0};
   ::setrlimit(RLIMIT_CORE, &no_core);
@@ -90,8 +93,7 @@ Result<Child> clone_child(const ChildPlan& plan, ChildBody body, Fd given_away =
     ::_exit(body(plan));
   }
   Child child{static_cast<pid_t>(pid), Fd(pidfd)};
-  auto mapped = Result<void>();
-  if (plan.namespaces) mapped = sandbox::map_ids(child.pid, plan.keeps_user);
+  auto mapped = plan.namespaces ? sandbox::map_ids(child.pid, plan.user) : Result<void>();
   if (mapped && plan.group != nullptr)
     mapped = plan.group->add(child.pid, cgroup::Group::Part::children);
   if (!mapped) {
@@ -137,7 +139,7 @@ Result<Child> freeze_in_child(const Fd& file) {
 }
 
 bool can_make_namespaces() {
-  auto child = clone_child({.namespaces = true},
+  auto child = clone_child({.namespaces = true, .user = sandbox::unprivileged_id},
                            [](const ChildPlan&) { return sandbox::become_mapped_root() ? 0 : 1; });
   if (!child) return false;
   ExitStatus status;

@@ -48,8 +48,8 @@ struct Hello {
     Handle job;           ///< own job: use info|wait|send (outside programs: manage, too), grant
                           ///< info|act|send|duplicate
     std::uint64_t epoch;  ///< grows each time a process of this name is spawned in its job
-    std::uint64_t owner_uid;  ///< the instance's user, as the kernel and attached programs know it
-    AIOS_FIELDS(Reply, process_id, job_id, job, epoch, owner_uid)
+    std::uint64_t reserved;
+    AIOS_FIELDS(Reply, process_id, job_id, job, epoch, reserved)
   };
 };
 
@@ -62,8 +62,8 @@ struct Ready {
 };
 
 /// The labelled handles a process begins with: those given at spawn or attach, and those its job
-/// kept. `cursor` 0 begins; `next` 0 ends. An outside program of the instance's own uid also finds
-/// `root`, the root job with manage.
+/// kept. `cursor` 0 begins; `next` 0 ends. An operator's program (PeerRole) also finds `root`, the
+/// root job with manage.
 struct Startup {
   static constexpr std::uint16_t opcode = 3;
   static constexpr const char* name = "startup";
@@ -148,8 +148,8 @@ struct HandleClose {
 
 /// `sender_process_id`: who installed the handle by link_send, 0 for one of the caller's own
 /// making. A server compares it with its client before it uses a number that a message names.
-/// `detail`: region, its bytes; process, its pid; link, the peer's process id; job, its parent's
-/// id; port, 1 when it is down.
+/// `detail`: region, its bytes; process, its pid; link, the peer's process id; job, the uid of the
+/// user whose work it is; port, 1 when it is down.
 struct HandleInfo {
   static constexpr std::uint16_t opcode = 13;
   static constexpr const char* name = "handle_info";
@@ -207,13 +207,15 @@ struct JobRecord {
   Quota used;  ///< cpu_millis is 0: a share is not used up
   std::uint32_t killed;
   std::uint32_t enforced;  ///< bits of namespace enforced
+  std::uint32_t uid;       ///< of the user whose work it is
+  std::uint32_t reserved;
   // What its own control group has counted; zero without one.
   std::uint64_t own_memory_bytes;  ///< of its processes, regions not included
   std::uint64_t cpu_ns;
   std::uint64_t memory_kills;   ///< processes that Linux ended because the memory was used up
   std::uint64_t refused_forks;  ///< processes and threads that were one too many
-  AIOS_FIELDS(JobRecord, job_id, parent_id, name, quota, used, killed, enforced, own_memory_bytes,
-              cpu_ns, memory_kills, refused_forks)
+  AIOS_FIELDS(JobRecord, job_id, parent_id, name, quota, used, killed, enforced, uid, reserved,
+              own_memory_bytes, cpu_ns, memory_kills, refused_forks)
 };
 
 /// Needs info.
@@ -253,7 +255,8 @@ struct SpawnHandle {
 
 /// Starts `image` (an absolute path) with `arguments` ("a\0b\0", at most 16) in `job`. Its standard
 /// output and error go to STATE/logs/NAME.log. The environment is empty but for AIOS_NAME. Needs
-/// manage on the job. The process handle has info|wait|manage|duplicate|send.
+/// manage on the job, and to be a program of an operator or one of AIOS. The process handle has
+/// info|wait|manage|duplicate|send.
 struct ProcessSpawn {
   static constexpr std::uint16_t opcode = 30;
   static constexpr const char* name = "process_spawn";
@@ -527,11 +530,32 @@ struct InstanceInfo {
     std::uint64_t regions;
     std::uint64_t region_bytes;
     std::uint64_t links;
+    std::uint64_t
+        shutdown_timeout_ns;        ///< a shutdown takes no longer, but for what cannot be killed
     std::uint32_t user_namespaces;  ///< 1: contexts get namespaces of their own
     std::uint32_t pidfd_of_peers;   ///< 1: attached programs are watched by pidfd too
+    std::uint32_t open_to_users;    ///< 1: programs of other users may attach
+    std::uint32_t uid;              ///< the instance's own
     AIOS_FIELDS(Reply, pid, started_ns, supervisor_restarts, processes, regions, region_bytes,
-                links, user_namespaces, pidfd_of_peers)
+                links, shutdown_timeout_ns, user_namespaces, pidfd_of_peers, open_to_users, uid)
   };
+};
+
+/// What the manifest says of the instance as a whole. With `open_to_users` programs of other users
+/// may attach: the socket's group becomes `group` and may write it, and each job user:UID has
+/// `user_quota`. An operator's has none but 512 links. Needs manage on the root job.
+struct InstanceConfigure {
+  static constexpr std::uint16_t opcode = 72;
+  static constexpr const char* name = "instance_configure";
+  struct Request {
+    Handle root;
+    Quota user_quota;
+    std::uint64_t shutdown_timeout_ns;  ///< after which the supervisor is killed
+    std::uint32_t open_to_users;        ///< 0 or 1
+    std::uint32_t group;
+    AIOS_FIELDS(Request, root, user_quota, shutdown_timeout_ns, open_to_users, group)
+  };
+  using Reply = Empty;
 };
 
 struct Protocol {
@@ -543,7 +567,7 @@ struct Protocol {
                  ProcessInfo, ProcessNext, ProcessOpen, SpawnerCreate, SpawnerSpawn, RegionCreate,
                  RegionMap, RegionNext, RegionFreeze, FileCreate, FileOpen, PortCreate, PortPublish,
                  PortSetDown, PortConnect, PortAccept, LinkReady, LinkSend, LinkNext,
-                 InstanceShutdown, InstanceInfo>;
+                 InstanceShutdown, InstanceInfo, InstanceConfigure>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 

@@ -85,10 +85,12 @@ struct PortAccept {
     std::uint64_t peer_process_id;
     std::uint64_t peer_job_id;
     std::uint64_t protocol_version;
+    std::uint32_t role;  ///< PeerRole
+    std::uint32_t reserved;
     Name peer_name;
     Name peer_job_name;
-    AIOS_FIELDS(Reply, link, index, uid, peer_process_id, peer_job_id, protocol_version, peer_name,
-                peer_job_name)
+    AIOS_FIELDS(Reply, link, index, uid, peer_process_id, peer_job_id, protocol_version, role,
+                reserved, peer_name, peer_job_name)
   };
 };
 

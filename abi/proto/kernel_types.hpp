@@ -9,7 +9,7 @@
 
 namespace aios::proto::kernel {
 
-inline constexpr std::uint32_t abi_version = 4;
+inline constexpr std::uint32_t abi_version = 5;
 /// A child finds its kernel socket here.
 inline constexpr int child_socket_fd = 3;
 
@@ -64,6 +64,13 @@ inline constexpr std::uint32_t shutdown = 1u << 5;         ///< root job: the in
 /// Every child has its own process group and no new privileges; all but `open` ones have
 /// namespaces of their own as well, where the host allows it.
 using sandbox::Profile;
+
+/// What kind of process a peer is, for what servers let it do.
+enum class PeerRole : std::uint32_t {
+  program = 0,           ///< from outside; it may see and end what is its user's, and no more
+  operator_program = 1,  ///< from outside, of root or the instance's own user: it may everything
+  child = 2,             ///< started by AIOS: a server, or a context
+};
 
 struct CallHeader {
   std::uint32_t opcode;

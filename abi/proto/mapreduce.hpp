@@ -205,9 +205,9 @@ struct JobNext {
 
 struct Protocol {
   static constexpr const char* name = "mapreduce";
-  static constexpr std::uint16_t version = 1;
+  static constexpr std::uint16_t version = 2;
   using Methods =
-      MethodList<Null, Submit, Next, Lend, AddSegment, Written, Failure, Cancel, JobNext>;
+      MethodList<Null, Drain, Submit, Next, Lend, AddSegment, Written, Failure, Cancel, JobNext>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 

@@ -213,7 +213,7 @@ struct Cancel {
 enum class TaskState : std::uint32_t { waiting = 0, ready = 1, running = 2, done = 3, failed = 4 };
 
 /// The first task with a number above `after`: unfinished ones and the last 1,024 finished. For
-/// listings; only a client of the instance's own uid sees other tenants' tasks.
+/// listings; only an operator's client sees other users' tasks.
 struct TaskNext {
   static constexpr std::uint16_t opcode = 11;
   static constexpr const char* name = "task_next";
@@ -261,10 +261,10 @@ struct DeviceNext {
 
 struct Protocol {
   static constexpr const char* name = "scheduler";
-  static constexpr std::uint16_t version = 1;
-  using Methods =
-      MethodList<Null, OpenTenant, CloseTenant, RegisterCodelet, RegisterBuffer, ReleaseBuffer,
-                 SetArena, Submit, Completions, Failure, Cancel, TaskNext, DeviceNext>;
+  static constexpr std::uint16_t version = 2;
+  using Methods = MethodList<Null, Drain, OpenTenant, CloseTenant, RegisterCodelet, RegisterBuffer,
+                             ReleaseBuffer, SetArena, Submit, Completions, Failure, Cancel,
+                             TaskNext, DeviceNext>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 

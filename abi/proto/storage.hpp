@@ -206,9 +206,9 @@ struct Info {
 
 struct Protocol {
   static constexpr const char* name = "storage";
-  static constexpr std::uint16_t version = 2;
-  using Methods = MethodList<Null, AttachRegion, DetachRegion, Put, Get, Stat, List, Remove, Rename,
-                             RemovePrefix, Info>;
+  static constexpr std::uint16_t version = 3;
+  using Methods = MethodList<Null, Drain, AttachRegion, DetachRegion, Put, Get, Stat, List, Remove,
+                             Rename, RemovePrefix, Info>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 

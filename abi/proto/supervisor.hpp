@@ -45,7 +45,7 @@ struct Server {
 
 enum class CrashHow : std::uint32_t { kill = 0, abort = 1, hang = 2 };
 
-/// Harms a server on purpose: SIGKILL, SIGABRT or SIGSTOP. Only for the instance's own uid.
+/// Harms a server on purpose: SIGKILL, SIGABRT or SIGSTOP. Only for operators.
 /// not_found; busy when it is not running.
 struct Crash {
   static constexpr std::uint16_t opcode = 2;
@@ -74,7 +74,7 @@ struct WaitRunning {
 
 /// Ends a server in order and starts it again; one that has failed or is in quarantine is started.
 /// Earlier ends no longer count. Answered when the next life has answered; with io_error and the
-/// reason when it is given up. Only for the instance's own uid. not_found; busy during a shutdown.
+/// reason when it is given up. Only for operators. not_found; busy during a shutdown.
 struct Restart {
   static constexpr std::uint16_t opcode = 4;
   static constexpr const char* name = "restart";

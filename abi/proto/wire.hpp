@@ -90,6 +90,16 @@ struct Null {
   using Reply = Empty;
 };
 
+/// The instance is about to stop, says the supervisor: from now on the server refuses new work of
+/// programs with service_down, and answers when the work that it had is done. The supervisor does
+/// not wait for ever. denied for anybody else.
+struct Drain {
+  static constexpr std::uint16_t opcode = 0x7FFF;
+  static constexpr const char* name = "drain";
+  using Request = Empty;
+  using Reply = Empty;
+};
+
 template <class... Ms>
 consteval bool opcodes_are_unique(MethodList<Ms...>) {
   const std::uint16_t codes[] = {Ms::opcode...};

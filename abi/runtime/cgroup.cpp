@@ -67,6 +67,11 @@ bool kill_once(const std::vector<std::string>& folders, Deadline deadline) {
   return any;
 }
 
+/// Of "/job-1/job-2" the first part.
+std::string_view top_of(std::string_view path) {
+  return path.substr(0, path.find('/', 1));
+}
+
 bool set_memory(const std::string& folder, bool unified, std::uint64_t bytes) {
   const std::string text = std::to_string(bytes);
   const bool set = write_file(folder + (unified ? "/memory.max" : "/memory.limit_in_bytes"), text);
@@ -154,6 +159,12 @@ bool remove(const std::string& folder, Deadline deadline) {
   return true;
 }
 
+bool remove(const std::vector<std::string>& folders) {
+  const Deadline deadline = Deadline::after(end_timeout_ns);
+  return std::ranges::count_if(
+             folders, [&](const std::string& each) { return !remove(each, deadline); }) == 0;
+}
+
 Group::Group(Group&& other) noexcept
     : tree_(std::exchange(other.tree_, nullptr)),
       path_(std::move(other.path_)),
@@ -170,6 +181,8 @@ Group& Group::operator=(Group&& other) noexcept {
 
 Group::~Group() {
   if (tree_ == nullptr) return;
+  if (const auto top = tree_->below_.find(top_of(path_)); top != tree_->below_.end())
+    if (--top->second == 0) tree_->below_.erase(top);
   for (const auto& hierarchy : tree_->hierarchies_)
     tree_->condemned_.push_back(hierarchy.folder + path_);
 }
@@ -210,11 +223,17 @@ Usage Group::usage() const {
   return usage;
 }
 
-Group Tree::make(const Group* parent, const std::string& name, const Limits& limits) {
+Result<Group> Tree::make(const Group* parent, const std::string& name, const Limits& limits) {
   Group group;
   if (hierarchies_.empty()) return group;
   group.tree_ = this;
   group.path_ = (parent == nullptr ? "" : parent->path_) + "/" + name;
+  std::size_t& below = below_[std::string(top_of(group.path_))];
+  if (parent != nullptr && below > max_groups_below) {
+    group.tree_ = nullptr;
+    return error(Code::quota, "there are as many jobs with limits of Linux as one user may have");
+  }
+  ++below;
   const Limits above = parent == nullptr ? Limits{} : parent->limits_;
   group.limits_ = {tighter(limits.memory_bytes, above.memory_bytes),
                    tighter(limits.cpu_millis, above.cpu_millis),

@@ -16,6 +16,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -45,6 +46,9 @@ struct Usage {
   std::uint64_t refused_forks = 0;  ///< processes and threads that were one too many
 };
 
+/// Of one user, that is, who could have thousands of jobs.
+inline constexpr std::size_t max_groups_below = 64;
+
 /// Where a hierarchy is mounted and which group of it is ours.
 struct Place {
   std::string folder;             ///< of the group that this process is in
@@ -59,6 +63,8 @@ std::vector<Place> find_places(std::string_view mounts, std::string_view groups)
 /// Kills every process in a group and below and removes it. Waits for them; false when something
 /// is still there at the deadline.
 bool remove(const std::string& folder, Deadline deadline);
+/// All of them, within 5 s.
+bool remove(const std::vector<std::string>& folders);
 
 class Tree;
 
@@ -88,7 +94,8 @@ class Group {
 
 class Tree {
  public:
-  /// Makes the instance's group in every place where it can. Never fails: see `limits`.
+  /// Makes the instance's group in every place where it can. Never fails: see `limits`. Logs what
+  /// is missing.
   static Tree create();
   static Tree create(const std::vector<Place>& places);
   Tree(Tree&& other) = default;
@@ -102,9 +109,10 @@ class Tree {
   std::uint32_t limits() const;
   const std::string& missing() const { return missing_; }
 
-  /// A group below `parent`, or below the instance's when that is null. Fails never: a limit that
-  /// could not be set is not among its `enforced`.
-  Group make(const Group* parent, const std::string& name, const Limits& limits);
+  /// A group below `parent`, or below the instance's when that is null. A limit that could not be
+  /// set is not among its `enforced`. quota when it would be one more than `max_groups_below` some
+  /// group right below the instance's.
+  Result<Group> make(const Group* parent, const std::string& name, const Limits& limits);
 
   /// Folders of groups that were destroyed, for `remove`; once.
   std::vector<std::string> take_condemned() { return std::exchange(condemned_, {}); }
@@ -126,6 +134,7 @@ class Tree {
   std::vector<Hierarchy> hierarchies_;
   std::string missing_;
   std::vector<std::string> condemned_;
+  std::map<std::string, std::size_t, std::less<>> below_;  ///< groups, by the top one above them
 };
 
 }  // namespace aios::cgroup

@@ -11,6 +11,7 @@
 
 #include "abi/runtime/cgroup.hpp"
 #include "abi/runtime/cgroup_files.hpp"
+#include "abi/runtime/log.hpp"
 
 namespace aios::cgroup {
 
@@ -69,26 +70,33 @@ void sweep(const std::string& parent) {
   }
 }
 
-/// Whether nobody but this process and those it descends from is in the group.
-bool only_ours(const std::string& folder) {
-  std::set<pid_t> ours;
-  for (pid_t pid = ::getpid(); pid > 0 && ours.insert(pid).second;) {
+/// The process and those it descends from.
+std::set<pid_t> line_of(pid_t pid) {
+  std::set<pid_t> line;
+  while (pid > 0 && line.insert(pid).second) {
     const std::string stat = read_file("/proc/" + std::to_string(pid) + "/stat");
     const std::size_t end = stat.rfind(')');
     const auto fields = split(end == stat.npos ? "" : std::string_view(stat).substr(end), ' ');
     pid = fields.size() > 2 ? static_cast<pid_t>(number_in(fields[2])) : 0;
   }
-  return std::ranges::all_of(processes_in(folder), [&](pid_t pid) { return ours.contains(pid); });
+  return line;
 }
 
-/// Version 2 gives controllers only to the groups below one that has no processes of its own: ours
-/// move to a group beside those of the jobs.
+/// Version 2 gives controllers only to the groups below one that has no processes of its own. Those
+/// of a group that nobody else is in, only what this process descends from or has started, move to
+/// `main`, beside the groups of jobs.
 bool make_room(const std::string& folder) {
-  if (!only_ours(folder)) return false;
+  const std::set<pid_t> above = line_of(::getpid());
+  const auto is_ours = [&](pid_t pid) {
+    return above.contains(pid) || line_of(pid).contains(::getpid());
+  };
+  const auto found = processes_in(folder);
+  if (!std::ranges::all_of(found, is_ours)) return false;
   const std::string main = folder + "/main";
   if (::mkdir(main.c_str(), 0755) != 0 && errno != EEXIST) return false;
-  for (const pid_t pid : processes_in(folder))
-    if (!write_file(main + "/cgroup.procs", std::to_string(pid))) return false;
+  // One that has ended meanwhile is no obstacle.
+  for (const pid_t pid : found)
+    if (!write_file(main + "/cgroup.procs", std::to_string(pid)) && errno != ESRCH) return false;
   return true;
 }
 
@@ -121,7 +129,11 @@ std::vector<Place> find_places(std::string_view mounts, std::string_view groups)
 }
 
 Tree Tree::create() {
-  return create(find_places(read_file("/proc/self/mountinfo"), read_file("/proc/self/cgroup")));
+  Tree tree =
+      create(find_places(read_file("/proc/self/mountinfo"), read_file("/proc/self/cgroup")));
+  if (!tree.missing_.empty())
+    log_line("Linux does not hold jobs to all of their quotas here: " + tree.missing_);
+  return tree;
 }
 
 Tree Tree::create(const std::vector<Place>& places) {

@@ -256,7 +256,9 @@ std::string default_state_folder() {
 
 std::string default_socket_path(const std::string& state_folder) {
   if (const char* path = std::getenv("AIOS_SOCKET"); path != nullptr && *path != '\0') return path;
-  return state_folder + "/aios.sock";
+  const std::string own = state_folder + "/aios.sock";
+  if (::access(system_socket_path, F_OK) != 0 || connect_seqpacket(own)) return own;
+  return system_socket_path;
 }
 
 }  // namespace aios

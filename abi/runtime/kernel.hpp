@@ -76,8 +76,6 @@ class Kernel {
   std::uint64_t job_id() const { return hello_.job_id; }
   Handle job() const { return hello_.job; }
   std::uint64_t epoch() const { return hello_.epoch; }
-  /// The user whose instance this is; a server's own user id says nothing in its namespaces.
-  std::uint32_t owner_uid() const { return static_cast<std::uint32_t>(hello_.owner_uid); }
 
   const std::vector<StartupHandle>& startup() const { return startup_; }
   /// not_found, naming the label.
@@ -174,7 +172,11 @@ class Region {
 
 /// Default state folder: $XDG_STATE_HOME/aios or ~/.local/state/aios.
 std::string default_state_folder();
-/// $AIOS_SOCKET, or STATE/aios.sock.
+/// Where the instance that serves all users of the machine has its state and its socket.
+inline constexpr const char* system_state_folder = "/var/lib/aios";
+inline constexpr const char* system_socket_path = "/run/aios/aios.sock";
+/// $AIOS_SOCKET, or STATE/aios.sock; when nobody answers there, the system instance's if it is
+/// there.
 std::string default_socket_path(const std::string& state_folder);
 
 }  // namespace aios

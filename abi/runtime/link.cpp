@@ -71,6 +71,7 @@ Result<std::unique_ptr<Link>> Link::accept(Kernel& kernel, Handle port, PeerInfo
           accepted.reply.peer_job_id,
           accepted.reply.uid,
           accepted.reply.protocol_version,
+          static_cast<pk::PeerRole>(accepted.reply.role),
           std::string(accepted.reply.peer_name.view()),
           std::string(accepted.reply.peer_job_name.view())};
   TRY(link->adopt_own(accepted.fds));

@@ -20,8 +20,15 @@ struct PeerInfo {
   std::uint64_t job_id = 0;
   std::uint32_t uid = 0;
   std::uint64_t protocol_version = 0;
+  proto::kernel::PeerRole role = proto::kernel::PeerRole::program;
   std::string name;
   std::string job_name;
+  /// A program of root or of the instance's own user: it may see and end everybody's work.
+  bool is_operator() const { return role == proto::kernel::PeerRole::operator_program; }
+  /// No server of a manifest and no context can have this name.
+  bool is_supervisor() const {
+    return role == proto::kernel::PeerRole::child && name == "supervisor";
+  }
 };
 
 class Link {

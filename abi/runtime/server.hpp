@@ -21,6 +21,8 @@
 #include <cstring>
 #include <map>
 #include <memory>
+#include <optional>
+#include <utility>
 #include <variant>
 
 #include "abi/runtime/event_loop.hpp"
@@ -74,6 +76,28 @@ class CallContext {
   ClientId client_;
   const PeerInfo& peer_;
   ReplyToken token_;
+};
+
+/// What a server that has to finish its work keeps of proto::Drain.
+class Draining {
+ public:
+  /// Once it has begun, programs get no new work.
+  bool begun() const { return begun_; }
+  /// To be called by the method, which then returns `deferred`.
+  void begin(ReplyToken token) {
+    begun_ = true;
+    owed_ = token;
+  }
+  /// To be called whenever there is no work: answers the supervisor, once.
+  template <class AnyServer>
+  void idle(AnyServer& server) {
+    if (owed_)
+      server.template reply<proto::Drain>(*std::exchange(owed_, std::nullopt), proto::Empty{});
+  }
+
+ private:
+  bool begun_ = false;
+  std::optional<ReplyToken> owed_;
 };
 
 /// What does not depend on the protocol: accepting, reading, credit, replying.
@@ -172,7 +196,11 @@ class Server final : public ServerBase {
     if constexpr (std::is_same_v<M, proto::Null>) {
       reply<M>(token, proto::Empty{});
     } else {
-      if (peer.info.protocol_version != version())
+      constexpr bool drains = std::is_same_v<M, proto::Drain>;
+      if (drains && !peer.info.is_supervisor())
+        return reply_error(token, Status(Code::denied, "only the supervisor drains servers"));
+      // The supervisor speaks no server's protocol, and so shows version 0.
+      if (!drains && peer.info.protocol_version != version())
         return reply_error(
             token, Status(Code::version_mismatch, std::string(Protocol::name) + " speaks version " +
                                                       std::to_string(version())));

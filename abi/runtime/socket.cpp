@@ -51,7 +51,9 @@ Result<Fd> connect_seqpacket(const std::string& path) {
   const sockaddr_un address = TRY(address_of(path, folder));
   Fd socket = TRY(new_socket());
   if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-    if (errno == EACCES) return errno_error("connect to " + path, errno);
+    if (errno == EACCES)
+      return error(Code::denied, "this user may not use the instance at " + path +
+                                     ": the mode and the group of that socket say who may");
     return error(Code::unreachable, "no AIOS instance answers at " + path + " (" +
                                         std::strerror(errno) + "); start one with: aiosctl boot");
   }
@@ -76,6 +78,12 @@ Result<std::pair<Fd, Fd>> make_socket_pair() {
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
     return errno_error("make socket pair", errno);
   return std::pair(Fd(ends[0]), Fd(ends[1]));
+}
+
+Result<void> open_to_group(const std::string& path, gid_t group) {
+  if (::chown(path.c_str(), static_cast<uid_t>(-1), group) == 0 && ::chmod(path.c_str(), 0660) == 0)
+    return {};
+  return errno_error("give the socket " + path + " to group " + std::to_string(group), errno);
 }
 
 Result<Fd> accept_seqpacket(const Fd& listener) {

@@ -28,6 +28,8 @@ Result<Fd> connect_seqpacket(const std::string& path);
 /// Binds and listens at `path`, however long, replacing a socket file that is there; its mode is
 /// 0600. Accepting does not block.
 Result<Fd> listen_seqpacket(const std::string& path);
+/// Lets the members of a group, named by its number, connect as well.
+Result<void> open_to_group(const std::string& path, gid_t group);
 /// The next connection; invalid when there is none. quota when no descriptor is left.
 Result<Fd> accept_seqpacket(const Fd& listener);
 /// Two ends of a connection.

@@ -1,7 +1,5 @@
 #include "services/mapreduce/mapreduce_server.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 
 namespace aios::mapreduce {
@@ -58,6 +56,8 @@ Result<MapReduceServer::Job*> MapReduceServer::find(std::uint64_t id, const Call
 Answer<wire::Submit::Reply> MapReduceServer::handle(Submit, const Submit::Request& request,
                                                     CallContext& call) {
   TRY(check(request));
+  if (draining_.begun())
+    return error(Code::service_down, "the instance is shutting down and takes no new jobs");
   const auto of_user = std::count_if(jobs_.begin(), jobs_.end(), [&](const auto& entry) {
     return entry.second.uid == call.peer().uid;
   });
@@ -159,8 +159,7 @@ Answer<wire::Failure::Reply> MapReduceServer::handle(Failure, const Failure::Req
 Answer<proto::Empty> MapReduceServer::handle(Cancel, const Cancel::Request& request,
                                              CallContext& call) {
   const auto found = jobs_.find(request.job);
-  const std::uint32_t uid = call.peer().uid;
-  if (found == jobs_.end() || (found->second.uid != uid && uid != kernel_.owner_uid()))
+  if (found == jobs_.end() || !may_see(call.peer(), found->second))
     return error(Code::not_found, "there is no MapReduce job " + std::to_string(request.job));
   // The runner may end, and the job with it, inside the call.
   const std::shared_ptr<JobRunner> runner = found->second.runner;
@@ -170,10 +169,9 @@ Answer<proto::Empty> MapReduceServer::handle(Cancel, const Cancel::Request& requ
 
 Answer<wire::JobNext::Reply> MapReduceServer::handle(JobNext, const JobNext::Request& request,
                                                      CallContext& call) {
-  const std::uint32_t uid = call.peer().uid;
   for (auto at = jobs_.upper_bound(request.after); at != jobs_.end(); ++at) {
     const Job& job = at->second;
-    if (job.uid != uid && uid != kernel_.owner_uid()) continue;
+    if (!may_see(call.peer(), job)) continue;
     wire::JobNext::Reply reply{};
     reply.job = at->first;
     reply.kernel_job_id = job.kernel_job_id;
@@ -189,6 +187,12 @@ Answer<wire::JobNext::Reply> MapReduceServer::handle(JobNext, const JobNext::Req
   return wire::JobNext::Reply{};
 }
 
+Answer<proto::Empty> MapReduceServer::handle(proto::Drain, const proto::Empty&, CallContext& call) {
+  draining_.begin(call.token());
+  if (jobs_.empty()) draining_.idle(server_);
+  return deferred;
+}
+
 void MapReduceServer::client_closed(ClientId client) {
   for (auto at = jobs_.begin(); at != jobs_.end();) {
     if (at->second.client != client) {
@@ -200,6 +204,8 @@ void MapReduceServer::client_closed(ClientId client) {
     at = jobs_.erase(at);
     runner->abort(Status(Code::cancelled, "its client is gone"));
   }
+  // A job is done when its client has fetched the result and gone.
+  if (jobs_.empty()) draining_.idle(server_);
 }
 
 }  // namespace aios::mapreduce

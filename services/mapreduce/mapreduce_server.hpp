@@ -37,6 +37,7 @@ class MapReduceServer {
   AnswerTo<Failure> handle(Failure, const Failure::Request& request, CallContext& call);
   AnswerTo<Cancel> handle(Cancel, const Cancel::Request& request, CallContext& call);
   AnswerTo<JobNext> handle(JobNext, const JobNext::Request& request, CallContext& call);
+  Answer<proto::Empty> handle(proto::Drain, const proto::Empty&, CallContext& call);
   void client_closed(ClientId client);
 
  private:
@@ -51,6 +52,10 @@ class MapReduceServer {
     TimerId timer = 0;
   };
 
+  /// And cancel.
+  static bool may_see(const PeerInfo& peer, const Job& job) {
+    return job.uid == peer.uid || peer.is_operator();
+  }
   Result<Job*> find(std::uint64_t id, const CallContext& call);
   void changed(std::uint64_t id);
   void answer(Job& job, const ClientEvent& event);
@@ -63,6 +68,7 @@ class MapReduceServer {
   Services services_;
   std::map<std::uint64_t, Job> jobs_;
   std::uint64_t last_job_ = 0;
+  Draining draining_;
   Server<proto::mapreduce::Protocol, MapReduceServer> server_;
 };
 

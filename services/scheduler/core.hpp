@@ -107,6 +107,8 @@ class Core {
   void context_refused(JobId job, DeviceId device, const Status& status);
 
   // ---- tasks ----
+  /// Every task that was submitted has finished.
+  bool idle() const { return tasks_.used() == 0; }
   const Task* find(TaskRef task) const { return tasks_.find(task); }
   void task_begun(TaskRef task);
   /// Ignored when the task is no longer running.

@@ -1,7 +1,5 @@
 #include "services/scheduler/scheduler_server.hpp"
 
-#include <unistd.h>
-
 #include <cstring>
 
 namespace aios::scheduler {
@@ -46,7 +44,9 @@ Answer<wire::OpenTenant::Reply> SchedulerServer::handle(wire::OpenTenant,
   if (link.tenants.size() >= max_tenants_per_link)
     return error(Code::quota, "a link may have 64 tenants open; close some");
   const JobId id = job.info.object_id;
-  const TenantId tenant = TRY(core_.open_tenant(id, job.info.name.view(), call.peer().uid));
+  // Of whom the work is: the client may be a service that does it on behalf of another.
+  const auto uid = static_cast<std::uint32_t>(job.info.detail);
+  const TenantId tenant = TRY(core_.open_tenant(id, job.info.name.view(), uid));
   resources_.add_job(id, std::move(job.handle));
   link.tenants[tenant] = id;
   return wire::OpenTenant::Reply{tenant, 0};
@@ -155,6 +155,9 @@ Answer<proto::Empty> SchedulerServer::handle(wire::SetArena, const wire::SetAren
 Answer<proto::Empty> SchedulerServer::handle(wire::Submit, const wire::Submit::Request& request,
                                              CallContext& call) {
   TRY(job_of(call, request.tenant));
+  // Services finish what they have accepted themselves, and that takes tasks.
+  if (draining_.begun() && call.peer().role != proto::kernel::PeerRole::child)
+    return error(Code::service_down, "the instance is shutting down and takes no new tasks");
   const Mapping& arena = links_[call.client()].arena.mapping;
   if (!arena.valid()) return error(Code::invalid_argument, "this link has no arena yet");
   if (request.count == 0 || request.count > wire::max_batch)
@@ -207,13 +210,18 @@ Answer<proto::Empty> SchedulerServer::handle(wire::Cancel, const wire::Cancel::R
   return proto::Empty{};
 }
 
+Answer<proto::Empty> SchedulerServer::handle(proto::Drain, const proto::Empty&, CallContext& call) {
+  draining_.begin(call.token());
+  changed();
+  return deferred;
+}
+
 // ---- listings ---------------------------------------------------------------------------------
 
 Answer<wire::TaskNext::Reply> SchedulerServer::handle(wire::TaskNext,
                                                       const wire::TaskNext::Request& request,
                                                       CallContext& call) {
-  const std::uint32_t uid = call.peer().uid;
-  return core_.next_task(request.after, uid, uid == kernel_.owner_uid());
+  return core_.next_task(request.after, call.peer().uid, call.peer().is_operator());
 }
 
 Answer<wire::DeviceNext::Reply> SchedulerServer::handle(wire::DeviceNext,
@@ -287,6 +295,7 @@ void SchedulerServer::carry_out_all() {
   for (auto actions = core_.take_actions(); !actions.empty(); actions = core_.take_actions())
     for (const Action& action : actions) carry_out(action);
   carrying_out_ = false;
+  if (core_.idle()) draining_.idle(*server_);
 }
 
 void SchedulerServer::carry_out(const Action& action) {

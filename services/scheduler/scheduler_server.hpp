@@ -63,6 +63,7 @@ class SchedulerServer {
   Answer<proto::scheduler::DeviceNext::Reply> handle(proto::scheduler::DeviceNext,
                                                      const proto::scheduler::DeviceNext::Request&,
                                                      CallContext&);
+  Answer<proto::Empty> handle(proto::Drain, const proto::Empty&, CallContext& call);
   void client_closed(ClientId client);
 
  private:
@@ -104,6 +105,7 @@ class SchedulerServer {
   std::vector<DevicePlace> places_;  ///< by device
   std::vector<std::unique_ptr<Driver>> drivers_;
   std::vector<proto::scheduler::TaskRecord> records_;  ///< scratch for Submit
+  Draining draining_;
   bool carrying_out_ = false;
   bool decision_posted_ = false;
   ContextPool pool_;  // last: sessions use what is above

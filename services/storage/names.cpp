@@ -5,9 +5,6 @@
 namespace aios::storage {
 namespace {
 
-/// What the kernel calls programs that it did not start.
-constexpr std::string_view outside_name = "outside";
-
 bool is_control(char c) {
   const auto byte = static_cast<unsigned char>(c);
   return byte < 0x20 || byte == 0x7f;
@@ -59,11 +56,9 @@ Result<> check_folder_prefix(std::string_view prefix) {
   return check_object_name(prefix.substr(0, prefix.size() - 1));
 }
 
-// Every server runs in a job of its own that bears its name. The name of a program from outside is
-// given by the kernel, and a context runs in a job called `contexts`.
-std::string namespace_of(const PeerInfo& peer, std::uint32_t own_uid) {
-  const bool is_server =
-      peer.uid == own_uid && peer.name != outside_name && peer.name == peer.job_name;
+// Every server runs in a job of its own that bears its name; a context in one called `contexts`.
+std::string namespace_of(const PeerInfo& peer) {
+  const bool is_server = peer.role == proto::kernel::PeerRole::child && peer.name == peer.job_name;
   return is_server ? "s:" + peer.name : "u" + std::to_string(peer.uid);
 }
 

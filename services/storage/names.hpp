@@ -28,8 +28,8 @@ struct ObjectKey {
   std::string name;
 };
 
-/// The namespace that a peer sees: `s:NAME` for a server of AIOS, `u<UID>` for everybody else.
-/// `own_uid` is that of the instance.
-std::string namespace_of(const PeerInfo& peer, std::uint32_t own_uid);
+/// The namespace that a peer sees: `s:NAME` for a server of AIOS, `u<UID>` for everybody else,
+/// operators included: nobody sees the objects of another user.
+std::string namespace_of(const PeerInfo& peer);
 
 }  // namespace aios::storage

@@ -109,6 +109,9 @@ class ObjectStore {
   /// stays.
   void cancel(Client client);
 
+  /// Nothing is under way.
+  bool idle() const { return requests_ == 0; }
+
   /// Does what can be done without waiting. Call it after requests, when the disk's or the
   /// background's poll_fd is readable, and at `deadline_ns`.
   void advance(Now now);

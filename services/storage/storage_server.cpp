@@ -1,7 +1,6 @@
 #include "services/storage/storage_server.hpp"
 
 #include <sys/epoll.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstring>
@@ -47,8 +46,7 @@ StorageServer::StorageServer(Kernel& kernel, EventLoop& loop, std::unique_ptr<Ob
       loop_(loop),
       store_(std::move(store)),
       regions_(kernel),
-      server_(kernel, loop, *this),
-      own_uid_(kernel.owner_uid()) {
+      server_(kernel, loop, *this) {
   // After the protocol's own source: one advance serves all requests of a turn.
   loop_.add_source(this);
 }
@@ -77,6 +75,7 @@ bool StorageServer::work() {
     loop_.stop();
     return false;
   }
+  if (store_->idle()) draining_.idle(server_);
   arm_timer();
   return due_;
 }
@@ -98,7 +97,7 @@ void StorageServer::arm_timer() {
 }
 
 void StorageServer::client_opened(ClientId client, const PeerInfo& peer) {
-  spaces_[client] = namespace_of(peer, own_uid_);
+  spaces_[client] = namespace_of(peer);
 }
 
 void StorageServer::client_closed(ClientId client) {
@@ -138,6 +137,13 @@ Result<std::optional<Operation>> StorageServer::operation_of(const wire::Operati
   return Operation{id, now_ns()};
 }
 
+Answer<proto::Empty> StorageServer::handle(proto::Drain, const proto::Empty&,
+                                           CallContext& context) {
+  draining_.begin(context.token());
+  due_ = true;
+  return deferred;
+}
+
 Answer<wire::AttachRegion::Reply> StorageServer::handle(AttachRegion,
                                                         const AttachRegion::Request& request,
                                                         CallContext& context) {
@@ -159,6 +165,9 @@ Answer<wire::ObjectInfo> StorageServer::handle(Put, const Put::Request& request,
                                                CallContext& context) {
   const auto start = [&]() -> Result<> {
     TRY(check_reserved(request.reserved));
+    // Services may still have to spill for the jobs that they finish.
+    if (draining_.begun() && context.peer().role != proto::kernel::PeerRole::child)
+      return error(Code::service_down, "the instance is shutting down and stores no more objects");
     ObjectKey object = TRY(key(context, request.object));
     if (request.length > wire::max_object_bytes)
       return error(Code::too_large, "an object holds at most 1 TiB");

@@ -47,6 +47,7 @@ class StorageServer : public Source {
   Answered<Rename> handle(Rename, const Rename::Request&, CallContext&);
   Answered<RemovePrefix> handle(RemovePrefix, const RemovePrefix::Request&, CallContext&);
   Answered<Info> handle(Info, const proto::Empty&, CallContext&);
+  Answer<proto::Empty> handle(proto::Drain, const proto::Empty& request, CallContext& context);
   void client_opened(ClientId client, const PeerInfo& peer);
   void client_closed(ClientId client);
 
@@ -68,7 +69,7 @@ class StorageServer : public Source {
   AttachedRegions regions_;
   std::map<ClientId, std::string> spaces_;
   Server<proto::storage::Protocol, StorageServer> server_;
-  std::uint32_t own_uid_;
+  Draining draining_;
   bool due_ = true;
   TimerId timer_ = 0;
   std::optional<std::uint64_t> timer_at_ns_;

@@ -29,7 +29,11 @@ class Fleet {
   /// When step() will have something without any event.
   std::uint64_t wake_ns() const;
 
-  void stop() { stopping_ = true; }
+  /// Nobody is started any more. Servers are asked to stop, in order, when each that is alive has
+  /// drained, or at `drain_until_ns`.
+  void stop(std::uint64_t drain_until_ns);
+  /// The work that the server had is done.
+  void drained(std::size_t index) { draining_[index] = false; }
   bool stopping() const { return stopping_; }
   /// Every server has ended.
   bool ended() const;
@@ -37,9 +41,13 @@ class Fleet {
   std::optional<std::size_t> first_given_up() const;
 
  private:
+  bool is_draining(std::uint64_t now_ns) const;
+
   std::vector<std::vector<std::size_t>> needed_by_;
   std::vector<ServerMachine> machines_;
   bool stopping_ = false;
+  std::uint64_t drain_until_ns_ = 0;
+  std::vector<bool> draining_;
 };
 
 }  // namespace aios::supervisor

@@ -21,6 +21,8 @@ constexpr int exit_configuration = 78;
 struct Options {
   supervisor::Folders folders;
   std::string manifest;
+  std::string
+      group;  ///< number of the group whose members may use the instance; empty: nobody else
 };
 
 Result<Options> read_options(int argc, char** argv) {
@@ -30,9 +32,11 @@ Result<Options> read_options(int argc, char** argv) {
     std::string* value = name == "--state"      ? &options.folders.state
                          : name == "--libexec"  ? &options.folders.libexec
                          : name == "--manifest" ? &options.manifest
+                         : name == "--group"    ? &options.group
                                                 : nullptr;
     if (value == nullptr || i + 1 == argc)
-      return error(Code::invalid_argument, "options are --state DIR --libexec DIR --manifest FILE");
+      return error(Code::invalid_argument,
+                   "options are --state DIR --libexec DIR --manifest FILE --group GID");
     *value = argv[i + 1];
   }
   if (options.folders.state.empty() || options.folders.libexec.empty())
@@ -71,6 +75,32 @@ Result<supervisor::Plan> load_plan(supervisor::ObjectStore& store, const std::st
   return plan;
 }
 
+/// What a user may have of which the manifest says nothing: so much that nobody can take it all.
+proto::kernel::Quota with_shares(proto::kernel::Quota quota, const proto::kernel::Quota& of) {
+  if (quota.memory_bytes == 0) quota.memory_bytes = of.memory_bytes / 2;
+  if (quota.processes == 0) quota.processes = of.processes / 4;
+  if (quota.handles == 0) quota.handles = of.handles / 4;
+  if (quota.links == 0) quota.links = of.links / 8;
+  return quota;
+}
+
+/// Tells the kernel what concerns the instance as a whole.
+Result<void> configure(Kernel& kernel, Handle root, const supervisor::Plan& plan,
+                       const std::string& group) {
+  namespace wire = proto::kernel;
+  /// For stopping what has drained.
+  constexpr std::uint64_t stop_ns = 10 * ns_per_s;
+  const auto instance = TRY(kernel.call<wire::JobInfo>({root})).reply;
+  wire::InstanceConfigure::Request request{};
+  request.root = root;
+  request.user_quota = with_shares(plan.user_quota, instance.quota);
+  request.shutdown_timeout_ns = plan.timing.drain_ns + stop_ns;
+  request.open_to_users = group.empty() ? 0 : 1;
+  if (!group.empty()) request.group = static_cast<std::uint32_t>(std::stoul(group));
+  TRY(kernel.call<wire::InstanceConfigure>(request));
+  return {};
+}
+
 Result<int> run(int argc, char** argv) {
   const Options options = TRY(read_options(argc, argv));
   // As the first process of a namespace it would survive SIGABRT.
@@ -85,6 +115,7 @@ Result<int> run(int argc, char** argv) {
     log_line(plan.error().message());
     return exit_configuration;
   }
+  TRY(configure(*kernel, root, *plan, options.group));
   TRY(sandbox::lock_in(*kernel, sandbox::protection_list(plan->require),
                        options.folders.state + "/logs"));
   supervisor::Supervisor supervisor(store, *loop, *plan);

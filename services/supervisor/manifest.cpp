@@ -202,12 +202,23 @@ Result<std::uint64_t> read_memory(const Table& table) {
   }
 }
 
+Result<std::uint32_t> read_cpus(const Table& table) {
+  const toml::node* node = table.raw().get("cpus");
+  if (node == nullptr) return 0;
+  const double cores = node->is_number() ? node->value<double>().value_or(0) : 0;
+  if (!(cores >= 0.01 && cores <= 4096))
+    return table.wrong(*node,
+                       table.name_of("cpus") + " must be a number of cores from 0.01 to 4096");
+  return static_cast<std::uint32_t>(cores * 1000 + 0.5);
+}
+
 Result<proto::kernel::Quota> read_quota(const Table& server) {
   const std::optional<Table> table = TRY(server.table("quota"));
   proto::kernel::Quota quota{};
   if (!table) return quota;
-  TRY(table->allow({"memory", "processes", "handles", "links"}));
+  TRY(table->allow({"memory", "cpus", "processes", "handles", "links"}));
   quota.memory_bytes = TRY(read_memory(*table));
+  quota.cpu_millis = TRY(read_cpus(*table));
   quota.processes = static_cast<std::uint32_t>(TRY(table->integer("processes", 1, max_count, 0)));
   quota.handles = static_cast<std::uint32_t>(TRY(table->integer("handles", 1, max_count, 0)));
   quota.links = static_cast<std::uint32_t>(TRY(table->integer("links", 1, max_count, 0)));
@@ -278,10 +289,11 @@ Result<void> read_timing(const Table& root, Timing& timing) {
   const std::optional<Table> table = TRY(root.table("instance"));
   if (!table) return {};
   TRY(table->allow({"heartbeat_ms", "missed_heartbeats", "start_timeout_ms", "stop_timeout_ms",
-                    "restart", "require"}));
+                    "drain_ms", "restart", "require"}));
   timing.heartbeat_ns = TRY(table->interval("heartbeat_ms", 1, timing.heartbeat_ns));
   timing.start_timeout_ns = TRY(table->interval("start_timeout_ms", 1, timing.start_timeout_ns));
   timing.stop_timeout_ns = TRY(table->interval("stop_timeout_ms", 1, timing.stop_timeout_ns));
+  timing.drain_ns = TRY(table->interval("drain_ms", 0, timing.drain_ns));
   timing.restart = TRY(read_restart(*table, timing.restart));
   timing.missed_heartbeats = static_cast<std::uint32_t>(
       TRY(table->integer("missed_heartbeats", 1, max_missed_heartbeats, timing.missed_heartbeats)));
@@ -315,12 +327,16 @@ Result<void> check_names(const Manifest& manifest, const ServerSpec& server, con
 
 Result<Manifest> read_root(const toml::table& document, std::string_view path) {
   const Table root(document, path, "");
-  TRY(root.allow({"instance", "server"}));
+  TRY(root.allow({"instance", "users", "server"}));
   Manifest manifest;
   manifest.path = path;
   TRY(read_timing(root, manifest.timing));
   if (const std::optional<Table> instance = TRY(root.table("instance")))
     manifest.require = TRY(read_require(*instance));
+  if (const std::optional<Table> users = TRY(root.table("users"))) {
+    TRY(users->allow({"quota"}));
+    manifest.user_quota = TRY(read_quota(*users));
+  }
   const std::optional<Table> servers = TRY(root.table("server"));
   if (!servers) return root.wrong_at(1, "there is no [server.NAME] section");
   // The library sorts keys; the file's own order is the one to keep.

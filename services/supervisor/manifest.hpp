@@ -5,8 +5,12 @@
 //   missed_heartbeats = 3        # in a row, before a server counts as hung and is ended
 //   start_timeout_ms = 10000     # how long a new server may take for its first answer
 //   stop_timeout_ms = 1000       # from SIGTERM to SIGKILL
+//   drain_ms = 2000              # what runs when the instance is to stop has so long to end
 //   restart = { count = 10, window_ms = 60000, first_delay_ms = 50, max_delay_ms = 5000 }
 //   require = ["syscall-filter"] # protections without which nothing starts; see aiosctl doctor
+//
+//   [users]                      # of a system instance: what each user may have
+//   quota = { memory = "8G", cpus = 4, processes = 64, handles = 8192, links = 256 }
 //
 //   [server.NAME]
 //   binary = "aios-NAME"         # required; a file of the libexec folder
@@ -17,7 +21,7 @@
 //   arguments = ["--option"]     # after --state DIR --libexec DIR, and --crashed after a crash
 //   publish = true               # programs from outside find its port when they attach
 //   spawner = { binary = "aios-cpu-context", profile = "context", label = "spawner:context" }
-//   quota = { memory = "512M", processes = 8, handles = 1024, links = 256 }
+//   quota = { memory = "512M", cpus = 0.5, processes = 8, handles = 1024, links = 256 }
 //   restart = { count = 3 }      # what it says otherwise than [instance]
 //
 // A server is restarted at most `count` times in any `window_ms`; then it is in quarantine.
@@ -58,6 +62,7 @@ struct Timing {
   std::uint64_t heartbeat_ns = 1'000'000'000;
   std::uint64_t start_timeout_ns = 10'000'000'000;
   std::uint64_t stop_timeout_ns = 1'000'000'000;
+  std::uint64_t drain_ns = 2'000'000'000;
   std::uint32_t missed_heartbeats = 3;
   RestartRule restart;
 };
@@ -86,8 +91,9 @@ struct ServerSpec {
 struct Manifest {
   std::string path;  ///< for messages
   Timing timing;
-  std::uint32_t require = 0;        ///< of everything, the supervisor included
-  std::vector<ServerSpec> servers;  ///< in the order of the file
+  std::uint32_t require = 0;          ///< of everything, the supervisor included
+  proto::kernel::Quota user_quota{};  ///< a zero field: a share of what the instance has
+  std::vector<ServerSpec> servers;    ///< in the order of the file
 };
 
 /// Every key is known and of its type, every name refers to a server. invalid_argument otherwise,

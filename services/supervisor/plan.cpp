@@ -19,6 +19,7 @@ class Planner {
   Result<Plan> run() {
     plan_.timing = manifest_.timing;
     plan_.require = manifest_.require;
+    plan_.user_quota = manifest_.user_quota;
     for (std::size_t i = 0; i < manifest_.servers.size(); ++i) TRY(place(i));
     return std::move(plan_);
   }

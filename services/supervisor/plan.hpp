@@ -17,7 +17,8 @@ struct PlannedServer {
 
 struct Plan {
   Timing timing;
-  std::uint32_t require = 0;           ///< protections, of the supervisor too
+  std::uint32_t require = 0;  ///< protections, of the supervisor too
+  proto::kernel::Quota user_quota{};
   std::vector<PlannedServer> servers;  ///< in start order
 };
 

@@ -30,13 +30,27 @@ Result<void> Supervisor::start(Handle own_port) {
   TRY(store_.publish(std::string(supervisor_name), own_port));
   loop_.on_signal(store_.root(), [this](std::uint32_t signals) {
     if ((signals & proto::kernel::signal::shutdown) == 0 || fleet_.stopping()) return;
-    log_line("shutting down");
-    fleet_.stop();
-    changed();
+    begin_stop();
   });
   heartbeat_timer_ = loop_.after(timing_.heartbeat_ns, [this] { ask_all(); });
   changed();
   return {};
+}
+
+void Supervisor::begin_stop() {
+  log_line("shutting down");
+  const std::uint64_t until_ns = now_ns() + timing_.drain_ns;
+  fleet_.stop(until_ns);
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    if (!fleet_.machine(i).alive()) continue;
+    // A server without work to finish knows no such method, and one that does not answer in time
+    // is stopped all the same.
+    entries_[i].client->start<proto::Drain>({}, {until_ns}, [this, i](const Result<proto::Empty>&) {
+      fleet_.drained(i);
+      changed();
+    });
+  }
+  changed();
 }
 
 Result<void> Supervisor::prepare(std::size_t index) {

@@ -56,6 +56,7 @@ class Supervisor {
   };
 
   Result<void> prepare(std::size_t index);
+  void begin_stop();
   /// Has act() run soon, outside of whatever callback this is called from.
   void changed();
   void act();

@@ -10,9 +10,7 @@ constexpr std::size_t max_waiting = 1024;
 }  // namespace
 
 SupervisorServer::SupervisorServer(EventLoop& loop, Supervisor& supervisor)
-    : supervisor_(supervisor),
-      server_(*loop.kernel(), loop, *this),
-      owner_uid_(loop.kernel()->owner_uid()) {
+    : supervisor_(supervisor), server_(*loop.kernel(), loop, *this) {
   supervisor_.on_change([this] {
     answer_waiting();
     answer_restarting();
@@ -50,9 +48,10 @@ Answer<wire::Crash::Reply> SupervisorServer::handle(wire::Crash,
   return wire::Crash::Reply{*pid};
 }
 
-Result<void> SupervisorServer::check_operator(const CallContext& context) const {
-  if (context.peer().uid == owner_uid_) return {};
-  return error(Code::denied, "only the owner of the instance may crash or restart servers");
+Result<void> SupervisorServer::check_operator(const CallContext& context) {
+  if (context.peer().is_operator()) return {};
+  return error(Code::denied,
+               "only root and the user who booted the instance may crash or restart servers");
 }
 
 Answer<wire::Restart::Reply> SupervisorServer::handle(wire::Restart,

@@ -36,7 +36,7 @@ class SupervisorServer {
     std::size_t server;
     std::uint64_t epoch;  ///< of the life that is to end
   };
-  Result<void> check_operator(const CallContext& context) const;
+  static Result<void> check_operator(const CallContext& context);
   void answer_waiting();
   void answer_restarting();
 
@@ -44,7 +44,6 @@ class SupervisorServer {
   Server<proto::supervisor::Protocol, SupervisorServer> server_;
   std::vector<ReplyToken> waiting_;
   std::vector<Restarting> restarting_;
-  std::uint32_t owner_uid_;
 };
 
 }  // namespace aios::supervisor

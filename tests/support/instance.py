@@ -70,8 +70,10 @@ def descendants(pid):
 
 
 class Instance:
-    def __init__(self, aiosctl, manifest=None):
+    def __init__(self, aiosctl, manifest=None, boot_options=(), socket=None):
         self.aiosctl = aiosctl
+        self.boot_options = list(boot_options)
+        self.socket = socket
         self.work = Path(tempfile.mkdtemp(prefix="aios-test-"))
         self.state = self.work / "state"
         self.manifest = manifest
@@ -82,7 +84,7 @@ class Instance:
     def __enter__(self):
         try:
             options = ["--manifest", str(self.manifest)] if self.manifest else []
-            self.ctl("boot", "--detach", *options, timeout_s=BOOT_TIMEOUT_S)
+            self.ctl("boot", "--detach", *options, *self.boot_options, timeout_s=BOOT_TIMEOUT_S)
             self.kernel_pid = self.status()["pid"]
         except BaseException:
             self.show_logs()
@@ -107,7 +109,8 @@ class Instance:
             shutil.rmtree(self.work, ignore_errors=True)
 
     def command(self, *arguments):
-        return [self.aiosctl, "--state", str(self.state), *map(str, arguments)]
+        socket = ["--socket", str(self.socket)] if self.socket else []
+        return [self.aiosctl, "--state", str(self.state), *socket, *map(str, arguments)]
 
     def ctl(self, *arguments, timeout_s=COMMAND_TIMEOUT_S):
         """Runs aiosctl; its standard output, or a Failure with its standard error."""

@@ -2,9 +2,12 @@
 
 #include <fcntl.h>
 #include <fmt/core.h>
+#include <grp.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -20,6 +23,7 @@
 #include "abi/runtime/signals.hpp"
 #include "tools/aiosctl/install_paths.hpp"
 #include "tools/aiosctl/log_tail.hpp"
+#include "tools/aiosctl/notify.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
 
@@ -31,7 +35,9 @@ namespace ps = proto::supervisor;
 
 constexpr std::uint64_t boot_timeout_ns = 60 * ns_per_s;
 constexpr int look_interval_ms = 5;
-constexpr std::uint64_t stop_timeout_ns = 15 * ns_per_s;
+/// Beyond what the instance itself allows its shutdown.
+constexpr std::uint64_t stop_margin_ns = 5 * ns_per_s;
+constexpr const char* default_group = "aios";
 constexpr std::size_t shown_log_lines = 20;
 
 /// The child's side of the start: only calls that are safe after fork.
@@ -68,8 +74,9 @@ class KernelProcess {
   /// Readable when the process has ended.
   int pidfd() const { return pidfd_.get(); }
   void release() { pid_ = 0; }
-  /// Asks it to end and waits; SIGKILL after `stop_timeout_ns`, which is timed_out.
-  Result<void> stop();
+  /// Asks it to end and waits; once more when there is one of `signals` (-1: none). SIGKILL after
+  /// `timeout_ns`, which is timed_out.
+  Result<void> stop(int signals = -1, std::uint64_t timeout_ns = 10 * ns_per_s + stop_margin_ns);
   /// Waits for its end: the exit code, or 128 + the signal that killed it.
   int reap();
 
@@ -98,17 +105,22 @@ Result<KernelProcess> KernelProcess::start(std::vector<std::string> command, con
   return process;
 }
 
-Result<void> KernelProcess::stop() {
+Result<void> KernelProcess::stop(int signals, std::uint64_t timeout_ns) {
   ::kill(pid_, SIGTERM);
-  pollfd ended{pidfd_.get(), POLLIN, 0};
-  const Deadline deadline = Deadline::after(stop_timeout_ns);
-  while (::poll(&ended, 1, deadline.poll_timeout_ms()) < 0 && errno == EINTR) {
+  pollfd events[2] = {{pidfd_.get(), POLLIN, 0}, {signals, POLLIN, 0}};
+  const Deadline deadline = Deadline::after(timeout_ns);
+  while (!deadline.passed()) {
+    const int count = ::poll(events, 2, deadline.poll_timeout_ms());
+    if (count > 0 && events[0].revents != 0) break;
+    signalfd_siginfo info{};
+    if (count > 0 && ::read(signals, &info, sizeof info) == sizeof info) ::kill(pid_, SIGTERM);
   }
-  const bool late = ended.revents == 0;
+  const bool late = events[0].revents == 0;
   if (late) ::kill(pid_, SIGKILL);
   (void)reap();
-  if (late) return error(Code::timed_out, "the kernel did not stop within 15 s and was killed");
-  return {};
+  if (!late) return {};
+  return error(Code::timed_out,
+               "the kernel did not stop within " + human_duration(timeout_ns) + " and was killed");
 }
 
 int KernelProcess::reap() {
@@ -200,6 +212,7 @@ Result<void> Progress::show_servers() {
     if (!shown_.insert(name).second) continue;
     fmt::print("  {:<12} up after {:>8}   pid {}\n", name, human_duration(elapsed_ns()),
                server->pid);
+    notify_manager(fmt::format("STATUS={} of {} servers up", shown_.size(), count));
     std::fflush(stdout);
   }
   return {};
@@ -235,32 +248,78 @@ Result<Outcome> wait_until_up(const KernelProcess& kernel, int signals, const Se
   }
 }
 
+/// The number of the group whose members may use a system instance.
+Result<gid_t> group_of(const BootOptions& options) {
+  if (::geteuid() != 0)
+    return error(Code::denied,
+                 "--system starts the instance of all users, and only root can do that; without "
+                 "it you get one of your own");
+  const std::string name = options.group.empty() ? default_group : options.group;
+  if (const group* found = ::getgrnam(name.c_str())) return found->gr_gid;
+  if (options.group.empty()) return 0;
+  return error(Code::not_found, "there is no group '" + name + "'; make one: groupadd --system " +
+                                    name + ", and add users to it");
+}
+
 Result<std::vector<std::string>> kernel_command(const Session& session,
                                                 const BootOptions& options) {
   const std::string libexec = TRY(find_libexec());
   const std::string manifest =
       options.manifest.empty() ? TRY(find_manifest(session.state, libexec)) : options.manifest;
   if (::access(manifest.c_str(), R_OK) != 0) return errno_error("read manifest " + manifest, errno);
-  return std::vector<std::string>{libexec + "/aios-kernel",
-                                  "--state",
-                                  session.state,
-                                  "--supervisor",
-                                  libexec + "/aios-supervisor",
-                                  "--manifest",
-                                  manifest,
-                                  "--libexec",
-                                  libexec};
+  std::vector<std::string> command{libexec + "/aios-kernel",
+                                   "--state",
+                                   session.state,
+                                   "--socket",
+                                   session.socket,
+                                   "--supervisor",
+                                   libexec + "/aios-supervisor",
+                                   "--manifest",
+                                   manifest,
+                                   "--libexec",
+                                   libexec};
+  if (options.system) {
+    command.emplace_back("--group");
+    command.push_back(std::to_string(TRY(group_of(options))));
+  }
+  return command;
+}
+
+/// The folders of the state, which are the owner's alone, and of the socket, into which others
+/// look.
+Result<void> make_folders(const Session& session) {
+  const std::filesystem::path socket_folder = std::filesystem::path(session.socket).parent_path();
+  std::error_code failure;
+  if (std::filesystem::create_directories(session.state, failure))
+    ::chmod(session.state.c_str(), 0700);
+  if (!failure && std::filesystem::create_directories(socket_folder, failure))
+    ::chmod(socket_folder.c_str(), 0755);
+  if (!failure) std::filesystem::create_directories(session.state + "/logs", failure);
+  if (!failure) return {};
+  return error(Code::io_error, "cannot make the folders of " + session.state + " and " +
+                                   session.socket + ": " + failure.message());
+}
+
+/// How long its end may take.
+Result<std::uint64_t> stop_timeout_of(const Session& session) {
+  Operator attached = TRY(Operator::attach(session));
+  const auto instance = TRY(attached.kernel().call<proto::kernel::InstanceInfo>({})).reply;
+  return instance.shutdown_timeout_ns + stop_margin_ns;
 }
 
 /// Stays until the instance ends or a signal asks for its end.
-Result<int> stay(KernelProcess& kernel, int signals, const std::vector<Logs>& logs) {
-  pollfd fds[2] = {{kernel.pidfd(), POLLIN, 0}, {signals, POLLIN, 0}};
+Result<int> stay(KernelProcess& kernel, const Fd& signals, const std::vector<Logs>& logs,
+                 std::uint64_t stop_timeout_ns) {
+  pollfd fds[2] = {{kernel.pidfd(), POLLIN, 0}, {signals.get(), POLLIN, 0}};
   while (::poll(fds, 2, -1) < 0 && errno == EINTR) {
   }
   if (fds[0].revents == 0) {
-    fmt::print("\nShutting down\n");
+    (void)take_signal(signals);
+    fmt::print("\nShutting down: what runs may finish; once more to hurry\n");
     std::fflush(stdout);
-    TRY(kernel.stop());
+    notify_manager(fmt::format("STOPPING=1\nEXTEND_TIMEOUT_USEC={}\nSTATUS=waiting for what runs",
+                               stop_timeout_ns / ns_per_us));
+    TRY(kernel.stop(signals.get(), stop_timeout_ns));
     return exit_done;
   }
   if (kernel.reap() == 0) return exit_done;
@@ -275,11 +334,7 @@ Result<int> boot(const Session& session, const BootOptions& options) {
     return error(Code::already_exists, "an instance already answers at " + session.socket +
                                            "; stop it with: aiosctl shutdown");
   const std::vector<std::string> command = TRY(kernel_command(session, options));
-  std::error_code failure;
-  std::filesystem::create_directories(session.state + "/logs", failure);
-  if (failure)
-    return error(Code::io_error,
-                 "cannot make the state folder " + session.state + ": " + failure.message());
+  TRY(make_folders(session));
   std::vector<Logs> logs;
   for (const char* name : {"kernel", "supervisor"}) {
     const std::string path = log_path(session.state, name);
@@ -292,7 +347,8 @@ Result<int> boot(const Session& session, const BootOptions& options) {
   if (outcome && *outcome == Outcome::up) {
     fmt::print("AIOS is up: {}\n", session.socket);
     std::fflush(stdout);
-    if (!options.detach) return stay(kernel, signals.get(), logs);
+    notify_manager("READY=1\nSTATUS=serving at " + session.socket);
+    if (!options.detach) return stay(kernel, signals, logs, TRY(stop_timeout_of(session)));
     kernel.release();
     return exit_done;
   }

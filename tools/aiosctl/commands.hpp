@@ -17,9 +17,11 @@ inline constexpr int exit_usage = 2;
 inline constexpr int exit_unreachable = 3;
 
 struct Session {
-  std::string state;   ///< --state, or the default state folder
-  std::string socket;  ///< --socket, $AIOS_SOCKET, or STATE/aios.sock
-  bool json = false;   ///< --json of the chosen subcommand
+  std::string state;       ///< --state, or the default state folder
+  std::string socket;      ///< --socket, $AIOS_SOCKET, or where an instance is found
+  bool json = false;       ///< --json of the chosen subcommand
+  bool boots = false;      ///< the subcommand starts an instance rather than look for one
+  bool of_system = false;  ///< and it is the system's
   std::function<int()> action;
 };
 

@@ -23,7 +23,8 @@ namespace pk = proto::kernel;
 namespace ps = proto::supervisor;
 using nlohmann::json;
 
-constexpr std::uint64_t shutdown_timeout_ns = 15 * ns_per_s;
+/// Beyond what the instance itself allows its shutdown.
+constexpr std::uint64_t shutdown_margin_ns = 5 * ns_per_s;
 
 Result<int> shut_down(const Session& session) {
   Operator attached = TRY(Operator::attach(session));
@@ -36,12 +37,12 @@ Result<int> shut_down(const Session& session) {
   TRY(kernel.call<pk::InstanceShutdown>({root}));
   pollfd ended{process.valid() ? process.get() : kernel.socket_fd(),
                static_cast<short>(process.valid() ? POLLIN : POLLRDHUP), 0};
-  const Deadline deadline = Deadline::after(shutdown_timeout_ns);
+  const Deadline deadline = Deadline::after(instance.shutdown_timeout_ns + shutdown_margin_ns);
   while (::poll(&ended, 1, deadline.poll_timeout_ms()) < 0 && errno == EINTR) {
   }
   if (ended.revents == 0)
     return error(Code::timed_out,
-                 fmt::format("the instance did not end within 15 s; its kernel is process {}, and "
+                 fmt::format("the instance did not end in time; its kernel is process {}, and "
                              "{}/logs tells what its servers do",
                              instance.pid, session.state));
   fmt::print("AIOS is down\n");
@@ -96,6 +97,7 @@ void print_status(const Session& session, const pk::InstanceInfo::Reply& instanc
              session.socket, human_duration(age_ns(instance.started_ns)), instance.pid,
              instance.processes, instance.links, human_bytes(instance.region_bytes),
              instance.regions);
+  if (instance.open_to_users != 0) fmt::print("Other users may use it, each for itself.\n");
   if (instance.user_namespaces == 0)
     fmt::print(
         "This host allows no user namespaces: contexts run without namespaces of their own, "
@@ -142,6 +144,8 @@ Result<int> show_status(const Session& session) {
               {"links", instance.links},
               {"user_namespaces", instance.user_namespaces != 0},
               {"pidfd_of_peers", instance.pidfd_of_peers != 0},
+              {"uid", instance.uid},
+              {"open_to_users", instance.open_to_users != 0},
               {"servers", json::array()}};
   for (const ps::Server::Reply& server : servers) out["servers"].push_back(server_json(server));
   print_json(out.dump(2, ' ', false, json::error_handler_t::replace));
@@ -176,7 +180,14 @@ void add_instance_commands(CLI::App& app, Session& session) {
   boot_command->add_option("--manifest", options->manifest,
                            "Which servers to run [STATE/aios.toml, else the one that comes along]");
   boot_command->add_flag("--detach", options->detach, "Return once it is up, leave it running");
+  CLI::Option* of_system = boot_command->add_flag(
+      "--system", options->system,
+      "An instance for all users: state in /var/lib/aios, socket /run/aios/aios.sock");
+  boot_command->add_option("--group", options->group, "Who may use it [aios, else root alone]")
+      ->needs(of_system);
   boot_command->callback([&session, options] {
+    session.boots = true;
+    session.of_system = options->system;
     session.action = [&session, options] {
       return run_command([&] { return boot(session, *options); });
     };

@@ -84,6 +84,7 @@ Result<int> show_jobs(const Session& session) {
                {"REGIONS", Align::right},
                {"OWN MEMORY", Align::right},
                {"CPU", Align::right},
+               {"CORES", Align::right},
                {"HANDLES", Align::right},
                {"LINKS", Align::right}});
   for (const pk::JobRecord& job : jobs) {
@@ -97,8 +98,8 @@ Result<int> show_jobs(const Session& session) {
     table.add({std::to_string(job.job_id), path, count(job.used.processes, job.quota.processes),
                of_quota(human_bytes(job.used.memory_bytes), job.quota.memory_bytes, memory),
                counted ? human_bytes(job.own_memory_bytes) : "-",
-               of_quota(counted ? human_duration(job.cpu_ns) : "-", job.quota.cpu_millis,
-                        fmt::format("{:g} cores", job.quota.cpu_millis / 1000.0)),
+               counted ? human_duration(job.cpu_ns) : "-",
+               job.quota.cpu_millis == 0 ? "-" : fmt::format("{:g}", job.quota.cpu_millis / 1000.0),
                count(job.used.handles, job.quota.handles), count(job.used.links, job.quota.links)});
   }
   session.json ? print_json(out.dump(2, ' ', false, json::error_handler_t::replace))

@@ -1,6 +1,7 @@
 // aiosctl: the tool of operators and users. Wiring only; see commands.hpp.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 
 #include "abi/runtime/kernel.hpp"
@@ -17,6 +18,28 @@ int report(const Status& status) {
   return status.code() == Code::unreachable ? exit_unreachable : exit_failed;
 }
 
+namespace {
+
+/// Fills in what the command line left out.
+void find_instance(Session& session) {
+  // A state folder that was named says which instance is meant, more than the environment does.
+  const bool state_given = !session.state.empty();
+  const bool socket_given = !session.socket.empty();
+  session.state = state_given         ? std::filesystem::absolute(session.state).string()
+                  : session.of_system ? system_state_folder
+                                      : default_state_folder();
+  if (session.of_system) {
+    if (!socket_given) session.socket = system_socket_path;
+  } else if (!socket_given) {
+    const char* named = std::getenv("AIOS_SOCKET");
+    const bool own = state_given || (session.boots && (named == nullptr || *named == '\0'));
+    session.socket = own ? session.state + "/aios.sock" : default_socket_path(session.state);
+  }
+  if (!state_given && session.socket == system_socket_path) session.state = system_state_folder;
+}
+
+}  // namespace
+
 }  // namespace aios::ctl
 
 int main(int argc, char** argv) {
@@ -27,7 +50,8 @@ int main(int argc, char** argv) {
   Session session;
   app.add_option("--state", session.state,
                  "The instance's state folder [$XDG_STATE_HOME/aios or ~/.local/state/aios]");
-  app.add_option("--socket", session.socket, "Its socket [$AIOS_SOCKET or STATE/aios.sock]");
+  app.add_option("--socket", session.socket,
+                 "Its socket [$AIOS_SOCKET, STATE/aios.sock, or that of the system's instance]");
   app.set_version_flag("--version", AIOS_VERSION);
   app.footer("Exit codes: 0 done, 1 failed, 2 usage, 3 cannot reach AIOS.");
   add_instance_commands(app, session);
@@ -43,12 +67,6 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& failure) {
     return app.exit(failure) == 0 ? exit_done : exit_usage;
   }
-  // A state folder that was named says which instance is meant, more than the environment does.
-  const bool state_given = !session.state.empty();
-  session.state = state_given ? std::filesystem::absolute(session.state).string()
-                              : aios::default_state_folder();
-  if (session.socket.empty())
-    session.socket =
-        state_given ? session.state + "/aios.sock" : aios::default_socket_path(session.state);
+  find_instance(session);
   return session.action ? session.action() : exit_usage;
 }

@@ -87,7 +87,7 @@ typedef struct aios_instance aios_instance;
 enum { AIOS_ATTACH_NEVER_SPIN = 1 };
 
 typedef struct aios_attach_options {
-  const char* socket_path; /* NULL: $AIOS_SOCKET, or the default instance of this user */
+  const char* socket_path; /* NULL: $AIOS_SOCKET, this user's instance, or the system's */
   const char* job_name;    /* NULL: $AIOS_JOB, or the user's own job */
   uint64_t memory_bytes;   /* quota of a job made by this attach; 0: its parent's */
   uint64_t flags;          /* 0 or AIOS_ATTACH_NEVER_SPIN */

@@ -411,7 +411,7 @@ using OnProgress = std::function<bool(const aios_mapreduce_progress&)>;
 /// A program's place in a running instance of AIOS.
 class Instance {
  public:
-  /// Attaches to $AIOS_SOCKET or the user's own instance.
+  /// Attaches to $AIOS_SOCKET, the user's own instance, or the system's.
   Instance() : Instance(aios_attach_options{}) {}
   explicit Instance(const aios_attach_options& options) {
     aios_instance* instance = nullptr;

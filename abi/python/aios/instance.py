@@ -147,9 +147,9 @@ def attach(socket_path: str | os.PathLike[str] | None = None, *, job_name: str |
            memory_bytes: int = 0, never_spin: bool = False) -> Instance:
     """Connects to a running instance and joins a job of it.
 
-    Without a `socket_path` to $AIOS_SOCKET, or the user's own instance; without a `job_name` to
-    the job $AIOS_JOB, or the user's own. `memory_bytes` is the quota of a job that this attach
-    makes, 0: its parent's. By default a wait looks for an answer before it sleeps, for as long as
+    Without a `socket_path` to $AIOS_SOCKET, the user's own instance, or the system's; without a
+    `job_name` to the job $AIOS_JOB, or the user's own. `memory_bytes` is the quota of a job that
+    this attach makes, 0: its parent's. By default a wait looks for an answer before it sleeps, for as long as
     that has paid of late; with `never_spin` it sleeps at once.
 
     Raises `Unreachable`, `Denied` (another user's instance), `Quota`, `VersionMismatch`.

@@ -124,7 +124,6 @@ TEST_CASE("A child starts with a clean slate: descriptors, limits, group, name a
 TEST_CASE("A child whose profile opens files of the instance's is the instance's user outside") {
   Machine machine;
   Client client = Client::ready(machine.socket_path(), "mine");
-  CHECK(client.hello.owner_uid == ::geteuid());
   if (client.call<wire::InstanceInfo>({}).reply.user_namespaces == 0) return;
   for (const auto profile : {wire::Profile::storage, wire::Profile::supervisor}) {
     const auto child =

@@ -83,7 +83,7 @@ TEST_CASE("A tree without places makes groups that hold nobody to anything") {
   Tree tree = Tree::create(std::vector<Place>{});
   CHECK(tree.limits() == 0);
   CHECK(!tree.missing().empty());
-  const Group group = tree.make(nullptr, "job-1", {.memory_bytes = 1 << 20});
+  const Group group = *tree.make(nullptr, "job-1", {.memory_bytes = 1 << 20});
   CHECK(!group.exists());
   CHECK(group.enforced() == 0);
   CHECK(group.add(::getpid(), Group::Part::programs));
@@ -100,8 +100,8 @@ TEST_CASE("A group is limited, counted, and gone with all that is in it") {
   pid_t program = 0;
   pid_t child = 0;
   {
-    Group outer = tree.make(nullptr, "job-1", limits);
-    const Group inner = tree.make(&outer, "job-2", {.cpu_millis = 4000});
+    Group outer = *tree.make(nullptr, "job-1", limits);
+    const Group inner = *tree.make(&outer, "job-2", {.cpu_millis = 4000});
     CHECK(outer.enforced() == tree.limits());
     // Not more than what is above it, and the rest from there.
     CHECK(inner.enforced() == tree.limits());
@@ -121,11 +121,27 @@ TEST_CASE("A group is limited, counted, and gone with all that is in it") {
   CHECK(dies_by_kill(child));
 }
 
+TEST_CASE("Below one group at the top there are so many and no more, until some end") {
+  Tree tree = Tree::create();
+  if (tree.limits() == 0) return;
+  const Group top = *tree.make(nullptr, "job-1", {.memory_bytes = 64u << 20});
+  const Group other = *tree.make(nullptr, "job-2", {.memory_bytes = 64u << 20});
+  std::vector<Group> groups;
+  for (std::size_t i = 0; i < max_groups_below; ++i)
+    groups.push_back(*tree.make(&top, "job-" + std::to_string(10 + i), {.cpu_millis = 100}));
+  const auto refused = tree.make(&groups.back(), "job-9", {.cpu_millis = 100});
+  REQUIRE(!refused);
+  CHECK(refused.error().code() == Code::quota);
+  CHECK(tree.make(&other, "job-9", {.cpu_millis = 100}));
+  groups.pop_back();
+  CHECK(tree.make(&top, "job-9", {.cpu_millis = 100}));
+}
+
 TEST_CASE("What a killed instance left is removed by the next tree beside it") {
   const pid_t victim = ::fork();
   if (victim == 0) {
     Tree tree = Tree::create();
-    Group group = tree.make(nullptr, "job-1", {.memory_bytes = 64u << 20, .processes = 10});
+    Group group = *tree.make(nullptr, "job-1", {.memory_bytes = 64u << 20, .processes = 10});
     (void)group.add(::getpid(), Group::Part::programs);
     ::kill(::getpid(), SIGKILL);
   }

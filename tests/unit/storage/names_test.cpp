@@ -36,19 +36,21 @@ TEST_CASE("A folder prefix ends in one slash") {
 }
 
 TEST_CASE("Servers have a namespace each, programs and contexts one per user") {
-  constexpr std::uint32_t own_uid = 1000;
-  const auto space = [](std::uint32_t uid, const char* name, const char* job_name) {
+  using proto::kernel::PeerRole;
+  const auto space = [](PeerRole role, std::uint32_t uid, const char* name, const char* job_name) {
     PeerInfo peer;
+    peer.role = role;
     peer.uid = uid;
     peer.name = name;
     peer.job_name = job_name;
-    return namespace_of(peer, own_uid);
+    return namespace_of(peer);
   };
-  CHECK(space(1000, "mapreduce", "mapreduce") == "s:mapreduce");
-  CHECK(space(1000, "outside", "user:1000") == "u1000");
-  CHECK(space(1001, "outside", "user:1001") == "u1001");
-  CHECK(space(1000, "outside", "mapreduce") == "u1000");
-  CHECK(space(1000, "outside", "outside") == "u1000");
-  CHECK(space(1001, "mapreduce", "mapreduce") == "u1001");
-  CHECK(space(1000, "cpu-0", "contexts") == "u1000");
+  CHECK(space(PeerRole::child, 1000, "mapreduce", "mapreduce") == "s:mapreduce");
+  CHECK(space(PeerRole::program, 1000, "outside", "user:1000") == "u1000");
+  CHECK(space(PeerRole::program, 1001, "outside", "user:1001") == "u1001");
+  CHECK(space(PeerRole::operator_program, 0, "outside", "user:0") == "u0");
+  CHECK(space(PeerRole::program, 1000, "outside", "mapreduce") == "u1000");
+  CHECK(space(PeerRole::operator_program, 1000, "outside", "outside") == "u1000");
+  CHECK(space(PeerRole::program, 1001, "mapreduce", "mapreduce") == "u1001");
+  CHECK(space(PeerRole::child, 1000, "cpu-0", "contexts") == "u1000");
 }

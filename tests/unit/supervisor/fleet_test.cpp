@@ -62,7 +62,7 @@ TEST_CASE("All servers start at once, in the order of the plan") {
 
 TEST_CASE("Servers stop after all that need them have ended, independent ones together") {
   Running running;
-  running.fleet.stop();
+  running.fleet.stop(0);
   CHECK(running.asked_to_end(Action::terminate) == Servers{3});
   running.end(3);
   CHECK(running.asked_to_end(Action::terminate) == Servers{0, 2});
@@ -75,9 +75,40 @@ TEST_CASE("Servers stop after all that need them have ended, independent ones to
   CHECK(running.fleet.wake_ns() == never_ns);
 }
 
+TEST_CASE("Nobody is asked to stop before all have drained, or the time for it is over") {
+  Running running;
+  const std::uint64_t until = running.now + 500 * ms;
+  running.fleet.stop(until);
+  CHECK(running.fleet.stopping());
+  CHECK(running.asked_to_end(Action::terminate).empty());
+  CHECK(running.fleet.wake_ns() == until);
+  for (const std::size_t server : {0, 1, 2}) running.fleet.drained(server);
+  CHECK(running.asked_to_end(Action::terminate).empty());
+  SUBCASE("The last one has drained") {
+    running.fleet.drained(3);
+  }
+  SUBCASE("The time is over") {
+    running.now = until;
+  }
+  SUBCASE("The last one is no more") {
+    running.end(3);
+    CHECK(running.asked_to_end(Action::terminate) == Servers{0, 2});
+    return;
+  }
+  CHECK(running.asked_to_end(Action::terminate) == Servers{3});
+}
+
+TEST_CASE("A server that dies while the others drain is not started again") {
+  Running running;
+  running.fleet.stop(running.now + 500 * ms);
+  running.fleet.machine(1).exited(running.now, {SIGSEGV, true});
+  CHECK(!running.fleet.step(running.now).has_value());
+  CHECK(running.fleet.wake_ns() == running.now + 500 * ms);
+}
+
 TEST_CASE("One that does not stop in time is killed and the others go on") {
   Running running;
-  running.fleet.stop();
+  running.fleet.stop(0);
   CHECK(running.asked_to_end(Action::terminate) == Servers{3});
   CHECK(running.fleet.wake_ns() == running.now + 1'000 * ms);
   running.now += 1'000 * ms;
@@ -88,7 +119,7 @@ TEST_CASE("One that does not stop in time is killed and the others go on") {
 
 TEST_CASE("A server that dies during the shutdown is not started again") {
   Running running;
-  running.fleet.stop();
+  running.fleet.stop(0);
   CHECK(running.asked_to_end(Action::terminate) == Servers{3});
   running.fleet.machine(1).exited(running.now, {SIGSEGV, true});
   CHECK(running.asked_to_end(Action::terminate).empty());
@@ -102,7 +133,7 @@ TEST_CASE("A server that dies during the shutdown is not started again") {
 
 TEST_CASE("A fleet whose servers never started stops at once") {
   Fleet fleet(plan());
-  fleet.stop();
+  fleet.stop(0);
   CHECK(!fleet.step(0).has_value());
   CHECK(fleet.ended());
 }
@@ -123,6 +154,6 @@ TEST_CASE("The failed server is told, and it does not hold up the shutdown") {
   }
   CHECK(fleet.first_given_up() == 3);
   CHECK(!fleet.all_running());
-  fleet.stop();
+  fleet.stop(0);
   CHECK(fleet.step(running.now)->server == 0);
 }

@@ -27,7 +27,11 @@ heartbeat_ms = 200
 missed_heartbeats = 5
 start_timeout_ms = 3000
 stop_timeout_ms = 400
+drain_ms = 0
 restart = { count = 7, window_ms = 1000, first_delay_ms = 0, max_delay_ms = 20 }
+
+[users]
+quota = { memory = "8G", cpus = 2, handles = 99 }
 
 [server.b]
 binary = "aios-b"
@@ -37,7 +41,7 @@ depends = ["c"]
 arguments = ["--x", "1"]
 publish = true
 spawner = { binary = "aios-ctx", profile = "server", label = "spawner:x" }
-quota = { memory = "512M", processes = 3, handles = 4, links = 5 }
+quota = { memory = "512M", cpus = 0.5, processes = 3, handles = 4, links = 5 }
 restart = { count = 2 }
 
 [server.a]
@@ -52,6 +56,7 @@ binary = "aios-c"
   CHECK(manifest->timing.missed_heartbeats == 5);
   CHECK(manifest->timing.start_timeout_ns == 3'000'000'000);
   CHECK(manifest->timing.stop_timeout_ns == 400'000'000);
+  CHECK(manifest->timing.drain_ns == 0);
   CHECK(manifest->timing.restart.count == 7);
   CHECK(manifest->servers[0].restart.count == 2);
   CHECK(manifest->servers[0].restart.window_ns == 1'000'000'000);
@@ -75,7 +80,12 @@ binary = "aios-c"
   CHECK(b.quota.processes == 3);
   CHECK(b.quota.handles == 4);
   CHECK(b.quota.links == 5);
-  CHECK(b.line == 9);
+  CHECK(b.quota.cpu_millis == 500);
+  CHECK(b.line == 13);
+  CHECK(manifest->user_quota.memory_bytes == 8ull << 30);
+  CHECK(manifest->user_quota.cpu_millis == 2000);
+  CHECK(manifest->user_quota.handles == 99);
+  CHECK(manifest->user_quota.processes == 0);
 }
 
 TEST_CASE("A server keeps the place it has in the file and gets the defaults") {
@@ -133,10 +143,10 @@ TEST_CASE("An unknown key is refused with its line and what is allowed") {
       "m.toml:3: unknown key 'binry' in [server.a]; allowed are: binary, profile, require, routes, "
       "depends, arguments, publish, spawner, quota, restart");
   CHECK(refusal("[sever.a]\nbinary='aios-a'\n") ==
-        "m.toml:1: unknown key 'sever'; allowed are: instance, server");
+        "m.toml:1: unknown key 'sever'; allowed are: instance, users, server");
   CHECK(refusal("[instance]\nheartbeat=1\n") ==
         "m.toml:2: unknown key 'heartbeat' in [instance]; allowed are: heartbeat_ms, "
-        "missed_heartbeats, start_timeout_ms, stop_timeout_ms, restart, require");
+        "missed_heartbeats, start_timeout_ms, stop_timeout_ms, drain_ms, restart, require");
   CHECK(refusal("[server.a]\nbinary='b'\nquota={memry='1M'}\n").starts_with("m.toml:3: unknown"));
   CHECK(refusal("[server.a]\nbinary='b'\nspawner={binary='c',x=1}\n")
             .starts_with("m.toml:3: unknown"));
@@ -176,6 +186,19 @@ TEST_CASE("Memory is a number with a unit") {
   CHECK(memory("1T").error().message() ==
         "m.toml:3: server.a.quota.memory '1T' must be like \"512M\": a whole number and one of K, "
         "M, G");
+}
+
+TEST_CASE("Cores are a number, whole or not") {
+  const auto cpus = [](const std::string& text) {
+    return parse_manifest("[server.a]\nbinary='b'\nquota={cpus=" + text + "}\n", "m.toml");
+  };
+  CHECK(cpus("2")->servers[0].quota.cpu_millis == 2000);
+  CHECK(cpus("0.01")->servers[0].quota.cpu_millis == 10);
+  CHECK(cpus("1.25")->servers[0].quota.cpu_millis == 1250);
+  for (const char* bad : {"0", "0.001", "-1", "'2'", "1e9", "nan", "true"})
+    CHECK(!cpus(bad).has_value());
+  CHECK(cpus("0").error().message() ==
+        "m.toml:3: server.a.quota.cpus must be a number of cores from 0.01 to 4096");
 }
 
 TEST_CASE("A section that is there twice is refused") {
