@@ -16,6 +16,13 @@ std::unexpected<Status> lost() {
   return error(Code::peer_closed, "the scheduler went away since the tenant was opened");
 }
 
+/// What waited to be sent when the connection was lost is cancelled, see TaskLink; to its caller it
+/// ended as what had been sent.
+std::unexpected<Status> ended(Status status, bool connection_lost) {
+  if (connection_lost && status.code() == Code::cancelled) return lost();
+  return std::unexpected(std::move(status));
+}
+
 }  // namespace
 
 // ---- the link -----------------------------------------------------------------------------------
@@ -43,8 +50,8 @@ void TaskLink::prepare(Deadline deadline, TaskCallback<void> done) {
       {0}, {{arena_.handle(), ObjectType::region, rights::info | rights::map_read, 0, false}},
       [](std::span<const Handle> numbers, wire::SetArena::Request& r) { r.region = numbers[0]; },
       deadline,
-      [this, done = std::move(done)](Result<proto::Empty> reply) mutable {
-        if (!reply) return done(std::unexpected(std::move(reply).error()));
+      [this, connection = connection_, done = std::move(done)](Result<proto::Empty> reply) mutable {
+        if (!reply) return done(ended(std::move(reply).error(), connection != connection_));
         prepared_ = true;
         done({});
       });
@@ -72,8 +79,9 @@ void TaskTenant::open(Handle job, Deadline deadline, TaskCallback<void> done) {
         {0}, {{job, ObjectType::job, use, rights::info | rights::act, false}},
         [](std::span<const Handle> numbers, wire::OpenTenant::Request& r) { r.job = numbers[0]; },
         deadline,
-        [this, done = std::move(done)](Result<wire::OpenTenant::Reply> reply) mutable {
-          if (!reply) return done(std::unexpected(std::move(reply).error()));
+        [this, connection = link_.connection_,
+         done = std::move(done)](Result<wire::OpenTenant::Reply> reply) mutable {
+          if (!reply) return done(ended(std::move(reply).error(), connection != link_.connection_));
           id_ = reply->tenant;
           connection_ = link_.connection_;
           done({});
@@ -84,16 +92,19 @@ void TaskTenant::open(Handle job, Deadline deadline, TaskCallback<void> done) {
 template <class M, class T>
 void TaskTenant::call(const typename M::Request& request, Deadline deadline, TaskCallback<T> done) {
   if (!is_open()) return done(lost());
-  link_.client_->start<M>(request, deadline,
-                          [done = std::move(done)](Result<typename M::Reply> reply) mutable {
-                            if (!reply) return done(std::unexpected(std::move(reply).error()));
-                            if constexpr (std::is_void_v<T>)
-                              done({});
-                            else if constexpr (std::is_same_v<T, std::string>)
-                              done(std::string(reply->text.view()));
-                            else
-                              done(*reply);
-                          });
+  TaskLink& link = link_;
+  link.client_->start<M>(
+      request, deadline,
+      [&link, connection = link.connection_,
+       done = std::move(done)](Result<typename M::Reply> reply) mutable {
+        if (!reply) return done(ended(std::move(reply).error(), connection != link.connection_));
+        if constexpr (std::is_void_v<T>)
+          done({});
+        else if constexpr (std::is_same_v<T, std::string>)
+          done(std::string(reply->text.view()));
+        else
+          done(*reply);
+      });
 }
 
 void TaskTenant::close(Deadline deadline, TaskCallback<void> done) {
@@ -113,8 +124,9 @@ void TaskTenant::register_codelet(Handle region, std::uint64_t offset, std::uint
       {{region, ObjectType::region, rights::info | rights::send, rights::info | rights::map_read,
         false}},
       [](std::span<const Handle> numbers, M::Request& r) { r.region = numbers[0]; }, deadline,
-      [done = std::move(done)](Result<M::Reply> reply) mutable {
-        if (!reply) return done(std::unexpected(std::move(reply).error()));
+      [&link = link_, connection = link_.connection_,
+       done = std::move(done)](Result<M::Reply> reply) mutable {
+        if (!reply) return done(ended(std::move(reply).error(), connection != link.connection_));
         done(reply->codelet);
       });
 }
@@ -139,8 +151,9 @@ void TaskTenant::register_object(Handle object, ObjectType type, std::uint64_t o
       {0, offset, length, id_, writable ? 1u : 0u},
       {{object, type, rights::info | rights::send, grant, false}},
       [](std::span<const Handle> numbers, M::Request& r) { r.object = numbers[0]; }, deadline,
-      [done = std::move(done)](Result<M::Reply> reply) mutable {
-        if (!reply) return done(std::unexpected(std::move(reply).error()));
+      [&link = link_, connection = link_.connection_,
+       done = std::move(done)](Result<M::Reply> reply) mutable {
+        if (!reply) return done(ended(std::move(reply).error(), connection != link.connection_));
         done(reply->buffer);
       });
 }

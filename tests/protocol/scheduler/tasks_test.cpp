@@ -209,6 +209,22 @@ TEST_CASE("When the scheduler dies calls end with peer_closed and its successor 
   CHECK(code(tenant.run(make_task(1, tenant.codelet("good", "count")))) == Code::ok);
 }
 
+TEST_CASE("A call with handles that the scheduler's death leaves unsent ends with peer_closed") {
+  Rig rig;
+  Tenant tenant(rig, "one");
+  const Region region = *module_region(rig.kernel(), std::vector<std::byte>(64));
+  rig.restart_scheduler();
+  const auto codelet = wait_for<std::uint32_t>(rig.link(), [&](auto done) {
+    tenant->register_codelet(region.handle(), 0, region.size(), "count", "count", soon(),
+                             std::move(done));
+  });
+  CHECK(codelet.error().code() == Code::peer_closed);
+  const auto buffer = wait_for<std::uint32_t>(rig.link(), [&](auto done) {
+    tenant->register_buffer(region.handle(), 0, region.size(), true, soon(), std::move(done));
+  });
+  CHECK(buffer.error().code() == Code::peer_closed);
+}
+
 TEST_CASE("Devices and tasks are listed") {
   Rig rig;
   Tenant tenant(rig, "one");
