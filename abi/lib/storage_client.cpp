@@ -62,13 +62,15 @@ Result<std::uint32_t> StorageClient::lend(const Part& part, Deadline deadline) {
   if (connection_->lent.size() >= max_lent)
     TRY(take_back(connection_->lent.begin()->first, deadline));
   const std::uint32_t access = rights::map_read | (part.writable ? rights::map_write : 0);
+  const std::uint64_t lost = connection_->lost;
   const auto reply = TRY(client_->call_with_handles<wire::AttachRegion>(
       {0, part.writable ? 1u : 0u}, {{handle, ObjectType::region, access | rights::info, 0, false}},
       [](std::span<const Handle> numbers, wire::AttachRegion::Request& request) {
         request.region = numbers[0];
       },
       deadline));
-  connection_->lent.emplace(handle, reply.region);
+  // The answer may be the last thing of its connection, and then the number is already void.
+  if (connection_->lost == lost) connection_->lent.emplace(handle, reply.region);
   return reply.region;
 }
 
