@@ -146,7 +146,10 @@ Result<Handle> lend_channel(Kernel& kernel, std::span<const InputFile> files,
     std::memcpy(description.data() + sizeof header + i * sizeof piece, &piece, sizeof piece);
   }
   auto created = TRY(kernel.call<proto::kernel::FileCreate>({}));
-  if (created.fds.size() != 1) return error(Code::internal, "the kernel gave no channel");
+  if (created.fds.size() != 1) {
+    kernel.close(created.reply.file);
+    return error(Code::quota, "this process has no descriptor left to lend files");
+  }
   const Result<void> sent = send_files(created.fds.front(), fds, description);
   if (!sent) {
     kernel.close(created.reply.file);

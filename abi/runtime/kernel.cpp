@@ -110,7 +110,9 @@ Result<void> Kernel::receive(const char* name, std::uint64_t call_id, std::span<
     return error(Code::peer_closed, std::string("the AIOS kernel went away during ") + name);
   }
   std::memcpy(&head, body, sizeof head);
-  if (head.call_id != call_id || packet.truncated || head.fd_count != packet.fds.size()) {
+  // Descriptors that this process has no room for are lost; the rest of the answer counts.
+  if (packet.truncated) packet.fds.clear();
+  if (head.call_id != call_id || (!packet.truncated && head.fd_count != packet.fds.size())) {
     lost_ = true;
     return error(Code::protocol_error,
                  std::string("the AIOS kernel's answer to ") + name + " is not one");
@@ -174,7 +176,8 @@ namespace {
 Result<Mapping> map_region(Kernel& kernel, Handle handle, Mapping::Access access) {
   const bool writable = access == Mapping::Access::read_write;
   auto mapped = TRY(kernel.call<pk::RegionMap>({handle, writable ? 1u : 0u, 0}));
-  if (mapped.fds.size() != 1) return error(Code::protocol_error, "region_map gave no descriptor");
+  if (mapped.fds.size() != 1)
+    return error(Code::quota, "this process has no descriptor left to map a region");
   return Mapping::map(mapped.fds[0], mapped.reply.size_bytes, access);
 }
 

@@ -22,7 +22,7 @@ Link::~Link() {
 }
 
 Result<void> Link::adopt_own(std::vector<Fd>& fds) {
-  if (fds.size() != 3) return error(Code::protocol_error, "the kernel gave a link without memory");
+  if (fds.size() != 3) return error(Code::quota, "this process has no descriptors left for a link");
   own_half_ = TRY(Mapping::map(fds[0], proto::half_bytes, Mapping::Access::read_write));
   own_half_.exclude_from_fork();
   bell_ = std::move(fds[1]);
@@ -34,7 +34,7 @@ Result<bool> Link::confirm() {
   auto ready = TRY(kernel_.call<pk::LinkReady>({handle_}));
   if (ready.reply.open == 0) return false;
   if (ready.fds.size() != 2)
-    return error(Code::protocol_error, "the kernel opened a link without the peer's memory");
+    return error(Code::quota, "this process has no descriptors left for a link");
   peer_half_ = TRY(Mapping::map(ready.fds[0], proto::half_bytes, Mapping::Access::read));
   peer_status_ = TRY(Mapping::map(ready.fds[1], proto::page_bytes, Mapping::Access::read));
   peer_half_.exclude_from_fork();

@@ -13,6 +13,7 @@ namespace {
 constexpr int max_messages_per_turn = 32;
 /// Room for the largest possible reply, reserved for every accepted request.
 constexpr std::uint32_t reply_slots = proto::max_message_slots;
+constexpr std::uint64_t accept_retry_ns = 20 * ns_per_ms;
 constexpr std::size_t max_error_text_bytes = proto::max_payload_bytes - sizeof(proto::ReplyHeader);
 }  // namespace
 
@@ -24,6 +25,7 @@ ServerBase::ServerBase(Kernel& kernel, EventLoop& loop, std::uint64_t protocol_v
 ServerBase::~ServerBase() {
   for (auto& [id, peer] : clients_) loop_.unwatch(peer.link->bell_fd());
   for (const Handle port : ports_) loop_.forget_signal(port);
+  loop_.cancel(accept_timer_);
   loop_.remove_source(this);
 }
 
@@ -44,7 +46,7 @@ void ServerBase::accept_all(Handle port) {
       // That client went away; or the kernel did, and then nobody will come.
       if (link.error().code() == Code::peer_closed && !kernel_.lost()) continue;
       log_line("cannot accept a connection: " + link.error().to_string());
-      return;
+      return accept_later();
     }
     const ClientId id = next_client_++;
     const Link* raw = link->get();
@@ -52,13 +54,22 @@ void ServerBase::accept_all(Handle port) {
                                            [raw](std::uint32_t) { raw->heard_bell(); });
         !watched) {
       log_line("cannot watch a connection: " + watched.error().to_string());
-      continue;
+      return accept_later();
     }
     Peer& peer = clients_[id];
     peer.link = std::move(*link);
     peer.info = std::move(info);
     opened(id, peer.info);
   }
+}
+
+/// Something ran out, here or in the kernel. Nobody tells when it is there again, and connections
+/// that wait already raise no signal anew.
+void ServerBase::accept_later() {
+  loop_.cancel(accept_timer_);
+  accept_timer_ = loop_.after(accept_retry_ns, [this] {
+    for (const Handle port : ports_) accept_all(port);
+  });
 }
 
 bool ServerBase::work() {

@@ -150,6 +150,7 @@ class ServerBase : public Source {
   bool has_credit(Peer& peer);
   void push_reply(ReplyToken token, std::uint32_t status, std::span<const std::byte> body);
   void drop_doomed();
+  void accept_later();
 
   Kernel& kernel_;
   EventLoop& loop_;
@@ -157,6 +158,7 @@ class ServerBase : public Source {
   ClientId next_client_ = 1;
   std::map<ClientId, Peer> clients_;
   std::vector<Handle> ports_;
+  TimerId accept_timer_ = 0;
   bool any_doomed_ = false;
 };
 

@@ -112,12 +112,12 @@ Result<Buffer> ContextServer::make_buffer(const Bind::Request& request, ObjectTy
       return error(Code::invalid_argument,
                    "lent files are bound whole and read-only: offset, length and writable are 0");
     auto opened = TRY(kernel_.call<proto::kernel::FileOpen>({.file = request.object}));
-    if (opened.fds.size() != 1) return error(Code::internal, "file_open gave no channel");
+    if (opened.fds.size() != 1) return error(Code::quota, "no descriptor left for lent files");
     return Buffer::files(TRY(receive_split(opened.fds.front())));
   }
   auto opened = TRY(kernel_.call<proto::kernel::RegionMap>(
       {.region = request.object, .writable = request.writable, .reserved = 0}));
-  if (opened.fds.size() != 1) return error(Code::internal, "region_map gave no memory");
+  if (opened.fds.size() != 1) return error(Code::quota, "no descriptor left to map a buffer");
   const Fd& memory = opened.fds.front();
   const std::uint64_t size_bytes = opened.reply.size_bytes;
   Mapping read = TRY(Mapping::map(memory, size_bytes, Mapping::Access::read));

@@ -21,7 +21,8 @@ Result<Mapping> map_region(Kernel& kernel, const HandleClaims::Claimed& region,
                            Mapping::Access access) {
   const auto opened = TRY(kernel.call<proto::kernel::RegionMap>(
       {region.handle.get(), access == Mapping::Access::read_write ? 1u : 0u, 0}));
-  if (opened.fds.size() != 1) return error(Code::internal, "the kernel gave no memory");
+  if (opened.fds.size() != 1)
+    return error(Code::quota, "no descriptor left to map the job's memory");
   return Mapping::map(opened.fds.front(), region.info.detail, access);
 }
 

@@ -144,7 +144,7 @@ Answer<proto::Empty> SchedulerServer::handle(wire::SetArena, const wire::SetAren
   if (size_bytes > max_arena_bytes) return error(Code::too_large, "an arena is at most 64 MiB");
   const auto opened = TRY(kernel_.call<proto::kernel::RegionMap>(
       {.region = region.handle.get(), .writable = 0, .reserved = 0}));
-  if (opened.fds.size() != 1) return error(Code::internal, "the kernel gave no memory");
+  if (opened.fds.size() != 1) return error(Code::quota, "no descriptor left to map an arena");
   Mapping mapping = TRY(Mapping::map(opened.fds.front(), size_bytes, Mapping::Access::read));
   links_[call.client()].arena = {std::move(region.handle), std::move(mapping)};
   return proto::Empty{};

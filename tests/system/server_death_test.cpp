@@ -1,4 +1,9 @@
 // The server of a link dies at every step of the link's life.
+#include <sys/resource.h>
+
+#include <filesystem>
+#include <iterator>
+
 #include "tests/system/echo_instance.hpp"
 
 using namespace aios;
@@ -111,4 +116,51 @@ TEST_CASE("The links of a dead server are gone") {
     // The supervisor's, the operator's and this client's.
     CHECK(need(instance->info()).links == 3);
   }
+}
+
+namespace {
+
+/// Nothing more can be opened by the process, until the end of the scope.
+class NoDescriptors {
+ public:
+  explicit NoDescriptors(pid_t pid) : pid_(pid) {
+    REQUIRE(::prlimit(pid_, RLIMIT_NOFILE, nullptr, &before_) == 0);
+    const std::filesystem::directory_iterator open("/proc/" + std::to_string(pid_) + "/fd");
+    const rlimit none{static_cast<rlim_t>(std::distance(begin(open), end(open))), before_.rlim_max};
+    REQUIRE(::prlimit(pid_, RLIMIT_NOFILE, &none, nullptr) == 0);
+  }
+  ~NoDescriptors() { ::prlimit(pid_, RLIMIT_NOFILE, &before_, nullptr); }
+
+ private:
+  pid_t pid_;
+  rlimit before_{};
+};
+
+void check_survives_without_descriptors(TestInstance& instance, pid_t pid) {
+  const auto old_client = echo_client(instance.visitor());
+  CHECK(need(echo(*old_client, 1)) == 1);
+  const auto visitor = need(instance.attach());
+  const auto client = echo_client(*visitor);
+  pe::Echo::Request request{};
+  {
+    const NoDescriptors none(pid);
+    CHECK(!client->call<pe::Echo>(request, Deadline::after(100 * ns_per_ms)));
+    CHECK(need(echo(*old_client, 2)) == 2);
+  }
+  CHECK(need(echo(*client, 3)) == 3);
+  CHECK(need(echo(*old_client, 4)) == 4);
+  CHECK(need(instance.server("echo")).restarts == 0);
+}
+
+}  // namespace
+
+TEST_CASE("A server without descriptors serves its clients, and new ones when it has some again") {
+  const auto instance = boot_echo();
+  check_survives_without_descriptors(*instance,
+                                     static_cast<pid_t>(need(instance->server("echo")).pid));
+}
+
+TEST_CASE("While the kernel has no descriptors clients are served, and new ones when it has some") {
+  const auto instance = boot_echo();
+  check_survives_without_descriptors(*instance, instance->kernel_pid());
 }
