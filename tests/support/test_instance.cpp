@@ -56,8 +56,8 @@ Result<std::unique_ptr<Client>> Visitor::client(const std::string& service, std:
 }
 
 Result<void> TestInstance::prepare(const std::string& manifest) {
-  char name[] = "/tmp/aios-test-XXXXXX";
-  if (::mkdtemp(name) == nullptr) return errno_error("make temporary folder", errno);
+  std::string name = (fs::temp_directory_path() / "aios-test-XXXXXX").string();
+  if (::mkdtemp(name.data()) == nullptr) return errno_error("make temporary folder", errno);
   folder_ = name;
   state_ = folder_ / "state";
   std::error_code failure;

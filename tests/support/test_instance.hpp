@@ -1,5 +1,5 @@
-// An AIOS instance in a folder of its own, for tests with real processes. It ends, and its folder
-// goes, with the object; so does its kernel if the test itself is killed.
+// An AIOS instance in a folder of its own below $TMPDIR, for tests with real processes. It ends,
+// and its folder goes, with the object; so does its kernel if the test itself is killed.
 #pragma once
 
 #include <sys/types.h>
