@@ -86,16 +86,15 @@ configure_fuzz() {
     -Dcpp_args='-fsanitize=fuzzer-no-link -g1 -fno-sanitize=vptr -D__cpp_concepts=202002L -Wno-builtin-macro-redefined'
 }
 
-# What `meson install` of the folder would install: the programs, without the tests, and without what
-# Meson itself has written when the folder was set up.
+# What is built of what `meson install` of the folder would install: the programs, without the tests,
+# and without what Meson itself has written when the folder was set up.
 installed_targets() {
-  meson introspect --installed "$1" | python3 -c '
+  meson introspect --targets "$1" | python3 -c '
 import json, os, sys
-folder = os.path.realpath(sys.argv[1]) + os.sep
-for path in json.load(sys.stdin):
-    path = os.path.realpath(path)
-    if path.startswith(folder) and not path.startswith(folder + "meson-"):
-        print(path[len(folder):])' "$1"
+folder = os.path.realpath(sys.argv[1])
+for target in json.load(sys.stdin):
+    for path in target["filename"] if target["installed"] else []:
+        print(os.path.relpath(path, folder))' "$1"
 }
 
 # test_targets FOLDER SUITE...: what the tests of these suites need.
