@@ -68,8 +68,9 @@ def run(*command, **options):
 
 def run_in_front(command, deadline_s):
     """A command that has this terminal until it ends; its exit code. What asks this process to end
-    asks the command. After the deadline it is ended, and TimeoutExpired is raised."""
-    child = subprocess.Popen(command)
+    asks the command, and so does this process's death. After the deadline it is ended, and
+    TimeoutExpired is raised."""
+    child = subprocess.Popen(["setpriv", "--pdeathsig", "TERM", *command])
     before = {number: signal.signal(number, lambda *_: child.terminate())
               for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
