@@ -31,8 +31,8 @@
 
 namespace {
 
-/// How long COMMAND has to end once it was asked to; `aiosctl boot` may take 15 s.
-constexpr int command_grace_s = 20;
+/// How long COMMAND has to end once it was asked to: as aios.service gives an instance.
+constexpr int command_grace_s = 30;
 /// The same for what COMMAND has left behind.
 constexpr int leftover_grace_s = 10;
 constexpr int end_signals[] = {SIGTERM, SIGPWR, SIGUSR1, SIGUSR2, SIGINT};
