@@ -81,7 +81,7 @@ proto::kernel::Quota with_shares(proto::kernel::Quota quota, const proto::kernel
   if (quota.memory_bytes == 0) quota.memory_bytes = of.memory_bytes / 2;
   if (quota.processes == 0) quota.processes = of.processes / 4;
   if (quota.handles == 0) quota.handles = of.handles / 4;
-  if (quota.links == 0) quota.links = of.links / 8;
+  if (quota.links == 0) quota.links = of.links / 32;
   return quota;
 }
 
