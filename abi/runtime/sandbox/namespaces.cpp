@@ -45,12 +45,9 @@ bool become_mapped_root() {
 }
 
 bool become_user(uid_t user) {
-  if (::setgroups(0, nullptr) == 0 &&
-      ::setresgid(unprivileged_id, unprivileged_id, unprivileged_id) == 0 &&
-      ::setresuid(user, user, user) == 0)
-    return true;
-  // In a container that has no such id it stays the container's root.
-  return user == unprivileged_id && (errno == EPERM || errno == EINVAL);
+  return ::setgroups(0, nullptr) == 0 &&
+         ::setresgid(unprivileged_id, unprivileged_id, unprivileged_id) == 0 &&
+         ::setresuid(user, user, user) == 0;
 }
 
 }  // namespace aios::sandbox
