@@ -22,6 +22,7 @@ struct Echo {
 struct Hold {
   static constexpr std::uint16_t opcode = 2;
   static constexpr const char* name = "hold";
+  static constexpr bool parks = true;
   struct Request {
     std::uint64_t key;
     AIOS_FIELDS(Request, key)

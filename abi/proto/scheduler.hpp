@@ -37,6 +37,7 @@ struct OpenTenant {
 struct CloseTenant {
   static constexpr std::uint16_t opcode = 2;
   static constexpr const char* name = "close_tenant";
+  static constexpr bool parks = true;
   struct Request {
     std::uint32_t tenant;
     std::uint32_t reserved;
@@ -169,6 +170,7 @@ struct Completion {
 struct Completions {
   static constexpr std::uint16_t opcode = 8;
   static constexpr const char* name = "completions";
+  static constexpr bool parks = true;
   struct Request {
     std::uint32_t tenant;
     std::uint32_t reserved;
@@ -245,6 +247,7 @@ struct TaskNext {
 struct DeviceNext {
   static constexpr std::uint16_t opcode = 12;
   static constexpr const char* name = "device_next";
+  static constexpr bool parks = true;
   static constexpr bool idempotent = true;
   struct Request {
     std::uint64_t index;

@@ -82,6 +82,14 @@ constexpr bool is_idempotent() {
   return false;
 }
 
+/// A method with `static constexpr bool parks = true` is answered when something else happens, not
+/// when work that it asks for is done: while it waits it cannot be what ends its server.
+template <class M>
+constexpr bool does_park() {
+  if constexpr (requires { M::parks; }) return M::parks;
+  return false;
+}
+
 /// Opcode 0 of every protocol: does nothing, answers at once. The supervisor's heartbeat.
 struct Null {
   static constexpr std::uint16_t opcode = 0;

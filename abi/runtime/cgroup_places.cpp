@@ -33,6 +33,8 @@ bool has(const std::vector<std::string_view>& list, std::string_view word) {
   return std::ranges::find(list, word) != list.end();
 }
 
+std::vector<std::string_view> split(std::string&& text, char separator) = delete;
+
 std::uint32_t limits_of(const std::vector<std::string_view>& controllers) {
   return (has(controllers, "memory") ? limit::memory : 0u) |
          (has(controllers, "cpu") ? limit::cpu : 0u) |
@@ -83,12 +85,11 @@ std::set<pid_t> line_of(pid_t pid) {
 }
 
 /// Version 2 gives controllers only to the groups below one that has no processes of its own. Those
-/// of a group that nobody else is in, only what this process descends from or has started, move to
-/// `main`, beside the groups of jobs.
+/// of a group that nobody else is in move to `main`, beside the groups of jobs: what this process
+/// has started, and who started it (aiosctl, process 1), but not the shell of a session.
 bool make_room(const std::string& folder) {
-  const std::set<pid_t> above = line_of(::getpid());
-  const auto is_ours = [&](pid_t pid) {
-    return above.contains(pid) || line_of(pid).contains(::getpid());
+  const auto is_ours = [](pid_t pid) {
+    return pid == 1 || pid == ::getppid() || line_of(pid).contains(::getpid());
   };
   const auto found = processes_in(folder);
   if (!std::ranges::all_of(found, is_ours)) return false;
@@ -169,7 +170,8 @@ void Tree::open(const Place& place) {
 void Tree::open_unified(const Place& place) {
   std::string folder = place.folder;
   for (;;) {
-    const auto offered = split(read_file(folder + "/cgroup.controllers"), ' ');
+    const std::string controllers = read_file(folder + "/cgroup.controllers");
+    const auto offered = split(controllers, ' ');
     std::uint32_t given = 0;
     for (const char* name : {"memory", "cpu", "pids"}) {
       if (!has(offered, name)) continue;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <utility>
 
 #include "abi/runtime/log.hpp"
 
@@ -14,6 +15,8 @@ constexpr int max_messages_per_turn = 32;
 /// Room for the largest possible reply, reserved for every accepted request.
 constexpr std::uint32_t reply_slots = proto::max_message_slots;
 constexpr std::uint64_t accept_retry_ns = 20 * ns_per_ms;
+/// A request that is to run alone waits so long for the others.
+constexpr std::uint64_t most_hold_ns = ns_per_s;
 constexpr std::size_t max_error_text_bytes = proto::max_payload_bytes - sizeof(proto::ReplyHeader);
 }  // namespace
 
@@ -26,6 +29,7 @@ ServerBase::~ServerBase() {
   for (auto& [id, peer] : clients_) loop_.unwatch(peer.link->bell_fd());
   for (const Handle port : ports_) loop_.forget_signal(port);
   loop_.cancel(accept_timer_);
+  loop_.cancel(hold_timer_);
   loop_.remove_source(this);
 }
 
@@ -76,8 +80,88 @@ bool ServerBase::work() {
   bool more = false;
   for (auto& [id, peer] : clients_)
     if (!peer.doomed && serve(id, peer)) more = true;
+  if (may_run_held()) run_held();
   drop_doomed();
   return more;
+}
+
+void ServerBase::take(ClientId client, Peer& peer, const Message& message) {
+  // Null calls are what a server is watched by, and cannot hurt it.
+  if (in_flight_ == nullptr || message.header.opcode == proto::Null::opcode)
+    return dispatch(client, peer, message);
+  // Not more than the room that was reserved for answers.
+  if (alone_ || !held_.empty() || !start(client, peer, message)) held_.push_back({client, message});
+}
+
+/// False when it has to wait until nothing else runs.
+bool ServerBase::start(ClientId client, Peer& peer, const Message& message) {
+  const ReplyToken token{client, message.header.call_id, message.header.opcode};
+  const RequestId id{peer.info.process_id, key_of(message)};
+  const InFlight::Verdict verdict = in_flight_->judge(id);
+  if (verdict == InFlight::Verdict::poison || verdict == InFlight::Verdict::exhausted) {
+    log_line("refusing a request of process " + std::to_string(id.client) + " that ended " +
+             "this server before");
+    reply_error(token, Status(Code::crashed, verdict == InFlight::Verdict::poison
+                                                 ? "it ended its server twice while it ran alone"
+                                                 : "its server ended 8 times while it ran"));
+    return true;
+  }
+  const bool alone = verdict == InFlight::Verdict::alone;
+  if (alone && in_flight_->running() != 0 && !hold_until_.passed()) {
+    if (hold_until_.is_never()) {
+      hold_until_ = Deadline::after(most_hold_ns);
+      hold_timer_ = loop_.at(hold_until_, [] {});
+    }
+    return false;
+  }
+  loop_.cancel(hold_timer_);
+  hold_until_ = Deadline::never();
+  if (alone) alone_ = CallKey(client, token.call_id);
+  dispatching_ = {token, in_flight_->begin(id)};
+  dispatch(client, peer, message);
+  if (const auto waits = std::exchange(dispatching_, {})) {
+    begun_.emplace(CallKey(client, token.call_id), waits->slot);
+    if (parks(token.opcode)) note_end(token);
+  }
+  return true;
+}
+
+bool ServerBase::may_run_held() const {
+  return !held_.empty() && !alone_ &&
+         (in_flight_->running() == 0 || hold_until_.is_never() || hold_until_.passed());
+}
+
+void ServerBase::run_held() {
+  while (!held_.empty() && !alone_) {
+    const Held next = std::move(held_.front());
+    held_.pop_front();
+    const auto peer = clients_.find(next.client);
+    if (peer == clients_.end() || peer->second.doomed) continue;
+    if (start(next.client, peer->second, next.message)) continue;
+    held_.push_front(next);
+    return;
+  }
+}
+
+void ServerBase::note_end(ReplyToken token) {
+  const CallKey key(token.client, token.call_id);
+  if (dispatching_ && CallKey(dispatching_->token.client, dispatching_->token.call_id) == key) {
+    in_flight_->end(dispatching_->slot);
+    dispatching_.reset();
+  } else if (const auto found = begun_.find(key); found != begun_.end()) {
+    in_flight_->end(found->second);
+    begun_.erase(found);
+  }
+  if (alone_ == key) alone_.reset();
+}
+
+/// Whatever a dead client asked for, nobody will be told about it.
+void ServerBase::forget_calls(ClientId client) {
+  const auto begin = begun_.lower_bound(CallKey(client, 0));
+  const auto end = begun_.lower_bound(CallKey(client + 1, 0));
+  for (auto entry = begin; entry != end; ++entry) in_flight_->end(entry->second);
+  begun_.erase(begin, end);
+  if (alone_ && alone_->first == client) alone_.reset();
 }
 
 bool ServerBase::serve(ClientId client, Peer& peer) {
@@ -91,7 +175,7 @@ bool ServerBase::serve(ClientId client, Peer& peer) {
     const RingResult result = peer.link->pop(message);
     if (result == RingResult::done && !link_closed) {
       peer.reserved_slots += reply_slots;
-      dispatch(client, peer, message);
+      take(client, peer, message);
       if (peer.doomed) return false;
       continue;
     }
@@ -122,6 +206,7 @@ bool ServerBase::has_credit(Peer& peer) {
 }
 
 bool ServerBase::ready() const {
+  if (may_run_held()) return true;
   return std::any_of(clients_.begin(), clients_.end(), [](const auto& entry) {
     const Peer& peer = entry.second;
     if (peer.doomed || peer.link->closed() || peer.link->owes_notice()) return true;
@@ -140,6 +225,7 @@ void ServerBase::drop_doomed() {
     const auto found = clients_.find(id);
     loop_.unwatch(found->second.link->bell_fd());
     clients_.erase(found);
+    forget_calls(id);
     closed(id);
   }
 }
@@ -177,6 +263,7 @@ void ServerBase::reply_bytes(ReplyToken token, std::span<const std::byte> body) 
 
 void ServerBase::push_reply(ReplyToken token, std::uint32_t status,
                             std::span<const std::byte> body) {
+  if (in_flight_ != nullptr) note_end(token);
   const auto found = clients_.find(token.client);
   if (found == clients_.end() || found->second.doomed) return;
   Peer& peer = found->second;

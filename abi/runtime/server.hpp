@@ -16,9 +16,13 @@
 // ring when its request is accepted, so a reply never blocks and never fails: a client that does
 // not read its replies is simply not read from. A client gets a bounded share of every turn.
 // Malformed messages are answered protocol_error and close the link.
+//
+// With guard_by(), a request that was in flight when the server crashed runs alone when it comes
+// again, and one that is poison is answered `crashed`; see in_flight.hpp.
 #pragma once
 
 #include <cstring>
+#include <deque>
 #include <map>
 #include <memory>
 #include <optional>
@@ -26,6 +30,7 @@
 #include <variant>
 
 #include "abi/runtime/event_loop.hpp"
+#include "abi/runtime/in_flight.hpp"
 #include "abi/runtime/link.hpp"
 
 namespace aios {
@@ -110,6 +115,9 @@ class ServerBase : public Source {
   /// Serves connections that come through `port` (a handle with accept).
   Result<void> listen(Handle port);
 
+  /// Notes in `in_flight`, which outlives this, what runs. Before listen.
+  void guard_by(InFlight& in_flight) { in_flight_ = &in_flight; }
+
   bool work() override;
   bool ready() const override;
 
@@ -136,6 +144,9 @@ class ServerBase : public Source {
     bool doomed = false;
   };
   virtual void dispatch(ClientId client, Peer& peer, const Message& message) = 0;
+  /// The same for a request that is made again. Only asked of who is guarded.
+  virtual std::uint64_t key_of(const Message&) const { return 0; }
+  virtual bool parks(std::uint16_t) const { return false; }
   virtual void opened(ClientId client, const PeerInfo& info) = 0;
   virtual void closed(ClientId client) = 0;
 
@@ -146,7 +157,23 @@ class ServerBase : public Source {
   std::uint64_t version() const { return version_; }
 
  private:
+  struct Held {
+    ClientId client;
+    Message message;
+  };
+  struct Begun {
+    ReplyToken token;
+    std::uint32_t slot;
+  };
+  using CallKey = std::pair<ClientId, std::uint32_t>;
+
   bool serve(ClientId client, Peer& peer);
+  void take(ClientId client, Peer& peer, const Message& message);
+  bool start(ClientId client, Peer& peer, const Message& message);
+  bool may_run_held() const;
+  void run_held();
+  void note_end(ReplyToken token);
+  void forget_calls(ClientId client);
   bool has_credit(Peer& peer);
   void push_reply(ReplyToken token, std::uint32_t status, std::span<const std::byte> body);
   void drop_doomed();
@@ -160,6 +187,14 @@ class ServerBase : public Source {
   std::vector<Handle> ports_;
   TimerId accept_timer_ = 0;
   bool any_doomed_ = false;
+
+  InFlight* in_flight_ = nullptr;
+  std::optional<Begun> dispatching_;         ///< its method has not returned or answered yet
+  std::map<CallKey, std::uint32_t> begun_;   ///< slots of those that are answered later
+  std::optional<CallKey> alone_;             ///< nothing else may run beside it
+  std::deque<Held> held_;                    ///< until it has ended, or may begin
+  Deadline hold_until_ = Deadline::never();  ///< then the first of them begins all the same
+  TimerId hold_timer_ = 0;
 };
 
 template <class Protocol, class Impl>
@@ -171,6 +206,42 @@ class Server final : public ServerBase {
  private:
   void dispatch(ClientId client, Peer& peer, const Message& message) override {
     dispatch_in(typename Protocol::Methods{}, client, peer, message);
+  }
+
+  std::uint64_t key_of(const Message& message) const override {
+    return key_in(typename Protocol::Methods{}, message);
+  }
+  template <class... Ms>
+  static std::uint64_t key_in(proto::MethodList<Ms...>, const Message& message) {
+    std::uint64_t key = 0;
+    const bool known =
+        ((message.header.opcode == Ms::opcode && (key = request_key<Ms>(message), true)) || ...);
+    return known ? key : request_key(message.header.opcode, message.bytes());
+  }
+  /// Without what changes when the same is asked for again.
+  template <class M>
+  static std::uint64_t request_key(const Message& message) {
+    if constexpr (requires(typename M::Request request) { request.operation.age_ns; }) {
+      typename M::Request request{};
+      if (message.bytes().size() == sizeof request) {
+        std::memcpy(&request, message.bytes().data(), sizeof request);
+        request.operation.age_ns = 0;
+        return request_key(M::opcode, std::as_bytes(std::span(&request, 1)));
+      }
+    }
+    return request_key(M::opcode, message.bytes());
+  }
+  static std::uint64_t request_key(std::uint16_t opcode, std::span<const std::byte> bytes) {
+    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+    return std::hash<std::string_view>()(text) + opcode;
+  }
+
+  bool parks(std::uint16_t opcode) const override {
+    return parks_in(typename Protocol::Methods{}, opcode);
+  }
+  template <class... Ms>
+  static bool parks_in(proto::MethodList<Ms...>, std::uint16_t opcode) {
+    return ((opcode == Ms::opcode && proto::does_park<Ms>()) || ...);
   }
 
   template <class... Ms>

@@ -18,8 +18,10 @@ Result<ServerProcess> ServerProcess::start(int argc, char** argv) {
   install_fault_handlers("this server", "; it ends");
   ServerProcess process;
   bool spin = true;
-  for (int i = 1; i + 1 < argc; ++i) {
+  for (int i = 1; i < argc; ++i) {
     const std::string_view option = argv[i];
+    if (option == "--crashed") process.crashed = true;
+    if (i + 1 == argc) break;
     if (option == "--state")
       process.state = argv[++i];
     else if (option == "--libexec")
@@ -37,6 +39,19 @@ Result<ServerProcess> ServerProcess::start(int argc, char** argv) {
   TRY(loop->watch(process.signals_.get(), EPOLLIN, [loop](std::uint32_t) { loop->stop(); }));
   process.port = TRY(process.kernel->startup("port")).handle;
   return process;
+}
+
+Result<InFlight*> ServerProcess::in_flight() {
+  constexpr const char* label = "in-flight";
+  if (const auto kept = kernel->startup(label)) {
+    in_flight_memory_ = TRY(Region::map(*kernel, kept->handle, Mapping::Access::read_write));
+  } else {
+    in_flight_memory_ = TRY(Region::create(*kernel, InFlight::memory_bytes, label));
+    TRY(kernel->call<proto::kernel::HandleKeep>(
+        {in_flight_memory_.handle(), proto::kernel::Label::from(label)}));
+  }
+  in_flight_ = std::make_unique<InFlight>(in_flight_memory_.bytes(), crashed, now_ns());
+  return in_flight_.get();
 }
 
 Result<std::unique_ptr<Client>> ServerProcess::client_of(const std::string& service,

@@ -7,6 +7,7 @@
 
 #include "abi/runtime/client.hpp"
 #include "abi/runtime/event_loop.hpp"
+#include "abi/runtime/in_flight.hpp"
 #include "abi/runtime/kernel.hpp"
 
 namespace aios {
@@ -18,10 +19,14 @@ struct ServerProcess {
   std::string state;                ///< --state DIR
   std::string libexec;              ///< --libexec DIR
   std::string require;              ///< --require NAMES: protections that the manifest insists on
+  bool crashed = false;             ///< --crashed: the last life ended by its own doing
 
   /// Reads `--state DIR --libexec DIR --require NAMES`, and `--spin never`, with which the loop
   /// sleeps at once when nothing is there; other arguments are left to the caller.
   static Result<ServerProcess> start(int argc, char** argv);
+  /// Where requests in flight are noted, so that the next life knows them; made with the first
+  /// life, in the server's own job. For ServerBase::guard_by.
+  Result<InFlight*> in_flight();
   /// A client of the server called `service`, by the route of that name. not_found without one.
   Result<std::unique_ptr<Client>> client_of(const std::string& service,
                                             std::uint64_t protocol_version);
@@ -30,6 +35,8 @@ struct ServerProcess {
 
  private:
   Fd signals_;
+  Region in_flight_memory_;
+  std::unique_ptr<InFlight> in_flight_;
 };
 
 /// For main(): runs `body(argc, argv)`, logs its error and turns it into an exit code.

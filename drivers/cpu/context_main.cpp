@@ -29,6 +29,17 @@ std::vector<int> chosen_cpus(int argc, char** argv) {
   return cpus;
 }
 
+/// How long it stays without a client: `--lonely-ms`, for tests.
+std::uint64_t lonely_ns(int argc, char** argv) {
+  std::uint64_t ms = 30'000;
+  for (int i = 1; i + 1 < argc; ++i) {
+    const std::string_view text = argv[i + 1];
+    if (argv[i] == std::string_view("--lonely-ms"))
+      std::from_chars(text.data(), text.data() + text.size(), ms);
+  }
+  return ms * ns_per_ms;
+}
+
 Result<int> run(int argc, char** argv) {
   install_fault_handlers("aios-cpu-context", " in a task's code; the context ends");
   const AlternateStack stack;
@@ -41,6 +52,7 @@ Result<int> run(int argc, char** argv) {
   Server<proto::context::Protocol, cpu::ContextServer> server(*process.kernel, *process.loop,
                                                               *context);
   context->answer_through(server);
+  context->end_when_lonely(lonely_ns(argc, argv));
   TRY(server.listen(process.port));
   (void)process.run();
   // Not through destructors: tasks may still be running.

@@ -46,6 +46,7 @@ Result<std::unique_ptr<ContextServer>> ContextServer::create(Kernel& kernel, Eve
 ContextServer::~ContextServer() {
   loop_.unwatch(finished_bell_.get());
   loop_.cancel(limit_timer_);
+  loop_.cancel(lonely_timer_);
 }
 
 Answer<Load::Reply> ContextServer::handle(Load, const Load::Request& request, CallContext& call) {
@@ -183,6 +184,19 @@ void ContextServer::answer(const Pending& pending, const Executor::Finished& fin
   server_->reply<Run>(pending.token, reply);
 }
 
+void ContextServer::end_when_lonely(std::uint64_t after_ns) {
+  lonely_ns_ = after_ns;
+  loop_.cancel(lonely_timer_);
+  lonely_timer_ = loop_.after(after_ns, [] {
+    log_line("nobody is connected to this context: it ends");
+    ::_exit(exit_in_order);
+  });
+}
+
+void ContextServer::client_opened(ClientId, const PeerInfo&) {
+  loop_.cancel(lonely_timer_);
+}
+
 void ContextServer::client_closed(ClientId client) {
   for (const auto& [id, pending] : pending_) {
     if (pending.token.client != client) continue;
@@ -190,6 +204,7 @@ void ContextServer::client_closed(ClientId client) {
     ::_exit(exit_in_order);
   }
   buffers_.erase(client);
+  if (lonely_ns_ != 0 && server_->client_count() == 0) end_when_lonely(lonely_ns_);
 }
 
 void ContextServer::check_limits_at(std::uint64_t when_ns) {

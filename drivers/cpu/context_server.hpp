@@ -35,6 +35,10 @@ class ContextServer {
 
   /// Where replies go; before the first request.
   void answer_through(ServerBase& server) { server_ = &server; }
+  /// Ends the process, in order, whenever it has had no client for `after_ns`. Who asks for a
+  /// context connects at once: whoever started this one has died before others knew of it, or is
+  /// gone.
+  void end_when_lonely(std::uint64_t after_ns);
 
   Answer<proto::context::Load::Reply> handle(proto::context::Load,
                                              const proto::context::Load::Request& request,
@@ -48,6 +52,7 @@ class ContextServer {
   Answer<proto::context::Run::Reply> handle(proto::context::Run,
                                             const proto::context::Run::Request& request,
                                             CallContext& call);
+  void client_opened(ClientId client, const PeerInfo& peer);
   void client_closed(ClientId client);
 
  private:
@@ -85,6 +90,8 @@ class ContextServer {
   std::map<ClientId, BufferTable> buffers_;
   std::unordered_map<std::uint64_t, Pending> pending_;
   std::uint64_t next_job_ = 1;
+  std::uint64_t lonely_ns_ = 0;
+  TimerId lonely_timer_ = 0;
   TimerId limit_timer_ = 0;
   std::uint64_t limit_timer_ns_ = 0;  // 0: not armed
   Fd finished_bell_;

@@ -1,6 +1,5 @@
 #include "drivers/cpu/executor.hpp"
 
-#include <pthread.h>
 #include <sched.h>
 
 #include <algorithm>
@@ -13,11 +12,12 @@
 namespace aios::cpu {
 namespace {
 
-void pin(std::thread& thread, int cpu) {
+/// The calling thread: a sandbox lets nobody choose for another.
+void pin_self(int cpu) {
   cpu_set_t set;
   CPU_ZERO(&set);
   CPU_SET(cpu, &set);
-  pthread_setaffinity_np(thread.native_handle(), sizeof set, &set);
+  sched_setaffinity(0, sizeof set, &set);
 }
 
 }  // namespace
@@ -28,8 +28,10 @@ Result<std::unique_ptr<Executor>> Executor::create(const std::vector<int>& cpus,
   std::unique_ptr<Executor> executor(new Executor(cpus.size(), std::move(notify)));
   try {
     for (const int cpu : cpus) {
-      executor->threads_.emplace_back([self = executor.get()] { self->work(); });
-      pin(executor->threads_.back(), cpu);
+      executor->threads_.emplace_back([self = executor.get(), cpu] {
+        pin_self(cpu);
+        self->work();
+      });
     }
   } catch (const std::system_error& failure) {
     return error(Code::no_memory, std::string("cannot start a worker thread: ") + failure.what());

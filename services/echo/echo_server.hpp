@@ -21,6 +21,7 @@ class EchoServer {
   EchoServer(Kernel& kernel, EventLoop& loop);
 
   Result<void> listen(Handle port) { return server_.listen(port); }
+  void guard_by(InFlight& in_flight) { server_.guard_by(in_flight); }
 
   Answer<proto::echo::Echo::Reply> handle(proto::echo::Echo,
                                           const proto::echo::Echo::Request& request,

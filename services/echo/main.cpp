@@ -9,6 +9,7 @@ aios::Result<int> run(int argc, char** argv) {
   aios::ServerProcess process = TRY(aios::ServerProcess::start(argc, argv));
   aios::echo::EchoServer server(*process.kernel, *process.loop);
   TRY(aios::sandbox::lock_in(*process.kernel, process.require));
+  server.guard_by(*TRY(process.in_flight()));
   TRY(server.listen(process.port));
   return process.run();
 }

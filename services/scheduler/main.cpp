@@ -20,6 +20,7 @@ Result<int> run(int argc, char** argv) {
   for (const char* label : driver_labels)
     scheduler.add_driver(TRY(process.client_of(label, proto::driver::Protocol::version)));
   TRY(sandbox::lock_in(*process.kernel, process.require));
+  server.guard_by(*TRY(process.in_flight()));
   TRY(server.listen(process.port));
   return process.run();
 }

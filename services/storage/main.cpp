@@ -52,6 +52,7 @@ Result<int> run(int argc, char** argv) {
   auto store = TRY(
       storage::ObjectStore::create({std::move(disk), std::move(metadata), std::move(background)}));
   storage::StorageServer server(*process.kernel, *process.loop, std::move(store));
+  server.guard_by(*TRY(process.in_flight()));
   TRY(server.listen(process.port, disk_fd, background_fd));
   const int code = process.run();
   return server.fatal() ? 1 : code;

@@ -21,6 +21,7 @@ class StorageServer : public Source {
 
   /// Serves `port`, advancing the store when one of the descriptors is readable.
   Result<> listen(Handle port, int disk_fd, int background_fd);
+  void guard_by(InFlight& in_flight) { server_.guard_by(in_flight); }
   /// Why the loop was stopped: the process must end without answering anything more.
   const std::optional<Status>& fatal() const { return store_->fatal(); }
 

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <string_view>
 
 #include "abi/runtime/fault_handler.hpp"
@@ -80,7 +81,7 @@ proto::kernel::Quota with_shares(proto::kernel::Quota quota, const proto::kernel
   if (quota.memory_bytes == 0) quota.memory_bytes = of.memory_bytes / 2;
   if (quota.processes == 0) quota.processes = of.processes / 4;
   if (quota.handles == 0) quota.handles = of.handles / 4;
-  if (quota.links == 0) quota.links = of.links / 8;
+  if (quota.links == 0) quota.links = of.links / 32;
   return quota;
 }
 
@@ -101,7 +102,34 @@ Result<void> configure(Kernel& kernel, Handle root, const supervisor::Plan& plan
   return {};
 }
 
+/// A line "NAME PROFILE PROTECTIONS" for each kind of process that the manifest leads to, with what
+/// is required of it; for `aiosctl doctor`.
+Result<int> show_profiles(const std::string& path) {
+  const auto plan = plan_of(TRY(read_manifest(path)), path);
+  if (!plan) {
+    std::printf("%s", plan.error().message().c_str());
+    return exit_configuration;
+  }
+  const auto show = [](std::string_view name, sandbox::Profile profile, std::uint32_t require) {
+    std::printf("%s %s %s\n", std::string(name).c_str(),
+                std::string(proto::sandbox::profile_name(profile)).c_str(),
+                sandbox::protection_list(require).c_str());
+  };
+  show(supervisor::supervisor_name, sandbox::Profile::supervisor, plan->require);
+  for (const supervisor::PlannedServer& server : plan->servers) {
+    show(server.spec.name, server.spec.profile, server.spec.require);
+    // Drivers call their contexts as the program is called.
+    if (const auto& spawner = server.spec.spawner; spawner)
+      show(std::string_view(spawner->binary).substr(spawner->binary.starts_with("aios-") ? 5 : 0),
+           spawner->profile, 0);
+  }
+  return 0;
+}
+
 Result<int> run(int argc, char** argv) {
+  if (argc == 4 && argv[1] == std::string_view("--manifest") &&
+      argv[3] == std::string_view("--show-profiles"))
+    return show_profiles(argv[2]);
   const Options options = TRY(read_options(argc, argv));
   // As the first process of a namespace it would survive SIGABRT.
   install_fault_handlers("aios-supervisor", "; it ends");

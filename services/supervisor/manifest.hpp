@@ -43,7 +43,7 @@ namespace aios::supervisor {
 inline constexpr std::size_t max_manifest_bytes = 256 * 1024;
 inline constexpr std::size_t max_servers = 16;
 inline constexpr std::size_t max_server_name_bytes = 15;
-inline constexpr std::size_t max_server_arguments = 11;
+inline constexpr std::size_t max_server_arguments = 9;
 /// What a program can be routed to although no manifest lists it.
 inline constexpr std::string_view supervisor_name = "supervisor";
 /// The label under which every server finds its own port.

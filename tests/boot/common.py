@@ -21,8 +21,9 @@ INPUT_BYTES = 2_000_000
 EXIT_SKIPPED = 77
 
 
-def make_additions(build, folder):
-    """What the image has beside AIOS: the input, the programs of abi/examples, the test."""
+def make_additions(build, folder, *programs):
+    """What the image has beside AIOS: the input, the programs of abi/examples and those of the
+    build that are named, the test."""
     test = folder / "add/test"
     make_cut(test / "input", INPUT_BYTES)
     (test / "programs").mkdir()
@@ -30,7 +31,8 @@ def make_additions(build, folder):
     for language in LANGUAGES:
         prefix.programs(EXAMPLES, test / "programs", language)
     prefix.module(EXAMPLES, test / "programs")
-    shutil.copy(TESTS / "boot/inside", test / "inside")
+    for program in (TESTS / "boot/inside", *(build / name for name in programs)):
+        shutil.copy(program, test)
     write_reference(test / "input", folder / "reference")
     return folder / "add"
 

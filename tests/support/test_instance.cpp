@@ -29,7 +29,7 @@ Result<void> link_programs(const fs::path& libexec) {
   const fs::path root = AIOS_BUILD_ROOT;
   std::error_code failure;
   fs::create_directories(libexec, failure);
-  for (const char* part : {"kernel", "services", "drivers"}) {
+  for (const char* part : {"kernel", "services", "drivers", "tests/support"}) {
     for (auto entry = fs::recursive_directory_iterator(root / part, failure);
          entry != fs::recursive_directory_iterator(); entry.increment(failure)) {
       const std::string name = entry->path().filename();

@@ -12,6 +12,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS / "support"))
+from corpus import make_cut  # noqa: E402
 from instance import Instance, expect, identity, run_test, wait_until  # noqa: E402
 
 MIB = 1 << 20
@@ -129,6 +130,24 @@ def check_processes(instance):
                "nothing is left of jobs that ended")
 
 
+def check_contexts(instance):
+    """What computes for a job elsewhere is held to the job's quota as well."""
+    text = instance.work / "text"
+    text.mkdir()
+    make_cut(text, 20_000_000)
+    program = instance.start("run", "--job", "counts", "--memory", "512M", "--cpus", "0.2", "--",
+                             instance.aiosctl, "mapreduce", "run", "wordcount", "--input", text,
+                             "--output", instance.work / "counted", "--threads", "1",
+                             "--memory-mb", "64")
+    context = wait_until(instance.contexts, 20, "the job has a context")[0]
+    groups = Path(f"/proc/{context['pid']}/cgroup").read_text(encoding="utf-8")
+    listed = jobs(instance)
+    job = [j for path, j in listed.items() if path.endswith("/counts")][0]
+    expect(f"/job-{job['job_id']}/children" in groups, f"the context is in {groups}")
+    _, errors = program.communicate(timeout=60)
+    expect(program.returncode == 0, f"the job: {errors}")
+
+
 def check_end_of_job(instance):
     """Whoever kills the job, or the connection of its program, ends the program."""
     program = instance.start("run", "--job", "victim", "--memory", "64M", "--", "sh", "-c",
@@ -213,7 +232,8 @@ def body():
         enforced = enforced_here(instance)
         check_names(instance)
         for name, check in (("memory", check_memory), ("cpu", check_cpu),
-                            ("processes", check_processes), ("memory", check_end_of_job)):
+                            ("processes", check_processes), ("memory", check_contexts),
+                            ("memory", check_end_of_job)):
             if name in enforced:
                 check(instance)
             else:

@@ -3,6 +3,7 @@ what is its own, whichever server holds it; operators see everything, but nobody
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -118,6 +119,7 @@ def check_kernel(system):
     system.refused(BOB, "no process", "kill", "storage")
     system.refused(BOB, "root and the user who booted", "crash", "storage")
     system.refused(BOB, "only", "shutdown")
+    system.refused(BOB, "no log of", "--state", system.state, "logs", "storage")
     expect(ann.poll() is None, "Bob has ended what is Ann's")
     system.told(ANN, "kill", anns[0]["process_id"])
     _, errors = ann.communicate(timeout=20)
@@ -154,9 +156,9 @@ def check_work(system):
     job = system.start_of(ANN, "mapreduce", "run", "wordcount", "--input", text, "--output",
                           system.home / "counted", "--threads", "1", "--memory-mb", "64")
     listed = wait_until(lambda: system.listed(ANN, "mapreduce", "jobs"), 20, "Ann's job runs")
+    # Its client stopped, the job cannot end, and there is time to look.
+    os.kill(job.pid, signal.SIGSTOP)
     context = wait_until(lambda: contexts_of(system, ANN), 20, "it has a context")[0]
-    # Stopped, it waits for its client, and there is time to look.
-    os.kill(job.pid, 19)
     status = Path(f"/proc/{context['pid']}/status").read_text(encoding="utf-8")
     ids = {line.split()[0]: set(line.split()[1:]) for line in status.splitlines()
            if line.startswith(("Uid:", "Gid:"))}
@@ -173,7 +175,7 @@ def check_work(system):
     system.refused(BOB, "no process", "kill", context["process_id"])
     expect(json.loads(system.ctl("mapreduce", "jobs", "--json")), "root sees it")
     system.told(ANN, "mapreduce", "cancel", number)
-    os.kill(job.pid, 18)
+    os.kill(job.pid, signal.SIGCONT)
     _, errors = job.communicate(timeout=30)
     expect(job.returncode == 1 and "cancelled" in errors, f"Ann's job: {errors}")
 

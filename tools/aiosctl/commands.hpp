@@ -29,6 +29,7 @@ struct Session {
 int report(const Status& status);
 
 void add_instance_commands(CLI::App& app, Session& session);   // boot shutdown status run
+void add_doctor_command(CLI::App& app, Session& session);      // doctor
 void add_process_commands(CLI::App& app, Session& session);    // ps kill regions links logs crash
 void add_job_commands(CLI::App& app, Session& session);        // jobs
 void add_task_commands(CLI::App& app, Session& session);       // devices tasks

@@ -4,8 +4,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <bit>
 #include <cerrno>
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -71,12 +73,36 @@ Result<std::vector<ps::Server::Reply>> list_servers(Operator& attached) {
   return servers;
 }
 
+/// What each process says of its sandbox, by id; nothing for those who may not list processes.
+Result<std::map<std::uint64_t, proto::sandbox::Confined>> list_sandboxes(Operator& attached) {
+  std::map<std::uint64_t, proto::sandbox::Confined> found;
+  const auto root = attached.root();
+  if (!root) return found;
+  for (std::uint64_t after = 0;;) {
+    const auto process = TRY(attached.kernel().call<pk::ProcessNext>({*root, after})).reply;
+    if ((after = process.process_id) == 0) return found;
+    if (const auto confined = proto::sandbox::Confined::from(process.sandbox))
+      found.emplace(process.process_id, *confined);
+  }
+}
+
+/// "full", or "8 of 10" protections; "-" for what has not said anything.
+std::string sandbox_text(const std::map<std::uint64_t, proto::sandbox::Confined>& sandboxes,
+                         std::uint64_t process_id) {
+  const auto found = sandboxes.find(process_id);
+  if (found == sandboxes.end()) return "-";
+  if (found->second.profile == proto::sandbox::Profile::open) return "open";
+  const int count = std::popcount(found->second.enforced);
+  if (found->second.enforced == proto::sandbox::all_protections) return "full";
+  return fmt::format("{} of {}", count, proto::sandbox::protection_names.size());
+}
+
 std::uint64_t age_ns(std::uint64_t since_ns) {
   const std::uint64_t now = now_ns();
   return since_ns == 0 || since_ns > now ? 0 : now - since_ns;
 }
 
-json server_json(const ps::Server::Reply& server) {
+json server_json(const ps::Server::Reply& server, const std::string& sandbox) {
   const bool runs = server.pid != 0;
   return {{"name", server.server.view()},
           {"state", state_name(server.state)},
@@ -87,34 +113,35 @@ json server_json(const ps::Server::Reply& server) {
           {"missed_heartbeats", server.missed_heartbeats},
           {"heartbeat_ns", server.heartbeat_ns},
           {"uptime_ns", runs ? age_ns(server.started_ns) : 0},
+          {"sandbox", sandbox},
           {"last_end", server.last_end.view()},
           {"last_words", server.last_words.view()}};
 }
 
 void print_status(const Session& session, const pk::InstanceInfo::Reply& instance,
-                  const std::vector<ps::Server::Reply>& servers) {
+                  const std::vector<ps::Server::Reply>& servers,
+                  const std::map<std::uint64_t, proto::sandbox::Confined>& sandboxes) {
   fmt::print("AIOS at {}: up {}, kernel pid {}, {} processes, {} links, {} in {} regions\n",
              session.socket, human_duration(age_ns(instance.started_ns)), instance.pid,
              instance.processes, instance.links, human_bytes(instance.region_bytes),
              instance.regions);
   if (instance.open_to_users != 0) fmt::print("Other users may use it, each for itself.\n");
   if (instance.user_namespaces == 0)
-    fmt::print(
-        "This host allows no user namespaces: contexts run without namespaces of their own, "
-        "so modules are isolated as processes only.\n");
+    fmt::print("This host allows no user namespaces; what that means says: aiosctl doctor\n");
   Table table({{"SERVER"},
                {"STATE"},
                {"PID", Align::right},
                {"RESTARTS", Align::right},
                {"HEARTBEAT", Align::right},
                {"UPTIME", Align::right},
+               {"SANDBOX"},
                {"LAST END"}});
   for (const ps::Server::Reply& server : servers)
     table.add({std::string(server.server.view()), std::string(state_name(server.state)),
                server.pid == 0 ? "-" : std::to_string(server.pid), std::to_string(server.restarts),
                server.heartbeat_ns == 0 ? "-" : human_duration(server.heartbeat_ns),
                server.pid == 0 ? "-" : human_duration(age_ns(server.started_ns)),
-               std::string(server.last_end.view())});
+               sandbox_text(sandboxes, server.process_id), std::string(server.last_end.view())});
   table.print();
   for (const ps::Server::Reply& server : servers) {
     const auto state = static_cast<ps::ServerState>(server.state);
@@ -130,8 +157,9 @@ Result<int> show_status(const Session& session) {
   Operator attached = TRY(Operator::attach(session));
   const auto instance = TRY(attached.kernel().call<pk::InstanceInfo>({})).reply;
   const std::vector<ps::Server::Reply> servers = TRY(list_servers(attached));
+  const auto sandboxes = TRY(list_sandboxes(attached));
   if (!session.json) {
-    print_status(session, instance, servers);
+    print_status(session, instance, servers, sandboxes);
     return exit_done;
   }
   json out = {{"socket", session.socket},
@@ -147,7 +175,8 @@ Result<int> show_status(const Session& session) {
               {"uid", instance.uid},
               {"open_to_users", instance.open_to_users != 0},
               {"servers", json::array()}};
-  for (const ps::Server::Reply& server : servers) out["servers"].push_back(server_json(server));
+  for (const ps::Server::Reply& server : servers)
+    out["servers"].push_back(server_json(server, sandbox_text(sandboxes, server.process_id)));
   print_json(out.dump(2, ' ', false, json::error_handler_t::replace));
   return exit_done;
 }

@@ -55,6 +55,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", AIOS_VERSION);
   app.footer("Exit codes: 0 done, 1 failed, 2 usage, 3 cannot reach AIOS.");
   add_instance_commands(app, session);
+  add_doctor_command(app, session);
   add_process_commands(app, session);
   add_job_commands(app, session);
   add_mapreduce_commands(app, session);

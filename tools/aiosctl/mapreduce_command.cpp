@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -162,8 +163,9 @@ Result<int> run_job(const Session& session, const RunOptions& chosen) {
   options.task_limit_ns = static_cast<std::uint64_t>(chosen.task_limit_s * 1e9);
   options.open_files = raise_open_files();
   // A job of its own: it shares contexts with nothing else, and everything ends with this process.
+  // Below `aiosctl run` it is that job's work, and counts in its quota.
   AttachOptions own;
-  own.job_name = "mr-" + std::to_string(::getpid());
+  if (std::getenv("AIOS_JOB") == nullptr) own.job_name = "mr-" + std::to_string(::getpid());
   Operator attached = TRY(Operator::attach(session, own));
   options.threads = chosen.threads != 0 ? chosen.threads
                                         : TRY(mapreduce_client::device_threads(attached.kernel()));

@@ -1,9 +1,14 @@
 #include "tools/aiosctl/operator.hpp"
 
+#include <cstdlib>
+
 namespace aios::ctl {
 
 Result<Operator> Operator::attach(const Session& session, const AttachOptions& options) {
-  return Operator(TRY(Kernel::attach(session.socket, options)));
+  AttachOptions within = options;
+  if (const char* job = std::getenv("AIOS_JOB"); job != nullptr && within.job_name.empty())
+    within.job_name = job;
+  return Operator(TRY(Kernel::attach(session.socket, within)));
 }
 
 Result<Handle> Operator::port(const std::string& label) const {

@@ -16,7 +16,8 @@ inline constexpr std::uint64_t call_timeout_ns = 10 * ns_per_s;
 
 class Operator {
  public:
-  /// Attaches to the instance at `session.socket`. unreachable when none answers there.
+  /// Attaches to the instance at `session.socket`, and to the job that `options` name or, below
+  /// `aiosctl run`, $AIOS_JOB. unreachable when none answers there.
   static Result<Operator> attach(const Session& session, const AttachOptions& options = {});
 
   Kernel& kernel() { return *kernel_; }

@@ -93,17 +93,30 @@ Result<void> check_enforced(std::uint32_t without, bool strict) {
   return {};
 }
 
+/// Moves this process into the job's control group. False, said, when Linux does not let the kernel
+/// of an ordinary user: it may move processes only within the part of the tree that it was given.
+Result<bool> join_group(const Session& session, AttachOptions attach, bool strict) {
+  attach.confine = true;
+  // The attachment itself ends with the exec; the parent's keeps the job.
+  const Result<Operator> joined = Operator::attach(session, attach);
+  if (joined) return true;
+  if (joined.error().code() != Code::denied || strict) return std::unexpected(joined.error());
+  say("this program cannot be held to its limits: " + joined.error().message() +
+      "; start it beside the instance: systemd-run --user --scope aiosctl run ...");
+  return false;
+}
+
 /// The child's side: joins the job's control group and becomes the program.
-[[noreturn]] void become(const Session& session, const RunOptions& options, AttachOptions attach,
-                         std::uint32_t enforced, const sigset_t& mask) {
+[[noreturn]] void become(const Session& session, const RunOptions& options,
+                         const AttachOptions& attach, std::uint32_t enforced,
+                         const sigset_t& mask) {
   if (enforced != 0) {
-    attach.confine = true;
-    // The attachment itself ends with the exec; the parent's keeps the job.
-    const Result<Operator> joined = Operator::attach(session, attach);
+    const Result<bool> joined = join_group(session, attach, options.strict);
     if (!joined) {
       (void)report(joined.error());
       ::_exit(exit_cannot_run);
     }
+    if (!*joined) enforced = 0;
   }
   if (attach.quota.memory_bytes != 0 && (enforced & pk::enforced::memory) == 0) {
     const rlimit limit{attach.quota.memory_bytes, attach.quota.memory_bytes};

@@ -45,9 +45,12 @@ bool become_mapped_root() {
 }
 
 bool become_user(uid_t user) {
-  return ::setgroups(0, nullptr) == 0 &&
-         ::setresgid(unprivileged_id, unprivileged_id, unprivileged_id) == 0 &&
-         ::setresuid(user, user, user) == 0;
+  if (::setgroups(0, nullptr) == 0 &&
+      ::setresgid(unprivileged_id, unprivileged_id, unprivileged_id) == 0 &&
+      ::setresuid(user, user, user) == 0)
+    return true;
+  // In a container that has no such id it stays the container's root.
+  return user == unprivileged_id && (errno == EPERM || errno == EINVAL);
 }
 
 }  // namespace aios::sandbox

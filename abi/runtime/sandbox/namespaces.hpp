@@ -23,7 +23,8 @@ Result<void> map_ids(pid_t child, uid_t user);
 /// By the child, when its ids are mapped: becomes uid and gid 0 of its namespace, without other
 /// groups. Async-signal-safe; false, with errno, when Linux refuses.
 bool become_mapped_root();
-/// By a child of root without namespaces: becomes this user, without any group of the host's.
+/// By a child of root without namespaces: becomes this user, without any group of the host's. In a
+/// container without `unprivileged_id` that one is root itself.
 bool become_user(uid_t user);
 
 }  // namespace aios::sandbox

@@ -45,7 +45,7 @@ Rules rules_of(const Plan& plan) {
       [[fallthrough]];
     case Profile::context:
       rules.private_folder = rules.programs ? "/tmp" : "/modules";
-      rules.files = rules.code = rules.threads_pinned = true;
+      rules.files = rules.code = true;
       rules.descriptors = 1024;
       rules.threads = 4096;
       rules.oom_score = "500";

@@ -27,7 +27,6 @@ struct Rules {
   bool code = false;                ///< maps memory executable
   bool programs = false;            ///< forks and executes
   bool ring = false;                ///< uses the io_uring that it has; it cannot make another
-  bool threads_pinned = false;      ///< chooses the cores of its threads
   std::uint64_t file_bytes = 0;     ///< greatest size of a file; 0: any
   std::uint64_t descriptors = 0;    ///< 0: as many as the host allows
   std::uint64_t threads = 0;        ///< and processes

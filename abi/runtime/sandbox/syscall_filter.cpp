@@ -113,22 +113,22 @@ constexpr int by_path[] = {
 
 // For those who have files: also changing them, and what lies in folders.
 constexpr int on_files[] = {
-    SCMP_SYS(fchdir),    SCMP_SYS(getdents64),      SCMP_SYS(unlink),    SCMP_SYS(unlinkat),
-    SCMP_SYS(mkdir),     SCMP_SYS(mkdirat),         SCMP_SYS(rmdir),     SCMP_SYS(rename),
-    SCMP_SYS(renameat),  SCMP_SYS(renameat2),       SCMP_SYS(truncate),  SCMP_SYS(ftruncate),
-    SCMP_SYS(fallocate), SCMP_SYS(fsync),           SCMP_SYS(fdatasync), SCMP_SYS(sync_file_range),
-    SCMP_SYS(fstatfs),   SCMP_SYS(fadvise64),       SCMP_SYS(flock),     SCMP_SYS(fchmod),
-    SCMP_SYS(chmod),     SCMP_SYS(fchmodat),        SCMP_SYS(umask),     SCMP_SYS(utimensat),
-    SCMP_SYS(sendfile),  SCMP_SYS(copy_file_range),
+    SCMP_SYS(fchdir),    SCMP_SYS(getdents64), SCMP_SYS(unlink),          SCMP_SYS(unlinkat),
+    SCMP_SYS(mkdir),     SCMP_SYS(mkdirat),    SCMP_SYS(rmdir),           SCMP_SYS(rename),
+    SCMP_SYS(renameat),  SCMP_SYS(renameat2),  SCMP_SYS(truncate),        SCMP_SYS(ftruncate),
+    SCMP_SYS(fallocate), SCMP_SYS(fsync),      SCMP_SYS(fdatasync),       SCMP_SYS(sync_file_range),
+    SCMP_SYS(fstatfs),   SCMP_SYS(fadvise64),  SCMP_SYS(flock),           SCMP_SYS(fchmod),
+    SCMP_SYS(umask),     SCMP_SYS(sendfile),   SCMP_SYS(copy_file_range),
 };
 
 constexpr int to_run_programs[] = {
-    SCMP_SYS(fork),      SCMP_SYS(vfork),     SCMP_SYS(execve),     SCMP_SYS(wait4),
-    SCMP_SYS(waitid),    SCMP_SYS(pipe),      SCMP_SYS(setpgid),    SCMP_SYS(getpgid),
-    SCMP_SYS(getsid),    SCMP_SYS(setsid),    SCMP_SYS(kill),       SCMP_SYS(getgroups),
-    SCMP_SYS(getresuid), SCMP_SYS(getresgid), SCMP_SYS(arch_prctl), SCMP_SYS(getxattr),
-    SCMP_SYS(lgetxattr), SCMP_SYS(alarm),     SCMP_SYS(setitimer),  SCMP_SYS(getpriority),
-    SCMP_SYS(symlink),   SCMP_SYS(link),      SCMP_SYS(linkat),     SCMP_SYS(socketpair),
+    SCMP_SYS(fork),      SCMP_SYS(vfork),      SCMP_SYS(execve),      SCMP_SYS(wait4),
+    SCMP_SYS(waitid),    SCMP_SYS(pipe),       SCMP_SYS(setpgid),     SCMP_SYS(getpgid),
+    SCMP_SYS(getsid),    SCMP_SYS(setsid),     SCMP_SYS(kill),        SCMP_SYS(getgroups),
+    SCMP_SYS(chmod),     SCMP_SYS(fchmodat),   SCMP_SYS(utimensat),   SCMP_SYS(getresuid),
+    SCMP_SYS(getresgid), SCMP_SYS(arch_prctl), SCMP_SYS(getxattr),    SCMP_SYS(lgetxattr),
+    SCMP_SYS(alarm),     SCMP_SYS(setitimer),  SCMP_SYS(getpriority), SCMP_SYS(symlink),
+    SCMP_SYS(link),      SCMP_SYS(linkat),     SCMP_SYS(socketpair),
 };
 
 // Collects the first error: every step is one more rule.
@@ -210,12 +210,9 @@ void add_threads(Filter& filter, const Rules& rules) {
     filter.allow(SCMP_SYS(tgkill));
   else
     filter.allow(SCMP_SYS(tgkill), {SCMP_A0(SCMP_CMP_EQ, static_cast<scmp_datum_t>(::getpid()))});
-  for (const int number : {SCMP_SYS(sched_setaffinity), SCMP_SYS(set_mempolicy), SCMP_SYS(mbind)}) {
-    if (rules.threads_pinned)
-      filter.allow(number);
-    else
-      filter.refuse(EPERM, number);
-  }
+  // Of the calling thread only: without namespaces its number could be any process of the user's.
+  filter.allow(SCMP_SYS(sched_setaffinity), {SCMP_A0(SCMP_CMP_EQ, 0)});
+  filter.refuse(EPERM, SCMP_SYS(sched_setaffinity), {SCMP_A0(SCMP_CMP_NE, 0)});
   for (const int number : {SCMP_SYS(sched_setscheduler), SCMP_SYS(sched_setparam),
                            SCMP_SYS(setpriority), SCMP_SYS(mlock), SCMP_SYS(get_mempolicy)})
     filter.refuse(EPERM, number);

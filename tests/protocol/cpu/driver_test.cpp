@@ -49,6 +49,21 @@ TEST_CASE("A tenant gets one context however often it asks, another tenant anoth
   CHECK(device(rig)->contexts == 2);
 }
 
+TEST_CASE("A context that nobody is connected to ends, however long its tenant lives") {
+  Rig rig;
+  Handle port = 0;
+  rig.await_exit(rig.spawn_unknown_context({"--threads", "1", "--lonely-ms", "1"}, port));
+  const std::uint64_t served =
+      rig.spawn_unknown_context({"--threads", "1", "--lonely-ms", "2000"}, port);
+  {
+    const auto client = rig.connect(port);
+    REQUIRE(client->call<proto::Null>({}, soon()));
+  }
+  rig.await_exit(served);
+  CHECK(rig.context_log().find("nobody is connected to this context: it ends") !=
+        std::string::npos);
+}
+
 TEST_CASE("What is no job of a tenant is refused") {
   Rig rig;
   const auto open = [&rig](std::uint64_t tenant) {

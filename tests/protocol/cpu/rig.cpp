@@ -98,6 +98,25 @@ void Rig::kill_process(std::uint64_t process_id) {
       {.process = process->reply.process, .signal_number = SIGKILL, .reserved = 0}));
 }
 
+std::uint64_t Rig::spawn_unknown_context(const std::vector<std::string>& arguments, Handle& port) {
+  port = kernel_->call<wire::PortCreate>({wire::Name::from("cpu-context")})->reply.port;
+  wire::ProcessSpawn::Request request{};
+  request.job = make_tenant("unknown");
+  request.profile = static_cast<std::uint32_t>(wire::Profile::context);
+  request.name = wire::Name::from("cpu-context");
+  request.image = decltype(request.image)::from(binary("AIOS_TEST_CPU_CONTEXT"));
+  std::size_t at = 0;
+  for (const std::string& argument : arguments) {
+    std::memcpy(request.arguments + at, argument.c_str(), argument.size() + 1);
+    at += argument.size() + 1;
+  }
+  request.handle_count = 1;
+  request.handles[0] = {wire::Label::from("port"), port, rights::accept | rights::info, 0};
+  const auto spawned = kernel_->call<wire::ProcessSpawn>(request);
+  REQUIRE(spawned);
+  return spawned->reply.process_id;
+}
+
 void Rig::await_exit(std::uint64_t process_id) {
   const auto process = kernel_->call<wire::ProcessOpen>({.job = root_, .process_id = process_id});
   if (!process) return;

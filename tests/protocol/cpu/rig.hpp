@@ -31,6 +31,8 @@ class Rig {
   Handle make_tenant(const std::string& name);
   Result<proto::driver::OpenContext::Reply> open_context(Handle tenant);
   std::unique_ptr<Client> connect(Handle context_port);
+  /// A context that no driver knows, and its port (in `port`).
+  std::uint64_t spawn_unknown_context(const std::vector<std::string>& arguments, Handle& port);
 
   std::uint64_t job_id(Handle job);
   void kill_process(std::uint64_t process_id);

@@ -1,0 +1,140 @@
+"""aiosctl doctor says what the processes of an instance really have, and what this host would give
+them; it fails when the manifest requires more. An instance runs, and says so, where the host gives
+no namespaces."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TESTS / "support"))
+from instance import Instance, expect, run_test  # noqa: E402
+from schema import check  # noqa: E402
+
+SCHEMA = json.loads((TESTS.parent / "abi/schema/doctor.json").read_text(encoding="utf-8"))
+SERVERS = {"supervisor", "storage", "cpu", "scheduler", "mapreduce", "echo"}
+REQUIRING = """
+[instance]
+require = ["no-new-privileges"]
+[server.echo]
+binary = "aios-echo"
+publish = true
+require = ["namespaces"]
+"""
+# A user namespace in which no other can be made: as on a host that forbids them.
+FORBIDDING = """#!/bin/sh
+exec unshare --user --map-root-user sh -c '
+  echo 0 > /proc/sys/user/max_user_namespaces && exec "$0" "$@"' {} "$@"
+"""
+
+
+def diagnosis(aiosctl, *arguments, code=0):
+    result = subprocess.run([aiosctl, *map(str, arguments), "--json"], text=True,
+                            capture_output=True, timeout=60, check=False)
+    expect(result.returncode == code,
+           f"doctor: exit code {result.returncode}: {result.stderr}{result.stdout}")
+    value = json.loads(result.stdout)
+    check(value, SCHEMA, "doctor")
+    return value
+
+
+def status_of(pid):
+    lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)
+
+
+def seen_from_outside(pid):
+    """What Linux says of a process, for those protections that it shows."""
+    status = status_of(pid)
+    seen = set()
+    if status["Seccomp"] == "2":
+        seen.add("syscall-filter")
+    if status["NoNewPrivs"] == "1":
+        seen.add("no-new-privileges")
+    if all(int(status[name], 16) == 0 for name in ("CapEff", "CapPrm", "CapBnd", "CapInh")):
+        seen.add("no-capabilities")
+    own = {name: os.readlink(f"/proc/self/ns/{name}") for name in ("user", "mnt", "net", "pid")}
+    if all(os.readlink(f"/proc/{pid}/ns/{name}") != link for name, link in own.items()):
+        seen.add("namespaces")
+    if not Path(f"/proc/{pid}/root/etc").exists():
+        seen.add("empty-root")
+    return seen
+
+
+def check_running(aiosctl):
+    with Instance(aiosctl) as instance:
+        told = diagnosis(aiosctl, "--state", instance.state, "doctor")
+        expect(told["running"] and told["satisfied"], f"the doctor says {told}")
+        processes = {p["name"]: p for p in told["processes"]}
+        expect(SERVERS <= set(processes), f"the doctor knows {sorted(processes)}")
+        visible = {"syscall-filter", "no-new-privileges", "no-capabilities", "namespaces",
+                   "empty-root"}
+        for name in SERVERS:
+            told_of = set(processes[name]["enforced"]) & visible
+            seen = seen_from_outside(processes[name]["pid"])
+            expect(told_of == seen, f"{name}: says {sorted(told_of)}, has {sorted(seen)}")
+        text = instance.ctl("doctor")
+        expect(all(p["name"] in text for p in told["protections"]), f"lines are missing: {text}")
+
+
+def check_without_instance(aiosctl, work):
+    told = diagnosis(aiosctl, "--state", work / "nothing", "doctor")
+    expect(not told["running"] and told["satisfied"], f"without an instance: {told}")
+    expect(all(p["pid"] == 0 for p in told["processes"]), "a process that does not run has a pid")
+    wrong = work / "wrong.toml"
+    wrong.write_text("[server.a]\nbinary = 'aios-echo'\nrequire = ['safety']\n", encoding="utf-8")
+    result = subprocess.run([aiosctl, "doctor", "--manifest", str(wrong)], text=True,
+                            capture_output=True, timeout=60, check=False)
+    expect(result.returncode == 1 and "no protection is named 'safety'" in result.stderr,
+           f"a wrong manifest: {result}")
+
+
+def check_forbidding_host(forbidding, work):
+    manifest = work / "requiring.toml"
+    manifest.write_text(REQUIRING, encoding="utf-8")
+    told = diagnosis(forbidding, "--state", work / "nothing", "doctor", "--manifest", manifest,
+                     code=1)
+    missing = next(p for p in told["protections"] if p["name"] == "namespaces")
+    expect(not missing["enforced"] and missing["required_by"] == ["echo"] and missing["reason"],
+           f"namespaces are said to be {missing}")
+    boot = subprocess.run([forbidding, "--state", str(work / "refused"), "boot", "--detach",
+                           "--manifest", str(manifest)], text=True, capture_output=True,
+                          timeout=60, check=False)
+    expect(boot.returncode == 1 and "requires namespaces" in boot.stderr + boot.stdout,
+           f"booting with a requirement that is not met: {boot}")
+    with Instance(forbidding) as instance:
+        told = diagnosis(forbidding, "--state", instance.state, "doctor")
+        expect(told["running"] and told["satisfied"], f"the doctor says {told}")
+        for process in (p for p in told["processes"] if p["name"] in SERVERS):
+            expect("namespaces" not in process["enforced"] and
+                   "syscall-filter" in process["enforced"], f"without namespaces: {process}")
+        text = instance.work / "text"
+        text.write_text("every word counts once", encoding="utf-8")
+        instance.ctl("mapreduce", "run", "wordcount", "--input", text, "--output",
+                     instance.work / "words")
+        instance.ctl("fs", "put", text, "kept")
+        instance.ctl("crash", "storage")
+        instance.wait_running()
+        expect(instance.ctl("fs", "cat", "kept") == text.read_text(encoding="utf-8"), "lost")
+
+
+def body():
+    aiosctl = sys.argv[1]
+    check_running(aiosctl)
+    with tempfile.TemporaryDirectory(prefix="aios-doctor-") as folder:
+        work = Path(folder)
+        check_without_instance(aiosctl, work)
+        forbidding = work / "aiosctl"
+        forbidding.write_text(FORBIDDING.format(Path(aiosctl).resolve()), encoding="utf-8")
+        forbidding.chmod(0o755)
+        if subprocess.run([forbidding, "--version"], capture_output=True, check=False).returncode:
+            print("this host allows no user namespace to be made: that part is not tried")
+        else:
+            check_forbidding_host(forbidding, work)
+
+
+if __name__ == "__main__":
+    sys.exit(run_test(body))

@@ -1,0 +1,43 @@
+#include "tools/aiosctl/doctor.hpp"
+
+#include <algorithm>
+#include <sstream>
+
+namespace aios::ctl {
+
+std::vector<std::string> Diagnosis::lacking(sandbox::Protection protection) const {
+  std::vector<std::string> names;
+  for (const Patient& patient : patients)
+    if (patient.profile != sandbox::Profile::open &&
+        (patient.enforced & proto::sandbox::bit(protection)) == 0)
+      names.push_back(patient.name);
+  return names;
+}
+
+std::vector<std::string> Diagnosis::requiring(sandbox::Protection protection) const {
+  std::vector<std::string> names;
+  for (const Patient& patient : patients)
+    if ((patient.require & proto::sandbox::bit(protection)) != 0) names.push_back(patient.name);
+  return names;
+}
+
+bool Diagnosis::satisfied() const {
+  return std::ranges::all_of(
+      patients, [](const Patient& patient) { return (patient.require & ~patient.enforced) == 0; });
+}
+
+Result<std::vector<Patient>> parse_patients(const std::string& text) {
+  std::vector<Patient> patients;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string name, profile, require;
+    words >> name >> profile >> require;
+    const auto known = proto::sandbox::profile_of(profile);
+    if (!known) return error(Code::protocol_error, "the supervisor names no profile in: " + line);
+    patients.push_back({name, *known, TRY(sandbox::parse_protections(require))});
+  }
+  return patients;
+}
+
+}  // namespace aios::ctl
