@@ -155,7 +155,7 @@ Outcome Injector::kill_context() {
 Outcome Injector::pause(Target target, Parts which) {
   const auto calls = scene_.await_pending(which);
   // Long enough for many others to get by, short of what the supervisor takes for a hang.
-  const std::uint64_t length = ns_per_ms + scene_.below(20 * ns_per_ms);
+  const std::uint64_t length = ns_per_ms + scene_.below(10 * ns_per_ms);
   const Disturbance disturbance(scene_.ground.disturbances, which, 0);
   if (::kill(target.pid, SIGSTOP) != 0) return Outcome::none;
   rest(length);

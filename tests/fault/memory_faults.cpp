@@ -19,7 +19,7 @@ namespace aios::fault {
 namespace {
 
 /// How long the other side has to notice.
-constexpr std::uint64_t notice_ns = 60 * ns_per_ms;
+constexpr std::uint64_t notice_ns = 30 * ns_per_ms;
 
 struct Half {
   std::uint64_t address;
@@ -109,7 +109,7 @@ Outcome corrupt_region(Scene& scene) {
   const auto run = [&]() -> Result<bool> {
     const auto visitor = TRY(scene.system.instance().attach());
     StorageClient storage(TRY(visitor->client<proto::storage::Protocol>()));
-    constexpr std::uint64_t bytes = 200'000;
+    constexpr std::uint64_t bytes = 100'000;
     const Region region = TRY(Region::create(visitor->kernel(), 2 * bytes, "changing"));
     std::atomic<bool> stopping{false};
     std::atomic<std::uint64_t> changes{0};
@@ -117,7 +117,8 @@ Outcome corrupt_region(Scene& scene) {
       while (!stopping) {
         random = random * 6364136223846793005u + 1442695040888963407u;
         region.data()[(random >> 33) % bytes] = static_cast<std::byte>(random >> 25);
-        ++changes;
+        // Not all along: it would take the core from the put.
+        if (++changes % 256 == 0) ::usleep(20);
       }
     });
     while (changes == 0) std::this_thread::yield();

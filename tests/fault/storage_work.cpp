@@ -73,7 +73,9 @@ class StorageWorker final : public Worker {
   }
 
   void check_all() override {
-    for (std::size_t i = 0; i < names && settle(i); ++i) {
+    for (std::size_t i = 0; i < names; ++i) {
+      all_[i].open_until_ns = 0;
+      if (!settle(i)) return;
     }
     check_list();
   }
@@ -101,16 +103,25 @@ class StorageWorker final : public Worker {
 
  private:
   struct Name {
-    Content now;                   ///< what stands there,
-    std::optional<Content> maybe;  ///< or this, when that is not known
-    bool spoilt = false;           ///< a change may still be made: not to be used again
+    Content now;                      ///< what stands there,
+    std::optional<Content> maybe;     ///< or this, when that is not known
+    std::uint64_t open_until_ns = 0;  ///< till then the change may still be made; 0: it is known
   };
 
   std::string name(std::size_t which) const { return prefix_ + std::to_string(which); }
 
+  /// Whether it is known what stands there, or can be found out now.
+  bool usable(std::size_t which) {
+    Name& target = all_[which];
+    if (target.open_until_ns == 0) return true;
+    if (now_ns() < target.open_until_ns) return false;
+    target.open_until_ns = 0;
+    return settle(which);
+  }
+
   void put(std::size_t which) {
     Name& target = all_[which];
-    if (target.spoilt) return;
+    if (!usable(which)) return;
     const std::uint64_t size =
         1 + (random_() % 4 != 0 ? random_() % max_inline_bytes : random_() % max_object_bytes);
     Content content{++last_number_, std::min<std::uint64_t>(size, max_object_bytes), 0};
@@ -138,7 +149,7 @@ class StorageWorker final : public Worker {
 
   void remove(std::size_t which) {
     Name& target = all_[which];
-    if (target.spoilt) return;
+    if (!usable(which)) return;
     const std::string path = name(which);
     const bool there = target.now.number != 0;
     const aios_code code = call(
@@ -153,7 +164,7 @@ class StorageWorker final : public Worker {
   }
 
   void rename(std::size_t from, std::size_t to) {
-    if (from == to || all_[from].spoilt || all_[to].spoilt) return;
+    if (from == to || !usable(from) || !usable(to)) return;
     const bool there = all_[from].now.number != 0;
     const std::string source = name(from);
     const std::string target = name(to);
@@ -175,14 +186,12 @@ class StorageWorker final : public Worker {
     const Content replaced = all_[to].now;
     changed(to, moved, code);
     changed(from, {}, code);
-    if (all_[from].spoilt || stopping_or_broken()) return;
+    if (all_[from].open_until_ns != 0 || ground_.breaches.any()) return;
     if (!all_[from].maybe && !all_[to].maybe &&
         all_[from].now.same(moved) != all_[to].now.same(replaced))
       breach("rename: half done: " + source + " has " + all_[from].now.text() + ", " + target +
              " has " + all_[to].now.text());
   }
-
-  bool stopping_or_broken() const { return ground_.breaches.any(); }
 
   /// A change to `content` ended with `code`. Finds out at once whether it was made.
   void changed(std::size_t which, const Content& content, aios_code code) {
@@ -193,8 +202,10 @@ class StorageWorker final : public Worker {
       case AIOS_NO_MEMORY:
         break;  // refused: nothing was done
       case AIOS_TIMED_OUT:
+      case AIOS_INDETERMINATE:
+        // Its request may still be on its way.
         target.maybe = content;
-        target.spoilt = true;
+        target.open_until_ns = now_ns() + 3 * call_timeout_ns;
         return;
       default:
         target.maybe = content;
@@ -263,7 +274,7 @@ class StorageWorker final : public Worker {
     }
     if (content->number != 0) content->version = info.version;
     target.now = *content;
-    if (!target.spoilt) target.maybe.reset();
+    if (target.open_until_ns == 0) target.maybe.reset();
     return true;
   }
 
