@@ -42,10 +42,11 @@ Result<DataFile> DataFile::open(const std::string& folder) {
     return error(Code::busy, folder + " is in use by another aios-storage; stop that one first");
   }
   out.fd = TRY(open_file(folder + "/data-0000"));
-  TRY(sync_folder(folder));
   struct stat info {};
   if (fstat(out.fd.get(), &info) != 0) return errno_error("cannot stat data-0000", errno);
   out.size_bytes = static_cast<std::uint64_t>(info.st_size);
+  // One that has grown was found in the folder; on a busy disk a flush takes long.
+  if (out.size_bytes == 0) TRY(sync_folder(folder));
   return out;
 }
 
