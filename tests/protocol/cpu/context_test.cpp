@@ -180,6 +180,20 @@ TEST_CASE("A task that faults takes its context down, and the next one knows why
   CHECK(contains(rig.context_log(), "segmentation fault at address"));
 }
 
+#ifndef __SANITIZE_ADDRESS__  // sanitizers do without the filter
+TEST_CASE("A task that makes a system call which no task needs takes its context down") {
+  Rig rig;
+  const Handle tenant = rig.make_tenant("tenant");
+  ContextLink context(rig, tenant);
+  const auto codelet = context.load("faulty", "connect");
+  REQUIRE(codelet);
+  CHECK(context.run(*codelet).error().code() == Code::peer_closed);
+  const auto next = successor(rig, tenant, context);
+  CHECK(next.previous_end == static_cast<std::uint32_t>(ContextEnd::fault));
+  CHECK(next.previous_cause.view() == "bad system call (signal 31)");
+}
+#endif
+
 TEST_CASE("A task that aborts or exits is at fault") {
   Rig rig;
   for (const char* name : {"abort", "exit"}) {

@@ -1,5 +1,6 @@
 #include <aios/codelet.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static int32_t run_abort(const aios_task* task) {
@@ -44,11 +45,17 @@ static int32_t run_write_input(const aios_task* task) {
   return 0;
 }
 
+static int32_t run_connect(const aios_task* task) {
+  (void)task;
+  return socket(AF_UNIX, SOCK_STREAM, 0) < 0;
+}
+
 static const aios_codelet codelets[] = {{"abort", run_abort},
                                         {"fault", run_fault},
                                         {"divide", run_divide},
                                         {"overflow", run_overflow},
                                         {"loop", run_loop},
                                         {"exit", run_exit},
-                                        {"write_input", run_write_input}};
-const aios_module_table aios_module = {AIOS_CODELET_ABI, 7, codelets};
+                                        {"write_input", run_write_input},
+                                        {"connect", run_connect}};
+const aios_module_table aios_module = {AIOS_CODELET_ABI, 8, codelets};
