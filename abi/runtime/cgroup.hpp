@@ -59,6 +59,8 @@ struct Place {
 };
 /// Reads the texts of /proc/self/mountinfo and /proc/self/cgroup. Pure.
 std::vector<Place> find_places(std::string_view mounts, std::string_view groups);
+/// Those of this process.
+std::vector<Place> find_places_here();
 
 /// Kills every process in a group and below and removes it. Waits for them; false when something
 /// is still there at the deadline.

@@ -129,9 +129,12 @@ std::vector<Place> find_places(std::string_view mounts, std::string_view groups)
   return places;
 }
 
+std::vector<Place> find_places_here() {
+  return find_places(read_file("/proc/self/mountinfo"), read_file("/proc/self/cgroup"));
+}
+
 Tree Tree::create() {
-  Tree tree =
-      create(find_places(read_file("/proc/self/mountinfo"), read_file("/proc/self/cgroup")));
+  Tree tree = create(find_places_here());
   if (!tree.missing_.empty())
     log_line("Linux does not hold jobs to all of their quotas here: " + tree.missing_);
   return tree;

@@ -11,7 +11,7 @@ from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS / "support"))
-from instance import Instance, expect, run_test  # noqa: E402
+from instance import Instance, expect, run_test, wait_until  # noqa: E402
 from schema import check  # noqa: E402
 
 SCHEMA = json.loads((TESTS.parent / "abi/schema/doctor.json").read_text(encoding="utf-8"))
@@ -64,6 +64,20 @@ def seen_from_outside(pid):
     return seen
 
 
+def check_limits(instance, told):
+    """What the doctor says of limits is what a job gets that asks for them."""
+    program = instance.start("run", "--job", "limited", "--memory", "64M", "--cpus", "1",
+                             "--processes", "50", "--", "sleep", "600")
+    job = wait_until(lambda: [j for j in json.loads(instance.ctl("jobs", "--json"))
+                              if j["name"] == "limited"], 20, "the job is listed")[0]
+    program.terminate()
+    program.communicate()
+    names = {"memory": "memory", "cpus": "cpu", "processes": "processes"}
+    expect({names[limit["name"]] for limit in told if limit["enforced"]} ==
+           set(job["enforced_by_linux"]), f"the doctor says {told}, the job has {job}")
+    expect(all(limit["enforced"] or limit["reason"] for limit in told), f"no reason: {told}")
+
+
 def check_running(aiosctl):
     with Instance(aiosctl) as instance:
         told = diagnosis(aiosctl, "--state", instance.state, "doctor")
@@ -76,6 +90,7 @@ def check_running(aiosctl):
             told_of = set(processes[name]["enforced"]) & visible
             seen = seen_from_outside(processes[name]["pid"])
             expect(told_of == seen, f"{name}: says {sorted(told_of)}, has {sorted(seen)}")
+        check_limits(instance, told["job_limits"])
         text = instance.ctl("doctor")
         expect(all(p["name"] in text for p in told["protections"]), f"lines are missing: {text}")
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "abi/runtime/sandbox/sandbox.hpp"
+#include "tools/aiosctl/doctor_limits.hpp"
 
 namespace aios::ctl {
 
@@ -24,6 +25,7 @@ struct Diagnosis {
   bool running = false;  ///< an instance answered, and its processes were asked
   std::vector<Patient> patients;
   std::map<sandbox::Protection, std::string> reasons;  ///< why this host does not give it
+  std::vector<JobLimit> limits;                        ///< of jobs with a quota
 
   /// Of those whose profile is not `open`.
   std::vector<std::string> lacking(sandbox::Protection protection) const;

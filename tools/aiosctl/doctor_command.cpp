@@ -135,6 +135,7 @@ Result<Diagnosis> diagnose(const Session& session, const std::string& chosen) {
   }
   const auto asked = ask_instance(session, diagnosis);
   if (!asked && asked.error().code() != Code::unreachable) return std::unexpected(asked.error());
+  diagnosis.limits = TRY(job_limits(diagnosis.running ? &session : nullptr));
   return diagnosis;
 }
 
@@ -155,6 +156,12 @@ void print(const Diagnosis& diagnosis) {
                text.enable,
                required.empty() ? "" : "; REQUIRED by the manifest for " + joined(required));
   }
+  for (const JobLimit& limit : diagnosis.limits)
+    if (limit.enforced)
+      fmt::print("enforced  {:<18}  a job {}\n", limit.name, limit.gives);
+    else
+      fmt::print("MISSING   {:<18}  a job {} ({}); to enable it: {}\n", limit.name, limit.without,
+                 printable(limit.reason), enable_limits);
   for (const Patient& patient : diagnosis.patients)
     if (patient.profile == sandbox::Profile::open)
       fmt::print("open      {} has no sandbox by the manifest's wish (profile \"open\")\n",
@@ -175,6 +182,7 @@ json to_json(const Diagnosis& diagnosis) {
   json out = {{"running", diagnosis.running},
               {"satisfied", diagnosis.satisfied()},
               {"protections", json::array()},
+              {"job_limits", json::array()},
               {"processes", json::array()}};
   for (std::size_t i = 0; i < protection_names.size(); ++i) {
     const auto protection = static_cast<Protection>(i);
@@ -190,6 +198,13 @@ json to_json(const Diagnosis& diagnosis) {
          {"missing_for", diagnosis.lacking(protection)},
          {"required_by", diagnosis.requiring(protection)}});
   }
+  for (const JobLimit& limit : diagnosis.limits)
+    out["job_limits"].push_back({{"name", limit.name},
+                                 {"enforced", limit.enforced},
+                                 {"gives", limit.gives},
+                                 {"without", limit.without},
+                                 {"enable", enable_limits},
+                                 {"reason", limit.reason}});
   for (const Patient& patient : diagnosis.patients)
     out["processes"].push_back({{"name", patient.name},
                                 {"profile", proto::sandbox::profile_name(patient.profile)},
