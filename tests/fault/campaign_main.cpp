@@ -266,7 +266,9 @@ class Campaign {
       excess = now ? excess_of(*now, before) : now.error().to_string();
       return excess.empty();
     });
-    if (!settled) ground_.breaches.add("not given back: " + excess);
+    if (!settled)
+      ground_.breaches.add("not given back: " + excess +
+                           "the links are: " + links_of(system_.instance()));
     const auto code = system_.instance().shutdown();
     if (!code || *code != 0)
       ground_.breaches.add("the shutdown fails: " + (code ? "exit code " + std::to_string(*code)

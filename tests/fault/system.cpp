@@ -210,6 +210,15 @@ Result<Holding> holding_of(test::TestInstance& instance) {
   return Holding{info.processes, info.links, info.regions, info.region_bytes, descriptors};
 }
 
+std::string links_of(test::TestInstance& instance) {
+  std::string text;
+  if (const auto links = instance.links())
+    for (const auto& link : *links)
+      text += std::string(link.client_name.view()) + " > " + std::string(link.port_name.view()) +
+              " (" + std::to_string(link.state) + "), ";
+  return text;
+}
+
 std::string excess_of(const Holding& now, const Holding& before) {
   std::string text;
   const auto check = [&text](const char* what, std::uint64_t found, std::uint64_t most) {

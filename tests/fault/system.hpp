@@ -87,6 +87,8 @@ struct Holding {
   bool operator==(const Holding&) const = default;
 };
 Result<Holding> holding_of(test::TestInstance& instance);
+/// Every link as "client > server", for messages.
+std::string links_of(test::TestInstance& instance);
 /// "regions 12, at most 10" for each that is too much.
 std::string excess_of(const Holding& now, const Holding& before);
 
