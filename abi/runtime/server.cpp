@@ -50,7 +50,7 @@ void ServerBase::accept_all(Handle port) {
       // That client went away; or the kernel did, and then nobody will come.
       if (link.error().code() == Code::peer_closed && !kernel_.lost()) continue;
       log_line("cannot accept a connection: " + link.error().to_string());
-      return accept_later();
+      return kernel_.lost() ? void() : accept_later();
     }
     const ClientId id = next_client_++;
     const Link* raw = link->get();
