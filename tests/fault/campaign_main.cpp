@@ -333,6 +333,9 @@ int run(const Options& options) {
     Campaign(**system, ground, options, !report.disk.empty()).run(report);
     report.breaches = breaches.all();
   }
+  // At once: whoever waits for this may lose patience before the logs are written.
+  for (const std::string& breach : report.breaches)
+    std::fprintf(stderr, "BREACH: %s\n", breach.c_str());
   if (!report.breaches.empty()) print_logs(**system);
   if (options.json)
     print_json(report);
