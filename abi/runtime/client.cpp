@@ -201,6 +201,8 @@ bool Client::receive() {
       if (unanswered_ > 0) --unanswered_;
       deliver(message);
       if (link_ == nullptr) return false;
+      // Nothing more is owed: the usual end of a blocking call, which need not look in vain.
+      if (unanswered_ == 0) break;
       continue;
     }
     if (result == RingResult::broken || closed) {

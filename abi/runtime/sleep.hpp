@@ -70,10 +70,8 @@ bool spin_until(SpinPolicy& policy, Ready ready, Glance glance) {
   if (ready()) return true;
   const std::uint64_t budget_ns = policy.budget_ns();
   if (budget_ns == 0) return false;
-  for (int i = 0; i < first_looks; ++i) {
-    cpu_relax();
+  for (int i = 0; i < first_looks; ++i)
     if (ready()) return policy.hit(), true;
-  }
   const std::uint64_t began = now_ns();
   std::uint64_t last = began;
   std::uint64_t glanced = began;
