@@ -112,6 +112,7 @@ void KernelServer::on_connection() {
   const auto copy = socket->duplicate();
   if (auto attached = instance_.attach(std::move(*socket)); !attached && copy) {
     const Result<proto::Empty> refused = std::unexpected(attached.error());
+    stop_receiving(copy->get());
     (void)send_packet(copy->get(), make_reply(0, refused), {}, MSG_DONTWAIT);
   }
 }

@@ -92,7 +92,8 @@ Result<void> Kernel::call_raw(std::uint32_t opcode, const char* name,
   ssize_t sent = 0;
   do sent = ::sendmsg(socket_.get(), &message, MSG_NOSIGNAL);
   while (sent < 0 && errno == EINTR);
-  if (sent < 0) {
+  // What the kernel said before it hung up, such as why it refuses this process, is still there.
+  if (sent < 0 && errno != EPIPE) {
     lost_ = true;
     return error(Code::peer_closed, std::string("the AIOS kernel went away before ") + name);
   }

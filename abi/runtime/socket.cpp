@@ -145,6 +145,13 @@ Result<void> receive_packet(int socket, std::span<std::byte> buffer, int flags,
   return {};
 }
 
+void stop_receiving(int socket) {
+  ::shutdown(socket, SHUT_RD);
+  std::byte byte;
+  while (::recv(socket, &byte, sizeof byte, MSG_DONTWAIT) > 0) {
+  }
+}
+
 Result<void> send_packet(int socket, std::span<const std::byte> bytes, std::span<const int> fds,
                          int flags) {
   if (fds.size() > max_packet_fds)

@@ -52,6 +52,10 @@ bool all_read(const Fd& socket);
 Result<void> receive_packet(int socket, std::span<std::byte> buffer, int flags,
                             ReceivedPacket& packet);
 
+/// Takes nothing more from the peer, and drops what it has sent. Before the last packet to it and
+/// close: unread packets would make Linux report a reset in place of that last packet.
+void stop_receiving(int socket);
+
 /// Sends one packet with descriptors. busy when MSG_DONTWAIT is among the flags and it would block.
 Result<void> send_packet(int socket, std::span<const std::byte> bytes, std::span<const int> fds,
                          int flags);
