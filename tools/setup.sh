@@ -6,13 +6,16 @@
 build_packages=(
   g++ libc6-dev meson ninja-build pkg-config python3
   doctest-dev libcli11-dev libedit-dev libfmt-dev libhwloc-dev libseccomp-dev libsqlite3-dev
-  libtomlplusplus-dev liburing-dev libxxhash-dev nlohmann-json3-dev robin-map-dev
+  libtomlplusplus-dev liburing-dev libxxhash-dev nlohmann-json3-dev opencl-c-headers robin-map-dev
 )
 
 # Clang 16 is the first that compiles this tree; libFuzzer comes with its runtime.
 fuzz_packages=(clang-16 libclang-rt-16-dev llvm-16)
 # What the tests of the Python package need besides.
 python_packages=(mypy python3-numpy python3-pip python3-setuptools python3-venv python3-wheel)
+
+# OpenCL on the processor, for the tests of that backend; they are skipped without.
+gpu_packages=(ocl-icd-libopencl1 pocl-opencl-icd)
 
 # What the boot tests need; they are skipped without.
 machine_packages=(busybox-static cpio qemu-system-x86 zstd)

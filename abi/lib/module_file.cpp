@@ -7,6 +7,7 @@
 #include <cerrno>
 
 #include "abi/proto/device.hpp"
+#include "abi/runtime/elf_sections.hpp"
 #include "abi/runtime/fd.hpp"
 
 namespace aios {
@@ -30,6 +31,20 @@ Result<std::vector<std::byte>> read_module_file(const std::string& path) {
     got += static_cast<std::size_t>(n);
   }
   return bytes;
+}
+
+std::uint32_t backends_of(std::span<const std::byte> module) {
+  std::uint32_t backends = proto::driver::backend::cpu;
+  const auto sections = ElfSections::open(module);
+  if (!sections) return backends;
+  // A text that aios-kc left out is its zero byte alone.
+  const auto has = [&](std::string_view name) {
+    const auto text = sections->find(name);
+    return text && text->size() > 1;
+  };
+  if (has(".aios.ptx")) backends |= proto::driver::backend::cuda;
+  if (has(".aios.opencl")) backends |= proto::driver::backend::opencl;
+  return backends;
 }
 
 }  // namespace aios

@@ -114,13 +114,15 @@ void TaskTenant::close(Deadline deadline, TaskCallback<void> done) {
 
 void TaskTenant::register_codelet(Handle region, std::uint64_t offset, std::uint64_t length,
                                   std::string_view function, std::string_view label,
-                                  Deadline deadline, TaskCallback<std::uint32_t> done) {
+                                  std::uint32_t backends, Deadline deadline,
+                                  TaskCallback<std::uint32_t> done) {
   using M = wire::RegisterCodelet;
   if (!is_open()) return done(lost());
   if (!proto::Text<64>::fits(function))
     return done(error(Code::invalid_argument, "a codelet's name has at most 63 characters"));
   link_.client_->start_with_handles<M>(
-      {0, offset, length, id_, 0, proto::Text<64>::from(function), proto::Text<64>::from(label)},
+      {0, offset, length, id_, backends, proto::Text<64>::from(function),
+       proto::Text<64>::from(label)},
       {{region, ObjectType::region, rights::info | rights::send, rights::info | rights::map_read,
         false}},
       [](std::span<const Handle> numbers, M::Request& r) { r.region = numbers[0]; }, deadline,

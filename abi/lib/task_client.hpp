@@ -80,10 +80,11 @@ class TaskTenant {
   bool is_open() const { return connection_ == link_.connection_; }
 
   /// The codelet `function` of the module at (offset, length) of `region`, a handle with send and
-  /// grant map_read, which stays the caller's and may be closed afterwards.
+  /// grant map_read, which stays the caller's and may be closed afterwards. `backends`: what it has
+  /// code for, as backends_of says.
   void register_codelet(Handle region, std::uint64_t offset, std::uint64_t length,
-                        std::string_view function, std::string_view label, Deadline deadline,
-                        TaskCallback<std::uint32_t> done);
+                        std::string_view function, std::string_view label, std::uint32_t backends,
+                        Deadline deadline, TaskCallback<std::uint32_t> done);
   /// Memory of a region (grant map_read, and map_write if `writable`).
   void register_buffer(Handle region, std::uint64_t offset, std::uint64_t length, bool writable,
                        Deadline deadline, TaskCallback<std::uint32_t> done);

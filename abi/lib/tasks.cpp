@@ -121,8 +121,8 @@ Result<std::uint32_t> register_codelet(aios_tenant& tenant, std::span<const std:
   TRY(tenant.core().check_process());
   const Region region = TRY(module_region(tenant.core().kernel(), module));
   return tenant.ask<std::uint32_t>([&](TaskTenant& t, auto done) {
-    t.register_codelet(region.handle(), 0, module.size(), function, function, deadline,
-                       std::move(done));
+    t.register_codelet(region.handle(), 0, module.size(), function, function, backends_of(module),
+                       deadline, std::move(done));
   });
 }
 

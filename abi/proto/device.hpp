@@ -9,7 +9,25 @@ namespace aios::proto::driver {
 
 enum class Health : std::uint32_t { ok = 0, degraded = 1, failed = 2 };
 
-/// Device `index` of this driver; `count` says how many there are.
+/// What a module has code for, and a device runs.
+namespace backend {
+inline constexpr std::uint32_t cpu = 1;
+inline constexpr std::uint32_t cuda = 2;
+inline constexpr std::uint32_t opencl = 4;
+inline constexpr std::uint32_t pjrt = 8;
+inline constexpr std::uint32_t all = 15;
+/// 0 for a name that is none.
+constexpr std::uint32_t from(std::string_view name) {
+  return name == "cpu"      ? cpu
+         : name == "cuda"   ? cuda
+         : name == "opencl" ? opencl
+         : name == "pjrt"   ? pjrt
+                            : 0;
+}
+}  // namespace backend
+
+/// Device `index` of this driver; `count` says how many there are, perhaps none. busy while the
+/// driver is still looking for them.
 struct Device {
   static constexpr std::uint16_t opcode = 1;
   static constexpr const char* name = "device";
@@ -25,7 +43,7 @@ struct Device {
     std::uint32_t numa_nodes;
     std::uint32_t contexts;  ///< alive
     std::uint32_t context_restarts;
-    std::uint32_t reserved;
+    std::uint32_t emulated;  ///< 1: a double of a device, for tests
     std::uint64_t memory_bytes;
     std::uint64_t cache_bytes;  ///< last level
     Text<16> kind;              ///< "cpu", "gpu" or "xla"
@@ -33,7 +51,7 @@ struct Device {
     Text<64> uuid;
     Text<96> model;  ///< as the machine names it
     AIOS_FIELDS(Reply, count, health, cores, threads, numa_nodes, contexts, context_restarts,
-                reserved, memory_bytes, cache_bytes, kind, backend, uuid, model)
+                emulated, memory_bytes, cache_bytes, kind, backend, uuid, model)
   };
 };
 
@@ -85,7 +103,7 @@ struct CloseContext {
 
 struct Protocol {
   static constexpr const char* name = "driver";
-  static constexpr std::uint16_t version = 1;
+  static constexpr std::uint16_t version = 2;
   using Methods = MethodList<Null, Device, OpenContext, CloseContext>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));

@@ -48,7 +48,8 @@ struct CloseTenant {
 
 /// A task type: the codelet `function` of the module at (offset, length) of `region` (a handle with
 /// use send and grant map_read, moved over this link). It is loaded when the first task needs it; a
-/// module that cannot be loaded fails that task with the reason. At most 256 a tenant.
+/// module that cannot be loaded fails that task with the reason. The bits of `backends` are the
+/// client's word, by which its tasks are placed. At most 256 a tenant.
 struct RegisterCodelet {
   static constexpr std::uint16_t opcode = 3;
   static constexpr const char* name = "register_codelet";
@@ -57,10 +58,10 @@ struct RegisterCodelet {
     std::uint64_t offset;
     std::uint64_t length;
     std::uint32_t tenant;
-    std::uint32_t reserved;
+    std::uint32_t backends;  ///< driver::backend bits: what the module has code for
     Text<64> function;
     Text<64> label;  ///< what listings call it
-    AIOS_FIELDS(Request, region, offset, length, tenant, reserved, function, label)
+    AIOS_FIELDS(Request, region, offset, length, tenant, backends, function, label)
   };
   struct Reply {
     std::uint32_t codelet;
@@ -126,14 +127,14 @@ struct TaskRecord {
   std::uint32_t dependency_count;
   std::uint32_t argument_bytes;
   std::uint32_t grid[3];
-  std::uint32_t reserved;
-  std::uint64_t limit_ns;                            ///< run time; 0: none
+  std::uint32_t device;    ///< 0: any; else 1 + its index in the list of devices
+  std::uint64_t limit_ns;  ///< run time; 0: none
   std::uint32_t buffers[context::max_task_buffers];  ///< id | mode << 28
   std::uint32_t dependencies[max_dependencies];      ///< low 32 bits of tags of earlier tasks
   std::uint8_t arguments[context::max_argument_bytes];
   std::uint64_t reserved_words[3];
   AIOS_FIELDS(TaskRecord, tag, codelet, flags, priority, buffer_count, dependency_count,
-              argument_bytes, grid, reserved, limit_ns, buffers, dependencies, arguments,
+              argument_bytes, grid, device, limit_ns, buffers, dependencies, arguments,
               reserved_words)
 };
 static_assert(sizeof(TaskRecord) == 256);
@@ -141,8 +142,9 @@ static_assert(sizeof(TaskRecord) == 256);
 /// Takes `count` records at `offset` of the arena, each copied once, all or none. A dependency on a
 /// finished task (the last 65,536 are remembered) is satisfied; on an unknown tag or a later record
 /// it is invalid_argument (so no cycle can be expressed); on a failed task it fails this one with
-/// `cancelled`. Unused fields are zero. already_exists: a tag is in use. quota: too many pending,
-/// counting completions that were not fetched.
+/// `cancelled`. not_supported: no device of the instance runs what its module has code for. Unused
+/// fields are zero. already_exists: a tag is in use. quota: too many pending, counting completions
+/// that were not fetched.
 struct Submit {
   static constexpr std::uint16_t opcode = 7;
   static constexpr const char* name = "submit";
@@ -264,7 +266,7 @@ struct DeviceNext {
 
 struct Protocol {
   static constexpr const char* name = "scheduler";
-  static constexpr std::uint16_t version = 2;
+  static constexpr std::uint16_t version = 3;
   using Methods = MethodList<Null, Drain, OpenTenant, CloseTenant, RegisterCodelet, RegisterBuffer,
                              ReleaseBuffer, SetArena, Submit, Completions, Failure, Cancel,
                              TaskNext, DeviceNext>;

@@ -27,27 +27,13 @@ bool codelet_may_return(std::int32_t status) {
 
 }  // namespace
 
-Result<std::uint32_t> count_blocks(const std::uint32_t (&grid)[3]) {
-  std::uint64_t blocks = 1;
-  for (const std::uint32_t side : grid) {
-    if (side == 0 || side > max_grid_blocks / blocks)
-      return error(Code::invalid_argument,
-                   "a grid has sides of at least 1 and at most 16777216 blocks in all");
-    blocks *= side;
-  }
-  return static_cast<std::uint32_t>(blocks);
-}
-
 Result<std::shared_ptr<CodeletRun>> CodeletRun::create(const Codelet& codelet,
                                                        const proto::context::Run::Request& request,
-                                                       const BufferTable& buffers) {
-  if (request.buffer_count > proto::context::max_task_buffers)
-    return error(Code::invalid_argument, "a task has at most 16 buffers");
-  if (request.argument_bytes > proto::context::max_argument_bytes)
-    return error(Code::invalid_argument, "a task has at most 64 bytes of arguments");
+                                                       const device::BufferTable& buffers) {
+  TRY(device::check_counts(request));
   std::shared_ptr<CodeletRun> run(new CodeletRun);
   run->codelet_ = &codelet;
-  run->block_count_ = TRY(count_blocks(request.grid));
+  run->block_count_ = TRY(device::count_blocks(request.grid));
   std::copy_n(request.grid, 3, run->grid_.begin());
   for (std::uint32_t i = 0; i < request.buffer_count; ++i) {
     auto buffer = TRY(buffers.use(request.buffers[i].id));

@@ -10,7 +10,7 @@
 #include "abi/include/aios/codelet.h"
 #include "abi/proto/device.hpp"
 #include "abi/runtime/status.hpp"
-#include "drivers/cpu/buffer_table.hpp"
+#include "drivers/device/backend.hpp"
 
 namespace aios::cpu {
 
@@ -20,28 +20,23 @@ struct Codelet {
   aios_codelet_function run = nullptr;
 };
 
-inline constexpr std::uint32_t max_grid_blocks = 1u << 24;
-
-/// Number of blocks of a grid. invalid_argument: a side is zero, or there are too many blocks.
-Result<std::uint32_t> count_blocks(const std::uint32_t (&grid)[3]);
-
-class CodeletRun {
+class CodeletRun final : public device::Work {
  public:
   /// Checks everything that `request` says. invalid_argument: grid, counts or argument bytes out of
   /// range, or a buffer that is not bound; denied: a buffer may not be used in its mode.
   static Result<std::shared_ptr<CodeletRun>> create(const Codelet& codelet,
                                                     const proto::context::Run::Request& request,
-                                                    const BufferTable& buffers);
+                                                    const device::BufferTable& buffers);
 
-  std::uint32_t block_count() const { return block_count_; }
+  std::uint32_t block_count() const override { return block_count_; }
 
   /// Runs block `index` (x first), on any thread. The codelet's own status and message when it is
   /// not 0; `crashed` when an exception escaped it; `invalid_argument` when it returned a number
   /// that is no status, or one that only AIOS itself may give.
-  Result<> run_block(std::uint32_t index);
+  Result<> run_block(std::uint32_t index) override;
 
   /// Valid once every block is done.
-  const std::array<std::uint64_t, AIOS_RESULT_WORDS>& result() const { return result_; }
+  const std::array<std::uint64_t, AIOS_RESULT_WORDS>& result() const override { return result_; }
 
  private:
   CodeletRun() = default;
@@ -51,7 +46,7 @@ class CodeletRun {
   const Codelet* codelet_ = nullptr;
   std::array<std::uint32_t, 3> grid_{};
   std::uint32_t block_count_ = 0;
-  std::vector<std::shared_ptr<const Buffer>> in_use_;
+  std::vector<std::shared_ptr<const device::Buffer>> in_use_;
   std::vector<aios_buffer> views_;
   std::uint32_t argument_bytes_ = 0;
   alignas(16) std::array<std::uint8_t, proto::context::max_argument_bytes> arguments_{};

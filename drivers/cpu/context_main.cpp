@@ -9,8 +9,9 @@
 #include "abi/runtime/sandbox/server.hpp"
 #include "abi/runtime/server.hpp"
 #include "abi/runtime/server_process.hpp"
-#include "drivers/cpu/context_end.hpp"
-#include "drivers/cpu/context_server.hpp"
+#include "drivers/cpu/cpu_backend.hpp"
+#include "drivers/device/context_end.hpp"
+#include "drivers/device/context_server.hpp"
 
 namespace {
 
@@ -18,7 +19,7 @@ using namespace aios;
 
 /// `--threads N` uses the first N of them.
 std::vector<int> chosen_cpus(int argc, char** argv) {
-  std::vector<int> cpus = cpu::usable_cpus();
+  std::vector<int> cpus = device::usable_cpus();
   for (int i = 1; i + 1 < argc; ++i) {
     if (argv[i] != std::string_view("--threads")) continue;
     const std::string_view text = argv[i + 1];
@@ -47,20 +48,20 @@ Result<int> run(int argc, char** argv) {
   TRY(cpu::preload_libraries());
   const std::vector<int> cpus = chosen_cpus(argc, argv);
   const sandbox::Report confined = TRY(sandbox::lock_in(*process.kernel, process.require));
-  auto context = TRY(
-      cpu::ContextServer::create(*process.kernel, *process.loop, cpus, confined.private_folder));
-  Server<proto::context::Protocol, cpu::ContextServer> server(*process.kernel, *process.loop,
-                                                              *context);
+  cpu::CpuBackend backend(confined.private_folder);
+  auto context = TRY(device::ContextServer::create(*process.kernel, *process.loop, cpus, backend));
+  Server<proto::context::Protocol, device::ContextServer> server(*process.kernel, *process.loop,
+                                                                 *context);
   context->answer_through(server);
   context->end_when_lonely(lonely_ns(argc, argv));
   TRY(server.listen(process.port));
   (void)process.run();
   // Not through destructors: tasks may still be running.
-  ::_exit(cpu::exit_in_order);
+  ::_exit(device::exit_in_order);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  return aios::server_main(argc, argv, run) == 0 ? 0 : cpu::exit_setup;
+  return aios::server_main(argc, argv, run) == 0 ? 0 : device::exit_setup;
 }

@@ -95,8 +95,8 @@ void JobRunner::opened(const Result<void>& result) {
   for (std::size_t i = 0; i < codelets_.size(); ++i)
     tenant_.register_codelet(region_.get(), request_.module_offset, request_.module_bytes,
                              codelet_names[i],
-                             std::string(request_.label.view()) + "." + codelet_names[i], deadline,
-                             setting_up(codelets_[i]));
+                             std::string(request_.label.view()) + "." + codelet_names[i],
+                             proto::driver::backend::cpu, deadline, setting_up(codelets_[i]));
   tenant_.register_buffer(region_.get(), 0, request_.parameter_offset + request_.parameter_bytes,
                           false, deadline, setting_up(parameters_));
   tenant_.register_buffer(region_.get(), 0, wire::description_bytes, true, deadline,

@@ -8,7 +8,8 @@ namespace aios::scheduler {
 Core::Core(std::unique_ptr<Order> order, std::unique_ptr<Placement> placement)
     : order_(std::move(order)), placement_(std::move(placement)) {}
 
-void Core::set_device(DeviceId device, std::uint32_t slots, bool usable, std::string_view name) {
+void Core::set_device(DeviceId device, std::uint32_t slots, bool usable, std::string_view name,
+                      std::uint32_t backend) {
   assert(device < max_devices && device <= devices_.size());
   if (device == devices_.size()) {
     devices_.emplace_back();
@@ -16,6 +17,7 @@ void Core::set_device(DeviceId device, std::uint32_t slots, bool usable, std::st
   }
   devices_[device].slots = std::min(slots, max_slots_per_device);
   devices_[device].usable = usable;
+  devices_[device].backend = backend;
   devices_[device].name = proto::Text<32>::from(name);
 }
 
@@ -123,11 +125,12 @@ void Core::drop_job_if_unused(Job& job) {
   if (--user.jobs == 0) users_.erase(user.uid);
 }
 
-Result<std::uint32_t> Core::add_codelet(TenantId id, const proto::Text<64>& label) {
+Result<std::uint32_t> Core::add_codelet(TenantId id, const proto::Text<64>& label,
+                                        std::uint32_t backends) {
   Tenant* tenant = TRY(open(id));
   if (tenant->codelets.size() >= max_codelets_per_tenant)
     return error(Code::quota, "a tenant may register 256 codelets");
-  tenant->codelets.push_back(label);
+  tenant->codelets.push_back({label, backends});
   return static_cast<std::uint32_t>(tenant->codelets.size() - 1);
 }
 
@@ -195,7 +198,7 @@ Core::Listed Core::describe(const Task& task) const {
   out.attempts = task.attempts;
   out.priority = task.record.priority;
   out.job_name = proto::kernel::Name::from(tenant.job->name);
-  out.codelet = tenant.codelets[task.record.codelet];
+  out.codelet = tenant.codelets[task.record.codelet].label;
   if (task.attempts > 0) out.device = devices_[task.device].name;
   using proto::scheduler::TaskState;
   const TaskState state = task.state == State::running ? TaskState::running

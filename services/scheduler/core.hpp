@@ -60,6 +60,7 @@ struct DeviceState {
   std::uint32_t slots = 0;
   std::uint32_t running = 0;
   bool usable = false;
+  std::uint32_t backend = 0;
   proto::Text<32> name{};
   std::uint64_t tasks_done = 0;
   std::uint64_t tasks_failed = 0;
@@ -77,14 +78,18 @@ class Core {
 
   // ---- devices ----
   /// Ids are given in order from 0, at most max_devices. An unusable device gets no new tasks.
-  void set_device(DeviceId device, std::uint32_t slots, bool usable, std::string_view name);
+  void set_device(DeviceId device, std::uint32_t slots, bool usable, std::string_view name,
+                  std::uint32_t backend = proto::driver::backend::cpu);
+  /// Every driver has said what it has: from now on tasks that no device runs are refused.
+  void all_devices_known() { all_devices_known_ = true; }
   const std::vector<DeviceState>& devices() const { return devices_; }
 
   // ---- requests; the errors are those of abi/proto/scheduler.hpp ----
   Result<TenantId> open_tenant(JobId job, std::string_view job_name, std::uint32_t uid);
   /// Its pending tasks are dropped without completions. `tenant_closed` follows.
   void close_tenant(TenantId tenant);
-  Result<std::uint32_t> add_codelet(TenantId tenant, const proto::Text<64>& label);
+  Result<std::uint32_t> add_codelet(TenantId tenant, const proto::Text<64>& label,
+                                    std::uint32_t backends = proto::driver::backend::cpu);
   Result<std::uint32_t> add_buffer(TenantId tenant, bool writable);
   Result<void> release_buffer(TenantId tenant, std::uint32_t buffer);
   /// The records are the caller's own copy.
@@ -162,6 +167,9 @@ class Core {
   void fail_unplaceable(Job& job, const Status& status);
   void close_contexts(Job& job);
   // core_decide.cpp
+  /// Whether the device runs what the task's module has code for, and is the one it wants.
+  bool suits(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
+  Result<void> check_device(const Tenant& tenant, const TaskRecord& record) const;
   bool can_take(const Tenant& tenant, const Task& task, DeviceId device) const;
   bool startable(Tenant& tenant) const;
   void start_next(Tenant& tenant);
@@ -170,6 +178,7 @@ class Core {
   std::unique_ptr<Order> order_;
   std::unique_ptr<Placement> placement_;
   std::vector<DeviceState> devices_;
+  bool all_devices_known_ = false;
   TaskTable tasks_;
   std::map<std::uint32_t, std::unique_ptr<User>> users_;
   std::unordered_map<JobId, std::unique_ptr<Job>> jobs_;

@@ -20,7 +20,13 @@ bool sooner(Tenant& a, Tenant& b, const TaskTable& tasks) {
 
 }  // namespace
 
+bool Core::suits(const Tenant& tenant, const TaskRecord& record, DeviceId device) const {
+  return (record.device == 0 || record.device == device + 1) &&
+         (tenant.codelets[record.codelet].backends & devices_[device].backend) != 0;
+}
+
 bool Core::can_take(const Tenant& tenant, const Task& task, DeviceId device) const {
+  if (!suits(tenant, task.record, device)) return false;
   const DeviceState& state = devices_[device];
   const Context& context = tenant.job->contexts[device];
   if (!state.usable || context.state != ContextState::ready) return false;
@@ -80,13 +86,17 @@ void Core::start_next(Tenant& tenant) {
 
 void Core::want_context(Tenant& tenant) {
   Job& job = *tenant.job;
+  const Task& task = tasks_[tenant.ready.top(tasks_).task.slot];
   bool has_one = false;
-  for (const Context& context : job.contexts) {
+  for (DeviceId d = 0; d < devices_.size(); ++d) {
+    const Context& context = job.contexts[d];
+    if (!suits(tenant, task.record, d)) continue;
     if (context.state == ContextState::opening || context.state == ContextState::lost) return;
     has_one = has_one || context.state == ContextState::ready;
   }
   for (DeviceId d = 0; d < devices_.size(); ++d) {
     Context& context = job.contexts[d];
+    if (!suits(tenant, task.record, d)) continue;
     if (!devices_[d].usable || context.state != ContextState::none || context.refused) continue;
     // A further device is of use only when it has room.
     if (has_one && devices_[d].running >= devices_[d].slots) continue;

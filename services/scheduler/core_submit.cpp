@@ -66,6 +66,7 @@ Result<void> Core::check_references(const Tenant& tenant, const TaskRecord& reco
   if (record.codelet >= tenant.codelets.size())
     return error(Code::invalid_argument, task_text(record) + "no codelet " +
                                              std::to_string(record.codelet) + " is registered");
+  TRY(check_device(tenant, record));
   const std::vector<Buffer>& buffers = tenant.job->buffers;
   for (std::uint32_t i = 0; i < record.buffer_count; ++i) {
     const std::uint32_t buffer = buffer_id(record.buffers[i]);
@@ -78,6 +79,18 @@ Result<void> Core::check_references(const Tenant& tenant, const TaskRecord& reco
                                                ", which is registered read-only");
   }
   return {};
+}
+
+Result<void> Core::check_device(const Tenant& tenant, const TaskRecord& record) const {
+  if (!all_devices_known_) return {};
+  if (record.device > devices_.size())
+    return error(Code::invalid_argument,
+                 task_text(record) + "there is no device " + std::to_string(record.device - 1));
+  for (DeviceId d = 0; d < devices_.size(); ++d)
+    if (suits(tenant, record, d)) return {};
+  return error(Code::not_supported,
+               task_text(record) + "its module has no code for " +
+                   (record.device != 0 ? "the device that it names" : "any device here"));
 }
 
 Result<void> Core::check_dependencies(const Tenant& tenant, const TaskRecord& record) const {

@@ -54,6 +54,7 @@ void Driver::ask(std::uint64_t index, std::uint64_t timeout_ns) {
 
 void Driver::answered(std::uint64_t index, const Result<Device>& reply, std::uint64_t timeout_ns) {
   if (closed_) return;
+  if (reply && reply->count == 0) return end_round(true);
   if (!reply || !is_valid(*reply)) return end_round(false);
   if (index >= devices_.size()) devices_.resize(index + 1);
   devices_[index] = *reply;
@@ -64,6 +65,7 @@ void Driver::answered(std::uint64_t index, const Result<Device>& reply, std::uin
 void Driver::end_round(bool up) {
   asking_ = false;
   up_ = up;
+  has_answered_ = has_answered_ || up;
   changed_();
   for (const auto& done : std::exchange(waiting_, {})) done();
   if (up_ || asking_) return;

@@ -27,6 +27,8 @@ class Driver {
   void refresh(std::function<void()> done);
 
   bool is_up() const { return up_; }
+  /// At least once, with all its devices.
+  bool has_answered() const { return has_answered_; }
   /// As last seen: a driver that went away keeps its devices.
   const std::vector<Device>& devices() const { return devices_; }
 
@@ -45,6 +47,7 @@ class Driver {
   EventLoop& loop_;
   std::function<void()> changed_;
   bool up_ = false;
+  bool has_answered_ = false;
   bool asking_ = false;
   bool closed_ = false;
   std::vector<Device> devices_;

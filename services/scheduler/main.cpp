@@ -8,8 +8,8 @@ namespace {
 
 using namespace aios;
 
-/// The routes that lead to drivers.
-constexpr const char* driver_labels[] = {"cpu"};
+/// The routes that lead to drivers, as far as the manifest has them.
+constexpr const char* driver_labels[] = {"cpu", "gpu"};
 
 Result<int> run(int argc, char** argv) {
   ServerProcess process = TRY(ServerProcess::start(argc, argv));
@@ -18,7 +18,8 @@ Result<int> run(int argc, char** argv) {
                                                                         *process.loop, scheduler);
   scheduler.answer_through(server);
   for (const char* label : driver_labels)
-    scheduler.add_driver(TRY(process.client_of(label, proto::driver::Protocol::version)));
+    if (process.kernel->startup(label))
+      scheduler.add_driver(TRY(process.client_of(label, proto::driver::Protocol::version)));
   TRY(sandbox::lock_in(*process.kernel, process.require));
   server.guard_by(*TRY(process.in_flight()));
   TRY(server.listen(process.port));

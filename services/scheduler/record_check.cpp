@@ -43,8 +43,7 @@ Result<void> check_record(const proto::scheduler::TaskRecord& record) {
     const std::uint32_t mode = buffer_mode(record.buffers[i]);
     if (mode < AIOS_MODE_READ || mode > AIOS_MODE_SCRATCH) return wrong("unknown buffer mode");
   }
-  if (record.reserved != 0 || !zero_from(record.reserved_words, 0) ||
-      !zero_from(record.buffers, record.buffer_count) ||
+  if (!zero_from(record.reserved_words, 0) || !zero_from(record.buffers, record.buffer_count) ||
       !zero_from(record.dependencies, record.dependency_count) ||
       !zero_from(record.arguments, record.argument_bytes))
     return wrong("fields that are not used must be zero");

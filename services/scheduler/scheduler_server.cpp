@@ -98,7 +98,10 @@ Answer<wire::RegisterCodelet::Reply> SchedulerServer::handle(
   if (request.length == 0 || request.length > proto::context::max_module_bytes ||
       !lies_within(request.offset, request.length, region.info.detail))
     return error(Code::invalid_argument, "a module is 1 byte to 64 MiB and lies within its region");
-  const std::uint32_t codelet = TRY(core_.add_codelet(request.tenant, request.label));
+  if (request.backends == 0 || (request.backends & ~proto::driver::backend::all) != 0)
+    return error(Code::invalid_argument, "a module has code for at least one known backend");
+  const std::uint32_t codelet =
+      TRY(core_.add_codelet(request.tenant, request.label, request.backends));
   resources_.add_codelet(
       request.tenant, {std::move(region.handle), request.offset, request.length, request.function});
   return wire::RegisterCodelet::Reply{codelet, 0};
@@ -274,8 +277,11 @@ void SchedulerServer::adopt_devices(Driver& driver) {
     const Driver::Device& device = driver.devices()[i];
     const bool usable = device.health != static_cast<std::uint32_t>(proto::driver::Health::failed);
     const std::string name = std::string(device.kind.view()) + std::to_string(id);
-    core_.set_device(id, device.threads, usable, name);
+    core_.set_device(id, device.threads, usable, name,
+                     proto::driver::backend::from(device.backend.view()));
   }
+  if (std::ranges::all_of(drivers_, [](const auto& one) { return one->has_answered(); }))
+    core_.all_devices_known();
   changed();
 }
 

@@ -58,6 +58,11 @@ struct Job {
   std::vector<std::uint32_t> free_buffers;
 };
 
+struct CodeletType {
+  proto::Text<64> label;
+  std::uint32_t backends = 0;
+};
+
 struct Tenant {
   struct Failure {
     std::uint64_t tag;
@@ -75,7 +80,7 @@ struct Tenant {
   TagIndex tags;
   std::deque<proto::scheduler::Completion> completions;
   std::deque<Failure> failures;
-  std::vector<proto::Text<64>> codelets;
+  std::vector<CodeletType> codelets;
 };
 
 }  // namespace aios::scheduler

@@ -99,8 +99,8 @@ Result<void> lure_tasks(const char* scheduler) {
   const std::string module{std::istreambuf_iterator<char>(file), {}};
   const Region region = TRY(module_region(kernel, std::as_bytes(std::span(module))));
   const auto codelet = TRY(wait_for<std::uint32_t>(link, [&](auto done) {
-    tenant.register_codelet(region.handle(), 0, module.size(), "count", "count", soon(),
-                            std::move(done));
+    tenant.register_codelet(region.handle(), 0, module.size(), "count", "count",
+                            proto::driver::backend::cpu, soon(), std::move(done));
   }));
   std::uint64_t tag = 0;
   for (int i = 0; i < 100; ++i) {

@@ -209,8 +209,8 @@ struct GreedyTenant {
                        [&](auto done) { tenant->open(kernel.job(), deadline, std::move(done)); }));
     const Region region = TRY(module_region(kernel, module));
     const auto codelet = TRY(wait_for<std::uint32_t>(*link, [&](auto done) {
-      tenant->register_codelet(region.handle(), 0, module.size(), "count", "count", deadline,
-                               std::move(done));
+      tenant->register_codelet(region.handle(), 0, module.size(), "count", "count",
+                               proto::driver::backend::cpu, deadline, std::move(done));
     }));
     const auto task = make_task(1, codelet);
     TRY(wait_for<void>(*link, [&](auto done) {

@@ -4,7 +4,8 @@
 #include <iterator>
 #include <string>
 
-#include "drivers/cpu/context_server.hpp"
+#include "drivers/cpu/cpu_backend.hpp"
+#include "drivers/device/context_server.hpp"
 #include "tests/fuzz/target.hpp"
 
 namespace {
@@ -28,7 +29,8 @@ struct ContextHost : fuzz::Host {
   static constexpr std::uint32_t max_blocks = 64;
 
   explicit ContextHost(fuzz::Place place)
-      : context(cpu::ContextServer::create(place.kernel, place.loop, {0}, place.folder).value()),
+      : backend(place.folder),
+        context(device::ContextServer::create(place.kernel, place.loop, {0}, backend).value()),
         server(place.kernel, place.loop, *context) {
     context->answer_through(server);
     (void)server.listen(place.port);
@@ -41,7 +43,7 @@ struct ContextHost : fuzz::Host {
     px::Run::Request request;
     std::memcpy(&request, bytes.data(), sizeof request);
     request.limit_ns = request.limit_ns == 0 ? 0 : ~0ull;
-    const auto blocks = cpu::count_blocks(request.grid);
+    const auto blocks = device::count_blocks(request.grid);
     if (blocks && *blocks > max_blocks)
       for (std::uint32_t& side : request.grid) side = side % 4 + 1;
     std::memcpy(bytes.data(), &request, sizeof request);
@@ -49,8 +51,9 @@ struct ContextHost : fuzz::Host {
   std::span<const std::byte> contents() const override {
     return std::as_bytes(std::span(module_bytes()));
   }
-  std::unique_ptr<cpu::ContextServer> context;
-  Server<px::Protocol, cpu::ContextServer> server;
+  cpu::CpuBackend backend;
+  std::unique_ptr<device::ContextServer> context;
+  Server<px::Protocol, device::ContextServer> server;
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "drivers/cpu/cpu_server.hpp"
+#include "drivers/device/driver_server.hpp"
 #include "tests/fuzz/target.hpp"
 
 namespace {
@@ -9,10 +9,10 @@ namespace pk = proto::kernel;
 /// Its contexts are processes that do nothing.
 struct DriverHost : fuzz::Host {
   explicit DriverHost(fuzz::Place place)
-      : driver(place.kernel, place.loop, spawner(place.kernel), topology()),
+      : driver(place.kernel, place.loop, spawner(place.kernel), "context"),
         server(place.kernel, place.loop, driver) {
     driver.answer_through(server);
-    driver.adopt();
+    driver.set_devices({description()});
     (void)server.listen(place.port);
   }
   bool starts_programs() const override { return true; }
@@ -23,17 +23,19 @@ struct DriverHost : fuzz::Host {
     request.image = decltype(request.image)::from(fuzz::Machine::idle_program());
     return kernel.call<pk::SpawnerCreate>(request).value().reply.spawner;
   }
-  static cpu::Topology topology() {
-    return {.model = "fuzzed",
+  static device::DeviceDescription description() {
+    return {.kind = "cpu",
+            .backend = "cpu",
             .uuid = "0",
+            .model = "fuzzed",
             .cores = 2,
             .threads = 2,
             .numa_nodes = 1,
             .memory_bytes = 1ull << 30,
             .cache_bytes = 1ull << 20};
   }
-  cpu::CpuServer driver;
-  Server<proto::driver::Protocol, cpu::CpuServer> server;
+  device::DriverServer driver;
+  Server<proto::driver::Protocol, device::DriverServer> server;
 };
 
 }  // namespace

@@ -165,7 +165,7 @@ Result<Victim::Body> make_tasks(const VictimSetup& setup) {
   const Region region = TRY(module_region(kernel, std::as_bytes(std::span(module))));
   victim->codelet = TRY(wait_for<std::uint32_t>(*victim->link, [&](auto done) {
     victim->tenant->register_codelet(region.handle(), 0, module.size(), "count", "count",
-                                     patience(), std::move(done));
+                                     proto::driver::backend::cpu, patience(), std::move(done));
   }));
   return [victim](std::uint64_t round) { return (*victim)(round); };
 }

@@ -52,6 +52,7 @@ json to_json(std::size_t index, const wire::DeviceNext::Reply& d) {
           {"backend", d.device.backend.view()},
           {"model", d.device.model.view()},
           {"uuid", d.device.uuid.view()},
+          {"emulated", d.device.emulated != 0},
           {"health", health_name(d.device.health)},
           {"cores", d.device.cores},
           {"threads", d.device.threads},
@@ -71,6 +72,7 @@ Result<int> show_devices(const Session& session) {
   const auto devices = TRY(list_devices(*scheduler));
   json out = json::array();
   Table table({{"DEVICE"},
+               {"BACKEND"},
                {"MODEL"},
                {"HEALTH"},
                {"THREADS", Align::right},
@@ -83,11 +85,12 @@ Result<int> show_devices(const Session& session) {
   for (std::size_t i = 0; i < devices.size(); ++i) {
     const auto& d = devices[i];
     out.push_back(to_json(i, d));
-    table.add({fmt::format("{}{}", d.device.kind.view(), i), std::string(d.device.model.view()),
-               std::string(health_name(d.device.health)), std::to_string(d.device.threads),
-               human_bytes(d.device.memory_bytes), std::to_string(d.device.contexts),
-               std::to_string(d.device.context_restarts), std::to_string(d.tasks_done),
-               std::to_string(d.tasks_failed), human_duration(d.busy_ns)});
+    table.add({fmt::format("{}{}", d.device.kind.view(), i), std::string(d.device.backend.view()),
+               std::string(d.device.model.view()), std::string(health_name(d.device.health)),
+               std::to_string(d.device.threads), human_bytes(d.device.memory_bytes),
+               std::to_string(d.device.contexts), std::to_string(d.device.context_restarts),
+               std::to_string(d.tasks_done), std::to_string(d.tasks_failed),
+               human_duration(d.busy_ns)});
   }
   session.json ? print(out) : table.print();
   return exit_done;

@@ -325,6 +325,11 @@ class Task {
     check(aios_task_set_arguments(&record_, &value, sizeof value));
     return *this;
   }
+  /// On this one of the listed devices only.
+  Task& device(std::uint32_t index) noexcept {
+    record_.device = index + 1;
+    return *this;
+  }
   Task& grid(std::uint32_t x, std::uint32_t y = 1, std::uint32_t z = 1) noexcept {
     record_.grid[0] = x;
     record_.grid[1] = y;

@@ -21,6 +21,8 @@ extern "C" {
 #define AIOS_CODELET_ABI 1u
 #define AIOS_EXPORT __attribute__((visibility("default")))
 
+/* How a task uses a buffer. What one leaves unwritten in a buffer that it uses with WRITE alone, or
+ * with SCRATCH, is undefined afterwards. */
 enum { AIOS_MODE_READ = 1, AIOS_MODE_WRITE = 2, AIOS_MODE_READ_WRITE = 3, AIOS_MODE_SCRATCH = 4 };
 
 /* A part of a lent file: read it with pread, also past `length` to end a record, never past
@@ -74,6 +76,19 @@ typedef struct aios_module_table {
 
 /* The entry point every module defines. */
 AIOS_EXPORT extern const aios_module_table aios_module;
+
+/* What a GPU's driver has to know of a kernel (kernel.h). A module has one for each, one after the
+ * other, in the section AIOS_KERNEL_SECTION of its file; its PTX and its OpenCL C, each ended by a
+ * zero byte, are in .aios.ptx and .aios.opencl. */
+#define AIOS_KERNEL_SECTION ".aios.kernels"
+typedef struct aios_kernel_record {
+  char name[64];
+  uint32_t block[3]; /* threads */
+  uint32_t argument_bytes;
+  uint32_t buffer_count;
+  uint32_t modes[16];
+  uint32_t reserved[3];
+} __attribute__((aligned(32))) aios_kernel_record;
 
 #ifdef __cplusplus
 }

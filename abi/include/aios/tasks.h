@@ -63,10 +63,10 @@ typedef struct aios_task_record {
   uint32_t buffer_count;
   uint32_t dependency_count;
   uint32_t argument_bytes;
-  uint32_t grid[3]; /* blocks in each direction, each at least 1, their product at most 2^24 */
-  uint32_t reserved;
-  uint64_t limit_ns;                       /* run time, after which it is ended; 0: none */
-  uint32_t buffers[AIOS_MAX_TASK_BUFFERS]; /* id | mode << 28 */
+  uint32_t grid[3];  /* blocks in each direction, each at least 1, their product at most 2^24 */
+  uint32_t device;   /* 0: any; else 1 + its index in the list of devices */
+  uint64_t limit_ns; /* run time, after which it is ended; 0: none */
+  uint32_t buffers[AIOS_MAX_TASK_BUFFERS];           /* id | mode << 28 */
   uint32_t dependencies[AIOS_MAX_TASK_DEPENDENCIES]; /* low 32 bits of tags of earlier tasks */
   uint8_t arguments[AIOS_MAX_TASK_ARGUMENT_BYTES];
   uint64_t reserved_words[3];

@@ -102,7 +102,7 @@ class ObjectEntry(ctypes.Structure):
 class TaskRecord(ctypes.Structure):
     _fields_ = [("tag", c_uint64), ("codelet", c_uint32), ("flags", c_uint32),
                 ("priority", c_int32), ("buffer_count", c_uint32), ("dependency_count", c_uint32),
-                ("argument_bytes", c_uint32), ("grid", c_uint32 * 3), ("reserved", c_uint32),
+                ("argument_bytes", c_uint32), ("grid", c_uint32 * 3), ("device", c_uint32),
                 ("limit_ns", c_uint64), ("buffers", c_uint32 * MAX_TASK_BUFFERS),
                 ("dependencies", c_uint32 * MAX_TASK_DEPENDENCIES),
                 ("arguments", c_uint8 * MAX_TASK_ARGUMENT_BYTES), ("reserved_words", c_uint64 * 3)]

@@ -1,5 +1,7 @@
 #include "abi/runtime/sandbox/rules.hpp"
 
+#include <string>
+
 namespace aios::sandbox {
 
 namespace {
@@ -16,6 +18,22 @@ std::vector<Folder> system_folders() {
   for (const char* path : {"/dev/null", "/dev/zero", "/dev/urandom"})
     folders.push_back({path, Access::write});
   return folders;
+}
+
+/// What the libraries of GPUs need besides: which drivers there are, what the processors are like,
+/// and the devices themselves. Those that a host does not have are left out.
+void add_device_folders(std::vector<Folder>& folders) {
+  constexpr int most_devices = 16;
+  constexpr int first_render_node = 128;
+  for (const char* path : {"/etc/OpenCL", "/sys/devices/system/cpu", "/sys/devices/system/node"})
+    folders.push_back({path, Access::read});
+  for (const char* path :
+       {"/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/kfd"})
+    folders.push_back({path, Access::write});
+  for (int i = 0; i < most_devices; ++i) {
+    folders.push_back({"/dev/nvidia" + std::to_string(i), Access::write});
+    folders.push_back({"/dev/dri/renderD" + std::to_string(first_render_node + i), Access::write});
+  }
 }
 
 }  // namespace
@@ -42,6 +60,7 @@ Rules rules_of(const Plan& plan) {
     case Profile::tool:
       rules.programs = true;
       rules.folders = system_folders();
+      if (plan.profile == Profile::jit) add_device_folders(rules.folders);
       [[fallthrough]];
     case Profile::context:
       rules.private_folder = rules.programs ? "/tmp" : "/modules";

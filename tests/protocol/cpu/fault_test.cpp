@@ -10,14 +10,16 @@
 
 #include "abi/runtime/fault_handler.hpp"
 #include "drivers/cpu/codelet_run.hpp"
-#include "drivers/cpu/context_end.hpp"
-#include "drivers/cpu/executor.hpp"
 #include "drivers/cpu/module_table.hpp"
+#include "drivers/device/context_end.hpp"
+#include "drivers/device/executor.hpp"
 #include "tests/protocol/cpu/isolated.hpp"
 #include "tests/unit/cpu/test_support.hpp"
+#include "tests/unit/device/test_support.hpp"
 
 using namespace aios;
 using namespace aios::cpu;
+using namespace aios::device;
 using proto::driver::ContextEnd;
 
 namespace {
@@ -29,7 +31,7 @@ int run_faulty(const std::vector<std::byte>& image, const std::string& name) {
   install_fault_handlers("aios-cpu-context", " in a task's code; the context ends");
   ModuleTable modules("");
   const auto number = modules.load(image, name);
-  const Fd memory = test::make_memory(4096);
+  const Fd memory = device::test::make_memory(4096);
   BufferTable buffers;
   Mapping read = *Mapping::map(memory, 4096, Mapping::Access::read);
   if (!number || !buffers.bind(0, *Buffer::memory(std::move(read), {}, 0, 4096), [] {})) return 1;
@@ -57,19 +59,19 @@ struct Case {
   const char* line;
 };
 
-const auto needs_namespaces = doctest::skip(!test::namespaces_available());
+const auto needs_namespaces = doctest::skip(!cpu::test::namespaces_available());
 
 }  // namespace
 
 TEST_CASE("A fault in a task's code ends the context with its cause" * needs_namespaces) {
-  const auto image = test::module_image("faulty");
+  const auto image = cpu::test::module_image("faulty");
   for (const Case& fault : {Case{"abort", SIGABRT, "aborted in"},
                             {"fault", SIGSEGV, "segmentation fault at address 0x10 in"},
                             {"divide", SIGFPE, "floating point exception at address 0x"},
                             {"overflow", SIGSEGV, "segmentation fault at address 0x"},
                             {"write_input", SIGSEGV, "segmentation fault at address 0x"}}) {
-    const test::Outcome outcome =
-        test::run_isolated([&] { return run_faulty(image, fault.codelet); });
+    const cpu::test::Outcome outcome =
+        cpu::test::run_isolated([&] { return run_faulty(image, fault.codelet); });
     INFO(fault.codelet, ": ", outcome.output);
     CHECK(!outcome.signalled);
     CHECK(outcome.code == exit_signal_base + fault.signal_number);
@@ -79,15 +81,15 @@ TEST_CASE("A fault in a task's code ends the context with its cause" * needs_nam
 }
 
 TEST_CASE("A task that calls exit ends the context, and is at fault" * needs_namespaces) {
-  const auto image = test::module_image("faulty");
-  const auto outcome = test::run_isolated([&] { return run_faulty(image, "exit"); });
+  const auto image = cpu::test::module_image("faulty");
+  const auto outcome = cpu::test::run_isolated([&] { return run_faulty(image, "exit"); });
   CHECK(outcome.code == 0);
   CHECK(describe_end(outcome.signalled, outcome.code).how == ContextEnd::fault);
 }
 
 TEST_CASE("A signal that a task raises itself is a fault too" * needs_namespaces) {
   for (const int number : {SIGBUS, SIGILL, SIGSYS}) {
-    const auto outcome = test::run_isolated([number] {
+    const auto outcome = cpu::test::run_isolated([number] {
       install_fault_handlers("aios-cpu-context", " in a task's code; the context ends");
       ::raise(number);
       return survived;

@@ -164,7 +164,8 @@ TEST_CASE("Buffers and modules must lie within their regions and carry their rig
   CHECK(code_of(raw.buffer(tenant, region, 0, 0)) == Code::invalid_argument);
   CHECK(code_of(raw.buffer(tenant, region, 0, 8192, 0)) == Code::denied);
   CHECK(code_of(raw.buffer(tenant, region, 4096, 4096)) == Code::ok);
-  wire::RegisterCodelet::Request request{0, 4096, 8192, tenant, 0, {}, {}};
+  wire::RegisterCodelet::Request request{0,  4096, 8192, tenant, proto::driver::backend::cpu,
+                                         {}, {}};
   request.function.bytes[0] = 'f';
   const HandleToSend handle{region.handle(), ObjectType::region, rights::send, rights::map_read,
                             false};

@@ -140,7 +140,7 @@ std::uint32_t Tenant::codelet(const std::string& module, const std::string& func
   const Region region = load_module(rig_, module);
   const auto id = wait_for<std::uint32_t>(rig_.link(), [&](auto done) {
     tenant_.register_codelet(region.handle(), 0, region.size(), function, module + ":" + function,
-                             soon(), std::move(done));
+                             proto::driver::backend::cpu, soon(), std::move(done));
   });
   REQUIRE_MESSAGE(id, id.error().to_string());
   return *id;

@@ -215,8 +215,8 @@ TEST_CASE("A call with handles that the scheduler's death leaves unsent ends wit
   const Region region = *module_region(rig.kernel(), std::vector<std::byte>(64));
   rig.restart_scheduler();
   const auto codelet = wait_for<std::uint32_t>(rig.link(), [&](auto done) {
-    tenant->register_codelet(region.handle(), 0, region.size(), "count", "count", soon(),
-                             std::move(done));
+    tenant->register_codelet(region.handle(), 0, region.size(), "count", "count",
+                             proto::driver::backend::cpu, soon(), std::move(done));
   });
   CHECK(codelet.error().code() == Code::peer_closed);
   const auto buffer = wait_for<std::uint32_t>(rig.link(), [&](auto done) {

@@ -5,9 +5,13 @@
 #include <cstring>
 
 #include "tests/unit/cpu/test_support.hpp"
+#include "tests/unit/device/test_support.hpp"
 
 using namespace aios;
 using namespace aios::cpu;
+using device::Buffer;
+using device::BufferTable;
+using device::test::make_memory;
 using Request = proto::context::Run::Request;
 
 namespace {
@@ -81,7 +85,7 @@ TEST_CASE("Counts beyond the fields of a request are refused") {
 TEST_CASE("A task uses only what is bound, and only in a mode it was bound for") {
   constexpr std::size_t size_bytes = 4096;
   BufferTable buffers;
-  const Fd memory = test::make_memory(size_bytes);
+  const Fd memory = make_memory(size_bytes);
   Mapping read = *Mapping::map(memory, size_bytes, Mapping::Access::read);
   REQUIRE(buffers.bind(3, *Buffer::memory(std::move(read), {}, 0, 8), [] {}));
   Request request = request_of(1);
@@ -101,7 +105,7 @@ TEST_CASE("A task uses only what is bound, and only in a mode it was bound for")
 TEST_CASE("A task reads one buffer and writes another") {
   constexpr std::size_t size_bytes = 4096;
   BufferTable buffers;
-  const Fd in = test::make_memory(size_bytes), out = test::make_memory(size_bytes);
+  const Fd in = make_memory(size_bytes), out = make_memory(size_bytes);
   Mapping outside = *Mapping::map(in, size_bytes, Mapping::Access::read_write);
   std::memcpy(outside.data() + 10, "HAL", 3);
   REQUIRE(buffers.bind(

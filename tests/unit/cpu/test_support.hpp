@@ -5,7 +5,6 @@
 #include <string>
 #include <vector>
 
-#include "abi/runtime/fd.hpp"
 #include "drivers/cpu/module_table.hpp"
 
 namespace aios::cpu::test {
@@ -15,8 +14,5 @@ std::vector<std::byte> module_image(const std::string& name);
 
 /// One table for all tests, as a process has one.
 ModuleTable& modules();
-
-/// A zeroed memory file as the kernel makes regions: sealed against shrinking.
-Fd make_memory(std::size_t size_bytes);
 
 }  // namespace aios::cpu::test

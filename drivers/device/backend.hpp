@@ -1,0 +1,64 @@
+// What the contexts of one kind of device do differently: how code is loaded, and how a task runs.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "abi/include/aios/codelet.h"
+#include "abi/proto/device.hpp"
+#include "abi/runtime/status.hpp"
+#include "drivers/device/buffer_table.hpp"
+
+namespace aios::device {
+
+/// When a task ran on the device itself, CLOCK_MONOTONIC.
+struct DeviceTimes {
+  std::uint64_t start_ns;
+  std::uint64_t end_ns;
+};
+
+/// One task on its way through the executor.
+class Work {
+ public:
+  virtual ~Work() = default;
+  virtual std::uint32_t block_count() const = 0;
+  /// On any worker, at the same time as other blocks; throws nothing.
+  virtual Result<> run_block(std::uint32_t index) = 0;
+  /// Valid once every block is done, as is what follows.
+  virtual const std::array<std::uint64_t, AIOS_RESULT_WORDS>& result() const = 0;
+  /// Nothing: what the workers measured counts.
+  virtual std::optional<DeviceTimes> times() const { return std::nullopt; }
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  /// The number by which Run names `codelet` of the module `image`. On a worker: it may run code of
+  /// the module. Statuses as proto::context::Load.
+  virtual Result<std::uint32_t> load(std::span<const std::byte> image,
+                                     std::string_view codelet) = 0;
+  /// Checks everything that `request` says. Statuses as proto::context::Run.
+  virtual Result<std::shared_ptr<Work>> prepare(const proto::context::Run::Request& request,
+                                                const BufferTable& buffers) = 0;
+  /// Of the context since it started.
+  virtual std::uint64_t peak_memory_bytes() const = 0;
+  /// Lets go, on a worker, of what it holds for buffers that are no longer bound.
+  virtual void release_unbound() {}
+  /// The device is of no more use to this process, which ends once the tasks at fault are answered.
+  virtual bool lost() const { return false; }
+};
+
+inline constexpr std::uint32_t max_grid_blocks = 1u << 24;
+
+/// Number of blocks of a grid. invalid_argument: a side is zero, or there are too many blocks.
+Result<std::uint32_t> count_blocks(const std::uint32_t (&grid)[3]);
+
+/// invalid_argument: more buffers or bytes of arguments than a task has.
+Result<void> check_counts(const proto::context::Run::Request& request);
+
+}  // namespace aios::device

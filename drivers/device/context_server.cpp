@@ -1,0 +1,254 @@
+#include "drivers/device/context_server.hpp"
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "abi/runtime/log.hpp"
+#include "drivers/device/context_end.hpp"
+#include "drivers/device/file_split.hpp"
+#include "drivers/device/owned_handle.hpp"
+
+namespace aios::device {
+namespace {
+
+using proto::context::Bind;
+using proto::context::Load;
+using proto::context::Run;
+using proto::context::Unbind;
+
+constexpr std::uint64_t load_limit_ns = 10 * ns_per_s;
+
+/// Of jobs that nobody waits for.
+constexpr std::uint64_t no_answer = 0;
+
+}  // namespace
+
+Result<std::unique_ptr<ContextServer>> ContextServer::create(Kernel& kernel, EventLoop& loop,
+                                                             const std::vector<int>& cpus,
+                                                             Backend& backend) {
+  std::unique_ptr<ContextServer> server(new ContextServer(kernel, loop, backend));
+  server->finished_bell_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!server->finished_bell_.valid()) return errno_error("make an eventfd", errno);
+  const int bell = server->finished_bell_.get();
+  TRY(loop.watch(bell, EPOLLIN, [self = server.get()](std::uint32_t) { self->answer_finished(); }));
+  server->executor_ = TRY(Executor::create(cpus, [bell] { ::eventfd_write(bell, 1); }));
+  return server;
+}
+
+ContextServer::~ContextServer() {
+  loop_.unwatch(finished_bell_.get());
+  loop_.cancel(limit_timer_);
+  loop_.cancel(lonely_timer_);
+}
+
+Answer<Load::Reply> ContextServer::handle(Load, const Load::Request& request, CallContext& call) {
+  const ObjectType type = TRY(check_object(request.region));
+  OwnedHandle handle(kernel_, request.region);
+  if (type != ObjectType::region)
+    return error(Code::wrong_type, "a module is loaded from a region");
+  if (!request.codelet.valid() || request.codelet.view().empty())
+    return error(Code::invalid_argument, "the codelet's name is malformed");
+  if (request.length == 0 || request.length > proto::context::max_module_bytes)
+    return error(Code::invalid_argument, "a module has 1 byte to 64 MiB");
+  Region region = TRY(Region::map(kernel_, handle.release(), Mapping::Access::read));
+  if (request.length > region.size() || request.offset > region.size() - request.length)
+    return error(Code::invalid_argument, "the module does not lie within its region");
+  auto loading = std::make_shared<Loading>(Loading{.region = std::move(region),
+                                                   .offset = request.offset,
+                                                   .length = request.length,
+                                                   .codelet = std::string(request.codelet.view())});
+  Loading* raw = loading.get();
+  TRY(submit({.token = call.token(), .limit_ns = load_limit_ns, .work = std::move(loading)}, 1,
+             [this, raw](std::uint32_t) { return load(*raw); }));
+  return deferred;
+}
+
+/// On a worker: module code runs while it is loaded. The bytes are copied first, since their owner
+/// may change them meanwhile.
+Result<void> ContextServer::load(Loading& loading) {
+  const std::span<const std::byte> bytes =
+      std::span<const std::byte>(loading.region.bytes()).subspan(loading.offset, loading.length);
+  try {
+    const std::vector<std::byte> image(bytes.begin(), bytes.end());
+    loading.number = TRY(backend_.load(image, loading.codelet));
+    return {};
+  } catch (const std::bad_alloc&) {
+    return error(Code::no_memory, "there is no memory to load the module");
+  }
+}
+
+Answer<Bind::Reply> ContextServer::handle(Bind, const Bind::Request& request, CallContext& call) {
+  const ObjectType type = TRY(check_object(request.object));
+  OwnedHandle handle(kernel_, request.object);
+  Buffer buffer = TRY(make_buffer(request, type));
+  TRY(buffers_[call.client()].bind(
+      request.id, std::move(buffer),
+      [kernel = &kernel_, object = request.object] { kernel->close(object); }));
+  (void)handle.release();
+  return proto::Empty{};
+}
+
+/// The number came in a message: only regions and file channels, of which this process has none but
+/// those it was sent, may be used and closed.
+Result<ObjectType> ContextServer::check_object(Handle handle) {
+  const auto info = TRY(kernel_.call<proto::kernel::HandleInfo>({.handle = handle})).reply;
+  const auto type = static_cast<ObjectType>(info.type);
+  if (type == ObjectType::region || type == ObjectType::file) return type;
+  return error(Code::wrong_type, "neither a region nor a file channel");
+}
+
+Result<Buffer> ContextServer::make_buffer(const Bind::Request& request, ObjectType type) {
+  if (request.writable > 1) return error(Code::invalid_argument, "`writable` is 0 or 1");
+  const bool writable = request.writable == 1;
+  if (type == ObjectType::file) {
+    if (request.offset != 0 || request.length != 0 || writable)
+      return error(Code::invalid_argument,
+                   "lent files are bound whole and read-only: offset, length and writable are 0");
+    auto opened = TRY(kernel_.call<proto::kernel::FileOpen>({.file = request.object}));
+    if (opened.fds.size() != 1) return error(Code::quota, "no descriptor left for lent files");
+    return Buffer::files(TRY(receive_split(opened.fds.front())));
+  }
+  auto opened = TRY(kernel_.call<proto::kernel::RegionMap>(
+      {.region = request.object, .writable = request.writable, .reserved = 0}));
+  if (opened.fds.size() != 1) return error(Code::quota, "no descriptor left to map a buffer");
+  const Fd& memory = opened.fds.front();
+  const std::uint64_t size_bytes = opened.reply.size_bytes;
+  Mapping read = TRY(Mapping::map(memory, size_bytes, Mapping::Access::read));
+  Mapping write;
+  if (writable) write = TRY(Mapping::map(memory, size_bytes, Mapping::Access::read_write));
+  return Buffer::memory(std::move(read), std::move(write), request.offset, request.length);
+}
+
+Answer<Unbind::Reply> ContextServer::handle(Unbind, const Unbind::Request& request,
+                                            CallContext& call) {
+  TRY(buffers_[call.client()].unbind(request.id));
+  release_unbound();
+  return proto::Empty{};
+}
+
+Answer<Run::Reply> ContextServer::handle(Run, const Run::Request& request, CallContext& call) {
+  auto work = TRY(backend_.prepare(request, buffers_[call.client()]));
+  Work* raw = work.get();
+  TRY(submit({.token = call.token(), .limit_ns = request.limit_ns, .work = std::move(work)},
+             raw->block_count(), [raw](std::uint32_t block) { return raw->run_block(block); }));
+  return deferred;
+}
+
+Result<void> ContextServer::submit(Pending pending, std::uint32_t block_count,
+                                   std::function<Result<>(std::uint32_t)> run_block) {
+  const std::uint64_t id = next_job_++;
+  const std::uint64_t limit_ns = pending.limit_ns;
+  TRY(executor_->submit({.id = id,
+                         .block_count = block_count,
+                         .limit_ns = limit_ns,
+                         .run_block = std::move(run_block)}));
+  pending_.emplace(id, std::move(pending));
+  if (limit_ns != 0) check_limits_at(Deadline::after(limit_ns).at_ns);
+  return {};
+}
+
+/// By a worker, after what runs now: the device's library belongs to it.
+void ContextServer::release_unbound() {
+  (void)executor_->submit({.id = no_answer,
+                           .block_count = 1,
+                           .limit_ns = 0,
+                           .run_block = [this](std::uint32_t) -> Result<> {
+                             backend_.release_unbound();
+                             return {};
+                           }});
+}
+
+void ContextServer::answer_finished() {
+  eventfd_t count = 0;
+  ::eventfd_read(finished_bell_.get(), &count);
+  for (const Executor::Finished& finished : executor_->take_finished()) {
+    const auto it = pending_.find(finished.id);
+    if (it == pending_.end()) continue;
+    const Pending pending = std::move(it->second);
+    pending_.erase(it);
+    answer(pending, finished);
+  }
+  if (!backend_.lost()) return;
+  log_line("the device is lost to this context, which ends");
+  ::_exit(exit_device_lost);
+}
+
+void ContextServer::answer(const Pending& pending, const Executor::Finished& finished) {
+  if (const auto* loading = std::get_if<std::shared_ptr<Loading>>(&pending.work)) {
+    if (!finished.outcome)
+      return server_->reply<Load>(pending.token, std::unexpected(finished.outcome.error()));
+    return server_->reply<Load>(pending.token,
+                                Load::Reply{.codelet = (*loading)->number, .reserved = 0});
+  }
+  if (!finished.outcome)
+    return server_->reply<Run>(pending.token, std::unexpected(finished.outcome.error()));
+  Run::Reply reply{};
+  reply.start_ns = finished.start_ns;
+  reply.end_ns = finished.end_ns;
+  const auto& work = std::get<std::shared_ptr<Work>>(pending.work);
+  if (const auto times = work->times()) {
+    reply.start_ns = times->start_ns;
+    reply.end_ns = times->end_ns;
+  }
+  reply.peak_memory_bytes = backend_.peak_memory_bytes();
+  const auto& result = work->result();
+  std::copy(result.begin(), result.end(), reply.result);
+  server_->reply<Run>(pending.token, reply);
+}
+
+void ContextServer::end_when_lonely(std::uint64_t after_ns) {
+  lonely_ns_ = after_ns;
+  loop_.cancel(lonely_timer_);
+  lonely_timer_ = loop_.after(after_ns, [] {
+    log_line("nobody is connected to this context: it ends");
+    ::_exit(exit_in_order);
+  });
+}
+
+void ContextServer::client_opened(ClientId, const PeerInfo&) {
+  loop_.cancel(lonely_timer_);
+}
+
+void ContextServer::client_closed(ClientId client) {
+  for (const auto& [id, pending] : pending_) {
+    if (pending.token.client != client) continue;
+    log_line("the scheduler left while tasks ran: the context ends");
+    ::_exit(exit_in_order);
+  }
+  buffers_.erase(client);
+  release_unbound();
+  if (lonely_ns_ != 0 && server_->client_count() == 0) end_when_lonely(lonely_ns_);
+}
+
+void ContextServer::check_limits_at(std::uint64_t when_ns) {
+  if (limit_timer_ns_ != 0 && limit_timer_ns_ <= when_ns) return;
+  loop_.cancel(limit_timer_);
+  limit_timer_ns_ = when_ns;
+  limit_timer_ = loop_.at({when_ns}, [this] { check_limits(); });
+}
+
+void ContextServer::check_limits() {
+  limit_timer_ns_ = 0;
+  const Executor::LimitCheck check = executor_->check_limits(now_ns());
+  if (check.exceeded) end_by_limit(*check.exceeded);
+  if (check.next_ns != 0) check_limits_at(check.next_ns);
+}
+
+/// A thread that will not come back cannot be taken out of its process: the process ends.
+void ContextServer::end_by_limit(std::uint64_t id) {
+  const Pending& culprit = pending_.at(id);
+  const std::string limit = std::to_string(culprit.limit_ns / ns_per_ms) + " ms";
+  if (std::holds_alternative<std::shared_ptr<Loading>>(culprit.work))
+    server_->reply<Load>(culprit.token,
+                         error(Code::timed_out, "the module was not loaded within " + limit));
+  else
+    server_->reply<Run>(culprit.token,
+                        error(Code::timed_out, "the task exceeded its time limit of " + limit));
+  log_line("a task exceeded its time limit of " + limit + ": the context ends");
+  ::_exit(exit_limit);
+}
+
+}  // namespace aios::device

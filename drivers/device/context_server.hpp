@@ -1,0 +1,101 @@
+// A context's side of the context protocol: modules, buffers and runs of one tenant.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <variant>
+#include <vector>
+
+#include "abi/proto/device.hpp"
+#include "abi/runtime/event_loop.hpp"
+#include "abi/runtime/fd.hpp"
+#include "abi/runtime/kernel.hpp"
+#include "abi/runtime/server.hpp"
+#include "drivers/device/backend.hpp"
+#include "drivers/device/buffer_table.hpp"
+#include "drivers/device/executor.hpp"
+
+namespace aios::device {
+
+/// Buffers belong to the link that bound them and are gone when it closes. A link that closes while
+/// tasks of it run ends the process, with exit_in_order: nobody would learn what they did, and they
+/// must not write into buffers that a second attempt uses.
+class ContextServer {
+ public:
+  /// Starts one worker per entry of `cpus`, as Executor does. `backend` outlives it.
+  static Result<std::unique_ptr<ContextServer>> create(Kernel& kernel, EventLoop& loop,
+                                                       const std::vector<int>& cpus,
+                                                       Backend& backend);
+  ContextServer(const ContextServer&) = delete;
+  ~ContextServer();
+
+  /// Where replies go; before the first request.
+  void answer_through(ServerBase& server) { server_ = &server; }
+  /// Ends the process, in order, whenever it has had no client for `after_ns`. Who asks for a
+  /// context connects at once: whoever started this one has died before others knew of it, or is
+  /// gone.
+  void end_when_lonely(std::uint64_t after_ns);
+
+  Answer<proto::context::Load::Reply> handle(proto::context::Load,
+                                             const proto::context::Load::Request& request,
+                                             CallContext& call);
+  Answer<proto::context::Bind::Reply> handle(proto::context::Bind,
+                                             const proto::context::Bind::Request& request,
+                                             CallContext& call);
+  Answer<proto::context::Unbind::Reply> handle(proto::context::Unbind,
+                                               const proto::context::Unbind::Request& request,
+                                               CallContext& call);
+  Answer<proto::context::Run::Reply> handle(proto::context::Run,
+                                            const proto::context::Run::Request& request,
+                                            CallContext& call);
+  void client_opened(ClientId client, const PeerInfo& peer);
+  void client_closed(ClientId client);
+
+ private:
+  struct Loading {
+    Region region;
+    std::uint64_t offset;
+    std::uint64_t length;
+    std::string codelet;
+    std::uint32_t number = 0;  // the result
+  };
+  /// What the executor works on; it holds plain pointers, so that all is released by the loop.
+  struct Pending {
+    ReplyToken token;
+    std::uint64_t limit_ns;
+    std::variant<std::shared_ptr<Loading>, std::shared_ptr<Work>> work;
+  };
+
+  ContextServer(Kernel& kernel, EventLoop& loop, Backend& backend)
+      : kernel_(kernel), loop_(loop), backend_(backend) {}
+  Result<ObjectType> check_object(Handle handle);
+  Result<Buffer> make_buffer(const proto::context::Bind::Request& request, ObjectType type);
+  Result<void> load(Loading& loading);
+  Result<void> submit(Pending pending, std::uint32_t block_count,
+                      std::function<Result<>(std::uint32_t)> run_block);
+  void answer_finished();
+  void release_unbound();
+  void answer(const Pending& pending, const Executor::Finished& finished);
+  void check_limits_at(std::uint64_t when_ns);
+  void check_limits();
+  [[noreturn]] void end_by_limit(std::uint64_t id);
+
+  Kernel& kernel_;
+  EventLoop& loop_;
+  ServerBase* server_ = nullptr;
+  Backend& backend_;
+  std::map<ClientId, BufferTable> buffers_;
+  std::unordered_map<std::uint64_t, Pending> pending_;
+  std::uint64_t next_job_ = 1;
+  std::uint64_t lonely_ns_ = 0;
+  TimerId lonely_timer_ = 0;
+  TimerId limit_timer_ = 0;
+  std::uint64_t limit_timer_ns_ = 0;  // 0: not armed
+  Fd finished_bell_;
+  std::unique_ptr<Executor> executor_;  // last: its threads use what is above
+};
+
+}  // namespace aios::device

@@ -1,0 +1,87 @@
+// Which contexts a driver has started, for whom, and how each one's predecessor ended. Knows
+// handles only as numbers.
+//
+// A context's process and port are kept in the driver's job under two labels that carry all that a
+// successor of the driver needs, so that contexts outlive the driver. A context that has ended
+// stays in the table, with its handles, until its tenant gets another one or its place is needed.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "abi/proto/device.hpp"
+#include "abi/runtime/status.hpp"
+#include "drivers/device/context_end.hpp"
+
+namespace aios::device {
+
+using proto::kernel::Handle;
+
+/// Two labels each of the 64 that a job may keep, with room for those being replaced.
+inline constexpr std::size_t max_contexts = 20;
+
+enum class KeptPart : char { process = 'p', port = 'a' };
+
+/// A tenant has one context on each device.
+struct ContextKey {
+  std::uint32_t device = 0;  ///< of this driver
+  std::uint64_t tenant_job_id = 0;
+  auto operator<=>(const ContextKey&) const = default;
+};
+
+/// "ctx-p:DEVICE:JOB:GENERATION", all hexadecimal.
+std::string kept_label(KeptPart part, ContextKey key, std::uint32_t generation);
+
+struct Context {
+  ContextKey key;
+  std::uint32_t generation = 1;
+  Handle process = 0;
+  Handle port = 0;
+  std::uint64_t process_id = 0;
+  bool alive = true;
+  End end;       ///< how it ended; valid when not alive
+  End previous;  ///< how its predecessor ended
+};
+
+struct KeptHandle {
+  std::string label;
+  Handle handle;
+};
+
+struct Adoption {
+  std::vector<Context> contexts;    ///< process_id and alive are still to be found out
+  std::vector<KeptHandle> useless;  ///< to be forgotten and closed
+};
+
+/// Pairs what a former driver kept: of each job the latest generation of which both parts are
+/// there. Labels of another form are left alone.
+Adoption plan_adoption(const std::vector<KeptHandle>& kept);
+
+class ContextTable {
+ public:
+  Context* find(ContextKey key);
+  Context* find_process(Handle process);
+
+  /// Makes room for one more context. When only an ended one's place is free, that one is taken out
+  /// and returned, for its handles to be closed. quota: max_contexts are alive.
+  Result<std::optional<Context>> make_room();
+  /// There must be room, and none of this tenant.
+  Context& insert(Context context);
+  void ended(Context& context, End end);
+  std::optional<Context> remove(ContextKey key);
+
+  /// On one device; restarts are those of this driver and former ones.
+  std::uint32_t alive(std::uint32_t device) const;
+  std::uint32_t restarts(std::uint32_t device) const;
+
+ private:
+  std::map<ContextKey, Context> contexts_;
+  std::vector<ContextKey> ended_;  // contexts that have ended, the longest ago first
+  std::map<std::uint32_t, std::uint32_t> restarts_;  // by device: of a second or later generation
+};
+
+}  // namespace aios::device

@@ -1,0 +1,219 @@
+#include "drivers/device/driver_server.hpp"
+
+#include <csignal>
+#include <cstring>
+
+#include "abi/runtime/handle_claims.hpp"
+#include "abi/runtime/log.hpp"
+
+namespace aios::device {
+namespace {
+
+using proto::driver::CloseContext;
+using proto::driver::Device;
+using proto::driver::OpenContext;
+namespace kernel_calls = proto::kernel;
+
+}  // namespace
+
+void DriverServer::set_devices(std::vector<DeviceDescription> devices) {
+  devices_ = std::move(devices);
+  known_ = true;
+  adopt();
+}
+
+Result<void> DriverServer::check_device(std::uint64_t index) const {
+  if (index < devices_.size()) return {};
+  return error(Code::not_found, "this driver has " + std::to_string(devices_.size()) + " devices");
+}
+
+void DriverServer::adopt() {
+  std::vector<KeptHandle> kept;
+  for (const StartupHandle& handle : kernel_.startup())
+    if (handle.kept) kept.push_back({handle.label, handle.handle});
+  const Adoption plan = plan_adoption(kept);
+  for (const KeptHandle& entry : plan.useless) {
+    (void)kernel_.call<kernel_calls::HandleKeep>(
+        {.handle = 0, .label = kernel_calls::Label::from(entry.label)});
+    kernel_.close(entry.handle);
+  }
+  for (const Context& found : plan.contexts) {
+    if (found.key.device >= devices_.size() || contexts_.find(found.key) != nullptr ||
+        !contexts_.make_room())
+      continue;
+    Context& context = contexts_.insert(found);
+    watch(context);
+    find_out_end(context);
+  }
+  if (!plan.contexts.empty())
+    log_line("adopted contexts of the former driver: " + std::to_string(plan.contexts.size()));
+}
+
+Answer<Device::Reply> DriverServer::handle(Device, const Device::Request& request, CallContext&) {
+  Device::Reply reply{};
+  if (!known_) return error(Code::busy, "the driver still looks for its devices");
+  reply.count = static_cast<std::uint32_t>(devices_.size());
+  if (devices_.empty() && request.index == 0) return reply;
+  TRY(check_device(request.index));
+  const DeviceDescription& device = devices_[request.index];
+  const auto index = static_cast<std::uint32_t>(request.index);
+  reply.health = static_cast<std::uint32_t>(proto::driver::Health::ok);
+  reply.cores = device.cores;
+  reply.threads = device.threads;
+  reply.numa_nodes = device.numa_nodes;
+  reply.contexts = contexts_.alive(index);
+  reply.context_restarts = contexts_.restarts(index);
+  reply.emulated = device.emulated ? 1 : 0;
+  reply.memory_bytes = device.memory_bytes;
+  reply.cache_bytes = device.cache_bytes;
+  reply.kind = decltype(reply.kind)::from(device.kind);
+  reply.backend = decltype(reply.backend)::from(device.backend);
+  reply.uuid = decltype(reply.uuid)::from(device.uuid);
+  reply.model = decltype(reply.model)::from(device.model);
+  return reply;
+}
+
+Answer<OpenContext::Reply> DriverServer::handle(OpenContext, const OpenContext::Request& request,
+                                                CallContext& call) {
+  std::uint64_t job_id = 0;
+  const OwnedHandle tenant = TRY(take_tenant(request.tenant, call.peer().process_id, job_id));
+  TRY(check_device(request.device));
+  const ContextKey key{static_cast<std::uint32_t>(request.device), job_id};
+  Context* context = contexts_.find(key);
+  // Who saw the context's link close may ask before the signal of its end has come here.
+  if (context != nullptr) find_out_end(*context);
+  if (context == nullptr || !context->alive) context = TRY(start(tenant.get(), key));
+  const kernel_calls::LinkSend::Entry port{
+      .handle = context->port,
+      .expected_type = static_cast<std::uint32_t>(ObjectType::port),
+      .use = rights::connect | rights::info,
+      .grant = 0,
+      .move = 0};
+  const std::vector<Handle> sent = TRY(server_->send_handles(call.client(), std::span(&port, 1)));
+  OpenContext::Reply reply{};
+  reply.port = sent.front();
+  reply.process_id = context->process_id;
+  reply.generation = context->generation;
+  reply.previous_end = static_cast<std::uint32_t>(context->previous.how);
+  reply.threads = devices_[key.device].threads;
+  reply.previous_cause = decltype(reply.previous_cause)::from(context->previous.cause);
+  return reply;
+}
+
+Answer<CloseContext::Reply> DriverServer::handle(CloseContext, const CloseContext::Request& request,
+                                                 CallContext&) {
+  TRY(check_device(request.device));
+  if (const auto context =
+          contexts_.remove({static_cast<std::uint32_t>(request.device), request.tenant_job_id})) {
+    if (context->alive)
+      (void)kernel_.call<kernel_calls::ProcessSignal>(
+          {.process = context->process, .signal_number = SIGKILL, .reserved = 0});
+    release(*context);
+  }
+  return proto::Empty{};
+}
+
+/// The number came in a message: what it names is used, and closed, only when it is a job that the
+/// same client sent, and not this driver's own.
+Result<OwnedHandle> DriverServer::take_tenant(Handle handle, std::uint64_t sender,
+                                              std::uint64_t& job_id) {
+  const auto info = TRY(received_handle(kernel_, handle, sender, {ObjectType::job}));
+  if (handle == kernel_.job()) return error(Code::denied, "the driver's own job is no tenant");
+  job_id = info.object_id;
+  return OwnedHandle(kernel_, handle);
+}
+
+Result<Context*> DriverServer::start(Handle tenant, ContextKey key) {
+  const Context* former = contexts_.find(key);
+  if (former == nullptr) {
+    if (const auto evicted = TRY(contexts_.make_room())) release(*evicted);
+  }
+  Context context = TRY(spawn(tenant, key, former == nullptr ? 1 : former->generation + 1));
+  if (const auto ended = contexts_.remove(key)) {
+    context.previous = ended->end;
+    release(*ended);
+  }
+  watch(context);
+  return &contexts_.insert(std::move(context));
+}
+
+/// The port is kept before the process is there and the process at once after: a driver that dies
+/// in between leaves a port without a process, which its successor forgets.
+Result<Context> DriverServer::spawn(Handle tenant, ContextKey key, std::uint32_t generation) {
+  OwnedHandle port(
+      kernel_,
+      TRY(kernel_.call<kernel_calls::PortCreate>({.name = kernel_calls::Name::from(context_name_)}))
+          .reply.port);
+  Context context{.key = key, .generation = generation, .port = port.get()};
+  TRY(keep(KeptPart::port, context, port.get()));
+
+  kernel_calls::SpawnerSpawn::Request request{};
+  request.spawner = spawner_;
+  request.tenant = tenant;
+  request.name = kernel_calls::Name::from(context_name_);
+  std::string arguments;
+  for (const std::string& argument : devices_[key.device].context_arguments)
+    arguments += argument + '\0';
+  if (arguments.size() > sizeof request.arguments)
+    return error(Code::too_large, "a context's arguments are too long");
+  std::memcpy(request.arguments, arguments.data(), arguments.size());
+  request.handle_count = 1;
+  request.handles[0] = {.label = kernel_calls::Label::from("port"),
+                        .handle = port.get(),
+                        .use = rights::accept | rights::info,
+                        .grant = 0};
+  const auto spawned = kernel_.call<kernel_calls::SpawnerSpawn>(request);
+  if (!spawned) {
+    (void)keep(KeptPart::port, context, 0);
+    return error(spawned.error().code(), "cannot start a context: " + spawned.error().message());
+  }
+  context.process = spawned->reply.process;
+  context.process_id = spawned->reply.process_id;
+  if (const auto kept = keep(KeptPart::process, context, context.process); !kept)
+    log_line("a context will not outlive this driver: " + kept.error().to_string());
+  (void)port.release();
+  return context;
+}
+
+Result<void> DriverServer::keep(KeptPart part, const Context& context, Handle handle) {
+  TRY(kernel_.call<kernel_calls::HandleKeep>(
+      {.handle = handle,
+       .label = kernel_calls::Label::from(kept_label(part, context.key, context.generation))}));
+  return {};
+}
+
+void DriverServer::watch(const Context& context) {
+  loop_.on_signal(context.process, [this, process = context.process](std::uint32_t) {
+    if (Context* owner = contexts_.find_process(process)) find_out_end(*owner);
+  });
+}
+
+void DriverServer::find_out_end(Context& context) {
+  if (!context.alive) return;
+  const auto record = kernel_.call<kernel_calls::ProcessInfo>({.process = context.process});
+  if (!record) {
+    log_line("cannot ask after a context: " + record.error().to_string());
+    return;
+  }
+  context.process_id = record->reply.process_id;
+  if (record->reply.exited == 0) return;
+  const End end = describe_end(record->reply.exit_signalled != 0, record->reply.exit_code);
+  log_line("context " + std::to_string(context.process_id) + " of job " +
+           std::to_string(context.key.tenant_job_id) + " ended: " + end.cause);
+  contexts_.ended(context, end);
+  auto tombstone = std::make_shared<Tombstone>(kernel_, loop_);
+  if (tombstone->listen(context.port)) tombstones_[context.port] = std::move(tombstone);
+}
+
+void DriverServer::release(const Context& context) {
+  loop_.forget_signal(context.process);
+  // What the loop was asked to do for it comes first.
+  if (auto tombstone = tombstones_.extract(context.port))
+    loop_.post([gone = std::move(tombstone.mapped())] {});
+  (void)keep(KeptPart::process, context, 0);
+  (void)keep(KeptPart::port, context, 0);
+  kernel_.close(context.process);
+  kernel_.close(context.port);
+}
+
+}  // namespace aios::device

@@ -1,0 +1,82 @@
+// A driver's side of the device protocol, whatever its devices: what they are, and contexts on
+// them.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "abi/proto/device.hpp"
+#include "abi/runtime/event_loop.hpp"
+#include "abi/runtime/kernel.hpp"
+#include "abi/runtime/server.hpp"
+#include "drivers/device/context_table.hpp"
+#include "drivers/device/owned_handle.hpp"
+#include "drivers/device/tombstone.hpp"
+
+namespace aios::device {
+
+/// A device as its driver describes it.
+struct DeviceDescription {
+  std::string kind;     ///< "cpu", "gpu" or "xla"
+  std::string backend;  ///< "cpu", "cuda", "opencl" or "pjrt"
+  std::string uuid;     ///< the same after a reboot
+  std::string model;    ///< as the machine names it
+  std::uint32_t cores = 0;
+  std::uint32_t threads = 1;  ///< tasks of one context that run at once
+  std::uint32_t numa_nodes = 1;
+  bool emulated = false;
+  std::uint64_t memory_bytes = 0;
+  std::uint64_t cache_bytes = 0;
+  /// For the contexts on it.
+  std::vector<std::string> context_arguments{};
+};
+
+class DriverServer {
+ public:
+  /// `spawner` starts contexts, which are called `context_name`; all of them outlive this object.
+  DriverServer(Kernel& kernel, EventLoop& loop, Handle spawner, std::string context_name)
+      : kernel_(kernel), loop_(loop), spawner_(spawner), context_name_(std::move(context_name)) {}
+  DriverServer(const DriverServer&) = delete;
+
+  /// Where replies and handles go; before the first request.
+  void answer_through(ServerBase& server) { server_ = &server; }
+  /// Once, when they are found; until then there are none. Takes over the contexts that a former
+  /// driver left on them; those on devices that are gone are ended with their tenants.
+  void set_devices(std::vector<DeviceDescription> devices);
+
+  Answer<proto::driver::Device::Reply> handle(proto::driver::Device,
+                                              const proto::driver::Device::Request& request,
+                                              CallContext& call);
+  Answer<proto::driver::OpenContext::Reply> handle(
+      proto::driver::OpenContext, const proto::driver::OpenContext::Request& request,
+      CallContext& call);
+  Answer<proto::driver::CloseContext::Reply> handle(
+      proto::driver::CloseContext, const proto::driver::CloseContext::Request& request,
+      CallContext& call);
+
+ private:
+  Result<OwnedHandle> take_tenant(Handle handle, std::uint64_t sender, std::uint64_t& job_id);
+  Result<void> check_device(std::uint64_t index) const;
+  void adopt();
+  Result<Context*> start(Handle tenant, ContextKey key);
+  Result<Context> spawn(Handle tenant, ContextKey key, std::uint32_t generation);
+  Result<void> keep(KeptPart part, const Context& context, Handle handle);
+  void watch(const Context& context);
+  void find_out_end(Context& context);
+  void release(const Context& context);
+
+  Kernel& kernel_;
+  EventLoop& loop_;
+  const Handle spawner_;
+  const std::string context_name_;
+  bool known_ = false;
+  std::vector<DeviceDescription> devices_;
+  ServerBase* server_ = nullptr;
+  ContextTable contexts_;
+  std::map<Handle, std::shared_ptr<Tombstone>> tombstones_;  // by port, of contexts that ended
+};
+
+}  // namespace aios::device

@@ -1,0 +1,152 @@
+#include "drivers/device/executor.hpp"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cassert>
+#include <system_error>
+
+#include "abi/runtime/fault_handler.hpp"
+#include "abi/runtime/time.hpp"
+
+namespace aios::device {
+namespace {
+
+/// The calling thread: a sandbox lets nobody choose for another.
+void pin_self(int cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  sched_setaffinity(0, sizeof set, &set);
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Executor>> Executor::create(const std::vector<int>& cpus,
+                                                   std::function<void()> notify) {
+  assert(!cpus.empty() && notify);
+  std::unique_ptr<Executor> executor(new Executor(cpus.size(), std::move(notify)));
+  try {
+    for (const int cpu : cpus) {
+      executor->threads_.emplace_back([self = executor.get(), cpu] {
+        if (cpu != any_cpu) pin_self(cpu);
+        self->work();
+      });
+    }
+  } catch (const std::system_error& failure) {
+    return error(Code::no_memory, std::string("cannot start a worker thread: ") + failure.what());
+  }
+  return executor;
+}
+
+Executor::~Executor() {
+  {
+    const std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  work_.notify_all();
+  for (std::thread& thread : threads_) thread.join();
+}
+
+Result<> Executor::submit(Job job) {
+  assert(job.block_count > 0 && job.run_block);
+  const bool many = job.block_count > 1;
+  {
+    const std::lock_guard lock(mutex_);
+    if (runs_.size() >= max_jobs)
+      return error(Code::quota, "too many tasks wait in this context; wait for some to finish");
+    runs_.push_back(std::make_shared<Run>(Run{.job = std::move(job)}));
+  }
+  if (many)
+    work_.notify_all();
+  else
+    work_.notify_one();
+  return {};
+}
+
+std::vector<Executor::Finished> Executor::take_finished() {
+  const std::lock_guard lock(mutex_);
+  return std::exchange(finished_, {});
+}
+
+Executor::LimitCheck Executor::check_limits(std::uint64_t now_ns) const {
+  const std::lock_guard lock(mutex_);
+  LimitCheck check{.exceeded = std::nullopt, .next_ns = 0};
+  for (const auto& run : runs_) {
+    if (run->job.limit_ns == 0) continue;
+    // A job that has not started cannot exceed its limit before that much time from now.
+    const std::uint64_t start_ns = run->start_ns != 0 ? run->start_ns : now_ns;
+    const std::uint64_t end_ns =
+        run->job.limit_ns <= UINT64_MAX - start_ns ? start_ns + run->job.limit_ns : UINT64_MAX;
+    if (end_ns <= now_ns && !check.exceeded) check.exceeded = run->job.id;
+    if (check.next_ns == 0 || end_ns < check.next_ns) check.next_ns = end_ns;
+  }
+  return check;
+}
+
+std::shared_ptr<Executor::Run> Executor::next_run() const {
+  for (const auto& run : runs_)
+    if (run->next_block < run->job.block_count) return run;
+  return nullptr;
+}
+
+/// Few enough that the threads finish together, many enough that large grids do not spend their
+/// time on the lock.
+std::uint32_t Executor::chunk_of(const Run& run) const {
+  const std::uint32_t left = run.job.block_count - run.next_block;
+  const auto share = static_cast<std::uint32_t>(left / (thread_count_ * 4));
+  return std::clamp(share, 1u, max_chunk_blocks);
+}
+
+void Executor::work() {
+  const AlternateStack stack;
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    std::shared_ptr<Run> run;
+    work_.wait(lock, [&] { return stopping_ || (run = next_run()) != nullptr; });
+    if (stopping_) return;
+    const std::uint32_t begin = run->next_block;
+    const std::uint32_t end = begin + chunk_of(*run);
+    run->next_block = end;
+    ++run->threads;
+    if (run->start_ns == 0) run->start_ns = now_ns();
+    lock.unlock();
+
+    std::optional<Status> failure;
+    std::uint32_t block = begin;
+    for (; block < end && !failure; ++block)
+      if (Result<> outcome = run->job.run_block(block); !outcome) failure = outcome.error();
+
+    lock.lock();
+    if (failure) {
+      if (!run->failure || block - 1 < run->failed_block) {
+        run->failure = std::move(failure);
+        run->failed_block = block - 1;
+      }
+      run->next_block = run->job.block_count;  // the rest would be for nothing
+    }
+    if (--run->threads == 0 && run->next_block == run->job.block_count) finish(run);
+  }
+}
+
+void Executor::finish(const std::shared_ptr<Run>& run) {
+  Result<> outcome;
+  if (run->failure) outcome = std::unexpected(*std::move(run->failure));
+  const bool first = finished_.empty();
+  finished_.push_back({run->job.id, run->start_ns, now_ns(), std::move(outcome)});
+  runs_.erase(std::find(runs_.begin(), runs_.end(), run));
+  if (first) notify_();
+}
+
+std::vector<int> usable_cpus() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  std::vector<int> cpus;
+  if (sched_getaffinity(0, sizeof set, &set) == 0)
+    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu)
+      if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
+  if (cpus.empty()) cpus.push_back(0);
+  return cpus;
+}
+
+}  // namespace aios::device

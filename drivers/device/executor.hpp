@@ -1,0 +1,91 @@
+// Runs jobs, each a number of independent blocks, on one pinned thread per hardware thread.
+//
+// Jobs start in the order of their submission, as threads come free; the blocks of one job spread
+// over every idle thread, and several jobs run at once. Called by one thread, the owner; the
+// threads only run blocks and report.
+#pragma once
+
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "abi/runtime/status.hpp"
+
+namespace aios::device {
+
+class Executor {
+ public:
+  struct Job {
+    std::uint64_t id;  ///< chosen by the owner, repeated in Finished
+    std::uint32_t block_count;
+    std::uint64_t limit_ns;  ///< from the start of its first block; 0: none
+    /// Runs one block, on any thread and at the same time as others. No exception may escape.
+    std::function<Result<>(std::uint32_t block)> run_block;
+  };
+  struct Finished {
+    std::uint64_t id;
+    std::uint64_t start_ns;  ///< CLOCK_MONOTONIC
+    std::uint64_t end_ns;
+    Result<> outcome;  ///< of several failures the one of the lowest block
+  };
+  struct LimitCheck {
+    std::optional<std::uint64_t> exceeded;  ///< id of a job that runs longer than it may
+    std::uint64_t next_ns;                  ///< when to check again; 0: no job has a limit
+  };
+  /// In `cpus`: a thread that is not pinned.
+  static constexpr int any_cpu = -1;
+  static constexpr std::size_t max_jobs = 4096;
+  static constexpr std::uint32_t max_chunk_blocks = 256;
+
+  /// Starts one thread per entry of `cpus`, pinned to it where the host allows. `notify` is called,
+  /// by one of them, when a first job has finished since the last take_finished.
+  /// no_memory: a thread could not be started.
+  static Result<std::unique_ptr<Executor>> create(const std::vector<int>& cpus,
+                                                  std::function<void()> notify);
+  /// Waits for the blocks that are running; jobs not finished by then are forgotten.
+  ~Executor();
+
+  /// quota: max_jobs are waiting or running.
+  Result<> submit(Job job);
+
+  /// What has finished since the last call, in order of completion. Never blocks.
+  std::vector<Finished> take_finished();
+
+  LimitCheck check_limits(std::uint64_t now_ns) const;
+
+ private:
+  struct Run {
+    Job job;
+    std::uint32_t next_block = 0;    // first one that no thread has taken
+    std::uint32_t threads = 0;       // working on it
+    std::uint32_t failed_block = 0;  // valid with a failure
+    std::uint64_t start_ns = 0;
+    std::optional<Status> failure;
+  };
+  Executor(std::size_t thread_count, std::function<void()> notify)
+      : thread_count_(thread_count), notify_(std::move(notify)) {}
+  void work();
+  std::shared_ptr<Run> next_run() const;
+  std::uint32_t chunk_of(const Run& run) const;
+  void finish(const std::shared_ptr<Run>& run);
+
+  const std::size_t thread_count_;
+  const std::function<void()> notify_;
+  std::vector<std::thread> threads_;
+  mutable std::mutex mutex_;
+  std::condition_variable work_;
+  std::deque<std::shared_ptr<Run>> runs_;  // unfinished, in order of submission
+  std::vector<Finished> finished_;
+  bool stopping_ = false;
+};
+
+/// The hardware threads this process may use, ascending. At least one.
+std::vector<int> usable_cpus();
+
+}  // namespace aios::device

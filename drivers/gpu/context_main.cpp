@@ -1,0 +1,79 @@
+// aios-gpu-context: runs the tasks of one tenant on one GPU. Started by the GPU driver.
+
+#include <unistd.h>
+
+#include <charconv>
+#include <string>
+#include <string_view>
+
+#include "abi/runtime/fault_handler.hpp"
+#include "abi/runtime/sandbox/server.hpp"
+#include "abi/runtime/server.hpp"
+#include "abi/runtime/server_process.hpp"
+#include "drivers/device/context_end.hpp"
+#include "drivers/device/context_server.hpp"
+#include "drivers/gpu/gpu_backend.hpp"
+#include "drivers/gpu/open_gpu.hpp"
+
+namespace {
+
+using namespace aios;
+
+/// How long it stays without a client.
+constexpr std::uint64_t lonely_ns = 30 * ns_per_s;
+
+struct Options {
+  std::string backend;
+  std::string uuid;
+  std::uint64_t memory_bytes = 0;
+};
+
+Result<Options> read_options(int argc, char** argv) {
+  Options options;
+  for (int i = 1; i + 1 < argc; ++i) {
+    const std::string_view name = argv[i];
+    const std::string value = argv[i + 1];
+    if (name == "--backend") options.backend = value;
+    if (name == "--uuid") options.uuid = value;
+    if (name == "--memory")
+      std::from_chars(value.data(), value.data() + value.size(), options.memory_bytes);
+    if (name == "--environment") TRY(gpu::set_environment(value));
+  }
+  return options;
+}
+
+/// Compilers of OpenCL drivers keep what they made in this context's own folder, and run a linker.
+void prepare_compilers(const std::string& folder) {
+  ::setenv("PATH", "/usr/bin:/bin", 1);
+  for (const char* name : {"POCL_CACHE_DIR", "HOME", "TMPDIR", "XDG_CACHE_HOME"})
+    ::setenv(name, folder.c_str(), 1);
+  ::setenv("CUDA_CACHE_DISABLE", "1", 1);
+}
+
+Result<int> run(int argc, char** argv) {
+  install_fault_handlers("aios-gpu-context", " in a task's code; the context ends");
+  const AlternateStack stack;
+  ServerProcess process = TRY(ServerProcess::start(argc, argv));
+  const Options options = TRY(read_options(argc, argv));
+  gpu::Library library = TRY(gpu::load(options.backend));
+  // Before the vendor's library has threads.
+  const sandbox::Report confined = TRY(sandbox::lock_in(*process.kernel, process.require));
+  prepare_compilers(confined.private_folder.empty() ? "/tmp" : confined.private_folder);
+  gpu::GpuBackend backend(TRY(gpu::open(std::move(library), options.uuid, options.memory_bytes)));
+  auto context = TRY(device::ContextServer::create(*process.kernel, *process.loop,
+                                                   {device::Executor::any_cpu}, backend));
+  Server<proto::context::Protocol, device::ContextServer> server(*process.kernel, *process.loop,
+                                                                 *context);
+  context->answer_through(server);
+  context->end_when_lonely(lonely_ns);
+  TRY(server.listen(process.port));
+  (void)process.run();
+  // Not through destructors: tasks may still be running.
+  ::_exit(device::exit_in_order);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  return aios::server_main(argc, argv, run) == 0 ? 0 : device::exit_setup;
+}

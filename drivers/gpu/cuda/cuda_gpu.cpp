@@ -1,0 +1,269 @@
+#include "drivers/gpu/cuda/cuda_gpu.hpp"
+
+#include <cstdio>
+
+#include "abi/runtime/time.hpp"
+
+namespace aios::gpu::cuda {
+
+namespace {
+
+constexpr const char* emulator_word = "emulator";
+
+/// `status` of a call that was to do `what`: a fatal one is `crashed`.
+Result<void> check(const DriverApi& api, const char* what, Code code) {
+  if (code == Code::success) [[likely]]
+    return {};
+  if (is_fatal(code)) return error(aios::Code::crashed, api.describe(code));
+  return api.failed(what, code);
+}
+
+std::string text_of(const Uuid& uuid) {
+  std::string text = "GPU-";
+  for (int i = 0; i < 16; ++i) {
+    char two[3];
+    std::snprintf(two, sizeof two, "%02x", uuid.bytes[i]);
+    text += two;
+    if (i == 3 || i == 5 || i == 7 || i == 9) text += '-';
+  }
+  return text;
+}
+
+Result<int> attribute(const DriverApi& api, Device device, Attribute which) {
+  int value = 0;
+  TRY(check(api, "ask a GPU's attribute", api.device_attribute(&value, which, device)));
+  return value;
+}
+
+Result<DeviceInfo> describe(const DriverApi& api, Device device) {
+  char name[128] = {};
+  Uuid uuid{};
+  std::size_t bytes = 0;
+  TRY(check(api, "ask a GPU's name", api.device_name(name, sizeof name, device)));
+  TRY(check(api, "ask a GPU's uuid", api.device_uuid(&uuid, device)));
+  TRY(check(api, "ask a GPU's memory", api.device_memory(&bytes, device)));
+  DeviceInfo info;
+  info.backend = "cuda";
+  info.uuid = text_of(uuid);
+  info.model = name;
+  info.multiprocessors =
+      static_cast<std::uint32_t>(TRY(attribute(api, device, Attribute::multiprocessors)));
+  info.memory_bytes = bytes;
+  info.shares_memory = TRY(attribute(api, device, Attribute::integrated)) != 0;
+  info.emulated = info.model.find(emulator_word) != std::string::npos;
+  return info;
+}
+
+Result<int> count_devices(const DriverApi& api) {
+  const Code code = api.init(0);
+  if (code == Code::no_device || code == Code::stub_library)
+    return error(aios::Code::not_found, "no NVIDIA GPU: " + api.describe(code));
+  TRY(check(api, "initialise the NVIDIA driver", code));
+  int count = 0;
+  TRY(check(api, "count GPUs", api.device_count(&count)));
+  return count;
+}
+
+class CudaGpu;
+
+struct CudaKernel final : Kernel {
+  CudaKernel(KernelInfo of, Function with) : Kernel(std::move(of)), function(with) {}
+  Function function;
+};
+
+/// A copy on the device. The host's memory is registered where possible, so that copies run at bus
+/// speed.
+class CudaBuffer final : public DeviceBuffer {
+ public:
+  CudaBuffer(CudaGpu& gpu, std::span<std::byte> memory) : gpu_(gpu), memory_(memory) {}
+  CudaBuffer(const CudaBuffer&) = delete;
+  ~CudaBuffer() override;
+  Result<void> allocate(bool writable, bool can_register_read_only);
+
+  DevicePointer address() const { return address_; }
+  std::span<std::byte> memory() const { return memory_; }
+
+ private:
+  CudaGpu& gpu_;
+  std::span<std::byte> memory_;
+  DevicePointer address_ = 0;
+  bool registered_ = false;
+};
+
+class CudaGpu final : public Gpu {
+ public:
+  CudaGpu(std::unique_ptr<const DriverApi> api, DeviceInfo info, std::uint64_t limit_bytes)
+      : api_(std::move(api)), info_(std::move(info)), budget(limit_bytes) {}
+  CudaGpu(const CudaGpu&) = delete;
+  /// Nothing of the driver is undone: its process ends.
+  ~CudaGpu() override = default;
+  Result<void> start(Device device);
+
+  const DeviceInfo& info() const override { return info_; }
+  Result<std::vector<std::unique_ptr<Kernel>>> compile(const KernelModule& module) override;
+  Result<std::unique_ptr<DeviceBuffer>> attach(std::span<std::byte> memory, bool writable) override;
+  Result<Times> run(const Launch& launch) override;
+  std::uint64_t peak_memory_bytes() const override { return budget.peak_bytes(); }
+
+  const DriverApi& api() const { return *api_; }
+  Stream stream() const { return stream_; }
+
+ private:
+  Result<void> queue(const Launch& launch);
+  Result<void> copy(const Launch& launch, bool in);
+
+  std::unique_ptr<const DriverApi> api_;
+  DeviceInfo info_;
+  Stream stream_ = nullptr;
+  Event begin_ = nullptr;
+  Event end_ = nullptr;
+  Event copied_ = nullptr;
+  bool can_register_ = false;
+  bool can_register_read_only_ = false;
+
+ public:
+  MemoryBudget budget;
+};
+
+Result<void> CudaBuffer::allocate(bool writable, bool can_register_read_only) {
+  const DriverApi& api = gpu_.api();
+  TRY(gpu_.budget.take(memory_.size()));
+  const Code code = api.memory_allocate(&address_, memory_.size(), gpu_.stream());
+  if (code != Code::success) {
+    address_ = 0;
+    gpu_.budget.give_back(memory_.size());
+    return check(api, "allocate memory of the GPU", code);
+  }
+  // Where it cannot be registered the driver copies through memory of its own.
+  const unsigned read_only = writable ? 0 : host_register_read_only;
+  if (writable || can_register_read_only)
+    registered_ = api.host_register(memory_.data(), memory_.size(),
+                                    host_register_portable | read_only) == Code::success;
+  return {};
+}
+
+CudaBuffer::~CudaBuffer() {
+  const DriverApi& api = gpu_.api();
+  if (registered_) (void)api.host_unregister(memory_.data());
+  if (address_ == 0) return;
+  (void)api.memory_free(address_, gpu_.stream());
+  gpu_.budget.give_back(memory_.size());
+}
+
+Result<void> CudaGpu::start(Device device) {
+  Context context = nullptr;
+  // The waiting thread leaves the core to others.
+  TRY(check(*api_, "set up the GPU", api_->context_flags(device, context_blocking_sync)));
+  TRY(check(*api_, "open the GPU", api_->context_retain(&context, device)));
+  TRY(check(*api_, "use the GPU", api_->context_set(context)));
+  TRY(check(*api_, "make a stream", api_->stream_create(&stream_, stream_non_blocking, 0)));
+  TRY(check(*api_, "make an event", api_->event_create(&begin_, event_default)));
+  TRY(check(*api_, "make an event", api_->event_create(&end_, event_default)));
+  TRY(check(*api_, "make an event", api_->event_create(&copied_, event_default)));
+  can_register_ = TRY(attribute(*api_, device, Attribute::host_register)) != 0;
+  can_register_read_only_ = TRY(attribute(*api_, device, Attribute::read_only_register)) != 0;
+  return {};
+}
+
+Result<std::vector<std::unique_ptr<Kernel>>> CudaGpu::compile(const KernelModule& module) {
+  if (module.ptx.empty())
+    return error(aios::Code::invalid_argument, "the module has no PTX; compile it with aios-kc");
+  char log[2048] = {};
+  int options[] = {jit_error_log, jit_error_log_bytes};
+  void* values[] = {log, reinterpret_cast<void*>(sizeof log)};
+  Module loaded = nullptr;
+  const Code code = api_->module_load(&loaded, module.ptx.c_str(), 2, options, values);
+  if (code != Code::success && !is_fatal(code) && log[0] != '\0')
+    return error(aios::Code::invalid_argument,
+                 "the GPU's driver does not compile the module: " + std::string(log));
+  TRY(check(*api_, "load the module", code));
+  std::vector<std::unique_ptr<Kernel>> kernels;
+  for (const KernelInfo& info : module.kernels) {
+    Function function = nullptr;
+    TRY(check(*api_, ("find kernel " + info.name).c_str(),
+              api_->module_function(&function, loaded, info.name.c_str())));
+    kernels.push_back(std::make_unique<CudaKernel>(info, function));
+  }
+  return kernels;
+}
+
+Result<std::unique_ptr<DeviceBuffer>> CudaGpu::attach(std::span<std::byte> memory, bool writable) {
+  auto buffer = std::make_unique<CudaBuffer>(*this, memory);
+  TRY(buffer->allocate(writable, can_register_ && can_register_read_only_));
+  return buffer;
+}
+
+Result<void> CudaGpu::copy(const Launch& launch, bool in) {
+  for (const BufferUse& use : launch.buffers) {
+    if (!(in ? use.copy_in : use.copy_out)) continue;
+    const auto& buffer = static_cast<const CudaBuffer&>(*use.buffer);
+    const auto memory = buffer.memory();
+    TRY(in ? check(*api_, "copy to the GPU",
+                   api_->copy_to_device(buffer.address(), memory.data(), memory.size(), stream_))
+           : check(*api_, "copy from the GPU",
+                   api_->copy_to_host(memory.data(), buffer.address(), memory.size(), stream_)));
+  }
+  return {};
+}
+
+Result<void> CudaGpu::queue(const Launch& launch) {
+  std::vector<DevicePointer> addresses;
+  addresses.reserve(launch.buffers.size());
+  std::vector<void*> parameters;
+  // The structure of arguments is a kernel's first parameter.
+  parameters.push_back(const_cast<std::byte*>(launch.arguments.data()));
+  for (const BufferUse& use : launch.buffers) {
+    addresses.push_back(static_cast<const CudaBuffer&>(*use.buffer).address());
+    parameters.push_back(&addresses.back());
+  }
+  const auto& kernel = static_cast<const CudaKernel&>(*launch.kernel);
+  const auto& grid = launch.grid;
+  const auto& block = kernel.info.block;
+  TRY(copy(launch, true));
+  TRY(check(*api_, "mark the begin", api_->event_record(begin_, stream_)));
+  TRY(check(*api_, ("launch " + kernel.info.name).c_str(),
+            api_->launch(kernel.function, grid[0], grid[1], grid[2], block[0], block[1], block[2],
+                         0, stream_, parameters.data(), nullptr)));
+  TRY(check(*api_, "mark the end", api_->event_record(end_, stream_)));
+  TRY(copy(launch, false));
+  return check(*api_, "mark the end of the copies", api_->event_record(copied_, stream_));
+}
+
+Result<Times> CudaGpu::run(const Launch& launch) {
+  const Result<void> queued = queue(launch);
+  // Also after a failure: the buffers must not be in use when this returns.
+  TRY(check(*api_, "run the kernel", api_->stream_synchronize(stream_)));
+  if (!queued) return std::unexpected(queued.error());
+  const std::uint64_t now = now_ns();
+  const auto elapsed_ns = [this](Event from, Event to) -> Result<std::uint64_t> {
+    float ms = 0;
+    TRY(check(*api_, "time the kernel", api_->event_elapsed(&ms, from, to)));
+    return static_cast<std::uint64_t>(static_cast<double>(ms) * 1e6);
+  };
+  const std::uint64_t end = now - TRY(elapsed_ns(end_, copied_));
+  return Times{end - TRY(elapsed_ns(begin_, end_)), end};
+}
+
+}  // namespace
+
+Result<std::vector<DeviceInfo>> discover(const DriverApi& api) {
+  const int count = TRY(count_devices(api));
+  std::vector<DeviceInfo> found;
+  for (Device device = 0; device < count; ++device) found.push_back(TRY(describe(api, device)));
+  return found;
+}
+
+Result<std::unique_ptr<Gpu>> open(std::unique_ptr<const DriverApi> api, const std::string& uuid,
+                                  std::uint64_t memory_limit_bytes) {
+  const int count = TRY(count_devices(*api));
+  for (Device device = 0; device < count; ++device) {
+    DeviceInfo info = TRY(describe(*api, device));
+    if (info.uuid != uuid) continue;
+    auto gpu = std::make_unique<CudaGpu>(std::move(api), std::move(info), memory_limit_bytes);
+    TRY(gpu->start(device));
+    return gpu;
+  }
+  return error(aios::Code::not_found, "the GPU " + uuid + " is gone");
+}
+
+}  // namespace aios::gpu::cuda

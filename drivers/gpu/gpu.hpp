@@ -1,0 +1,100 @@
+// One GPU, as a context uses it: what its backends (cuda, opencl) have in common. One thread at a
+// time. Everything here blocks until the device is done; a device that hangs is ended with the
+// process, by whoever watches its time.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "abi/runtime/status.hpp"
+#include "drivers/gpu/kernel_module.hpp"
+
+namespace aios::gpu {
+
+/// What discovery finds out about a device.
+struct DeviceInfo {
+  std::string kind = "gpu";  ///< "cpu" where OpenCL runs on the processor
+  std::string backend;       ///< "cuda" or "opencl"
+  std::string uuid;          ///< the same after a restart
+  std::string model;
+  std::uint32_t multiprocessors = 0;
+  std::uint64_t memory_bytes = 0;
+  bool shares_memory = false;  ///< with the processor: regions are used in place
+  bool emulated = false;
+};
+
+/// A kernel, compiled for a device. Belongs to its Gpu.
+class Kernel {
+ public:
+  explicit Kernel(KernelInfo of) : info(std::move(of)) {}
+  virtual ~Kernel() = default;
+  const KernelInfo info;
+};
+
+/// Host memory that tasks use on the device: a copy there, or the memory itself.
+class DeviceBuffer {
+ public:
+  virtual ~DeviceBuffer() = default;
+};
+
+struct BufferUse {
+  DeviceBuffer* buffer;
+  bool copy_in;   ///< the host's bytes count
+  bool copy_out;  ///< the device's do afterwards
+};
+
+struct Launch {
+  Kernel* kernel;
+  std::array<std::uint32_t, 3> grid;
+  std::span<const std::byte> arguments;
+  std::vector<BufferUse> buffers;
+};
+
+struct Times {
+  std::uint64_t start_ns;  ///< CLOCK_MONOTONIC, of the kernel alone
+  std::uint64_t end_ns;
+};
+
+class Gpu {
+ public:
+  virtual ~Gpu() = default;
+  virtual const DeviceInfo& info() const = 0;
+
+  /// Compiles a module's code. invalid_argument: it has none for this backend, or does not compile;
+  /// the compiler's words are in the message.
+  virtual Result<std::vector<std::unique_ptr<Kernel>>> compile(const KernelModule& module) = 0;
+
+  /// Makes `memory`, which outlives it, known to the device. no_memory: more than `limit` or than
+  /// the device has. `writable`: tasks may write it.
+  virtual Result<std::unique_ptr<DeviceBuffer>> attach(std::span<std::byte> memory,
+                                                       bool writable) = 0;
+
+  /// Copies in, runs, copies out. invalid_argument: the device cannot launch it so. crashed: the
+  /// kernel faulted; nothing here works any more, and the process should end.
+  virtual Result<Times> run(const Launch& launch) = 0;
+
+  /// Of device memory, at most at once.
+  virtual std::uint64_t peak_memory_bytes() const = 0;
+};
+
+/// Counts device memory against a limit.
+class MemoryBudget {
+ public:
+  explicit MemoryBudget(std::uint64_t limit_bytes) : limit_bytes_(limit_bytes) {}
+  /// no_memory, with the figures.
+  Result<void> take(std::uint64_t bytes);
+  void give_back(std::uint64_t bytes) { used_bytes_ -= bytes; }
+  std::uint64_t peak_bytes() const { return peak_bytes_; }
+
+ private:
+  std::uint64_t limit_bytes_;
+  std::uint64_t used_bytes_ = 0;
+  std::uint64_t peak_bytes_ = 0;
+};
+
+}  // namespace aios::gpu

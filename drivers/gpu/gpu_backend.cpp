@@ -1,0 +1,177 @@
+#include "drivers/gpu/gpu_backend.hpp"
+
+#include <xxhash.h>
+
+#include <algorithm>
+
+namespace aios::gpu {
+
+namespace {
+
+class GpuWork final : public device::Work {
+ public:
+  static Result<std::shared_ptr<GpuWork>> create(GpuBackend& backend, Kernel& kernel,
+                                                 const proto::context::Run::Request& request,
+                                                 const device::BufferTable& buffers);
+
+  std::uint32_t block_count() const override { return 1; }
+  Result<> run_block(std::uint32_t) override {
+    const auto times = TRY(backend_.run(
+        kernel_, grid_, std::as_bytes(std::span(arguments_)).first(kernel_.info.argument_bytes),
+        memory_, modes_));
+    times_ = {times.start_ns, times.end_ns};
+    return {};
+  }
+  const std::array<std::uint64_t, AIOS_RESULT_WORDS>& result() const override { return result_; }
+  std::optional<device::DeviceTimes> times() const override { return times_; }
+
+ private:
+  GpuWork(GpuBackend& backend, Kernel& kernel) : backend_(backend), kernel_(kernel) {}
+
+  GpuBackend& backend_;
+  Kernel& kernel_;
+  std::array<std::uint32_t, 3> grid_{};
+  std::vector<std::shared_ptr<const device::Buffer>> in_use_;
+  std::vector<std::shared_ptr<const device::BufferMemory>> memory_;
+  std::vector<std::uint32_t> modes_;
+  alignas(16) std::array<std::uint8_t, proto::context::max_argument_bytes> arguments_{};
+  std::array<std::uint64_t, AIOS_RESULT_WORDS> result_{};
+  std::optional<device::DeviceTimes> times_;
+};
+
+Result<std::shared_ptr<GpuWork>> GpuWork::create(GpuBackend& backend, Kernel& kernel,
+                                                 const proto::context::Run::Request& request,
+                                                 const device::BufferTable& buffers) {
+  const KernelInfo& info = kernel.info;
+  TRY(device::check_counts(request));
+  TRY(device::count_blocks(request.grid));
+  if (request.buffer_count != info.modes.size())
+    return error(Code::invalid_argument, info.name + " takes " + std::to_string(info.modes.size()) +
+                                             " buffers, not " +
+                                             std::to_string(request.buffer_count));
+  if (request.argument_bytes != info.argument_bytes)
+    return error(Code::invalid_argument,
+                 info.name + " takes " + std::to_string(info.argument_bytes) +
+                     " bytes of arguments, not " + std::to_string(request.argument_bytes));
+  std::shared_ptr<GpuWork> work(new GpuWork(backend, kernel));
+  std::copy_n(request.grid, 3, work->grid_.begin());
+  std::copy_n(request.arguments, request.argument_bytes, work->arguments_.begin());
+  for (std::uint32_t i = 0; i < request.buffer_count; ++i) {
+    const std::uint32_t mode = request.buffers[i].mode;
+    auto buffer = TRY(buffers.use(request.buffers[i].id));
+    // Checks that it may be used so.
+    TRY(buffer->view(mode));
+    if (buffer->shared_memory() == nullptr)
+      return error(Code::invalid_argument, "a kernel reads memory, not lent files");
+    if ((mode & info.modes[i]) != info.modes[i])
+      return error(Code::invalid_argument,
+                   "buffer " + std::to_string(i) + " of " + info.name + " has the wrong mode");
+    work->modes_.push_back(mode);
+    work->memory_.push_back(buffer->shared_memory());
+    work->in_use_.push_back(std::move(buffer));
+  }
+  return work;
+}
+
+}  // namespace
+
+Result<std::vector<std::unique_ptr<Kernel>>> GpuBackend::compile(std::span<const std::byte> image) {
+  const KernelModule module = TRY(read_kernel_module(image));
+  for (const KernelInfo& kernel : module.kernels)
+    if (kernel.argument_bytes > proto::context::max_argument_bytes)
+      return error(Code::invalid_argument, kernel.name + " takes over 64 bytes of arguments");
+  return gpu_->compile(module);
+}
+
+GpuBackend::Loaded& GpuBackend::find_or_load(std::span<const std::byte> image) {
+  const XXH128_hash_t digest = XXH3_128bits(image.data(), image.size());
+  const auto known = std::ranges::find_if(modules_, [&](const Loaded& module) {
+    return module.low == digest.low64 && module.high == digest.high64 &&
+           module.bytes == image.size();
+  });
+  if (known != modules_.end()) return *known;
+  return modules_.emplace_back(Loaded{digest.low64, digest.high64, image.size(), compile(image)});
+}
+
+Result<std::uint32_t> GpuBackend::load(std::span<const std::byte> image, std::string_view codelet) {
+  if (modules_.size() >= proto::context::max_modules)
+    return error(Code::quota, "a context loads at most 64 modules");
+  const Loaded& module = find_or_load(image);
+  if (!module.kernels) {
+    note(module.kernels.error());
+    return std::unexpected(module.kernels.error());
+  }
+  const auto kernel = std::ranges::find_if(
+      *module.kernels, [&](const auto& one) { return one->info.name == codelet; });
+  if (kernel == module.kernels->end())
+    return error(Code::not_found, "the module has no kernel '" + std::string(codelet) + "'");
+  const std::lock_guard lock(mutex_);
+  const auto number = std::ranges::find(kernels_, kernel->get());
+  if (number != kernels_.end()) return static_cast<std::uint32_t>(number - kernels_.begin());
+  kernels_.push_back(kernel->get());
+  return static_cast<std::uint32_t>(kernels_.size() - 1);
+}
+
+Result<std::shared_ptr<device::Work>> GpuBackend::prepare(
+    const proto::context::Run::Request& request, const device::BufferTable& buffers) {
+  Kernel* kernel = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    if (request.codelet >= kernels_.size())
+      return error(Code::invalid_argument, "no such codelet was loaded");
+    kernel = kernels_[request.codelet];
+  }
+  return TRY(GpuWork::create(*this, *kernel, request, buffers));
+}
+
+Result<DeviceBuffer*> GpuBackend::attach(
+    const std::shared_ptr<const device::BufferMemory>& memory) {
+  Attached& known = attached_[memory.get()];
+  if (known.buffer == nullptr) {
+    auto made = gpu_->attach(memory->bytes(), memory->write.valid());
+    if (!made) {
+      attached_.erase(memory.get());
+      return std::unexpected(std::move(made).error());
+    }
+    known = {memory, std::move(*made)};
+  }
+  return known.buffer.get();
+}
+
+Result<Times> GpuBackend::run(Kernel& kernel, std::array<std::uint32_t, 3> grid,
+                              std::span<const std::byte> arguments,
+                              std::span<const std::shared_ptr<const device::BufferMemory>> memory,
+                              std::span<const std::uint32_t> modes) {
+  Launch launch{&kernel, grid, arguments, {}};
+  for (std::size_t i = 0; i < memory.size(); ++i) {
+    const auto buffer = attach(memory[i]);
+    if (!buffer) {
+      note(buffer.error());
+      return std::unexpected(buffer.error());
+    }
+    launch.buffers.push_back(
+        {*buffer, (modes[i] & AIOS_MODE_READ) != 0, (modes[i] & AIOS_MODE_WRITE) != 0});
+  }
+  auto times = gpu_->run(launch);
+  if (!times) note(times.error());
+  peak_memory_bytes_ = gpu_->peak_memory_bytes();
+  return times;
+}
+
+void GpuBackend::release_unbound() {
+  for (auto entry = attached_.begin(); entry != attached_.end();) {
+    if (entry->second.memory.use_count() > 1) {
+      ++entry;
+      continue;
+    }
+    // Before its memory is unmapped.
+    entry->second.buffer.reset();
+    entry = attached_.erase(entry);
+  }
+}
+
+void GpuBackend::note(const Status& status) {
+  if (status.code() == Code::crashed) lost_ = true;
+}
+
+}  // namespace aios::gpu

@@ -1,0 +1,33 @@
+// Which GPUs there are, and opening one, whatever its backend.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "drivers/gpu/cuda/driver_api.hpp"
+#include "drivers/gpu/gpu.hpp"
+#include "drivers/gpu/opencl/opencl_api.hpp"
+
+namespace aios::gpu {
+
+/// Sets NAME=VALUE for libraries that are loaded later. invalid_argument: it has no '='.
+Result<void> set_environment(const std::string& assignment);
+
+/// All devices of all backends; `notes` gets a line for each backend that has none, with the
+/// reason. Loads the vendors' libraries into this process, which may hang.
+std::vector<DeviceInfo> discover(std::vector<std::string>& notes);
+
+/// The library of a backend, loaded: from then on its file is not needed. It has no threads yet.
+struct Library {
+  std::unique_ptr<const cuda::DriverApi> cuda;
+  std::unique_ptr<const opencl::OpenclApi> opencl;
+};
+/// not_found: it is not installed. invalid_argument: no such backend.
+Result<Library> load(const std::string& backend);
+
+/// Opens a device. `memory_limit_bytes`: how much of its memory may be used.
+Result<std::unique_ptr<Gpu>> open(Library library, const std::string& uuid,
+                                  std::uint64_t memory_limit_bytes);
+
+}  // namespace aios::gpu

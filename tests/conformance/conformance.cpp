@@ -1,0 +1,222 @@
+// The same cases on every device of an instance, through libaios, scheduler, driver and context:
+// processors, OpenCL where a driver is installed (PoCL runs on the processor), and CUDA, by a
+// double of its driver where there is no GPU. Prints a table of cases and devices, and what was
+// skipped and why.
+//
+// usage: conformance
+#include <aios/codelet.h>
+
+#include <aios/aios.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <map>
+#include <set>
+
+#include "tests/conformance/cases.hpp"
+#include "tests/conformance/devices.hpp"
+
+namespace {
+
+using namespace aios;
+using conformance::Case;
+using conformance::Device;
+
+constexpr std::uint64_t timeout_ns = 60'000'000'000;
+constexpr std::uint64_t limit_ns = 500'000'000;
+
+/// What one application has.
+class Application {
+ public:
+  Application(const std::string& socket, const char* job)
+      : instance_(options(socket, job)), tenant_(instance_.tenant(timeout_ns)) {}
+
+  /// Empty when the case came out as it should, else how not.
+  std::string run(const Case& c, const Device& device);
+  /// The status of one task with one buffer of `bytes`, and what is said about it.
+  std::pair<aios_code, std::string> run_alone(const std::string& module, const char* codelet,
+                                              const Device& device, std::size_t bytes,
+                                              std::uint64_t argument, std::uint64_t limit);
+  std::uint32_t codelet(const std::string& module, const std::string& name);
+
+ private:
+  static aios_attach_options options(const std::string& socket, const char* job) {
+    aios_attach_options made{};
+    made.socket_path = socket.c_str();
+    made.job_name = job;
+    return made;
+  }
+  aios_completion finish(Task& task);
+
+  Instance instance_;
+  Tenant tenant_;
+  std::map<std::string, std::uint32_t> codelets_;
+  std::uint64_t last_tag_ = 0;
+};
+
+std::uint32_t Application::codelet(const std::string& module, const std::string& name) {
+  const auto known = codelets_.find(module + name);
+  if (known != codelets_.end()) return known->second;
+  const std::uint32_t made = tenant_.codelet(module, name);
+  codelets_[module + name] = made;
+  return made;
+}
+
+aios_completion Application::finish(Task& task) {
+  task.record().tag = ++last_tag_;
+  tenant_.submit({&task, 1});
+  const auto done = tenant_.completions(timeout_ns);
+  if (done.size() != 1) throw Error(AIOS_TIMED_OUT, "the task does not end");
+  return done.front();
+}
+
+std::string Application::run(const Case& c, const Device& device) {
+  Task task(1, codelet(CODELET_FOLDER "/" + c.module + ".so", c.codelet));
+  task.device(device.index).grid(c.grid[0], c.grid[1], c.grid[2]);
+  aios_task_set_arguments(&task.record(), c.arguments.data(), c.arguments.size());
+  std::vector<Region> regions;
+  std::vector<std::uint32_t> buffers;
+  for (const auto& buffer : c.buffers) {
+    regions.push_back(instance_.create_region(buffer.bytes.size(), "case"));
+    std::memcpy(regions.back().as<std::byte>().data(), buffer.bytes.data(), buffer.bytes.size());
+    buffers.push_back(tenant_.buffer(regions.back(), 0, buffer.bytes.size(), aios::Access::write));
+    task.buffer(buffers.back(), buffer.mode);
+  }
+  const aios_completion done = finish(task);
+  for (const std::uint32_t buffer : buffers) tenant_.release(buffer);
+  if (done.status != AIOS_OK) return tenant_.failure(done.tag);
+  if (done.end_ns < done.start_ns) return "it ended before it began";
+  for (const auto& expected : c.expected) {
+    const auto memory = regions[expected.buffer].as<std::byte>();
+    const std::vector<std::byte> found(
+        memory.begin(),
+        memory.begin() + static_cast<std::ptrdiff_t>(c.buffers[expected.buffer].bytes.size()));
+    if (std::string wrong = conformance::difference(expected, found); !wrong.empty()) return wrong;
+  }
+  return {};
+}
+
+std::pair<aios_code, std::string> Application::run_alone(const std::string& module,
+                                                         const char* name, const Device& device,
+                                                         std::size_t bytes, std::uint64_t argument,
+                                                         std::uint64_t limit) {
+  Task task(1, codelet(module, name));
+  const Region region = instance_.create_region(bytes, "alone");
+  const std::uint32_t buffer = tenant_.buffer(region, 0, bytes, aios::Access::write);
+  task.device(device.index).grid(1).arguments(argument).buffer(buffer, AIOS_MODE_READ_WRITE);
+  task.record().limit_ns = limit;
+  const aios_completion done = finish(task);
+  const std::string why = done.status == AIOS_OK ? "" : tenant_.failure(done.tag);
+  tenant_.release(buffer);
+  return {static_cast<aios_code>(done.status), why};
+}
+
+// ---- what is more than one codelet --------------------------------------------------------------
+
+using Outcome = std::string;  ///< empty: as it should be; "-...": skipped, and why
+
+const Case& sample() {
+  static const Case made = conformance::standard_cases().front();
+  return made;
+}
+
+/// `a` goes wrong; `b` has its context and its results before and after.
+Outcome contained(Application& a, Application& b, const Device& device, const char* kernel,
+                  aios_code expected, const char* words) {
+  if (Outcome wrong = b.run(sample(), device); !wrong.empty()) return "before: " + wrong;
+  constexpr std::uint64_t far = 1ull << 40;
+  const auto [code, why] =
+      a.run_alone(FAULT_MODULE, kernel, device, 64, far, expected == AIOS_TIMED_OUT ? limit_ns : 0);
+  if (code != expected) return std::string("ended with ") + aios_code_name(code) + ": " + why;
+  if (why.find(words) == std::string::npos) return "said only: " + why;
+  if (Outcome wrong = b.run(sample(), device); !wrong.empty()) return "the other's: " + wrong;
+  if (Outcome wrong = a.run(sample(), device); !wrong.empty()) return "its next: " + wrong;
+  return {};
+}
+
+Outcome illegal_address(Application& a, Application& b, const Device& device) {
+  return contained(a, b, device, "beyond", AIOS_CRASHED,
+                   device.backend == "cuda" ? "ILLEGAL_ADDRESS" : "segmentation fault");
+}
+
+Outcome endless(Application& a, Application& b, const Device& device) {
+  return contained(a, b, device, "forever", AIOS_TIMED_OUT, "time limit");
+}
+
+Outcome out_of_memory(Application& a, Application&, const Device& device) {
+  if (device.backend != "cuda") return "-it uses regions in place";
+  const auto [code, why] =
+      a.run_alone(FAULT_MODULE, "beyond", device, device.memory_bytes + (1u << 20), 0, 0);
+  if (code != AIOS_NO_MEMORY) return std::string("ended with ") + aios_code_name(code);
+  return a.run(sample(), device);
+}
+
+struct Scenario {
+  const char* name;
+  Outcome (*run)(Application& a, Application& b, const Device& device);
+};
+constexpr Scenario scenarios[] = {{"an illegal address ends its context only", illegal_address},
+                                  {"an endless loop is ended at its limit", endless},
+                                  {"memory beyond the device's is refused", out_of_memory}};
+
+class Table {
+ public:
+  explicit Table(const std::vector<Device>& devices) {
+    for (const Device& device : devices) std::printf("%-24s", device.name.c_str());
+    std::printf("\n");
+  }
+  void add(const Outcome& outcome) {
+    const bool skipped = outcome.starts_with("-");
+    std::printf("%-24s", outcome.empty() ? "ok" : skipped ? "skipped" : "FAILED");
+    if (skipped) skipped_.insert(outcome.substr(1));
+    if (!outcome.empty() && !skipped) failures_.push_back(outcome);
+  }
+  void end_row(const std::string& name) {
+    std::printf("%s\n", name.c_str());
+    for (const std::string& failure : std::exchange(failures_, {})) {
+      std::printf("    %s\n", failure.c_str());
+      ++failed_;
+    }
+  }
+  int finish() const {
+    for (const std::string& why : skipped_) std::printf("skipped: %s\n", why.c_str());
+    std::printf("%d failed\n", failed_);
+    return failed_ == 0 ? 0 : 1;
+  }
+
+ private:
+  std::set<std::string> skipped_;
+  std::vector<std::string> failures_;
+  int failed_ = 0;
+};
+
+int run() {
+  const conformance::System system;
+  const std::vector<Device>& devices = system.devices();
+  Application a(system.socket_path(), "a");
+  Application b(system.socket_path(), "b");
+  Table table(devices);
+  for (const Case& c : conformance::standard_cases()) {
+    for (const Device& device : devices) table.add(a.run(c, device));
+    table.end_row(c.name);
+  }
+  for (const Scenario& scenario : scenarios) {
+    for (const Device& device : devices) table.add(scenario.run(a, b, device));
+    table.end_row(scenario.name);
+  }
+  for (const char* backend : {"cpu", "opencl", "cuda"})
+    if (std::ranges::none_of(devices, [&](const Device& d) { return d.backend == backend; }))
+      std::printf("skipped: no %s device here\n", backend);
+  return table.finish();
+}
+
+}  // namespace
+
+int main() {
+  try {
+    return run();
+  } catch (const std::exception& error) {
+    std::printf("%s\n", error.what());
+    return 1;
+  }
+}

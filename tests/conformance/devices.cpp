@@ -1,0 +1,79 @@
+#include "tests/conformance/devices.hpp"
+
+#include <cstdlib>
+#include <stdexcept>
+
+#include "abi/proto/scheduler.hpp"
+#include "tests/support/test_instance.hpp"
+
+namespace aios::conformance {
+
+namespace {
+
+const char* const manifest_head = R"(
+[server.cpu]
+binary = "aios-cpu"
+spawner = { binary = "aios-cpu-context", profile = "context", label = "spawner:context" }
+
+[server.scheduler]
+binary = "aios-scheduler"
+routes = ["cpu", "gpu"]
+publish = true
+
+[server.gpu]
+binary = "aios-gpu"
+spawner = { binary = "aios-gpu-context", profile = "jit", label = "spawner:context" }
+)";
+
+/// The driver of real GPUs where there is one, else the double.
+std::string manifest() {
+  if (std::getenv("AIOS_CONFORMANCE_REAL_GPU") != nullptr) return manifest_head;
+  return manifest_head + std::string("arguments = [\"--environment\", \"AIOS_CUDA_LIBRARY=") +
+         CUDA_DOUBLE + "\"]\n";
+}
+
+Result<std::vector<Device>> list_devices(test::TestInstance& instance) {
+  namespace wire = proto::scheduler;
+  auto scheduler = TRY(instance.visitor().client<wire::Protocol>());
+  std::vector<Device> devices;
+  const auto look = [&] {
+    devices.clear();
+    for (std::uint64_t index = 0;; ++index) {
+      const auto next = scheduler->call<wire::DeviceNext>({index}, test::patience());
+      if (!next) break;
+      const auto& d = next->device;
+      devices.push_back({static_cast<std::uint32_t>(index),
+                         std::string(d.kind.view()) + std::to_string(index) + " " +
+                             std::string(d.backend.view()) + (d.emulated != 0 ? " (emulated)" : ""),
+                         std::string(d.backend.view()), d.memory_bytes});
+      if (index + 1 >= next->device.count) break;
+    }
+    // The processor's, and at least one of the GPU driver's.
+    return devices.size() > 1;
+  };
+  TRY(test::TestInstance::wait_until(look));
+  return devices;
+}
+
+}  // namespace
+
+struct System::Instance {
+  std::unique_ptr<test::TestInstance> running;
+};
+
+System::System() : instance_(std::make_unique<Instance>()) {
+  auto booted = test::TestInstance::boot_running(manifest());
+  if (!booted) throw std::runtime_error(booted.error().to_string());
+  instance_->running = std::move(*booted);
+  auto devices = list_devices(*instance_->running);
+  if (!devices) throw std::runtime_error(devices.error().to_string());
+  devices_ = std::move(*devices);
+}
+
+System::~System() = default;
+
+std::string System::socket_path() const {
+  return instance_->running->socket_path();
+}
+
+}  // namespace aios::conformance

@@ -1,0 +1,34 @@
+// The instance whose devices are tested, and what they are. Apart from what uses libaios: its names
+// are also those of the runtime.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace aios::conformance {
+
+struct Device {
+  std::uint32_t index;
+  std::string name;  ///< "gpu1 cuda (emulated)"
+  std::string backend;
+  std::uint64_t memory_bytes;
+};
+
+class System {
+ public:
+  /// Boots an instance with every driver that there is. Throws std::runtime_error.
+  System();
+  ~System();
+  System(const System&) = delete;
+  std::string socket_path() const;
+  const std::vector<Device>& devices() const { return devices_; }
+
+ private:
+  struct Instance;
+  std::unique_ptr<Instance> instance_;
+  std::vector<Device> devices_;
+};
+
+}  // namespace aios::conformance

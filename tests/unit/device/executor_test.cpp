@@ -1,0 +1,210 @@
+#include "drivers/device/executor.hpp"
+
+#include <doctest/doctest.h>
+#include <sched.h>
+
+#include <atomic>
+#include <barrier>
+#include <latch>
+#include <mutex>
+#include <numeric>
+#include <semaphore>
+#include <set>
+
+using namespace aios;
+using namespace aios::device;
+
+namespace {
+
+/// An executor on `threads` threads, and the owner's side of it.
+class Fixture {
+ public:
+  explicit Fixture(std::size_t threads) {
+    const std::vector<int> cpus = usable_cpus();
+    std::vector<int> chosen;
+    for (std::size_t i = 0; i < threads; ++i) chosen.push_back(cpus[i % cpus.size()]);
+    auto created = Executor::create(chosen, [this] { bell_.release(); });
+    REQUIRE(created);
+    executor = *std::move(created);
+  }
+
+  void submit(std::uint64_t id, std::uint32_t blocks,
+              std::function<Result<>(std::uint32_t)> run_block, std::uint64_t limit_ns = 0) {
+    REQUIRE(executor->submit({.id = id,
+                              .block_count = blocks,
+                              .limit_ns = limit_ns,
+                              .run_block = std::move(run_block)}));
+  }
+
+  /// Blocks until `count` jobs in all have finished.
+  std::vector<Executor::Finished> wait_for(std::size_t count) {
+    std::vector<Executor::Finished> all;
+    while (all.size() < count) {
+      bell_.acquire();
+      for (auto& finished : executor->take_finished()) all.push_back(std::move(finished));
+    }
+    return all;
+  }
+
+ private:
+  std::counting_semaphore<> bell_{0};
+
+ public:
+  std::unique_ptr<Executor> executor;  // last: its threads ring the bell
+};
+
+}  // namespace
+
+TEST_CASE("Every block of a grid runs exactly once") {
+  Fixture fixture(3);
+  constexpr std::uint32_t blocks = 10'000;
+  std::vector<std::atomic<int>> runs(blocks);
+  fixture.submit(42, blocks, [&](std::uint32_t block) -> Result<> {
+    ++runs[block];
+    return {};
+  });
+  const auto finished = fixture.wait_for(1);
+  CHECK(finished[0].id == 42);
+  CHECK(finished[0].outcome);
+  CHECK(finished[0].start_ns != 0);
+  CHECK(finished[0].end_ns >= finished[0].start_ns);
+  CHECK(std::all_of(runs.begin(), runs.end(), [](const auto& count) { return count == 1; }));
+}
+
+TEST_CASE("Blocks of one job run on several threads at once") {
+  Fixture fixture(2);
+  std::barrier both(2);  // would wait for ever if one thread ran both blocks
+  fixture.submit(1, 2, [&](std::uint32_t) -> Result<> {
+    both.arrive_and_wait();
+    return {};
+  });
+  CHECK(fixture.wait_for(1)[0].outcome);
+}
+
+TEST_CASE("Several jobs run at once") {
+  Fixture fixture(2);
+  std::barrier both(2);
+  for (const std::uint64_t id : {1, 2})
+    fixture.submit(id, 1, [&](std::uint32_t) -> Result<> {
+      both.arrive_and_wait();
+      return {};
+    });
+  CHECK(fixture.wait_for(2).size() == 2);
+}
+
+TEST_CASE("Jobs start in the order of their submission") {
+  Fixture fixture(1);
+  std::vector<std::uint64_t> order;
+  std::latch submitted(1);
+  for (std::uint64_t id = 0; id < 50; ++id)
+    fixture.submit(id, 2, [&, id](std::uint32_t block) -> Result<> {
+      submitted.wait();
+      if (block == 0) order.push_back(id);
+      return {};
+    });
+  submitted.count_down();
+  fixture.wait_for(50);
+  std::vector<std::uint64_t> expected(50);
+  std::iota(expected.begin(), expected.end(), 0);
+  CHECK(order == expected);
+}
+
+TEST_CASE("A failing block fails its job and no other, and the rest is not begun") {
+  Fixture fixture(1);
+  std::uint32_t begun = 0;
+  fixture.submit(1, 1000, [&](std::uint32_t block) -> Result<> {
+    ++begun;
+    if (block == 3) return error(Code::io_error, "block 3 broke");
+    return {};
+  });
+  fixture.submit(2, 10, [](std::uint32_t) -> Result<> { return {}; });
+  const auto finished = fixture.wait_for(2);
+  CHECK(finished[0].outcome.error().to_string() == "io_error: block 3 broke");
+  CHECK(begun == 4);
+  CHECK(finished[1].outcome);
+}
+
+TEST_CASE("Of several failures the lowest block's is reported") {
+  Fixture fixture(2);
+  std::barrier both(2);
+  fixture.submit(1, 2, [&](std::uint32_t block) -> Result<> {
+    both.arrive_and_wait();
+    return error(Code::io_error, std::to_string(block));
+  });
+  CHECK(fixture.wait_for(1)[0].outcome.error().message() == "0");
+}
+
+TEST_CASE("One thread a processor, each pinned to its own") {
+  const std::vector<int> cpus = usable_cpus();
+  Fixture fixture(cpus.size());
+  std::barrier all(static_cast<std::ptrdiff_t>(cpus.size()));
+  std::mutex mutex;
+  std::multiset<int> used;
+  fixture.submit(1, static_cast<std::uint32_t>(cpus.size()), [&](std::uint32_t) -> Result<> {
+    all.arrive_and_wait();
+    cpu_set_t set;
+    sched_getaffinity(0, sizeof set, &set);
+    const std::lock_guard lock(mutex);
+    if (CPU_COUNT(&set) == 1) used.insert(sched_getcpu());
+    return {};
+  });
+  fixture.wait_for(1);
+  CHECK(used == std::multiset<int>(cpus.begin(), cpus.end()));
+}
+
+TEST_CASE("A job that runs past its limit is found, one that only waits is not") {
+  Fixture fixture(1);
+  std::latch begun(1), end(1);
+  fixture.submit(
+      1, 1,
+      [&](std::uint32_t) -> Result<> {
+        begun.count_down();
+        end.wait();
+        return {};
+      },
+      1000);
+  fixture.submit(
+      2, 1, [](std::uint32_t) -> Result<> { return {}; }, 10);
+  begun.wait();
+
+  constexpr std::uint64_t far_ns = UINT64_MAX / 2;
+  const auto late = fixture.executor->check_limits(far_ns);
+  REQUIRE(late.exceeded);
+  CHECK(*late.exceeded == 1);
+  const auto early = fixture.executor->check_limits(1);
+  CHECK(!early.exceeded);
+  CHECK(early.next_ns == 11);  // job 2, if it began now
+  end.count_down();
+  fixture.wait_for(2);
+  CHECK(fixture.executor->check_limits(far_ns).next_ns == 0);
+}
+
+TEST_CASE("A limit beyond the end of time is none") {
+  Fixture fixture(1);
+  std::latch end(1);
+  fixture.submit(
+      1, 1,
+      [&](std::uint32_t) -> Result<> {
+        end.wait();
+        return {};
+      },
+      UINT64_MAX);
+  CHECK(!fixture.executor->check_limits(UINT64_MAX - 1).exceeded);
+  end.count_down();
+  fixture.wait_for(1);
+}
+
+TEST_CASE("Too many jobs are refused with quota") {
+  Fixture fixture(1);
+  std::latch end(1);
+  const auto run = [&](std::uint32_t) -> Result<> {
+    end.wait();
+    return {};
+  };
+  for (std::size_t i = 0; i < Executor::max_jobs; ++i) fixture.submit(i, 1, run);
+  CHECK(fixture.executor->submit({.id = 0, .block_count = 1, .limit_ns = 0, .run_block = run})
+            .error()
+            .code() == Code::quota);
+  end.count_down();
+  CHECK(fixture.wait_for(Executor::max_jobs).size() == Executor::max_jobs);
+}

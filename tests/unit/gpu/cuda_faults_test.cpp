@@ -1,0 +1,131 @@
+// Faults of the CUDA backend's device, over the double of the driver. Each in a process of its own:
+// what goes wrong on a device stays wrong there, and this process must not have used one before it
+// forks.
+#include "drivers/gpu/cuda/cuda_gpu.hpp"
+
+#include <doctest/doctest.h>
+
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+
+#include "tests/unit/gpu/test_support.hpp"
+
+using namespace aios;
+using namespace aios::gpu;
+using namespace aios::gpu::test;
+
+namespace {
+
+constexpr std::uint64_t plenty = 1u << 30;
+
+Result<std::unique_ptr<Gpu>> open_double(std::uint64_t limit_bytes = plenty) {
+  auto api = TRY(cuda::DriverApi::load(CUDA_DOUBLE));
+  const auto devices = TRY(cuda::discover(*api));
+  return cuda::open(std::move(api), devices.front().uuid, limit_bytes);
+}
+
+Result<Times> run_faulty(Gpu& gpu, const char* name, std::vector<std::byte>& memory) {
+  static const KernelModule module = faulty_module();
+  const auto kernels = TRY(gpu.compile(module));
+  const auto buffer = TRY(gpu.attach(memory, true));
+  const std::uint32_t argument = 0;
+  Launch launch{
+      nullptr, {1, 1, 1}, std::as_bytes(std::span(&argument, 1)), {{buffer.get(), true, true}}};
+  for (const auto& kernel : kernels)
+    if (kernel->info.name == name) launch.kernel = kernel.get();
+  return gpu.run(launch);
+}
+
+/// Runs `body` in a child in which the double has these orders.
+int with_orders(const char* orders, const std::function<int()>& body) {
+  return in_child([&] {
+    ::setenv("AIOS_CUDA_DOUBLE", orders, 1);
+    return body();
+  });
+}
+
+/// 0 when `result` failed with this code and these words.
+template <class T>
+int failed_with(const Result<T>& result, Code code, const char* words) {
+  if (result) return 2;
+  if (result.error().code() == code && result.error().message().find(words) != std::string::npos)
+    return 0;
+  std::fprintf(stderr, "%s\n", result.error().to_string().c_str());
+  return 3;
+}
+
+}  // namespace
+
+TEST_CASE("A driver without a device is not_found") {
+  CHECK(with_orders("devices=0", [] {
+          return failed_with(open_double(), Code::not_found, "no NVIDIA GPU");
+        }) == 0);
+}
+
+TEST_CASE("Memory beyond the limit is no_memory and changes nothing") {
+  CHECK(in_child([] {
+          std::vector<std::byte> memory(1u << 20);
+          std::vector<std::byte> more(1);
+          const auto limited = open_double(memory.size());
+          {
+            const auto first = (*limited)->attach(memory, true);
+            if (!first) return 1;
+            if (failed_with((*limited)->attach(more, true), Code::no_memory,
+                            "1048576 of 1048576 used"))
+              return 4;
+          }
+          if (!(*limited)->attach(memory, true)) return 5;
+          return (*limited)->peak_memory_bytes() == memory.size() ? 0 : 6;
+        }) == 0);
+}
+
+TEST_CASE("Memory beyond the device's is no_memory") {
+  CHECK(with_orders("memory=1", [] {
+          std::vector<std::byte> large(2u << 20);
+          const auto gpu = open_double();
+          return failed_with((*gpu)->attach(large, true), Code::no_memory, "OUT_OF_MEMORY");
+        }) == 0);
+  CHECK(with_orders("alloc=1", [] {
+          std::vector<std::byte> small(16);
+          const auto gpu = open_double();
+          return failed_with((*gpu)->attach(small, true), Code::no_memory, "OUT_OF_MEMORY");
+        }) == 0);
+}
+
+TEST_CASE("A kernel that stores beyond its memory has crashed, and the device stays lost") {
+  CHECK(in_child([] {
+          std::vector<std::byte> memory(64);
+          const auto gpu = open_double();
+          if (failed_with(run_faulty(**gpu, "beyond", memory), Code::crashed, "ILLEGAL_ADDRESS"))
+            return 1;
+          return failed_with((*gpu)->attach(memory, true), Code::crashed, "ILLEGAL_ADDRESS");
+        }) == 0);
+}
+
+TEST_CASE("A kernel that traps has crashed") {
+  CHECK(in_child([] {
+          std::vector<std::byte> memory(64);
+          const auto gpu = open_double();
+          return failed_with(run_faulty(**gpu, "trap", memory), Code::crashed, "LAUNCH_FAILED");
+        }) == 0);
+}
+
+TEST_CASE("A launch that the device ends for its time has crashed") {
+  CHECK(with_orders("launch=1:702", [] {
+          std::vector<std::byte> memory(64);
+          const auto gpu = open_double();
+          return failed_with(run_faulty(**gpu, "trap", memory), Code::crashed, "LAUNCH_TIMEOUT");
+        }) == 0);
+}
+
+TEST_CASE("An endless kernel blocks its process, which can be ended") {
+  CHECK(in_child([] {
+          std::vector<std::byte> memory(64);
+          const auto gpu = open_double();
+          ::alarm(1);
+          (void)run_faulty(**gpu, "forever", memory);
+          return 0;
+        }) == 128 + SIGALRM);
+}

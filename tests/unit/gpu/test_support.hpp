@@ -1,0 +1,29 @@
+// What several of this folder's tests need.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "drivers/gpu/gpu.hpp"
+#include "tests/conformance/cases.hpp"
+
+namespace aios::gpu::test {
+
+/// The bytes of a standard module, by its name without suffix.
+std::vector<std::byte> module_image(const std::string& name);
+
+/// Runs a case; empty when everything is as expected, else what is not.
+std::string run_case(Gpu& gpu, const conformance::Case& c);
+
+/// Runs `body` in a child, whose faults and environment are its own. Its exit code; 128 plus the
+/// signal when one ended it.
+int in_child(const std::function<int()>& body);
+
+/// PTX of kernels that fault on purpose, each with one buffer: `beyond` stores past it, `trap`
+/// traps, `forever` never ends.
+extern const char* const faulty_ptx;
+/// The module of it.
+KernelModule faulty_module();
+
+}  // namespace aios::gpu::test
