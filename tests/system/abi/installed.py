@@ -23,8 +23,8 @@ RUN_TIMEOUT_S = 60
 
 def check_installed(prefix):
     """Everything a user was promised is there, and the library has its name."""
-    for name in ["aios.h", "aios.hpp", "codelet.h", "job.h", "mapreduce.hpp", "server.h",
-                 "storage.h", "tasks.h", "mapreduce/format.hpp"]:
+    for name in ["aios.h", "aios.hpp", "codelet.h", "job.h", "kernel.h", "mapreduce.hpp",
+                 "server.h", "storage.h", "tasks.h", "mapreduce/format.hpp"]:
         expect((prefix.prefix / "include/aios" / name).is_file(), f"{name} is not installed")
     dynamic = subprocess.run(["readelf", "-d", prefix.library / "libaios.so"], check=True,
                              capture_output=True, text=True).stdout
@@ -40,6 +40,35 @@ def run(environment, *command):
     expect(done.returncode == 0,
            f"{command[0]}: exit code {done.returncode}: {done.stdout}{done.stderr}")
     return done.stdout
+
+
+KERNEL = """#include <aios/kernel.h>
+AIOS_ARGUMENTS(axpy, { uint32_t n; float a; });
+AIOS_KERNEL(axpy, (256, 1, 1), (read, float, x), (read_write, float, y)) {
+  AIOS_THREADS {
+    const uint32_t i = AIOS_GLOBAL_X;
+    if (i < arguments.n) y[i] += arguments.a * x[i];
+  }
+}
+AIOS_MODULE(axpy)
+"""
+
+
+def check_kernels(prefix, folder):
+    """The installed compiler of kernels finds its header and says what does not compile."""
+    source = folder / "axpy.kc"
+    compiler = [prefix.prefix / "bin/aios-kc", source, "-o", folder / "axpy.so", "--cxx", "g++",
+                "--ptx", "none"]
+    source.write_text(KERNEL, encoding="utf-8")
+    run(None, *compiler)
+    sections = subprocess.run(["readelf", "-SW", folder / "axpy.so"], check=True,
+                              capture_output=True, text=True).stdout
+    for name in [".aios.kernels", ".aios.opencl", ".aios.ptx"]:
+        expect(name in sections, f"the module has no section {name}")
+    source.write_text(KERNEL.replace("arguments.a", "arguments.b"), encoding="utf-8")
+    failed = subprocess.run(compiler, capture_output=True, text=True, check=False)
+    expect(failed.returncode == 1 and "does not compile for the processor" in failed.stderr,
+           f"a wrong kernel: {failed.returncode}: {failed.stderr}")
 
 
 def check_echo(environment, server, client):
@@ -70,6 +99,7 @@ def main():
     try:
         prefix = Prefix(sys.argv[1], folder / "root")
         check_installed(prefix)
+        check_kernels(prefix, folder)
         outside = folder / "outside"
         shutil.copytree(EXAMPLES, outside, ignore=shutil.ignore_patterns("__pycache__"))
         for source in outside.iterdir():
