@@ -21,15 +21,15 @@ bool parse_hex(std::string_view text, T& value) {
 }
 
 std::optional<ParsedLabel> parse_label(std::string_view label) {
-  if (!label.starts_with("ctx-p:") && !label.starts_with("ctx-a:")) return std::nullopt;
-  ParsedLabel parsed{.part = static_cast<KeptPart>(label[4]), .key = {}, .generation = 0};
-  const std::string_view numbers = label.substr(6);
+  if (!label.starts_with("c-p:") && !label.starts_with("c-a:")) return std::nullopt;
+  ParsedLabel parsed{.part = static_cast<KeptPart>(label[2]), .key = {}, .generation = 0};
+  const std::string_view numbers = label.substr(4);
   const std::size_t first = numbers.find(':');
   const std::size_t second = numbers.find(':', first + 1);
   if (first == std::string_view::npos || second == std::string_view::npos ||
       !parse_hex(numbers.substr(0, first), parsed.key.device) ||
       !parse_hex(numbers.substr(first + 1, second - first - 1), parsed.key.tenant_job_id) ||
-      !parse_hex(numbers.substr(second + 1), parsed.generation))
+      !parse_hex(numbers.substr(second + 1), parsed.generation) || parsed.key.device >= max_devices)
     return std::nullopt;
   return parsed;
 }
@@ -37,8 +37,9 @@ std::optional<ParsedLabel> parse_label(std::string_view label) {
 }  // namespace
 
 std::string kept_label(KeptPart part, ContextKey key, std::uint32_t generation) {
+  assert(key.device < max_devices);
   char text[sizeof(proto::kernel::Label)];
-  std::snprintf(text, sizeof text, "ctx-%c:%x:%lx:%x", static_cast<char>(part), key.device,
+  std::snprintf(text, sizeof text, "c-%c:%x:%lx:%x", static_cast<char>(part), key.device,
                 key.tenant_job_id, generation);
   return text;
 }
@@ -85,7 +86,14 @@ Context* ContextTable::find_process(Handle process) {
   return nullptr;
 }
 
-Result<std::optional<Context>> ContextTable::make_room() {
+Result<std::optional<Context>> ContextTable::make_room(std::uint32_t uid) {
+  const auto own = std::ranges::count_if(contexts_, [uid](const auto& entry) {
+    return entry.second.alive && entry.second.uid == uid;
+  });
+  if (own >= static_cast<std::ptrdiff_t>(max_contexts_per_user))
+    return error(Code::quota,
+                 "a user has at most " + std::to_string(max_contexts_per_user) +
+                     " jobs on a driver's devices at once; try again when one is done");
   if (contexts_.size() < max_contexts) return std::nullopt;
   if (ended_.empty())
     return error(Code::quota, "this driver serves at most " + std::to_string(max_contexts) +

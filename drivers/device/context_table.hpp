@@ -21,8 +21,12 @@ namespace aios::device {
 
 using proto::kernel::Handle;
 
+/// Of one driver: a digit of a label.
+inline constexpr std::size_t max_devices = 16;
 /// Two labels each of the 64 that a job may keep, with room for those being replaced.
 inline constexpr std::size_t max_contexts = 20;
+/// Of the jobs of one user, so that nobody takes a device from all others.
+inline constexpr std::size_t max_contexts_per_user = 16;
 
 enum class KeptPart : char { process = 'p', port = 'a' };
 
@@ -33,12 +37,13 @@ struct ContextKey {
   auto operator<=>(const ContextKey&) const = default;
 };
 
-/// "ctx-p:DEVICE:JOB:GENERATION", all hexadecimal.
+/// "c-p:DEVICE:JOB:GENERATION", all hexadecimal; the longest is as long as a label may be.
 std::string kept_label(KeptPart part, ContextKey key, std::uint32_t generation);
 
 struct Context {
   ContextKey key;
   std::uint32_t generation = 1;
+  std::uint32_t uid = 0;  ///< of the user whose job it is; of an adopted one when he asks again
   Handle process = 0;
   Handle port = 0;
   std::uint64_t process_id = 0;
@@ -66,9 +71,10 @@ class ContextTable {
   Context* find(ContextKey key);
   Context* find_process(Handle process);
 
-  /// Makes room for one more context. When only an ended one's place is free, that one is taken out
-  /// and returned, for its handles to be closed. quota: max_contexts are alive.
-  Result<std::optional<Context>> make_room();
+  /// Makes room for one more context of this user. When only an ended one's place is free, that one
+  /// is taken out and returned, for its handles to be closed. quota: max_contexts are alive, or
+  /// max_contexts_per_user of this user's.
+  Result<std::optional<Context>> make_room(std::uint32_t uid);
   /// There must be room, and none of this tenant.
   Context& insert(Context context);
   void ended(Context& context, End end);

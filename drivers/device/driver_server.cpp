@@ -17,6 +17,10 @@ namespace kernel_calls = proto::kernel;
 }  // namespace
 
 void DriverServer::set_devices(std::vector<DeviceDescription> devices) {
+  if (devices.size() > max_devices) {
+    log_line("only the first 16 devices are used");
+    devices.resize(max_devices);
+  }
   devices_ = std::move(devices);
   known_ = true;
   adopt();
@@ -39,7 +43,7 @@ void DriverServer::adopt() {
   }
   for (const Context& found : plan.contexts) {
     if (found.key.device >= devices_.size() || contexts_.find(found.key) != nullptr ||
-        !contexts_.make_room())
+        !contexts_.make_room(found.uid))
       continue;
     Context& context = contexts_.insert(found);
     watch(context);
@@ -76,13 +80,15 @@ Answer<Device::Reply> DriverServer::handle(Device, const Device::Request& reques
 Answer<OpenContext::Reply> DriverServer::handle(OpenContext, const OpenContext::Request& request,
                                                 CallContext& call) {
   std::uint64_t job_id = 0;
-  const OwnedHandle tenant = TRY(take_tenant(request.tenant, call.peer().process_id, job_id));
+  std::uint32_t uid = 0;
+  const OwnedHandle tenant = TRY(take_tenant(request.tenant, call.peer().process_id, job_id, uid));
   TRY(check_device(request.device));
   const ContextKey key{static_cast<std::uint32_t>(request.device), job_id};
   Context* context = contexts_.find(key);
   // Who saw the context's link close may ask before the signal of its end has come here.
   if (context != nullptr) find_out_end(*context);
-  if (context == nullptr || !context->alive) context = TRY(start(tenant.get(), key));
+  if (context == nullptr || !context->alive) context = TRY(start(tenant.get(), key, uid));
+  context->uid = uid;
   const kernel_calls::LinkSend::Entry port{
       .handle = context->port,
       .expected_type = static_cast<std::uint32_t>(ObjectType::port),
@@ -116,19 +122,20 @@ Answer<CloseContext::Reply> DriverServer::handle(CloseContext, const CloseContex
 /// The number came in a message: what it names is used, and closed, only when it is a job that the
 /// same client sent, and not this driver's own.
 Result<OwnedHandle> DriverServer::take_tenant(Handle handle, std::uint64_t sender,
-                                              std::uint64_t& job_id) {
+                                              std::uint64_t& job_id, std::uint32_t& uid) {
   const auto info = TRY(received_handle(kernel_, handle, sender, {ObjectType::job}));
   if (handle == kernel_.job()) return error(Code::denied, "the driver's own job is no tenant");
   job_id = info.object_id;
+  uid = static_cast<std::uint32_t>(info.detail);
   return OwnedHandle(kernel_, handle);
 }
 
-Result<Context*> DriverServer::start(Handle tenant, ContextKey key) {
+Result<Context*> DriverServer::start(Handle tenant, ContextKey key, std::uint32_t uid) {
   const Context* former = contexts_.find(key);
   if (former == nullptr) {
-    if (const auto evicted = TRY(contexts_.make_room())) release(*evicted);
+    if (const auto evicted = TRY(contexts_.make_room(uid))) release(*evicted);
   }
-  Context context = TRY(spawn(tenant, key, former == nullptr ? 1 : former->generation + 1));
+  Context context = TRY(spawn(tenant, key, uid, former == nullptr ? 1 : former->generation + 1));
   if (const auto ended = contexts_.remove(key)) {
     context.previous = ended->end;
     release(*ended);
@@ -139,12 +146,13 @@ Result<Context*> DriverServer::start(Handle tenant, ContextKey key) {
 
 /// The port is kept before the process is there and the process at once after: a driver that dies
 /// in between leaves a port without a process, which its successor forgets.
-Result<Context> DriverServer::spawn(Handle tenant, ContextKey key, std::uint32_t generation) {
+Result<Context> DriverServer::spawn(Handle tenant, ContextKey key, std::uint32_t uid,
+                                    std::uint32_t generation) {
   OwnedHandle port(
       kernel_,
       TRY(kernel_.call<kernel_calls::PortCreate>({.name = kernel_calls::Name::from(context_name_)}))
           .reply.port);
-  Context context{.key = key, .generation = generation, .port = port.get()};
+  Context context{.key = key, .generation = generation, .uid = uid, .port = port.get()};
   TRY(keep(KeptPart::port, context, port.get()));
 
   kernel_calls::SpawnerSpawn::Request request{};

@@ -58,11 +58,12 @@ class DriverServer {
       CallContext& call);
 
  private:
-  Result<OwnedHandle> take_tenant(Handle handle, std::uint64_t sender, std::uint64_t& job_id);
+  Result<OwnedHandle> take_tenant(Handle handle, std::uint64_t sender, std::uint64_t& job_id,
+                                  std::uint32_t& uid);
   Result<void> check_device(std::uint64_t index) const;
   void adopt();
-  Result<Context*> start(Handle tenant, ContextKey key);
-  Result<Context> spawn(Handle tenant, ContextKey key, std::uint32_t generation);
+  Result<Context*> start(Handle tenant, ContextKey key, std::uint32_t uid);
+  Result<Context> spawn(Handle tenant, ContextKey key, std::uint32_t uid, std::uint32_t generation);
   Result<void> keep(KeptPart part, const Context& context, Handle handle);
   void watch(const Context& context);
   void find_out_end(Context& context);

@@ -12,23 +12,39 @@ ContextKey on_first(std::uint64_t job) {
   return {0, job};
 }
 
-Context context_of(std::uint64_t job, std::uint32_t generation = 1, std::uint32_t device = 0) {
+/// Each job is another user's, unless `uid` says otherwise.
+Context context_of(std::uint64_t job, std::uint32_t generation = 1, std::uint32_t device = 0,
+                   std::uint32_t uid = 0) {
   return {.key = {device, job},
           .generation = generation,
+          .uid = uid != 0 ? uid : static_cast<std::uint32_t>(1000 + job),
           .process = job * 10,
           .port = job * 10 + 1,
           .process_id = job * 100};
 }
 
+std::string label_of(KeptPart part, std::uint64_t job, std::uint32_t generation) {
+  return kept_label(part, on_first(job), generation);
+}
+
 KeptHandle kept(KeptPart part, std::uint64_t job, std::uint32_t generation, Handle handle) {
-  return {kept_label(part, on_first(job), generation), handle};
+  return {label_of(part, job, generation), handle};
 }
 
 }  // namespace
 
-TEST_CASE("The longest label fits") {
-  CHECK(proto::kernel::Label::fits(
-      kept_label(KeptPart::process, {UINT32_MAX, UINT64_MAX}, UINT32_MAX)));
+TEST_CASE("The longest labels fit and are read back") {
+  const ContextKey key{max_devices - 1, UINT64_MAX};
+  std::vector<KeptHandle> kept;
+  for (const KeptPart part : {KeptPart::process, KeptPart::port}) {
+    const std::string label = kept_label(part, key, UINT32_MAX);
+    CHECK(proto::kernel::Label::fits(label));
+    kept.push_back({std::string(proto::kernel::Label::from(label).view()), kept.size() + 1});
+  }
+  const Adoption plan = plan_adoption(kept);
+  REQUIRE(plan.contexts.size() == 1);
+  CHECK(plan.contexts[0].key == key);
+  CHECK(plan.contexts[0].generation == UINT32_MAX);
 }
 
 TEST_CASE("A successor adopts each job's latest complete pair and drops the rest") {
@@ -49,7 +65,7 @@ TEST_CASE("A successor adopts each job's latest complete pair and drops the rest
   CHECK(plan.contexts[1].key.tenant_job_id == UINT64_MAX);
   CHECK(plan.contexts[1].generation == 7);
   REQUIRE(plan.useless.size() == 3);
-  CHECK(plan.useless[0].label == kept_label(KeptPart::process, on_first(0xabc), 1));
+  CHECK(plan.useless[0].label == label_of(KeptPart::process, 0xabc, 1));
   CHECK(plan.useless[0].handle == 12);
   CHECK(plan.useless[1].handle == 11);
   CHECK(plan.useless[2].handle == 31);
@@ -57,12 +73,13 @@ TEST_CASE("A successor adopts each job's latest complete pair and drops the rest
 
 TEST_CASE("Labels of another form are left alone") {
   const Adoption plan = plan_adoption({{"port", 1},
-                                       {"ctx-p:", 2},
-                                       {"ctx-p:0:zz:1", 3},
-                                       {"ctx-p:1:1", 4},
-                                       {"ctx-x:0:1:1", 5},
-                                       {"ctx-a:0:1:1x", 6},
-                                       {"ctx-a:0:1:100000000", 7}});
+                                       {"c-p:", 2},
+                                       {"c-p:0:zz:1", 3},
+                                       {"c-p:1:1", 4},
+                                       {"c-x:0:1:1", 5},
+                                       {"c-a:0:1:1x", 6},
+                                       {"c-a:0:1:100000000", 7},
+                                       {"c-a:10:1:1", 8}});
   CHECK(plan.contexts.empty());
   CHECK(plan.useless.empty());
 }
@@ -70,11 +87,11 @@ TEST_CASE("Labels of another form are left alone") {
 TEST_CASE("A table full of living contexts refuses another tenant") {
   ContextTable table;
   for (std::uint64_t job = 1; job <= max_contexts; ++job) {
-    REQUIRE(table.make_room());
+    REQUIRE(table.make_room(1));
     table.insert(context_of(job));
   }
   CHECK(table.alive(0) == max_contexts);
-  CHECK(table.make_room().error().code() == Code::quota);
+  CHECK(table.make_room(1).error().code() == Code::quota);
 }
 
 TEST_CASE("The context that ended first gives up its place") {
@@ -82,7 +99,7 @@ TEST_CASE("The context that ended first gives up its place") {
   for (std::uint64_t job = 1; job <= max_contexts; ++job) table.insert(context_of(job));
   table.ended(*table.find(on_first(5)), {ContextEnd::fault, "x"});
   table.ended(*table.find(on_first(3)), {ContextEnd::killed, "y"});
-  const auto evicted = table.make_room();
+  const auto evicted = table.make_room(1);
   REQUIRE(evicted);
   REQUIRE(*evicted);
   CHECK((*evicted)->key.tenant_job_id == 5);
@@ -114,4 +131,16 @@ TEST_CASE("A tenant has a context on each device") {
   CHECK(table.alive(1) == 0);
   CHECK(table.restarts(0) == 0);
   CHECK(table.restarts(1) == 1);
+}
+
+TEST_CASE("One user does not take every context") {
+  ContextTable table;
+  for (std::uint64_t job = 1; job <= max_contexts_per_user; ++job) {
+    REQUIRE(table.make_room(7));
+    table.insert(context_of(job, 1, 0, 7));
+  }
+  CHECK(table.make_room(7).error().code() == Code::quota);
+  CHECK(table.make_room(8));
+  table.ended(*table.find(on_first(1)), {ContextEnd::exited, "done"});
+  CHECK(table.make_room(7));
 }
