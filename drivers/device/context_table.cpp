@@ -86,14 +86,16 @@ Context* ContextTable::find_process(Handle process) {
   return nullptr;
 }
 
-Result<std::optional<Context>> ContextTable::make_room(std::uint32_t uid) {
+Result<void> ContextTable::may_have_another(std::uint32_t uid) const {
   const auto own = std::ranges::count_if(contexts_, [uid](const auto& entry) {
     return entry.second.alive && entry.second.uid == uid;
   });
-  if (own >= static_cast<std::ptrdiff_t>(max_contexts_per_user))
-    return error(Code::quota,
-                 "a user has at most " + std::to_string(max_contexts_per_user) +
-                     " jobs on a driver's devices at once; try again when one is done");
+  if (own < static_cast<std::ptrdiff_t>(max_contexts_per_user)) return {};
+  return error(Code::quota, "a user has at most " + std::to_string(max_contexts_per_user) +
+                                " jobs on a driver's devices at once; try again when one is done");
+}
+
+Result<std::optional<Context>> ContextTable::make_room() {
   if (contexts_.size() < max_contexts) return std::nullopt;
   if (ended_.empty())
     return error(Code::quota, "this driver serves at most " + std::to_string(max_contexts) +

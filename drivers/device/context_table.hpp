@@ -43,7 +43,8 @@ std::string kept_label(KeptPart part, ContextKey key, std::uint32_t generation);
 struct Context {
   ContextKey key;
   std::uint32_t generation = 1;
-  std::uint32_t uid = 0;  ///< of the user whose job it is; of an adopted one when he asks again
+  /// Of the user whose job it is; of an adopted one known when he asks again.
+  std::optional<std::uint32_t> uid{};
   Handle process = 0;
   Handle port = 0;
   std::uint64_t process_id = 0;
@@ -71,10 +72,11 @@ class ContextTable {
   Context* find(ContextKey key);
   Context* find_process(Handle process);
 
-  /// Makes room for one more context of this user. When only an ended one's place is free, that one
-  /// is taken out and returned, for its handles to be closed. quota: max_contexts are alive, or
-  /// max_contexts_per_user of this user's.
-  Result<std::optional<Context>> make_room(std::uint32_t uid);
+  /// quota: max_contexts_per_user of this user's are alive.
+  Result<void> may_have_another(std::uint32_t uid) const;
+  /// Makes room for one more context. When only an ended one's place is free, that one is taken out
+  /// and returned, for its handles to be closed. quota: max_contexts are alive.
+  Result<std::optional<Context>> make_room();
   /// There must be room, and none of this tenant.
   Context& insert(Context context);
   void ended(Context& context, End end);

@@ -43,7 +43,7 @@ void DriverServer::adopt() {
   }
   for (const Context& found : plan.contexts) {
     if (found.key.device >= devices_.size() || contexts_.find(found.key) != nullptr ||
-        !contexts_.make_room(found.uid))
+        !contexts_.make_room())
       continue;
     Context& context = contexts_.insert(found);
     watch(context);
@@ -133,7 +133,8 @@ Result<OwnedHandle> DriverServer::take_tenant(Handle handle, std::uint64_t sende
 Result<Context*> DriverServer::start(Handle tenant, ContextKey key, std::uint32_t uid) {
   const Context* former = contexts_.find(key);
   if (former == nullptr) {
-    if (const auto evicted = TRY(contexts_.make_room(uid))) release(*evicted);
+    TRY(contexts_.may_have_another(uid));
+    if (const auto evicted = TRY(contexts_.make_room())) release(*evicted);
   }
   Context context = TRY(spawn(tenant, key, uid, former == nullptr ? 1 : former->generation + 1));
   if (const auto ended = contexts_.remove(key)) {
@@ -218,6 +219,8 @@ void DriverServer::release(const Context& context) {
   // What the loop was asked to do for it comes first.
   if (auto tombstone = tombstones_.extract(context.port))
     loop_.post([gone = std::move(tombstone.mapped())] {});
+  // Whoever waits there for a connection would wait for its deadline: nobody will accept.
+  (void)kernel_.call<kernel_calls::PortSetDown>({.port = context.port, .down = 1});
   (void)keep(KeptPart::process, context, 0);
   (void)keep(KeptPart::port, context, 0);
   kernel_.close(context.process);

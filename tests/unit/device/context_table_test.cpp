@@ -87,11 +87,11 @@ TEST_CASE("Labels of another form are left alone") {
 TEST_CASE("A table full of living contexts refuses another tenant") {
   ContextTable table;
   for (std::uint64_t job = 1; job <= max_contexts; ++job) {
-    REQUIRE(table.make_room(1));
+    REQUIRE(table.make_room());
     table.insert(context_of(job));
   }
   CHECK(table.alive(0) == max_contexts);
-  CHECK(table.make_room(1).error().code() == Code::quota);
+  CHECK(table.make_room().error().code() == Code::quota);
 }
 
 TEST_CASE("The context that ended first gives up its place") {
@@ -99,7 +99,7 @@ TEST_CASE("The context that ended first gives up its place") {
   for (std::uint64_t job = 1; job <= max_contexts; ++job) table.insert(context_of(job));
   table.ended(*table.find(on_first(5)), {ContextEnd::fault, "x"});
   table.ended(*table.find(on_first(3)), {ContextEnd::killed, "y"});
-  const auto evicted = table.make_room(1);
+  const auto evicted = table.make_room();
   REQUIRE(evicted);
   REQUIRE(*evicted);
   CHECK((*evicted)->key.tenant_job_id == 5);
@@ -136,11 +136,11 @@ TEST_CASE("A tenant has a context on each device") {
 TEST_CASE("One user does not take every context") {
   ContextTable table;
   for (std::uint64_t job = 1; job <= max_contexts_per_user; ++job) {
-    REQUIRE(table.make_room(7));
+    REQUIRE(table.may_have_another(7));
     table.insert(context_of(job, 1, 0, 7));
   }
-  CHECK(table.make_room(7).error().code() == Code::quota);
-  CHECK(table.make_room(8));
+  CHECK(table.may_have_another(7).error().code() == Code::quota);
+  CHECK(table.may_have_another(8));
   table.ended(*table.find(on_first(1)), {ContextEnd::exited, "done"});
-  CHECK(table.make_room(7));
+  CHECK(table.may_have_another(7));
 }
