@@ -47,6 +47,8 @@ class Backend {
                                                 const BufferTable& buffers) = 0;
   /// Of the context since it started.
   virtual std::uint64_t peak_memory_bytes() const = 0;
+  /// Whether it holds something for buffers that tasks have used, until release_unbound.
+  virtual bool keeps_buffers() const { return false; }
   /// Lets go, on a worker, of what it holds for buffers that are no longer bound.
   virtual void release_unbound() {}
   /// The device is of no more use to this process, which ends once the tasks at fault are answered.

@@ -150,15 +150,19 @@ Result<void> ContextServer::submit(Pending pending, std::uint32_t block_count,
   return {};
 }
 
-/// By a worker, after what runs now: the device's library belongs to it.
+/// By a worker, after what runs now: the device's library belongs to it. One that is queued already
+/// does it for all that is unbound meanwhile.
 void ContextServer::release_unbound() {
-  (void)executor_->submit({.id = no_answer,
-                           .block_count = 1,
-                           .limit_ns = 0,
-                           .run_block = [this](std::uint32_t) -> Result<> {
-                             backend_.release_unbound();
-                             return {};
-                           }});
+  if (!backend_.keeps_buffers() || release_queued_.exchange(true)) return;
+  const auto queued = executor_->submit({.id = no_answer,
+                                         .block_count = 1,
+                                         .limit_ns = 0,
+                                         .run_block = [this](std::uint32_t) -> Result<> {
+                                           release_queued_ = false;
+                                           backend_.release_unbound();
+                                           return {};
+                                         }});
+  if (!queued) release_queued_ = false;
 }
 
 void ContextServer::answer_finished() {

@@ -1,6 +1,7 @@
 // A context's side of the context protocol: modules, buffers and runs of one tenant.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -94,6 +95,7 @@ class ContextServer {
   TimerId lonely_timer_ = 0;
   TimerId limit_timer_ = 0;
   std::uint64_t limit_timer_ns_ = 0;  // 0: not armed
+  std::atomic<bool> release_queued_ = false;
   Fd finished_bell_;
   std::unique_ptr<Executor> executor_;  // last: its threads use what is above
 };

@@ -22,6 +22,7 @@ class GpuBackend final : public device::Backend {
                                                 const device::BufferTable& buffers) override;
   /// Of the device's memory.
   std::uint64_t peak_memory_bytes() const override { return peak_memory_bytes_; }
+  bool keeps_buffers() const override { return true; }
   void release_unbound() override;
   bool lost() const override { return lost_; }
 

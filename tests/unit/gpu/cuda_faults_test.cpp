@@ -18,14 +18,6 @@ using namespace aios::gpu::test;
 
 namespace {
 
-constexpr std::uint64_t plenty = 1u << 30;
-
-Result<std::unique_ptr<Gpu>> open_double(std::uint64_t limit_bytes = plenty) {
-  auto api = TRY(cuda::DriverApi::load(CUDA_DOUBLE));
-  const auto devices = TRY(cuda::discover(*api));
-  return cuda::open(std::move(api), devices.front().uuid, limit_bytes);
-}
-
 Result<Times> run_faulty(Gpu& gpu, const char* name, std::vector<std::byte>& memory) {
   static const KernelModule module = faulty_module();
   const auto kernels = TRY(gpu.compile(module));
@@ -44,16 +36,6 @@ int with_orders(const char* orders, const std::function<int()>& body) {
     ::setenv("AIOS_CUDA_DOUBLE", orders, 1);
     return body();
   });
-}
-
-/// 0 when `result` failed with this code and these words.
-template <class T>
-int failed_with(const Result<T>& result, Code code, const char* words) {
-  if (result) return 2;
-  if (result.error().code() == code && result.error().message().find(words) != std::string::npos)
-    return 0;
-  std::fprintf(stderr, "%s\n", result.error().to_string().c_str());
-  return 3;
 }
 
 }  // namespace

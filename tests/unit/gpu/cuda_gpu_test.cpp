@@ -11,28 +11,6 @@ using namespace aios;
 using namespace aios::gpu;
 using namespace aios::gpu::test;
 
-namespace {
-
-constexpr std::uint64_t plenty = 1u << 30;
-
-Result<std::unique_ptr<Gpu>> open_double() {
-  auto api = TRY(cuda::DriverApi::load(CUDA_DOUBLE));
-  const auto devices = TRY(cuda::discover(*api));
-  return cuda::open(std::move(api), devices.front().uuid, plenty);
-}
-
-/// 0 when `result` failed with this code and these words.
-template <class T>
-int failed_with(const Result<T>& result, Code code, const char* words) {
-  if (result) return 2;
-  if (result.error().code() == code && result.error().message().find(words) != std::string::npos)
-    return 0;
-  std::fprintf(stderr, "%s\n", result.error().to_string().c_str());
-  return 3;
-}
-
-}  // namespace
-
 TEST_CASE("The double calls itself an emulator") {
   const auto api = cuda::DriverApi::load(CUDA_DOUBLE);
   REQUIRE_MESSAGE(api, api.error().message());

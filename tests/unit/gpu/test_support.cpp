@@ -8,6 +8,7 @@
 #include <map>
 
 #include "abi/include/aios/codelet.h"
+#include "drivers/gpu/cuda/cuda_gpu.hpp"
 
 namespace aios::gpu::test {
 
@@ -16,6 +17,12 @@ std::vector<std::byte> module_image(const std::string& name) {
   const std::vector<char> bytes{std::istreambuf_iterator<char>(file), {}};
   const auto raw = std::as_bytes(std::span(bytes));
   return {raw.begin(), raw.end()};
+}
+
+Result<std::unique_ptr<Gpu>> open_double(std::uint64_t limit_bytes) {
+  auto api = TRY(cuda::DriverApi::load(CUDA_DOUBLE));
+  const auto devices = TRY(cuda::discover(*api));
+  return cuda::open(std::move(api), devices.front().uuid, limit_bytes);
 }
 
 std::string run_case(Gpu& gpu, const conformance::Case& c) {

@@ -1,7 +1,9 @@
 // What several of this folder's tests need.
 #pragma once
 
+#include <cstdio>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,6 +14,19 @@ namespace aios::gpu::test {
 
 /// The bytes of a standard module, by its name without suffix.
 std::vector<std::byte> module_image(const std::string& name);
+
+/// The first device of the double of the CUDA driver.
+Result<std::unique_ptr<Gpu>> open_double(std::uint64_t limit_bytes = 1u << 30);
+
+/// 0 when `result` failed with this code and these words.
+template <class T>
+int failed_with(const Result<T>& result, Code code, const char* words) {
+  if (result) return 2;
+  if (result.error().code() == code && result.error().message().find(words) != std::string::npos)
+    return 0;
+  std::fprintf(stderr, "%s\n", result.error().to_string().c_str());
+  return 3;
+}
 
 /// Runs a case; empty when everything is as expected, else what is not.
 std::string run_case(Gpu& gpu, const conformance::Case& c);
