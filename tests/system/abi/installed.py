@@ -69,6 +69,10 @@ def check_kernels(prefix, folder):
     failed = subprocess.run(compiler, capture_output=True, text=True, check=False)
     expect(failed.returncode == 1 and "does not compile for the processor" in failed.stderr,
            f"a wrong kernel: {failed.returncode}: {failed.stderr}")
+    source.write_text(KERNEL.replace("AIOS_MODULE(axpy)", ""), encoding="utf-8")
+    failed = subprocess.run(compiler, capture_output=True, text=True, check=False)
+    expect(failed.returncode == 1 and "names no kernels" in failed.stderr,
+           f"a file without a module: {failed.returncode}: {failed.stderr}")
 
 
 def check_echo(environment, server, client):
