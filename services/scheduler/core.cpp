@@ -5,20 +5,26 @@
 
 namespace aios::scheduler {
 
-Core::Core(std::unique_ptr<Order> order, std::unique_ptr<Placement> placement)
-    : order_(std::move(order)), placement_(std::move(placement)) {}
+Core::Core(std::unique_ptr<Order> order, std::unique_ptr<Placement> placement,
+           std::unique_ptr<Costs> costs)
+    : order_(std::move(order)), placement_(std::move(placement)), costs_(std::move(costs)) {
+  assert(costs_ != nullptr || !placement_->looks_ahead());
+}
 
 void Core::set_device(DeviceId device, std::uint32_t slots, bool usable, std::string_view name,
                       std::uint32_t backend) {
   assert(device < max_devices && device <= devices_.size());
   if (device == devices_.size()) {
     devices_.emplace_back();
+    timelines_.emplace_back();
     for (auto& [id, job] : jobs_) job->contexts.resize(devices_.size());
   }
   devices_[device].slots = std::min(slots, max_slots_per_device);
   devices_[device].usable = usable;
   devices_[device].backend = backend;
   devices_[device].name = proto::Text<32>::from(name);
+  timelines_[device].set_slots(devices_[device].slots);
+  if (costs_ != nullptr) costs_->set_device(device, {std::string(name), backend});
 }
 
 Result<Tenant*> Core::open(TenantId id) const {
@@ -104,6 +110,8 @@ void Core::drop_tenant(Tenant& tenant) {
     job.free_buffers.push_back(i);
     --job.user->buffers;
   }
+  if (costs_ != nullptr)
+    for (const CodeletType& codelet : tenant.codelets) costs_->close_codelet(codelet.costs);
   job.user->finished_tags -= tenant.tags.finished();
   --job.user->tenants;
   --job.tenants;
@@ -126,15 +134,20 @@ void Core::drop_job_if_unused(Job& job) {
 }
 
 Result<std::uint32_t> Core::add_codelet(TenantId id, const proto::Text<64>& label,
-                                        std::uint32_t backends) {
+                                        std::uint32_t backends, std::uint64_t module_hash,
+                                        const Hints& hints) {
   Tenant* tenant = TRY(open(id));
   if (tenant->codelets.size() >= max_codelets_per_tenant)
     return error(Code::quota, "a tenant may register 256 codelets");
-  tenant->codelets.push_back({label, backends});
+  CodeletId costs = 0;
+  if (costs_ != nullptr)
+    costs = costs_->open_codelet({module_hash, tenant->job->user->uid, std::string(label.view())},
+                                 hints);
+  tenant->codelets.push_back({label, backends, costs});
   return static_cast<std::uint32_t>(tenant->codelets.size() - 1);
 }
 
-Result<std::uint32_t> Core::add_buffer(TenantId id, bool writable) {
+Result<std::uint32_t> Core::add_buffer(TenantId id, bool writable, std::uint64_t bytes) {
   Tenant* tenant = TRY(open(id));
   Job& job = *tenant->job;
   if (job.user->buffers >= max_buffers_per_user)
@@ -145,7 +158,7 @@ Result<std::uint32_t> Core::add_buffer(TenantId id, bool writable) {
   }
   const std::uint32_t buffer = job.free_buffers.back();
   job.free_buffers.pop_back();
-  job.buffers[buffer] = {id, 0, writable};
+  job.buffers[buffer] = {id, 0, writable, bytes};
   ++job.user->buffers;
   return buffer;
 }

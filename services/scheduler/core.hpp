@@ -2,11 +2,14 @@
 // time come in as values; what is to be done comes out as actions. No sockets, no clock, no
 // threads.
 //
-// Order and placement are policies (order.hpp, placement.hpp). Between users tasks take turns,
-// whatever their priorities; between the tenants of one user at equal priority they take turns.
-// A device has as many slots as it has threads; a task takes one slot, however many blocks its grid
-// has (they share the context's threads). A user of whom nothing runs may start one task although
-// no slot is free: nobody waits for another user's endless tasks.
+// Order and placement are policies (order.hpp, placement.hpp) that ask costs (costs.hpp). A
+// placement that looks ahead may let a task wait for a busy device; then the next ones of its
+// tenant are looked at, the first 64, each on the assumption that those before it run where they
+// wait for. Between users tasks take turns, whatever their priorities; between the tenants of one
+// user at equal priority they take turns. A device has as many slots as it has threads; a task
+// takes one slot, however many blocks its grid has (they share the context's threads). A user of
+// whom nothing runs may start one task although no slot is free: nobody waits for another user's
+// endless tasks.
 //
 // A task whose context ended under it:
 // - begun (its Run was sent) and not idempotent: `indeterminate`;
@@ -29,6 +32,7 @@
 #include "services/scheduler/order.hpp"
 #include "services/scheduler/placement.hpp"
 #include "services/scheduler/tenant.hpp"
+#include "services/scheduler/timeline.hpp"
 
 namespace aios::scheduler {
 
@@ -74,7 +78,9 @@ class Core {
   using RunReply = proto::context::Run::Reply;
   using Listed = proto::scheduler::TaskNext::Reply;
 
-  Core(std::unique_ptr<Order> order, std::unique_ptr<Placement> placement);
+  /// A placement that looks ahead needs costs; without costs nothing is learned or ranked.
+  Core(std::unique_ptr<Order> order, std::unique_ptr<Placement> placement,
+       std::unique_ptr<Costs> costs = nullptr);
 
   // ---- devices ----
   /// Ids are given in order from 0, at most max_devices. An unusable device gets no new tasks.
@@ -89,8 +95,9 @@ class Core {
   /// Its pending tasks are dropped without completions. `tenant_closed` follows.
   void close_tenant(TenantId tenant);
   Result<std::uint32_t> add_codelet(TenantId tenant, const proto::Text<64>& label,
-                                    std::uint32_t backends = proto::driver::backend::cpu);
-  Result<std::uint32_t> add_buffer(TenantId tenant, bool writable);
+                                    std::uint32_t backends = proto::driver::backend::cpu,
+                                    std::uint64_t module_hash = 0, const Hints& hints = {});
+  Result<std::uint32_t> add_buffer(TenantId tenant, bool writable, std::uint64_t bytes = 0);
   Result<void> release_buffer(TenantId tenant, std::uint32_t buffer);
   /// The records are the caller's own copy.
   Result<void> submit(TenantId tenant, std::span<const TaskRecord> records, std::uint64_t now_ns);
@@ -120,7 +127,10 @@ class Core {
   void task_answered(TaskRef task, const Result<RunReply>& answer);
 
   /// Starts what can start. Call it after any of the above, as seldom as once per turn of a loop.
-  void decide();
+  void decide(std::uint64_t now_ns);
+  /// When to decide again though nothing happened: a task waits for a busy device while another is
+  /// free, and by then the busy one is late. ~0: not at all.
+  std::uint64_t decide_again_ns() const { return decide_again_ns_; }
   std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
 
  private:
@@ -150,15 +160,23 @@ class Core {
   Result<void> check_batch(const Tenant& tenant, std::span<const TaskRecord> records);
   Result<void> check_references(const Tenant& tenant, const TaskRecord& record) const;
   Result<void> check_dependencies(const Tenant& tenant, const TaskRecord& record) const;
-  void insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns);
+  Slot insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns);
   void make_ready(Slot slot);
+  // core_ranks.cpp
+  WorkId work_of(const Tenant& tenant, const TaskRecord& record);
+  /// Of the tasks in `batch_`, numbered from `first_number`, and of those on which they depend.
+  void rank_batch(Tenant& tenant, std::uint64_t first_number);
+  std::uint64_t mean_time_ns(const Tenant& tenant, const Task& task);
+  std::uint64_t longest_way_on_ns(Slot slot);
+  void rank_predecessors(const Task& task, std::uint64_t first_number, std::uint32_t& steps);
   // core_finish.cpp
   void finish(Slot slot, const Outcome& outcome);
   void finish_one(Slot slot, const Outcome& outcome);
   void complete(Tenant& tenant, const Task& task, const Outcome& outcome);
   void account(const Task& task, const Outcome& outcome);
   void leave_context(Slot slot);
-  void free_slot(Task& task);
+  void free_slot(Slot slot);
+  void learn_from(const Task& task, const RunReply& run);
   void release(Slot slot);
   // core_contexts.cpp
   Context* context_of(JobId job, DeviceId device);
@@ -171,13 +189,29 @@ class Core {
   bool suits(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
   Result<void> check_device(const Tenant& tenant, const TaskRecord& record) const;
   bool can_take(const Tenant& tenant, const Task& task, DeviceId device) const;
-  bool startable(Tenant& tenant) const;
-  void start_next(Tenant& tenant);
+  bool startable(Tenant& tenant);
+  /// Whether something of the tenant could start on this device now, whatever it is.
+  bool has_room(const Tenant& tenant, DeviceId device) const;
+  void place_next(Tenant& tenant);
+  void fill_candidates(Tenant& tenant, const Task& task);
+  void start(Tenant& tenant, Task& task, TaskRef ref, const Candidate& where);
   void want_context(Tenant& tenant);
+  // core_plan.cpp
+  void begin_plan();
+  void look_ahead(Tenant& tenant, const Task& task);
+  PlacementFacts facts_of(Tenant& tenant, const Task& task);
+  /// In the plan, a task goes there; returns how long it takes, with its transfers.
+  std::uint64_t plan(const Candidate& where);
+  void wait_for(const Candidate& where);
+  void account_placement(TaskRef task, const Candidate& where);
 
   std::unique_ptr<Order> order_;
   std::unique_ptr<Placement> placement_;
+  std::unique_ptr<Costs> costs_;
   std::vector<DeviceState> devices_;
+  std::vector<Timeline> timelines_;  ///< by device
+  std::uint64_t now_ns_ = 0;         ///< of the decision that is being made
+  std::uint64_t decide_again_ns_ = ~std::uint64_t{0};
   bool all_devices_known_ = false;
   TaskTable tasks_;
   std::map<std::uint32_t, std::unique_ptr<User>> users_;
@@ -195,6 +229,8 @@ class Core {
   std::vector<Slot> successors_;
   std::vector<Tenant*> round_;
   std::vector<Candidate> candidates_;
+  std::vector<Slot> batch_;
+  std::vector<Slot> to_rank_;
   tsl::robin_map<std::uint32_t, bool> batch_tags_;
 };
 

@@ -30,7 +30,7 @@ void Core::context_lost(JobId job, DeviceId device) {
   Context* context = context_of(job, device);
   if (context == nullptr || context->state != ContextState::ready) return;
   context->state = ContextState::lost;
-  for (const Slot slot : context->in_flight) free_slot(tasks_[slot]);
+  for (const Slot slot : context->in_flight) free_slot(slot);
 }
 
 void Core::context_ended(JobId job, DeviceId device, const ContextEnd& end) {
@@ -118,7 +118,7 @@ void Core::close_contexts(Job& job) {
     Context& context = job.contexts[d];
     if (context.state == ContextState::none || context.state == ContextState::closing) continue;
     context.state = ContextState::closing;
-    for (const Slot slot : context.in_flight) free_slot(tasks_[slot]);
+    for (const Slot slot : context.in_flight) free_slot(slot);
     actions_.push_back({Action::Kind::close_context, {}, 0, job.id, d});
   }
 }

@@ -7,13 +7,18 @@
 namespace aios::scheduler {
 namespace {
 
-/// Whose turn comes first. Looks at `top` only between tenants of one user.
+/// The next task of the tenant that was not looked at in this decision; null at the end.
+const ReadyQueue::Entry* next_of(Tenant& tenant, const TaskTable& tasks) {
+  return tenant.ready.peek(tenant.waiting_ahead, tasks);
+}
+
+/// Whose turn comes first. Looks at the next tasks only between tenants of one user.
 bool sooner(Tenant& a, Tenant& b, const TaskTable& tasks) {
   const User& ua = *a.job->user;
   const User& ub = *b.job->user;
   if (&ua != &ub) return ua.turn != ub.turn ? ua.turn < ub.turn : ua.uid < ub.uid;
-  const std::int64_t urgency_a = a.ready.top(tasks).rank.urgency;
-  const std::int64_t urgency_b = b.ready.top(tasks).rank.urgency;
+  const std::int64_t urgency_a = next_of(a, tasks)->rank.urgency;
+  const std::int64_t urgency_b = next_of(b, tasks)->rank.urgency;
   if (urgency_a != urgency_b) return urgency_a < urgency_b;
   return a.turn != b.turn ? a.turn < b.turn : a.id < b.id;
 }
@@ -25,63 +30,94 @@ bool Core::suits(const Tenant& tenant, const TaskRecord& record, DeviceId device
          (tenant.codelets[record.codelet].backends & devices_[device].backend) != 0;
 }
 
-bool Core::can_take(const Tenant& tenant, const Task& task, DeviceId device) const {
-  if (!suits(tenant, task.record, device)) return false;
+bool Core::has_room(const Tenant& tenant, DeviceId device) const {
   const DeviceState& state = devices_[device];
+  if (!state.usable || tenant.job->contexts[device].state != ContextState::ready) return false;
+  return state.running < state.slots || tenant.job->user->running == 0;
+}
+
+bool Core::can_take(const Tenant& tenant, const Task& task, DeviceId device) const {
+  if (!suits(tenant, task.record, device) || !has_room(tenant, device)) return false;
   const Context& context = tenant.job->contexts[device];
-  if (!state.usable || context.state != ContextState::ready) return false;
-  if (state.running >= state.slots && tenant.job->user->running > 0) return false;
   if (context.in_flight.empty()) return true;
   return !task.suspect && !tasks_[context.in_flight.front()].suspect;
 }
 
-bool Core::startable(Tenant& tenant) const {
-  if (tenant.ready.empty()) return false;
-  const Task& task = tasks_[tenant.ready.top(tasks_).task.slot];
+bool Core::startable(Tenant& tenant) {
+  // Without looking ahead, what cannot start keeps those behind it from starting.
+  const ReadyQueue::Entry* next = next_of(tenant, tasks_);
+  if (next == nullptr) return false;
+  const Task& task = tasks_[next->task.slot];
   for (DeviceId d = 0; d < devices_.size(); ++d)
-    if (can_take(tenant, task, d)) return true;
+    if (placement_->looks_ahead() ? has_room(tenant, d) : can_take(tenant, task, d)) return true;
   return false;
 }
 
-void Core::decide() {
+void Core::decide(std::uint64_t now_ns) {
+  now_ns_ = now_ns;
+  decide_again_ns_ = ~std::uint64_t{0};
   std::erase_if(active_, [](Tenant* t) {
     t->active = !t->ready.empty();
     return !t->active;
   });
   round_.clear();
-  for (Tenant* tenant : active_)
+  for (Tenant* tenant : active_) {
+    tenant->waiting_ahead = 0;
     if (startable(*tenant)) round_.push_back(tenant);
+  }
+  if (!round_.empty() && placement_->looks_ahead()) begin_plan();
   while (!round_.empty()) {
     Tenant* next = *std::min_element(round_.begin(), round_.end(),
                                      [&](Tenant* a, Tenant* b) { return sooner(*a, *b, tasks_); });
-    start_next(*next);
+    place_next(*next);
     std::erase_if(round_, [&](Tenant* t) { return !startable(*t); });
   }
   for (Tenant* tenant : active_)
     if (!tenant->ready.empty()) want_context(*tenant);
 }
 
-void Core::start_next(Tenant& tenant) {
-  const TaskRef ref = tenant.ready.top(tasks_).task;
+void Core::place_next(Tenant& tenant) {
+  const TaskRef ref = next_of(tenant, tasks_)->task;
   Task& task = tasks_[ref.slot];
+  fill_candidates(tenant, task);
+  if (candidates_.empty()) {
+    ++tenant.waiting_ahead;
+    return;
+  }
+  const PlacementFacts facts =
+      placement_->looks_ahead() ? facts_of(tenant, task) : PlacementFacts{now_ns_};
+  const Candidate& where = candidates_[placement_->place(facts, candidates_).candidate];
+  if (placement_->looks_ahead() && !where.at_once) {
+    wait_for(where);
+    ++tenant.waiting_ahead;
+    return;
+  }
+  tenant.ready.take(tenant.waiting_ahead);
+  start(tenant, task, ref, where);
+}
+
+void Core::fill_candidates(Tenant& tenant, const Task& task) {
   candidates_.clear();
+  if (placement_->looks_ahead()) return look_ahead(tenant, task);
   for (DeviceId d = 0; d < devices_.size(); ++d) {
     if (!can_take(tenant, task, d)) continue;
     const DeviceState& state = devices_[d];
     candidates_.push_back({d, state.slots > state.running ? state.slots - state.running : 0});
   }
-  const DeviceId device = placement_->place(candidates_);
-  tenant.ready.pop();
+}
+
+void Core::start(Tenant& tenant, Task& task, TaskRef ref, const Candidate& where) {
+  if (placement_->looks_ahead()) account_placement(ref, where);
   task.state = State::running;
-  task.device = device;
+  task.device = where.device;
   task.holds_slot = true;
   ++task.attempts;
-  tenant.job->contexts[device].in_flight.push_back(ref.slot);
-  ++devices_[device].running;
+  tenant.job->contexts[where.device].in_flight.push_back(ref.slot);
+  ++devices_[where.device].running;
   User& user = *tenant.job->user;
   ++user.running;
   user.turn = tenant.turn = ++last_turn_;
-  actions_.push_back({Action::Kind::start, ref, tenant.id, tenant.job->id, device});
+  actions_.push_back({Action::Kind::start, ref, tenant.id, tenant.job->id, where.device});
 }
 
 void Core::want_context(Tenant& tenant) {

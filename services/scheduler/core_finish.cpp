@@ -16,6 +16,7 @@ void Core::task_answered(TaskRef ref, const Result<RunReply>& answer) {
   const Task* task = tasks_.find(ref);
   if (task == nullptr || task->state != State::running) return;
   if (answer) {
+    if (costs_ != nullptr) learn_from(*task, *answer);
     finish(ref.slot, {Code::ok, {}, &*answer, false});
   } else {
     const Code code = answer.error().code();
@@ -23,6 +24,13 @@ void Core::task_answered(TaskRef ref, const Result<RunReply>& answer) {
     finish(ref.slot, {code, answer.error().message(), nullptr, false});
   }
   drop_closed_tenants();
+}
+
+void Core::learn_from(const Task& task, const RunReply& run) {
+  // The numbers are a context's word; they teach about codelets of its own user alone.
+  if (run.end_ns <= run.start_ns) return;
+  costs_->learn({task.work, task.device, static_cast<double>(run.end_ns - run.start_ns),
+                 static_cast<double>(run.peak_memory_bytes)});
 }
 
 void Core::finish(Slot slot, const Outcome& outcome) {
@@ -113,12 +121,14 @@ void Core::account(const Task& task, const Outcome& outcome) {
 void Core::leave_context(Slot slot) {
   Task& task = tasks_[slot];
   std::erase(task.tenant->job->contexts[task.device].in_flight, slot);
-  free_slot(task);
+  free_slot(slot);
 }
 
-void Core::free_slot(Task& task) {
+void Core::free_slot(Slot slot) {
+  Task& task = tasks_[slot];
   if (!std::exchange(task.holds_slot, false)) return;
   --devices_[task.device].running;
+  timelines_[task.device].left(slot);
   --task.tenant->job->user->running;
 }
 

@@ -23,7 +23,12 @@ Result<void> Core::submit(TenantId id, std::span<const TaskRecord> records, std:
   forget_old_tags(*tenant);
   TRY(check_batch(*tenant, records));
   for (Context& context : tenant->job->contexts) context.refused = false;
-  for (const TaskRecord& record : records) insert(*tenant, record, now_ns);
+  batch_.clear();
+  const std::uint64_t first_number = last_number_ + 1;
+  for (const TaskRecord& record : records) batch_.push_back(insert(*tenant, record, now_ns));
+  if (costs_ != nullptr) rank_batch(*tenant, first_number);
+  for (const Slot slot : batch_)
+    if (tasks_[slot].state == State::waiting && tasks_[slot].remaining == 0) make_ready(slot);
   return {};
 }
 
@@ -103,7 +108,7 @@ Result<void> Core::check_dependencies(const Tenant& tenant, const TaskRecord& re
   return {};
 }
 
-void Core::insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns) {
+Slot Core::insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns) {
   const Slot slot = tasks_.allocate();
   Task& task = tasks_[slot];
   task.record = record;
@@ -111,6 +116,7 @@ void Core::insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns
   task.submitted_ns = now_ns;
   task.tenant = &tenant;
   task.state = State::waiting;
+  if (costs_ != nullptr) task.work = work_of(tenant, record);
   ++tenant.pending;
   ++tenant.job->user->pending;
   for (std::uint32_t i = 0; i < record.buffer_count; ++i)
@@ -134,8 +140,7 @@ void Core::insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns
     finish(slot,
            {Code::cancelled, "task " + std::to_string(failed_tag) + ", on which it depends, failed",
             nullptr, true});
-  else if (task.remaining == 0)
-    make_ready(slot);
+  return slot;
 }
 
 void Core::make_ready(Slot slot) {
@@ -143,7 +148,9 @@ void Core::make_ready(Slot slot) {
   assert(task.state != State::ready && task.remaining == 0);
   task.state = State::ready;
   Tenant& tenant = *task.tenant;
-  tenant.ready.push(order_->rank({task.number, task.record.priority}), {slot, task.number});
+  tenant.ready.push(
+      order_->rank({task.number, task.record.priority, no_deadline, task.upward_rank_ns}),
+      {slot, task.number});
   if (tenant.active) return;
   tenant.active = true;
   active_.push_back(&tenant);

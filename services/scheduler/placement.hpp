@@ -1,29 +1,70 @@
-// On which device a task starts. A policy is a pure choice among the devices that could take it
-// now.
+// On which device a task starts. A policy is a pure choice among the devices that could run it, now
+// or when a slot of theirs gets free: choosing a busy one means to wait for it. The question is put
+// again at every decision until the task starts, so a wrong guess about a busy device is corrected
+// as soon as it shows.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <span>
 
+#include "services/scheduler/costs.hpp"
+#include "services/scheduler/order.hpp"
+
 namespace aios::scheduler {
 
-using DeviceId = std::uint32_t;
-
-/// A device on which the task's job has a context that would run it at once.
+/// A device that could run the task in a context of the task's job.
 struct Candidate {
-  DeviceId device;
-  std::uint32_t free_slots;  ///< 0: only for a user of whom nothing else runs
+  DeviceId device = 0;
+  std::uint32_t free_slots = 0;  ///< 0 though `at_once`: only for a user of whom nothing else runs
+  bool at_once = true;           ///< it would start now; otherwise it waits for a slot
+  // The rest is filled only for policies that look ahead.
+  std::uint32_t backend = 0;
+  std::uint64_t free_ns = 0;  ///< when a slot is free, by prediction, after tasks planned before it
+  std::uint64_t transfer_ns = 0;                        ///< to bring there the data that is not
+  std::uint64_t transfer_bytes = 0;                     ///< how much that is
+  std::uint64_t memory_free_bytes = ~std::uint64_t{0};  ///< of the device, when it starts
+  const Estimate* cost = nullptr;
+};
+
+struct PlacementFacts {
+  std::uint64_t now_ns = 0;
+  std::uint64_t slack_ns =
+      0;  ///< how much later it may finish without delaying anybody's last task
+};
+
+enum class Reason : std::uint8_t {
+  only_one,         ///< no other device could run it
+  first_free,       ///< the first with a free slot
+  earliest_finish,  ///< where it is predicted to finish first
+  probe,            ///< to find out again how long it takes there
+  memory,           ///< where it would finish first its memory does not fit
+};
+
+struct Choice {
+  std::uint32_t candidate = 0;  ///< its index
+  Reason reason = Reason::first_free;
 };
 
 class Placement {
  public:
   virtual ~Placement() = default;
+  /// Whether it wants busy devices, times and costs; without them a decision is cheaper, and only
+  /// devices that would start the task at once are candidates.
+  virtual bool looks_ahead() const = 0;
   /// One of the candidates, of which there is at least one, ordered by device.
-  virtual DeviceId place(std::span<const Candidate> candidates) const = 0;
+  virtual Choice place(const PlacementFacts& task, std::span<const Candidate> candidates) = 0;
 };
+
+/// When the task would be done there. Saturates.
+std::uint64_t finish_ns(const Candidate& candidate);
 
 /// The first device with a free slot, else the first one at all.
 std::unique_ptr<Placement> make_eager_placement();
+/// Where it is predicted to finish first, data moved and slots awaited.
+std::unique_ptr<Placement> make_earliest_finish_placement();
+/// The same, and now and then a device that was passed over for long, for tasks that can afford it:
+/// an estimate that is wrong would otherwise never be put right.
+std::unique_ptr<Placement> make_learned_placement();
 
 }  // namespace aios::scheduler

@@ -5,10 +5,11 @@ namespace {
 
 class EagerPlacement final : public Placement {
  public:
-  DeviceId place(std::span<const Candidate> candidates) const override {
-    for (const Candidate& c : candidates)
-      if (c.free_slots > 0) return c.device;
-    return candidates.front().device;
+  bool looks_ahead() const override { return false; }
+  Choice place(const PlacementFacts&, std::span<const Candidate> candidates) override {
+    for (std::uint32_t i = 0; i < candidates.size(); ++i)
+      if (candidates[i].free_slots > 0) return {i, Reason::first_free};
+    return {0, Reason::first_free};
   }
 };
 

@@ -1,8 +1,11 @@
-// One tenant's ready tasks, best rank first. A task that leaves out of turn (cancelled) is only
-// counted; its entry is dropped when it comes to the top, or when such entries are the majority.
+// One tenant's ready tasks, best rank first. The best few are kept sorted, to be walked over when
+// the first ones wait for a busy device; the others lie in a heap. A task that leaves out of turn
+// (cancelled) is only counted; its entry is dropped when it comes to the sorted part, or when such
+// entries are the majority.
 #pragma once
 
 #include <algorithm>
+#include <cassert>
 #include <cstdint>
 #include <vector>
 
@@ -13,6 +16,9 @@ namespace aios::scheduler {
 
 class ReadyQueue {
  public:
+  /// How many can be walked over.
+  static constexpr std::uint32_t window = 64;
+
   struct Entry {
     Rank rank;
     TaskRef task;
@@ -22,41 +28,84 @@ class ReadyQueue {
   std::uint32_t size() const { return live_; }
 
   void push(Rank rank, TaskRef task) {
-    heap_.push_back({rank, task});
-    std::push_heap(heap_.begin(), heap_.end(), later);
     ++live_;
+    const Entry entry{rank, task};
+    if (rest_.empty() && front_.size() == first_) {
+      front_.clear();
+      first_ = 0;
+      front_.push_back(entry);
+    } else if (front_.size() > first_ && rank < front_.back().rank) {
+      front_.insert(std::upper_bound(front_.begin() + first_, front_.end(), entry, earlier), entry);
+      if (front_.size() - first_ <= window) return;
+      push_rest(front_.back());
+      front_.pop_back();
+    } else if (rest_.empty() && front_.size() - first_ < window) {
+      front_.push_back(entry);
+    } else {
+      push_rest(entry);
+    }
+  }
+  /// The entry with `index` better ones before it; null when there is none, or from `window` on.
+  const Entry* peek(std::uint32_t index, const TaskTable& tasks) {
+    if (index >= window) return nullptr;
+    while (true) {
+      while (front_.size() - first_ <= index) {
+        if (rest_.empty()) return nullptr;
+        refill();
+      }
+      if (is_live(front_[first_ + index], tasks)) return &front_[first_ + index];
+      front_.erase(front_.begin() + first_ + index);
+    }
   }
   /// Must not be empty.
   const Entry& top(const TaskTable& tasks) {
-    while (!is_live(heap_.front(), tasks)) drop_top();
-    return heap_.front();
+    const Entry* entry = peek(0, tasks);
+    assert(entry != nullptr);
+    return *entry;
   }
-  /// Takes away what `top` returned.
-  void pop() {
-    drop_top();
+  /// Takes away what `peek` returned for this index.
+  void take(std::uint32_t index) {
     --live_;
+    if (index > 0) {
+      front_.erase(front_.begin() + first_ + index);
+    } else if (++first_ == front_.size() || first_ >= window) {
+      front_.erase(front_.begin(), front_.begin() + first_);
+      first_ = 0;
+    }
   }
   /// A task of this queue is ready no longer.
   void left(const TaskTable& tasks) {
     --live_;
-    if (heap_.size() <= 2 * std::size_t{live_} + slack) return;
-    std::erase_if(heap_, [&](const Entry& e) { return !is_live(e, tasks); });
-    std::make_heap(heap_.begin(), heap_.end(), later);
+    if (front_.size() - first_ + rest_.size() <= 2 * std::size_t{live_} + window) return;
+    const auto dead = [&](const Entry& e) { return !is_live(e, tasks); };
+    front_.erase(front_.begin(), front_.begin() + first_);
+    first_ = 0;
+    std::erase_if(front_, dead);
+    std::erase_if(rest_, dead);
+    std::make_heap(rest_.begin(), rest_.end(), later);
   }
 
  private:
-  static constexpr std::size_t slack = 64;
+  static bool earlier(const Entry& a, const Entry& b) { return a.rank < b.rank; }
   static bool later(const Entry& a, const Entry& b) { return b.rank < a.rank; }
   static bool is_live(const Entry& e, const TaskTable& tasks) {
     const Task* task = tasks.find(e.task);
     return task != nullptr && task->state == State::ready;
   }
-  void drop_top() {
-    std::pop_heap(heap_.begin(), heap_.end(), later);
-    heap_.pop_back();
+  void push_rest(const Entry& entry) {
+    rest_.push_back(entry);
+    std::push_heap(rest_.begin(), rest_.end(), later);
+  }
+  void refill() {
+    std::pop_heap(rest_.begin(), rest_.end(), later);
+    front_.push_back(rest_.back());
+    rest_.pop_back();
   }
 
-  std::vector<Entry> heap_;
+  /// From `first_` on sorted, all better than the rest.
+  std::vector<Entry> front_;
+  std::uint32_t first_ = 0;
+  std::vector<Entry> rest_;
   std::uint32_t live_ = 0;
 };
 

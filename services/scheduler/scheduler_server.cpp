@@ -122,7 +122,7 @@ Answer<wire::RegisterBuffer::Reply> SchedulerServer::handle(
              !lies_within(request.offset, request.length, object.info.detail)) {
     return error(Code::invalid_argument, "a buffer is at least 1 byte and lies within its region");
   }
-  const std::uint32_t buffer = TRY(core_.add_buffer(request.tenant, writable));
+  const std::uint32_t buffer = TRY(core_.add_buffer(request.tenant, writable, request.length));
   resources_.add_buffer(job, buffer,
                         {std::move(object.handle), object.type, request.offset, request.length,
                          writable, request.tenant, 0});
@@ -290,7 +290,10 @@ void SchedulerServer::changed() {
   if (std::exchange(decision_posted_, true)) return;
   loop_.post([this] {
     decision_posted_ = false;
-    core_.decide();
+    core_.decide(now_ns());
+    loop_.cancel(decide_again_);
+    if (const std::uint64_t at_ns = core_.decide_again_ns(); at_ns != ~std::uint64_t{0})
+      decide_again_ = loop_.at(Deadline{at_ns}, [this] { changed(); });
     carry_out_all();
   });
 }

@@ -108,6 +108,7 @@ class SchedulerServer {
   Draining draining_;
   bool carrying_out_ = false;
   bool decision_posted_ = false;
+  TimerId decide_again_ = 0;
   ContextPool pool_;  // last: sessions use what is above
 };
 

@@ -35,11 +35,13 @@ struct Task {
   proto::scheduler::TaskRecord record{};
   std::uint64_t number = 0;  ///< 1 for the first task ever submitted; 0 in a free slot
   std::uint64_t submitted_ns = 0;
+  std::uint64_t upward_rank_ns = 0;
   Tenant* tenant = nullptr;
   std::uint32_t remaining = 0;  ///< dependencies not finished
   std::uint32_t first_successor = no_slot;
   std::uint32_t next_edge[proto::scheduler::max_dependencies]{};
   std::uint32_t edges = 0;
+  WorkId work = 0;
   DeviceId device = 0;  ///< while running
   std::uint32_t attempts = 0;
   std::uint8_t context_ends = 0;
@@ -71,6 +73,15 @@ class TaskTable {
 
   /// `task` waits for `predecessor`; at most max_dependencies times.
   void add_dependency(Slot task, Slot predecessor);
+  /// Calls `visit` with each task that waits for `slot`.
+  template <class Visit>
+  void for_successors(Slot slot, Visit visit) const {
+    for (std::uint32_t edge = tasks_[slot].first_successor; edge != no_slot;) {
+      const Task& successor = tasks_[edge / proto::scheduler::max_dependencies];
+      visit(successor);
+      edge = successor.next_edge[edge % proto::scheduler::max_dependencies];
+    }
+  }
   /// Appends the tasks that wait for `slot`, one entry per dependency, and forgets them.
   void take_successors(Slot slot, std::vector<Slot>& out);
 

@@ -45,6 +45,7 @@ struct Buffer {
   TenantId owner = 0;  ///< 0: free
   std::uint32_t uses = 0;
   bool writable = false;
+  std::uint64_t bytes = 0;
 };
 
 struct Job {
@@ -61,6 +62,7 @@ struct Job {
 struct CodeletType {
   proto::Text<64> label;
   std::uint32_t backends = 0;
+  CodeletId costs = 0;
 };
 
 struct Tenant {
@@ -76,6 +78,7 @@ struct Tenant {
   bool active = false;        ///< in the core's list of those with ready tasks
   std::uint32_t pending = 0;  ///< tasks in the table, completions not fetched
   ReadyQueue ready;
+  std::uint32_t waiting_ahead = 0;  ///< in this decision, of the first in `ready`
   UnfinishedIndex unfinished;
   TagIndex tags;
   std::deque<proto::scheduler::Completion> completions;

@@ -53,12 +53,12 @@ class Fixture {
 
   /// Decides and carries out, until nothing is left to do.
   void run() {
-    core.decide();
+    core.decide(1);
     while (true) {
       const std::vector<Action> actions = core.take_actions();
       if (actions.empty()) return;
       for (const Action& action : actions) carry_out(action);
-      core.decide();
+      core.decide(1);
     }
   }
 

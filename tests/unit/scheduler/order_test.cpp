@@ -114,10 +114,10 @@ TEST_CASE("Without any device tasks wait and nothing fails") {
   const TenantId t = *core.open_tenant(1, "job", 1000);
   CHECK(core.add_codelet(t, {}));
   CHECK(core.submit(t, std::vector{task(1)}, 1));
-  core.decide();
+  core.decide(1);
   CHECK(core.take_actions().empty());
   core.set_device(0, 1, true, "cpu0");
-  core.decide();
+  core.decide(1);
   CHECK(core.take_actions().size() == 1);
 }
 

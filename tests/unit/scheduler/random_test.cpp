@@ -45,7 +45,7 @@ class Pair {
   void compare() {
     std::set<JobId> expected_opens;
     const std::vector<std::uint64_t> expected = model_.decide(expected_opens);
-    core_.decide();
+    core_.decide(1);
     std::vector<std::uint64_t> started;
     std::set<JobId> opens;
     for (const Action& action : core_.take_actions()) {

@@ -1,0 +1,70 @@
+// What a placement that looks ahead is shown, and what follows from its choice.
+#include <algorithm>
+#include <cassert>
+
+#include "services/scheduler/core.hpp"
+
+namespace aios::scheduler {
+
+void Core::begin_plan() {
+  for (Timeline& timeline : timelines_) timeline.begin_plan(now_ns_);
+}
+
+void Core::look_ahead(Tenant& tenant, const Task& task) {
+  for (DeviceId d = 0; d < devices_.size(); ++d) {
+    const DeviceState& state = devices_[d];
+    const Context& context = tenant.job->contexts[d];
+    if (!suits(tenant, task.record, d) || !state.usable) continue;
+    if (context.state != ContextState::ready) continue;
+    const bool alone =
+        !context.in_flight.empty() && (task.suspect || tasks_[context.in_flight.front()].suspect);
+    const std::uint32_t room = state.slots > state.running ? state.slots - state.running : 0;
+    Candidate c{d, room};
+    c.free_ns = timelines_[d].free_ns();
+    // What was planned before it on this device has the room that there is.
+    c.at_once = !alone && has_room(tenant, d) && (room == 0 || c.free_ns <= now_ns_);
+    if (c.at_once) c.free_ns = now_ns_;
+    c.backend = state.backend;
+    c.cost = &costs_->estimate(task.work, d);
+    candidates_.push_back(c);
+  }
+  // Nothing to choose between where all are busy: the next decision comes with the first that is
+  // not.
+  if (candidates_.empty() || std::ranges::any_of(candidates_, &Candidate::at_once)) return;
+  plan(*std::ranges::min_element(candidates_, {}, finish_ns));
+  candidates_.clear();
+}
+
+PlacementFacts Core::facts_of(Tenant& tenant, const Task& task) {
+  const Task& first = tasks_[tenant.ready.top(tasks_).task.slot];
+  const std::uint64_t longest = std::max(first.upward_rank_ns, task.upward_rank_ns);
+  return {now_ns_, longest - task.upward_rank_ns};
+}
+
+std::uint64_t Core::plan(const Candidate& where) {
+  const std::uint64_t takes_ns = finish_ns(where) - where.free_ns;
+  timelines_[where.device].plan(takes_ns);
+  return takes_ns;
+}
+
+void Core::wait_for(const Candidate& where) {
+  const std::uint64_t due_ns = timelines_[where.device].next_end_ns(now_ns_);
+  const std::uint64_t takes_ns = plan(where);
+  if (due_ns == ~std::uint64_t{0}) return;
+  // Each moment that the device is late is one that the task is done later. When that is enough for
+  // another device to be better, nothing else may happen that makes us decide again.
+  constexpr std::uint64_t least_ns = 1'000'000;
+  for (const Candidate& c : candidates_) {
+    if (!c.at_once) continue;
+    const std::uint64_t other_ns = finish_ns(c) - c.free_ns;
+    const std::uint64_t late_ns = std::max(other_ns - std::min(other_ns, takes_ns), least_ns);
+    decide_again_ns_ = std::min(decide_again_ns_, due_ns + late_ns);
+  }
+}
+
+void Core::account_placement(TaskRef task, const Candidate& where) {
+  timelines_[where.device].started(task.slot, now_ns_, now_ns_ + plan(where));
+  costs_->placed(tasks_[task.slot].work, where.device);
+}
+
+}  // namespace aios::scheduler

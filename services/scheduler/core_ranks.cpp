@@ -1,0 +1,92 @@
+// Upward ranks: how long the way is from the start of a task to the end of all that depends on it
+// (MODELS.md). A batch is ranked when it is submitted, from its last task to its first, for tasks
+// depend on earlier ones only; those before the batch, on which it depends, are ranked again.
+#include <algorithm>
+
+#include "services/scheduler/core.hpp"
+#include "services/scheduler/record_check.hpp"
+
+namespace aios::scheduler {
+namespace {
+
+/// How many earlier tasks one submit may rank again: batches that lengthen a long chain bit by bit
+/// must not cost its whole length each.
+constexpr std::uint32_t max_ranked_again = 4096;
+
+std::uint64_t mixed(std::uint64_t hash, std::uint64_t value) {
+  hash = (hash ^ value) * 0x9E3779B97F4A7C15ull;
+  return hash ^ (hash >> 29);
+}
+
+}  // namespace
+
+WorkId Core::work_of(const Tenant& tenant, const TaskRecord& record) {
+  Features features;
+  features.footprint = mixed(record.argument_bytes, record.buffer_count);
+  for (const std::uint32_t n : record.grid) features.footprint = mixed(features.footprint, n);
+  for (std::uint32_t i = 0; i < record.buffer_count; ++i) {
+    const std::uint64_t bytes = tenant.job->buffers[buffer_id(record.buffers[i])].bytes;
+    features.footprint = mixed(features.footprint, bytes);
+    features.bytes += static_cast<double>(bytes);
+  }
+  return costs_->work(tenant.codelets[record.codelet].costs, features);
+}
+
+std::uint64_t Core::mean_time_ns(const Tenant& tenant, const Task& task) {
+  double sum = 0;
+  double slots = 0;
+  for (DeviceId d = 0; d < devices_.size(); ++d) {
+    if (!devices_[d].usable || !suits(tenant, task.record, d)) continue;
+    sum += costs_->estimate(task.work, d).time.mean * devices_[d].slots;
+    slots += devices_[d].slots;
+  }
+  constexpr double most = 3e13;  // eight hours: the sum over a full task table still fits
+  return slots == 0 ? 0 : static_cast<std::uint64_t>(std::min(sum / slots, most));
+}
+
+std::uint64_t Core::longest_way_on_ns(Slot slot) {
+  std::uint64_t longest = 0;
+  tasks_.for_successors(
+      slot, [&](const Task& task) { longest = std::max(longest, task.upward_rank_ns); });
+  return longest;
+}
+
+void Core::rank_batch(Tenant& tenant, std::uint64_t first_number) {
+  std::uint32_t steps = 0;
+  for (std::size_t i = batch_.size(); i-- > 0;) {
+    Task& task = tasks_[batch_[i]];
+    if (task.state != State::waiting || task.tenant != &tenant) continue;
+    task.upward_rank_ns = mean_time_ns(tenant, task) + longest_way_on_ns(batch_[i]);
+  }
+  for (const Slot slot : batch_) {
+    if (tasks_[slot].state != State::waiting || tasks_[slot].tenant != &tenant) continue;
+    rank_predecessors(tasks_[slot], first_number, steps);
+  }
+}
+
+void Core::rank_predecessors(const Task& task, std::uint64_t first_number, std::uint32_t& steps) {
+  to_rank_.clear();
+  const auto add_those_before = [&](const Task& later) {
+    for (std::uint32_t i = 0; i < later.record.dependency_count; ++i) {
+      const auto known = task.tenant->tags.find(later.record.dependencies[i]);
+      if (!known || known->slot == no_slot) continue;
+      // One that is ready keeps its rank, and nothing before it is unfinished.
+      const Task& earlier = tasks_[known->slot];
+      if (earlier.state == State::waiting && earlier.number < first_number)
+        to_rank_.push_back(known->slot);
+    }
+  };
+  add_those_before(task);
+  while (!to_rank_.empty() && steps < max_ranked_again) {
+    ++steps;
+    const Slot slot = to_rank_.back();
+    to_rank_.pop_back();
+    Task& earlier = tasks_[slot];
+    const std::uint64_t rank = mean_time_ns(*task.tenant, earlier) + longest_way_on_ns(slot);
+    if (rank <= earlier.upward_rank_ns) continue;
+    earlier.upward_rank_ns = rank;
+    add_those_before(earlier);
+  }
+}
+
+}  // namespace aios::scheduler

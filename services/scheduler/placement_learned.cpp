@@ -1,0 +1,46 @@
+#include <algorithm>
+
+#include "services/scheduler/placement.hpp"
+
+namespace aios::scheduler {
+namespace {
+
+/// Share of the time of those who were preferred that probing may take.
+constexpr double probe_share = 0.03;
+/// So many decisions against a device are needed at least, and are enough whatever it costs.
+constexpr std::uint32_t probe_after_least = 64;
+constexpr std::uint32_t probe_after_most = 2048;
+
+class LearnedPlacement final : public Placement {
+ public:
+  bool looks_ahead() const override { return true; }
+
+  Choice place(const PlacementFacts& task, std::span<const Candidate> candidates) override {
+    const Choice best = earliest_->place(task, candidates);
+    for (std::uint32_t i = 0; i < candidates.size(); ++i)
+      if (i != best.candidate && is_due(task, candidates[i], candidates[best.candidate]))
+        return {i, Reason::probe};
+    return best;
+  }
+
+ private:
+  static bool is_due(const PlacementFacts& task, const Candidate& there, const Candidate& best) {
+    const std::uint32_t passed_over = there.cost->passed_over;
+    if (passed_over < probe_after_least || !there.at_once || there.free_slots == 0) return false;
+    if (there.cost->memory.p95 > static_cast<double>(there.memory_free_bytes)) return false;
+    if (passed_over >= probe_after_most) return true;
+    const std::uint64_t late_ns = finish_ns(there) - std::min(finish_ns(there), finish_ns(best));
+    return late_ns <= task.slack_ns &&
+           passed_over * best.cost->time.mean * probe_share >= there.cost->time.mean;
+  }
+
+  std::unique_ptr<Placement> earliest_ = make_earliest_finish_placement();
+};
+
+}  // namespace
+
+std::unique_ptr<Placement> make_learned_placement() {
+  return std::make_unique<LearnedPlacement>();
+}
+
+}  // namespace aios::scheduler

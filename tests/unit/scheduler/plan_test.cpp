@@ -1,0 +1,276 @@
+// Placements that look ahead: a core with a slow device of two slots and a fast one of one slot.
+#include "services/scheduler/policy.hpp"
+#include "tests/unit/scheduler/fixture.hpp"
+#include "tests/unit/scheduler/told_costs.hpp"
+
+namespace aios::scheduler {
+namespace {
+
+constexpr DeviceId slow = 0;
+constexpr DeviceId fast = 1;
+
+class Machine {
+ public:
+  explicit Machine(std::string_view policy) : Machine(*make_policy(policy)) {}
+
+  std::uint32_t codelet(const std::string& name, double slow_ns, double fast_ns) {
+    costs->tell(name, slow, slow_ns);
+    costs->tell(name, fast, fast_ns);
+    return *core.add_codelet(tenant, proto::Text<64>::from(name));
+  }
+  TaskRecord of(std::uint32_t codelet, std::uint64_t tag,
+                std::initializer_list<std::uint32_t> dependencies = {}) {
+    TaskRecord record = task(tag, dependencies);
+    record.codelet = codelet;
+    return record;
+  }
+  void submit(const std::vector<TaskRecord>& records) {
+    REQUIRE(core.submit(tenant, records, now));
+    run();
+  }
+  void run() {
+    while (true) {
+      core.decide(now);
+      const std::vector<Action> actions = core.take_actions();
+      if (actions.empty()) return;
+      for (const Action& action : actions) carry_out(action);
+    }
+  }
+  void end(std::uint64_t tag, std::uint64_t at) {
+    now = at;
+    Core::RunReply reply{};
+    reply.start_ns = started_at.at(tag);
+    reply.end_ns = at;
+    reply.peak_memory_bytes = 4096;
+    core.task_answered(running.at(tag), reply);
+    running.erase(tag);
+    run();
+  }
+  bool runs(std::uint64_t tag, DeviceId device) const {
+    return running.contains(tag) && core.find(running.at(tag))->device == device;
+  }
+
+  ToldCosts* costs;
+  Core core;
+  TenantId tenant = 0;
+  std::uint64_t now = 1000;
+  std::map<std::uint64_t, TaskRef> running;
+  std::map<std::uint64_t, std::uint64_t> started_at;
+  Tags started;
+
+ private:
+  explicit Machine(Policy policy) : Machine(std::move(policy), std::make_unique<ToldCosts>()) {}
+  Machine(Policy policy, std::unique_ptr<ToldCosts> told)
+      : costs(told.get()),
+        core(std::move(policy.order), std::move(policy.placement), std::move(told)) {
+    core.set_device(slow, 2, true, "slow0");
+    core.set_device(fast, 1, true, "fast0");
+    tenant = *core.open_tenant(1, "job", 1000);
+    const std::uint32_t first = *core.add_codelet(tenant, proto::Text<64>::from("opens"));
+    // Contexts on both devices, as if the job had been at work for a while.
+    submit({of(first, 1), of(first, 2), of(first, 3), of(first, 4)});
+    for (const std::uint64_t tag : {1, 2, 3, 4}) end(tag, now + 1);
+    started.clear();
+  }
+  void carry_out(const Action& action) {
+    if (action.kind == Action::Kind::open_context) core.context_ready(action.job, action.device);
+    if (action.kind != Action::Kind::start) return;
+    const std::uint64_t tag = core.find(action.task)->record.tag;
+    started.push_back(tag);
+    started_at[tag] = now;
+    running[tag] = action.task;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("A task waits for a busy device where it is done sooner than on a free one") {
+  Machine m("dmda");
+  const std::uint32_t work = m.codelet("work", 1000, 100);
+  m.submit({m.of(work, 11), m.of(work, 12)});
+  CHECK(m.runs(11, fast));
+  CHECK_FALSE(m.running.contains(12));
+  m.end(11, m.now + 100);
+  CHECK(m.runs(12, fast));
+}
+
+TEST_CASE("Tasks that wait for a device are counted by those behind them") {
+  Machine m("dmda");
+  const std::uint32_t work = m.codelet("work", 350, 100);
+  // 11 runs on the fast one until 100, 12 and 13 wait and would be done at 200 and 300; 14 would be
+  // done at 400 there and at 350 on the slow one.
+  m.submit({m.of(work, 11), m.of(work, 12), m.of(work, 13), m.of(work, 14)});
+  CHECK(m.runs(11, fast));
+  CHECK(m.runs(14, slow));
+  CHECK(m.running.size() == 2);
+}
+
+TEST_CASE("A task behind those that wait starts on the device that they do not want") {
+  Machine m("dmda");
+  const std::uint32_t picky = m.codelet("picky", 10'000, 100);
+  const std::uint32_t easy = m.codelet("easy", 100, 100);
+  m.submit({m.of(picky, 11), m.of(picky, 12), m.of(picky, 13), m.of(easy, 14), m.of(easy, 15)});
+  CHECK(m.runs(11, fast));
+  CHECK(m.runs(14, slow));
+  CHECK(m.runs(15, slow));
+}
+
+TEST_CASE("Who waits for a device that is late is asked again when another has become better") {
+  Machine m("dmda");
+  const std::uint32_t work = m.codelet("work", 10'000'000, 1'000'000);
+  m.submit({m.of(work, 11), m.of(work, 12)});
+  REQUIRE(m.runs(11, fast));
+  // Due in 1 ms; from 9 ms after that the slow one is better.
+  CHECK(m.core.decide_again_ns() == m.now + 10'000'000);
+  m.now = m.core.decide_again_ns() - 1'000'000;
+  m.run();
+  CHECK_FALSE(m.running.contains(12));
+  CHECK(m.core.decide_again_ns() > m.now);
+  m.now += 1'100'000;
+  m.run();
+  CHECK(m.runs(12, slow));
+  CHECK(m.core.decide_again_ns() == ~std::uint64_t{0});
+}
+
+TEST_CASE("With nothing free no decision is made twice") {
+  Machine m("dmda");
+  const std::uint32_t work = m.codelet("work", 100, 100);
+  m.submit({m.of(work, 11), m.of(work, 12), m.of(work, 13), m.of(work, 14)});
+  CHECK(m.running.size() == 3);
+  CHECK(m.core.decide_again_ns() == ~std::uint64_t{0});
+}
+
+TEST_CASE("By rank the task with the longest way to the end goes first") {
+  Machine m("heft");
+  const std::uint32_t work = m.codelet("work", 100, 100);
+  const std::uint32_t all = m.codelet("all", 1, 1);
+  m.submit({m.of(all, 5), m.of(all, 6), m.of(all, 7)});
+  // 11 alone; 12 before 13 before 14.
+  m.submit(
+      {m.of(work, 11), m.of(work, 12), m.of(work, 13, {12}), m.of(work, 14, {13}), m.of(work, 15)});
+  m.started.clear();
+  m.end(5, m.now + 1);
+  CHECK(m.started == Tags{12});
+  m.end(6, m.now + 1);
+  CHECK(m.started == Tags{12, 11});
+}
+
+TEST_CASE("A later batch lengthens the way of the tasks that it depends on") {
+  Machine m("heft");
+  const std::uint32_t work = m.codelet("work", 100, 100);
+  m.submit({m.of(work, 5), m.of(work, 6), m.of(work, 7)});
+  m.submit({m.of(work, 11, {5}), m.of(work, 12, {5})});
+  m.submit({m.of(work, 13, {12})});
+  m.started.clear();
+  m.end(5, m.now + 1);
+  CHECK(m.started == Tags{12});
+}
+
+TEST_CASE("What a task took is learned, with its device, unless it failed") {
+  Machine m("dmda");
+  const std::uint32_t work = m.codelet("work", 100, 50);
+  m.costs->learned.clear();
+  m.submit({m.of(work, 11), m.of(work, 12)});
+  m.end(11, m.now + 60);
+  REQUIRE(m.costs->learned.size() == 1);
+  CHECK(m.costs->learned[0].device == fast);
+  CHECK(m.costs->learned[0].time_ns == 60);
+  CHECK(m.costs->learned[0].memory_bytes == 4096);
+  m.core.task_answered(m.running.at(12), error(Code::invalid_argument, "no"));
+  CHECK(m.costs->learned.size() == 1);
+}
+
+TEST_CASE("The codelets of a tenant are closed with it, in its user's name") {
+  Machine m("dmda");
+  m.codelet("work", 100, 50);
+  CHECK(m.costs->codelets.back() == CodeletKey{0, 1000, "work"});
+  m.core.close_tenant(m.tenant);
+  CHECK(m.costs->closed.size() == 2);
+}
+
+TEST_CASE("Where the peak of memory does not fit, the next best device is taken") {
+  Estimate big;
+  big.time = {100, 100};
+  big.memory = {1000, 2000};
+  Estimate slower = big;
+  slower.time = {150, 150};
+  std::vector<Candidate> candidates(2);
+  candidates[0].cost = &big;
+  candidates[0].memory_free_bytes = 1999;
+  candidates[1].device = 1;
+  candidates[1].cost = &slower;
+  const auto placement = make_earliest_finish_placement();
+  Choice choice = placement->place({}, candidates);
+  CHECK(choice.candidate == 1);
+  CHECK(choice.reason == Reason::memory);
+  candidates[1].memory_free_bytes = 1999;
+  choice = placement->place({}, candidates);
+  CHECK(choice.candidate == 0);
+}
+
+TEST_CASE("Data that lies elsewhere makes a device finish later") {
+  Estimate cost;
+  cost.time = {100, 100};
+  std::vector<Candidate> candidates(2);
+  for (DeviceId d = 0; d < 2; ++d) {
+    candidates[d].device = d;
+    candidates[d].cost = &cost;
+  }
+  candidates[0].transfer_ns = 11;
+  candidates[1].free_ns = 10;
+  CHECK(make_earliest_finish_placement()->place({}, candidates).candidate == 1);
+}
+
+TEST_CASE("A device that was passed over for long is probed by a task that can afford it") {
+  Estimate good, bad;
+  good.time = {100, 100};
+  bad.time = {3000, 3000};
+  std::vector<Candidate> candidates(2);
+  candidates[0].cost = &bad;
+  candidates[0].free_slots = 1;
+  candidates[1].device = 1;
+  candidates[1].cost = &good;
+  candidates[1].free_slots = 1;
+  const auto placement = make_learned_placement();
+  const PlacementFacts can_wait{0, 10'000};
+  bad.passed_over = 999;
+  CHECK(placement->place(can_wait, candidates).candidate == 1);
+  bad.passed_over = 1000;
+  CHECK(placement->place(can_wait, candidates).reason == Reason::probe);
+  CHECK(placement->place({0, 100}, candidates).candidate == 1);
+  candidates[0].free_slots = 0;
+  CHECK(placement->place(can_wait, candidates).candidate == 1);
+  candidates[0].free_slots = 1;
+  bad.time = {30'000, 30'000};
+  CHECK(placement->place({0, 100}, candidates).candidate == 1);
+  bad.passed_over = 2048;
+  CHECK(placement->place({0, 100}, candidates).reason == Reason::probe);
+}
+
+TEST_CASE("Orders rank by what they are named for") {
+  const OrderFacts early{1, 0, 500, 100};
+  const OrderFacts late{2, 0, 450, 10};
+  const OrderFacts open{3, 5, no_deadline, 1000};
+  const OrderFacts open_short{4, 0, no_deadline, 10};
+  CHECK(make_fifo_order()->rank(early) < make_fifo_order()->rank(open));
+  CHECK(make_priority_order()->rank(open) < make_priority_order()->rank(early));
+  CHECK(make_edf_order()->rank(late) < make_edf_order()->rank(early));
+  CHECK(make_edf_order()->rank(early) < make_edf_order()->rank(open));
+  CHECK(make_rank_order()->rank(early) < make_rank_order()->rank(late));
+  // 500 - 100 is before 450 - 10.
+  CHECK(make_laxity_order()->rank(early) < make_laxity_order()->rank(late));
+  CHECK(make_laxity_order()->rank(late) < make_laxity_order()->rank(open_short));
+  CHECK(make_laxity_order()->rank(open) < make_laxity_order()->rank(early));
+}
+
+TEST_CASE("An unknown policy is refused with the names of those there are") {
+  for (const char* name : {"eager", "prio", "edf", "dmda", "heft", "learned"})
+    CHECK(make_policy(name));
+  const auto refused = make_policy("best");
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code() == Code::invalid_argument);
+  CHECK(refused.error().message() ==
+        "there is no policy 'best'; choose eager, prio, edf, dmda, heft or learned");
+}
+
+}  // namespace aios::scheduler
