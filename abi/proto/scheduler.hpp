@@ -116,7 +116,9 @@ struct SetArena {
 
 namespace task_flag {
 inline constexpr std::uint32_t idempotent = 1;  ///< may run again after its context died
-}
+/// Nothing runs: it is done when those are on which it depends. For tasks that depend on many.
+inline constexpr std::uint32_t join = 2;
+}  // namespace task_flag
 
 struct TaskRecord {
   std::uint64_t tag;  ///< the client's name for it, unique among its tenant's unfinished tasks
@@ -132,19 +134,20 @@ struct TaskRecord {
   std::uint32_t buffers[context::max_task_buffers];  ///< id | mode << 28
   std::uint32_t dependencies[max_dependencies];      ///< low 32 bits of tags of earlier tasks
   std::uint8_t arguments[context::max_argument_bytes];
-  std::uint64_t reserved_words[3];
+  std::uint64_t deadline_ns;  ///< by the monotonic clock; 0: none
+  std::uint64_t reserved_words[2];
   AIOS_FIELDS(TaskRecord, tag, codelet, flags, priority, buffer_count, dependency_count,
-              argument_bytes, grid, device, limit_ns, buffers, dependencies, arguments,
+              argument_bytes, grid, device, limit_ns, buffers, dependencies, arguments, deadline_ns,
               reserved_words)
 };
 static_assert(sizeof(TaskRecord) == 256);
 
 /// Takes `count` records at `offset` of the arena, each copied once, all or none. A dependency on a
 /// finished task (the last 65,536 are remembered) is satisfied; on an unknown tag or a later record
-/// it is invalid_argument (so no cycle can be expressed); on a failed task it fails this one with
-/// `cancelled`. not_supported: no device of the instance runs what its module has code for. Unused
-/// fields are zero. already_exists: a tag is in use. quota: too many pending, counting completions
-/// that were not fetched.
+/// it is invalid_argument (so no cycle can be expressed), and so is a deadline that has passed; on
+/// a failed task it fails this one with `cancelled`. not_supported: no device of the instance runs
+/// what its module has code for. Unused fields are zero. already_exists: a tag is in use. quota:
+/// too many pending, counting completions that were not fetched.
 struct Submit {
   static constexpr std::uint16_t opcode = 7;
   static constexpr const char* name = "submit";
@@ -266,7 +269,7 @@ struct DeviceNext {
 
 struct Protocol {
   static constexpr const char* name = "scheduler";
-  static constexpr std::uint16_t version = 3;
+  static constexpr std::uint16_t version = 4;
   using Methods = MethodList<Null, Drain, OpenTenant, CloseTenant, RegisterCodelet, RegisterBuffer,
                              ReleaseBuffer, SetArena, Submit, Completions, Failure, Cancel,
                              TaskNext, DeviceNext>;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cassert>
 
+#include "services/scheduler/record_check.hpp"
+
 namespace aios::scheduler {
 
 Core::Core(std::unique_ptr<Order> order, std::unique_ptr<Placement> placement,
@@ -17,6 +19,7 @@ void Core::set_device(DeviceId device, std::uint32_t slots, bool usable, std::st
   if (device == devices_.size()) {
     devices_.emplace_back();
     timelines_.emplace_back();
+    memories_.add_device();
     for (auto& [id, job] : jobs_) job->contexts.resize(devices_.size());
   }
   devices_[device].slots = std::min(slots, max_slots_per_device);
@@ -25,6 +28,27 @@ void Core::set_device(DeviceId device, std::uint32_t slots, bool usable, std::st
   devices_[device].name = proto::Text<32>::from(name);
   timelines_[device].set_slots(devices_[device].slots);
   if (costs_ != nullptr) costs_->set_device(device, {std::string(name), backend});
+}
+
+void Core::set_memory(DeviceId device, MemoryId memory) {
+  memories_.set_memory(device, memory);
+  count_apart();
+}
+
+void Core::set_transfer(MemoryId from, MemoryId to, TransferCost cost) {
+  memories_.set_transfer(from, to, cost);
+}
+
+void Core::count_apart() {
+  double all = 0;
+  double together = 0;
+  for (DeviceId a = 0; a < devices_.size(); ++a)
+    for (DeviceId b = 0; b < devices_.size(); ++b) {
+      const double pairs = static_cast<double>(devices_[a].slots) * devices_[b].slots;
+      all += pairs;
+      if (memories_.of(a) == memories_.of(b)) together += pairs;
+    }
+  apart_ = all == 0 ? 0 : 1 - together / all;
 }
 
 Result<Tenant*> Core::open(TenantId id) const {
@@ -158,7 +182,7 @@ Result<std::uint32_t> Core::add_buffer(TenantId id, bool writable, std::uint64_t
   }
   const std::uint32_t buffer = job.free_buffers.back();
   job.free_buffers.pop_back();
-  job.buffers[buffer] = {id, 0, writable, bytes};
+  job.buffers[buffer] = {id, 0, writable, bytes, only_in(host_memory)};
   ++job.user->buffers;
   return buffer;
 }
@@ -211,7 +235,8 @@ Core::Listed Core::describe(const Task& task) const {
   out.attempts = task.attempts;
   out.priority = task.record.priority;
   out.job_name = proto::kernel::Name::from(tenant.job->name);
-  out.codelet = tenant.codelets[task.record.codelet].label;
+  out.codelet = is_join(task.record) ? proto::Text<64>::from("(join)")
+                                     : tenant.codelets[task.record.codelet].label;
   if (task.attempts > 0) out.device = devices_[task.device].name;
   using proto::scheduler::TaskState;
   const TaskState state = task.state == State::running ? TaskState::running

@@ -29,6 +29,7 @@
 
 #include "abi/proto/device.hpp"
 #include "abi/runtime/status.hpp"
+#include "services/scheduler/memories.hpp"
 #include "services/scheduler/order.hpp"
 #include "services/scheduler/placement.hpp"
 #include "services/scheduler/tenant.hpp"
@@ -89,6 +90,16 @@ class Core {
   /// Every driver has said what it has: from now on tasks that no device runs are refused.
   void all_devices_known() { all_devices_known_ = true; }
   const std::vector<DeviceState>& devices() const { return devices_; }
+  /// Devices work in the host's memory unless they are said to have one of their own, in which they
+  /// keep what was brought there and what they wrote.
+  void set_memory(DeviceId device, MemoryId memory);
+  void set_transfer(MemoryId from, MemoryId to, TransferCost cost);
+  struct Transfer {
+    double ns = 0;
+    std::uint64_t bytes = 0;
+  };
+  /// What would have to be brought to the device for the task now.
+  Transfer transfer_to(const Task& task, DeviceId device) const;
 
   // ---- requests; the errors are those of abi/proto/scheduler.hpp ----
   Result<TenantId> open_tenant(JobId job, std::string_view job_name, std::uint32_t uid);
@@ -152,12 +163,14 @@ class Core {
   Job& job_of(JobId id, std::string_view name, User& user);
   void drop_closed_tenants();
   void drop_tenant(Tenant& tenant);
+  void count_apart();
   void drop_job_if_unused(Job& job);
   Listed describe(const Task& task) const;
   // core_submit.cpp
   Result<void> check_quota(const Tenant& tenant, std::size_t count) const;
   void forget_old_tags(Tenant& tenant);
-  Result<void> check_batch(const Tenant& tenant, std::span<const TaskRecord> records);
+  Result<void> check_batch(const Tenant& tenant, std::span<const TaskRecord> records,
+                           std::uint64_t now_ns);
   Result<void> check_references(const Tenant& tenant, const TaskRecord& record) const;
   Result<void> check_dependencies(const Tenant& tenant, const TaskRecord& record) const;
   Slot insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns);
@@ -168,6 +181,10 @@ class Core {
   void rank_batch(Tenant& tenant, std::uint64_t first_number);
   std::uint64_t mean_time_ns(const Tenant& tenant, const Task& task);
   std::uint64_t longest_way_on_ns(Slot slot);
+  // core_data.cpp
+  void move_data(const Task& task, DeviceId device);
+  /// Of what the one writes and the other reads, over all pairs of slots that they may run in.
+  std::uint64_t mean_transfer_ns(const Task& from, const Task& to) const;
   void rank_predecessors(const Task& task, std::uint64_t first_number, std::uint32_t& steps);
   // core_finish.cpp
   void finish(Slot slot, const Outcome& outcome);
@@ -210,7 +227,9 @@ class Core {
   std::unique_ptr<Costs> costs_;
   std::vector<DeviceState> devices_;
   std::vector<Timeline> timelines_;  ///< by device
-  std::uint64_t now_ns_ = 0;         ///< of the decision that is being made
+  Memories memories_;
+  double apart_ = 0;          ///< share of the pairs of slots that are in different memories
+  std::uint64_t now_ns_ = 0;  ///< of the decision that is being made
   std::uint64_t decide_again_ns_ = ~std::uint64_t{0};
   bool all_devices_known_ = false;
   TaskTable tasks_;

@@ -108,6 +108,7 @@ void Core::fill_candidates(Tenant& tenant, const Task& task) {
 
 void Core::start(Tenant& tenant, Task& task, TaskRef ref, const Candidate& where) {
   if (placement_->looks_ahead()) account_placement(ref, where);
+  move_data(task, where.device);
   task.state = State::running;
   task.device = where.device;
   task.holds_slot = true;

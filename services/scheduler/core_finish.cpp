@@ -48,6 +48,8 @@ void Core::finish(Slot slot, const Outcome& outcome) {
                  {Code::cancelled,
                   "task " + std::to_string(wake.predecessor_tag) + ", on which it depends, failed",
                   nullptr, true});
+    } else if (task.remaining == 0 && is_join(task.record)) {
+      finish_one(wake.successor, {Code::ok, {}, nullptr, false});
     } else if (task.remaining == 0) {
       make_ready(wake.successor);
     }

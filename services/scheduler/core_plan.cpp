@@ -26,6 +26,9 @@ void Core::look_ahead(Tenant& tenant, const Task& task) {
     if (c.at_once) c.free_ns = now_ns_;
     c.backend = state.backend;
     c.cost = &costs_->estimate(task.work, d);
+    const Transfer transfer = transfer_to(task, d);
+    c.transfer_ns = static_cast<std::uint64_t>(transfer.ns);
+    c.transfer_bytes = transfer.bytes;
     candidates_.push_back(c);
   }
   // Nothing to choose between where all are busy: the next decision comes with the first that is

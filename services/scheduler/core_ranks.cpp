@@ -21,9 +21,14 @@ std::uint64_t mixed(std::uint64_t hash, std::uint64_t value) {
 }  // namespace
 
 WorkId Core::work_of(const Tenant& tenant, const TaskRecord& record) {
+  if (is_join(record)) return 0;
   Features features;
   features.footprint = mixed(record.argument_bytes, record.buffer_count);
-  for (const std::uint32_t n : record.grid) features.footprint = mixed(features.footprint, n);
+  features.blocks = 1;
+  for (const std::uint32_t n : record.grid) {
+    features.footprint = mixed(features.footprint, n);
+    features.blocks *= n;
+  }
   for (std::uint32_t i = 0; i < record.buffer_count; ++i) {
     const std::uint64_t bytes = tenant.job->buffers[buffer_id(record.buffers[i])].bytes;
     features.footprint = mixed(features.footprint, bytes);
@@ -33,6 +38,7 @@ WorkId Core::work_of(const Tenant& tenant, const TaskRecord& record) {
 }
 
 std::uint64_t Core::mean_time_ns(const Tenant& tenant, const Task& task) {
+  if (is_join(task.record)) return 0;
   double sum = 0;
   double slots = 0;
   for (DeviceId d = 0; d < devices_.size(); ++d) {
@@ -46,8 +52,9 @@ std::uint64_t Core::mean_time_ns(const Tenant& tenant, const Task& task) {
 
 std::uint64_t Core::longest_way_on_ns(Slot slot) {
   std::uint64_t longest = 0;
-  tasks_.for_successors(
-      slot, [&](const Task& task) { longest = std::max(longest, task.upward_rank_ns); });
+  tasks_.for_successors(slot, [&](const Task& task) {
+    longest = std::max(longest, mean_transfer_ns(tasks_[slot], task) + task.upward_rank_ns);
+  });
   return longest;
 }
 

@@ -11,6 +11,12 @@ std::uint32_t low(std::uint64_t tag) {
   return static_cast<std::uint32_t>(tag);
 }
 
+OrderFacts facts_for_order(const Task& task) {
+  const std::uint64_t deadline_ns = task.record.deadline_ns;
+  return {task.number, task.record.priority, deadline_ns == 0 ? no_deadline : deadline_ns,
+          task.upward_rank_ns};
+}
+
 std::string task_text(const proto::scheduler::TaskRecord& record) {
   return "task " + std::to_string(record.tag) + ": ";
 }
@@ -21,14 +27,19 @@ Result<void> Core::submit(TenantId id, std::span<const TaskRecord> records, std:
   Tenant* tenant = TRY(open(id));
   TRY(check_quota(*tenant, records.size()));
   forget_old_tags(*tenant);
-  TRY(check_batch(*tenant, records));
+  TRY(check_batch(*tenant, records, now_ns));
   for (Context& context : tenant->job->contexts) context.refused = false;
   batch_.clear();
   const std::uint64_t first_number = last_number_ + 1;
   for (const TaskRecord& record : records) batch_.push_back(insert(*tenant, record, now_ns));
   if (costs_ != nullptr) rank_batch(*tenant, first_number);
-  for (const Slot slot : batch_)
-    if (tasks_[slot].state == State::waiting && tasks_[slot].remaining == 0) make_ready(slot);
+  for (const Slot slot : batch_) {
+    if (tasks_[slot].state != State::waiting || tasks_[slot].remaining != 0) continue;
+    if (is_join(tasks_[slot].record))
+      finish(slot, {Code::ok, {}, nullptr, false});
+    else
+      make_ready(slot);
+  }
   return {};
 }
 
@@ -53,10 +64,16 @@ void Core::forget_old_tags(Tenant& tenant) {
   }
 }
 
-Result<void> Core::check_batch(const Tenant& tenant, std::span<const TaskRecord> records) {
+Result<void> Core::check_batch(const Tenant& tenant, std::span<const TaskRecord> records,
+                               std::uint64_t now_ns) {
   batch_tags_.clear();
   for (const TaskRecord& record : records) {
     TRY(check_record(record));
+    if (record.deadline_ns != 0 && record.deadline_ns <= now_ns)
+      return error(Code::invalid_argument,
+                   task_text(record) + "its deadline passed " +
+                       std::to_string((now_ns - record.deadline_ns) / 1'000'000) +
+                       " ms before it was submitted; deadlines are times of the monotonic clock");
     TRY(check_references(tenant, record));
     TRY(check_dependencies(tenant, record));
     const auto known = tenant.tags.find(low(record.tag));
@@ -68,6 +85,7 @@ Result<void> Core::check_batch(const Tenant& tenant, std::span<const TaskRecord>
 }
 
 Result<void> Core::check_references(const Tenant& tenant, const TaskRecord& record) const {
+  if (is_join(record)) return {};
   if (record.codelet >= tenant.codelets.size())
     return error(Code::invalid_argument, task_text(record) + "no codelet " +
                                              std::to_string(record.codelet) + " is registered");
@@ -148,9 +166,7 @@ void Core::make_ready(Slot slot) {
   assert(task.state != State::ready && task.remaining == 0);
   task.state = State::ready;
   Tenant& tenant = *task.tenant;
-  tenant.ready.push(
-      order_->rank({task.number, task.record.priority, no_deadline, task.upward_rank_ns}),
-      {slot, task.number});
+  tenant.ready.push(order_->rank(facts_for_order(task)), {slot, task.number});
   if (tenant.active) return;
   tenant.active = true;
   active_.push_back(&tenant);

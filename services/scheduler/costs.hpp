@@ -50,15 +50,15 @@ struct CodeletKey {
 
 /// What the application says about the work of one task; 0: nothing.
 struct Hints {
-  double flops_per_byte = 0;
-  double time_ns = 0;  ///< of a task, on the slowest device
+  double flops_per_block = 0;
+  double time_ns = 0;  ///< of a task, on a processor's core
 };
 
 /// What the cost of a task may depend on.
 struct Features {
   std::uint64_t footprint = 0;  ///< equal for tasks of equal sizes, grid and arguments' shape
   double bytes = 0;             ///< of all its buffers
-  double flops = 0;             ///< 0: not known
+  double blocks = 1;            ///< of its grid
 };
 
 struct DeviceFacts {

@@ -37,7 +37,10 @@ Result<void> check_record(const proto::scheduler::TaskRecord& record) {
     return wrong("too many dependencies");
   if (record.argument_bytes > proto::context::max_argument_bytes)
     return wrong("its arguments are too long");
-  if ((record.flags & ~proto::scheduler::task_flag::idempotent) != 0) return wrong("unknown flags");
+  using namespace proto::scheduler::task_flag;
+  if ((record.flags & ~(idempotent | join)) != 0) return wrong("unknown flags");
+  if (is_join(record) && (record.buffer_count != 0 || record.argument_bytes != 0))
+    return wrong("a join has no buffers and no arguments");
   if (!grid_fits(record.grid)) return wrong("its grid is empty or has over 2^24 blocks");
   for (std::uint32_t i = 0; i < record.buffer_count; ++i) {
     const std::uint32_t mode = buffer_mode(record.buffers[i]);

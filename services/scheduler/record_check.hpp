@@ -17,6 +17,10 @@ inline std::uint32_t buffer_mode(std::uint32_t word) {
 /// WRITE or READ_WRITE: the buffer must have been registered writable.
 bool mode_writes(std::uint32_t mode);
 
+inline bool is_join(const proto::scheduler::TaskRecord& record) {
+  return (record.flags & proto::scheduler::task_flag::join) != 0;
+}
+
 /// invalid_argument, with a text that names the field.
 Result<void> check_record(const proto::scheduler::TaskRecord& record);
 

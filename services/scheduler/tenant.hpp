@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "services/scheduler/listing.hpp"
+#include "services/scheduler/memories.hpp"
 #include "services/scheduler/ready_queue.hpp"
 #include "services/scheduler/tag_index.hpp"
 
@@ -46,6 +47,7 @@ struct Buffer {
   std::uint32_t uses = 0;
   bool writable = false;
   std::uint64_t bytes = 0;
+  Copies copies = 0;
 };
 
 struct Job {

@@ -52,7 +52,10 @@ AIOS_API aios_code aios_buffer_register(aios_tenant* tenant, const aios_region* 
 /* Errors: BUSY: a task that is not finished names it. */
 AIOS_API aios_code aios_buffer_release(aios_tenant* tenant, uint32_t buffer, uint64_t timeout_ns);
 
-enum { AIOS_TASK_IDEMPOTENT = 1 }; /* may run again after the process that ran it died */
+enum {
+  AIOS_TASK_IDEMPOTENT = 1, /* may run again after the process that ran it died */
+  AIOS_TASK_JOIN = 2        /* nothing runs: done when those are on which it depends; no buffers */
+};
 
 /* Fill it in by the functions below, or by hand; unused fields are zero. */
 typedef struct aios_task_record {
@@ -69,7 +72,8 @@ typedef struct aios_task_record {
   uint32_t buffers[AIOS_MAX_TASK_BUFFERS];           /* id | mode << 28 */
   uint32_t dependencies[AIOS_MAX_TASK_DEPENDENCIES]; /* low 32 bits of tags of earlier tasks */
   uint8_t arguments[AIOS_MAX_TASK_ARGUMENT_BYTES];
-  uint64_t reserved_words[3];
+  uint64_t deadline_ns; /* when it should be done, by CLOCK_MONOTONIC; 0: no matter */
+  uint64_t reserved_words[2];
 } aios_task_record;
 
 /* A task of one block, idempotent, without buffers; everything else is zero. */

@@ -105,7 +105,8 @@ class TaskRecord(ctypes.Structure):
                 ("argument_bytes", c_uint32), ("grid", c_uint32 * 3), ("device", c_uint32),
                 ("limit_ns", c_uint64), ("buffers", c_uint32 * MAX_TASK_BUFFERS),
                 ("dependencies", c_uint32 * MAX_TASK_DEPENDENCIES),
-                ("arguments", c_uint8 * MAX_TASK_ARGUMENT_BYTES), ("reserved_words", c_uint64 * 3)]
+                ("arguments", c_uint8 * MAX_TASK_ARGUMENT_BYTES), ("deadline_ns", c_uint64),
+                ("reserved_words", c_uint64 * 2)]
 
 
 class Completion(ctypes.Structure):

@@ -134,4 +134,60 @@ TEST_CASE("A tag is taken while a task with the same low 32 bits is unfinished")
   CHECK(f.running_tags() == Tags{1});
 }
 
+TaskRecord join(std::uint64_t tag, std::initializer_list<std::uint32_t> dependencies) {
+  TaskRecord record = task(tag, dependencies);
+  record.flags = proto::scheduler::task_flag::join;
+  return record;
+}
+
+TEST_CASE("A join is done when those are on which it depends, and takes no slot") {
+  Fixture f(3);
+  const TenantId t = f.tenant();
+  f.submit(t, {task(1), task(2), join(3, {1, 2}), task(4, {3}), join(5, {3, 4}), task(6)});
+  f.ok(1);
+  CHECK(f.running_tags() == Tags{2, 6});
+  f.ok(2);
+  CHECK(f.running_tags() == Tags{4, 6});
+  f.ok(4);
+  f.ok(6);
+  CHECK(f.completions(t).size() == 6);
+  CHECK(f.core.idle());
+}
+
+TEST_CASE("A join of nothing, or of finished tasks, is done at once") {
+  Fixture f;
+  const TenantId t = f.tenant();
+  f.submit(t, {join(1, {}), join(2, {1}), task(3, {2})});
+  CHECK(f.running_tags() == Tags{3});
+  f.ok(3);
+  f.submit(t, {join(4, {3})});
+  CHECK(f.completions(t).size() == 4);
+}
+
+TEST_CASE("A join of a task that failed fails") {
+  Fixture f;
+  const TenantId t = f.tenant();
+  f.submit(t, {task(1), join(2, {1}), task(3, {2})});
+  f.fail(1, Code::invalid_argument, "no");
+  const auto all = f.completions(t);
+  REQUIRE(all.size() == 3);
+  CHECK(static_cast<Code>(all[1].status) == Code::cancelled);
+  CHECK(static_cast<Code>(all[2].status) == Code::cancelled);
+}
+
+TEST_CASE("A deadline that has passed is refused, saying by how much") {
+  Fixture f;
+  const TenantId t = f.tenant();
+  TaskRecord late = task(1);
+  late.deadline_ns = 5'000'000;
+  const auto refused = f.core.submit(t, std::vector{late}, 12'000'000);
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code() == Code::invalid_argument);
+  CHECK(refused.error().message() ==
+        "task 1: its deadline passed 7 ms before it was submitted; deadlines are times of the "
+        "monotonic clock");
+  late.deadline_ns = 12'000'001;
+  CHECK(f.core.submit(t, std::vector{late}, 12'000'000));
+}
+
 }  // namespace aios::scheduler

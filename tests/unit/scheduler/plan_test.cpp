@@ -166,6 +166,56 @@ TEST_CASE("A later batch lengthens the way of the tasks that it depends on") {
   CHECK(m.started == Tags{12});
 }
 
+TEST_CASE("A task goes where its data is when that is worth the difference") {
+  Machine m("dmda");
+  m.core.set_memory(fast, 1);
+  m.core.set_transfer(0, 1, {10, 1});
+  m.core.set_transfer(1, 0, {10, 1});
+  const std::uint32_t work = m.codelet("work", 150, 100);
+  const std::uint32_t data = *m.core.add_buffer(m.tenant, true, 1000);
+  const auto uses = [&](TaskRecord record, std::uint32_t mode) {
+    record.buffers[record.buffer_count++] = data | mode << 28;
+    return record;
+  };
+  // The data is the host's: 1,010 to bring it over.
+  m.submit({uses(m.of(work, 11), AIOS_MODE_READ)});
+  CHECK(m.runs(11, slow));
+  m.end(11, m.now + 150);
+  // A result needs not be brought; then it lies there, and only there.
+  m.submit({uses(m.of(work, 12), AIOS_MODE_WRITE)});
+  CHECK(m.runs(12, fast));
+  m.end(12, m.now + 100);
+  m.submit({uses(m.of(work, 13), AIOS_MODE_READ), m.of(work, 14)});
+  CHECK(m.runs(13, fast));
+  // Nothing says that 14 could not wait for 13, but the other one is done sooner.
+  CHECK(m.runs(14, slow));
+  m.end(13, m.now + 100);
+  const std::uint32_t long_here = m.codelet("long_here", 1000, 3000);
+  m.submit({uses(m.of(long_here, 15), AIOS_MODE_READ)});
+  CHECK(m.runs(15, slow));
+  const Task& after = *m.core.find(m.running.at(15));
+  CHECK(m.core.transfer_to(after, slow).bytes == 0);
+  CHECK(m.core.transfer_to(after, fast).bytes == 0);
+}
+
+TEST_CASE("The way to the end counts the data that may have to move") {
+  Machine m("heft");
+  m.core.set_memory(fast, 1);
+  m.core.set_transfer(0, 1, {0, 9});
+  m.core.set_transfer(1, 0, {0, 9});
+  const std::uint32_t work = m.codelet("work", 100, 100);
+  const std::uint32_t data = *m.core.add_buffer(m.tenant, true, 100);
+  m.submit({m.of(work, 5), m.of(work, 6), m.of(work, 7)});
+  TaskRecord writes = m.of(work, 12);
+  writes.buffers[writes.buffer_count++] = data | AIOS_MODE_WRITE << 28;
+  TaskRecord reads = m.of(work, 14, {12});
+  reads.buffers[reads.buffer_count++] = data | AIOS_MODE_READ << 28;
+  m.submit({m.of(work, 11), m.of(work, 13, {11}), writes, reads});
+  m.started.clear();
+  m.end(5, m.now + 1);
+  CHECK(m.started == Tags{12});
+}
+
 TEST_CASE("What a task took is learned, with its device, unless it failed") {
   Machine m("dmda");
   const std::uint32_t work = m.codelet("work", 100, 50);

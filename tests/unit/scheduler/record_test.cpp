@@ -35,9 +35,20 @@ TEST_CASE("A record with an empty or too large grid is invalid_argument") {
         }) == Code::invalid_argument);
 }
 
+TEST_CASE("A join with buffers or arguments is invalid_argument") {
+  const auto join = [](TaskRecord& r) { r.flags = proto::scheduler::task_flag::join; };
+  CHECK(checked(join) == Code::ok);
+  CHECK(checked([&](TaskRecord& r) { join(r), r.argument_bytes = 4; }) == Code::invalid_argument);
+  CHECK(checked([&](TaskRecord& r) {
+          join(r);
+          r.buffer_count = 1;
+          r.buffers[0] = AIOS_MODE_READ << 28;
+        }) == Code::invalid_argument);
+}
+
 TEST_CASE("A record with unknown flags, modes or unused fields that are not zero is refused") {
-  CHECK(checked([](TaskRecord& r) { r.flags = 2; }) == Code::invalid_argument);
-  CHECK(checked([](TaskRecord& r) { r.reserved_words[2] = 1; }) == Code::invalid_argument);
+  CHECK(checked([](TaskRecord& r) { r.flags = 4; }) == Code::invalid_argument);
+  CHECK(checked([](TaskRecord& r) { r.reserved_words[1] = 1; }) == Code::invalid_argument);
   CHECK(checked([](TaskRecord& r) { r.buffers[0] = 1; }) == Code::invalid_argument);
   CHECK(checked([](TaskRecord& r) { r.dependencies[3] = 1; }) == Code::invalid_argument);
   CHECK(checked([](TaskRecord& r) { r.arguments[63] = 1; }) == Code::invalid_argument);

@@ -1,0 +1,54 @@
+// The memories of the devices, what it takes to bring data from one to another, and which of them
+// hold a valid copy of a piece of data (MSI: whoever writes has the only valid copy; who reads gets
+// one beside those that there are).
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "services/scheduler/costs.hpp"
+
+namespace aios::scheduler {
+
+using MemoryId = std::uint32_t;
+inline constexpr MemoryId host_memory = 0;
+
+/// One bit for each memory.
+using Copies = std::uint64_t;
+inline constexpr Copies only_in(MemoryId memory) {
+  return Copies{1} << memory;
+}
+
+struct TransferCost {
+  double latency_ns = 0;
+  double ns_per_byte = 0;
+  double of(std::uint64_t bytes) const {
+    return latency_ns + ns_per_byte * static_cast<double>(bytes);
+  }
+};
+
+class Memories {
+ public:
+  /// Of a new device: the host's, until told otherwise.
+  void add_device() { of_device_.push_back(host_memory); }
+  void set_memory(DeviceId device, MemoryId memory);
+  MemoryId of(DeviceId device) const { return of_device_[device]; }
+  bool is_one() const { return count_ == 1; }
+
+  void set_transfer(MemoryId from, MemoryId to, TransferCost cost);
+  /// From the nearest copy; 0 when there is one.
+  double transfer_ns(Copies copies, MemoryId to, std::uint64_t bytes) const;
+  /// The mean over all pairs of different memories.
+  TransferCost mean() const { return mean_; }
+
+ private:
+  TransferCost& at(MemoryId from, MemoryId to) { return costs_[from * count_ + to]; }
+  void grow(std::uint32_t count);
+
+  std::vector<MemoryId> of_device_;
+  std::uint32_t count_ = 1;
+  std::vector<TransferCost> costs_{1};  ///< by from and to
+  TransferCost mean_;
+};
+
+}  // namespace aios::scheduler
