@@ -14,8 +14,9 @@ fuzz_packages=(clang-16 libclang-rt-16-dev llvm-16)
 # What the tests of the Python package need besides.
 python_packages=(mypy python3-numpy python3-pip python3-setuptools python3-venv python3-wheel)
 
-# OpenCL on the processor, for the tests of that backend; they are skipped without.
-gpu_packages=(ocl-icd-libopencl1 pocl-opencl-icd)
+# OpenCL on the processor, for the tests of that backend, which are skipped without; OpenBLAS, which
+# codelets use where it is there.
+gpu_packages=(libopenblas0-pthread ocl-icd-libopencl1 pocl-opencl-icd)
 
 # What the boot tests need; they are skipped without.
 machine_packages=(busybox-static cpio qemu-system-x86 zstd)

@@ -29,11 +29,13 @@ bool codelet_may_return(std::int32_t status) {
 
 Result<std::shared_ptr<CodeletRun>> CodeletRun::create(const Codelet& codelet,
                                                        const proto::context::Run::Request& request,
-                                                       const device::BufferTable& buffers) {
+                                                       const device::BufferTable& buffers,
+                                                       std::uint32_t threads) {
   TRY(device::check_counts(request));
   std::shared_ptr<CodeletRun> run(new CodeletRun);
   run->codelet_ = &codelet;
   run->block_count_ = TRY(device::count_blocks(request.grid));
+  if (codelet.run_share != nullptr) run->block_count_ = std::min(run->block_count_, threads);
   std::copy_n(request.grid, 3, run->grid_.begin());
   for (std::uint32_t i = 0; i < request.buffer_count; ++i) {
     auto buffer = TRY(buffers.use(request.buffers[i].id));
@@ -48,9 +50,15 @@ Result<std::shared_ptr<CodeletRun>> CodeletRun::create(const Codelet& codelet,
 Result<> CodeletRun::run_block(std::uint32_t index) {
   char message[message_bytes] = {};
   aios_task task{};
-  task.block[0] = index % grid_[0];
-  task.block[1] = index / grid_[0] % grid_[1];
-  task.block[2] = index / grid_[0] / grid_[1];
+  const bool shared = codelet_->run_share != nullptr;
+  if (shared) {
+    task.share = index;
+    task.shares = block_count_;
+  } else {
+    task.block[0] = index % grid_[0];
+    task.block[1] = index / grid_[0] % grid_[1];
+    task.block[2] = index / grid_[0] / grid_[1];
+  }
   std::copy_n(grid_.begin(), 3, task.grid);
   task.buffer_count = static_cast<std::uint32_t>(views_.size());
   task.argument_bytes = argument_bytes_;
@@ -60,7 +68,7 @@ Result<> CodeletRun::run_block(std::uint32_t index) {
   task.message = message;
   task.message_bytes = sizeof message;
   try {
-    const std::int32_t status = codelet_->run(&task);
+    const std::int32_t status = (shared ? codelet_->run_share : codelet_->run)(&task);
     if (status == 0) [[likely]]
       return {};
     return describe_failure(status, std::string(message, strnlen(message, sizeof message)), task);
@@ -83,10 +91,12 @@ Result<> CodeletRun::describe_failure(std::int32_t status, const std::string& me
                                              ", which is no status for a codelet" +
                                              (message.empty() ? message : ": " + message));
   if (!message.empty()) return error(static_cast<Code>(status), message);
+  const std::string place = task.shares != 0 ? "share " + std::to_string(task.share)
+                                             : "block (" + std::to_string(task.block[0]) + ", " +
+                                                   std::to_string(task.block[1]) + ", " +
+                                                   std::to_string(task.block[2]) + ")";
   return error(static_cast<Code>(status),
-               "codelet " + codelet_->name + " failed in block (" + std::to_string(task.block[0]) +
-                   ", " + std::to_string(task.block[1]) + ", " + std::to_string(task.block[2]) +
-                   ") without saying why");
+               "codelet " + codelet_->name + " failed in " + place + " without saying why");
 }
 
 }  // namespace aios::cpu

@@ -18,6 +18,7 @@ namespace aios::cpu {
 struct Codelet {
   std::string name;
   aios_codelet_function run = nullptr;
+  aios_codelet_function run_share = nullptr;  ///< of one that divides its grid itself
 };
 
 class CodeletRun final : public device::Work {
@@ -26,13 +27,15 @@ class CodeletRun final : public device::Work {
   /// range, or a buffer that is not bound; denied: a buffer may not be used in its mode.
   static Result<std::shared_ptr<CodeletRun>> create(const Codelet& codelet,
                                                     const proto::context::Run::Request& request,
-                                                    const device::BufferTable& buffers);
+                                                    const device::BufferTable& buffers,
+                                                    std::uint32_t threads);
 
+  /// Of one that divides its grid itself: the shares, of which there are `threads` at most.
   std::uint32_t block_count() const override { return block_count_; }
 
-  /// Runs block `index` (x first), on any thread. The codelet's own status and message when it is
-  /// not 0; `crashed` when an exception escaped it; `invalid_argument` when it returned a number
-  /// that is no status, or one that only AIOS itself may give.
+  /// Runs block `index` (x first) or share `index`, on any thread. The codelet's own status and
+  /// message when it is not 0; `crashed` when an exception escaped it; `invalid_argument` when it
+  /// returned a number that is no status, or one that only AIOS itself may give.
   Result<> run_block(std::uint32_t index) override;
 
   /// Valid once every block is done.

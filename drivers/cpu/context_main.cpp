@@ -48,7 +48,7 @@ Result<int> run(int argc, char** argv) {
   TRY(cpu::preload_libraries());
   const std::vector<int> cpus = chosen_cpus(argc, argv);
   const sandbox::Report confined = TRY(sandbox::lock_in(*process.kernel, process.require));
-  cpu::CpuBackend backend(confined.private_folder);
+  cpu::CpuBackend backend(confined.private_folder, static_cast<std::uint32_t>(cpus.size()));
   auto context = TRY(device::ContextServer::create(*process.kernel, *process.loop, cpus, backend));
   Server<proto::context::Protocol, device::ContextServer> server(*process.kernel, *process.loop,
                                                                  *context);

@@ -10,8 +10,9 @@ namespace aios::cpu {
 
 class CpuBackend final : public device::Backend {
  public:
-  /// `module_folder` as for ModuleTable.
-  explicit CpuBackend(const std::string& module_folder) : modules_(module_folder) {}
+  /// `module_folder` as for ModuleTable; `threads` work on the tasks.
+  CpuBackend(const std::string& module_folder, std::uint32_t threads)
+      : modules_(module_folder), threads_(threads) {}
 
   Result<std::uint32_t> load(std::span<const std::byte> image, std::string_view codelet) override {
     return modules_.load(image, codelet);
@@ -23,6 +24,7 @@ class CpuBackend final : public device::Backend {
 
  private:
   ModuleTable modules_;
+  const std::uint32_t threads_;
 };
 
 }  // namespace aios::cpu

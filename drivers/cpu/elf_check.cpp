@@ -27,6 +27,8 @@ constexpr std::array<std::string_view, 8> libraries = {
     "libc.so.6", "libm.so.6",       "libstdc++.so.6", "libgcc_s.so.1",
     loader_name, "libpthread.so.0", "libdl.so.2",     "librt.so.1"};
 
+bool blas_allowed = false;
+
 constexpr std::uint64_t page_bytes = 4096;
 constexpr std::size_t max_program_headers = 64;
 constexpr std::size_t max_dynamic_entries = 1024;
@@ -206,7 +208,8 @@ Result<> Image::check_needed(const std::vector<std::uint64_t>& names, std::uint6
         std::all_of(library.begin(), library.end(), [](char c) { return c > ' ' && c < '\x7f'; });
     if (library.size() == room || library.empty() || !printable)
       return malformed("the name of a library it needs is damaged");
-    if (std::find(libraries.begin(), libraries.end(), library) == libraries.end())
+    const bool allowed = std::find(libraries.begin(), libraries.end(), library) != libraries.end();
+    if (!allowed && !(blas_allowed && library == blas_library))
       return error(Code::denied, "the module needs " + std::string(library) +
                                      ", which contexts do not have; link it statically or do "
                                      "without (allowed: libc, libm, libstdc++, libgcc_s)");
@@ -218,6 +221,10 @@ Result<> Image::check_needed(const std::vector<std::uint64_t>& names, std::uint6
 
 std::span<const std::string_view> allowed_libraries() {
   return libraries;
+}
+
+void allow_blas() {
+  blas_allowed = true;
 }
 
 Result<> check_module_image(std::span<const std::byte> image) {

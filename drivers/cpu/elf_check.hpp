@@ -12,8 +12,14 @@
 
 namespace aios::cpu {
 
-/// Every library that a module may need: those a context has loaded before it shuts itself off.
+/// Every library that a module may need everywhere: those a context has loaded before it shuts
+/// itself off.
 std::span<const std::string_view> allowed_libraries();
+
+/// Only where a machine has it, and this process has loaded it.
+inline constexpr std::string_view blas_library = "libopenblas.so.0";
+/// From now on modules may need it. Before the first check.
+void allow_blas();
 
 /// Reads the program headers and the dynamic section as the loader will see them, with every bound
 /// checked; `image` must not change meanwhile.

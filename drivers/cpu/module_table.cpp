@@ -49,6 +49,27 @@ Result<std::vector<Codelet>> read_table(const aios_module_table& table) {
   return codelets;
 }
 
+/// The functions that aios_module_shares lists beside those of `codelets`.
+Result<void> read_shares(const aios_module_table& table, std::vector<Codelet>& codelets) {
+  if (table.abi != AIOS_CODELET_ABI || table.count > max_codelets || table.codelets == nullptr)
+    return error(Code::invalid_argument, "aios_module_shares is malformed");
+  for (std::uint32_t i = 0; i < table.count; ++i) {
+    const aios_codelet& entry = table.codelets[i];
+    if (entry.run == nullptr) continue;
+    const auto codelet = std::ranges::find_if(codelets, [&](const Codelet& known) {
+      return entry.name != nullptr &&
+             std::string_view(entry.name, strnlen(entry.name, max_codelet_name_bytes)) ==
+                 known.name;
+    });
+    if (codelet == codelets.end())
+      return error(Code::invalid_argument, "entry " + std::to_string(i) +
+                                               " of aios_module_shares names no codelet of "
+                                               "aios_module");
+    codelet->run_share = entry.run;
+  }
+  return {};
+}
+
 std::string loader_message() {
   const char* text = ::dlerror();
   return text == nullptr ? "unknown reason" : text;
@@ -64,7 +85,23 @@ Result<std::vector<Codelet>> open_module(const std::string& path) {
     return error(Code::invalid_argument,
                  "the module has no entry point: it must export `aios_module` (see "
                  "aios/codelet.h)");
-  return read_table(*static_cast<const aios_module_table*>(entry));
+  auto codelets = TRY(read_table(*static_cast<const aios_module_table*>(entry)));
+  if (const void* shares = ::dlsym(handle, "aios_module_shares"))
+    TRY(read_shares(*static_cast<const aios_module_table*>(shares), codelets));
+  return codelets;
+}
+
+/// With the tasks' threads there are enough: each call works on the one that makes it. Builds
+/// without threads are left alone, since theirs need not be safe to call from several.
+void preload_blas() {
+  ::setenv("OPENBLAS_NUM_THREADS", "1", 1);
+  ::setenv("OMP_NUM_THREADS", "1", 1);
+  const std::string name(blas_library);
+  void* const library = ::dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (library == nullptr) return;
+  const auto parallel = reinterpret_cast<int (*)()>(::dlsym(library, "openblas_get_parallel"));
+  if (parallel == nullptr || parallel() == 0) return;
+  if (::dlopen(name.c_str(), RTLD_NOW | RTLD_GLOBAL) != nullptr) allow_blas();
 }
 
 }  // namespace
@@ -74,6 +111,7 @@ Result<> preload_libraries() {
     if (::dlopen(std::string(name).c_str(), RTLD_NOW | RTLD_GLOBAL) == nullptr)
       return error(Code::not_found,
                    "cannot load a library that modules may need: " + loader_message());
+  preload_blas();
   return {};
 }
 

@@ -18,8 +18,9 @@
 namespace aios::cpu {
 
 /// Makes every library that a module may need part of this process, so that modules find them where
-/// there are no files. Before the process shuts itself off, and once. not_found names a missing
-/// one.
+/// there are no files: those of allowed_libraries, and OpenBLAS where the machine has a build of it
+/// that several threads may use at once. It makes no threads here. Before the process shuts itself
+/// off, and once, before there are threads. not_found names a missing one.
 Result<> preload_libraries();
 
 class ModuleTable {

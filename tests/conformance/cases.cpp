@@ -469,6 +469,7 @@ std::vector<Case> standard_cases() {
   cases.push_back(sgemm(64, 64, 64, 1, 0));
   cases.push_back(sgemm(65, 70, 33, -0.5f, 0.25f));
   cases.push_back(sgemm(3, 130, 17, 2, 1));
+  cases.push_back(sgemm(193, 131, 70, 1, -1));
   for (const std::size_t columns : {1u, 100u, 256u, 1000u}) {
     cases.push_back(softmax(3, columns, 5));
     cases.push_back(softmax(2, columns, 80));

@@ -29,7 +29,7 @@ struct ContextHost : fuzz::Host {
   static constexpr std::uint32_t max_blocks = 64;
 
   explicit ContextHost(fuzz::Place place)
-      : backend(place.folder),
+      : backend(place.folder, 1),
         context(device::ContextServer::create(place.kernel, place.loop, {0}, backend).value()),
         server(place.kernel, place.loop, *context) {
     context->answer_through(server);

@@ -202,6 +202,20 @@ def check_bench(aiosctl, instance):
            f"bench of no case: {result.returncode} {result.stderr!r}")
 
 
+def check_bench_devices(aiosctl, instance):
+    """The processor's figures, for their form."""
+    result = subprocess.run([aiosctl, "bench", "devices", "--rounds", "1", "--only", "cpu", "--json"],
+                            capture_output=True, text=True, timeout=120, check=False,
+                            env=instance.environment)
+    expect(result.returncode == 0, f"bench devices: {result.returncode} {result.stderr!r}")
+    devices = checked("bench-devices", result.stdout)["devices"]
+    expect([device["backend"] for device in devices] == ["cpu"], f"bench devices: {devices}")
+    for case in ("launch_ns", "stream_gb_s", "sgemm_gflop_s"):
+        figures = devices[0][case]
+        expect({"through", "direct"} <= set(figures), f"{case}: {figures}")
+        expect(all(figure["lowest"] > 0 for figure in figures.values()), f"{case}: {figures}")
+
+
 def main():
     aiosctl = sys.argv[1]
     with Instance(aiosctl) as instance:
@@ -214,6 +228,7 @@ def main():
         check_failed_boot(aiosctl, instance)
         check_interrupted_boot(aiosctl, instance)
         check_bench(aiosctl, instance)
+        check_bench_devices(aiosctl, instance)
 
 
 if __name__ == "__main__":

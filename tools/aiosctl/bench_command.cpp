@@ -51,6 +51,29 @@ arguments = ["--spin", "never"]
 publish = true
 )";
 
+/// The GPU driver's port is published: it says whether it still looks for devices. A double of the
+/// CUDA driver is measured where the environment names one.
+std::string devices_manifest() {
+  std::string text = R"(
+[server.cpu]
+binary = "aios-cpu"
+spawner = { binary = "aios-cpu-context", profile = "context", label = "spawner:context" }
+
+[server.scheduler]
+binary = "aios-scheduler"
+routes = ["cpu", "gpu"]
+publish = true
+
+[server.gpu]
+binary = "aios-gpu"
+spawner = { binary = "aios-gpu-context", profile = "jit", label = "spawner:context" }
+publish = true
+)";
+  if (const char* const library = std::getenv("AIOS_CUDA_LIBRARY"))
+    text += fmt::format("arguments = [\"--environment\", \"AIOS_CUDA_LIBRARY={}\"]\n", library);
+  return text;
+}
+
 /// A folder for one instance, gone with the object.
 class WorkFolder {
  public:
@@ -133,9 +156,9 @@ Child::~Child() {
 }
 
 /// `aiosctl boot` on a folder of its own; returns when it says that the instance is up.
-Result<Child> boot_instance(const std::string& folder, int signals) {
+Result<Child> boot_instance(const std::string& folder, const std::string& text, int signals) {
   const std::string manifest = folder + "/aios.toml";
-  if (!(std::ofstream(manifest) << ipc_manifest)) return errno_error("write " + manifest, errno);
+  if (!(std::ofstream(manifest) << text)) return errno_error("write " + manifest, errno);
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return errno_error("make a pipe", errno);
   const Fd reader(ends[0]);
@@ -145,8 +168,8 @@ Result<Child> boot_instance(const std::string& folder, int signals) {
                    writer.get()));
   writer.reset();
   const Deadline deadline = Deadline::after(boot_timeout_ns);
-  std::string text;
-  while (!text.contains("AIOS is up")) {
+  std::string words;
+  while (!words.contains("AIOS is up")) {
     pollfd fds[2] = {{reader.get(), POLLIN, 0}, {signals, POLLIN, 0}};
     const int ready = ::poll(fds, 2, deadline.poll_timeout_ms());
     if (ready < 0 && errno == EINTR) continue;
@@ -154,7 +177,7 @@ Result<Child> boot_instance(const std::string& folder, int signals) {
     char buffer[512];
     const ssize_t bytes = ready > 0 ? ::read(reader.get(), buffer, sizeof buffer) : 0;
     if (bytes <= 0) return error(Code::crashed, "the instance to be measured did not come up");
-    text.append(buffer, static_cast<std::size_t>(bytes));
+    words.append(buffer, static_cast<std::size_t>(bytes));
   }
   return instance;
 }
@@ -165,30 +188,60 @@ struct IpcBench {
   std::uint64_t large_mb = 1024;
 };
 
-Result<int> bench_ipc(const IpcBench& options, bool as_json) {
-  const std::string libexec = TRY(find_libexec());
+struct DevicesBench {
+  int rounds = 7;
+  std::vector<std::string> only;
+};
+
+/// aios-bench with these arguments, on an instance with this manifest.
+Result<int> measure(const std::string& manifest, std::vector<std::string> arguments,
+                    const std::vector<std::string>& only, bool as_json) {
   // Seen by wait: the instance and its folder must not stay behind.
   const Fd signals = TRY(make_signal_fd({SIGINT, SIGTERM, SIGHUP}));
   const WorkFolder folder = TRY(WorkFolder::create());
-  const Child instance = TRY(boot_instance(folder.path(), signals.get()));
-  std::vector<std::string> command{libexec + "/aios-bench",
-                                   "ipc",
-                                   "--socket",
-                                   folder.path() + "/state/aios.sock",
-                                   "--peers",
-                                   libexec + "/peers",
-                                   "--rounds",
-                                   std::to_string(options.rounds),
-                                   "--large-bytes",
-                                   std::to_string(options.large_mb << 20)};
+  const Child instance = TRY(boot_instance(folder.path(), manifest, signals.get()));
+  std::vector<std::string> command{TRY(find_libexec()) + "/aios-bench"};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  command.insert(command.end(), {"--socket", folder.path() + "/state/aios.sock"});
   if (as_json) command.push_back("--json");
-  for (const std::string& name : options.only) command.insert(command.end(), {"--only", name});
+  for (const std::string& name : only) command.insert(command.end(), {"--only", name});
   Child bench = TRY(Child::start(command));
   const int code = TRY(bench.wait(Deadline::never(), signals.get()));
   if (code == 128 + SIGALRM)
     return error(Code::timed_out, "a case took more than its two minutes and was ended");
   if (code > 128) return error(Code::crashed, fmt::format("aios-bench ended with {}", code));
   return code;
+}
+
+Result<int> bench_ipc(const IpcBench& options, bool as_json) {
+  return measure(
+      ipc_manifest,
+      {"ipc", "--peers", TRY(find_libexec()) + "/peers", "--rounds", std::to_string(options.rounds),
+       "--large-bytes", std::to_string(options.large_mb << 20)},
+      options.only, as_json);
+}
+
+Result<int> bench_devices(const DevicesBench& options, bool as_json) {
+  return measure(devices_manifest(),
+                 {"devices", "--codelets", TRY(find_libexec()) + "/codelets", "--rounds",
+                  std::to_string(options.rounds)},
+                 options.only, as_json);
+}
+
+void add_devices(CLI::App& bench, Session& session) {
+  CLI::App* devices = bench.add_subcommand(
+      "devices", "Every device, in an instance of its own: launches, memory, matrix products");
+  const auto options = std::make_shared<DevicesBench>();
+  devices->add_option("--rounds", options->rounds, "Interleaved repetitions [7]")
+      ->check(CLI::Range(1, 1000));
+  devices->add_option("--only", options->only, "Only devices of these backends")
+      ->check(CLI::IsMember({"cpu", "cuda", "opencl", "pjrt"}));
+  devices->add_flag("--json", session.json, "Prints one JSON object");
+  devices->callback([&session, options] {
+    session.action = [&session, options] {
+      return run_command([&] { return bench_devices(*options, session.json); });
+    };
+  });
 }
 
 }  // namespace
@@ -199,6 +252,7 @@ void add_bench_commands(CLI::App& app, Session& session) {
   CLI::App* ipc = bench->add_subcommand(
       "ipc", "Links, in an instance of its own: calls, regions, many clients");
   const auto options = std::make_shared<IpcBench>();
+  add_devices(*bench, session);
   ipc->add_option("--rounds", options->rounds, "Interleaved repetitions [7]")
       ->check(CLI::Range(1, 1000));
   ipc->add_option("--only", options->only, "Only these cases");

@@ -8,6 +8,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "tools/bench/devices_report.hpp"
 #include "tools/bench/ipc.hpp"
 
 namespace aios::bench {
@@ -147,7 +148,24 @@ int main(int argc, char** argv) {
   ipc->add_option("--only", only, "Only these cases");
   ipc->add_option("--rounds", rounds, "Interleaved repetitions")->check(CLI::Range(1, 1000));
   ipc->add_flag("--json", as_json, "Prints one JSON object");
+  aios::bench::DevicesOptions devices;
+  CLI::App* devices_command =
+      app.add_subcommand("devices", "Devices, beside their bare interfaces");
+  devices_command->add_option("--socket", devices.socket, "The instance's socket")->required();
+  devices_command->add_option("--codelets", devices.codelets, "Folder of the standard codelets");
+  devices_command->add_option("--only", devices.only, "Only devices of these backends");
+  devices_command->add_option("--rounds", rounds, "Repetitions")->check(CLI::Range(1, 1000));
+  devices_command->add_flag("--json", as_json, "Prints one JSON object");
   CLI11_PARSE(app, argc, argv);
+  try {
+    if (devices_command->parsed()) {
+      aios::bench::bench_devices(devices, rounds, as_json);
+      return 0;
+    }
+  } catch (const std::exception& failure) {
+    std::fprintf(stderr, "aios-bench: %s\n", failure.what());
+    return 1;
+  }
   const aios::Result<void> done = aios::bench::bench_ipc(options, only, rounds, as_json);
   if (done) return 0;
   std::fprintf(stderr, "aios-bench: %s\n", done.error().to_string().c_str());

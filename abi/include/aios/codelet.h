@@ -4,7 +4,9 @@
  * function called once per block of a task's grid. It runs in a context: a process of its job's
  * own, in an empty root without files, network or other processes. It may need only libc, libm,
  * libstdc++, libgcc_s and the loader; any other dependency is refused by name. Blocks of one task,
- * and several tasks, run on several threads at once.
+ * and several tasks, run on several threads at once. Where the machine has OpenBLAS its functions
+ * are there, too: declare those you use as weak, and find them null elsewhere. Each works on the
+ * thread that calls it.
  *
  * A codelet returns 0, or one of aios.h's codes after writing why into `message`. If it crashes or
  * exceeds its task's time limit its context dies, with nothing else.
@@ -48,7 +50,7 @@ typedef struct aios_buffer {
 #define AIOS_RESULT_WORDS 4
 
 typedef struct aios_task {
-  uint32_t block[3]; /* which block of the grid this call computes */
+  uint32_t block[3]; /* which block of the grid this call computes; zero in a call for a share */
   uint32_t grid[3];
   uint32_t buffer_count;
   uint32_t argument_bytes;
@@ -58,6 +60,8 @@ typedef struct aios_task {
                              blocks that share a word must write it atomically */
   char* message;          /* for the block's failure, NUL-terminated */
   uint32_t message_bytes; /* room in `message` */
+  uint32_t share;         /* in a call for a share: which one, */
+  uint32_t shares;        /* of how many; else 0 */
   uint32_t reserved;
 } aios_task;
 
@@ -76,6 +80,13 @@ typedef struct aios_module_table {
 
 /* The entry point every module defines. */
 AIOS_EXPORT extern const aios_module_table aios_module;
+
+/* Optional: codelets that divide their grid themselves, which pays where the work of many blocks
+ * has something in common. A function listed here is called instead of the one that aios_module
+ * lists under the same name: once for each of `shares` shares, which together do what all blocks
+ * would have done. There are as many shares as threads, or as blocks if these are fewer; a thread
+ * may do several. An entry without a function means nothing. */
+AIOS_EXPORT extern const aios_module_table aios_module_shares;
 
 /* What a GPU's driver has to know of a kernel (kernel.h). A module has one for each, one after the
  * other, in the section AIOS_KERNEL_SECTION of its file; its PTX and its OpenCL C, each ended by a

@@ -26,8 +26,14 @@
  * memory of the block, and AIOS_PRIVATE(type, name, threads) a variable of each thread's that
  * lives from one part to the next, read and written as AIOS_OWN(name).
  *
- * On the processor the threads of a block are a loop, and a file may have a faster form of a kernel
- * under `#ifdef AIOS_TARGET_CPU`.
+ * On the processor the threads of a block are a loop. Where another way is faster there, a file may
+ * say it after the kernel, under `#ifdef AIOS_TARGET_CPU`:
+ *
+ *   AIOS_SHARES(axpy, (read, float, x), (read_write, float, y)) { ... return true; }
+ *
+ * is called once per thread and does share AIOS_SHARE of AIOS_SHARE_COUNT of what the grid's blocks
+ * would do; AIOS_GRID_X and the others say how many they are. If it returns false, having written
+ * nothing, the share's blocks are done as the kernel says.
  */
 #ifndef AIOS_KERNEL_H
 #define AIOS_KERNEL_H
@@ -246,11 +252,55 @@ typedef struct aios_block {
 #define AIOS_CLONES
 #endif
 
+#define AIOS_SHARES(name, ...)                                                                  \
+  static inline bool name##_whole(                                                              \
+      const aios_block aios_here, const uint32_t aios_share, const uint32_t aios_shares,        \
+      const name##_arguments arguments AIOS_FOR(AIOS_PARAMETER, __VA_ARGS__));                  \
+  AIOS_CLONES static int32_t name##_share(const aios_task* aios_of) {                           \
+    const int32_t aios_wrong = aios_check_task(aios_of, &name##_record);                        \
+    if (aios_wrong != 0) return aios_wrong;                                                     \
+    name##_arguments arguments;                                                                 \
+    memcpy(&arguments, aios_of->arguments, sizeof arguments);                                   \
+    const aios_buffer* aios_buffers = aios_of->buffers;                                         \
+    AIOS_FOR(AIOS_UNPACK, __VA_ARGS__)                                                          \
+    aios_block aios_here = {                                                                    \
+        {0, 0, 0},                                                                              \
+        {aios_of->grid[0], aios_of->grid[1], aios_of->grid[2]},                                 \
+        {name##_record.block[0], name##_record.block[1], name##_record.block[2]}};              \
+    if (name##_whole(aios_here, aios_of->share, aios_of->shares,                                \
+                     arguments AIOS_FOR(AIOS_NAME, __VA_ARGS__)))                               \
+      return 0;                                                                                 \
+    const uint64_t aios_all = (uint64_t)aios_of->grid[0] * aios_of->grid[1] * aios_of->grid[2]; \
+    const uint64_t aios_end = aios_all * (aios_of->share + 1) / aios_of->shares;                \
+    for (uint64_t i = aios_all * aios_of->share / aios_of->shares; i < aios_end; ++i) {         \
+      aios_here.index[0] = (uint32_t)(i % aios_of->grid[0]);                                    \
+      aios_here.index[1] = (uint32_t)(i / aios_of->grid[0] % aios_of->grid[1]);                 \
+      aios_here.index[2] = (uint32_t)(i / aios_of->grid[0] / aios_of->grid[1]);                 \
+      name##_block(aios_here, arguments AIOS_FOR(AIOS_NAME, __VA_ARGS__));                      \
+    }                                                                                           \
+    return 0;                                                                                   \
+  }                                                                                             \
+  static constexpr aios_codelet_function aios_shares_of(const name##_arguments*) {              \
+    return name##_share;                                                                        \
+  }                                                                                             \
+  static inline bool name##_whole(                                                              \
+      const aios_block aios_here, const uint32_t aios_share, const uint32_t aios_shares,        \
+      const name##_arguments arguments AIOS_FOR(AIOS_PARAMETER, __VA_ARGS__))
+static constexpr aios_codelet_function aios_shares_of(const void*) {
+  return nullptr;
+}
+#define AIOS_SHARE aios_share
+#define AIOS_SHARE_COUNT aios_shares
+
 #define AIOS_ENTRY(name) {#name, name##_run},
-#define AIOS_MODULE(...)                                                          \
-  static const aios_codelet aios_kernels[] = {AIOS_FOR(AIOS_ENTRY, __VA_ARGS__)}; \
-  AIOS_ENTRY_POINT const aios_module_table aios_module = {                        \
-      AIOS_CODELET_ABI, sizeof aios_kernels / sizeof aios_kernels[0], aios_kernels};
+#define AIOS_SHARES_ENTRY(name) {#name, aios_shares_of((const name##_arguments*)0)},
+#define AIOS_MODULE(...)                                                                       \
+  static const aios_codelet aios_kernels[] = {AIOS_FOR(AIOS_ENTRY, __VA_ARGS__)};              \
+  static const aios_codelet aios_whole_kernels[] = {AIOS_FOR(AIOS_SHARES_ENTRY, __VA_ARGS__)}; \
+  AIOS_ENTRY_POINT const aios_module_table aios_module = {                                     \
+      AIOS_CODELET_ABI, sizeof aios_kernels / sizeof aios_kernels[0], aios_kernels};           \
+  AIOS_ENTRY_POINT const aios_module_table aios_module_shares = {                              \
+      AIOS_CODELET_ABI, sizeof aios_kernels / sizeof aios_kernels[0], aios_whole_kernels};
 #ifdef __cplusplus
 #define AIOS_ENTRY_POINT extern "C" AIOS_EXPORT
 #else

@@ -213,8 +213,9 @@ void add_threads(Filter& filter, const Rules& rules) {
   // Of the calling thread only: without namespaces its number could be any process of the user's.
   filter.allow(SCMP_SYS(sched_setaffinity), {SCMP_A0(SCMP_CMP_EQ, 0)});
   filter.refuse(EPERM, SCMP_SYS(sched_setaffinity), {SCMP_A0(SCMP_CMP_NE, 0)});
-  for (const int number : {SCMP_SYS(sched_setscheduler), SCMP_SYS(sched_setparam),
-                           SCMP_SYS(setpriority), SCMP_SYS(mlock), SCMP_SYS(get_mempolicy)})
+  for (const int number :
+       {SCMP_SYS(sched_setscheduler), SCMP_SYS(sched_setparam), SCMP_SYS(setpriority),
+        SCMP_SYS(mlock), SCMP_SYS(get_mempolicy), SCMP_SYS(mbind)})
     filter.refuse(EPERM, number);
 }
 

@@ -16,6 +16,8 @@ using Request = proto::context::Run::Request;
 
 namespace {
 
+constexpr std::uint32_t threads = 3;
+
 const Codelet& codelet(const std::string& module, const std::string& name) {
   const auto number = test::modules().load(test::module_image(module), name);
   REQUIRE(number);
@@ -31,13 +33,13 @@ Request request_of(std::uint32_t x, std::uint32_t y = 1, std::uint32_t z = 1) {
 }
 
 std::shared_ptr<CodeletRun> run_of(const Codelet& codelet, const Request& request) {
-  auto run = CodeletRun::create(codelet, request, BufferTable());
+  auto run = CodeletRun::create(codelet, request, BufferTable(), threads);
   REQUIRE(run);
   return *run;
 }
 
 Code refused(const Request& request, const BufferTable& buffers = {}) {
-  const auto run = CodeletRun::create(codelet("good", "count"), request, buffers);
+  const auto run = CodeletRun::create(codelet("good", "count"), request, buffers, threads);
   REQUIRE(!run);
   return run.error().code();
 }
@@ -97,7 +99,7 @@ TEST_CASE("A task uses only what is bound, and only in a mode it was bound for")
   request.buffers[0] = {.id = 3, .mode = 9};
   CHECK(refused(request, buffers) == Code::invalid_argument);
   request.buffers[0] = {.id = 3, .mode = AIOS_MODE_READ};
-  const auto run = CodeletRun::create(codelet("good", "count"), request, buffers);
+  const auto run = CodeletRun::create(codelet("good", "count"), request, buffers, threads);
   CHECK(run);
   CHECK(buffers.unbind(3).error().code() == Code::busy);
 }
@@ -119,7 +121,7 @@ TEST_CASE("A task reads one buffer and writes another") {
   request.buffer_count = 2;
   request.buffers[0] = {.id = 0, .mode = AIOS_MODE_READ};
   request.buffers[1] = {.id = 1, .mode = AIOS_MODE_WRITE};
-  const auto run = CodeletRun::create(codelet("good", "increment"), request, buffers);
+  const auto run = CodeletRun::create(codelet("good", "increment"), request, buffers, threads);
   REQUIRE(run);
   CHECK((*run)->run_block(0));
   const Mapping result = *Mapping::map(out, size_bytes, Mapping::Access::read);
@@ -153,4 +155,29 @@ TEST_CASE("An exception that escapes a codelet is reported as a crash") {
   CHECK(known.error().message() == "uncaught exception in codelet throw_error: out of patience");
   const auto unknown = run_of(codelet("throws", "throw_number"), request_of(1))->run_block(0);
   CHECK(unknown.error().code() == Code::crashed);
+}
+
+TEST_CASE("A codelet that divides its grid is called once for each thread's share") {
+  const auto run = run_of(codelet("shares", "mark"), request_of(8, 8));
+  REQUIRE(run->block_count() == threads);
+  for (std::uint32_t share = 0; share < threads; ++share) REQUIRE(run->run_block(share));
+  CHECK(run->result()[0] == 0b111);
+  CHECK(run->result()[1] == threads);
+  CHECK(run->result()[2] == 0);
+}
+
+TEST_CASE("There are no more shares than blocks") {
+  CHECK(run_of(codelet("shares", "mark"), request_of(2))->block_count() == 2);
+}
+
+TEST_CASE("A codelet without a function for shares is called for each block") {
+  CHECK(run_of(codelet("shares", "plain"), request_of(5))->block_count() == 5);
+}
+
+TEST_CASE("A share that fails without a message is named") {
+  const auto run = run_of(codelet("shares", "fail"), request_of(4));
+  CHECK(run->run_block(0));
+  const auto failed = run->run_block(1);
+  REQUIRE(!failed);
+  CHECK(failed.error().message() == "codelet fail failed in share 1 without saying why");
 }

@@ -112,3 +112,9 @@ TEST_CASE("Too many modules are refused with quota") {
   image.push_back(std::byte{});
   CHECK(modules.load(image, "count").error().code() == Code::quota);
 }
+
+TEST_CASE("A function for shares of a codelet that is not there is refused") {
+  const Status status = refusal("bad_shares");
+  CHECK(status.code() == Code::invalid_argument);
+  CHECK(contains(status.message(), "entry 0 of aios_module_shares names no codelet"));
+}

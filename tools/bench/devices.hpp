@@ -1,0 +1,82 @@
+// The cases of `bench devices`: the same codelets on the same device through AIOS and by the same
+// backend alone, beside what the machine can do. Apart from what uses libaios or the runtime: their
+// names are the same. Everything here throws std::runtime_error.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace aios::bench {
+
+struct BenchDevice {
+  std::uint32_t index;  ///< as the scheduler counts
+  std::string kind;
+  std::string backend;
+  std::string model;
+  std::string uuid;
+  std::uint32_t threads;
+  std::uint64_t memory_bytes;
+  bool emulated;  ///< its speed means nothing
+};
+
+/// A codelet and what it is called with. Buffers hold numbers near one at first.
+struct Workload {
+  std::string module;  ///< of the standard ones: "vector"
+  std::string codelet;
+  std::array<std::uint32_t, 3> grid;
+  std::vector<std::byte> arguments;
+  struct Buffer {
+    std::uint64_t bytes;
+    std::uint32_t mode;
+  };
+  std::vector<Buffer> buffers;
+};
+Workload one_block();
+/// c = a + b of `n` floats each.
+Workload stream(std::uint32_t n);
+Workload sgemm(std::uint32_t n);
+
+/// A workload whose module is loaded and whose buffers are there.
+class Prepared {
+ public:
+  virtual ~Prepared() = default;
+  /// `count` times, each when the one before has ended, or all handed over at once. In nanoseconds.
+  virtual std::uint64_t run(std::size_t count, bool at_once) = 0;
+};
+
+/// One way to one device.
+class Way {
+ public:
+  virtual ~Way() = default;
+  virtual std::unique_ptr<Prepared> prepare(const Workload& workload) = 0;
+};
+
+/// Of the instance at `socket`, once its drivers have looked for them.
+std::vector<BenchDevice> list_devices(const std::string& socket);
+/// As an application, through scheduler and context. `codelets`: folder of the standard modules.
+std::unique_ptr<Way> through(const std::string& socket, const std::string& codelets,
+                             const BenchDevice& device);
+/// The device's backend in this process, without scheduler, context and messages.
+std::unique_ptr<Way> direct(const std::string& codelets, const BenchDevice& device);
+
+/// Threads that add as `stream` does, each pinned to a core of its own, and nothing else.
+std::uint64_t bare_stream_ns(std::uint32_t n, std::uint32_t threads);
+
+/// OpenBLAS called directly, with threads of its own; in this process it has one otherwise.
+class OpenBlas {
+ public:
+  bool available() const { return call_ != nullptr; }
+  OpenBlas();
+  std::uint64_t sgemm_ns(std::uint32_t n, std::uint32_t threads);
+
+ private:
+  void* call_ = nullptr;
+  void (*set_threads_)(int) = nullptr;
+  std::vector<float> a_, b_, c_;
+};
+
+}  // namespace aios::bench

@@ -1,0 +1,116 @@
+#include <aios/codelet.h>
+
+#include <aios/aios.hpp>
+#include <algorithm>
+#include <chrono>
+#include <numeric>
+
+#include "tools/bench/devices.hpp"
+
+namespace aios::bench {
+
+namespace {
+
+constexpr std::uint64_t timeout_ns = 60'000'000'000;
+
+std::uint64_t now() {
+  return static_cast<std::uint64_t>(std::chrono::steady_clock::now().time_since_epoch().count());
+}
+
+class Through final : public Way {
+ public:
+  Through(const std::string& socket, std::string codelets, std::uint32_t device)
+      : instance(options(socket)),
+        tenant(instance.tenant(timeout_ns)),
+        codelets_(std::move(codelets)),
+        device_(device) {}
+  std::unique_ptr<Prepared> prepare(const Workload& workload) override;
+
+  Instance instance;
+  Tenant tenant;
+
+ private:
+  static aios_attach_options options(const std::string& socket) {
+    aios_attach_options made{};
+    made.socket_path = socket.c_str();
+    return made;
+  }
+  std::string codelets_;
+  std::uint32_t device_;
+};
+
+class ThroughPrepared final : public Prepared {
+ public:
+  ThroughPrepared(Tenant& tenant, const Task& task) : tenant_(tenant), task_(task) {}
+  ThroughPrepared(const ThroughPrepared&) = delete;
+  ~ThroughPrepared() override {
+    for (const std::uint32_t buffer : buffers)
+      (void)aios_buffer_release(tenant_.get(), buffer, timeout_ns);
+  }
+  std::uint64_t run(std::size_t count, bool at_once) override;
+
+  std::vector<Region> regions;
+  std::vector<std::uint32_t> buffers;
+
+ private:
+  void collect(std::size_t count);
+
+  Tenant& tenant_;
+  Task task_;
+  std::uint64_t next_tag_ = 1;
+};
+
+std::unique_ptr<Prepared> Through::prepare(const Workload& workload) {
+  Task task(1, tenant.codelet(codelets_ + "/" + workload.module + ".so", workload.codelet));
+  task.device(device_).grid(workload.grid[0], workload.grid[1], workload.grid[2]);
+  check(aios_task_set_arguments(&task.record(), workload.arguments.data(),
+                                workload.arguments.size()));
+  std::vector<Region> regions;
+  std::vector<std::uint32_t> buffers;
+  for (const auto& buffer : workload.buffers) {
+    regions.push_back(instance.create_region(buffer.bytes, "bench"));
+    std::ranges::fill(regions.back().as<float>(), 0.5f);
+    buffers.push_back(tenant.buffer(regions.back(), 0, buffer.bytes, Access::write));
+    task.buffer(buffers.back(), buffer.mode);
+  }
+  auto prepared = std::make_unique<ThroughPrepared>(tenant, task);
+  prepared->regions = std::move(regions);
+  prepared->buffers = std::move(buffers);
+  return prepared;
+}
+
+void ThroughPrepared::collect(std::size_t count) {
+  for (std::size_t done = 0; done < count;) {
+    const auto some = tenant_.completions(timeout_ns);
+    if (some.empty()) throw Error(AIOS_TIMED_OUT, "the tasks do not end");
+    for (const aios_completion& completion : some)
+      if (completion.status != AIOS_OK)
+        throw Error(static_cast<aios_code>(completion.status), tenant_.failure(completion.tag));
+    done += some.size();
+  }
+}
+
+std::uint64_t ThroughPrepared::run(std::size_t count, bool at_once) {
+  std::vector<Task> tasks(count, task_);
+  for (Task& task : tasks) task.record().tag = next_tag_++;
+  const std::uint64_t begin = now();
+  if (at_once) {
+    tenant_.submit(tasks);
+    collect(count);
+  } else {
+    for (const Task& task : tasks) {
+      tenant_.submit(task);
+      collect(1);
+    }
+  }
+  return now() - begin;
+}
+
+}  // namespace
+
+std::unique_ptr<Way> through(const std::string& socket, const std::string& codelets,
+                             const BenchDevice& device) {
+  return std::make_unique<Through>(socket, codelets, device.index);
+}
+
+}  // namespace aios::bench
