@@ -2,16 +2,13 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
-#include <cstring>
 #include <memory>
 
-#include "abi/proto/device.hpp"
+#include "abi/lib/file_channel.hpp"
 #include "abi/proto/mapreduce.hpp"
 
 namespace aios::mapreduce_client {
@@ -102,60 +99,16 @@ Result<Fd> open_input(const InputFile& file) {
   return fd;
 }
 
-Result<void> send_files(const Fd& channel, std::span<const Fd> fds,
-                        std::span<const std::byte> description) {
-  alignas(cmsghdr) std::array<std::byte, CMSG_SPACE(max_lent_files * sizeof(int))> control{};
-  iovec part{const_cast<std::byte*>(description.data()), description.size()};
-  msghdr message{};
-  message.msg_iov = &part;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = CMSG_SPACE(fds.size() * sizeof(int));
-  cmsghdr* header = CMSG_FIRSTHDR(&message);
-  header->cmsg_level = SOL_SOCKET;
-  header->cmsg_type = SCM_RIGHTS;
-  header->cmsg_len = CMSG_LEN(fds.size() * sizeof(int));
-  for (std::size_t i = 0; i < fds.size(); ++i) {
-    const int fd = fds[i].get();
-    std::memcpy(CMSG_DATA(header) + i * sizeof fd, &fd, sizeof fd);
-  }
-  ssize_t sent;
-  do {
-    sent = ::sendmsg(channel.get(), &message, MSG_NOSIGNAL);
-  } while (sent < 0 && errno == EINTR);
-  if (sent < 0 && errno == ETOOMANYREFS)
-    return error(Code::quota,
-                 "too many files are lent at once; raise the limit of open files "
-                 "(ulimit -n) or use fewer --threads");
-  if (sent < 0) return errno_error("lend input files", errno);
-  return {};
-}
-
 Result<Handle> lend_channel(Kernel& kernel, std::span<const InputFile> files,
                             std::span<const Piece> pieces) {
-  using proto::context::FilePiece;
-  using proto::context::FileSplitHeader;
   std::vector<Fd> fds;
-  std::vector<std::byte> description(sizeof(FileSplitHeader) + pieces.size() * sizeof(FilePiece));
-  const FileSplitHeader header{static_cast<std::uint32_t>(pieces.size()), 0};
-  std::memcpy(description.data(), &header, sizeof header);
-  for (std::size_t i = 0; i < pieces.size(); ++i) {
-    const InputFile& file = files[pieces[i].file];
+  std::vector<LentPiece> lent;
+  for (const Piece& piece : pieces) {
+    const InputFile& file = files[piece.file];
     fds.push_back(TRY(open_input(file)));
-    const FilePiece piece{pieces[i].offset, pieces[i].length, file.size_bytes};
-    std::memcpy(description.data() + sizeof header + i * sizeof piece, &piece, sizeof piece);
+    lent.push_back({fds.back().get(), piece.offset, piece.length, file.size_bytes});
   }
-  auto created = TRY(kernel.call<proto::kernel::FileCreate>({}));
-  if (created.fds.size() != 1) {
-    kernel.close(created.reply.file);
-    return error(Code::quota, "this process has no descriptor left to lend files");
-  }
-  const Result<void> sent = send_files(created.fds.front(), fds, description);
-  if (!sent) {
-    kernel.close(created.reply.file);
-    return std::unexpected(sent.error());
-  }
-  return created.reply.file;
+  return lend_files(kernel, lent);
 }
 
 }  // namespace

@@ -1,11 +1,15 @@
 // Tasks.
 #include "abi/lib/tasks.hpp"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include <cstring>
 #include <type_traits>
 
 #include "abi/include/aios/codelet.h"
 #include "abi/lib/failure.hpp"
+#include "abi/lib/file_channel.hpp"
 #include "abi/lib/module_file.hpp"
 #include "abi/lib/objects.hpp"
 
@@ -24,6 +28,7 @@ static_assert(AIOS_MAX_BATCH == wire::max_batch &&
               AIOS_MAX_TASK_BUFFERS == proto::context::max_task_buffers &&
               AIOS_MAX_TASK_DEPENDENCIES == wire::max_dependencies &&
               AIOS_MAX_TASK_ARGUMENT_BYTES == proto::context::max_argument_bytes &&
+              AIOS_MAX_FILE_RANGES == proto::kernel::max_lent_files &&
               AIOS_TASK_IDEMPOTENT == wire::task_flag::idempotent);
 
 namespace {
@@ -141,6 +146,37 @@ Result<std::uint32_t> register_buffer(aios_tenant& tenant, const aios_region& re
   });
 }
 
+/// A context could write to what is lent open for writing.
+Result<LentPiece> lendable(const aios_file_range& range) {
+  const std::string which = "descriptor " + std::to_string(range.fd);
+  const int flags = ::fcntl(range.fd, F_GETFL);
+  if (flags < 0) return errno_error(which, errno);
+  if ((flags & (O_ACCMODE | O_PATH)) != O_RDONLY)
+    return error(Code::invalid_argument, which + " is not open for reading alone");
+  struct stat info {};
+  if (::fstat(range.fd, &info) != 0) return errno_error(which, errno);
+  if (!S_ISREG(info.st_mode)) return error(Code::invalid_argument, which + " is no regular file");
+  const auto size = static_cast<std::uint64_t>(info.st_size);
+  if (range.reserved != 0 || range.offset > size || range.length > size - range.offset)
+    return error(Code::invalid_argument, "the range is not within the file of " + which);
+  return LentPiece{range.fd, range.offset, range.length, size};
+}
+
+Result<std::uint32_t> register_files(aios_tenant& tenant, std::span<const aios_file_range> ranges,
+                                     Deadline deadline) {
+  Kernel& kernel = tenant.core().kernel();
+  TRY(tenant.core().check_process());
+  std::vector<LentPiece> pieces;
+  if (ranges.size() <= AIOS_MAX_FILE_RANGES)
+    for (const aios_file_range& range : ranges) pieces.push_back(TRY(lendable(range)));
+  const Handle channel = TRY(lend_files(kernel, pieces));
+  Result<std::uint32_t> buffer = tenant.ask<std::uint32_t>(
+      [&](TaskTenant& t, auto done) { t.register_files(channel, deadline, std::move(done)); });
+  // The scheduler has a handle of its own.
+  kernel.close(channel);
+  return buffer;
+}
+
 Result<std::size_t> take_completions(aios_tenant& tenant, std::span<aios_completion> out,
                                      Deadline deadline) {
   TRY(tenant.core().check_process());
@@ -220,6 +256,16 @@ aios_code aios_buffer_register(aios_tenant* tenant, const aios_region* region, s
   return guarded([&]() -> Result<void> {
     *buffer =
         TRY(register_buffer(*tenant, *region, offset, length, access, deadline_of(timeout_ns)));
+    return {};
+  });
+}
+
+aios_code aios_files_register(aios_tenant* tenant, const aios_file_range* ranges, std::size_t count,
+                              std::uint64_t timeout_ns, std::uint32_t* buffer) {
+  if (tenant == nullptr || ranges == nullptr || buffer == nullptr)
+    return null_argument("aios_files_register");
+  return guarded([&]() -> Result<void> {
+    *buffer = TRY(register_files(*tenant, {ranges, count}, deadline_of(timeout_ns)));
     return {};
   });
 }

@@ -71,7 +71,7 @@ typedef enum aios_code {
   AIOS_INTERNAL = 25
 } aios_code;
 
-/* "0.1.0"; never fails. */
+/* "0.2.0"; never fails. */
 AIOS_API const char* aios_version(void);
 /* "peer_closed"; "unknown" for what is no code. Never fails. */
 AIOS_API const char* aios_code_name(aios_code code);

@@ -370,6 +370,12 @@ class Tenant {
   std::uint32_t buffer(const Region& region, Access access) {
     return buffer(region, 0, region.size(), access);
   }
+  /// Parts of open files as one buffer.
+  std::uint32_t files(std::span<const aios_file_range> ranges) {
+    std::uint32_t id = 0;
+    check(aios_files_register(get(), ranges.data(), ranges.size(), timeout_ns_, &id));
+    return id;
+  }
   void release(std::uint32_t buffer) { check(aios_buffer_release(get(), buffer, timeout_ns_)); }
 
   void submit(std::span<const Task> tasks) {

@@ -49,6 +49,24 @@ AIOS_API aios_code aios_codelet_register_file(aios_tenant* tenant, const char* p
 AIOS_API aios_code aios_buffer_register(aios_tenant* tenant, const aios_region* region,
                                         uint64_t offset, uint64_t length, uint32_t access,
                                         uint64_t timeout_ns, uint32_t* buffer);
+
+/* The bytes (offset, length) of a regular file that `fd` has open, read-only. */
+typedef struct aios_file_range {
+  int32_t fd;
+  uint32_t reserved; /* 0 */
+  uint64_t offset;
+  uint64_t length;
+} aios_file_range;
+
+#define AIOS_MAX_FILE_RANGES 128
+
+/* Parts of files as one buffer, which tasks only read: the codelet sees `files` instead of `data`
+ * and reads them with pread, in place and without a copy in between (aios_file_piece in codelet.h).
+ * The descriptors may be closed here. At most AIOS_MAX_FILE_RANGES. Errors: INVALID_ARGUMENT: not a
+ * regular file, not opened O_RDONLY, or the range is not within it; QUOTA: the user lends too many
+ * files at once (RLIMIT_NOFILE). */
+AIOS_API aios_code aios_files_register(aios_tenant* tenant, const aios_file_range* ranges,
+                                       size_t count, uint64_t timeout_ns, uint32_t* buffer);
 /* Errors: BUSY: a task that is not finished names it. */
 AIOS_API aios_code aios_buffer_release(aios_tenant* tenant, uint32_t buffer, uint64_t timeout_ns);
 

@@ -5,7 +5,7 @@ import os
 import subprocess
 
 SONAME = "libaios.so.0"
-VERSION = "0.1"
+VERSION = "0.2"
 PKG_CONFIG_TIMEOUT_S = 10
 
 

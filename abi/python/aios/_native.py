@@ -18,6 +18,7 @@ MAX_REQUEST_BYTES = 440
 MAX_REPLY_BYTES = 432
 MAX_OBJECT_NAME_BYTES = 199
 MAX_BATCH = 1024
+MAX_FILE_RANGES = 128
 MAX_TASK_BUFFERS = 16
 MAX_TASK_DEPENDENCIES = 12
 MAX_TASK_ARGUMENT_BYTES = 64
@@ -107,6 +108,11 @@ class TaskRecord(ctypes.Structure):
                 ("dependencies", c_uint32 * MAX_TASK_DEPENDENCIES),
                 ("arguments", c_uint8 * MAX_TASK_ARGUMENT_BYTES), ("deadline_ns", c_uint64),
                 ("reserved_words", c_uint64 * 2)]
+
+
+class FileRange(ctypes.Structure):
+    _fields_ = [("fd", c_int32), ("reserved", c_uint32), ("offset", c_uint64),
+                ("length", c_uint64)]
 
 
 class Completion(ctypes.Structure):
@@ -214,6 +220,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "aios_buffer_register": (c_int, [_OBJECT, _OBJECT, c_uint64, c_uint64, c_uint32, c_uint64,
                                      _OUT_U32]),
     "aios_buffer_release": (c_int, [_OBJECT, c_uint32, c_uint64]),
+    "aios_files_register": (c_int, [_OBJECT, POINTER(FileRange), c_size_t, c_uint64, _OUT_U32]),
     "aios_task_init": (c_int, [POINTER(TaskRecord), c_uint64, c_uint32]),
     "aios_task_add_buffer": (c_int, [POINTER(TaskRecord), c_uint32, c_uint32]),
     "aios_task_add_dependency": (c_int, [POINTER(TaskRecord), c_uint64]),

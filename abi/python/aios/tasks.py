@@ -128,6 +128,22 @@ class Tenant(waiting.Waitable):
             ctypes.byref(buffer)))
         return BufferId(buffer.value)
 
+    def files(self, ranges: Sequence[tuple[waiting.HasFileno | int, int, int]],
+              timeout_s: float | None = DEFAULT_TIMEOUT_S) -> BufferId:
+        """Registers parts of files, each (open file, offset, length), as one buffer.
+
+        Tasks read it in place, with pread. The files are regular ones, opened for reading alone,
+        and may be closed afterwards. At most 128; `Quota`: too many files are lent at once.
+        """
+        raw = (_native.FileRange * len(ranges))()
+        for one, (file, offset, length) in zip(raw, ranges):
+            one.fd = file if isinstance(file, int) else file.fileno()
+            one.offset, one.length = unsigned(offset, "offset"), unsigned(length, "length")
+        buffer = ctypes.c_uint32()
+        check(lib.aios_files_register(self._native(), raw, len(ranges), nanoseconds(timeout_s),
+                                      ctypes.byref(buffer)))
+        return BufferId(buffer.value)
+
     def release(self, buffer: BufferId, timeout_s: float | None = DEFAULT_TIMEOUT_S) -> None:
         """Forgets a buffer. `Busy`: a task that is not finished names it."""
         check(lib.aios_buffer_release(self._native(), unsigned(buffer, "buffer", MAX_U32),

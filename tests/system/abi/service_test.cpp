@@ -19,7 +19,7 @@ TEST_CASE("Names of codes are those of the runtime and unknown ones are no crash
   CHECK(std::string(aios_code_name(AIOS_OK)) == "ok");
   CHECK(std::string(aios_code_name(AIOS_PEER_CLOSED)) == "peer_closed");
   CHECK(aios_code_name(static_cast<aios_code>(4711)) != nullptr);
-  CHECK(std::string(aios_version()) == "0.1.0");
+  CHECK(std::string(aios_version()) == "0.2.0");
 }
 
 TEST_CASE("Attaching where nothing answers is unreachable") {

@@ -1,4 +1,7 @@
 // Tasks and jobs through the library.
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -8,6 +11,7 @@
 
 #include "abi/include/aios/codelet.h"
 #include "abi/include/aios/job.h"
+#include "abi/runtime/fd.hpp"
 #include "tests/system/abi/fixture.hpp"
 
 using namespace aios;
@@ -94,6 +98,55 @@ TEST_CASE("A module from memory runs, its grid is counted, and results come back
   const auto done = finished(tenant.get(), 1);
   CHECK((done[0].tag == 7 && done[0].result[0] == 10 && done[0].result[1] == 45));
   CHECK(done[0].end_ns >= done[0].start_ns);
+}
+
+TEST_CASE("A task reads a part of a lent file, whose descriptor is closed already") {
+  const auto instance = attach();
+  const auto tenant = open_tenant(instance.get());
+  std::uint32_t buffer = 0;
+  {
+    const Fd file(::open(good_module.c_str(), O_RDONLY | O_CLOEXEC));
+    const aios_file_range range = {file.get(), 0, 1, 3};
+    ok(aios_files_register(tenant.get(), &range, 1, long_ns, &buffer));
+  }
+  aios_task_record task = task_of(1, codelet(tenant.get(), "read_file"));
+  ok(aios_task_add_buffer(&task, buffer, AIOS_MODE_READ));
+  ok(aios_tasks_submit(tenant.get(), &task, 1, long_ns));
+  const auto done = finished(tenant.get(), 1);
+  REQUIRE(done[0].status == AIOS_OK);
+  CHECK(std::memcmp(done[0].result, "ELF", 3) == 0);
+  ok(aios_buffer_release(tenant.get(), buffer, long_ns));
+}
+
+TEST_CASE("What could be written, is no file or not within it cannot be lent") {
+  const auto instance = attach();
+  const auto tenant = open_tenant(instance.get());
+  char path[] = "/tmp/aios-lent-XXXXXX";
+  const Fd writable(::mkstemp(path));
+  REQUIRE(::write(writable.get(), "0123456789", 10) == 10);
+  const Fd file(::open(path, O_RDONLY | O_CLOEXEC));
+  const Fd named(::open(path, O_PATH | O_CLOEXEC));
+  const Fd folder(::open("/tmp", O_RDONLY | O_CLOEXEC));
+  ::unlink(path);
+  std::uint32_t buffer = 0;
+  const auto lend = [&](int fd, std::uint64_t offset, std::uint64_t length) {
+    const aios_file_range range = {fd, 0, offset, length};
+    return aios_files_register(tenant.get(), &range, 1, long_ns, &buffer);
+  };
+  for (const Fd* refused : {&writable, &named, &folder})
+    CHECK(lend(refused->get(), 0, 1) == AIOS_INVALID_ARGUMENT);
+  CHECK(lend(-1, 0, 1) != AIOS_OK);
+  CHECK(lend(file.get(), 5, 6) == AIOS_INVALID_ARGUMENT);
+  CHECK(lend(file.get(), 11, 0) == AIOS_INVALID_ARGUMENT);
+  CHECK(lend(file.get(), 1, ~0ull) == AIOS_INVALID_ARGUMENT);
+  CHECK(lend(file.get(), 5, 5) == AIOS_OK);
+  const std::vector<aios_file_range> many(AIOS_MAX_FILE_RANGES + 1, {file.get(), 0, 0, 1});
+  CHECK(aios_files_register(tenant.get(), many.data(), many.size(), long_ns, &buffer) ==
+        AIOS_INVALID_ARGUMENT);
+  CHECK(aios_files_register(tenant.get(), many.data(), 0, long_ns, &buffer) ==
+        AIOS_INVALID_ARGUMENT);
+  CHECK(aios_files_register(tenant.get(), many.data(), AIOS_MAX_FILE_RANGES, long_ns, &buffer) ==
+        AIOS_OK);
 }
 
 TEST_CASE("A task that fails says why, and one that has not finished is cancelled or not found") {

@@ -1,6 +1,7 @@
 """Tasks on the instance's devices."""
 
 import asyncio
+import os
 import struct
 import subprocess
 
@@ -146,6 +147,17 @@ class Tasks(Case):
         with other.tenant() as tenant:
             self.assertRaises(aios.Denied, tenant.buffer, kept, aios.Access.WRITE)
             tenant.buffer(kept, aios.Access.READ)
+
+    def test_a_task_reads_a_lent_file(self):
+        with open(__file__, "rb") as file:
+            buffer = self.tenant.files([(file, 0, 3)])
+        reader = self.codelet("good", "read_file")
+        self.tenant.submit(aios.Task(1, reader, [(buffer, aios.Mode.READ)]))
+        done = self.tenant.completions()[0]
+        self.assertTrue(done.ok)
+        self.assertEqual(done.result[0].to_bytes(8, "little")[:3], b'"""')
+        with open(os.devnull, "rb") as nothing, self.assertRaises(aios.InvalidArgument):
+            self.tenant.files([(nothing, 0, 0)])
 
     def test_a_closed_tenant_says_so(self):
         tenant = self.instance.tenant()

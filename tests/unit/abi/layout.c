@@ -35,6 +35,8 @@ AT(aios_task_record, limit_ns, 48);
 AT(aios_task_record, buffers, 56);
 AT(aios_task_record, dependencies, 120);
 AT(aios_task_record, arguments, 168);
+SIZE(aios_file_range, 24);
+AT(aios_file_range, offset, 8);
 SIZE(aios_completion, 72);
 AT(aios_completion, status, 8);
 AT(aios_completion, start_ns, 16);
