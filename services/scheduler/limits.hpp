@@ -30,6 +30,11 @@ inline constexpr std::uint32_t max_codelets_per_tenant = 256;
 inline constexpr std::uint32_t max_buffers_per_user = 1536;
 static_assert(max_buffers_per_user <= proto::context::max_bound_buffers);
 
+/// Of which the models are kept, over all users; those that are open are kept in any case.
+inline constexpr std::uint32_t max_learned_codelets = 4096;
+/// Of one codelet; beyond that sizes that are about equal are one.
+inline constexpr std::uint32_t max_learned_sizes = 256;
+
 inline constexpr std::uint32_t max_remembered_failures = 256;  ///< per tenant
 inline constexpr std::uint32_t max_finished_listed = 1024;     ///< over all tenants
 

@@ -1,0 +1,107 @@
+// Costs that are learned from completions (MODELS.md): for each codelet, size and device the
+// history of that size, a regression over all sizes, and what is known beforehand; the one that
+// erred least of late speaks, with a quantile that is kept honest by what was seen. Time and memory
+// alike.
+#pragma once
+
+#include <tsl/robin_map.h>
+
+#include <deque>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "services/scheduler/cost_models.hpp"
+#include "services/scheduler/costs.hpp"
+
+namespace aios::scheduler {
+
+class LearnedCosts final : public Costs {
+ public:
+  void set_device(DeviceId device, const DeviceFacts& facts) override;
+  CodeletId open_codelet(const CodeletKey& key, const Hints& hints) override;
+  void close_codelet(CodeletId codelet) override;
+  WorkId work(CodeletId codelet, const Features& features) override;
+  const Estimate& estimate(WorkId work, DeviceId device) override;
+  void placed(WorkId work, DeviceId device) override;
+  void learn(const Observation& what) override;
+
+  /// What is known of one size of one codelet on one device.
+  struct Row {
+    const CodeletKey* codelet;
+    const DeviceFacts* device;
+    Features features;
+    Estimate estimate;
+    double log_error;      ///< of the level that speaks; 0 before there was one
+    std::uint32_t drifts;  ///< how often it started anew
+  };
+  /// All that were ever measured; those of codelets that are not open included.
+  void for_each(const std::function<void(const Row&)>& visit);
+
+ private:
+  /// Of one quantity, for one size on one device.
+  struct Series {
+    History history;
+    RunningError history_error, regression_error;
+    QuantileTracker quantile;
+    bool has_own_quantile = false;
+  };
+  /// Of one quantity, for all sizes on one device.
+  struct Trend {
+    Regression regression;
+    RunningError history_error, regression_error, prior_error;
+    QuantileTracker quantile;
+  };
+  struct Cell {
+    Series time, memory;
+    Estimate estimate;
+    std::uint32_t version = 0;  ///< of its trend, when the estimate was made; 0: never
+  };
+  struct PerDevice {
+    Trend time, memory;
+    std::uint32_t passed_over = 0;
+    std::uint32_t version = 1;
+  };
+  struct Codelet {
+    CodeletKey key;
+    Hints hints;
+    std::uint32_t users = 0;  ///< openings not closed
+    std::uint64_t last_use = 0;
+    std::vector<PerDevice> devices;
+    tsl::robin_map<std::uint64_t, WorkId> works;  ///< by footprint
+    Regression::Vector center{};                  ///< of the first size seen
+  };
+  struct Work {
+    CodeletId codelet = 0;
+    Features features;
+    Regression::Vector x{};
+    std::vector<Cell> cells;  ///< by device
+  };
+  struct Guess {
+    Level level;
+    double mean;  ///< of the logarithm
+    double sd;
+    double variance;  ///< without the doubt about the mean
+    double error;
+  };
+
+  void forget_least_used();
+  WorkId add_work(CodeletId codelet, std::uint64_t footprint, const Features& features);
+  double prior_time_ns(const Codelet& codelet, const Features& features, DeviceId device) const;
+  double prior_log(const Codelet& codelet, const Work& work, DeviceId device, bool time) const;
+  Guess guess(const Codelet& codelet, const Work& work, DeviceId device, bool time) const;
+  Guess elsewhere(const Work& work, DeviceId device, bool time, double prior) const;
+  static Quantity quantity(const Guess& guess, double z);
+  void refresh(const Codelet& codelet, Work& work, DeviceId device);
+  void learn_one(Codelet& codelet, Work& work, DeviceId device, bool time, double y);
+
+  std::vector<DeviceFacts> devices_;
+  std::deque<Codelet> codelets_;
+  std::vector<CodeletId> free_codelets_;
+  std::deque<Work> works_;
+  std::vector<WorkId> free_works_;
+  std::uint64_t uses_ = 0;
+};
+
+}  // namespace aios::scheduler
