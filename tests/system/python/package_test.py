@@ -51,7 +51,7 @@ class Library(Case):
 
     def test_a_library_of_another_version_is_refused(self):
         folder = self.folder()
-        for name, version, says in (("old", "0.0.9", "needs 0.2"), ("new", "0.1.7", "has no aios")):
+        for name, version, says in (("old", "0.0.9", "needs 0.2"), ("new", "0.2.7", "has no aios")):
             source = folder / f"{name}.c"
             source.write_text(f'const char* aios_version(void) {{ return "{version}"; }}',
                               encoding="utf-8")
