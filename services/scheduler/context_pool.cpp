@@ -125,6 +125,13 @@ void ContextPool::connect(Key key, Entry& entry, ClaimedHandle port) {
   SessionEvents events;
   events.opened = [this, key, serial](const Result<void>& r) { on_session_opened(key, serial, r); };
   events.lost = [this, key, serial] { on_lost(key, serial); };
+  events.stalled = [this, key, serial](bool stalled) {
+    if (find(key, serial) == nullptr) return;
+    if (stalled) log_line("a context of job " + std::to_string(key.first) + " does not go on");
+    stalled ? core_.context_stalled(key.first, key.second)
+            : core_.context_resumed(key.first, key.second);
+    changed_();
+  };
   events.begun = [this](TaskRef task) { core_.task_begun(task); };
   events.answered = [this, key, serial](TaskRef task, const Result<Core::RunReply>& answer) {
     on_answered(key, serial, task, answer);

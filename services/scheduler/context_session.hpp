@@ -1,5 +1,10 @@
 // The scheduler's link to one context, from the moment it is there until it ends: what has been
 // loaded and bound in it, and the tasks it runs.
+//
+// While it has tasks it is looked at twice a second: a null call that it has not answered for a
+// second, or a module that it has not loaded for as long, make it `stalled`: it may be suspended,
+// or its code has gone astray, and others need not wait for it. It is left alone until a task is
+// late by the limits of all that were given to it: a context that does not keep limits is ended.
 #pragma once
 
 #include <functional>
@@ -20,6 +25,7 @@ namespace aios::scheduler {
 struct SessionEvents {
   std::function<void(Result<void>)> opened;  ///< once: it answers, or cannot be reached
   std::function<void()> lost;                ///< it had answered; its link is gone
+  std::function<void(bool)> stalled;         ///< it does not go on with its tasks; or does again
   std::function<void(TaskRef)> begun;        ///< the task's Run is on its way
   std::function<void(TaskRef, const Result<proto::context::Run::Reply>&)> answered;
 };
@@ -29,7 +35,7 @@ class ContextSession {
   ContextSession(Kernel& kernel, EventLoop& loop, ClaimedHandle port, JobId job,
                  const Resources& resources, SessionEvents events);
   ContextSession(const ContextSession&) = delete;
-  ~ContextSession() { closed_ = true; }
+  ~ContextSession() { close(); }
 
   /// Calls the context; `opened` follows.
   void open();
@@ -41,7 +47,7 @@ class ContextSession {
   /// No more tasks of that tenant will come.
   void drop_tenant(TenantId tenant);
   /// Says nothing more. For one that will be destroyed as soon as that is allowed.
-  void close() { closed_ = true; }
+  void close();
   /// Some task has been given to it.
   bool was_used() const { return was_used_; }
 
@@ -49,6 +55,7 @@ class ContextSession {
   struct Loaded {
     enum class State { loading, loaded, failed } state = State::loading;
     std::uint32_t number = 0;
+    std::uint64_t since_ns = 0;  ///< of loading
     Status failure{Code::ok};
     std::vector<std::uint64_t> waiting;  ///< task numbers
   };
@@ -57,6 +64,8 @@ class ContextSession {
     std::pair<TenantId, std::uint32_t> codelet;
     proto::context::Run::Request request;
     std::optional<Status> bind_failure;
+    bool sent = false;
+    std::uint64_t due_ns = 0;  ///< when its answer is late; 0: not known yet, or never
   };
 
   void load(std::pair<TenantId, std::uint32_t> key);
@@ -66,7 +75,13 @@ class ContextSession {
   void bind(std::uint32_t buffer);
   void bound(std::uint32_t buffer, std::uint64_t serial, const Status& failure);
   void finish(std::uint64_t number, Result<proto::context::Run::Reply> answer);
+  void watch();
+  void look();
+  void ask();
+  void update_stalled(std::uint64_t now_ns);
+  std::optional<std::uint64_t> late_task(std::uint64_t now_ns);
 
+  EventLoop& loop_;
   ClaimedHandle port_;
   const JobId job_;
   const Resources& resources_;
@@ -74,6 +89,9 @@ class ContextSession {
   bool opened_ = false;
   bool closed_ = false;
   bool was_used_ = false;
+  bool stalled_ = false;
+  std::uint64_t asked_ns_ = 0;  ///< when the null call was made that is not answered; 0: none
+  TimerId watch_timer_ = 0;
   std::map<std::pair<TenantId, std::uint32_t>, Loaded> codelets_;
   std::unordered_map<std::uint32_t, std::uint64_t> bound_;  ///< serial by buffer
   std::map<std::uint64_t, Running> running_;                ///< by task number

@@ -121,6 +121,9 @@ class Core {
 
   // ---- contexts ----
   void context_ready(JobId job, DeviceId device);
+  /// It takes no tasks, and its slots are free for others, until it has resumed.
+  void context_stalled(JobId job, DeviceId device);
+  void context_resumed(JobId job, DeviceId device);
   /// It takes no more tasks and its slots are free; its tasks may still be answered.
   void context_lost(JobId job, DeviceId device);
   /// It is gone: decides about the tasks that were not answered.
@@ -192,6 +195,7 @@ class Core {
   void complete(Tenant& tenant, const Task& task, const Outcome& outcome);
   void account(const Task& task, const Outcome& outcome);
   void leave_context(Slot slot);
+  void take_slot(Slot slot);
   void free_slot(Slot slot);
   void learn_from(const Task& task, const RunReply& run);
   void release(Slot slot);

@@ -26,9 +26,29 @@ void Core::context_ready(JobId job, DeviceId device) {
   context->state = ContextState::ready;
 }
 
-void Core::context_lost(JobId job, DeviceId device) {
+void Core::context_stalled(JobId job, DeviceId device) {
   Context* context = context_of(job, device);
   if (context == nullptr || context->state != ContextState::ready) return;
+  context->state = ContextState::stalled;
+  for (const Slot slot : context->in_flight) free_slot(slot);
+}
+
+void Core::context_resumed(JobId job, DeviceId device) {
+  Context* context = context_of(job, device);
+  if (context == nullptr || context->state != ContextState::stalled) return;
+  context->state = ContextState::ready;
+  for (const Slot slot : context->in_flight) {
+    take_slot(slot);
+    // When it will be done is no longer known: it is late.
+    timelines_[device].started(slot, now_ns_, now_ns_);
+  }
+}
+
+void Core::context_lost(JobId job, DeviceId device) {
+  Context* context = context_of(job, device);
+  if (context == nullptr ||
+      (context->state != ContextState::ready && context->state != ContextState::stalled))
+    return;
   context->state = ContextState::lost;
   for (const Slot slot : context->in_flight) free_slot(slot);
 }

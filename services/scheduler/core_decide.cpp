@@ -111,13 +111,10 @@ void Core::start(Tenant& tenant, Task& task, TaskRef ref, const Candidate& where
   move_data(task, where.device);
   task.state = State::running;
   task.device = where.device;
-  task.holds_slot = true;
   ++task.attempts;
   tenant.job->contexts[where.device].in_flight.push_back(ref.slot);
-  ++devices_[where.device].running;
-  User& user = *tenant.job->user;
-  ++user.running;
-  user.turn = tenant.turn = ++last_turn_;
+  take_slot(ref.slot);
+  tenant.job->user->turn = tenant.turn = ++last_turn_;
   actions_.push_back({Action::Kind::start, ref, tenant.id, tenant.job->id, where.device});
 }
 

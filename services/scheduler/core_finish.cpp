@@ -126,6 +126,13 @@ void Core::leave_context(Slot slot) {
   free_slot(slot);
 }
 
+void Core::take_slot(Slot slot) {
+  Task& task = tasks_[slot];
+  if (std::exchange(task.holds_slot, true)) return;
+  ++devices_[task.device].running;
+  ++task.tenant->job->user->running;
+}
+
 void Core::free_slot(Slot slot) {
   Task& task = tasks_[slot];
   if (!std::exchange(task.holds_slot, false)) return;

@@ -31,6 +31,7 @@ enum class ContextState : std::uint8_t {
   none,
   opening,
   ready,
+  stalled,  ///< it does not go on for now: it takes no tasks, and those it has hold no slots
   lost,     ///< it is ending, or has ended and nobody has said how
   closing,  ///< the tenants are gone
 };

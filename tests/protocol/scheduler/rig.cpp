@@ -100,6 +100,14 @@ void Rig::kill(std::uint64_t process_id) {
   kernel_->close(handle);
 }
 
+void Rig::signal(std::uint64_t process_id, int signal_number) {
+  const auto process = kernel_->call<wire::ProcessOpen>({.job = root_, .process_id = process_id});
+  REQUIRE(process);
+  const auto number = static_cast<std::uint32_t>(signal_number);
+  REQUIRE(kernel_->call<wire::ProcessSignal>({process->reply.process, number, 0}));
+  kernel_->close(process->reply.process);
+}
+
 std::vector<std::uint64_t> Rig::contexts() {
   std::vector<std::uint64_t> found;
   for (std::uint64_t after = 0;;) {

@@ -35,6 +35,7 @@ class Rig {
   /// Waits until there are `count`.
   void await_contexts(std::size_t count);
   void kill(std::uint64_t process_id);
+  void signal(std::uint64_t process_id, int signal_number);
   /// A job of its own below the root; the handle has every right.
   Handle make_job(const std::string& name);
 

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <csignal>
 #include <cstring>
 
 #include "abi/include/aios/codelet.h"
@@ -148,6 +149,53 @@ TEST_CASE("Tasks survive the kill of their context and of the driver") {
   CHECK(code(done[0]) == Code::timed_out);
   CHECK(done[0].attempts >= 1);
   CHECK(code(done[1]) == Code::ok);
+}
+
+namespace {
+
+/// As many of these as the device has slots, and of its threads.
+std::vector<TaskRecord> one_for_each_slot(Rig& rig, const TaskRecord& model) {
+  const auto device = rig.client().call<proto::scheduler::DeviceNext>({0}, soon());
+  REQUIRE(device);
+  std::vector<TaskRecord> tasks(device->device.threads, model);
+  for (std::size_t i = 0; i < tasks.size(); ++i) tasks[i].tag = i + 1;
+  return tasks;
+}
+
+}  // namespace
+
+TEST_CASE("Nobody waits for a context that does not go on, and when it does its tasks end") {
+  Rig rig;
+  Tenant stuck(rig, "stuck"), other(rig, "other");
+  const auto tasks = one_for_each_slot(rig, make_task(1, stuck.codelet("good", "count")));
+  REQUIRE(code(stuck.run(tasks.front())) == Code::ok);
+  REQUIRE(rig.contexts().size() == 1);
+  const std::uint64_t context = rig.contexts().front();
+  rig.signal(context, SIGSTOP);
+  REQUIRE(stuck.submit(tasks));
+  CHECK(code(other.run(make_task(1, other.codelet("good", "count")))) == Code::ok);
+  rig.signal(context, SIGCONT);
+  for (const auto& done : stuck.complete(tasks.size())) {
+    CHECK(code(done) == Code::ok);
+    CHECK(done.attempts == 1);
+  }
+}
+
+TEST_CASE("A context that keeps no time limit is ended and its successor serves") {
+  Rig rig;
+  Tenant tenant(rig, "one");
+  const std::uint32_t good = tenant.codelet("good", "count");
+  REQUIRE(code(tenant.run(make_task(1, good))) == Code::ok);
+  const std::uint64_t context = rig.contexts().front();
+  rig.signal(context, SIGSTOP);
+  TaskRecord limited = make_task(2, good);
+  limited.limit_ns = 50 * ns_per_ms;
+  const auto done = tenant.run(limited);
+  CHECK(code(done) == Code::timed_out);
+  CHECK(tenant.failure(2).find("did not end it at its time limit") != std::string::npos);
+  CHECK(code(tenant.run(make_task(3, good))) == Code::ok);
+  REQUIRE(rig.contexts().size() == 1);
+  CHECK(rig.contexts().front() != context);
 }
 
 TEST_CASE("Before the driver is there tasks wait, and nothing fails") {

@@ -34,7 +34,7 @@ class Model {
     std::map<std::uint64_t, Code> finished;              ///< by tag, how
     std::vector<std::pair<std::uint64_t, Code>> unread;  ///< completions, sorted by tag
   };
-  enum class Door { shut, opening, open, lost, closing };
+  enum class Door { shut, opening, open, stalled, lost, closing };
 
   explicit Model(std::uint32_t slots) : slots_(slots) {}
 

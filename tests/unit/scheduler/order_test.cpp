@@ -86,6 +86,39 @@ TEST_CASE("A user of whom nothing runs gets a task started beside another user's
   CHECK(f.core.devices()[0].running == 2);
 }
 
+TEST_CASE("A context that stalls holds no slots until it resumes and takes no tasks meanwhile") {
+  Fixture f(2);
+  const TenantId stuck = f.tenant(1);
+  f.submit(stuck, {task(1), task(2), task(3)});
+  const TenantId other = f.tenant(2);
+  f.submit(other, {task(11), task(12), task(13)});
+  CHECK(f.running_tags() == Tags{1, 2});
+  f.core.context_stalled(1, 0);
+  f.run();
+  CHECK(f.running_tags() == Tags{1, 2, 11, 12});
+  f.core.context_resumed(1, 0);
+  f.run();
+  CHECK(f.core.devices()[0].running == 4);
+  for (const std::uint64_t tag : {11, 12, 1}) f.ok(tag);
+  // It is the other's turn when a slot is free again.
+  CHECK(f.running_tags() == Tags{2, 3});
+  f.ok(2);
+  CHECK(f.running_tags() == Tags{3, 13});
+}
+
+TEST_CASE("A task of a stalled context may be answered and the context may end") {
+  Fixture f(1);
+  const TenantId t = f.tenant();
+  f.submit(t, {task(1), task(2)});
+  f.core.context_stalled(1, 0);
+  f.ok(1);
+  CHECK(f.core.devices()[0].running == 0);
+  CHECK(f.running_tags().empty());
+  f.end_context(How::killed, "killed");
+  CHECK(f.running_tags() == Tags{2});
+  CHECK(f.core.devices()[0].running == 1);
+}
+
 TEST_CASE("Eager placement takes the first device with a free slot") {
   Fixture f(1);
   f.core.set_device(1, 2, true, "cpu1");

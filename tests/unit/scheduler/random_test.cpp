@@ -17,7 +17,7 @@ class Pair {
   explicit Pair(std::uint64_t seed) : random_(seed) { core_.set_device(0, slots, true, "cpu0"); }
 
   void step() {
-    switch (below(14)) {
+    switch (below(15)) {
       case 0:
         return open_tenant();
       case 1:
@@ -37,6 +37,8 @@ class Pair {
       case 10:
       case 11:
         return settle_context();
+      case 12:
+        return stall_or_resume();
       default:
         return answer();
     }
@@ -172,8 +174,20 @@ class Pair {
     model_.answer(number, code);
   }
 
+  void stall_or_resume() {
+    using Door = Model::Door;
+    const JobId job = pick_job(Door::open, Door::stalled, Door::stalled);
+    if (job == 0) return;
+    Door& door = model_.doors[job];
+    if (door == Door::open)
+      core_.context_stalled(job, 0);
+    else
+      core_.context_resumed(job, 0);
+    door = door == Door::open ? Door::stalled : Door::open;
+  }
+
   void end_context() {
-    const JobId job = pick_job(Model::Door::open, Model::Door::open, Model::Door::open);
+    const JobId job = pick_job(Model::Door::open, Model::Door::stalled, Model::Door::stalled);
     if (job == 0) return;
     core_.context_lost(job, 0);
     model_.lose(job);
