@@ -6,16 +6,20 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <numeric>
 #include <set>
 #include <sstream>
 
 #include "abi/lib/storage_client.hpp"
+#include "tests/fault/disk_probe.hpp"
 #include "tests/fault/report.hpp"
 #include "tests/fault/small_disk.hpp"
+#include "tests/fault/state.hpp"
 
 using namespace aios;
 using namespace aios::fault;
@@ -37,7 +41,8 @@ struct Options {
   std::string bait;
   std::string commit = "unknown";
   std::string backend;
-  std::vector<std::string> only;
+  /// How often each kind is picked, relative to the others.
+  std::array<std::uint64_t, kind_count> weights{};
   bool json = false;
   bool list = false;
   bool failures = false;
@@ -128,6 +133,8 @@ class Campaign {
   void run(Report& report) {
     if (const auto loaded = preload(system_, options_.objects); !loaded)
       return ground_.breaches.add("cannot begin: " + loaded.error().to_string());
+    const auto probe = DiskProbe::start(ground_.folder, ground_.disturbances);
+    if (!probe) return ground_.breaches.add("cannot begin: " + probe.error().to_string());
     const std::uint64_t began = now_ns();
     make_workers();
     const auto before = warm_up();
@@ -135,10 +142,12 @@ class Campaign {
     for (const auto& worker : workers_) worker->start();
     bait_.start(options_, ground_);
     inject_all();
+    if (ground_.breaches.any()) print_state(system_);
     bait_.stop();
     if (!ground_.breaches.any()) recover(*before);
     // Who still waits for something has a deadline.
     for (const auto& worker : workers_) worker->stop();
+    report.longest_flush_ns = (*probe)->longest_ns();
     report.seconds = static_cast<double>(now_ns() - began) / ns_per_s;
     report.counts = injector_.counts();
     report.recovery = injector_.recovery();
@@ -172,22 +181,12 @@ class Campaign {
     return last;
   }
 
-  bool wanted(Kind kind) const {
-    return options_.only.empty() ||
-           std::ranges::find(options_.only, info_of(kind).name) != options_.only.end();
-  }
-
   Kind pick() {
-    std::uint64_t total = 0;
-    for (std::size_t i = 0; i < kind_count; ++i)
-      if (wanted(static_cast<Kind>(i))) total += kinds[i].weight;
-    std::uint64_t at = random_() % total;
-    for (std::size_t i = 0; i < kind_count; ++i) {
-      if (!wanted(static_cast<Kind>(i))) continue;
-      if (at < kinds[i].weight) return static_cast<Kind>(i);
-      at -= kinds[i].weight;
-    }
-    return Kind::kill_storage;
+    std::uint64_t at =
+        random_() % std::accumulate(options_.weights.begin(), options_.weights.end(), 0ull);
+    std::size_t kind = 0;
+    while (at >= options_.weights[kind]) at -= options_.weights[kind++];
+    return static_cast<Kind>(kind);
   }
 
   void inject_all() {
@@ -225,19 +224,26 @@ class Campaign {
   /// clients are gone nothing of them is left.
   void recover(const Holding& before) {
     injector_.poll(true);
-    system_.forget_bait_storage();
-    for (const std::string_view name : bait_servers)
-      if (const auto server = system_.server(name)) ::kill(server->pid, SIGKILL);
+    renew_bait_servers();
     for (std::size_t i = 0; i + 1 < part_count; ++i) await_serving(std::string(part_names[i]));
     for (const std::string_view name : bait_servers) await_serving(std::string(name));
     look_around(" in the recovery");
     await_progress();
+    if (ground_.breaches.any()) print_state(system_);
     scene_.latent.clear();
     for (const auto& worker : workers_) worker->stop();
     for (const auto& worker : workers_)
       if (!ground_.breaches.any()) worker->verify();
     system_.forget_clients();
     if (!ground_.breaches.any()) expect_nothing_left(before);
+  }
+
+  /// Whatever was changed in them is gone, and so is what they were led to write.
+  void renew_bait_servers() {
+    for (const std::string_view name : bait_servers)
+      if (const auto renewed = system_.renew_bait(std::string(name)); !renewed)
+        ground_.breaches.add(std::string(name) +
+                             " cannot be started anew in the end: " + renewed.error().to_string());
   }
 
   void await_serving(const std::string& name) {
@@ -266,9 +272,10 @@ class Campaign {
       excess = now ? excess_of(*now, before) : now.error().to_string();
       return excess.empty();
     });
-    if (!settled)
-      ground_.breaches.add("not given back: " + excess +
-                           "the links are: " + links_of(system_.instance()));
+    if (!settled) {
+      print_state(system_);
+      ground_.breaches.add("not given back: " + excess);
+    }
     const auto code = system_.instance().shutdown();
     if (!code || *code != 0)
       ground_.breaches.add("the shutdown fails: " + (code ? "exit code " + std::to_string(*code)
@@ -346,19 +353,46 @@ int run(const Options& options) {
   return report.breaches.empty() ? 0 : 1;
 }
 
+/// "kill_cpu" or "kill_cpu=7" each; none is all of them. False, with a word about it: no such kind.
+bool take_weights(const std::vector<std::string>& only, Options& options) {
+  for (std::size_t i = 0; i < kind_count && only.empty(); ++i) options.weights[i] = kinds[i].weight;
+  for (const std::string& text : only) {
+    const std::string name = text.substr(0, text.find('='));
+    const auto* const kind = std::ranges::find(kinds, name, &KindInfo::name);
+    std::uint64_t weight = kind == kinds.end() ? 0 : kind->weight;
+    if (name.size() != text.size()) {
+      const char* const end = text.data() + text.size();
+      const auto parsed = std::from_chars(text.data() + name.size() + 1, end, weight);
+      if (parsed.ec != std::errc() || parsed.ptr != end || weight > 1'000'000) weight = 0;
+    }
+    if (kind == kinds.end() || weight == 0) {
+      std::fprintf(
+          stderr,
+          "'%s' is neither a kind of fault nor KIND=WEIGHT with 1 to 1000000; --list names "
+          "the kinds\n",
+          text.c_str());
+      return false;
+    }
+    options.weights[static_cast<std::size_t>(kind - kinds.begin())] = weight;
+  }
+  return true;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   ::signal(SIGPIPE, SIG_IGN);
   ::signal(SIGINT, [](int) { interrupted = 1; });
   Options options;
+  std::vector<std::string> only;
   CLI::App app("Harms an instance of its own while a checked workload runs on it.");
   app.add_option("--seconds", options.seconds, "how long faults are injected");
   app.add_option("--activated", options.activated, "end after so many activated faults");
   app.add_option("--seed", options.seed, "of what is harmed when, and of the workload");
   app.add_option("--objects", options.objects,
                  "how many objects storage has beside the workload's");
-  app.add_option("--only", options.only, "kinds, separated by commas")->delimiter(',');
+  app.add_option("--only", only, "kinds, separated by commas; KIND=WEIGHT: picked as often")
+      ->delimiter(',');
   app.add_option("--backend", options.backend, "storage's: threads or io_uring");
   app.add_option("--peer", options.peer, "tests/hostile's hostile-peer");
   app.add_option("--bait", options.bait, "fault-bait");
@@ -372,10 +406,6 @@ int main(int argc, char** argv) {
     print_kinds();
     return 0;
   }
-  for (const std::string& name : options.only)
-    if (std::ranges::none_of(kinds, [&](const KindInfo& kind) { return kind.name == name; })) {
-      std::fprintf(stderr, "there is no kind of fault %s; --list names them\n", name.c_str());
-      return 2;
-    }
+  if (!take_weights(only, options)) return 2;
   return run(options);
 }

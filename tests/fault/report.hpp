@@ -14,6 +14,7 @@ struct Report {
   std::string commit;
   std::string disk;  ///< "ext4", "tmpfs" or empty
   double seconds = 0;
+  std::uint64_t longest_flush_ns = 0;  ///< of the disk, seen by somebody who is not AIOS
   std::array<Count, kind_count> counts{};
   RecoveryTimes recovery;
   struct Work {

@@ -70,6 +70,9 @@ publish = true
 )";
 }
 
+/// A server that is not given up is started again in less than this.
+constexpr std::uint64_t bait_birth_ns = 2 * ns_per_s;
+
 Result<Fd> open_pidfd(pid_t pid) {
   Fd fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
   if (!fd.valid()) return errno_error("watch process " + std::to_string(pid), errno);
@@ -117,6 +120,21 @@ System::~System() {
 void System::forget_bait_storage() {
   std::error_code failure;
   std::filesystem::remove_all(bait_folder_ + "/storage", failure);
+}
+
+Result<void> System::renew_bait(const std::string& name) {
+  // Held, so that it neither writes while its folder goes nor leaves half of a new one behind. One
+  // that ended at that very moment has a successor; one that was given up has none.
+  const Deadline end = Deadline::after(bait_birth_ns);
+  for (bool held = false; !held && !end.passed();) {
+    const auto process = server(name);
+    held = process && ::kill(process->pid, SIGSTOP) == 0;
+    if (name == "m-storage") forget_bait_storage();
+    held = held && process->alive();
+    if (!held) ::usleep(5'000);
+  }
+  TRY(instance_->restart(name));
+  return {};
 }
 
 Result<Target> System::server(std::string_view name) {
@@ -214,8 +232,9 @@ std::string links_of(test::TestInstance& instance) {
   std::string text;
   if (const auto links = instance.links())
     for (const auto& link : *links)
-      text += std::string(link.client_name.view()) + " > " + std::string(link.port_name.view()) +
-              " (" + std::to_string(link.state) + "), ";
+      text += std::to_string(link.client_process_id) + " " + std::string(link.client_name.view()) +
+              " > " + std::to_string(link.server_process_id) + " " +
+              std::string(link.port_name.view()) + " (" + std::to_string(link.state) + "), ";
   return text;
 }
 

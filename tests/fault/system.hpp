@@ -60,6 +60,9 @@ class System {
   /// Storage whose code was changed may have spoilt its files beyond its own repair: the next
   /// process begins anew.
   void forget_bait_storage();
+  /// Has a server whose code was changed started anew, as an operator would: also one that the
+  /// supervisor has given up. Storage begins with an empty folder.
+  Result<void> renew_bait(const std::string& name);
 
   /// Lets go of what it holds of the instance but the operator's connection.
   void forget_clients();

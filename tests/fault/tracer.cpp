@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <charconv>
 #include <filesystem>
+#include <fstream>
 #include <set>
 #include <utility>
 
@@ -16,6 +17,7 @@ namespace aios::fault {
 namespace {
 
 constexpr std::uint64_t stop_timeout_ns = 2 * ns_per_s;
+constexpr std::uint64_t end_timeout_ns = 20 * ns_per_s;
 constexpr useconds_t look_interval_us = 50;
 
 std::vector<pid_t> threads_of(pid_t pid) {
@@ -27,25 +29,51 @@ std::vector<pid_t> threads_of(pid_t pid) {
     const std::string name = entry->path().filename();
     pid_t thread = 0;
     std::from_chars(name.data(), name.data() + name.size(), thread);
-    found.push_back(thread);
+    // Those that io_uring keeps in a process run no code of it, and stop when their disk answers.
+    std::string comm;
+    std::getline(std::ifstream(entry->path() / "comm"), comm);
+    if (!comm.starts_with("iou-")) found.push_back(thread);
   }
   return found;
+}
+
+/// What follows `field` in the status of a thread; empty when there is none.
+std::string status_of(pid_t pid, pid_t thread, std::string_view field) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/task/" + std::to_string(thread) +
+                     "/status");
+  for (std::string line; std::getline(file, line);)
+    if (line.starts_with(field)) return line.substr(std::min(line.size(), field.size() + 2));
+  return {};
+}
+
+/// It has ended, and if it is the main thread Linux says so only when all others have.
+bool is_zombie(pid_t pid, pid_t thread) {
+  return status_of(pid, thread, "State").starts_with('Z');
+}
+
+/// Also one that was begun by a thread which ended before it could tell: Linux has begun to trace
+/// it.
+bool is_ours(pid_t pid, pid_t thread) {
+  return status_of(pid, thread, "TracerPid") == std::to_string(::gettid());
 }
 
 }  // namespace
 
 Result<Tracer> Tracer::seize(pid_t pid) {
   Tracer tracer(pid);
+  // From then on Linux tells nobody else of its end, and it cannot be let go of any more.
+  if (is_zombie(pid, pid)) return error(Code::not_found, "the main thread has ended");
   constexpr long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE;
   // Again until no thread is new: others may begin meanwhile. What they begin is traced then.
   for (bool grown = true; grown;) {
     grown = false;
     for (const pid_t thread : threads_of(pid)) {
       if (tracer.threads_.contains(thread)) continue;
-      if (::ptrace(PTRACE_SEIZE, thread, nullptr, options) != 0) {
-        if (errno == ESRCH) continue;
-        return errno_error("ptrace thread " + std::to_string(thread), errno);
-      }
+      const int failure =
+          ::ptrace(PTRACE_SEIZE, thread, nullptr, options) == 0 ? 0 : std::exchange(errno, 0);
+      if (failure == ESRCH) continue;
+      if (failure != 0 && !is_ours(pid, thread))
+        return errno_error("ptrace thread " + std::to_string(thread), failure);
       tracer.threads_.emplace(thread, Thread{});
       grown = true;
     }
@@ -56,22 +84,30 @@ Result<Tracer> Tracer::seize(pid_t pid) {
 }
 
 Tracer::Tracer(Tracer&& other) noexcept
-    : pid_(other.pid_),
+    : pid_(std::exchange(other.pid_, 0)),
       threads_(std::exchange(other.threads_, {})),
       kept_(std::exchange(other.kept_, {})) {}
 
 Tracer::~Tracer() {
+  if (pid_ == 0) return;
   stop_all();
-  for (const pid_t thread : threads()) detach(thread);
+  for (const pid_t thread : threads_of(pid_))
+    if (is_ours(pid_, thread) && threads_.emplace(thread, Thread{}).second) interrupt(thread);
+  // The main thread's end is told after the others'.
+  for (const pid_t thread : threads())
+    if (thread != pid_) detach(thread);
+  detach(pid_);
 }
 
-/// One that dies meanwhile has to be waited for: until its tracer has seen its end, nobody does.
+/// One that dies meanwhile has to be waited for: until its tracer has seen its end, nobody does. A
+/// main thread that has ended alone would keep the others' end a secret for ever: they end with it.
 void Tracer::detach(pid_t thread) {
-  const Deadline end = Deadline::after(stop_timeout_ns);
+  const Deadline end = Deadline::after(end_timeout_ns);
   while (!end.passed() && threads_.contains(thread)) {
     const auto signal_number = std::intptr_t{threads_[thread].signal};
     if (::ptrace(PTRACE_DETACH, thread, nullptr, reinterpret_cast<void*>(signal_number)) == 0)
       return;
+    if (is_zombie(pid_, thread)) ::kill(pid_, SIGKILL);
     if (!look(thread)) ::usleep(look_interval_us);
   }
 }
@@ -108,10 +144,10 @@ void Tracer::stop_all() {
     bool all = true;
     for (const pid_t thread : threads()) {
       if (threads_[thread].stopped) continue;
-      all = false;
       if (asked.insert(thread).second) interrupt(thread);
       const auto stop = look(thread);
       if (stop && !stop->interrupted) kept_.push_back(*stop);
+      all = all && (stop || !threads_.contains(thread) || is_zombie(pid_, thread));
     }
     if (all) return;
     ::usleep(look_interval_us);
@@ -133,8 +169,9 @@ std::optional<Tracer::Stop> Tracer::look(pid_t thread) {
   const int signal_number = WSTOPSIG(status);
   if (event == PTRACE_EVENT_CLONE) {
     unsigned long child = 0;
-    ::ptrace(PTRACE_GETEVENTMSG, thread, nullptr, &child);
-    threads_.emplace(static_cast<pid_t>(child), Thread{});
+    // It fails when the thread is being killed.
+    if (::ptrace(PTRACE_GETEVENTMSG, thread, nullptr, &child) == 0 && child != 0)
+      threads_.emplace(static_cast<pid_t>(child), Thread{});
     resume(thread);
     return std::nullopt;
   }

@@ -7,6 +7,7 @@ namespace aios::fault {
 
 namespace {
 constexpr std::size_t remembered_acknowledgements = 256;
+constexpr std::uint64_t slow_call_ns = ns_per_s;
 }  // namespace
 
 void Breaches::add(const std::string& what) {
@@ -111,6 +112,9 @@ aios_code Worker::call(const char* what, Parts which, std::uint64_t timeout_ns,
       std::string(what) + " after " + std::to_string(took / ns_per_us) + " us";
   if (took > timeout_ns + slack_ns) breach(where + ": ended long after its deadline");
   const auto number = static_cast<unsigned>(code);
+  if (ground_.tell_failures && took > slow_call_ns)
+    std::fprintf(stderr, "%.3f %s: %s: slow\n", static_cast<double>(now_ns()) / ns_per_s,
+                 name_.c_str(), where.c_str());
   if (code == AIOS_OK || (expected >> number & 1) != 0) {
     ++right_;
     return code;
