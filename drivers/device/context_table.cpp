@@ -126,6 +126,13 @@ std::optional<Context> ContextTable::remove(ContextKey key) {
   return context;
 }
 
+std::vector<ContextKey> ContextTable::living(std::optional<std::uint32_t> uid) const {
+  std::vector<ContextKey> keys;
+  for (const auto& [key, context] : contexts_)
+    if (context.alive && (!uid || context.uid == uid)) keys.push_back(key);
+  return keys;
+}
+
 std::uint32_t ContextTable::alive(std::uint32_t device) const {
   return static_cast<std::uint32_t>(std::count_if(
       contexts_.begin(), contexts_.end(),

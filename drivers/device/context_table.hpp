@@ -48,6 +48,7 @@ struct Context {
   Handle process = 0;
   Handle port = 0;
   std::uint64_t process_id = 0;
+  std::uint64_t asked_ns = 0;  ///< when it was last asked for; 0: not of this driver
   bool alive = true;
   End end;       ///< how it ended; valid when not alive
   End previous;  ///< how its predecessor ended
@@ -81,6 +82,9 @@ class ContextTable {
   Context& insert(Context context);
   void ended(Context& context, End end);
   std::optional<Context> remove(ContextKey key);
+
+  /// Those that are alive, of this user if one is named.
+  std::vector<ContextKey> living(std::optional<std::uint32_t> uid) const;
 
   /// On one device; restarts are those of this driver and former ones.
   std::uint32_t alive(std::uint32_t device) const;

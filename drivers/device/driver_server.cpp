@@ -14,6 +14,8 @@ using proto::driver::Device;
 using proto::driver::OpenContext;
 namespace kernel_calls = proto::kernel;
 
+constexpr std::uint64_t lonely_ns = 2 * ns_per_s;
+
 }  // namespace
 
 void DriverServer::set_devices(std::vector<DeviceDescription> devices) {
@@ -89,6 +91,7 @@ Answer<OpenContext::Reply> DriverServer::handle(OpenContext, const OpenContext::
   if (context != nullptr) find_out_end(*context);
   if (context == nullptr || !context->alive) context = TRY(start(tenant.get(), key, uid));
   context->uid = uid;
+  context->asked_ns = now_ns();
   const kernel_calls::LinkSend::Entry port{
       .handle = context->port,
       .expected_type = static_cast<std::uint32_t>(ObjectType::port),
@@ -109,14 +112,17 @@ Answer<OpenContext::Reply> DriverServer::handle(OpenContext, const OpenContext::
 Answer<CloseContext::Reply> DriverServer::handle(CloseContext, const CloseContext::Request& request,
                                                  CallContext&) {
   TRY(check_device(request.device));
-  if (const auto context =
-          contexts_.remove({static_cast<std::uint32_t>(request.device), request.tenant_job_id})) {
-    if (context->alive)
-      (void)kernel_.call<kernel_calls::ProcessSignal>(
-          {.process = context->process, .signal_number = SIGKILL, .reserved = 0});
-    release(*context);
-  }
+  end({static_cast<std::uint32_t>(request.device), request.tenant_job_id});
   return proto::Empty{};
+}
+
+void DriverServer::end(ContextKey key) {
+  const auto context = contexts_.remove(key);
+  if (!context) return;
+  if (context->alive)
+    (void)kernel_.call<kernel_calls::ProcessSignal>(
+        {.process = context->process, .signal_number = SIGKILL, .reserved = 0});
+  release(*context);
 }
 
 /// The number came in a message: what it names is used, and closed, only when it is a job that the
@@ -132,10 +138,7 @@ Result<OwnedHandle> DriverServer::take_tenant(Handle handle, std::uint64_t sende
 
 Result<Context*> DriverServer::start(Handle tenant, ContextKey key, std::uint32_t uid) {
   const Context* former = contexts_.find(key);
-  if (former == nullptr) {
-    TRY(contexts_.may_have_another(uid));
-    if (const auto evicted = TRY(contexts_.make_room())) release(*evicted);
-  }
+  if (former == nullptr) TRY(make_room(uid));
   Context context = TRY(spawn(tenant, key, uid, former == nullptr ? 1 : former->generation + 1));
   if (const auto ended = contexts_.remove(key)) {
     context.previous = ended->end;
@@ -143,6 +146,32 @@ Result<Context*> DriverServer::start(Handle tenant, ContextKey key, std::uint32_
   }
   watch(context);
   return &contexts_.insert(std::move(context));
+}
+
+Result<void> DriverServer::make_room(std::uint32_t uid) {
+  if (const auto may = contexts_.may_have_another(uid); !may && !end_lonely(uid)) return may;
+  auto evicted = contexts_.make_room();
+  if (!evicted && end_lonely(std::nullopt)) evicted = contexts_.make_room();
+  if (!evicted) return std::unexpected(std::move(evicted).error());
+  if (*evicted) release(**evicted);
+  return {};
+}
+
+/// Ends one context that nobody is linked to: a scheduler that died has left it, and its job has
+/// not asked for it again. It would end by itself, but not soon enough for who waits for its place.
+bool DriverServer::end_lonely(std::optional<std::uint32_t> uid) {
+  for (const ContextKey& key : contexts_.living(uid)) {
+    const Context& context = *contexts_.find(key);
+    // Who has just asked for it is on the way.
+    if (now_ns() - context.asked_ns < lonely_ns) continue;
+    const auto record = kernel_.call<kernel_calls::ProcessInfo>({.process = context.process});
+    if (!record || record->reply.links != 0) continue;
+    log_line("context " + std::to_string(record->reply.process_id) +
+             " makes room: nobody is linked");
+    end(key);
+    return true;
+  }
+  return false;
 }
 
 /// The port is kept before the process is there and the process at once after: a driver that dies

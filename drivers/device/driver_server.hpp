@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -63,6 +64,9 @@ class DriverServer {
   Result<void> check_device(std::uint64_t index) const;
   void adopt();
   Result<Context*> start(Handle tenant, ContextKey key, std::uint32_t uid);
+  Result<void> make_room(std::uint32_t uid);
+  bool end_lonely(std::optional<std::uint32_t> uid);
+  void end(ContextKey key);
   Result<Context> spawn(Handle tenant, ContextKey key, std::uint32_t uid, std::uint32_t generation);
   Result<void> keep(KeptPart part, const Context& context, Handle handle);
   void watch(const Context& context);

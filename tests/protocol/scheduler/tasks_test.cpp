@@ -257,6 +257,23 @@ TEST_CASE("When the scheduler dies calls end with peer_closed and its successor 
   CHECK(code(tenant.run(make_task(1, tenant.codelet("good", "count")))) == Code::ok);
 }
 
+TEST_CASE("Contexts that a dead scheduler left make room for those of other jobs") {
+  constexpr std::size_t most_of_one_user = 16;
+  Rig rig;
+  std::vector<std::unique_ptr<Tenant>> tenants;
+  for (std::size_t i = 0; i < most_of_one_user; ++i) {
+    tenants.push_back(std::make_unique<Tenant>(rig, "job-" + std::to_string(i)));
+    Tenant& tenant = *tenants.back();
+    REQUIRE(code(tenant.run(make_task(1, tenant.codelet("good", "count")))) == Code::ok);
+  }
+  CHECK(rig.contexts().size() == most_of_one_user);
+  rig.restart_scheduler();
+  CHECK(tenants.front()->submit({make_task(2, 0)}).error().code() == Code::peer_closed);
+  Tenant other(rig, "other");
+  CHECK(code(other.run(make_task(1, other.codelet("good", "count")))) == Code::ok);
+  CHECK(rig.contexts().size() == most_of_one_user);
+}
+
 TEST_CASE("A call with handles that the scheduler's death leaves unsent ends with peer_closed") {
   Rig rig;
   Tenant tenant(rig, "one");
