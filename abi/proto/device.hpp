@@ -202,10 +202,64 @@ struct Run {
   };
 };
 
+/// Runs several short tasks without time limits, one after the other, on one thread. The first that
+/// fails is the last that is begun: `why` (BatchFailure) tells what it said. The answer comes when
+/// all have ended, so tasks that may take long have no place here.
+/// invalid_argument: the packed tasks make no sense; then none has begun.
+struct RunBatch {
+  static constexpr std::uint16_t opcode = 5;
+  static constexpr const char* name = "run_batch";
+  static constexpr std::uint32_t max_tasks = 10;
+  /// Each task in turn: a PackedRun, its buffers (id | mode << 28, 4 bytes each), its arguments,
+  /// and zeros up to the next multiple of 4.
+  struct PackedRun {
+    std::uint32_t codelet;
+    std::uint32_t grid[3];
+    std::uint16_t buffer_count;
+    std::uint16_t argument_bytes;
+    AIOS_FIELDS(PackedRun, codelet, grid, buffer_count, argument_bytes)
+  };
+  struct Request {
+    std::uint64_t number;  ///< for BatchFailure; the client's choice
+    std::uint32_t count;
+    std::uint32_t packed_bytes;
+    std::uint8_t packed[424];
+    AIOS_FIELDS(Request, number, count, packed_bytes, packed)
+  };
+  struct Ended {
+    std::uint32_t start_ns;  ///< after `base_ns`; at most 2^32 - 1, as `end_ns`
+    std::uint32_t end_ns;
+    std::uint64_t result[result_words];
+    AIOS_FIELDS(Ended, start_ns, end_ns, result)
+  };
+  struct Reply {
+    std::uint64_t base_ns;            ///< CLOCK_MONOTONIC
+    std::uint64_t peak_memory_bytes;  ///< of the context since it started
+    std::uint32_t count;              ///< how many have run
+    std::uint32_t status;             ///< of the last of them
+    Ended ended[max_tasks];
+    AIOS_FIELDS(Reply, base_ns, peak_memory_bytes, count, status, ended)
+  };
+};
+
+/// Why a batch ended early. Told once, of the last 64 such batches; not_found.
+struct BatchFailure {
+  static constexpr std::uint16_t opcode = 6;
+  static constexpr const char* name = "batch_failure";
+  struct Request {
+    std::uint64_t number;
+    AIOS_FIELDS(Request, number)
+  };
+  struct Reply {
+    Text<400> why;
+    AIOS_FIELDS(Reply, why)
+  };
+};
+
 struct Protocol {
   static constexpr const char* name = "context";
-  static constexpr std::uint16_t version = 1;
-  using Methods = MethodList<Null, Load, Bind, Unbind, Run>;
+  static constexpr std::uint16_t version = 2;
+  using Methods = MethodList<Null, Load, Bind, Unbind, Run, RunBatch, BatchFailure>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 

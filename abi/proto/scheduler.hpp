@@ -103,7 +103,9 @@ struct ReleaseBuffer {
   using Reply = Empty;
 };
 
-/// The region (a handle with map_read, moved) from which this link's Submits are read.
+/// The region (a handle with map_read and map_write, moved) from which this link's Submits are
+/// read, and into which its Completions are written. What its client changes in it meanwhile harms
+/// only that client.
 struct SetArena {
   static constexpr std::uint16_t opcode = 6;
   static constexpr const char* name = "set_arena";
@@ -147,7 +149,8 @@ static_assert(sizeof(TaskRecord) == 256);
 /// it is invalid_argument (so no cycle can be expressed), and so is a deadline that has passed; on
 /// a failed task it fails this one with `cancelled`. not_supported: no device of the instance runs
 /// what its module has code for. Unused fields are zero. already_exists: a tag is in use. quota:
-/// too many pending, counting completions that were not fetched.
+/// too many pending, counting completions that were not fetched. cancelled: it continues one that
+/// was refused.
 struct Submit {
   static constexpr std::uint16_t opcode = 7;
   static constexpr const char* name = "submit";
@@ -155,7 +158,8 @@ struct Submit {
     std::uint64_t offset;
     std::uint32_t count;
     std::uint32_t tenant;
-    AIOS_FIELDS(Request, offset, count, tenant)
+    std::uint64_t continues;  ///< 1: to be refused if the tenant's last Submit was; else 0
+    AIOS_FIELDS(Request, offset, count, tenant, continues)
   };
   using Reply = Empty;
 };
@@ -171,20 +175,24 @@ struct Completion {
   AIOS_FIELDS(Completion, tag, status, attempts, start_ns, end_ns, peak_memory_bytes, result)
 };
 
-/// Answered as soon as at least one task of the tenant is finished, with up to 5 of them.
+/// Writes up to `room` (1 to max_batch) finished tasks of the tenant to `offset` of the arena.
+/// Answered as soon as there are `least` of them, or fewer but no task is unfinished and there is
+/// at least one; or when another one of the tenant comes, and then perhaps with none.
 struct Completions {
   static constexpr std::uint16_t opcode = 8;
   static constexpr const char* name = "completions";
   static constexpr bool parks = true;
   struct Request {
+    std::uint64_t offset;
+    std::uint32_t room;
+    std::uint32_t least;
     std::uint32_t tenant;
     std::uint32_t reserved;
-    AIOS_FIELDS(Request, tenant, reserved)
+    AIOS_FIELDS(Request, offset, room, least, tenant, reserved)
   };
   struct Reply {
     std::uint64_t count;
-    Completion completions[5];
-    AIOS_FIELDS(Reply, count, completions)
+    AIOS_FIELDS(Reply, count)
   };
 };
 
@@ -269,7 +277,7 @@ struct DeviceNext {
 
 struct Protocol {
   static constexpr const char* name = "scheduler";
-  static constexpr std::uint16_t version = 4;
+  static constexpr std::uint16_t version = 5;
   using Methods = MethodList<Null, Drain, OpenTenant, CloseTenant, RegisterCodelet, RegisterBuffer,
                              ReleaseBuffer, SetArena, Submit, Completions, Failure, Cancel,
                              TaskNext, DeviceNext>;

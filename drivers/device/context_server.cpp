@@ -137,14 +137,37 @@ Answer<Run::Reply> ContextServer::handle(Run, const Run::Request& request, CallC
   return deferred;
 }
 
+Answer<proto::context::RunBatch::Reply> ContextServer::handle(
+    proto::context::RunBatch, const proto::context::RunBatch::Request& request, CallContext& call) {
+  auto batch = TRY(RunBatch::create(request, backend_, buffers_[call.client()]));
+  RunBatch* raw = batch.get();
+  TRY(submit({.token = call.token(), .limit_ns = 0, .work = std::move(batch)}, 1,
+             [raw](std::uint32_t) -> Result<> {
+               raw->run();
+               return {};
+             }));
+  return deferred;
+}
+
+Answer<proto::context::BatchFailure::Reply> ContextServer::handle(
+    proto::context::BatchFailure, const proto::context::BatchFailure::Request& request,
+    CallContext& call) {
+  using Reply = proto::context::BatchFailure::Reply;
+  const std::string why = TRY(batch_failures_[call.client()].take(request.number));
+  return Reply{decltype(Reply::why)::from(why)};
+}
+
 Result<void> ContextServer::submit(Pending pending, std::uint32_t block_count,
                                    std::function<Result<>(std::uint32_t)> run_block) {
   const std::uint64_t id = next_job_++;
   const std::uint64_t limit_ns = pending.limit_ns;
+  const bool brief = std::holds_alternative<std::shared_ptr<RunBatch>>(pending.work);
   TRY(executor_->submit({.id = id,
                          .block_count = block_count,
                          .limit_ns = limit_ns,
+                         .brief = brief,
                          .run_block = std::move(run_block)}));
+  kick_later();
   pending_.emplace(id, std::move(pending));
   if (limit_ns != 0) check_limits_at(Deadline::after(limit_ns).at_ns);
   return {};
@@ -157,12 +180,23 @@ void ContextServer::release_unbound() {
   const auto queued = executor_->submit({.id = no_answer,
                                          .block_count = 1,
                                          .limit_ns = 0,
+                                         .brief = false,
                                          .run_block = [this](std::uint32_t) -> Result<> {
                                            release_queued_ = false;
                                            backend_.release_unbound();
                                            return {};
                                          }});
   if (!queued) release_queued_ = false;
+  kick_later();
+}
+
+/// Once for all that comes in one turn of the loop.
+void ContextServer::kick_later() {
+  if (std::exchange(kick_posted_, true)) return;
+  loop_.post([this] {
+    kick_posted_ = false;
+    executor_->kick();
+  });
 }
 
 void ContextServer::answer_finished() {
@@ -187,6 +221,8 @@ void ContextServer::answer(const Pending& pending, const Executor::Finished& fin
     return server_->reply<Load>(pending.token,
                                 Load::Reply{.codelet = (*loading)->number, .reserved = 0});
   }
+  if (const auto* batch = std::get_if<std::shared_ptr<RunBatch>>(&pending.work))
+    return answer(pending, **batch);
   if (!finished.outcome)
     return server_->reply<Run>(pending.token, std::unexpected(finished.outcome.error()));
   Run::Reply reply{};
@@ -201,6 +237,14 @@ void ContextServer::answer(const Pending& pending, const Executor::Finished& fin
   const auto& result = work->result();
   std::copy(result.begin(), result.end(), reply.result);
   server_->reply<Run>(pending.token, reply);
+}
+
+void ContextServer::answer(const Pending& pending, const RunBatch& batch) {
+  if (batch.failure())
+    batch_failures_[pending.token.client].add(batch.number(), batch.failure()->message());
+  proto::context::RunBatch::Reply reply = batch.reply();
+  reply.peak_memory_bytes = backend_.peak_memory_bytes();
+  server_->reply<proto::context::RunBatch>(pending.token, reply);
 }
 
 void ContextServer::end_when_lonely(std::uint64_t after_ns) {
@@ -223,6 +267,7 @@ void ContextServer::client_closed(ClientId client) {
     ::_exit(exit_in_order);
   }
   buffers_.erase(client);
+  batch_failures_.erase(client);
   release_unbound();
   if (lonely_ns_ != 0 && server_->client_count() == 0) end_when_lonely(lonely_ns_);
 }

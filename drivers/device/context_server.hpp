@@ -18,6 +18,7 @@
 #include "drivers/device/backend.hpp"
 #include "drivers/device/buffer_table.hpp"
 #include "drivers/device/executor.hpp"
+#include "drivers/device/run_batch.hpp"
 
 namespace aios::device {
 
@@ -52,6 +53,12 @@ class ContextServer {
   Answer<proto::context::Run::Reply> handle(proto::context::Run,
                                             const proto::context::Run::Request& request,
                                             CallContext& call);
+  Answer<proto::context::RunBatch::Reply> handle(proto::context::RunBatch,
+                                                 const proto::context::RunBatch::Request& request,
+                                                 CallContext& call);
+  Answer<proto::context::BatchFailure::Reply> handle(
+      proto::context::BatchFailure, const proto::context::BatchFailure::Request& request,
+      CallContext& call);
   void client_opened(ClientId client, const PeerInfo& peer);
   void client_closed(ClientId client);
 
@@ -67,7 +74,7 @@ class ContextServer {
   struct Pending {
     ReplyToken token;
     std::uint64_t limit_ns;
-    std::variant<std::shared_ptr<Loading>, std::shared_ptr<Work>> work;
+    std::variant<std::shared_ptr<Loading>, std::shared_ptr<Work>, std::shared_ptr<RunBatch>> work;
   };
 
   ContextServer(Kernel& kernel, EventLoop& loop, Backend& backend)
@@ -77,9 +84,11 @@ class ContextServer {
   Result<void> load(Loading& loading);
   Result<void> submit(Pending pending, std::uint32_t block_count,
                       std::function<Result<>(std::uint32_t)> run_block);
+  void kick_later();
   void answer_finished();
   void release_unbound();
   void answer(const Pending& pending, const Executor::Finished& finished);
+  void answer(const Pending& pending, const RunBatch& batch);
   void check_limits_at(std::uint64_t when_ns);
   void check_limits();
   [[noreturn]] void end_by_limit(std::uint64_t id);
@@ -89,6 +98,7 @@ class ContextServer {
   ServerBase* server_ = nullptr;
   Backend& backend_;
   std::map<ClientId, BufferTable> buffers_;
+  std::map<ClientId, BatchFailures> batch_failures_;
   std::unordered_map<std::uint64_t, Pending> pending_;
   std::uint64_t next_job_ = 1;
   std::uint64_t lonely_ns_ = 0;
@@ -96,6 +106,7 @@ class ContextServer {
   TimerId limit_timer_ = 0;
   std::uint64_t limit_timer_ns_ = 0;  // 0: not armed
   std::atomic<bool> release_queued_ = false;
+  bool kick_posted_ = false;
   Fd finished_bell_;
   std::unique_ptr<Executor> executor_;  // last: its threads use what is above
 };

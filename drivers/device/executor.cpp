@@ -3,7 +3,9 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <array>
 #include <cassert>
+#include <iterator>
 #include <system_error>
 
 #include "abi/runtime/fault_handler.hpp"
@@ -50,18 +52,30 @@ Executor::~Executor() {
 
 Result<> Executor::submit(Job job) {
   assert(job.block_count > 0 && job.run_block);
-  const bool many = job.block_count > 1;
+  assert(!job.brief || (job.block_count == 1 && job.limit_ns == 0));
+  const std::lock_guard lock(mutex_);
+  if (runs_.size() + brief_.size() >= max_jobs)
+    return error(Code::quota, "too many tasks wait in this context; wait for some to finish");
+  const std::uint64_t number = ++last_number_;
+  if (job.brief) {
+    brief_.push_back({std::move(job), number});
+  } else {
+    unkicked_ += job.block_count;
+    runs_.push_back(std::make_shared<Run>(Run{.job = std::move(job), .number = number}));
+  }
+  return {};
+}
+
+void Executor::kick() {
+  std::size_t wanted = 0;
   {
     const std::lock_guard lock(mutex_);
-    if (runs_.size() >= max_jobs)
-      return error(Code::quota, "too many tasks wait in this context; wait for some to finish");
-    runs_.push_back(std::make_shared<Run>(Run{.job = std::move(job)}));
+    const std::size_t for_brief = (brief_.size() + brief_chunk - 1) / brief_chunk;
+    wanted = std::min<std::uint64_t>(std::exchange(unkicked_, 0), thread_count_);
+    if (for_brief > briefly_busy_) wanted += for_brief - briefly_busy_;
+    wanted = std::min(wanted, idle_);
   }
-  if (many)
-    work_.notify_all();
-  else
-    work_.notify_one();
-  return {};
+  for (; wanted > 0; --wanted) work_.notify_one();
 }
 
 std::vector<Executor::Finished> Executor::take_finished() {
@@ -98,35 +112,72 @@ std::uint32_t Executor::chunk_of(const Run& run) const {
   return std::clamp(share, 1u, max_chunk_blocks);
 }
 
+/// In order of submission; `run` is the next that is not brief, or null.
+bool Executor::brief_is_next(const Run* run) const {
+  return !brief_.empty() && (run == nullptr || brief_.front().number < run->number);
+}
+
 void Executor::work() {
   const AlternateStack stack;
   std::unique_lock lock(mutex_);
-  for (;;) {
-    std::shared_ptr<Run> run;
-    work_.wait(lock, [&] { return stopping_ || (run = next_run()) != nullptr; });
-    if (stopping_) return;
-    const std::uint32_t begin = run->next_block;
-    const std::uint32_t end = begin + chunk_of(*run);
-    run->next_block = end;
-    ++run->threads;
-    if (run->start_ns == 0) run->start_ns = now_ns();
-    lock.unlock();
-
-    std::optional<Status> failure;
-    std::uint32_t block = begin;
-    for (; block < end && !failure; ++block)
-      if (Result<> outcome = run->job.run_block(block); !outcome) failure = outcome.error();
-
-    lock.lock();
-    if (failure) {
-      if (!run->failure || block - 1 < run->failed_block) {
-        run->failure = std::move(failure);
-        run->failed_block = block - 1;
-      }
-      run->next_block = run->job.block_count;  // the rest would be for nothing
+  while (!stopping_) {
+    const std::shared_ptr<Run> run = next_run();
+    if (brief_is_next(run.get())) {
+      run_brief(lock);
+    } else if (run != nullptr) {
+      run_blocks(lock, run);
+    } else {
+      ++idle_;
+      work_.wait(lock);
+      --idle_;
     }
-    if (--run->threads == 0 && run->next_block == run->job.block_count) finish(run);
   }
+}
+
+void Executor::run_brief(std::unique_lock<std::mutex>& lock) {
+  std::array<BriefJob, brief_chunk> jobs;
+  // The threads share what there is.
+  const std::size_t share = (brief_.size() + thread_count_ - 1) / thread_count_;
+  const std::size_t count = std::min(share, brief_chunk);
+  for (std::size_t i = 0; i < count; ++i) {
+    jobs[i] = std::move(brief_.front());
+    brief_.pop_front();
+  }
+  ++briefly_busy_;
+  lock.unlock();
+  std::array<Finished, brief_chunk> finished;
+  for (std::size_t i = 0; i < count; ++i)
+    finished[i] = {jobs[i].job.id, 0, 0, jobs[i].job.run_block(0)};
+  lock.lock();
+  --briefly_busy_;
+  const bool first = finished_.empty();
+  finished_.insert(finished_.end(), std::make_move_iterator(finished.begin()),
+                   std::make_move_iterator(finished.begin() + static_cast<std::ptrdiff_t>(count)));
+  if (first) notify_();
+}
+
+void Executor::run_blocks(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run) {
+  const std::uint32_t begin = run->next_block;
+  const std::uint32_t end = begin + chunk_of(*run);
+  run->next_block = end;
+  ++run->threads;
+  if (run->start_ns == 0) run->start_ns = now_ns();
+  lock.unlock();
+
+  std::optional<Status> failure;
+  std::uint32_t block = begin;
+  for (; block < end && !failure; ++block)
+    if (Result<> outcome = run->job.run_block(block); !outcome) failure = outcome.error();
+
+  lock.lock();
+  if (failure) {
+    if (!run->failure || block - 1 < run->failed_block) {
+      run->failure = std::move(failure);
+      run->failed_block = block - 1;
+    }
+    run->next_block = run->job.block_count;  // the rest would be for nothing
+  }
+  if (--run->threads == 0 && run->next_block == run->job.block_count) finish(run);
 }
 
 void Executor::finish(const std::shared_ptr<Run>& run) {

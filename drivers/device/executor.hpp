@@ -1,8 +1,9 @@
 // Runs jobs, each a number of independent blocks, on one pinned thread per hardware thread.
 //
 // Jobs start in the order of their submission, as threads come free; the blocks of one job spread
-// over every idle thread, and several jobs run at once. Called by one thread, the owner; the
-// threads only run blocks and report.
+// over every idle thread, and several jobs run at once. Brief jobs, of one block each, are taken
+// several at a time, so that taking, waking and reporting cost little for each. Called by one
+// thread, the owner; the threads only run blocks and report.
 #pragma once
 
 #include <condition_variable>
@@ -25,6 +26,7 @@ class Executor {
     std::uint64_t id;  ///< chosen by the owner, repeated in Finished
     std::uint32_t block_count;
     std::uint64_t limit_ns;  ///< from the start of its first block; 0: none
+    bool brief;              ///< of one block that takes microseconds, without a limit
     /// Runs one block, on any thread and at the same time as others. No exception may escape.
     std::function<Result<>(std::uint32_t block)> run_block;
   };
@@ -42,6 +44,8 @@ class Executor {
   static constexpr int any_cpu = -1;
   static constexpr std::size_t max_jobs = 4096;
   static constexpr std::uint32_t max_chunk_blocks = 256;
+  /// So many brief jobs a thread takes at a time, and for so many another one is woken.
+  static constexpr std::size_t brief_chunk = 8;
 
   /// Starts one thread per entry of `cpus`, pinned to it where the host allows. `notify` is called,
   /// by one of them, when a first job has finished since the last take_finished.
@@ -51,8 +55,11 @@ class Executor {
   /// Waits for the blocks that are running; jobs not finished by then are forgotten.
   ~Executor();
 
-  /// quota: max_jobs are waiting or running.
+  /// It begins when a thread looks, at the latest after the next `kick`. quota: max_jobs are
+  /// waiting or running.
   Result<> submit(Job job);
+  /// Wakes as many threads as what was submitted needs.
+  void kick();
 
   /// What has finished since the last call, in order of completion. Never blocks.
   std::vector<Finished> take_finished();
@@ -62,6 +69,7 @@ class Executor {
  private:
   struct Run {
     Job job;
+    std::uint64_t number = 0;        // in order of submission
     std::uint32_t next_block = 0;    // first one that no thread has taken
     std::uint32_t threads = 0;       // working on it
     std::uint32_t failed_block = 0;  // valid with a failure
@@ -70,7 +78,14 @@ class Executor {
   };
   Executor(std::size_t thread_count, std::function<void()> notify)
       : thread_count_(thread_count), notify_(std::move(notify)) {}
+  struct BriefJob {
+    Job job;
+    std::uint64_t number;
+  };
   void work();
+  bool brief_is_next(const Run* run) const;
+  void run_brief(std::unique_lock<std::mutex>& lock);
+  void run_blocks(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run);
   std::shared_ptr<Run> next_run() const;
   std::uint32_t chunk_of(const Run& run) const;
   void finish(const std::shared_ptr<Run>& run);
@@ -81,6 +96,11 @@ class Executor {
   mutable std::mutex mutex_;
   std::condition_variable work_;
   std::deque<std::shared_ptr<Run>> runs_;  // unfinished, in order of submission
+  std::deque<BriefJob> brief_;             // not begun, in order of submission
+  std::uint64_t last_number_ = 0;
+  std::size_t idle_ = 0;          // threads that wait
+  std::size_t briefly_busy_ = 0;  // threads that will look again soon
+  std::uint64_t unkicked_ = 0;    // blocks of jobs that are not brief, since the last kick
   std::vector<Finished> finished_;
   bool stopping_ = false;
 };

@@ -264,3 +264,100 @@ TEST_CASE("A context keeps its modules for the next client, but not the buffers 
   CHECK(second.run(*codelet));
   CHECK(second.run(*codelet, 0, {{0, AIOS_MODE_READ}}).error().code() == Code::invalid_argument);
 }
+
+namespace {
+
+using proto::context::RunBatch;
+
+/// Appends a task without buffers, over a grid of `blocks`.
+void pack(RunBatch::Request& batch, std::uint32_t codelet, std::uint32_t blocks) {
+  const RunBatch::PackedRun run{codelet, {blocks, 1, 1}, 0, 0};
+  std::memcpy(batch.packed + batch.packed_bytes, &run, sizeof run);
+  batch.packed_bytes += static_cast<std::uint32_t>(sizeof run);
+  ++batch.count;
+}
+
+}  // namespace
+
+TEST_CASE("Tasks of a batch run one after the other, each with its own result and times") {
+  Rig rig;
+  ContextLink context(rig, rig.make_tenant("tenant"));
+  const auto codelet = context.load("good", "count");
+  REQUIRE(codelet);
+  RunBatch::Request batch{};
+  for (std::uint32_t i = 1; i <= RunBatch::max_tasks; ++i) pack(batch, *codelet, i);
+  const auto done = context.client().call<RunBatch>(batch, soon());
+  REQUIRE(done);
+  REQUIRE(done->count == RunBatch::max_tasks);
+  CHECK(done->status == 0);
+  CHECK(done->peak_memory_bytes > 0);
+  for (std::uint32_t i = 0; i < done->count; ++i) {
+    CHECK(done->ended[i].result[0] == i + 1);
+    CHECK(done->ended[i].end_ns >= done->ended[i].start_ns);
+    if (i > 0) CHECK(done->ended[i].start_ns >= done->ended[i - 1].end_ns);
+  }
+}
+
+TEST_CASE("A batch ends with the first task that fails, and says once why") {
+  Rig rig;
+  ContextLink context(rig, rig.make_tenant("tenant"));
+  const auto good = context.load("good", "count");
+  const auto bad = context.load("good", "fail_silently");
+  REQUIRE(good);
+  REQUIRE(bad);
+  RunBatch::Request batch{};
+  batch.number = 7;
+  pack(batch, *good, 1);
+  pack(batch, *bad, 6);
+  pack(batch, *good, 1);
+  const auto done = context.client().call<RunBatch>(batch, soon());
+  REQUIRE(done);
+  CHECK(done->count == 2);
+  CHECK(done->status != 0);
+  const auto why = context.client().call<proto::context::BatchFailure>({7}, soon());
+  REQUIRE(why);
+  CHECK(!why->why.view().empty());
+  CHECK(context.client().call<proto::context::BatchFailure>({7}, soon()).error().code() ==
+        Code::not_found);
+
+  // What cannot be prepared is as good as run and failed.
+  RunBatch::Request unknown{};
+  unknown.number = 8;
+  pack(unknown, *good, 1);
+  pack(unknown, 999, 1);
+  const auto half = context.client().call<RunBatch>(unknown, soon());
+  REQUIRE(half);
+  CHECK(half->count == 2);
+  CHECK(half->status != 0);
+  CHECK(context.client().call<proto::context::BatchFailure>({8}, soon()));
+}
+
+TEST_CASE("Batches that are packed wrongly are refused, and nothing of them has run") {
+  Rig rig;
+  ContextLink context(rig, rig.make_tenant("tenant"));
+  const auto codelet = context.load("good", "count");
+  REQUIRE(codelet);
+  const auto code_of = [&](const RunBatch::Request& batch) {
+    const auto done = context.client().call<RunBatch>(batch, soon());
+    return done ? Code::ok : done.error().code();
+  };
+  CHECK(code_of({}) == Code::invalid_argument);
+  RunBatch::Request batch{};
+  pack(batch, *codelet, 1);
+  RunBatch::Request broken = batch;
+  broken.count = 2;
+  CHECK(code_of(broken) == Code::invalid_argument);
+  broken = batch;
+  broken.count = RunBatch::max_tasks + 1;
+  CHECK(code_of(broken) == Code::invalid_argument);
+  broken = batch;
+  broken.packed_bytes = sizeof broken.packed + 4;
+  CHECK(code_of(broken) == Code::invalid_argument);
+  broken = batch;
+  broken.packed_bytes += 4;
+  CHECK(code_of(broken) == Code::invalid_argument);
+  broken = batch;
+  broken.packed[16] = 200;  // buffers
+  CHECK(code_of(broken) == Code::invalid_argument);
+  CHECK(code_of(batch) == Code::ok);
+}

@@ -44,10 +44,11 @@ int run_faulty(const std::vector<std::byte>& image, const std::string& name) {
   const auto executor = Executor::create(usable_cpus(), [&] { finished.release(); });
   if (!run || !executor) return 2;
   CodeletRun* raw = run->get();
-  if (!(*executor)->submit(
-          {.id = 1, .block_count = 1, .limit_ns = 0, .run_block = [raw](std::uint32_t b) {
-             return raw->run_block(b);
-           }}))
+  if (!(*executor)->submit({.id = 1,
+                            .block_count = 1,
+                            .limit_ns = 0,
+                            .brief = false,
+                            .run_block = [raw](std::uint32_t b) { return raw->run_block(b); }}))
     return 3;
   finished.acquire();
   return survived;

@@ -33,7 +33,9 @@ class Fixture {
     REQUIRE(executor->submit({.id = id,
                               .block_count = blocks,
                               .limit_ns = limit_ns,
+                              .brief = false,
                               .run_block = std::move(run_block)}));
+    executor->kick();
   }
 
   /// Blocks until `count` jobs in all have finished.
@@ -202,7 +204,8 @@ TEST_CASE("Too many jobs are refused with quota") {
     return {};
   };
   for (std::size_t i = 0; i < Executor::max_jobs; ++i) fixture.submit(i, 1, run);
-  CHECK(fixture.executor->submit({.id = 0, .block_count = 1, .limit_ns = 0, .run_block = run})
+  CHECK(fixture.executor
+            ->submit({.id = 0, .block_count = 1, .limit_ns = 0, .brief = false, .run_block = run})
             .error()
             .code() == Code::quota);
   end.count_down();

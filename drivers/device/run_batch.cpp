@@ -1,0 +1,127 @@
+#include "drivers/device/run_batch.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "abi/runtime/time.hpp"
+
+namespace aios::device {
+namespace {
+
+using Message = RunBatch::Message;
+using proto::context::Run;
+
+/// Takes the packed tasks apart, from the front.
+class Unpacker {
+ public:
+  explicit Unpacker(std::span<const std::uint8_t> packed) : left_(packed) {}
+  Result<Run::Request> next();
+  bool done() const { return left_.empty(); }
+
+ private:
+  bool take(void* to, std::size_t bytes);
+  std::span<const std::uint8_t> left_;
+};
+
+bool Unpacker::take(void* to, std::size_t bytes) {
+  if (bytes > left_.size()) return false;
+  std::memcpy(to, left_.data(), bytes);
+  left_ = left_.subspan(bytes);
+  return true;
+}
+
+Result<Run::Request> Unpacker::next() {
+  const auto wrong = [] { return error(Code::invalid_argument, "the batch is packed wrongly"); };
+  Message::PackedRun packed;
+  if (!take(&packed, sizeof packed)) return wrong();
+  Run::Request request{};
+  request.codelet = packed.codelet;
+  std::copy_n(packed.grid, 3, request.grid);
+  request.buffer_count = packed.buffer_count;
+  request.argument_bytes = packed.argument_bytes;
+  TRY(check_counts(request));
+  for (std::uint32_t i = 0; i < request.buffer_count; ++i) {
+    std::uint32_t word = 0;
+    if (!take(&word, sizeof word)) return wrong();
+    request.buffers[i] = {word & ((1u << 28) - 1), word >> 28};
+  }
+  std::uint32_t padding = 0;
+  if (!take(request.arguments, request.argument_bytes) ||
+      !take(&padding, (4 - request.argument_bytes % 4) % 4))
+    return wrong();
+  return request;
+}
+
+std::uint32_t since(std::uint64_t base_ns, std::uint64_t at_ns) {
+  return static_cast<std::uint32_t>(std::min<std::uint64_t>(at_ns - base_ns, UINT32_MAX));
+}
+
+}  // namespace
+
+Result<std::shared_ptr<RunBatch>> RunBatch::create(const Message::Request& request,
+                                                   Backend& backend, const BufferTable& buffers) {
+  if (request.count == 0 || request.count > Message::max_tasks ||
+      request.packed_bytes > sizeof request.packed)
+    return error(Code::invalid_argument, "a batch has 1 to 10 tasks within its message");
+  std::shared_ptr<RunBatch> batch(new RunBatch);
+  batch->number_ = request.number;
+  batch->works_.reserve(request.count);
+  Unpacker unpacker(std::span(request.packed).first(request.packed_bytes));
+  for (std::uint32_t i = 0; i < request.count; ++i) {
+    const Run::Request run = TRY(unpacker.next());
+    if (batch->unprepared_) continue;
+    Result<std::shared_ptr<Work>> work = backend.prepare(run, buffers);
+    if (work)
+      batch->works_.push_back(std::move(*work));
+    else
+      batch->unprepared_ = std::move(work).error();
+  }
+  if (!unpacker.done()) return error(Code::invalid_argument, "the batch is packed wrongly");
+  return batch;
+}
+
+void RunBatch::run() {
+  std::uint64_t last_ns = reply_.base_ns = now_ns();
+  for (const std::shared_ptr<Work>& work : works_) {
+    Result<> outcome = run_one(*work, last_ns);
+    if (outcome) continue;
+    failure_ = std::move(outcome).error();
+    break;
+  }
+  if (!failure_ && unprepared_) {
+    failure_ = std::move(unprepared_);
+    ++reply_.count;
+  }
+  if (failure_) reply_.status = static_cast<std::uint32_t>(failure_->code());
+}
+
+Result<> RunBatch::run_one(Work& work, std::uint64_t& last_ns) {
+  Message::Ended& ended = reply_.ended[reply_.count++];
+  Result<> outcome;
+  for (std::uint32_t block = 0; block < work.block_count() && outcome; ++block)
+    outcome = work.run_block(block);
+  // The clock is read once a task: one begins when the one before has ended.
+  DeviceTimes times{last_ns, now_ns()};
+  last_ns = times.end_ns;
+  if (const auto own = work.times()) times = *own;
+  ended.start_ns = since(reply_.base_ns, std::max(times.start_ns, reply_.base_ns));
+  ended.end_ns = since(reply_.base_ns, std::max(times.end_ns, reply_.base_ns));
+  std::copy(work.result().begin(), work.result().end(), ended.result);
+  return outcome;
+}
+
+void BatchFailures::add(std::uint64_t number, std::string why) {
+  if (failures_.size() == most) failures_.pop_front();
+  failures_.emplace_back(number, std::move(why));
+}
+
+Result<std::string> BatchFailures::take(std::uint64_t number) {
+  const auto at = std::ranges::find(failures_, number, [](const auto& one) { return one.first; });
+  if (at == failures_.end())
+    return error(Code::not_found, "no failure of batch " + std::to_string(number) + " is known");
+  std::string why = std::move(at->second);
+  failures_.erase(at);
+  return why;
+}
+
+}  // namespace aios::device
