@@ -1,5 +1,6 @@
 #include "abi/lib/task_client.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cassert>
 #include <cstring>
@@ -11,6 +12,9 @@ namespace wire = proto::scheduler;
 namespace {
 
 constexpr std::uint64_t batch_bytes = wire::max_batch * sizeof(wire::TaskRecord);
+constexpr std::uint64_t batches_bytes = TaskLink::arena_batches * batch_bytes;
+constexpr std::uint64_t room_bytes = TaskLink::completions_a_call * sizeof(wire::Completion);
+constexpr std::uint64_t arena_bytes = batches_bytes + TaskLink::completion_calls * room_bytes;
 
 std::unexpected<Status> lost() {
   return error(Code::peer_closed, "the scheduler went away since the tenant was opened");
@@ -33,6 +37,7 @@ TaskLink::TaskLink(Kernel& kernel, EventLoop* loop, Handle port)
   client_->on_disconnect([this] {
     ++connection_;
     prepared_ = false;
+    rooms_taken_.reset();
     // What was not sent yet names tenants of the connection that is gone.
     client_->disconnect();
     if (on_lost_) on_lost_();
@@ -42,12 +47,14 @@ TaskLink::TaskLink(Kernel& kernel, EventLoop* loop, Handle port)
 void TaskLink::prepare(Deadline deadline, TaskCallback<void> done) {
   if (prepared_) return done({});
   if (!arena_.valid()) {
-    auto arena = Region::create(kernel_, arena_batches * batch_bytes, "task-arena");
+    auto arena = Region::create(kernel_, arena_bytes, "task-arena");
     if (!arena) return done(std::unexpected(std::move(arena).error()));
     arena_ = std::move(*arena);
   }
   client_->start_with_handles<wire::SetArena>(
-      {0}, {{arena_.handle(), ObjectType::region, rights::info | rights::map_read, 0, false}},
+      {0},
+      {{arena_.handle(), ObjectType::region, rights::info | rights::map_read | rights::map_write, 0,
+        false}},
       [](std::span<const Handle> numbers, wire::SetArena::Request& r) { r.region = numbers[0]; },
       deadline,
       [this, connection = connection_, done = std::move(done)](Result<proto::Empty> reply) mutable {
@@ -66,6 +73,19 @@ Result<std::uint32_t> TaskLink::take_place() {
 
 std::span<std::byte> TaskLink::place(std::uint32_t number) {
   return arena_.bytes().subspan(number * batch_bytes, batch_bytes);
+}
+
+Result<std::uint32_t> TaskLink::take_room() {
+  for (std::uint32_t number = 0; number < completion_calls; ++number) {
+    if (rooms_taken_.test(number)) continue;
+    rooms_taken_.set(number);
+    return number;
+  }
+  return error(Code::busy, "too many calls for completions are on their way");
+}
+
+std::uint64_t TaskLink::room_offset(std::uint32_t number) const {
+  return batches_bytes + number * room_bytes;
 }
 
 // ---- the tenant ---------------------------------------------------------------------------------
@@ -165,7 +185,7 @@ void TaskTenant::release_buffer(std::uint32_t buffer, Deadline deadline, TaskCal
 }
 
 void TaskTenant::submit(std::span<const TaskRecord> records, Deadline deadline,
-                        TaskCallback<void> done) {
+                        TaskCallback<void> done, bool continues) {
   if (!is_open()) return done(lost());
   if (records.empty() || records.size() > wire::max_batch)
     return done(error(Code::invalid_argument, "a batch is 1 to 1024 tasks"));
@@ -173,15 +193,37 @@ void TaskTenant::submit(std::span<const TaskRecord> records, Deadline deadline,
   if (!place) return done(std::unexpected(place.error()));
   std::memcpy(link_.place(*place).data(), records.data(), records.size_bytes());
   call<wire::Submit, void>(
-      {*place * batch_bytes, static_cast<std::uint32_t>(records.size()), id_}, deadline,
+      {*place * batch_bytes, static_cast<std::uint32_t>(records.size()), id_, continues ? 1u : 0u},
+      deadline,
       [link = &link_, number = *place, done = std::move(done)](Result<void> result) mutable {
         link->give_place(number);
         done(std::move(result));
       });
 }
 
-void TaskTenant::completions(Deadline deadline, TaskCallback<Completions> done) {
-  call<wire::Completions>({id_, 0}, deadline, std::move(done));
+void TaskTenant::completions(Deadline deadline, TaskCallback<Completions> done,
+                             std::uint32_t least) {
+  if (!is_open()) return done(lost());
+  const Result<std::uint32_t> room = link_.take_room();
+  if (!room) return done(std::unexpected(room.error()));
+  const std::uint64_t offset = link_.room_offset(*room);
+  TaskLink& link = link_;
+  link.client_->start<wire::Completions>(
+      {offset, TaskLink::completions_a_call, std::min(least, TaskLink::completions_a_call), id_, 0},
+      deadline,
+      [&link, number = *room, offset, connection = link.connection_,
+       done = std::move(done)](Result<wire::Completions::Reply> reply) mutable {
+        if (connection != link.connection_)
+          return done(ended(reply ? Status(Code::cancelled) : std::move(reply).error(), true));
+        // One that is late still has the room: it is not given to another.
+        if (reply || reply.error().code() != Code::timed_out) link.give_room(number);
+        if (!reply) return done(std::unexpected(std::move(reply).error()));
+        const auto* first =
+            reinterpret_cast<const wire::Completion*>(link.arena_.bytes().data() + offset);
+        const std::size_t count =
+            std::min<std::uint64_t>(reply->count, TaskLink::completions_a_call);
+        done(Completions(first, first + count));
+      });
 }
 
 void TaskTenant::failure(std::uint64_t tag, Deadline deadline, TaskCallback<std::string> done) {

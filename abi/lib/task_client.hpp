@@ -10,6 +10,7 @@
 // called, and every TaskTenant answers peer_closed until it is opened again.
 #pragma once
 
+#include <bitset>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -32,6 +33,9 @@ class TaskLink {
  public:
   /// Batches that may be on their way at once.
   static constexpr std::uint32_t arena_batches = 4;
+  /// Calls for completions that may be on their way at once, and how many each may bring.
+  static constexpr std::uint32_t completion_calls = 128;
+  static constexpr std::uint32_t completions_a_call = 128;
 
   /// `port` is a connect handle of the scheduler's and stays the caller's. Without a loop,
   /// `wait_for` drives the calls.
@@ -53,6 +57,10 @@ class TaskLink {
   Result<std::uint32_t> take_place();
   std::span<std::byte> place(std::uint32_t number);
   void give_place(std::uint32_t number) { taken_ &= ~(1u << number); }
+  /// The same for completions.
+  Result<std::uint32_t> take_room();
+  std::uint64_t room_offset(std::uint32_t number) const;
+  void give_room(std::uint32_t number) { rooms_taken_.reset(number); }
 
   Kernel& kernel_;
   std::function<void()> on_lost_;
@@ -60,6 +68,7 @@ class TaskLink {
   bool prepared_ = false;
   Region arena_;
   std::uint32_t taken_ = 0;
+  std::bitset<completion_calls> rooms_taken_;
   std::unique_ptr<Client> client_;  // last: its end calls back into the above
 };
 
@@ -67,7 +76,7 @@ class TaskLink {
 class TaskTenant {
  public:
   using TaskRecord = proto::scheduler::TaskRecord;
-  using Completions = proto::scheduler::Completions::Reply;
+  using Completions = std::vector<proto::scheduler::Completion>;
 
   explicit TaskTenant(TaskLink& link) : link_(link) {}
   TaskTenant(const TaskTenant&) = delete;
@@ -93,9 +102,13 @@ class TaskTenant {
   void release_buffer(std::uint32_t buffer, Deadline deadline, TaskCallback<void> done);
 
   /// Up to max_batch records, copied before this returns. busy: too many batches are on their way.
-  void submit(std::span<const TaskRecord> records, Deadline deadline, TaskCallback<void> done);
-  /// Answered when there is at least one.
-  void completions(Deadline deadline, TaskCallback<Completions> done);
+  /// `continues`: it is refused (cancelled) if the one before it was.
+  void submit(std::span<const TaskRecord> records, Deadline deadline, TaskCallback<void> done,
+              bool continues = false);
+  /// Answered when there are at least `least`, at most completions_a_call, or all that there will
+  /// be; or, perhaps empty, when it is called again. What has finished when it times out is lost.
+  /// busy: completion_calls are on their way.
+  void completions(Deadline deadline, TaskCallback<Completions> done, std::uint32_t least = 1);
   void failure(std::uint64_t tag, Deadline deadline, TaskCallback<std::string> done);
   void cancel(std::uint64_t tag, Deadline deadline, TaskCallback<void> done);
 

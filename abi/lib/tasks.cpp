@@ -69,8 +69,7 @@ Result<T> aios_tenant::ask(Start start) {
   return std::move(answer->result);
 }
 
-Result<void> aios_tenant::submit(std::span<const TaskTenant::TaskRecord> records,
-                                 Deadline deadline) {
+Result<void> aios_tenant::submit(Records records, Deadline deadline) {
   TRY(core().check_process());
   TRY(prepare_to_sleep());
   std::unique_lock lock(mutex);
@@ -83,8 +82,9 @@ Result<void> aios_tenant::submit(std::span<const TaskTenant::TaskRecord> records
   };
   const auto answer = std::make_shared<Answer>();
   ++batches_;
-  tenant.submit(records, deadline, [this, answer](Result<void> result) {
+  tenant.submit(records, deadline, [this, answer, count = records.size()](Result<void> result) {
     --batches_;
+    if (result) unfinished_ += count;
     answer->result = std::move(result);
     answer->done = true;
     changed();
@@ -94,13 +94,99 @@ Result<void> aios_tenant::submit(std::span<const TaskTenant::TaskRecord> records
   return std::move(answer->result);
 }
 
-void aios_tenant::want_completions() {
-  if (asked_ || broken || finished.size() >= most_finished || !tenant.is_open()) return;
-  asked_ = true;
-  tenant.completions(Deadline::never(), [this](Result<TaskTenant::Completions> completions) {
-    asked_ = false;
-    arrived(std::move(completions));
-  });
+/// What submit_many shares with the answers to its batches, which may outlive it.
+struct aios_tenant::Series {
+  Records left;  ///< not sent, or sent and to be sent again
+  std::size_t taken = 0;
+  std::uint32_t on_the_way = 0;
+  bool began = false;             ///< the next batch continues one before it
+  std::optional<Status> refusal;  ///< of the first batch that was refused
+  Deadline deadline = Deadline::never();
+};
+
+bool aios_tenant::may_send_more(const Series& series) const {
+  if (series.refusal || series.left.empty() || batches_ >= TaskLink::arena_batches) return false;
+  return unfinished_ + wire::max_batch <= wire::max_pending_per_tenant;
+}
+
+void aios_tenant::send_next(const std::shared_ptr<Series>& series) {
+  const Records batch =
+      series->left.first(std::min<std::size_t>(series->left.size(), wire::max_batch));
+  series->left = series->left.subspan(batch.size());
+  ++batches_;
+  ++series->on_the_way;
+  unfinished_ += batch.size();
+  const bool continues = std::exchange(series->began, true);
+  const auto answered = [this, series, batch](Result<void> result) {
+    --batches_;
+    --series->on_the_way;
+    if (result) {
+      series->taken += batch.size();
+    } else {
+      unfinished_ -= batch.size();
+      // Those that were sent after it are refused as well: what is left begins here.
+      if (!series->refusal) {
+        series->refusal = std::move(result).error();
+        series->left = Records(batch.data(), series->left.data() + series->left.size());
+      }
+    }
+    changed();
+  };
+  tenant.submit(batch, series->deadline, answered, continues);
+}
+
+Result<void> aios_tenant::submit_many(Records records, Deadline deadline, std::size_t& taken) {
+  TRY(core().check_process());
+  TRY(prepare_to_sleep());
+  std::unique_lock lock(mutex);
+  const auto series = std::make_shared<Series>();
+  series->left = records;
+  series->deadline = deadline;
+  keep_all_ = true;
+  const auto ended = [&] {
+    while (may_send_more(*series)) send_next(series);
+    // Nothing wakes who waits for room but completions.
+    want_completions(unfinished_ + wire::max_batch > wire::max_pending_per_tenant
+                         ? TaskLink::completions_a_call
+                         : wire::max_pending_per_tenant);
+    return series->on_the_way == 0 && (series->left.empty() || series->refusal || broken);
+  };
+  for (;;) {
+    finish(*this, lock, ended, deadline);
+    const bool full = series->refusal && series->refusal->code() == Code::quota &&
+                      series->on_the_way == 0 && unfinished_ > 0 && !broken;
+    if (!full || deadline.passed()) break;
+    // Other tenants of the user have filled what there is: as soon as something ends it is tried
+    // again.
+    const std::size_t before = unfinished_;
+    finish(
+        *this, lock, [&] { return unfinished_ < before || broken; }, deadline);
+    series->refusal.reset();
+    series->began = false;
+  }
+  keep_all_ = false;
+  taken = series->taken;
+  if (series->refusal) return std::unexpected(*series->refusal);
+  if (broken) return std::unexpected(*broken);
+  if (!series->left.empty() || series->on_the_way > 0)
+    return error(Code::timed_out, "not all batches were taken in time");
+  return {};
+}
+
+void aios_tenant::want_completions(std::size_t least) {
+  if (broken || !tenant.is_open() || (finished.size() >= most_finished && !keep_all_)) return;
+  least = std::min<std::size_t>(least, TaskLink::completions_a_call);
+  // A second call makes the scheduler answer the first.
+  if (asked_ > 1 || (asked_ == 1 && asked_least_ <= least)) return;
+  ++asked_;
+  asked_least_ = least;
+  tenant.completions(
+      Deadline::never(),
+      [this](Result<TaskTenant::Completions> completions) {
+        --asked_;
+        arrived(std::move(completions));
+      },
+      static_cast<std::uint32_t>(least));
 }
 
 void aios_tenant::arrived(Result<TaskTenant::Completions> completions) {
@@ -109,14 +195,12 @@ void aios_tenant::arrived(Result<TaskTenant::Completions> completions) {
     if (!broken) broken = completions.error();
     return;
   }
-  for (const wire::Completion& completion :
-       std::span(completions->completions)
-           .first(std::min<std::size_t>(completions->count, std::size(completions->completions)))) {
-    aios_completion one;
+  unfinished_ -= std::min(unfinished_, completions->size());
+  for (const wire::Completion& completion : *completions) {
+    aios_completion& one = finished.emplace_back();
     std::memcpy(&one, &completion, sizeof one);
-    finished.push_back(one);
   }
-  want_completions();
+  want_completions(asked_least_);
 }
 
 namespace {
@@ -178,18 +262,20 @@ Result<std::uint32_t> register_files(aios_tenant& tenant, std::span<const aios_f
 }
 
 Result<std::size_t> take_completions(aios_tenant& tenant, std::span<aios_completion> out,
-                                     Deadline deadline) {
+                                     std::size_t least, Deadline deadline) {
   TRY(tenant.core().check_process());
   TRY(prepare_to_sleep());
   std::unique_lock lock(tenant.mutex);
-  tenant.want_completions();
-  finish(
-      tenant, lock, [&] { return tenant.has_news(); }, deadline);
+  const auto has_enough = [&] {
+    if (tenant.finished.size() >= least || tenant.broken) return true;
+    tenant.want_completions(least - tenant.finished.size());
+    return tenant.has_all();
+  };
+  finish(tenant, lock, has_enough, deadline);
   const std::size_t count = std::min(out.size(), tenant.finished.size());
   const auto end = tenant.finished.begin() + static_cast<std::ptrdiff_t>(count);
   std::copy(tenant.finished.begin(), end, out.begin());
   tenant.finished.erase(tenant.finished.begin(), end);
-  tenant.want_completions();
   if (count != 0) return count;
   if (tenant.broken) return std::unexpected(*tenant.broken);
   return error(Code::timed_out, "no task finished in time");
@@ -327,12 +413,37 @@ aios_code aios_tasks_submit(aios_tenant* tenant, const aios_task_record* tasks, 
   });
 }
 
+aios_code aios_tasks_submit_many(aios_tenant* tenant, const aios_task_record* tasks,
+                                 std::size_t count, std::uint64_t timeout_ns, std::size_t* taken) {
+  if (tenant == nullptr || tasks == nullptr || taken == nullptr)
+    return null_argument("aios_tasks_submit_many");
+  *taken = 0;
+  return guarded([&]() -> Result<void> {
+    if (count == 0) return error(Code::invalid_argument, "there is no task to submit");
+    return tenant->submit_many({reinterpret_cast<const wire::TaskRecord*>(tasks), count},
+                               deadline_of(timeout_ns), *taken);
+  });
+}
+
 aios_code aios_tenant_completions(aios_tenant* tenant, aios_completion* completions,
                                   std::size_t room, std::uint64_t timeout_ns, std::size_t* count) {
   if (tenant == nullptr || completions == nullptr || room == 0 || count == nullptr)
     return null_argument("aios_tenant_completions");
   return guarded([&]() -> Result<void> {
-    *count = TRY(take_completions(*tenant, {completions, room}, deadline_of(timeout_ns)));
+    *count = TRY(take_completions(*tenant, {completions, room}, 1, deadline_of(timeout_ns)));
+    return {};
+  });
+}
+
+aios_code aios_tenant_completions_of(aios_tenant* tenant, aios_completion* completions,
+                                     std::size_t room, std::size_t least, std::uint64_t timeout_ns,
+                                     std::size_t* count) {
+  if (tenant == nullptr || completions == nullptr || room == 0 || count == nullptr)
+    return null_argument("aios_tenant_completions_of");
+  return guarded([&]() -> Result<void> {
+    if (least == 0 || least > room)
+      return error(Code::invalid_argument, "the least is 1 to the room that there is");
+    *count = TRY(take_completions(*tenant, {completions, room}, least, deadline_of(timeout_ns)));
     return {};
   });
 }

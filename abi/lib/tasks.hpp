@@ -19,14 +19,20 @@ struct aios_tenant final : aios::lib::ClientEndpoint {
   /// Starts a call by `start(tenant, done)` and waits for its answer.
   template <class T, class Start>
   aios::Result<T> ask(Start start);
-  /// Waits for a free place in the arena first. busy is not an answer.
-  aios::Result<void> submit(std::span<const aios::TaskTenant::TaskRecord> records,
-                            aios::Deadline deadline);
+  using Records = std::span<const aios::TaskTenant::TaskRecord>;
+  /// One batch. Waits for a free place in the arena first: busy is not an answer.
+  aios::Result<void> submit(Records records, aios::Deadline deadline);
+  /// Any number, batch after batch, several on their way at once. Waits while too many tasks are
+  /// pending, and meanwhile takes completions in. `taken` is how many were accepted, the first.
+  aios::Result<void> submit_many(Records records, aios::Deadline deadline, std::size_t& taken);
 
   /// Completions are at hand, or there will be no more.
   bool has_news() const { return !finished.empty() || broken.has_value(); }
-  /// Has the scheduler tell what is finished, unless it has been asked.
-  void want_completions();
+  /// They are at hand of every task that was accepted, and there is one.
+  bool has_all() const { return !finished.empty() && unfinished_ == 0; }
+  /// Has the scheduler tell what is finished as soon as that are `least`, unless it was asked to
+  /// tell so soon or sooner.
+  void want_completions(std::size_t least = 1);
 
   aios::TaskLink link;
   aios::TaskTenant tenant;
@@ -36,7 +42,14 @@ struct aios_tenant final : aios::lib::ClientEndpoint {
   std::shared_ptr<aios_tenant> self;
 
  private:
+  struct Series;
   void arrived(aios::Result<aios::TaskTenant::Completions> completions);
-  bool asked_ = false;
-  std::uint32_t batches_ = 0;  ///< on their way
+  bool may_send_more(const Series& series) const;
+  void send_next(const std::shared_ptr<Series>& series);
+
+  std::uint32_t asked_ = 0;      ///< calls for completions on their way
+  std::size_t asked_least_ = 0;  ///< of the last of them
+  bool keep_all_ = false;        ///< completions are taken in however many there are
+  std::size_t unfinished_ = 0;   ///< tasks accepted, or on their way, of which none arrived
+  std::uint32_t batches_ = 0;    ///< on their way
 };

@@ -36,6 +36,7 @@ bool is_ready(const aios_wait_item& item) {
     case AIOS_WAIT_SERVER:
       return item.what.server->has_request();
     case AIOS_WAIT_TENANT:
+      item.what.tenant->want_completions();
       return item.what.tenant->has_news();
     case AIOS_WAIT_TIMER:
       return now_ns() >= item.what.at_ns;

@@ -205,10 +205,7 @@ void JobRunner::wait_for_completions() {
                           if (!self->machine_.over()) self->scheduler_failed(reply.error());
                           return;
                         }
-                        const std::uint64_t count =
-                            std::min<std::uint64_t>(reply->count, std::size(reply->completions));
-                        for (std::uint64_t i = 0; i < count; ++i)
-                          self->complete(reply->completions[i]);
+                        for (const auto& completion : *reply) self->complete(completion);
                         self->perform();
                         if (!self->machine_.over()) self->wait_for_completions();
                       });

@@ -29,14 +29,15 @@ std::uint64_t delay_ns(std::uint32_t errors) {
 
 ContextPool::ContextPool(Kernel& kernel, EventLoop& loop, Core& core, const Resources& resources,
                          HandleClaims& claims, std::function<DevicePlace(DeviceId)> locate,
-                         std::function<void()> changed)
+                         std::function<void()> changed, std::function<void()> answered)
     : kernel_(kernel),
       loop_(loop),
       core_(core),
       resources_(resources),
       claims_(claims),
       locate_(std::move(locate)),
-      changed_(std::move(changed)) {}
+      changed_(std::move(changed)),
+      answered_(std::move(answered)) {}
 
 ContextPool::~ContextPool() {
   for (auto& [key, entry] : entries_) loop_.cancel(entry.timer);
@@ -159,7 +160,12 @@ void ContextPool::start(TaskRef ref, JobId job, DeviceId device) {
   const Task* task = core_.find(ref);
   const auto at = entries_.find({job, device});
   if (task == nullptr || at == entries_.end() || at->second.session == nullptr) return;
-  at->second.session->run(ref, *task);
+  at->second.session->run(ref, *task, task->brief);
+}
+
+void ContextPool::flush() {
+  for (auto& [key, entry] : entries_)
+    if (entry.session != nullptr) entry.session->flush();
 }
 
 void ContextPool::on_answered(Key key, std::uint64_t serial, TaskRef task,
@@ -173,7 +179,7 @@ void ContextPool::on_answered(Key key, std::uint64_t serial, TaskRef task,
     loop_.cancel(entry->timer);
     entry->timer = loop_.after(ending_timeout_ns, [this, key, serial] { on_lost(key, serial); });
   }
-  changed_();
+  answered_();
 }
 
 void ContextPool::on_lost(Key key, std::uint64_t serial) {

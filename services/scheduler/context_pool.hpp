@@ -25,17 +25,20 @@ struct DevicePlace {
 
 class ContextPool {
  public:
-  /// `changed` is called after the core has been told something.
+  /// `changed` is called after the core has been told something; `answered` when that was only the
+  /// end of tasks, of which many may end at once.
   ContextPool(Kernel& kernel, EventLoop& loop, Core& core, const Resources& resources,
               HandleClaims& claims, std::function<DevicePlace(DeviceId)> locate,
-              std::function<void()> changed);
+              std::function<void()> changed, std::function<void()> answered);
   ContextPool(const ContextPool&) = delete;
   ~ContextPool();
 
   // The core's actions.
   void open(JobId job, DeviceId device);
   void close(JobId job, DeviceId device);
+  /// Brief ones perhaps only with the next `flush`.
   void start(TaskRef task, JobId job, DeviceId device);
+  void flush();
 
   void release_buffer(JobId job, std::uint32_t buffer);
   void drop_tenant(JobId job, TenantId tenant);
@@ -78,6 +81,7 @@ class ContextPool {
   HandleClaims& claims_;
   std::function<DevicePlace(DeviceId)> locate_;
   std::function<void()> changed_;
+  std::function<void()> answered_;
   std::map<Key, Entry> entries_;
   std::uint64_t last_serial_ = 0;
   std::vector<std::unique_ptr<ContextSession>> dropped_;  ///< until the next turn of the loop

@@ -9,9 +9,13 @@
 namespace aios::scheduler {
 namespace {
 
+using proto::context::BatchFailure;
 using proto::context::Bind;
+using proto::context::BufferUse;
 using proto::context::Load;
+using proto::context::max_task_buffers;
 using proto::context::Run;
+using proto::context::RunBatch;
 using proto::context::Unbind;
 
 constexpr std::uint64_t open_timeout_ns = 5 * ns_per_s;
@@ -61,34 +65,44 @@ void ContextSession::close() {
   loop_.cancel(std::exchange(watch_timer_, 0));
 }
 
-void ContextSession::run(TaskRef ref, const Task& task) {
-  was_used_ = true;
-  watch();
+ContextSession::Running& ContextSession::add_running(TaskRef ref, const Task& task, bool brief) {
+  if (free_.empty()) free_.push_back(&running_.emplace_back());
+  Running& running = *free_.back();
+  free_.pop_back();
   const proto::scheduler::TaskRecord& record = task.record;
-  Run::Request request{};
+  Run::Request& request = running.request;
+  running.ref = ref;
+  running.brief = brief;
+  running.sent = false;
+  running.due_ns = 0;
   request.buffer_count = record.buffer_count;
   request.argument_bytes = record.argument_bytes;
   request.limit_ns = record.limit_ns;
   std::copy(std::begin(record.grid), std::end(record.grid), request.grid);
   std::memcpy(request.arguments, record.arguments, sizeof request.arguments);
-  for (std::uint32_t i = 0; i < record.buffer_count; ++i)
-    request.buffers[i] = {buffer_id(record.buffers[i]), buffer_mode(record.buffers[i])};
-  const std::pair<TenantId, std::uint32_t> key{task.tenant->id, record.codelet};
-  Running& running =
-      running_.insert_or_assign(ref.number, Running{.ref = ref, .codelet = key, .request = request})
-          .first->second;
+  for (std::uint32_t i = 0; i < max_task_buffers; ++i)
+    request.buffers[i] = i < record.buffer_count ? BufferUse{buffer_id(record.buffers[i]),
+                                                             buffer_mode(record.buffers[i])}
+                                                 : BufferUse{};
+  return running;
+}
 
+void ContextSession::run(TaskRef ref, const Task& task, bool brief) {
+  was_used_ = true;
+  watch();
+  Running& running = add_running(ref, task, brief);
+  const std::pair<TenantId, std::uint32_t> key{task.tenant->id, task.record.codelet};
   const auto [entry, is_new] = codelets_.try_emplace(key);
   Loaded& codelet = entry->second;
   switch (codelet.state) {
     case Loaded::State::loading:
-      codelet.waiting.push_back(ref.number);
+      codelet.waiting.push_back(&running);
       if (is_new) load(key);
       return;
     case Loaded::State::loaded:
       return send(running, codelet.number);
     case Loaded::State::failed:
-      return finish(ref.number, std::unexpected(codelet.failure));
+      return finish(running, std::unexpected(codelet.failure));
   }
 }
 
@@ -108,7 +122,7 @@ void ContextSession::loaded(std::pair<TenantId, std::uint32_t> key,
                             const Result<Load::Reply>& reply) {
   if (closed_ || (!reply && !client_->connected())) return;
   Loaded& codelet = codelets_.at(key);
-  const std::vector<std::uint64_t> waiting = std::exchange(codelet.waiting, {});
+  const std::vector<Running*> waiting = std::exchange(codelet.waiting, {});
   codelet.since_ns = 0;
   if (reply) {
     codelet.state = Loaded::State::loaded;
@@ -118,13 +132,14 @@ void ContextSession::loaded(std::pair<TenantId, std::uint32_t> key,
     codelet.failure = checked(reply.error());
   }
   update_stalled(now_ns());
-  for (const std::uint64_t number : waiting) {
+  for (Running* running : waiting) {
     if (closed_) return;
     if (reply)
-      send(running_.at(number), reply->codelet);
+      send(*running, reply->codelet);
     else
-      finish(number, std::unexpected(codelets_.at(key).failure));
+      finish(*running, std::unexpected(codelets_.at(key).failure));
   }
+  flush();
 }
 
 /// The context serves a link in order: the Run may follow its Binds without waiting for them.
@@ -134,12 +149,97 @@ void ContextSession::send(Running& running, std::uint32_t codelet) {
     bind(running.request.buffers[i].id);
   running.sent = true;
   events_.begun(running.ref);
-  client_->start<Run>(running.request, Deadline::never(),
-                      [this, number = running.ref.number](Result<Run::Reply> answer) {
-                        if (closed_ || (!answer && !client_->connected())) return;
-                        // One that was late has been given up.
-                        if (running_.contains(number)) finish(number, std::move(answer));
-                      });
+  running.brief ? pack(running) : send_alone(running);
+}
+
+void ContextSession::send_alone(Running& running) {
+  client_->start<Run>(
+      running.request, Deadline::never(),
+      [this, task = &running, number = running.ref.number](Result<RunReply> answer) {
+        if (closed_ || (!answer && !client_->connected())) return;
+        // One that was late has been given up.
+        if (task->ref.number == number) finish(*task, std::move(answer));
+      });
+}
+
+// ---- batches ------------------------------------------------------------------------------------
+
+void ContextSession::pack(Running& running) {
+  const Run::Request& request = running.request;
+  const RunBatch::PackedRun head{request.codelet,
+                                 {request.grid[0], request.grid[1], request.grid[2]},
+                                 static_cast<std::uint16_t>(request.buffer_count),
+                                 static_cast<std::uint16_t>(request.argument_bytes)};
+  const std::uint32_t argument_bytes = (request.argument_bytes + 3) / 4 * 4;
+  const std::uint32_t bytes =
+      static_cast<std::uint32_t>(sizeof head) + 4 * request.buffer_count + argument_bytes;
+  if (batch_tasks_.size() == RunBatch::max_tasks ||
+      batch_.packed_bytes + bytes > sizeof batch_.packed)
+    flush();
+  std::uint8_t* to = batch_.packed + batch_.packed_bytes;
+  std::memcpy(to, &head, sizeof head);
+  to += sizeof head;
+  for (std::uint32_t i = 0; i < request.buffer_count; ++i, to += 4) {
+    const std::uint32_t word = request.buffers[i].id | request.buffers[i].mode << 28;
+    std::memcpy(to, &word, sizeof word);
+  }
+  // What follows the arguments is zero, as a record's check has made sure.
+  std::memcpy(to, request.arguments, argument_bytes);
+  batch_.packed_bytes += bytes;
+  batch_tasks_.push_back(&running);
+}
+
+void ContextSession::flush() {
+  if (batch_tasks_.empty() || closed_) return;
+  batch_.number = ++last_batch_;
+  batch_.count = static_cast<std::uint32_t>(batch_tasks_.size());
+  std::fill(batch_.packed + batch_.packed_bytes, std::end(batch_.packed), std::uint8_t{0});
+  client_->start<RunBatch>(batch_, Deadline::never(),
+                           [this, number = last_batch_, tasks = std::exchange(batch_tasks_, {})](
+                               const Result<RunBatch::Reply>& reply) {
+                             if (closed_ || (!reply && !client_->connected())) return;
+                             batch_ended(tasks, number, reply);
+                           });
+  batch_.packed_bytes = 0;
+}
+
+void ContextSession::batch_ended(const std::vector<Running*>& tasks, std::uint64_t number,
+                                 const Result<RunBatch::Reply>& reply) {
+  if (!reply) {
+    for (Running* task : tasks) finish(*task, std::unexpected(reply.error()));
+    return;
+  }
+  const bool failed = reply->status != 0;
+  if (reply->count == 0 || reply->count > tasks.size() ||
+      (!failed && reply->count != tasks.size())) {
+    for (Running* task : tasks)
+      finish(*task, error(Code::internal, "the context answered with a nonsensical batch"));
+    return;
+  }
+  for (std::uint32_t i = 0; i < reply->count - (failed ? 1 : 0); ++i) {
+    const RunBatch::Ended& ended = reply->ended[i];
+    RunReply one{reply->base_ns + ended.start_ns,
+                 reply->base_ns + ended.end_ns,
+                 reply->peak_memory_bytes,
+                 {}};
+    std::copy(std::begin(ended.result), std::end(ended.result), one.result);
+    finish(*tasks[i], one);
+  }
+  if (!failed) return;
+  batch_failed(*tasks[reply->count - 1], number, static_cast<Code>(reply->status));
+  for (std::size_t i = reply->count; i < tasks.size(); ++i) pack(*tasks[i]);
+  flush();
+}
+
+/// Asks for the reason first.
+void ContextSession::batch_failed(Running& task, std::uint64_t number, Code code) {
+  client_->start<BatchFailure>(
+      {number}, Deadline::after(bind_timeout_ns),
+      [this, task = &task, code](const Result<BatchFailure::Reply>& reply) {
+        if (closed_ || (!reply && !client_->connected())) return;
+        const std::string why = reply ? std::string(reply->why.view()) : reply.error().message();
+        finish(*task, error(code, why));
+      });
 }
 
 void ContextSession::bind(std::uint32_t buffer) {
@@ -164,17 +264,17 @@ void ContextSession::bound(std::uint32_t buffer, std::uint64_t serial, const Sta
   const auto at = bound_.find(buffer);
   if (at == bound_.end() || at->second != serial) return;
   bound_.erase(at);
-  for (auto& [number, running] : running_)
-    for (std::uint32_t i = 0; i < running.request.buffer_count; ++i)
+  for (Running& running : running_)
+    for (std::uint32_t i = 0; running.ref.number != 0 && i < running.request.buffer_count; ++i)
       if (running.request.buffers[i].id == buffer) running.bind_failure = checked(failure);
 }
 
-void ContextSession::finish(std::uint64_t number, Result<Run::Reply> answer) {
-  const auto at = running_.find(number);
-  assert(at != running_.end());
-  const TaskRef ref = at->second.ref;
-  if (!answer) answer = std::unexpected(at->second.bind_failure.value_or(checked(answer.error())));
-  running_.erase(at);
+void ContextSession::finish(Running& running, Result<RunReply> answer) {
+  assert(running.ref.number != 0);
+  if (!answer) answer = std::unexpected(running.bind_failure.value_or(checked(answer.error())));
+  const TaskRef ref = std::exchange(running.ref, {});
+  running.bind_failure.reset();
+  free_.push_back(&running);
   events_.answered(ref, answer);
 }
 
@@ -199,11 +299,11 @@ void ContextSession::watch() {
 }
 
 void ContextSession::look() {
-  if (running_.empty() && !stalled_) return;
+  if (free_.size() == running_.size() && !stalled_) return;
   const std::uint64_t now = now_ns();
   update_stalled(now);
   if (closed_) return;
-  if (const auto late = late_task(now))
+  if (Running* late = late_task(now))
     return finish(*late, error(Code::timed_out,
                                "its context did not end it at its time limit, and is ended"));
   ask();
@@ -233,19 +333,21 @@ void ContextSession::update_stalled(std::uint64_t now_ns) {
 
 /// A context runs its tasks in the order in which they were sent, and ends each at its limit: none
 /// can take longer than all of them together. Nothing is known of those behind one without limit.
-std::optional<std::uint64_t> ContextSession::late_task(std::uint64_t now_ns) {
+ContextSession::Running* ContextSession::late_task(std::uint64_t now_ns) {
   std::uint64_t all_ns = limit_grace_ns;
   bool limited = true;
-  for (const auto& [number, running] : running_) {
-    if (running.due_ns != 0 && now_ns >= running.due_ns) return number;
+  for (Running& running : running_) {
+    if (running.ref.number == 0) continue;
+    if (running.due_ns != 0 && now_ns >= running.due_ns) return &running;
     if (!running.sent) continue;
     limited = limited && running.request.limit_ns != 0;
     all_ns += std::min(running.request.limit_ns, UINT64_MAX - all_ns);
   }
-  for (auto& [number, running] : running_)
-    if (limited && running.sent && running.due_ns == 0 && all_ns <= UINT64_MAX - now_ns)
+  for (Running& running : running_)
+    if (limited && running.ref.number != 0 && running.sent && running.due_ns == 0 &&
+        all_ns <= UINT64_MAX - now_ns)
       running.due_ns = now_ns + all_ns;
-  return std::nullopt;
+  return nullptr;
 }
 
 }  // namespace aios::scheduler

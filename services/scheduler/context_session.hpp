@@ -7,6 +7,7 @@
 // late by the limits of all that were given to it: a context that does not keep limits is ended.
 #pragma once
 
+#include <deque>
 #include <functional>
 #include <map>
 #include <memory>
@@ -27,6 +28,7 @@ struct SessionEvents {
   std::function<void()> lost;                ///< it had answered; its link is gone
   std::function<void(bool)> stalled;         ///< it does not go on with its tasks; or does again
   std::function<void(TaskRef)> begun;        ///< the task's Run is on its way
+  /// Several may follow one another.
   std::function<void(TaskRef, const Result<proto::context::Run::Reply>&)> answered;
 };
 
@@ -40,8 +42,10 @@ class ContextSession {
   /// Calls the context; `opened` follows.
   void open();
   /// Loads and binds what the task needs that is not there yet, then runs it. `answered` follows,
-  /// unless the context is lost first.
-  void run(TaskRef ref, const Task& task);
+  /// unless the context is lost first. One that is `brief` may wait for others, until `flush`.
+  void run(TaskRef ref, const Task& task, bool brief);
+  /// Sends what waits.
+  void flush();
   /// The buffer's registration has ended.
   void release_buffer(std::uint32_t buffer);
   /// No more tasks of that tenant will come.
@@ -52,17 +56,19 @@ class ContextSession {
   bool was_used() const { return was_used_; }
 
  private:
+  struct Running;
   struct Loaded {
     enum class State { loading, loaded, failed } state = State::loading;
     std::uint32_t number = 0;
     std::uint64_t since_ns = 0;  ///< of loading
     Status failure{Code::ok};
-    std::vector<std::uint64_t> waiting;  ///< task numbers
+    std::vector<Running*> waiting;
   };
+  using RunReply = proto::context::Run::Reply;
   struct Running {
-    TaskRef ref;
-    std::pair<TenantId, std::uint32_t> codelet;
+    TaskRef ref;  ///< number 0: the place is free
     proto::context::Run::Request request;
+    bool brief;
     std::optional<Status> bind_failure;
     bool sent = false;
     std::uint64_t due_ns = 0;  ///< when its answer is late; 0: not known yet, or never
@@ -72,14 +78,20 @@ class ContextSession {
   void loaded(std::pair<TenantId, std::uint32_t> key,
               const Result<proto::context::Load::Reply>& reply);
   void send(Running& running, std::uint32_t codelet);
+  void send_alone(Running& running);
+  void pack(Running& running);
+  void batch_ended(const std::vector<Running*>& tasks, std::uint64_t number,
+                   const Result<proto::context::RunBatch::Reply>& reply);
+  void batch_failed(Running& task, std::uint64_t number, Code code);
   void bind(std::uint32_t buffer);
   void bound(std::uint32_t buffer, std::uint64_t serial, const Status& failure);
-  void finish(std::uint64_t number, Result<proto::context::Run::Reply> answer);
+  void finish(Running& running, Result<RunReply> answer);
+  Running& add_running(TaskRef ref, const Task& task, bool brief);
   void watch();
   void look();
   void ask();
   void update_stalled(std::uint64_t now_ns);
-  std::optional<std::uint64_t> late_task(std::uint64_t now_ns);
+  Running* late_task(std::uint64_t now_ns);
 
   EventLoop& loop_;
   ClaimedHandle port_;
@@ -94,7 +106,11 @@ class ContextSession {
   TimerId watch_timer_ = 0;
   std::map<std::pair<TenantId, std::uint32_t>, Loaded> codelets_;
   std::unordered_map<std::uint32_t, std::uint64_t> bound_;  ///< serial by buffer
-  std::map<std::uint64_t, Running> running_;                ///< by task number
+  std::deque<Running> running_;
+  std::vector<Running*> free_;
+  std::uint64_t last_batch_ = 0;
+  proto::context::RunBatch::Request batch_{};  ///< not sent yet
+  std::vector<Running*> batch_tasks_;
   std::unique_ptr<Client> client_;  // last: its end calls back into the above
 };
 

@@ -200,6 +200,14 @@ Result<void> Core::release_buffer(TenantId id, std::uint32_t buffer) {
   return {};
 }
 
+Core::Finished Core::finished(TenantId id) {
+  const Result<Tenant*> found = open(id);
+  if (!found) return {0, true};
+  Tenant& tenant = **found;
+  tenant.announced = false;
+  return {tenant.completions.size(), tenant.pending == tenant.completions.size()};
+}
+
 std::uint32_t Core::take_completions(TenantId id, std::span<Completion> out) {
   const Result<Tenant*> found = open(id);
   if (!found) return 0;

@@ -9,7 +9,9 @@
 // user at equal priority they take turns. A device has as many slots as it has threads; a task
 // takes one slot, however many blocks its grid has (they share the context's threads). A user of
 // whom nothing runs may start one task although no slot is free: nobody waits for another user's
-// endless tasks.
+// endless tasks. Idempotent tasks that are known to be brief (brevity.hpp) take no slot: as many
+// are given to a context as it works off in a fraction of a millisecond, so that it need not wait
+// for the next.
 //
 // A task whose context ended under it:
 // - begun (its Run was sent) and not idempotent: `indeterminate`;
@@ -43,7 +45,7 @@ struct Action {
     start,          ///< `task` on `device`, in the context of `job`, which is ready
     open_context,   ///< of `job` on `device`; answered by context_ready or context_refused
     close_context,  ///< of `job` on `device`; answered by context_ended
-    completions,    ///< `tenant` has some to fetch
+    completions,    ///< `tenant` has more to fetch: see `finished`
     tenant_closed,  ///< no task of `tenant` runs any more; it is forgotten
     job_closed,     ///< the last tenant of `job` is gone; it is forgotten
   };
@@ -63,7 +65,9 @@ struct ContextEnd {
 
 struct DeviceState {
   std::uint32_t slots = 0;
-  std::uint32_t running = 0;
+  std::uint32_t running = 0;   ///< slots taken
+  std::uint32_t ahead = 0;     ///< brief tasks given to contexts
+  std::uint64_t ahead_ns = 0;  ///< what they are expected to take, all together
   bool usable = false;
   std::uint32_t backend = 0;
   proto::Text<32> name{};
@@ -113,6 +117,12 @@ class Core {
   /// The records are the caller's own copy.
   Result<void> submit(TenantId tenant, std::span<const TaskRecord> records, std::uint64_t now_ns);
   Result<void> cancel(TenantId tenant, std::uint64_t tag);
+  struct Finished {
+    std::size_t count;   ///< completions to take
+    bool is_everything;  ///< no task of the tenant is unfinished
+  };
+  /// Another `completions` action follows when there are more.
+  Finished finished(TenantId tenant);
   /// Fills `out` from the front; returns how many.
   std::uint32_t take_completions(TenantId tenant, std::span<Completion> out);
   Result<std::string> failure(TenantId tenant, std::uint64_t tag) const;
@@ -210,6 +220,9 @@ class Core {
   bool suits(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
   Result<void> check_device(const Tenant& tenant, const TaskRecord& record) const;
   bool can_take(const Tenant& tenant, const Task& task, DeviceId device) const;
+  bool is_brief(const Tenant& tenant, const Task& task, DeviceId device) const;
+  /// Whether what is brief may still be given to it.
+  bool has_room_ahead(DeviceId device) const;
   bool startable(Tenant& tenant);
   /// Whether something of the tenant could start on this device now, whatever it is.
   bool has_room(const Tenant& tenant, DeviceId device) const;

@@ -38,18 +38,30 @@ bool Core::has_room(const Tenant& tenant, DeviceId device) const {
 
 bool Core::can_take(const Tenant& tenant, const Task& task, DeviceId device) const {
   if (!suits(tenant, task.record, device) || !has_room(tenant, device)) return false;
+  if (!has_room_ahead(device) && is_brief(tenant, task, device)) return false;
   const Context& context = tenant.job->contexts[device];
   if (context.in_flight.empty()) return true;
   return !task.suspect && !tasks_[context.in_flight.front()].suspect;
 }
 
+bool Core::is_brief(const Tenant& tenant, const Task& task, DeviceId device) const {
+  return task.idempotent() && !task.suspect && task.record.limit_ns == 0 &&
+         tenant.codelets[task.record.codelet].brevity.is_brief(device);
+}
+
+bool Core::has_room_ahead(DeviceId device) const {
+  const DeviceState& state = devices_[device];
+  return state.ahead < max_ahead && state.ahead_ns < state.slots * max_ahead_ns_per_slot;
+}
+
+/// Whether it pays to look at the tasks of the tenant, of which some cannot start and let those
+/// behind them pass. What is brief does not wait long enough for that to matter.
 bool Core::startable(Tenant& tenant) {
-  // Without looking ahead, what cannot start keeps those behind it from starting.
   const ReadyQueue::Entry* next = next_of(tenant, tasks_);
   if (next == nullptr) return false;
   const Task& task = tasks_[next->task.slot];
   for (DeviceId d = 0; d < devices_.size(); ++d)
-    if (placement_->looks_ahead() ? has_room(tenant, d) : can_take(tenant, task, d)) return true;
+    if (has_room(tenant, d) && (has_room_ahead(d) || !is_brief(tenant, task, d))) return true;
   return false;
 }
 
@@ -81,7 +93,8 @@ void Core::place_next(Tenant& tenant) {
   Task& task = tasks_[ref.slot];
   fill_candidates(tenant, task);
   if (candidates_.empty()) {
-    ++tenant.waiting_ahead;
+    // Who has to run alone would wait for ever if others of the context passed it.
+    tenant.waiting_ahead = task.suspect ? ReadyQueue::window : tenant.waiting_ahead + 1;
     return;
   }
   const PlacementFacts facts =
@@ -107,13 +120,15 @@ void Core::fill_candidates(Tenant& tenant, const Task& task) {
 }
 
 void Core::start(Tenant& tenant, Task& task, TaskRef ref, const Candidate& where) {
-  if (placement_->looks_ahead()) account_placement(ref, where);
   move_data(task, where.device);
   task.state = State::running;
   task.device = where.device;
   ++task.attempts;
-  tenant.job->contexts[where.device].in_flight.push_back(ref.slot);
+  std::vector<Slot>& in_flight = tenant.job->contexts[where.device].in_flight;
+  task.in_flight_at = static_cast<std::uint32_t>(in_flight.size());
+  in_flight.push_back(ref.slot);
   take_slot(ref.slot);
+  if (placement_->looks_ahead()) account_placement(ref, where);
   tenant.job->user->turn = tenant.turn = ++last_turn_;
   actions_.push_back({Action::Kind::start, ref, tenant.id, tenant.job->id, where.device});
 }

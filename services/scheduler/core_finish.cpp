@@ -17,6 +17,9 @@ void Core::task_answered(TaskRef ref, const Result<RunReply>& answer) {
   if (task == nullptr || task->state != State::running) return;
   if (answer) {
     if (costs_ != nullptr) learn_from(*task, *answer);
+    if (answer->end_ns > answer->start_ns)
+      task->tenant->codelets[task->record.codelet].brevity.learn(
+          task->device, static_cast<double>(answer->end_ns - answer->start_ns));
     finish(ref.slot, {Code::ok, {}, &*answer, false});
   } else {
     const Code code = answer.error().code();
@@ -90,7 +93,7 @@ void Core::complete(Tenant& tenant, const Task& task, const Outcome& outcome) {
   ++tenant.pending;
   ++tenant.job->user->pending;
   tenant.completions.push_back(c);
-  if (tenant.completions.size() == 1)
+  if (!std::exchange(tenant.announced, true))
     actions_.push_back({Action::Kind::completions, {}, tenant.id, tenant.job->id});
 
   // A failure's consequences must not push out its reason.
@@ -122,23 +125,43 @@ void Core::account(const Task& task, const Outcome& outcome) {
 
 void Core::leave_context(Slot slot) {
   Task& task = tasks_[slot];
-  std::erase(task.tenant->job->contexts[task.device].in_flight, slot);
+  std::vector<Slot>& in_flight = task.tenant->job->contexts[task.device].in_flight;
+  assert(in_flight[task.in_flight_at] == slot);
+  in_flight[task.in_flight_at] = in_flight.back();
+  tasks_[in_flight.back()].in_flight_at = task.in_flight_at;
+  in_flight.pop_back();
   free_slot(slot);
 }
 
 void Core::take_slot(Slot slot) {
   Task& task = tasks_[slot];
   if (std::exchange(task.holds_slot, true)) return;
-  ++devices_[task.device].running;
-  ++task.tenant->job->user->running;
+  const Tenant& tenant = *task.tenant;
+  DeviceState& device = devices_[task.device];
+  task.brief = is_brief(tenant, task, task.device);
+  ++tenant.job->user->running;
+  if (!task.brief) {
+    ++device.running;
+    return;
+  }
+  const Brevity& brevity = tenant.codelets[task.record.codelet].brevity;
+  task.charge_ns = std::max(brevity.expected_ns(task.device), least_charge_ns);
+  ++device.ahead;
+  device.ahead_ns += task.charge_ns;
 }
 
 void Core::free_slot(Slot slot) {
   Task& task = tasks_[slot];
   if (!std::exchange(task.holds_slot, false)) return;
-  --devices_[task.device].running;
-  timelines_[task.device].left(slot);
+  DeviceState& device = devices_[task.device];
   --task.tenant->job->user->running;
+  if (!std::exchange(task.brief, false)) {
+    --device.running;
+    timelines_[task.device].left(slot);
+    return;
+  }
+  --device.ahead;
+  device.ahead_ns -= task.charge_ns;
 }
 
 void Core::release(Slot slot) {

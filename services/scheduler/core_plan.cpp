@@ -22,8 +22,12 @@ void Core::look_ahead(Tenant& tenant, const Task& task) {
     Candidate c{d, room};
     c.free_ns = timelines_[d].free_ns();
     // What was planned before it on this device has the room that there is.
-    c.at_once = !alone && has_room(tenant, d) && (room == 0 || c.free_ns <= now_ns_);
+    const bool brief = is_brief(tenant, task, d);
+    c.at_once = !alone && has_room(tenant, d) &&
+                (brief ? has_room_ahead(d) : room == 0 || c.free_ns <= now_ns_);
     if (c.at_once) c.free_ns = now_ns_;
+    // It goes to the context at once, and begins after those that are there.
+    if (brief && c.at_once) c.free_ns += state.ahead_ns / std::max(state.slots, 1u);
     c.backend = state.backend;
     c.cost = &costs_->estimate(task.work, d);
     const Transfer transfer = transfer_to(task, d);
@@ -66,7 +70,9 @@ void Core::wait_for(const Candidate& where) {
 }
 
 void Core::account_placement(TaskRef task, const Candidate& where) {
-  timelines_[where.device].started(task.slot, now_ns_, now_ns_ + plan(where));
+  // Of what is brief a device knows only how much there is.
+  if (!tasks_[task.slot].brief)
+    timelines_[where.device].started(task.slot, now_ns_, now_ns_ + plan(where));
   costs_->placed(tasks_[task.slot].work, where.device);
 }
 

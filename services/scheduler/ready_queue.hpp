@@ -1,12 +1,14 @@
 // One tenant's ready tasks, best rank first. The best few are kept sorted, to be walked over when
-// the first ones wait for a busy device; the others lie in a heap. A task that leaves out of turn
-// (cancelled) is only counted; its entry is dropped when it comes to the sorted part, or when such
-// entries are the majority.
+// the first ones wait for a busy device; of the others those that came in the order of their ranks,
+// mostly all, lie in a row and the rest in a heap. A task that leaves out of turn (cancelled) is
+// only counted; its entry is dropped when it comes to the sorted part, or when such entries are the
+// majority.
 #pragma once
 
 #include <algorithm>
 #include <cassert>
 #include <cstdint>
+#include <deque>
 #include <vector>
 
 #include "services/scheduler/order.hpp"
@@ -30,7 +32,7 @@ class ReadyQueue {
   void push(Rank rank, TaskRef task) {
     ++live_;
     const Entry entry{rank, task};
-    if (rest_.empty() && front_.size() == first_) {
+    if (rest_is_empty() && front_.size() == first_) {
       front_.clear();
       first_ = 0;
       front_.push_back(entry);
@@ -39,7 +41,7 @@ class ReadyQueue {
       if (front_.size() - first_ <= window) return;
       push_rest(front_.back());
       front_.pop_back();
-    } else if (rest_.empty() && front_.size() - first_ < window) {
+    } else if (rest_is_empty() && front_.size() - first_ < window) {
       front_.push_back(entry);
     } else {
       push_rest(entry);
@@ -50,7 +52,7 @@ class ReadyQueue {
     if (index >= window) return nullptr;
     while (true) {
       while (front_.size() - first_ <= index) {
-        if (rest_.empty()) return nullptr;
+        if (rest_is_empty()) return nullptr;
         refill();
       }
       if (is_live(front_[first_ + index], tasks)) return &front_[first_ + index];
@@ -76,13 +78,15 @@ class ReadyQueue {
   /// A task of this queue is ready no longer.
   void left(const TaskTable& tasks) {
     --live_;
-    if (front_.size() - first_ + rest_.size() <= 2 * std::size_t{live_} + window) return;
+    if (front_.size() - first_ + row_.size() + heap_.size() <= 2 * std::size_t{live_} + window)
+      return;
     const auto dead = [&](const Entry& e) { return !is_live(e, tasks); };
     front_.erase(front_.begin(), front_.begin() + first_);
     first_ = 0;
     std::erase_if(front_, dead);
-    std::erase_if(rest_, dead);
-    std::make_heap(rest_.begin(), rest_.end(), later);
+    std::erase_if(row_, dead);
+    std::erase_if(heap_, dead);
+    std::make_heap(heap_.begin(), heap_.end(), later);
   }
 
  private:
@@ -92,20 +96,28 @@ class ReadyQueue {
     const Task* task = tasks.find(e.task);
     return task != nullptr && task->state == State::ready;
   }
+  bool rest_is_empty() const { return row_.empty() && heap_.empty(); }
   void push_rest(const Entry& entry) {
-    rest_.push_back(entry);
-    std::push_heap(rest_.begin(), rest_.end(), later);
+    if (row_.empty() || !earlier(entry, row_.back())) return row_.push_back(entry);
+    heap_.push_back(entry);
+    std::push_heap(heap_.begin(), heap_.end(), later);
   }
+  /// Not when the rest is empty.
   void refill() {
-    std::pop_heap(rest_.begin(), rest_.end(), later);
-    front_.push_back(rest_.back());
-    rest_.pop_back();
+    if (heap_.empty() || (!row_.empty() && !earlier(heap_.front(), row_.front()))) {
+      front_.push_back(row_.front());
+      return row_.pop_front();
+    }
+    std::pop_heap(heap_.begin(), heap_.end(), later);
+    front_.push_back(heap_.back());
+    heap_.pop_back();
   }
 
   /// From `first_` on sorted, all better than the rest.
   std::vector<Entry> front_;
   std::uint32_t first_ = 0;
-  std::vector<Entry> rest_;
+  std::deque<Entry> row_;    ///< sorted
+  std::vector<Entry> heap_;  ///< the best first
   std::uint32_t live_ = 0;
 };
 

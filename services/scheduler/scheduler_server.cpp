@@ -21,7 +21,8 @@ SchedulerServer::SchedulerServer(Kernel& kernel, EventLoop& loop)
       core_(make_priority_order(), make_eager_placement()),
       pool_(
           kernel, loop, core_, resources_, claims_,
-          [this](DeviceId device) { return locate(device); }, [this] { changed(); }) {}
+          [this](DeviceId device) { return locate(device); }, [this] { changed(); },
+          [this] { decide_later(); }) {}
 
 // ---- tenants ----------------------------------------------------------------------------------
 
@@ -29,7 +30,7 @@ Result<JobId> SchedulerServer::job_of(const CallContext& call, std::uint32_t ten
   const auto link = links_.find(call.client());
   if (link != links_.end())
     if (const auto at = link->second.tenants.find(tenant); at != link->second.tenants.end())
-      return at->second;
+      return at->second.job;
   return error(Code::not_found, "no tenant " + std::to_string(tenant) + " is open on this link");
 }
 
@@ -48,7 +49,7 @@ Answer<wire::OpenTenant::Reply> SchedulerServer::handle(wire::OpenTenant,
   const auto uid = static_cast<std::uint32_t>(job.info.detail);
   const TenantId tenant = TRY(core_.open_tenant(id, job.info.name.view(), uid));
   resources_.add_job(id, std::move(job.handle));
-  link.tenants[tenant] = id;
+  link.tenants[tenant] = {id, false};
   return wire::OpenTenant::Reply{tenant, 0};
 }
 
@@ -63,8 +64,9 @@ Answer<proto::Empty> SchedulerServer::handle(wire::CloseTenant,
 }
 
 void SchedulerServer::close(TenantId tenant) {
-  for (const ReplyToken& token : std::exchange(waiters_[tenant].completions, {}))
-    server_->reply<wire::Completions>(token, error(Code::cancelled, "the tenant was closed"));
+  if (const auto waiter = std::exchange(waiters_[tenant].completions, std::nullopt))
+    server_->reply<wire::Completions>(waiter->token,
+                                      error(Code::cancelled, "the tenant was closed"));
   core_.close_tenant(tenant);
   changed();
 }
@@ -72,9 +74,9 @@ void SchedulerServer::close(TenantId tenant) {
 void SchedulerServer::client_closed(ClientId client) {
   const auto link = links_.find(client);
   if (link == links_.end()) return;
-  const std::map<TenantId, JobId> tenants = std::move(link->second.tenants);
+  const auto tenants = std::move(link->second.tenants);
   links_.erase(link);
-  for (const auto& [tenant, job] : tenants) close(tenant);
+  for (const auto& [tenant, state] : tenants) close(tenant);
 }
 
 void SchedulerServer::forget_tenant(TenantId tenant, JobId job) {
@@ -142,13 +144,13 @@ Answer<proto::Empty> SchedulerServer::handle(wire::ReleaseBuffer,
 Answer<proto::Empty> SchedulerServer::handle(wire::SetArena, const wire::SetArena::Request& request,
                                              CallContext& call) {
   auto region = TRY(claims_.claim(request.region, call.peer().process_id, {ObjectType::region},
-                                  rights::map_read, 0));
+                                  rights::map_read | rights::map_write, 0));
   const std::uint64_t size_bytes = region.info.detail;
   if (size_bytes > max_arena_bytes) return error(Code::too_large, "an arena is at most 64 MiB");
   const auto opened = TRY(kernel_.call<proto::kernel::RegionMap>(
-      {.region = region.handle.get(), .writable = 0, .reserved = 0}));
+      {.region = region.handle.get(), .writable = 1, .reserved = 0}));
   if (opened.fds.size() != 1) return error(Code::quota, "no descriptor left to map an arena");
-  Mapping mapping = TRY(Mapping::map(opened.fds.front(), size_bytes, Mapping::Access::read));
+  Mapping mapping = TRY(Mapping::map(opened.fds.front(), size_bytes, Mapping::Access::read_write));
   links_[call.client()].arena = {std::move(region.handle), std::move(mapping)};
   return proto::Empty{};
 }
@@ -158,6 +160,19 @@ Answer<proto::Empty> SchedulerServer::handle(wire::SetArena, const wire::SetAren
 Answer<proto::Empty> SchedulerServer::handle(wire::Submit, const wire::Submit::Request& request,
                                              CallContext& call) {
   TRY(job_of(call, request.tenant));
+  if (request.continues > 1) return error(Code::invalid_argument, "`continues` is 0 or 1");
+  bool& refused = links_[call.client()].tenants.at(request.tenant).refused;
+  if (request.continues == 1 && refused)
+    return error(Code::cancelled, "a batch before it was refused");
+  refused = true;
+  TRY(submit(request, call));
+  refused = false;
+  changed();
+  return proto::Empty{};
+}
+
+Result<void> SchedulerServer::submit(const wire::Submit::Request& request,
+                                     const CallContext& call) {
   // Services finish what they have accepted themselves, and that takes tasks.
   if (draining_.begun() && call.peer().role != proto::kernel::PeerRole::child)
     return error(Code::service_down, "the instance is shutting down and takes no new tasks");
@@ -170,31 +185,48 @@ Answer<proto::Empty> SchedulerServer::handle(wire::Submit, const wire::Submit::R
     return error(Code::invalid_argument, "the records do not lie within the arena");
   records_.resize(request.count);
   std::memcpy(records_.data(), arena.data() + request.offset, length);
-  TRY(core_.submit(request.tenant, records_, now_ns()));
-  changed();
-  return proto::Empty{};
+  return core_.submit(request.tenant, records_, now_ns());
 }
 
 Answer<wire::Completions::Reply> SchedulerServer::handle(wire::Completions,
                                                          const wire::Completions::Request& request,
                                                          CallContext& call) {
   TRY(job_of(call, request.tenant));
-  wire::Completions::Reply reply{};
-  reply.count = core_.take_completions(request.tenant, reply.completions);
-  if (reply.count > 0) return reply;
-  waiters_[request.tenant].completions.push_back(call.token());
+  const Mapping& arena = links_[call.client()].arena.mapping;
+  if (request.room == 0 || request.room > wire::max_batch || request.least == 0 ||
+      request.least > request.room)
+    return error(Code::invalid_argument, "room is 1 to 1024, and `least` 1 to that");
+  if (!arena.valid() || request.offset % alignof(wire::Completion) != 0 ||
+      !lies_within(request.offset, request.room * sizeof(wire::Completion), arena.size()))
+    return error(Code::invalid_argument, "the room does not lie within the arena, aligned");
+  std::optional<CompletionsWait>& waiter = waiters_[request.tenant].completions;
+  if (waiter)
+    server_->reply<wire::Completions>(waiter->token, take_completions(request.tenant, *waiter));
+  waiter = {call.token(), request.offset, request.room, request.least};
+  answer_completions(request.tenant);
   return deferred;
 }
 
 void SchedulerServer::answer_completions(TenantId tenant) {
   const auto at = waiters_.find(tenant);
-  while (at != waiters_.end() && !at->second.completions.empty()) {
-    wire::Completions::Reply reply{};
-    reply.count = core_.take_completions(tenant, reply.completions);
-    if (reply.count == 0) return;
-    server_->reply<wire::Completions>(at->second.completions.front(), reply);
-    at->second.completions.pop_front();
-  }
+  if (at == waiters_.end() || !at->second.completions) return;
+  const Core::Finished finished = core_.finished(tenant);
+  if (finished.count == 0 ||
+      (finished.count < at->second.completions->least && !finished.is_everything))
+    return;
+  const CompletionsWait waiter = *std::exchange(at->second.completions, std::nullopt);
+  server_->reply<wire::Completions>(waiter.token, take_completions(tenant, waiter));
+}
+
+/// The arena may be another by now, or gone.
+Result<wire::Completions::Reply> SchedulerServer::take_completions(TenantId tenant,
+                                                                   const CompletionsWait& waiter) {
+  const Mapping& arena = links_[waiter.token.client].arena.mapping;
+  if (!arena.valid() ||
+      !lies_within(waiter.offset, waiter.room * sizeof(wire::Completion), arena.size()))
+    return error(Code::invalid_argument, "the arena was replaced by one that has no such room");
+  auto* room = reinterpret_cast<wire::Completion*>(arena.data() + waiter.offset);
+  return wire::Completions::Reply{core_.take_completions(tenant, std::span(room, waiter.room))};
 }
 
 Answer<wire::Failure::Reply> SchedulerServer::handle(wire::Failure,
@@ -287,6 +319,10 @@ void SchedulerServer::adopt_devices(Driver& driver) {
 
 void SchedulerServer::changed() {
   carry_out_all();
+  decide_later();
+}
+
+void SchedulerServer::decide_later() {
   if (std::exchange(decision_posted_, true)) return;
   loop_.post([this] {
     decision_posted_ = false;
@@ -303,6 +339,7 @@ void SchedulerServer::carry_out_all() {
   if (std::exchange(carrying_out_, true)) return;
   for (auto actions = core_.take_actions(); !actions.empty(); actions = core_.take_actions())
     for (const Action& action : actions) carry_out(action);
+  pool_.flush();
   carrying_out_ = false;
   if (core_.idle()) draining_.idle(*server_);
 }

@@ -2,9 +2,9 @@
 // core's actions into calls to drivers and contexts.
 #pragma once
 
-#include <deque>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -67,30 +67,44 @@ class SchedulerServer {
   void client_closed(ClientId client);
 
  private:
-  /// What a link may read its records from. The handle outlives the mapping: while the memory is
-  /// used its creator pays for it.
+  /// What a link's records are read from and its completions written to. The handle outlives the
+  /// mapping: while the memory is used its creator pays for it.
   struct Arena {
     ClaimedHandle handle;
     Mapping mapping;
   };
+  struct TenantState {
+    JobId job;
+    bool refused;  ///< its last Submit was
+  };
   struct LinkState {
-    std::map<TenantId, JobId> tenants;
+    std::map<TenantId, TenantState> tenants;
     Arena arena;
   };
+  struct CompletionsWait {
+    ReplyToken token;
+    std::uint64_t offset;
+    std::uint32_t room;
+    std::uint32_t least;
+  };
   struct Waiters {
-    std::deque<ReplyToken> completions;
+    std::optional<CompletionsWait> completions;
     std::unique_ptr<ReplyToken> closed;  ///< CloseTenant's, once it was called
   };
 
   Result<JobId> job_of(const CallContext& call, std::uint32_t tenant);
   void close(TenantId tenant);
+  Result<void> submit(const proto::scheduler::Submit::Request& request, const CallContext& call);
   void answer_completions(TenantId tenant);
+  Result<proto::scheduler::Completions::Reply> take_completions(TenantId tenant,
+                                                                const CompletionsWait& waiter);
   void forget_tenant(TenantId tenant, JobId job);
   void adopt_devices(Driver& driver);
   DevicePlace locate(DeviceId device) const { return places_[device]; }
   Result<proto::scheduler::DeviceNext::Reply> describe_device(std::uint64_t index) const;
   /// Carries out what the core wants; decides once more in the next turn of the loop.
   void changed();
+  void decide_later();
   void carry_out_all();
   void carry_out(const Action& action);
 

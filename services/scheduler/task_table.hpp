@@ -49,6 +49,9 @@ struct Task {
   bool suspect = false;  ///< its context ended under it: it runs alone there until it succeeds
   bool begun = false;    ///< its Run was sent: it may have had effects
   bool holds_slot = false;
+  bool brief = false;              ///< while running: it goes with others, and takes no slot
+  std::uint32_t charge_ns = 0;     ///< what a brief one is expected to take
+  std::uint32_t in_flight_at = 0;  ///< its place in its context's list
   State state = State::free;
 
   bool idempotent() const { return (record.flags & proto::scheduler::task_flag::idempotent) != 0; }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "services/scheduler/brevity.hpp"
 #include "services/scheduler/listing.hpp"
 #include "services/scheduler/memories.hpp"
 #include "services/scheduler/ready_queue.hpp"
@@ -66,6 +67,7 @@ struct CodeletType {
   proto::Text<64> label;
   std::uint32_t backends = 0;
   CodeletId costs = 0;
+  Brevity brevity;
 };
 
 struct Tenant {
@@ -78,6 +80,7 @@ struct Tenant {
   Job* job = nullptr;
   std::uint64_t turn = 0;
   bool closing = false;
+  bool announced = false;     ///< that there are completions, since somebody looked
   bool active = false;        ///< in the core's list of those with ready tasks
   std::uint32_t pending = 0;  ///< tasks in the table, completions not fetched
   ReadyQueue ready;

@@ -218,7 +218,7 @@ struct GreedyTenant {
     }));
     const auto done = TRY(wait_for<TaskTenant::Completions>(
         *link, [&](auto end) { tenant->completions(deadline, std::move(end)); }));
-    return done.completions[0].status;
+    return done.at(0).status;
   }
 };
 

@@ -142,8 +142,8 @@ struct TaskVictim {
     }));
     const auto completions = TRY(wait_for<TaskTenant::Completions>(
         *link, [&](auto done) { tenant->completions(patience(), std::move(done)); }));
-    const auto& done = completions.completions[0];
-    if (completions.count != 1 || done.tag != record.tag || done.status != 0 ||
+    const auto& done = completions.at(0);
+    if (completions.size() != 1 || done.tag != record.tag || done.status != 0 ||
         done.result[0] != record.grid[0] * record.grid[1])
       return error(Code::corrupt, "another result than the task's");
     rest();

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -13,6 +14,7 @@
 #include <filesystem>
 #include <fstream>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,6 +24,7 @@
 #include "tools/aiosctl/commands.hpp"
 #include "tools/aiosctl/install_paths.hpp"
 #include "tools/aiosctl/operator.hpp"
+#include "tools/aiosctl/output.hpp"
 
 namespace aios::ctl {
 
@@ -73,6 +76,20 @@ publish = true
     text += fmt::format("arguments = [\"--environment\", \"AIOS_CUDA_LIBRARY={}\"]\n", library);
   return text;
 }
+
+/// What tasks need, with the policy to be measured.
+constexpr const char* tasks_manifest = R"(
+[server.cpu]
+binary = "aios-cpu"
+profile = "driver"
+spawner = {{ binary = "aios-cpu-context", profile = "context", label = "spawner:context" }}
+
+[server.scheduler]
+binary = "aios-scheduler"
+arguments = ["--policy", "{}"]
+routes = ["cpu"]
+publish = true
+)";
 
 /// A folder for one instance, gone with the object.
 class WorkFolder {
@@ -193,9 +210,10 @@ struct DevicesBench {
   std::vector<std::string> only;
 };
 
-/// aios-bench with these arguments, on an instance with this manifest.
+/// aios-bench with these arguments, on an instance with this manifest; what it prints goes to
+/// `output`, if that is a descriptor.
 Result<int> measure(const std::string& manifest, std::vector<std::string> arguments,
-                    const std::vector<std::string>& only, bool as_json) {
+                    const std::vector<std::string>& only, bool as_json, int output = -1) {
   // Seen by wait: the instance and its folder must not stay behind.
   const Fd signals = TRY(make_signal_fd({SIGINT, SIGTERM, SIGHUP}));
   const WorkFolder folder = TRY(WorkFolder::create());
@@ -205,7 +223,7 @@ Result<int> measure(const std::string& manifest, std::vector<std::string> argume
   command.insert(command.end(), {"--socket", folder.path() + "/state/aios.sock"});
   if (as_json) command.push_back("--json");
   for (const std::string& name : only) command.insert(command.end(), {"--only", name});
-  Child bench = TRY(Child::start(command));
+  Child bench = TRY(Child::start(command, output));
   const int code = TRY(bench.wait(Deadline::never(), signals.get()));
   if (code == 128 + SIGALRM)
     return error(Code::timed_out, "a case took more than its two minutes and was ended");
@@ -228,6 +246,73 @@ Result<int> bench_devices(const DevicesBench& options, bool as_json) {
                  options.only, as_json);
 }
 
+struct TasksBench {
+  int rounds = 3;
+  std::uint32_t count = 100'000;
+  std::vector<std::string> policies{"eager"};
+  bool without_metg = false;
+};
+
+/// What a program writes, to be read when it has ended.
+class Captured {
+ public:
+  static Result<Captured> create();
+  int fd() const { return file_.get(); }
+  Result<std::string> read() const;
+
+ private:
+  explicit Captured(Fd file) : file_(std::move(file)) {}
+  Fd file_;
+};
+
+Result<Captured> Captured::create() {
+  Fd file(::memfd_create("output", MFD_CLOEXEC));
+  if (!file.valid()) return errno_error("make a file in memory", errno);
+  return Captured(std::move(file));
+}
+
+Result<std::string> Captured::read() const {
+  std::string text;
+  char buffer[4096];
+  for (ssize_t n = 0;
+       (n = ::pread(file_.get(), buffer, sizeof buffer, static_cast<off_t>(text.size()))) != 0;) {
+    if (n < 0) return errno_error("read a program's output", errno);
+    text.append(buffer, static_cast<std::size_t>(n));
+  }
+  return text;
+}
+
+/// Each policy in an instance of its own.
+Result<int> bench_tasks(const TasksBench& options, bool as_json) {
+  const std::string libexec = TRY(find_libexec());
+  std::vector<std::string> arguments{"tasks",
+                                     "--module",
+                                     libexec + "/bench-spin.so",
+                                     "--peers",
+                                     libexec + "/peers",
+                                     "--rounds",
+                                     std::to_string(options.rounds),
+                                     "--count",
+                                     std::to_string(options.count)};
+  if (options.without_metg) arguments.push_back("--no-metg");
+  nlohmann::json all;
+  for (const std::string& policy : options.policies) {
+    const Captured output = TRY(Captured::create());
+    const int code = TRY(measure(fmt::format(fmt::runtime(tasks_manifest), policy), arguments, {},
+                                 as_json, as_json ? output.fd() : -1));
+    if (code != exit_done) return code;
+    if (as_json)
+      all["policies"][policy] = nlohmann::json::parse(TRY(output.read()));
+    else
+      fmt::print("with policy {}\n", policy);
+  }
+  if (!as_json) return exit_done;
+  for (const auto& [policy, figures] : all["policies"].items())
+    all["ns_per_task"][policy] = figures["ns_per_task"]["trivial"]["aios"];
+  print_json(all.dump(2));
+  return exit_done;
+}
+
 void add_devices(CLI::App& bench, Session& session) {
   CLI::App* devices = bench.add_subcommand(
       "devices", "Every device, in an instance of its own: launches, memory, matrix products");
@@ -244,6 +329,23 @@ void add_devices(CLI::App& bench, Session& session) {
   });
 }
 
+void add_bench_tasks(CLI::App& bench, Session& session) {
+  CLI::App* tasks = bench.add_subcommand(
+      "tasks", "Tasks, in instances of their own: time of one, and the least useful grain");
+  const auto options = std::make_shared<TasksBench>();
+  tasks->add_option("--rounds", options->rounds, "Repetitions [3]")->check(CLI::Range(1, 1000));
+  tasks->add_option("--count", options->count, "Tasks a run [100000]")
+      ->check(CLI::Range(1, 10'000'000));
+  tasks->add_option("--policy", options->policies, "Policies to measure [eager]");
+  tasks->add_flag("--no-metg", options->without_metg, "Without the least useful grain");
+  tasks->add_flag("--json", session.json, "Prints one JSON object");
+  tasks->callback([&session, options] {
+    session.action = [&session, options] {
+      return run_command([&] { return bench_tasks(*options, session.json); });
+    };
+  });
+}
+
 }  // namespace
 
 void add_bench_commands(CLI::App& app, Session& session) {
@@ -253,6 +355,7 @@ void add_bench_commands(CLI::App& app, Session& session) {
       "ipc", "Links, in an instance of its own: calls, regions, many clients");
   const auto options = std::make_shared<IpcBench>();
   add_devices(*bench, session);
+  add_bench_tasks(*bench, session);
   ipc->add_option("--rounds", options->rounds, "Interleaved repetitions [7]")
       ->check(CLI::Range(1, 1000));
   ipc->add_option("--only", options->only, "Only these cases");

@@ -10,6 +10,7 @@
 
 #include "tools/bench/devices_report.hpp"
 #include "tools/bench/ipc.hpp"
+#include "tools/bench/tasks_report.hpp"
 
 namespace aios::bench {
 
@@ -130,6 +131,34 @@ Result<void> bench_ipc(const IpcOptions& options, const std::vector<std::string>
   return {};
 }
 
+Result<void> bench_tasks(const TaskOptions& options, bool as_json) {
+  const TaskFigures figures = TRY(measure_tasks(options));
+  as_json ? print_json(figures, options) : print_table(figures);
+  return {};
+}
+
+void add_tasks(CLI::App& app, TaskOptions& options, bool& as_json) {
+  CLI::App* tasks = app.add_subcommand("tasks", "Tasks beside those of other systems");
+  tasks->add_option("--socket", options.socket, "The instance's socket")->required();
+  tasks->add_option("--module", options.module, "bench-spin.so")->required();
+  tasks->add_option("--peers", options.peers, "Folder with the programs of other systems");
+  tasks->add_option("--count", options.tasks, "Tasks a run")->check(CLI::Range(1, 10'000'000));
+  tasks->add_option("--rounds", options.rounds, "Repetitions")->check(CLI::Range(1, 1000));
+  tasks->add_option_function<std::vector<std::string>>(
+      "--pattern",
+      [&options](const std::vector<std::string>& names) {
+        options.patterns.clear();
+        for (const std::string& name : names)
+          if (const auto pattern = pattern_from(name))
+            options.patterns.push_back(*pattern);
+          else
+            throw CLI::ValidationError("there is no pattern called " + name);
+      },
+      "Only these patterns");
+  tasks->add_flag("!--no-metg", options.with_metg, "Without the grain");
+  tasks->add_flag("--json", as_json, "Prints one JSON object");
+}
+
 }  // namespace
 
 }  // namespace aios::bench
@@ -156,6 +185,8 @@ int main(int argc, char** argv) {
   devices_command->add_option("--only", devices.only, "Only devices of these backends");
   devices_command->add_option("--rounds", rounds, "Repetitions")->check(CLI::Range(1, 1000));
   devices_command->add_flag("--json", as_json, "Prints one JSON object");
+  aios::bench::TaskOptions tasks;
+  aios::bench::add_tasks(app, tasks, as_json);
   CLI11_PARSE(app, argc, argv);
   try {
     if (devices_command->parsed()) {
@@ -166,7 +197,9 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "aios-bench: %s\n", failure.what());
     return 1;
   }
-  const aios::Result<void> done = aios::bench::bench_ipc(options, only, rounds, as_json);
+  const aios::Result<void> done = ipc->parsed()
+                                      ? aios::bench::bench_ipc(options, only, rounds, as_json)
+                                      : aios::bench::bench_tasks(tasks, as_json);
   if (done) return 0;
   std::fprintf(stderr, "aios-bench: %s\n", done.error().to_string().c_str());
   return 1;

@@ -110,6 +110,12 @@ AIOS_API aios_code aios_task_set_arguments(aios_task_record* task, const void* b
 AIOS_API aios_code aios_tasks_submit(aios_tenant* tenant, const aios_task_record* tasks,
                                      size_t count, uint64_t timeout_ns);
 
+/* Submits any number, in batches of AIOS_MAX_BATCH, several of them on their way at once, and waits
+ * while too many are pending; completions that arrive meanwhile are kept. *taken is how many were
+ * accepted: the first ones, up to a batch that was refused or not taken in time. */
+AIOS_API aios_code aios_tasks_submit_many(aios_tenant* tenant, const aios_task_record* tasks,
+                                          size_t count, uint64_t timeout_ns, size_t* taken);
+
 typedef struct aios_completion {
   uint64_t tag;
   uint32_t status; /* an aios_code; CRASHED: it took its process with it */
@@ -124,6 +130,11 @@ typedef struct aios_completion {
  * at hand. AIOS_WAIT_TENANT waits for the same. */
 AIOS_API aios_code aios_tenant_completions(aios_tenant* tenant, aios_completion* completions,
                                            size_t room, uint64_t timeout_ns, size_t* count);
+/* The same, but blocks until there are at least `least`, or all that there will be: for who wants
+ * to be woken seldom. */
+AIOS_API aios_code aios_tenant_completions_of(aios_tenant* tenant, aios_completion* completions,
+                                              size_t room, size_t least, uint64_t timeout_ns,
+                                              size_t* count);
 /* Why a finished task failed, as text that ends with NUL, cut to `room` bytes. The last 256
  * failures are remembered. Errors: NOT_FOUND. */
 AIOS_API aios_code aios_task_failure(aios_tenant* tenant, uint64_t tag, char* text, size_t room,

@@ -38,9 +38,9 @@ class Raw {
         ->tenant;
   }
   Result<proto::Empty> arena(const Region& region) {
-    return send<wire::SetArena>({0},
-                                {region.handle(), ObjectType::region, rights::map_read, 0, false},
-                                &wire::SetArena::Request::region);
+    return send<wire::SetArena>(
+        {0}, {region.handle(), ObjectType::region, rights::map_read | rights::map_write, 0, false},
+        &wire::SetArena::Request::region);
   }
   Result<wire::RegisterBuffer::Reply> buffer(std::uint32_t tenant, const Region& region,
                                              std::uint64_t offset, std::uint64_t length,
@@ -123,7 +123,7 @@ TEST_CASE("Nobody can use another link's tenant") {
   Raw one(rig), two(rig);
   const std::uint32_t tenant = one.open();
   CHECK(two.call<wire::Submit>({0, 1, tenant}) == Code::not_found);
-  CHECK(two.call<wire::Completions>({tenant, 0}) == Code::not_found);
+  CHECK(two.call<wire::Completions>({0, 1, 1, tenant, 0}) == Code::not_found);
   CHECK(two.call<wire::Failure>({1, tenant, 0}) == Code::not_found);
   CHECK(two.call<wire::Cancel>({1, tenant, 0}) == Code::not_found);
   CHECK(two.call<wire::CloseTenant>({tenant, 0}) == Code::not_found);
@@ -209,7 +209,9 @@ TEST_CASE("Waiting completions of a tenant that is closed are cancelled") {
   Raw raw(rig);
   const std::uint32_t tenant = raw.open();
   Code outcome = Code::ok;
-  raw.client().start<wire::Completions>({tenant, 0}, soon(), [&](const auto& result) {
+  const Region arena = *Region::create(rig.kernel(), 4096, "arena");
+  REQUIRE(raw.arena(arena));
+  raw.client().start<wire::Completions>({0, 1, 1, tenant, 0}, soon(), [&](const auto& result) {
     outcome = result ? Code::ok : result.error().code();
   });
   CHECK(raw.call<wire::CloseTenant>({tenant, 0}) == Code::ok);

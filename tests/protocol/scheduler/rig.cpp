@@ -173,7 +173,7 @@ std::vector<proto::scheduler::Completion> Tenant::complete(std::size_t count) {
     const auto some = wait_for<TaskTenant::Completions>(
         rig_.link(), [&](auto done) { tenant_.completions(soon(), std::move(done)); });
     REQUIRE_MESSAGE(some, some.error().to_string());
-    all.insert(all.end(), some->completions, some->completions + some->count);
+    all.insert(all.end(), some->begin(), some->end());
   }
   std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.tag < b.tag; });
   return all;

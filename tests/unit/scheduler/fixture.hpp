@@ -62,10 +62,11 @@ class Fixture {
     }
   }
 
-  void ok(std::uint64_t tag) {
+  /// By default it is not brief.
+  void ok(std::uint64_t tag, std::uint64_t duration_ns = 1'000'000) {
     Core::RunReply reply{};
     reply.start_ns = 10;
-    reply.end_ns = 25;
+    reply.end_ns = 10 + duration_ns;
     reply.result[0] = tag * 2;
     core.task_answered(take_running(tag), reply);
     run();
