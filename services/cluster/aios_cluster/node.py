@@ -1,0 +1,332 @@
+"""The node contract: what an engine beyond one machine asks of the AIOS of each host.
+
+    with Node(module, ["the", "arguments"]) as node:
+        output = node.map(split, partitions=8)      # on any host: 8 blocks
+        ...the engine carries block p of every split to whoever reduces partition p...
+        result = node.reduce({split.number: block, ...}, lines.write)
+
+Nothing in it is of a certain engine. Map and reduce depend on nothing but their arguments: they may
+be done again, or twice at once, anywhere, and give the same bytes. So the engine may lose a host,
+an attempt or a block, and have it made again; AIOS keeps nothing that it would have to ask for.
+
+A node is one attachment to the host's instance: what it began ends with its process. It must be
+made after the last fork. Methods block; one thread uses a node at a time. Every error is an
+`aios.Error`; `is_host_lost` says which ones are about the host and not about the job.
+"""
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+
+import aios
+from aios import errors
+
+from . import formats
+from .formats import round_up
+from .splits import Piece, Split
+
+KIB, MIB = 1 << 10, 1 << 20
+MAX_TABLE_BYTES = 64 * MIB
+MAX_RUN_BYTES = 64 * MIB
+# A table must hold the largest record whole, with what it needs around it.
+TABLE_PER_RECORD_BYTE = 16
+LEAST_OUTPUT_BYTES = 4 * MIB
+LEAST_MEMORY_BYTES = 32 * MIB
+
+_PLACE = re.compile(r"^@(\d+):(\d+) ", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class MapOutput:
+    blocks: list[bytes]  # one for each partition, never None
+    records: int
+    runs: int
+
+
+@dataclass(frozen=True)
+class ReduceOutput:
+    counters: dict[str, int]  # of the map tasks whose blocks were given, and of this reduce
+    records: int  # read by these map tasks
+    distinct_keys: int
+    output_bytes: int
+
+
+def is_host_lost(error: BaseException) -> bool:
+    """The AIOS of this host is gone, or one of its servers: the same elsewhere may well succeed."""
+    return isinstance(error, (errors.Unreachable, errors.PeerClosed, errors.ServiceDown))
+
+
+class Node:
+    """`module` is a path, or the bytes of the module (made with <aios/mapreduce.hpp>).
+
+    `memory_bytes` is for the table, the run, the blocks and the output of one task; `task_limit_s`
+    ends a task that runs longer (0: never). `job_name` is the job of AIOS that all of it belongs to:
+    nodes of one application on one host name the same.
+    """
+
+    def __init__(self, module: str | bytes, arguments: Sequence[str] = (), *,
+                 socket_path: str | None = None, job_name: str | None = None,
+                 memory_bytes: int = 512 * MIB, task_limit_s: float = 0.0):
+        if memory_bytes < LEAST_MEMORY_BYTES:
+            raise errors.InvalidArgument(
+                f"a node needs at least {LEAST_MEMORY_BYTES // MIB} MiB of memory")
+        self._memory_bytes = memory_bytes
+        self._limit_s = task_limit_s
+        self._tag = 0
+        with ExitStack() as undo:
+            instance = undo.enter_context(aios.attach(socket_path, job_name=job_name))
+            self._instance = instance
+            self._tenant = undo.enter_context(instance.tenant())
+            self._codelets = {name: self._tenant.codelet(module, name)
+                              for name in ("describe", "map", "reduce")}
+            parameters = formats.pack_parameters(arguments)
+            self._parameter_bytes = len(parameters)
+            region = undo.enter_context(instance.create_region(max(len(parameters), 1), "job"))
+            region.data[:len(parameters)] = parameters
+            self._parameters = self._tenant.buffer(region, aios.Access.READ)
+            self.counter_names = self._describe()
+            self._undo = undo.pop_all()
+
+    def close(self) -> None:
+        self._undo.close()
+
+    def __enter__(self) -> "Node":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.close()
+
+    # ---- tasks ----
+
+    def _run(self, codelet: str, buffers: Sequence[tuple[aios.BufferId, aios.Mode]],
+             arguments: bytes, pieces: Sequence[Piece] = ()) -> tuple[int, ...]:
+        """The task's result words. What it failed with names the file it was about."""
+        self._tag += 1
+        self._tenant.submit(aios.Task(self._tag, self._codelets[codelet],
+                                      [(self._parameters, aios.Mode.READ), *buffers], arguments,
+                                      limit_s=self._limit_s))
+        done = self._tenant.completions()[0]
+        if done.ok:
+            return done.result
+        why = self._tenant.failure(self._tag)
+        place = _PLACE.match(why)
+        if place and int(place[1]) < len(pieces):
+            why = f"{pieces[int(place[1])].path}, at byte {place[2]}: {why[place.end():]}"
+        elif pieces:
+            last = f" to {pieces[-1].path}" if len(pieces) > 1 else ""
+            why = f"{pieces[0].path}{last}: {why}"
+        raise errors.error_of(done.status, why)
+
+    def _memory(self, undo: ExitStack, size: int, name: str, access: aios.Access
+                ) -> tuple[memoryview, aios.BufferId]:
+        """Memory for tasks until `undo` ends."""
+        region = undo.enter_context(self._instance.create_region(round_up(max(size, 1)), name))
+        buffer = self._tenant.buffer(region, access)
+        undo.callback(self._forget, buffer)
+        return region.data, buffer
+
+    def _forget(self, buffer: aios.BufferId) -> None:
+        try:
+            self._tenant.release(buffer)
+        except aios.Error as error:
+            if not is_host_lost(error):
+                raise
+
+    def _describe(self) -> list[str]:
+        with ExitStack() as undo:
+            reply, buffer = self._memory(undo, formats.DESCRIPTION_BYTES, "description",
+                                         aios.Access.WRITE)
+            self._run("describe", [(buffer, aios.Mode.WRITE)],
+                      formats.describe_arguments(self._parameter_bytes, 0))
+        return formats.read_description(reply)
+
+    # ---- map ----
+
+    def map(self, split: Split, partitions: int) -> MapOutput:
+        """Reads a split and gives a block for each partition.
+
+        `SourceChanged`: a file is no longer what was planned; what the job itself fails with names
+        the file and the place in it.
+        """
+        if not 1 <= partitions <= formats.MAX_PARTITIONS:
+            raise errors.InvalidArgument(f"1 to {formats.MAX_PARTITIONS} partitions")
+        reading = _Reading(split, partitions, self._memory_bytes)
+        with ExitStack() as undo:
+            files = self._lend(split, undo)
+            while not reading.done:
+                self._map_some(reading, files)
+        counters, records = reading.counters[:len(self.counter_names)], reading.records
+        blocks = [formats.pack_block(parts, counters if p == 0 else (), records if p == 0 else 0)
+                  for p, parts in enumerate(reading.parts)]
+        return MapOutput(blocks, records, reading.runs)
+
+    def _lend(self, split: Split, undo: ExitStack) -> aios.BufferId:
+        """The split's files, opened, checked to be those that were planned, and lent."""
+        with ExitStack() as opened:
+            ranges = []
+            for piece in split.pieces:
+                try:
+                    file = opened.enter_context(open(piece.path, "rb", buffering=0))
+                    info = os.fstat(file.fileno())
+                except OSError as error:
+                    kind = errors.NotFound if isinstance(error, FileNotFoundError) else (
+                        errors.Denied if isinstance(error, PermissionError) else errors.IoError)
+                    raise kind(f"{piece.path}: {error.strerror}; the input has to be at the same "
+                               f"path on every host") from None
+                if (info.st_size, info.st_mtime_ns) != (piece.file_bytes, piece.modified_ns):
+                    raise errors.SourceChanged(f"{piece.path}: changed since the job began")
+                ranges.append((file, piece.offset, piece.length))
+            buffer = self._tenant.files(ranges)
+        undo.callback(self._forget, buffer)
+        return buffer
+
+    def _map_some(self, reading: "_Reading", files: aios.BufferId) -> None:
+        """One task: as much of the split as fits in a table and a run."""
+        run_bytes, table_bytes = reading.room()
+        with ExitStack() as undo:
+            run, buffer = self._memory(undo, run_bytes, "run", aios.Access.WRITE)
+            arguments = formats.map_arguments(len(run), table_bytes, reading.piece, reading.offset,
+                                              reading.partitions, self._parameter_bytes)
+            words = self._run("map", [(buffer, aios.Mode.WRITE), (files, aios.Mode.READ)],
+                              arguments, reading.split.pieces)
+            reading.take(words, run)
+
+    # ---- reduce ----
+
+    def reduce(self, blocks: Mapping[int, bytes], write: Callable[[memoryview], object]
+               ) -> ReduceOutput:
+        """Merges the blocks of one partition, by the number of their split, and writes its lines.
+
+        `write` is given them in order, in pieces whose memory is good until it returns. `Corrupt`:
+        of a block; `NoMemory`: the partition does not fit; what the job itself fails with.
+        """
+        opened = [formats.read_block(blocks[number]) for number in sorted(blocks)]
+        total = sum(block.size_bytes for block in opened)
+        if total > self._memory_bytes:
+            raise errors.NoMemory(
+                f"a partition has {total // MIB + 1} MiB of sorted runs, the node's memory is "
+                f"{self._memory_bytes // MIB} MiB; use more reducers or more memory")
+        merge = _Merge()
+        counters = [0] * formats.MAX_COUNTERS
+        with ExitStack() as undo:
+            data, runs = self._memory(undo, total, "blocks", aios.Access.READ)
+            for block in opened:
+                for i, count in enumerate(block.counters):
+                    counters[i] += count
+                merge.add(block, data)
+            while merge.windows:
+                self._merge_some(merge, runs, counters, write)
+        return ReduceOutput(dict(zip(self.counter_names, counters)),
+                            sum(block.records for block in opened), merge.keys, merge.bytes)
+
+    def _merge_some(self, merge: "_Merge", runs: aios.BufferId, counters: list[int],
+                    write: Callable[[memoryview], object]) -> None:
+        """One task: as many keys as fit in the output."""
+        windows = merge.windows
+        with ExitStack() as undo:
+            plan, plan_buffer = self._memory(undo, formats.merge_plan_bytes(len(windows)), "plan",
+                                             aios.Access.READ)
+            formats.write_merge_plan(plan, windows)
+            header = formats.output_header_bytes(len(windows))
+            output, buffer = self._memory(undo, header + merge.output_bytes, "output",
+                                          aios.Access.WRITE)
+            words = self._run(
+                "reduce", [(plan_buffer, aios.Mode.READ), (buffer, aios.Mode.WRITE),
+                           (runs, aios.Mode.READ)],
+                formats.reduce_arguments(len(output), self._parameter_bytes))
+            stop, written, keys = words[:3]
+            _, counted, used = formats.read_output_header(output, windows)
+            if stop > formats.STOP_OUTPUT_FULL or not header <= written <= len(output):
+                raise errors.Corrupt("the job's reduce task returned what makes no sense")
+            for i, count in enumerate(counted):
+                counters[i] += count
+            if written > header:
+                write(output[header:written])
+            merge.advance(keys, written - header, used, self._memory_bytes)
+
+
+class _Reading:
+    """How far a split is read, and the parts of its runs."""
+
+    def __init__(self, split: Split, partitions: int, memory_bytes: int):
+        self.split = split
+        self.partitions = partitions
+        self.piece = self.offset = self.records = self.runs = 0
+        self.counters = [0] * formats.MAX_COUNTERS
+        self.parts: list[list[bytes]] = [[] for _ in range(partitions)]
+        self._memory_bytes = memory_bytes
+        self._need_bytes = 0  # of a run, for its next record alone
+
+    @property
+    def done(self) -> bool:
+        return self.piece == len(self.split.pieces)
+
+    def room(self) -> tuple[int, int]:
+        """Bytes of the next run, and of the table."""
+        usual = min(self._memory_bytes // 4, MAX_RUN_BYTES,
+                    self.split.size_bytes + self.split.size_bytes // 2 + 64 * KIB)
+        needed = self._need_bytes + self._need_bytes // 64 + 64 * KIB
+        run = max(usual, needed) + formats.run_overhead_bytes(self.partitions)
+        table = max(min(self._memory_bytes // 4, MAX_TABLE_BYTES),
+                    TABLE_PER_RECORD_BYTE * self._need_bytes)
+        return run, table
+
+    def take(self, words: Sequence[int], run: memoryview) -> None:
+        """What a map task returned; `Corrupt` when it makes no sense."""
+        piece, offset, records, size = words
+        forward = (piece, offset) > (self.piece, self.offset)
+        if piece > len(self.split.pieces) or size > len(run) or (size and not forward):
+            raise errors.Corrupt("the job's map task returned what makes no sense; was it built "
+                                 "with this aios/mapreduce.hpp?")
+        if size == 0:  # a single record does not fit; `records` is what it needs
+            if records <= self._need_bytes or records > self._memory_bytes // 4:
+                raise errors.NoMemory(f"one record of {self.split.pieces[piece].path} makes "
+                                      f"{records // MIB + 1} MiB at once; give the node at least "
+                                      f"{4 * (records // MIB + 1)} MiB")
+            self._need_bytes = records
+            return
+        header = formats.read_run(run[:size], self.partitions)
+        for parts, (at, length) in zip(self.parts, header.parts):
+            if length:
+                parts.append(bytes(run[at:at + length]))
+        self.counters = [a + b for a, b in zip(self.counters, header.counters)]
+        self.piece, self.offset, self._need_bytes = piece, offset, 0
+        self.records += records
+        self.runs += 1
+
+
+class _Merge:
+    """What is still to be merged of a partition, whose runs lie in one memory."""
+
+    def __init__(self) -> None:
+        self.windows: list[tuple[int, int]] = []  # (offset, bytes), in the order of the input
+        self.keys = self.bytes = 0
+        self.output_bytes = LEAST_OUTPUT_BYTES
+        self._end = 0
+
+    def add(self, block: formats.Block, memory: memoryview) -> None:
+        block.unpack_into(memory[self._end:self._end + block.size_bytes])
+        for size in block.part_bytes:
+            if size:
+                self.windows.append((self._end, size))
+            self._end += size
+        # Far fewer tasks than that, for what is merged is seldom larger than what was read.
+        self.output_bytes = max(self.output_bytes, round_up(self._end // 4))
+
+    def advance(self, keys: int, written: int, used: Sequence[int], memory_bytes: int) -> None:
+        """What one task did. Without a single key its output was too small for the next one."""
+        self.keys += keys
+        self.bytes += written
+        self.windows = [(at + done, size - done)
+                        for (at, size), done in zip(self.windows, used) if done < size]
+        if keys or not self.windows:
+            return
+        if any(used):
+            raise errors.Corrupt("the job's reduce task used records up without a key")
+        if self.output_bytes >= memory_bytes:
+            raise errors.NoMemory("the lines of one key do not fit in the node's memory")
+        self.output_bytes = min(2 * self.output_bytes, memory_bytes)

@@ -1,0 +1,139 @@
+"""The output folder of a job, like that of the single-machine engine: parts, manifest.json, and
+_SUCCESS when all of it is there and on disk.
+
+Attempts write DIR/_temporary/part-NNNNN.ATTEMPT, wherever they run; the driver moves those that won
+into place and removes the rest. The folder is on a file system that all hosts share. An attempt
+that comes too late finds no _temporary and fails, or writes what nobody looks at.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import xxhash
+
+from aios import errors
+
+TEMPORARY, MANIFEST, SUCCESS = "_temporary", "manifest.json", "_SUCCESS"
+
+
+def part_name(number: int) -> str:
+    return f"part-{number:05}"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What an attempt wrote."""
+
+    number: int
+    attempt: str
+    size_bytes: int
+    xxh3: str
+
+
+class PartWriter:
+    """One attempt at a part. On disk after `finish`; removed when it is not reached."""
+
+    def __init__(self, folder: str, number: int, attempt: str):
+        self._number, self._attempt = number, attempt
+        self._path = os.path.join(folder, TEMPORARY, f"{part_name(number)}.{attempt}")
+        self._hash = xxhash.xxh3_64()
+        self._size = 0
+        self._finished = False
+        self._file: BinaryIO = open(self._path, "xb", buffering=0)
+
+    def write(self, lines: memoryview) -> None:
+        self._hash.update(lines)
+        self._size += len(lines)
+        while lines:
+            lines = lines[self._file.write(lines):]
+
+    def finish(self) -> Part:
+        os.fsync(self._file.fileno())
+        self._finished = True
+        return Part(self._number, self._attempt, self._size, self._hash.hexdigest())
+
+    def __enter__(self) -> "PartWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self._file.close()
+        if not self._finished:
+            try:
+                os.unlink(self._path)
+            except FileNotFoundError:
+                pass  # the job is over, and everything of it is removed
+
+
+class OutputFolder:
+    """The driver's side. Leaves nothing of its own behind unless `commit` was reached."""
+
+    def __init__(self, path: str):
+        """`AlreadyExists`: there is something in it. `OSError`."""
+        self.path = os.path.abspath(path)
+        self._published: list[str] = []
+        self._committed = False
+        try:
+            os.mkdir(self.path)
+            self._made = True
+        except FileExistsError:
+            self._made = False
+        if os.listdir(self.path):
+            raise errors.AlreadyExists(
+                f"{path}: the output folder is not empty; name another, or empty it first")
+        os.mkdir(os.path.join(self.path, TEMPORARY))
+
+    def commit(self, parts: Sequence[Part], facts: dict[str, Any]) -> None:
+        """`facts` come before the list of parts in the manifest."""
+        for part in parts:
+            self._publish(f"{part_name(part.number)}.{part.attempt}", part_name(part.number))
+        listed = [{"name": part_name(part.number), "bytes": part.size_bytes, "xxh3": part.xxh3}
+                  for part in parts]
+        self._write(MANIFEST, json.dumps({**facts, "parts": listed}, indent=2) + "\n")
+        self._sync()
+        self._write(SUCCESS, "")
+        self._committed = True
+        shutil.rmtree(os.path.join(self.path, TEMPORARY), ignore_errors=True)
+        self._sync()
+
+    def _write(self, name: str, text: str) -> None:
+        with open(os.path.join(self.path, TEMPORARY, name), "x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        self._publish(name, name)
+
+    def _publish(self, temporary: str, name: str) -> None:
+        # A link, unlike a rename, does not replace what somebody else has put there.
+        source, target = os.path.join(self.path, TEMPORARY, temporary), os.path.join(self.path, name)
+        os.link(source, target)
+        self._published.append(target)
+        os.unlink(source)
+
+    def _sync(self) -> None:
+        folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def __enter__(self) -> "OutputFolder":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        if self._committed:
+            return
+        for path in self._published:
+            os.unlink(path)
+        shutil.rmtree(os.path.join(self.path, TEMPORARY), ignore_errors=True)
+        if self._made:
+            try:
+                os.rmdir(self.path)
+            except OSError:
+                pass  # somebody else has put something there

@@ -1,0 +1,111 @@
+"""The input of a job: files and folders, cut into the splits that map tasks read.
+
+Only descriptions travel between hosts; each host opens the files itself, so they lie at the same
+path everywhere. The order is that of the single-machine engine: paths as given, folders by the
+bytes of their names.
+"""
+
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from aios import errors
+
+LEAST_SPLIT_BYTES = 1 << 20
+USUAL_SPLIT_BYTES = 32 << 20
+MAX_SPLITS = 65536
+MAX_PIECES = 128  # AIOS_MAX_FILE_RANGES
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes of a file as it was when the job was planned."""
+
+    path: str
+    offset: int
+    length: int
+    file_bytes: int
+    modified_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """What one map task reads."""
+
+    number: int
+    pieces: tuple[Piece, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(piece.length for piece in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    splits: list[Split]
+    input_files: int
+    input_bytes: int
+
+
+def _folder(path: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Regular files below; symbolic links and everything else is passed over."""
+    for name in sorted(os.listdir(path), key=os.fsencode):
+        below = os.path.join(path, name)
+        try:
+            info = os.lstat(below)
+        except FileNotFoundError:
+            continue  # removed since the folder was read
+        if stat.S_ISDIR(info.st_mode):
+            yield from _folder(below)
+        elif stat.S_ISREG(info.st_mode):
+            yield below, info
+
+
+def _files(paths: Sequence[str]) -> Iterator[tuple[str, os.stat_result]]:
+    for path in paths:
+        full = os.path.abspath(path)
+        info = os.stat(full)
+        if stat.S_ISDIR(info.st_mode):
+            yield from _folder(full)
+        elif stat.S_ISREG(info.st_mode):
+            yield full, info
+        else:
+            raise errors.InvalidArgument(f"{path}: neither a regular file nor a folder")
+
+
+def plan(paths: Sequence[str], threads: int) -> Plan:
+    """Every byte of every file in exactly one piece, in order; four splits for each of `threads`.
+
+    `OSError`, `InvalidArgument`: of a path.
+    """
+    files = list(_files(paths))
+    total = sum(info.st_size for _, info in files)
+    target = max(min(max(total // (4 * max(threads, 1)), LEAST_SPLIT_BYTES), USUAL_SPLIT_BYTES),
+                 -(-total // (MAX_SPLITS // 2)))
+    splits: list[Split] = []
+    pieces: list[Piece] = []
+    room = target
+
+    def close() -> None:
+        nonlocal room
+        if pieces:
+            splits.append(Split(len(splits), tuple(pieces)))
+            pieces.clear()
+        room = target
+
+    for path, info in files:
+        at = 0
+        while at < info.st_size:
+            left = info.st_size - at
+            # What would be left for the next split is not worth one.
+            length = left if left < room + target // 8 else room
+            pieces.append(Piece(path, at, length, info.st_size, info.st_mtime_ns))
+            at, room = at + length, room - length
+            if room <= 0 or len(pieces) == MAX_PIECES:
+                close()
+    close()
+    if len(splits) > MAX_SPLITS:
+        raise errors.Quota(f"{len(files)} files make more than {MAX_SPLITS} splits; pack small "
+                           f"files together, or run the job over fewer")
+    return Plan(splits, len(files), total)

@@ -1,0 +1,262 @@
+"""The node contract against one instance, without any engine: what it makes is what the
+single-machine engine makes, and what goes wrong says what, where, and whose fault it is."""
+
+import os
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(ROOT / "services/cluster"), str(ROOT / "abi/python")]
+
+import aios  # noqa: E402
+from aios_cluster import formats, job, splits  # noqa: E402
+from aios_cluster.node import Node, is_host_lost  # noqa: E402
+from aios_cluster.output import OutputFolder, PartWriter  # noqa: E402
+
+instance = None  # that suite.py has booted
+MIB = 1 << 20
+STUBBORN = """
+#include <aios/mapreduce.hpp>
+#include <cstdlib>
+struct Job : aios::mapreduce::Lines {
+  using Value = std::uint64_t;
+  static constexpr const char* counters[] = {"lines"};
+  void map(std::string_view line, auto& out) {
+    if (line == "crash") std::abort();
+    if (line == "refuse") throw aios::mapreduce::Failure("no such line is welcome");
+    out.count(0);
+    out.emit(line, 1);
+  }
+};
+AIOS_MAPREDUCE_JOB(Job)
+"""
+
+
+def built_in(name):
+    return (instance.modules / f"{name}.so").read_bytes()
+
+
+def map_and_reduce(node, plan, partitions):
+    """The parts, as bytes."""
+    outputs = [node.map(split, partitions) for split in plan.splits]
+    parts = []
+    for partition in range(partitions):
+        lines = bytearray()
+        node.reduce({split.number: output.blocks[partition]
+                     for split, output in zip(plan.splits, outputs)}, lines.extend)
+        parts.append(bytes(lines))
+    return parts
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.work = instance.work / self.id()
+        self.work.mkdir()
+
+    def write(self, name, data):
+        path = self.work / name
+        path.write_bytes(data)
+        return str(path)
+
+    def node(self, module, *arguments, **options):
+        return self.enterContext(Node(module, arguments, **options))
+
+    def module(self):
+        """A job that crashes or refuses where its input says so."""
+        source, target = self.work / "job.cpp", self.work / "job.so"
+        source.write_text(STUBBORN)
+        subprocess.run(["c++", "-std=c++20", "-O1", "-fPIC", "-shared", "-I", ROOT / "abi/include",
+                        source, "-o", target], check=True)
+        return target.read_bytes()
+
+
+class Same(Case):
+    def local(self, name, inputs, partitions, *arguments):
+        output = self.work / f"local-{name}"
+        instance.ctl("mapreduce", "run", name, "--input", *inputs, "--output", output, "--reducers",
+                     str(partitions), *(["--", *arguments] if arguments else []))
+        return [path.read_bytes() for path in sorted(output.glob("part-*"))]
+
+    def test_it_is_what_the_single_machine_engine_makes(self):
+        inputs = [str(ROOT / "abi"), str(ROOT / "services")]
+        plan = splits.plan(inputs, 2)
+        self.assertGreater(len(plan.splits), 1)
+        for name, arguments in (("wordcount", []), ("grep", ["std::"])):
+            with self.subTest(name), Node(built_in(name), arguments) as node:
+                self.assertEqual(map_and_reduce(node, plan, 3),
+                                 self.local(name, inputs, 3, *arguments))
+
+    def test_little_memory_makes_more_runs_and_the_same_output(self):
+        words = b"".join(b"%d " % (i * 7919 % 300_007) for i in range(700_000))
+        plan = splits.plan([self.write("words", words)], 1)
+        with Node(built_in("wordcount"), memory_bytes=32 * MIB) as small:
+            runs = sum(small.map(split, 1).runs for split in plan.splits)
+            made = map_and_reduce(small, plan, 2)
+        self.assertGreaterEqual(runs, len(plan.splits))
+        with Node(built_in("wordcount")) as large:
+            self.assertEqual(made, map_and_reduce(large, plan, 2))
+
+    def test_an_empty_input_has_empty_parts(self):
+        plan = splits.plan([self.write("nothing", b"")], 2)
+        self.assertEqual(plan.splits, [])
+        node = self.node(built_in("wordcount"))
+        self.assertEqual(node.reduce({}, lambda lines: self.fail("no lines")).distinct_keys, 0)
+
+
+class Wrong(Case):
+    def test_what_the_job_says_names_the_file_and_the_place(self):
+        node = self.node(self.module())
+        plan = splits.plan([self.write("a", b"fine\n"), self.write("b", b"fine\nrefuse\n")], 1)
+        with self.assertRaises(aios.InvalidArgument) as raised:
+            node.map(plan.splits[0], 1)
+        self.assertIn(f"{self.work}/b, at byte 5: no such line", str(raised.exception))
+
+    def test_a_module_that_crashes_is_crashed_and_the_node_goes_on(self):
+        node = self.node(self.module())
+        bad, good = (splits.plan([self.write(name, line)], 1).splits[0]
+                     for name, line in (("bad", b"crash\n"), ("good", b"fine\n")))
+        with self.assertRaises(aios.Crashed) as raised:
+            node.map(bad, 1)
+        self.assertIn(f"{self.work}/bad", str(raised.exception))
+        self.assertFalse(is_host_lost(raised.exception))
+        output = node.map(good, 1)
+        facts = node.reduce({0: output.blocks[0]}, lambda lines: None)
+        self.assertEqual((facts.counters, facts.records), ({"lines": 1}, 1))
+
+    def test_a_file_that_changed_or_went_is_named(self):
+        path = self.write("text", b"one two")
+        split = splits.plan([path], 1).splits[0]
+        node = self.node(built_in("wordcount"))
+        self.write("text", b"one two three")
+        with self.assertRaisesRegex(aios.SourceChanged, "text"):
+            node.map(split, 1)
+        os.unlink(path)
+        with self.assertRaisesRegex(aios.NotFound, "same path on every host"):
+            node.map(split, 1)
+
+    def test_arguments_that_the_job_does_not_take_fail_at_once(self):
+        with self.assertRaises(aios.InvalidArgument):
+            Node(built_in("wordcount"), ["surplus"])
+        with self.assertRaises(aios.Error):
+            Node(b"not a module at all")
+
+    def test_damaged_blocks_are_corrupt(self):
+        node = self.node(built_in("wordcount"))
+        split = splits.plan([self.write("text", b"word " * 5000 + b"other")], 1).splits[0]
+        block = node.map(split, 1).blocks[0]
+        for name, damaged in (("cut", block[:-3]), ("empty", b""), ("magic", b"x" + block[1:]),
+                              ("flipped", block[:-9] + bytes([block[-9] ^ 1]) + block[-8:]),
+                              ("longer", formats.BLOCK_MAGIC + b"\xff" * (len(block) - 8))):
+            with self.subTest(name), self.assertRaises(aios.Corrupt):
+                node.reduce({0: damaged}, lambda lines: None)
+        self.assertEqual(node.reduce({0: block}, lambda lines: None).distinct_keys, 2)
+
+    def test_a_partition_larger_than_the_memory_says_what_to_do(self):
+        node = self.node(built_in("wordcount"), memory_bytes=32 * MIB)
+        block = formats.pack_block([bytes(33 * MIB)], [], 0)
+        with self.assertRaisesRegex(aios.NoMemory, "more reducers"):
+            node.reduce({0: block}, lambda lines: None)
+
+    def test_a_task_that_takes_too_long_is_ended(self):
+        source = STUBBORN.replace("std::abort()", "for (;;) asm volatile(\"\")")
+        (self.work / "loop.cpp").write_text(source)
+        subprocess.run(["c++", "-std=c++20", "-O1", "-fPIC", "-shared", "-I", ROOT / "abi/include",
+                        self.work / "loop.cpp", "-o", self.work / "loop.so"], check=True)
+        node = self.node(str(self.work / "loop.so"), task_limit_s=0.3)
+        with self.assertRaises(aios.TimedOut):
+            node.map(splits.plan([self.write("text", b"crash\n")], 1).splits[0], 1)
+
+
+class Attempts(Case):
+    def job(self, module, **options):
+        return job.Job(**{"name": "attempts", "module": module, "arguments": (), "partitions": 1,
+                          "output": str(self.work / "out"), "memory_bytes": 64 * MIB,
+                          "task_limit_s": 0.0, **options})
+
+    def test_a_scheduler_that_dies_between_tasks_is_not_noticed(self):
+        this = self.job(built_in("wordcount"))
+        split = splits.plan([self.write("text", b"a b a")], 1).splits[0]
+        first = job.map_split(this, split)
+        instance.ctl("crash", "scheduler", "--how", "kill")
+        self.assertEqual(job.map_split(this, split), first)
+
+    def test_what_is_the_jobs_fault_is_a_value_and_not_tried_again(self):
+        failed = job.map_split(self.job(self.module()),
+                               splits.plan([self.write("text", b"refuse\n")], 1).splits[0])
+        self.assertIsInstance(failed, job.Failed)
+        self.assertIn("no such line", str(failed.error()))
+
+    def test_two_attempts_at_a_part_leave_one(self):
+        this = self.job(built_in("wordcount"))
+        block = job.map_split(this, splits.plan([self.write("text", b"a b a")], 1).splits[0])[0]
+        with OutputFolder(this.output) as folder:
+            loser, winner = (job.reduce_partition(this, 0, name, {0: block})
+                             for name in ("1.0.7", "1.1.9"))
+            self.assertEqual(loser.part.xxh3, winner.part.xxh3)
+            folder.commit([winner.part], {"job": "wordcount"})
+        self.assertEqual(sorted(os.listdir(this.output)), ["_SUCCESS", "manifest.json",
+                                                           "part-00000"])
+        self.assertEqual(Path(this.output, "part-00000").read_bytes(), b"a\t2\nb\t1\n")
+
+    def test_a_job_that_does_not_commit_leaves_nothing_and_takes_nothing(self):
+        path = str(self.work / "out")
+        with OutputFolder(path), PartWriter(path, 0, "a") as part:
+            part.write(memoryview(b"half"))
+        self.assertFalse(os.path.exists(path))
+        os.mkdir(path)
+        Path(path, "mine").write_text("kept")
+        with self.assertRaises(aios.AlreadyExists):
+            OutputFolder(path)
+        self.assertEqual(os.listdir(path), ["mine"])
+
+    def test_a_part_that_somebody_put_there_is_not_replaced(self):
+        path = str(self.work / "out")
+        with self.assertRaises(FileExistsError), OutputFolder(path) as folder:
+            with PartWriter(path, 0, "a") as writer:
+                part = writer.finish()
+            Path(path, "part-00000").write_text("kept")
+            folder.commit([part], {})
+        self.assertEqual(Path(path, "part-00000").read_text(), "kept")
+
+
+class Plans(Case):
+    def test_every_byte_is_in_one_piece_and_in_order(self):
+        sizes = [0, 1, 5 * MIB, 3, 2 * MIB + 17, 1] + [10] * 300
+        for i, size in enumerate(sizes):
+            self.write(f"{i:03}", bytes(size))
+        plan = splits.plan([str(self.work)], 1)
+        self.assertEqual((plan.input_files, plan.input_bytes), (len(sizes), sum(sizes)))
+        at = {}
+        pieces = [piece for split in plan.splits for piece in split.pieces]
+        for piece in pieces:
+            self.assertEqual(piece.offset, at.get(piece.path, 0))
+            at[piece.path] = piece.offset + piece.length
+        self.assertEqual(sum(at.values()), sum(sizes))
+        self.assertEqual(list(at), sorted(at))
+        self.assertTrue(all(len(split.pieces) <= splits.MAX_PIECES for split in plan.splits))
+        self.assertEqual([split.number for split in plan.splits], list(range(len(plan.splits))))
+
+    def test_links_and_what_is_no_file_is_passed_over_in_folders_and_refused_by_name(self):
+        self.write("file", b"x")
+        os.symlink("file", self.work / "link")
+        os.mkfifo(self.work / "pipe")
+        self.assertEqual(splits.plan([str(self.work)], 1).input_files, 1)
+        with self.assertRaises(aios.InvalidArgument):
+            splits.plan([str(self.work / "pipe")], 1)
+        with self.assertRaises(FileNotFoundError):
+            splits.plan([str(self.work / "nothing")], 1)
+
+
+class Types(unittest.TestCase):
+    @unittest.skipUnless(os.path.exists("/usr/bin/mypy"), "mypy is not installed")
+    def test_mypy_finds_nothing_strictly(self):
+        package = ROOT / "services/cluster"
+        checked = subprocess.run(
+            ["/usr/bin/mypy", "--strict", "--ignore-missing-imports", "--cache-dir",
+             instance.work / "mypy", package / "aios_cluster", package / "local_cluster.py"],
+            env={**os.environ, "MYPYPATH": str(ROOT / "abi/python")}, capture_output=True, text=True,
+            check=False)
+        self.assertEqual(checked.returncode, 0, checked.stdout + checked.stderr)
