@@ -16,6 +16,7 @@
 #include "tools/aiosctl/install_paths.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
+#include "tools/aiosctl/spark_driver.hpp"
 
 namespace aios::ctl {
 
@@ -39,6 +40,9 @@ struct RunOptions {
   std::uint32_t threads = 0;
   std::uint64_t memory_mb = 0;
   double task_limit_s = 0;
+  std::string engine = "local";
+  std::string master;
+  std::vector<std::string> settings;
   std::vector<std::string> arguments;
 };
 
@@ -151,7 +155,27 @@ void print_report_json(const mapreduce_client::Options& options,
   print_json(object.dump(-1, ' ', false, json::error_handler_t::replace));
 }
 
+Result<int> run_on_spark(const Session& session, const RunOptions& chosen) {
+  if (chosen.master.empty())
+    return error(Code::invalid_argument,
+                 "--engine spark needs --master, such as spark://HOST:7077 or 'local[2]'");
+  SparkJob job;
+  job.module_path = TRY(find_module(chosen.job));
+  job.label = label_of(chosen.job);
+  job.inputs = chosen.inputs;
+  job.output = chosen.output;
+  job.master = chosen.master;
+  job.settings = chosen.settings;
+  job.reducers = chosen.reducers;
+  job.memory_mb = chosen.memory_mb;
+  job.task_limit_s = chosen.task_limit_s;
+  job.json = session.json;
+  job.arguments = chosen.arguments;
+  return std::unexpected(become_spark_driver(job));
+}
+
 Result<int> run_job(const Session& session, const RunOptions& chosen) {
+  if (chosen.engine == "spark") return run_on_spark(session, chosen);
   mapreduce_client::Options options;
   options.module_path = TRY(find_module(chosen.job));
   options.label = label_of(chosen.job);
@@ -258,6 +282,14 @@ void add_run(CLI::App& group, Session& session) {
       ->check(CLI::Range(wire::min_memory_bytes >> 20, wire::max_memory_bytes >> 20));
   run->add_option("--task-limit-s", options->task_limit_s, "Ends a task that runs longer [none]")
       ->check(CLI::Range(0.001, 1e6));
+  run->add_option("--engine", options->engine,
+                  "Where it runs: local, on this machine, or spark, on a cluster [local]")
+      ->check(CLI::IsMember({"local", "spark"}));
+  run->add_option("--master", options->master,
+                  "Of Spark: spark://HOST:PORT, yarn, k8s://..., local[N]")
+      ->envname("AIOS_SPARK_MASTER");
+  run->add_option("--conf", options->settings, "Of Spark: spark.NAME=VALUE, any number of times")
+      ->allow_extra_args(false);
   run->add_flag("--json", session.json, "Ends with one JSON object");
   run->add_option("ARGUMENTS", options->arguments, "After --: the job's own arguments");
   run->callback([&session, options] {

@@ -1,0 +1,154 @@
+"""Apache Spark as the engine: it schedules, carries blocks and recovers; the AIOS of each host maps
+and reduces.
+
+A job is two stages. Map tasks are given descriptions of splits and return R records each, one
+opaque block per partition; Spark shuffles these M x R blocks, never the rows in them. Reduce tasks
+merge the blocks of a partition and write a part. A lost executor, host or block is Spark's to notice
+and to have made again. An AIOS that dies takes no JVM with it: its tasks fail there, and with
+`spark.excludeOnFailure` no more are sent to that executor.
+"""
+
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pyspark import SparkConf, SparkContext, TaskContext
+
+from aios import errors
+
+from . import splits
+from .job import Failed, Job, Reduced, map_split, reduce_partition, total_counters
+from .output import OutputFolder
+from .splits import Plan, Split
+
+# What the blocks need; everything else is as the cluster, or the caller, has it.
+SETTINGS = {
+    "spark.shuffle.compress": "false",  # blocks are
+    "spark.shuffle.spill.compress": "false",
+    "spark.excludeOnFailure.enabled": "true",
+    "spark.task.maxFailures": "8",
+    "spark.ui.enabled": "false",
+    "spark.ui.showConsoleProgress": "false",
+}
+MAX_NAME_BYTES = 31
+_OF_AIOS = re.compile(r"^\s*aios\.errors\.(\w+): (.+)$", re.MULTILINE)
+_OF_JAVA = re.compile(r"^: (?:[\w.$]+Exception: )?(.+)$", re.MULTILINE)
+_LOG_SETTINGS = Path(__file__).with_name("log4j2.properties").as_uri()
+
+
+@dataclass(frozen=True)
+class Report:
+    parts: int
+    splits: int
+    input_files: int
+    input_bytes: int
+    records: int
+    distinct_keys: int
+    output_bytes: int
+    blocks: int  # that went through the shuffle
+    block_bytes: int
+    seconds: float
+    counters: dict[str, int]
+
+
+def _map_stage(job: Job, some: Iterable[Split]) -> Iterator[tuple[int, tuple[int, bytes | Failed]]]:
+    for split in some:
+        made = map_split(job, split)
+        if isinstance(made, Failed):
+            yield 0, (split.number, made)
+            return
+        for partition, block in enumerate(made):
+            yield partition, (split.number, block)
+
+
+def _reduce_stage(job: Job, number: int, received: Iterable[tuple[int, tuple[int, bytes | Failed]]]
+                  ) -> Iterator[Reduced | Failed]:
+    blocks: dict[int, bytes] = {}
+    for _, (split, block) in received:
+        if isinstance(block, Failed):
+            yield block
+            return
+        blocks[split] = block
+    context = TaskContext.get()
+    assert context is not None
+    attempt = f"{context.stageId()}.{context.attemptNumber()}.{context.taskAttemptId()}"
+    yield reduce_partition(job, number, attempt, blocks)
+
+
+def _execute(context: SparkContext, job: Job, plan: Plan) -> list[Reduced]:
+    # The job has the module in it, which every task would otherwise carry.
+    shared = context.broadcast(job)
+    mapped = context.parallelize(plan.splits, max(len(plan.splits), 1)).mapPartitions(
+        lambda some: _map_stage(shared.value, some))
+    reduced = mapped.partitionBy(job.partitions, lambda partition: partition).mapPartitionsWithIndex(
+        lambda number, some: _reduce_stage(shared.value, number, some))
+    results = reduced.collect()
+    for one in results:
+        if isinstance(one, Failed):
+            raise one.error()
+    return sorted(results, key=lambda one: one.part.number)
+
+
+def _name_of(context: SparkContext) -> str:
+    """Of the job of AIOS that the application has on every host."""
+    name = "".join(c if c.isalnum() and c.isascii() or c in "._-" else "-"
+                   for c in context.applicationId)
+    return name[-MAX_NAME_BYTES:]
+
+
+def reason(error: Exception) -> str:
+    """What is to be told of a page of Java: what a task said in the end, else the first cause."""
+    text = str(error)
+    told = [why for name, why in _OF_AIOS.findall(text) if hasattr(errors, name)]
+    java = _OF_JAVA.search(text)
+    lines = text.splitlines() or [type(error).__name__]
+    return str(told[-1] if told else java[1] if java else lines[0])
+
+
+def connect(master: str, label: str, extra: dict[str, str]) -> SparkContext:
+    """A driver in this process, at most one. `Unreachable`: there is no such cluster."""
+    conf = SparkConf().setMaster(master).setAppName(label)
+    for name, value in {**SETTINGS, **extra}.items():
+        conf.set(name, value)
+    conf.set("spark.driver.extraJavaOptions", f"-Dlog4j2.configurationFile={_LOG_SETTINGS} " +
+             conf.get("spark.driver.extraJavaOptions", ""))
+    # The workers' Python is the environment's that this is, by the same path on every host.
+    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    try:
+        context = SparkContext(conf=conf)
+    except Exception as error:  # what py4j raises has no class of its own for this
+        raise errors.Unreachable(f"no Spark at {master}: {reason(error)}") from None
+    return context
+
+
+def run(context: SparkContext, module: bytes, arguments: Iterable[str], inputs: list[str],
+        output: str, *, label: str, reducers: int, memory_bytes: int, task_limit_s: float) -> Report:
+    """Runs a job on a cluster and blocks until its output is complete and on disk.
+
+    Input and output lie at the same path on every host and here. Raises what `Instance.mapreduce`
+    raises, and `Unreachable` when Spark gives up: no host could do it.
+    """
+    began = time.monotonic()
+    plan = splits.plan(inputs, context.defaultParallelism)
+    with OutputFolder(output) as folder:
+        job = Job(_name_of(context), module, tuple(arguments), reducers, folder.path, memory_bytes,
+                  task_limit_s)
+        parts = _execute(context, job, plan)
+        report = Report(
+            len(parts), len(plan.splits), plan.input_files, plan.input_bytes,
+            sum(one.facts.records for one in parts),
+            sum(one.facts.distinct_keys for one in parts), sum(one.part.size_bytes for one in parts),
+            sum(one.blocks for one in parts), sum(one.block_bytes for one in parts),
+            time.monotonic() - began, total_counters(parts))
+        facts: dict[str, Any] = {
+            "job": label, "arguments": list(job.arguments), "inputs": inputs,
+            "input_files": report.input_files, "input_bytes": report.input_bytes,
+            "records": report.records, "distinct_keys": report.distinct_keys,
+            "counters": report.counters}
+        folder.commit([one.part for one in parts], facts)
+    return report
