@@ -12,7 +12,10 @@ build_packages=(
 # Clang 16 is the first that compiles this tree; libFuzzer comes with its runtime.
 fuzz_packages=(clang-16 libclang-rt-16-dev llvm-16)
 # What the tests of the Python package need besides.
-python_packages=(mypy python3-numpy python3-pip python3-setuptools python3-venv python3-wheel)
+python_packages=(
+  mypy python3-numpy python3-pip python3-setuptools python3-venv python3-wheel
+  python3-xxhash python3-zstandard
+)
 
 # OpenCL on the processor, for the tests of that backend, which are skipped without; OpenBLAS, which
 # codelets use where it is there.
@@ -21,6 +24,13 @@ gpu_packages=(libopenblas0-pthread ocl-icd-libopencl1 pocl-opencl-icd)
 # What the boot tests need; they are skipped without.
 machine_packages=(busybox-static cpio qemu-system-x86 zstd)
 container_packages=(buildah busybox-static runc)
+
+# Clusters of Spark, for tools/cluster and the tests of services/cluster; they are skipped without.
+cluster_packages=(
+  iproute2 openjdk-17-jre-headless python3-pip python3-setuptools python3-venv python3-wheel
+  python3-xxhash python3-zstandard
+)
+spark_version=4.0.1
 
 say() { printf '%s\n' "$*" >&2; }
 
@@ -144,4 +154,17 @@ build() {
   fi
   rm -f "$log"
   return "$status"
+}
+
+# cluster_python: makes the virtual environment build/cluster-python, with Spark and with the packages
+# of this tree where they stand. Spark is large, and comes from the network once; without one: false.
+cluster_python() {
+  local python=build/cluster-python/bin/python site
+  [[ -x $python ]] || /usr/bin/python3 -m venv --system-site-packages build/cluster-python || return 1
+  site=$("$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+  printf '%s\n' "$PWD/abi/python" "$PWD/services/cluster" >"$site/aios-tree.pth"
+  "$python" -c "import pyspark; assert pyspark.__version__ == '$spark_version'" 2>/dev/null && return 0
+  say "Fetching Spark $spark_version"
+  "$python" -m pip install --quiet --disable-pip-version-check --no-build-isolation --retries 1 \
+    "pyspark==$spark_version" >&2
 }
