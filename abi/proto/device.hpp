@@ -170,16 +170,23 @@ struct Unbind {
   using Reply = Empty;
 };
 
+/// `content` is a number for what the buffer's bytes are before the task: whoever changes them, the
+/// client or a task anywhere, raises it, and a task that writes by one. So a device that holds the
+/// bytes under the same number need not fetch them again. 0: not known.
 struct BufferUse {
-  std::uint32_t id;
-  std::uint32_t mode;  ///< as in codelet.h
-  AIOS_FIELDS(BufferUse, id, mode)
+  std::uint16_t id;
+  std::uint16_t mode;  ///< as in codelet.h
+  std::uint32_t content;
+  AIOS_FIELDS(BufferUse, id, mode, content)
 };
 
-/// Runs a codelet over a grid; answered when every block is done. Runs of one link start in order,
-/// as threads come free. A block that returns non-zero fails the run with that status and its
-/// message. `limit_ns` 0 means none; a run that exceeds it is answered timed_out and the context
-/// ends, with everything else that was running in it.
+/// Runs a codelet over a grid; answered when every block is done and what it wrote lies in the
+/// buffers' memory. Runs of one link start in order, as threads come free, or as the device's own
+/// queue takes them: then several are on their way to it at once, done one after the other. When
+/// one of these faults and it is not certain which, none is answered and the context ends. A block
+/// that returns non-zero fails the run with that status and its message. `limit_ns` 0 means none; a
+/// run that exceeds it is answered timed_out and the context ends, with everything else that was
+/// running in it.
 struct Run {
   static constexpr std::uint16_t opcode = 4;
   static constexpr const char* name = "run";
@@ -210,7 +217,8 @@ struct RunBatch {
   static constexpr std::uint16_t opcode = 5;
   static constexpr const char* name = "run_batch";
   static constexpr std::uint32_t max_tasks = 10;
-  /// Each task in turn: a PackedRun, its buffers (id | mode << 28, 4 bytes each), its arguments,
+  /// Each task in turn: a PackedRun, its buffers (id | mode << 28, 4 bytes each; their contents are
+  /// not known), its arguments,
   /// and zeros up to the next multiple of 4.
   struct PackedRun {
     std::uint32_t codelet;
@@ -258,7 +266,7 @@ struct BatchFailure {
 
 struct Protocol {
   static constexpr const char* name = "context";
-  static constexpr std::uint16_t version = 2;
+  static constexpr std::uint16_t version = 3;
   using Methods = MethodList<Null, Load, Bind, Unbind, Run, RunBatch, BatchFailure>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));

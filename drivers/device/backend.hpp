@@ -27,6 +27,9 @@ class Work {
  public:
   virtual ~Work() = default;
   virtual std::uint32_t block_count() const = 0;
+  /// For a device with a queue of its own: hands the work to it; run_block then waits for its end.
+  /// On any worker, for works that do not come in batches in the order of submission.
+  virtual Result<> begin() { return {}; }
   /// On any worker, at the same time as other blocks; throws nothing.
   virtual Result<> run_block(std::uint32_t index) = 0;
   /// Valid once every block is done, as is what follows.
@@ -38,8 +41,8 @@ class Work {
 class Backend {
  public:
   virtual ~Backend() = default;
-  /// The number by which Run names `codelet` of the module `image`. On a worker: it may run code of
-  /// the module. Statuses as proto::context::Load.
+  /// The number by which Run names `codelet` of the module `image`. On a worker, at the same time
+  /// as works: it may run code of the module. Statuses as proto::context::Load.
   virtual Result<std::uint32_t> load(std::span<const std::byte> image,
                                      std::string_view codelet) = 0;
   /// Checks everything that `request` says. Statuses as proto::context::Run.
@@ -49,7 +52,8 @@ class Backend {
   virtual std::uint64_t peak_memory_bytes() const = 0;
   /// Whether it holds something for buffers that tasks have used, until release_unbound.
   virtual bool keeps_buffers() const { return false; }
-  /// Lets go, on a worker, of what it holds for buffers that are no longer bound.
+  /// Lets go, on a worker, at the same time as works, of what it holds for buffers that are no
+  /// longer bound.
   virtual void release_unbound() {}
   /// The device is of no more use to this process, which ends once the tasks at fault are answered.
   virtual bool lost() const { return false; }

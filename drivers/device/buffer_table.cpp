@@ -5,7 +5,7 @@
 namespace aios::device {
 
 Result<Buffer> Buffer::memory(Mapping read, Mapping write, std::uint64_t offset,
-                              std::uint64_t length) {
+                              std::uint64_t length, MemoryOrigin origin) {
   assert(read.valid() && (!write.valid() || write.size() == read.size()));
   if (length == 0 || length > read.size() || offset > read.size() - length)
     return error(Code::invalid_argument, "a buffer of " + std::to_string(length) + " bytes at " +
@@ -14,7 +14,7 @@ Result<Buffer> Buffer::memory(Mapping read, Mapping write, std::uint64_t offset,
                                              std::to_string(read.size()) + " bytes");
   Buffer buffer;
   buffer.memory_ = std::make_shared<const BufferMemory>(
-      BufferMemory{std::move(read), std::move(write), offset, length});
+      BufferMemory{std::move(read), std::move(write), offset, length, origin});
   return buffer;
 }
 

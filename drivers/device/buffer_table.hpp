@@ -21,12 +21,19 @@ struct FileSplit {
   std::vector<aios_file_piece> pieces;
 };
 
+/// What is known of where a buffer's memory comes from.
+struct MemoryOrigin {
+  std::uint64_t file = 0;  ///< the same for buffers of one region; 0: not known
+  bool constant = false;   ///< frozen: nobody can ever change it
+};
+
 /// Memory of a region, mapped whole: `read` always, `write` only when it may be written.
 struct BufferMemory {
   Mapping read;
   Mapping write;
   std::uint64_t offset = 0;
   std::uint64_t length = 0;
+  MemoryOrigin origin = {};
   /// The bytes that are bound. Not to be written where `write` is not valid.
   std::span<std::byte> bytes() const {
     const Mapping& mapping = write.valid() ? write : read;
@@ -40,7 +47,7 @@ class Buffer {
   /// Bytes (offset, length) of a region, mapped whole: `read` always, `write` only for a writable
   /// buffer, both of the same size. invalid_argument: the bytes lie outside the region.
   static Result<Buffer> memory(Mapping read, Mapping write, std::uint64_t offset,
-                               std::uint64_t length);
+                               std::uint64_t length, MemoryOrigin origin = {});
   static Buffer files(FileSplit split);
 
   /// What a task sees in `mode`: with AIOS_MODE_READ the read-only mapping.

@@ -1,7 +1,9 @@
 #include "drivers/device/context_server.hpp"
 
+#include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -24,17 +26,39 @@ constexpr std::uint64_t load_limit_ns = 10 * ns_per_s;
 /// Of jobs that nobody waits for.
 constexpr std::uint64_t no_answer = 0;
 
+MemoryOrigin origin_of(const Fd& memory) {
+  const int seals = ::fcntl(memory.get(), F_GET_SEALS);
+  struct stat file {};
+  if (::fstat(memory.get(), &file) != 0) file.st_ino = 0;
+  return {.file = file.st_ino, .constant = seals >= 0 && (seals & F_SEAL_WRITE) != 0};
+}
+
 }  // namespace
 
 Result<std::unique_ptr<ContextServer>> ContextServer::create(Kernel& kernel, EventLoop& loop,
                                                              const std::vector<int>& cpus,
                                                              Backend& backend) {
+  return create_with(kernel, loop, backend, [&](std::function<void()> notify) {
+    return Executor::create(cpus, std::move(notify));
+  });
+}
+
+Result<std::unique_ptr<ContextServer>> ContextServer::create_queue(Kernel& kernel, EventLoop& loop,
+                                                                   std::size_t depth,
+                                                                   Backend& backend) {
+  return create_with(kernel, loop, backend, [depth](std::function<void()> notify) {
+    return Executor::create_queue(depth, std::move(notify));
+  });
+}
+
+Result<std::unique_ptr<ContextServer>> ContextServer::create_with(
+    Kernel& kernel, EventLoop& loop, Backend& backend, const MakeExecutor& make_executor) {
   std::unique_ptr<ContextServer> server(new ContextServer(kernel, loop, backend));
   server->finished_bell_ = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!server->finished_bell_.valid()) return errno_error("make an eventfd", errno);
   const int bell = server->finished_bell_.get();
   TRY(loop.watch(bell, EPOLLIN, [self = server.get()](std::uint32_t) { self->answer_finished(); }));
-  server->executor_ = TRY(Executor::create(cpus, [bell] { ::eventfd_write(bell, 1); }));
+  server->executor_ = TRY(make_executor([bell] { ::eventfd_write(bell, 1); }));
   return server;
 }
 
@@ -119,7 +143,8 @@ Result<Buffer> ContextServer::make_buffer(const Bind::Request& request, ObjectTy
   Mapping read = TRY(Mapping::map(memory, size_bytes, Mapping::Access::read));
   Mapping write;
   if (writable) write = TRY(Mapping::map(memory, size_bytes, Mapping::Access::read_write));
-  return Buffer::memory(std::move(read), std::move(write), request.offset, request.length);
+  return Buffer::memory(std::move(read), std::move(write), request.offset, request.length,
+                        origin_of(memory));
 }
 
 Answer<Unbind::Reply> ContextServer::handle(Unbind, const Unbind::Request& request,
@@ -132,8 +157,10 @@ Answer<Unbind::Reply> ContextServer::handle(Unbind, const Unbind::Request& reque
 Answer<Run::Reply> ContextServer::handle(Run, const Run::Request& request, CallContext& call) {
   auto work = TRY(backend_.prepare(request, buffers_[call.client()]));
   Work* raw = work.get();
-  TRY(submit({.token = call.token(), .limit_ns = request.limit_ns, .work = std::move(work)},
-             raw->block_count(), [raw](std::uint32_t block) { return raw->run_block(block); }));
+  TRY(submit(
+      {.token = call.token(), .limit_ns = request.limit_ns, .work = std::move(work)},
+      raw->block_count(), [raw](std::uint32_t block) { return raw->run_block(block); },
+      [raw] { return raw->begin(); }));
   return deferred;
 }
 
@@ -158,7 +185,8 @@ Answer<proto::context::BatchFailure::Reply> ContextServer::handle(
 }
 
 Result<void> ContextServer::submit(Pending pending, std::uint32_t block_count,
-                                   std::function<Result<>(std::uint32_t)> run_block) {
+                                   std::function<Result<>(std::uint32_t)> run_block,
+                                   std::function<Result<>()> begin) {
   const std::uint64_t id = next_job_++;
   const std::uint64_t limit_ns = pending.limit_ns;
   const bool brief = std::holds_alternative<std::shared_ptr<RunBatch>>(pending.work);
@@ -166,7 +194,8 @@ Result<void> ContextServer::submit(Pending pending, std::uint32_t block_count,
                          .block_count = block_count,
                          .limit_ns = limit_ns,
                          .brief = brief,
-                         .run_block = std::move(run_block)}));
+                         .run_block = std::move(run_block),
+                         .begin = std::move(begin)}));
   kick_later();
   pending_.emplace(id, std::move(pending));
   if (limit_ns != 0) check_limits_at(Deadline::after(limit_ns).at_ns);
@@ -204,7 +233,7 @@ void ContextServer::answer_finished() {
   ::eventfd_read(finished_bell_.get(), &count);
   for (const Executor::Finished& finished : executor_->take_finished()) {
     const auto it = pending_.find(finished.id);
-    if (it == pending_.end()) continue;
+    if (it == pending_.end() || is_suspect(finished)) continue;
     const Pending pending = std::move(it->second);
     pending_.erase(it);
     answer(pending, finished);
@@ -212,6 +241,16 @@ void ContextServer::answer_finished() {
   if (!backend_.lost()) return;
   log_line("the device is lost to this context, which ends");
   ::_exit(exit_device_lost);
+}
+
+/// The device is lost, and any of those that were on their way may have been the one at fault: the
+/// scheduler will run them again, one at a time.
+bool ContextServer::is_suspect(const Executor::Finished& finished) const {
+  if (!backend_.lost()) return false;
+  const auto& work = pending_.at(finished.id).work;
+  if (const auto* batch = std::get_if<std::shared_ptr<RunBatch>>(&work))
+    return (*batch)->failure() && (*batch)->failure()->code() == Code::crashed;
+  return !finished.alone && !finished.outcome && finished.outcome.error().code() == Code::crashed;
 }
 
 void ContextServer::answer(const Pending& pending, const Executor::Finished& finished) {

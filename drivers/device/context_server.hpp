@@ -31,6 +31,9 @@ class ContextServer {
   static Result<std::unique_ptr<ContextServer>> create(Kernel& kernel, EventLoop& loop,
                                                        const std::vector<int>& cpus,
                                                        Backend& backend);
+  /// For a device with a queue of its own, on which `depth` works may be at once.
+  static Result<std::unique_ptr<ContextServer>> create_queue(Kernel& kernel, EventLoop& loop,
+                                                             std::size_t depth, Backend& backend);
   ContextServer(const ContextServer&) = delete;
   ~ContextServer();
 
@@ -82,9 +85,16 @@ class ContextServer {
   Result<ObjectType> check_object(Handle handle);
   Result<Buffer> make_buffer(const proto::context::Bind::Request& request, ObjectType type);
   Result<void> load(Loading& loading);
+  using MakeExecutor =
+      std::function<Result<std::unique_ptr<Executor>>(std::function<void()> notify)>;
+  static Result<std::unique_ptr<ContextServer>> create_with(Kernel& kernel, EventLoop& loop,
+                                                            Backend& backend,
+                                                            const MakeExecutor& make_executor);
   Result<void> submit(Pending pending, std::uint32_t block_count,
-                      std::function<Result<>(std::uint32_t)> run_block);
+                      std::function<Result<>(std::uint32_t)> run_block,
+                      std::function<Result<>()> begin = {});
   void kick_later();
+  bool is_suspect(const Executor::Finished& finished) const;
   void answer_finished();
   void release_unbound();
   void answer(const Pending& pending, const Executor::Finished& finished);

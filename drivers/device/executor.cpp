@@ -27,18 +27,34 @@ void pin_self(int cpu) {
 Result<std::unique_ptr<Executor>> Executor::create(const std::vector<int>& cpus,
                                                    std::function<void()> notify) {
   assert(!cpus.empty() && notify);
-  std::unique_ptr<Executor> executor(new Executor(cpus.size(), std::move(notify)));
+  std::unique_ptr<Executor> executor(new Executor(cpus.size(), false, std::move(notify)));
+  TRY(executor->start_threads(cpus));
+  return executor;
+}
+
+Result<std::unique_ptr<Executor>> Executor::create_queue(std::size_t depth,
+                                                         std::function<void()> notify) {
+  assert(depth > 0 && notify);
+  std::unique_ptr<Executor> executor(new Executor(depth, true, std::move(notify)));
+  TRY(executor->start_threads(std::vector<int>(depth, any_cpu)));
+  return executor;
+}
+
+Result<void> Executor::start_threads(const std::vector<int>& cpus) {
   try {
     for (const int cpu : cpus) {
-      executor->threads_.emplace_back([self = executor.get(), cpu] {
+      threads_.emplace_back([this, cpu] {
         if (cpu != any_cpu) pin_self(cpu);
-        self->work();
+        if (queue_)
+          work_in_order();
+        else
+          work();
       });
     }
   } catch (const std::system_error& failure) {
     return error(Code::no_memory, std::string("cannot start a worker thread: ") + failure.what());
   }
-  return executor;
+  return {};
 }
 
 Executor::~Executor() {
@@ -51,13 +67,13 @@ Executor::~Executor() {
 }
 
 Result<> Executor::submit(Job job) {
-  assert(job.block_count > 0 && job.run_block);
+  assert(job.block_count > 0 && job.run_block && (!queue_ || job.block_count == 1));
   assert(!job.brief || (job.block_count == 1 && job.limit_ns == 0));
   const std::lock_guard lock(mutex_);
   if (runs_.size() + brief_.size() >= max_jobs)
     return error(Code::quota, "too many tasks wait in this context; wait for some to finish");
   const std::uint64_t number = ++last_number_;
-  if (job.brief) {
+  if (job.brief && !queue_) {
     brief_.push_back({std::move(job), number});
   } else {
     unkicked_ += job.block_count;
@@ -88,8 +104,11 @@ Executor::LimitCheck Executor::check_limits(std::uint64_t now_ns) const {
   LimitCheck check{.exceeded = std::nullopt, .next_ns = 0};
   for (const auto& run : runs_) {
     if (run->job.limit_ns == 0) continue;
-    // A job that has not started cannot exceed its limit before that much time from now.
-    const std::uint64_t start_ns = run->start_ns != 0 ? run->start_ns : now_ns;
+    // A job that has not started cannot exceed its limit before that much time from now; and in a
+    // queue only the first is worked on, since the one before it ended.
+    const bool works = run->start_ns != 0 && (!queue_ || run == runs_.front());
+    const std::uint64_t start_ns =
+        works ? std::max(run->start_ns, queue_ ? last_end_ns_ : 0) : now_ns;
     const std::uint64_t end_ns =
         run->job.limit_ns <= UINT64_MAX - start_ns ? start_ns + run->job.limit_ns : UINT64_MAX;
     if (end_ns <= now_ns && !check.exceeded) check.exceeded = run->job.id;
@@ -180,11 +199,49 @@ void Executor::run_blocks(std::unique_lock<std::mutex>& lock, const std::shared_
   if (--run->threads == 0 && run->next_block == run->job.block_count) finish(run);
 }
 
+void Executor::begin_run(Run& run) {
+  run.next_block = run.job.block_count;
+  ++run.threads;
+  run.start_ns = now_ns();
+  for (const auto& other : runs_) {
+    if (other.get() == &run || other->threads == 0) continue;
+    run.alone = false;
+    other->alone = false;
+  }
+}
+
+void Executor::work_in_order() {
+  const AlternateStack stack;
+  for (;;) {
+    std::shared_ptr<Run> run;
+    Result<> outcome;
+    {
+      const std::lock_guard entrance(entrance_);
+      {
+        std::unique_lock lock(mutex_);
+        while (!stopping_ && (run = next_run()) == nullptr) {
+          ++idle_;
+          work_.wait(lock);
+          --idle_;
+        }
+        if (stopping_) return;
+        begin_run(*run);
+      }
+      if (run->job.begin) outcome = run->job.begin();
+    }
+    if (outcome) outcome = run->job.run_block(0);
+    const std::lock_guard lock(mutex_);
+    if (!outcome) run->failure = std::move(outcome).error();
+    finish(run);
+  }
+}
+
 void Executor::finish(const std::shared_ptr<Run>& run) {
   Result<> outcome;
   if (run->failure) outcome = std::unexpected(*std::move(run->failure));
   const bool first = finished_.empty();
-  finished_.push_back({run->job.id, run->start_ns, now_ns(), std::move(outcome)});
+  last_end_ns_ = now_ns();
+  finished_.push_back({run->job.id, run->start_ns, last_end_ns_, std::move(outcome), run->alone});
   runs_.erase(std::find(runs_.begin(), runs_.end(), run));
   if (first) notify_();
 }

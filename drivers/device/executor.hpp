@@ -4,6 +4,11 @@
 // over every idle thread, and several jobs run at once. Brief jobs, of one block each, are taken
 // several at a time, so that taking, waking and reporting cost little for each. Called by one
 // thread, the owner; the threads only run blocks and report.
+//
+// For a device with a queue of its own there is another order: each thread takes a job of one
+// block, brief or not, hands it to the device by `begin`, which is done in the order of submission,
+// and waits for its end by `run_block`, while the next thread goes on. The threads are then how
+// many jobs are on their way at once.
 #pragma once
 
 #include <condition_variable>
@@ -26,15 +31,19 @@ class Executor {
     std::uint64_t id;  ///< chosen by the owner, repeated in Finished
     std::uint32_t block_count;
     std::uint64_t limit_ns;  ///< from the start of its first block; 0: none
-    bool brief;              ///< of one block that takes microseconds, without a limit
+    bool brief = false;      ///< of one block that takes microseconds, without a limit
     /// Runs one block, on any thread and at the same time as others. No exception may escape.
     std::function<Result<>(std::uint32_t block)> run_block;
+    /// On a queue: before run_block, which is left out when it fails; never at the same time as
+    /// that of another job.
+    std::function<Result<>()> begin = {};
   };
   struct Finished {
     std::uint64_t id;
     std::uint64_t start_ns;  ///< CLOCK_MONOTONIC
     std::uint64_t end_ns;
     Result<> outcome;  ///< of several failures the one of the lowest block
+    bool alone;        ///< no other job was on its way between its beginning and its end
   };
   struct LimitCheck {
     std::optional<std::uint64_t> exceeded;  ///< id of a job that runs longer than it may
@@ -55,6 +64,10 @@ class Executor {
   /// Waits for the blocks that are running; jobs not finished by then are forgotten.
   ~Executor();
 
+  /// `depth` threads, not pinned, for a device with a queue of its own.
+  static Result<std::unique_ptr<Executor>> create_queue(std::size_t depth,
+                                                        std::function<void()> notify);
+
   /// It begins when a thread looks, at the latest after the next `kick`. quota: max_jobs are
   /// waiting or running.
   Result<> submit(Job job);
@@ -74,10 +87,12 @@ class Executor {
     std::uint32_t threads = 0;       // working on it
     std::uint32_t failed_block = 0;  // valid with a failure
     std::uint64_t start_ns = 0;
+    bool alone = true;
     std::optional<Status> failure;
   };
-  Executor(std::size_t thread_count, std::function<void()> notify)
-      : thread_count_(thread_count), notify_(std::move(notify)) {}
+  Executor(std::size_t thread_count, bool queue, std::function<void()> notify)
+      : thread_count_(thread_count), queue_(queue), notify_(std::move(notify)) {}
+  Result<void> start_threads(const std::vector<int>& cpus);
   struct BriefJob {
     Job job;
     std::uint64_t number;
@@ -86,13 +101,17 @@ class Executor {
   bool brief_is_next(const Run* run) const;
   void run_brief(std::unique_lock<std::mutex>& lock);
   void run_blocks(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run);
+  void work_in_order();
+  void begin_run(Run& run);
   std::shared_ptr<Run> next_run() const;
   std::uint32_t chunk_of(const Run& run) const;
   void finish(const std::shared_ptr<Run>& run);
 
   const std::size_t thread_count_;
+  const bool queue_;
   const std::function<void()> notify_;
   std::vector<std::thread> threads_;
+  std::mutex entrance_;  // of a queue: held by the thread that waits for a job and begins it
   mutable std::mutex mutex_;
   std::condition_variable work_;
   std::deque<std::shared_ptr<Run>> runs_;  // unfinished, in order of submission
@@ -102,6 +121,7 @@ class Executor {
   std::size_t briefly_busy_ = 0;  // threads that will look again soon
   std::uint64_t unkicked_ = 0;    // blocks of jobs that are not brief, since the last kick
   std::vector<Finished> finished_;
+  std::uint64_t last_end_ns_ = 0;
   bool stopping_ = false;
 };
 

@@ -43,7 +43,10 @@ Result<Run::Request> Unpacker::next() {
   for (std::uint32_t i = 0; i < request.buffer_count; ++i) {
     std::uint32_t word = 0;
     if (!take(&word, sizeof word)) return wrong();
-    request.buffers[i] = {word & ((1u << 28) - 1), word >> 28};
+    // An id that is too large for its field is no buffer's either.
+    const std::uint32_t id = std::min(word & ((1u << 28) - 1), std::uint32_t{UINT16_MAX});
+    request.buffers[i] = {static_cast<std::uint16_t>(id), static_cast<std::uint16_t>(word >> 28),
+                          0};
   }
   std::uint32_t padding = 0;
   if (!take(request.arguments, request.argument_bytes) ||
@@ -97,7 +100,7 @@ void RunBatch::run() {
 
 Result<> RunBatch::run_one(Work& work, std::uint64_t& last_ns) {
   Message::Ended& ended = reply_.ended[reply_.count++];
-  Result<> outcome;
+  Result<> outcome = work.begin();
   for (std::uint32_t block = 0; block < work.block_count() && outcome; ++block)
     outcome = work.run_block(block);
   // The clock is read once a task: one begins when the one before has ended.

@@ -60,8 +60,8 @@ Result<int> run(int argc, char** argv) {
   const sandbox::Report confined = TRY(sandbox::lock_in(*process.kernel, process.require));
   prepare_compilers(confined.private_folder.empty() ? "/tmp" : confined.private_folder);
   gpu::GpuBackend backend(TRY(gpu::open(std::move(library), options.uuid, options.memory_bytes)));
-  auto context = TRY(device::ContextServer::create(*process.kernel, *process.loop,
-                                                   {device::Executor::any_cpu}, backend));
+  auto context = TRY(device::ContextServer::create_queue(*process.kernel, *process.loop,
+                                                         gpu::launches_in_flight, backend));
   Server<proto::context::Protocol, device::ContextServer> server(*process.kernel, *process.loop,
                                                                  *context);
   context->answer_through(server);

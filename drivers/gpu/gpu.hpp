@@ -1,6 +1,6 @@
 // One GPU, as a context uses it: what its backends (cuda, opencl) have in common. One thread at a
-// time. Everything here blocks until the device is done; a device that hangs is ended with the
-// process, by whoever watches its time.
+// time, except to wait. What waits blocks until the device is done; a device that hangs is ended
+// with the process, by whoever watches its time.
 #pragma once
 
 #include <array>
@@ -60,6 +60,12 @@ struct Times {
   std::uint64_t end_ns;
 };
 
+/// A launch that was handed to the device.
+class Flight {
+ public:
+  virtual ~Flight() = default;
+};
+
 class Gpu {
  public:
   virtual ~Gpu() = default;
@@ -74,13 +80,23 @@ class Gpu {
   virtual Result<std::unique_ptr<DeviceBuffer>> attach(std::span<std::byte> memory,
                                                        bool writable) = 0;
 
-  /// Copies in, runs, copies out. invalid_argument: the device cannot launch it so. crashed: the
-  /// kernel faulted; nothing here works any more, and the process should end.
-  virtual Result<Times> run(const Launch& launch) = 0;
+  /// Hands to the device what copies in, runs and copies out, after all launches before. The host's
+  /// memory must stay until it has been waited for. invalid_argument: the device cannot launch it
+  /// so; then nothing of it is on its way.
+  virtual Result<std::unique_ptr<Flight>> start(const Launch& launch) = 0;
+  /// Waits for its end, at the same time as anything else here. crashed: the kernel faulted;
+  /// nothing works any more, and the process should end.
+  virtual Result<Times> wait(std::unique_ptr<Flight> flight) = 0;
+  Result<Times> run(const Launch& launch) { return wait(TRY(start(launch))); }
 
   /// Of device memory, at most at once.
   virtual std::uint64_t peak_memory_bytes() const = 0;
 };
+
+/// How many tasks the scheduler gives to a device: one runs, and the next is there when it ends.
+/// More would have a place in a context's queue, but the scheduler would take them to run side by
+/// side.
+inline constexpr std::uint32_t launches_at_once = 2;
 
 /// Counts device memory against a limit.
 class MemoryBudget {

@@ -15,10 +15,17 @@ class GpuWork final : public device::Work {
                                                  const device::BufferTable& buffers);
 
   std::uint32_t block_count() const override { return 1; }
+  Result<> begin() override {
+    flight_ =
+        TRY(backend_.start({&kernel_,
+                            grid_,
+                            std::as_bytes(std::span(arguments_)).first(kernel_.info.argument_bytes),
+                            {}},
+                           uses_));
+    return {};
+  }
   Result<> run_block(std::uint32_t) override {
-    const auto times = TRY(backend_.run(
-        kernel_, grid_, std::as_bytes(std::span(arguments_)).first(kernel_.info.argument_bytes),
-        memory_, modes_));
+    const auto times = TRY(backend_.wait(std::move(flight_)));
     times_ = {times.start_ns, times.end_ns};
     return {};
   }
@@ -32,8 +39,8 @@ class GpuWork final : public device::Work {
   Kernel& kernel_;
   std::array<std::uint32_t, 3> grid_{};
   std::vector<std::shared_ptr<const device::Buffer>> in_use_;
-  std::vector<std::shared_ptr<const device::BufferMemory>> memory_;
-  std::vector<std::uint32_t> modes_;
+  std::vector<MemoryUse> uses_;
+  std::unique_ptr<Flight> flight_;
   alignas(16) std::array<std::uint8_t, proto::context::max_argument_bytes> arguments_{};
   std::array<std::uint64_t, AIOS_RESULT_WORDS> result_{};
   std::optional<device::DeviceTimes> times_;
@@ -66,8 +73,7 @@ Result<std::shared_ptr<GpuWork>> GpuWork::create(GpuBackend& backend, Kernel& ke
     if ((mode & info.modes[i]) != info.modes[i])
       return error(Code::invalid_argument,
                    "buffer " + std::to_string(i) + " of " + info.name + " has the wrong mode");
-    work->modes_.push_back(mode);
-    work->memory_.push_back(buffer->shared_memory());
+    work->uses_.push_back({buffer->shared_memory(), mode, request.buffers[i].content});
     work->in_use_.push_back(std::move(buffer));
   }
   return work;
@@ -94,6 +100,7 @@ GpuBackend::Loaded& GpuBackend::find_or_load(std::span<const std::byte> image) {
 }
 
 Result<std::uint32_t> GpuBackend::load(std::span<const std::byte> image, std::string_view codelet) {
+  const std::lock_guard device_lock(device_mutex_);
   if (modules_.size() >= proto::context::max_modules)
     return error(Code::quota, "a context loads at most 64 modules");
   const Loaded& module = find_or_load(image);
@@ -124,41 +131,114 @@ Result<std::shared_ptr<device::Work>> GpuBackend::prepare(
   return TRY(GpuWork::create(*this, *kernel, request, buffers));
 }
 
-Result<DeviceBuffer*> GpuBackend::attach(
+Result<GpuBackend::Attached*> GpuBackend::attach(
     const std::shared_ptr<const device::BufferMemory>& memory) {
   Attached& known = attached_[memory.get()];
-  if (known.buffer == nullptr) {
-    auto made = gpu_->attach(memory->bytes(), memory->write.valid());
-    if (!made) {
-      attached_.erase(memory.get());
-      return std::unexpected(std::move(made).error());
-    }
-    known = {memory, std::move(*made)};
+  known.last_use = launches_;
+  if (known.buffer != nullptr) return &known;
+  auto made = gpu_->attach(memory->bytes(), memory->write.valid());
+  while (!made && made.error().code() == Code::no_memory && evict_oldest())
+    made = gpu_->attach(memory->bytes(), memory->write.valid());
+  if (!made) {
+    attached_.erase(memory.get());
+    return std::unexpected(std::move(made).error());
   }
-  return known.buffer.get();
+  known.memory = memory;
+  known.buffer = std::move(*made);
+  return &known;
 }
 
-Result<Times> GpuBackend::run(Kernel& kernel, std::array<std::uint32_t, 3> grid,
-                              std::span<const std::byte> arguments,
-                              std::span<const std::shared_ptr<const device::BufferMemory>> memory,
-                              std::span<const std::uint32_t> modes) {
-  Launch launch{&kernel, grid, arguments, {}};
-  for (std::size_t i = 0; i < memory.size(); ++i) {
-    const auto buffer = attach(memory[i]);
-    if (!buffer) {
-      note(buffer.error());
-      return std::unexpected(buffer.error());
+/// Makes room: what is there is no more than a copy. Not of what this launch uses.
+bool GpuBackend::evict_oldest() {
+  auto oldest = attached_.end();
+  for (auto entry = attached_.begin(); entry != attached_.end(); ++entry)
+    if (entry->second.buffer != nullptr && entry->second.last_use != launches_ &&
+        (oldest == attached_.end() || entry->second.last_use < oldest->second.last_use))
+      oldest = entry;
+  if (oldest == attached_.end()) return false;
+  oldest->second.buffer.reset();
+  attached_.erase(oldest);
+  return true;
+}
+
+Result<std::vector<GpuBackend::Attached*>> GpuBackend::attach_all(std::span<const MemoryUse> uses) {
+  ++launches_;
+  std::vector<Attached*> all;
+  for (const MemoryUse& use : uses) {
+    const auto one = attach(use.memory);
+    if (!one) {
+      note(one.error());
+      return std::unexpected(one.error());
     }
-    launch.buffers.push_back(
-        {*buffer, (modes[i] & AIOS_MODE_READ) != 0, (modes[i] & AIOS_MODE_WRITE) != 0});
+    all.push_back(*one);
   }
-  auto times = gpu_->run(launch);
-  if (!times) note(times.error());
+  return all;
+}
+
+namespace {
+
+bool writes(const MemoryUse& use) {
+  return (use.mode & (AIOS_MODE_WRITE | AIOS_MODE_SCRATCH)) != 0;
+}
+
+bool overlap(const device::BufferMemory& a, const device::BufferMemory& b) {
+  return a.origin.file != 0 && a.origin.file == b.origin.file && a.offset < b.offset + b.length &&
+         b.offset < a.offset + a.length;
+}
+
+/// By which number the device knows bytes that never change.
+constexpr std::uint32_t constant_content = 1;
+
+std::uint32_t content_before(const MemoryUse& use) {
+  return use.memory->origin.constant ? constant_content : use.content;
+}
+
+}  // namespace
+
+/// What the device holds when everything handed to it so far is done.
+void GpuBackend::remember(const MemoryUse& use, Attached& attached) {
+  const std::uint32_t before = content_before(use);
+  if (!writes(use)) {
+    attached.content = before;
+    return;
+  }
+  for (auto& [memory, other] : attached_)
+    if (overlap(*memory, *use.memory)) other.content = 0;
+  attached.content = before == 0 ? 0 : before + 1;
+}
+
+Result<std::unique_ptr<Flight>> GpuBackend::start(Launch launch, std::span<const MemoryUse> uses) {
+  const std::lock_guard lock(device_mutex_);
+  const std::vector<Attached*> attached = TRY(attach_all(uses));
+  for (std::size_t i = 0; i < uses.size(); ++i) {
+    const std::uint32_t content = content_before(uses[i]);
+    const bool is_there = content != 0 && attached[i]->content == content;
+    launch.buffers.push_back({attached[i]->buffer.get(),
+                              (uses[i].mode & AIOS_MODE_READ) != 0 && !is_there,
+                              (uses[i].mode & AIOS_MODE_WRITE) != 0});
+  }
   peak_memory_bytes_ = gpu_->peak_memory_bytes();
+  auto flight = gpu_->start(launch);
+  if (!flight) {
+    for (Attached* one : attached) one->content = 0;
+    note(flight.error());
+    return flight;
+  }
+  // First what is read, for a buffer that is used in two ways.
+  for (const bool written : {false, true})
+    for (std::size_t i = 0; i < uses.size(); ++i)
+      if (writes(uses[i]) == written) remember(uses[i], *attached[i]);
+  return flight;
+}
+
+Result<Times> GpuBackend::wait(std::unique_ptr<Flight> flight) {
+  auto times = gpu_->wait(std::move(flight));
+  if (!times) note(times.error());
   return times;
 }
 
 void GpuBackend::release_unbound() {
+  const std::lock_guard lock(device_mutex_);
   for (auto entry = attached_.begin(); entry != attached_.end();) {
     if (entry->second.memory.use_count() > 1) {
       ++entry;

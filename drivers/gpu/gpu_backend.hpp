@@ -1,4 +1,7 @@
-// How contexts on GPUs load modules and run tasks: kernels, launched one after the other.
+// How contexts on GPUs load modules and run tasks: kernels, in the order of the device's queue, of
+// which several are on their way at once. What tasks have brought to the device stays there until
+// its buffer is unbound or its place is needed, and is brought again only when it has changed; what
+// they write is in the host's memory when they are answered, so a copy here is never the only one.
 #pragma once
 
 #include <atomic>
@@ -6,13 +9,23 @@
 #include <memory>
 #include <mutex>
 #include <unordered_map>
+#include <vector>
 
 #include "drivers/device/backend.hpp"
 #include "drivers/gpu/gpu.hpp"
 
 namespace aios::gpu {
 
-/// The device is touched by one worker only.
+/// How many launches may be on their way: the next is ready when one ends.
+inline constexpr std::uint32_t launches_in_flight = 4;
+
+/// A buffer as a task uses it.
+struct MemoryUse {
+  std::shared_ptr<const device::BufferMemory> memory;
+  std::uint32_t mode;
+  std::uint32_t content;  ///< proto::context::BufferUse
+};
+
 class GpuBackend final : public device::Backend {
  public:
   explicit GpuBackend(std::unique_ptr<Gpu> gpu) : gpu_(std::move(gpu)) {}
@@ -26,11 +39,9 @@ class GpuBackend final : public device::Backend {
   void release_unbound() override;
   bool lost() const override { return lost_; }
 
-  /// For the works: on the worker.
-  Result<Times> run(Kernel& kernel, std::array<std::uint32_t, 3> grid,
-                    std::span<const std::byte> arguments,
-                    std::span<const std::shared_ptr<const device::BufferMemory>> memory,
-                    std::span<const std::uint32_t> modes);
+  /// For the works. `launch` has everything but its buffers.
+  Result<std::unique_ptr<Flight>> start(Launch launch, std::span<const MemoryUse> uses);
+  Result<Times> wait(std::unique_ptr<Flight> flight);
 
  private:
   struct Loaded {
@@ -43,18 +54,25 @@ class GpuBackend final : public device::Backend {
   struct Attached {
     std::shared_ptr<const device::BufferMemory> memory;
     std::unique_ptr<DeviceBuffer> buffer;
+    std::uint32_t content = 0;  ///< what the device holds; 0: nothing of use
+    std::uint64_t last_use = 0;
   };
 
   Result<std::vector<std::unique_ptr<Kernel>>> compile(std::span<const std::byte> image);
   Loaded& find_or_load(std::span<const std::byte> image);
-  Result<DeviceBuffer*> attach(const std::shared_ptr<const device::BufferMemory>& memory);
+  Result<std::vector<Attached*>> attach_all(std::span<const MemoryUse> uses);
+  Result<Attached*> attach(const std::shared_ptr<const device::BufferMemory>& memory);
+  bool evict_oldest();
+  void remember(const MemoryUse& use, Attached& attached);
   void note(const Status& status);
 
   std::unique_ptr<Gpu> gpu_;
-  std::deque<Loaded> modules_;                                          ///< of the worker
-  std::unordered_map<const device::BufferMemory*, Attached> attached_;  ///< of the worker
-  std::mutex mutex_;                                                    ///< of what follows
-  std::deque<Kernel*> kernels_;                                         ///< by number
+  std::mutex device_mutex_;  ///< of the device, but for waiting, and of what follows; perhaps long
+  std::deque<Loaded> modules_;
+  std::unordered_map<const device::BufferMemory*, Attached> attached_;
+  std::uint64_t launches_ = 0;
+  std::mutex mutex_;             ///< of what follows; never held for long
+  std::deque<Kernel*> kernels_;  ///< by number
   std::atomic<std::uint64_t> peak_memory_bytes_ = 0;
   std::atomic<bool> lost_ = false;
 };

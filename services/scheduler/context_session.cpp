@@ -80,10 +80,13 @@ ContextSession::Running& ContextSession::add_running(TaskRef ref, const Task& ta
   request.limit_ns = record.limit_ns;
   std::copy(std::begin(record.grid), std::end(record.grid), request.grid);
   std::memcpy(request.arguments, record.arguments, sizeof request.arguments);
-  for (std::uint32_t i = 0; i < max_task_buffers; ++i)
-    request.buffers[i] = i < record.buffer_count ? BufferUse{buffer_id(record.buffers[i]),
-                                                             buffer_mode(record.buffers[i])}
-                                                 : BufferUse{};
+  std::ranges::fill(request.buffers, BufferUse{});
+  for (std::uint32_t i = 0; i < record.buffer_count; ++i) {
+    const std::uint32_t id = buffer_id(record.buffers[i]);
+    request.buffers[i] = {static_cast<std::uint16_t>(id),
+                          static_cast<std::uint16_t>(buffer_mode(record.buffers[i])),
+                          task.tenant->job->buffers[id].content};
+  }
   return running;
 }
 
@@ -180,7 +183,7 @@ void ContextSession::pack(Running& running) {
   std::memcpy(to, &head, sizeof head);
   to += sizeof head;
   for (std::uint32_t i = 0; i < request.buffer_count; ++i, to += 4) {
-    const std::uint32_t word = request.buffers[i].id | request.buffers[i].mode << 28;
+    const std::uint32_t word = request.buffers[i].id | std::uint32_t{request.buffers[i].mode} << 28;
     std::memcpy(to, &word, sizeof word);
   }
   // What follows the arguments is zero, as a record's check has made sure.

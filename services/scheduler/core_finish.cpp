@@ -9,7 +9,11 @@ namespace aios::scheduler {
 
 void Core::task_begun(TaskRef ref) {
   Task* task = tasks_.find(ref);
-  if (task != nullptr && task->state == State::running) task->begun = true;
+  if (task == nullptr || task->state != State::running) return;
+  task->begun = true;
+  for (std::uint32_t i = 0; i < task->record.buffer_count; ++i)
+    if (mode_writes(buffer_mode(task->record.buffers[i])))
+      ++task->tenant->job->buffers[buffer_id(task->record.buffers[i])].content;
 }
 
 void Core::task_answered(TaskRef ref, const Result<RunReply>& answer) {

@@ -137,8 +137,11 @@ Slot Core::insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns
   if (costs_ != nullptr) task.work = work_of(tenant, record);
   ++tenant.pending;
   ++tenant.job->user->pending;
-  for (std::uint32_t i = 0; i < record.buffer_count; ++i)
-    ++tenant.job->buffers[buffer_id(record.buffers[i])].uses;
+  for (std::uint32_t i = 0; i < record.buffer_count; ++i) {
+    Buffer& buffer = tenant.job->buffers[buffer_id(record.buffers[i])];
+    // Without tasks it was the client's to change.
+    if (buffer.uses++ == 0) ++buffer.content;
+  }
 
   std::uint64_t failed_tag = 0;
   bool failed = false;

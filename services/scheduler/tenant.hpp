@@ -50,6 +50,7 @@ struct Buffer {
   bool writable = false;
   std::uint64_t bytes = 0;
   Copies copies = 0;
+  std::uint32_t content = 0;  ///< proto::context::BufferUse
 };
 
 struct Job {

@@ -37,6 +37,10 @@ class Application {
   std::pair<aios_code, std::string> run_alone(const std::string& module, const char* codelet,
                                               const Device& device, std::size_t bytes,
                                               std::uint64_t argument, std::uint64_t limit);
+  /// Empty when tasks see each other's results and what the client writes in between.
+  std::string run_chain(const Device& device);
+  /// Several tasks at once, of which one faults: empty when that one failed and the rest did not.
+  std::string run_beside_fault(const Case& c, const Device& device);
   std::uint32_t codelet(const std::string& module, const std::string& name);
 
  private:
@@ -47,6 +51,7 @@ class Application {
     return made;
   }
   aios_completion finish(Task& task);
+  std::vector<aios_completion> collect(std::size_t count);
 
   Instance instance_;
   Tenant tenant_;
@@ -68,6 +73,16 @@ aios_completion Application::finish(Task& task) {
   const auto done = tenant_.completions(timeout_ns);
   if (done.size() != 1) throw Error(AIOS_TIMED_OUT, "the task does not end");
   return done.front();
+}
+
+std::vector<aios_completion> Application::collect(std::size_t count) {
+  std::vector<aios_completion> all;
+  while (all.size() < count) {
+    const auto some = tenant_.completions(timeout_ns);
+    if (some.empty()) throw Error(AIOS_TIMED_OUT, "the tasks do not end");
+    all.insert(all.end(), some.begin(), some.end());
+  }
+  return all;
 }
 
 std::string Application::run(const Case& c, const Device& device) {
@@ -111,6 +126,81 @@ std::pair<aios_code, std::string> Application::run_alone(const std::string& modu
   return {static_cast<aios_code>(done.status), why};
 }
 
+std::string Application::run_chain(const Device& device) {
+  struct {
+    std::uint32_t n;
+    float a;
+  } const arguments{64, 2};
+  Region regions[2] = {instance_.create_region(256, "x"), instance_.create_region(256, "y")};
+  const auto x = regions[0].as<float>().first(arguments.n);
+  const auto y = regions[1].as<float>().first(arguments.n);
+  const std::uint32_t buffers[2] = {tenant_.buffer(regions[0], 0, 256, aios::Access::write),
+                                    tenant_.buffer(regions[1], 0, 256, aios::Access::write)};
+  const auto run = [&](std::size_t count) {
+    std::vector<Task> tasks;
+    for (std::size_t i = 0; i < count; ++i) {
+      Task task(++last_tag_, codelet(CODELET_FOLDER "/vector.so", "axpy"));
+      task.device(device.index).grid(1).arguments(arguments);
+      task.buffer(buffers[0], AIOS_MODE_READ).buffer(buffers[1], AIOS_MODE_READ_WRITE);
+      if (i > 0) task.after(last_tag_ - 1);
+      tasks.push_back(task);
+    }
+    tenant_.submit(tasks);
+    collect(count);
+    return y.back();
+  };
+  std::ranges::fill(x, 1.0f);
+  std::ranges::fill(y, 0.0f);
+  const float chained = run(3);
+  std::ranges::fill(x, 3.0f);
+  const float with_other_x = run(1);
+  std::ranges::fill(y, 10.0f);
+  const float with_other_y = run(2);
+  for (const std::uint32_t buffer : buffers) tenant_.release(buffer);
+  if (chained != 6 || with_other_x != 12 || with_other_y != 22)
+    return std::to_string(chained) + ", " + std::to_string(with_other_x) + ", " +
+           std::to_string(with_other_y) + " instead of 6, 12, 22";
+  return {};
+}
+
+std::string Application::run_beside_fault(const Case& c, const Device& device) {
+  constexpr std::size_t count = 5;
+  constexpr std::size_t faulty = 2;
+  std::vector<Region> regions;
+  std::vector<std::uint32_t> buffers;
+  std::vector<Task> tasks;
+  const auto add_buffer = [&](Task& task, std::size_t bytes, std::uint32_t mode) {
+    regions.push_back(instance_.create_region(bytes, "beside"));
+    buffers.push_back(tenant_.buffer(regions.back(), 0, bytes, aios::Access::write));
+    task.buffer(buffers.back(), mode);
+  };
+  for (std::size_t i = 0; i < count; ++i) {
+    const bool bad = i == faulty;
+    Task task(++last_tag_, bad ? codelet(FAULT_MODULE, "beyond")
+                               : codelet(CODELET_FOLDER "/" + c.module + ".so", c.codelet));
+    task.device(device.index).grid(bad ? 1 : c.grid[0]);
+    task.record().flags = AIOS_TASK_IDEMPOTENT;
+    if (bad) {
+      task.arguments(std::uint64_t{1} << 40);
+      add_buffer(task, 64, AIOS_MODE_READ_WRITE);
+    } else {
+      aios_task_set_arguments(&task.record(), c.arguments.data(), c.arguments.size());
+      for (const auto& buffer : c.buffers) add_buffer(task, buffer.bytes.size(), buffer.mode);
+    }
+    tasks.push_back(task);
+  }
+  tenant_.submit(tasks);
+  std::string wrong;
+  for (const aios_completion& completion : collect(count)) {
+    const bool bad = completion.tag == tasks[faulty].record().tag;
+    if (completion.status != (bad ? AIOS_CRASHED : AIOS_OK))
+      wrong = (bad ? "the faulty one: " : "another: ") +
+              std::string(aios_code_name(static_cast<aios_code>(completion.status)));
+  }
+  for (const std::uint32_t buffer : buffers) tenant_.release(buffer);
+  return wrong;
+}
+
 // ---- what is more than one codelet --------------------------------------------------------------
 
 using Outcome = std::string;  ///< empty: as it should be; "-...": skipped, and why
@@ -151,13 +241,27 @@ Outcome out_of_memory(Application& a, Application&, const Device& device) {
   return a.run(sample(), device);
 }
 
+/// Two tasks in a chain, then one more after the client has changed what they read and wrote.
+Outcome changes_between_tasks(Application& a, Application&, const Device& device) {
+  return a.run_chain(device);
+}
+
+/// One of several that were given to the device together: the others, which may run again, have
+/// their results; the one has its fault.
+Outcome fault_among_others(Application& a, Application&, const Device& device) {
+  return a.run_beside_fault(sample(), device);
+}
+
 struct Scenario {
   const char* name;
   Outcome (*run)(Application& a, Application& b, const Device& device);
 };
-constexpr Scenario scenarios[] = {{"an illegal address ends its context only", illegal_address},
-                                  {"an endless loop is ended at its limit", endless},
-                                  {"memory beyond the device's is refused", out_of_memory}};
+constexpr Scenario scenarios[] = {
+    {"an illegal address ends its context only", illegal_address},
+    {"what the client changes, the next task sees", changes_between_tasks},
+    {"a fault among several at once is one's alone", fault_among_others},
+    {"an endless loop is ended at its limit", endless},
+    {"memory beyond the device's is refused", out_of_memory}};
 
 class Table {
  public:

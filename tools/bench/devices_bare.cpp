@@ -1,6 +1,7 @@
 #include <dlfcn.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <barrier>
 #include <chrono>
 #include <stdexcept>
@@ -14,9 +15,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-std::uint64_t since(Clock::time_point begin) {
+std::uint64_t nanoseconds(Clock::duration took) {
   return static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - begin).count());
+      std::chrono::duration_cast<std::chrono::nanoseconds>(took).count());
 }
 
 /// To the n-th core of those that this process may use.
@@ -50,21 +51,22 @@ std::uint64_t bare_stream_ns(std::uint32_t n, std::uint32_t threads) {
   a.resize(n, 0.5f);
   b.resize(n, 0.5f);
   c.resize(n, 0.5f);
-  std::barrier together(static_cast<std::ptrdiff_t>(threads) + 1);
-  std::vector<std::jthread> all;
-  for (std::uint32_t t = 0; t < threads; ++t)
-    all.emplace_back([&, t] {
-      pin_to(t);
-      const std::size_t from = std::size_t{n} * t / threads;
-      const std::size_t to = std::size_t{n} * (t + 1) / threads;
-      together.arrive_and_wait();
-      add(a.data() + from, b.data() + from, c.data() + from, to - from);
-      together.arrive_and_wait();
-    });
-  together.arrive_and_wait();
-  const Clock::time_point begin = Clock::now();
-  together.arrive_and_wait();
-  return since(begin);
+  std::barrier together(static_cast<std::ptrdiff_t>(threads));
+  std::vector<Clock::time_point> begins(threads), ends(threads);
+  {
+    std::vector<std::jthread> all;
+    for (std::uint32_t t = 0; t < threads; ++t)
+      all.emplace_back([&, t] {
+        pin_to(t);
+        const std::size_t from = std::size_t{n} * t / threads;
+        const std::size_t to = std::size_t{n} * (t + 1) / threads;
+        together.arrive_and_wait();
+        begins[t] = Clock::now();
+        add(a.data() + from, b.data() + from, c.data() + from, to - from);
+        ends[t] = Clock::now();
+      });
+  }
+  return nanoseconds(std::ranges::max(ends) - std::ranges::min(begins));
 }
 
 OpenBlas::OpenBlas() {
@@ -87,7 +89,7 @@ std::uint64_t OpenBlas::sgemm_ns(std::uint32_t n, std::uint32_t threads) {
   const Clock::time_point begin = Clock::now();
   reinterpret_cast<Sgemm>(call_)(101, 111, 111, size, size, size, 1, a_.data(), size, b_.data(),
                                  size, 0, c_.data(), size);
-  const std::uint64_t took = since(begin);
+  const std::uint64_t took = nanoseconds(Clock::now() - begin);
   set_threads_(1);
   return took;
 }

@@ -82,13 +82,13 @@ std::unique_ptr<device::Backend> open_backend(const BenchDevice& device, std::si
 }
 
 Direct::Direct(std::string codelets, const BenchDevice& device) : codelets_(std::move(codelets)) {
-  std::vector<int> cpus{device::Executor::any_cpu};
-  if (device.backend == "cpu") {
-    cpus = device::usable_cpus();
-    cpus.resize(std::min<std::size_t>(cpus.size(), device.threads));
-  }
+  const auto notify = [this] { bell_.release(); };
+  std::vector<int> cpus = device::usable_cpus();
+  cpus.resize(std::min<std::size_t>(cpus.size(), device.threads));
   backend_ = open_backend(device, cpus.size());
-  executor_ = need(device::Executor::create(cpus, [this] { bell_.release(); }));
+  executor_ = need(device.backend == "cpu"
+                       ? device::Executor::create(cpus, notify)
+                       : device::Executor::create_queue(gpu::launches_in_flight, notify));
 }
 
 std::unique_ptr<Prepared> Direct::prepare(const Workload& workload) {
@@ -114,7 +114,9 @@ DirectPrepared::DirectPrepared(Direct& way, const Workload& workload, std::uint3
   std::memcpy(request_.arguments, workload.arguments.data(), workload.arguments.size());
   for (std::uint32_t i = 0; i < request_.buffer_count; ++i) {
     need(buffers_.bind(i, make_buffer(workload.buffers[i]), [] {}));
-    request_.buffers[i] = {.id = i, .mode = workload.buffers[i].mode};
+    request_.buffers[i] = {.id = static_cast<std::uint16_t>(i),
+                           .mode = static_cast<std::uint16_t>(workload.buffers[i].mode),
+                           .content = 0};
   }
 }
 
@@ -143,6 +145,7 @@ void Direct::submit(device::Work& work) {
 }
 
 void Direct::wait(std::size_t count) {
+  executor_->kick();
   while (count > 0) {
     bell_.acquire();
     for (const auto& finished : executor_->take_finished()) {

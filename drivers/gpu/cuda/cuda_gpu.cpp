@@ -1,6 +1,7 @@
 #include "drivers/gpu/cuda/cuda_gpu.hpp"
 
 #include <cstdio>
+#include <mutex>
 
 #include "abi/runtime/time.hpp"
 
@@ -90,6 +91,18 @@ class CudaBuffer final : public DeviceBuffer {
   bool registered_ = false;
 };
 
+/// What a launch leaves in the stream: before and after the kernel, and after the copies.
+struct Events {
+  Event begin = nullptr;
+  Event end = nullptr;
+  Event copied = nullptr;
+};
+
+struct CudaFlight final : Flight {
+  explicit CudaFlight(const Events& with) : events(with) {}
+  const Events events;
+};
+
 class CudaGpu final : public Gpu {
  public:
   CudaGpu(std::unique_ptr<const DriverApi> api, DeviceInfo info, std::uint64_t limit_bytes)
@@ -102,22 +115,25 @@ class CudaGpu final : public Gpu {
   const DeviceInfo& info() const override { return info_; }
   Result<std::vector<std::unique_ptr<Kernel>>> compile(const KernelModule& module) override;
   Result<std::unique_ptr<DeviceBuffer>> attach(std::span<std::byte> memory, bool writable) override;
-  Result<Times> run(const Launch& launch) override;
+  Result<std::unique_ptr<Flight>> start(const Launch& launch) override;
+  Result<Times> wait(std::unique_ptr<Flight> flight) override;
   std::uint64_t peak_memory_bytes() const override { return budget.peak_bytes(); }
 
   const DriverApi& api() const { return *api_; }
   Stream stream() const { return stream_; }
 
  private:
-  Result<void> queue(const Launch& launch);
+  Result<Events> take_events();
+  Result<void> use_context() const;
+  Result<void> queue(const Launch& launch, const Events& events);
   Result<void> copy(const Launch& launch, bool in);
 
   std::unique_ptr<const DriverApi> api_;
   DeviceInfo info_;
+  Context context_ = nullptr;
   Stream stream_ = nullptr;
-  Event begin_ = nullptr;
-  Event end_ = nullptr;
-  Event copied_ = nullptr;
+  std::mutex events_mutex_;
+  std::vector<Events> unused_events_;
   bool can_register_ = false;
   bool can_register_read_only_ = false;
 
@@ -144,28 +160,53 @@ Result<void> CudaBuffer::allocate(bool writable, bool can_register_read_only) {
 
 CudaBuffer::~CudaBuffer() {
   const DriverApi& api = gpu_.api();
-  if (registered_) (void)api.host_unregister(memory_.data());
+  if (registered_) {
+    // Copies may still be on their way.
+    (void)api.stream_synchronize(gpu_.stream());
+    (void)api.host_unregister(memory_.data());
+  }
   if (address_ == 0) return;
   (void)api.memory_free(address_, gpu_.stream());
   gpu_.budget.give_back(memory_.size());
 }
 
 Result<void> CudaGpu::start(Device device) {
-  Context context = nullptr;
   // The waiting thread leaves the core to others.
   TRY(check(*api_, "set up the GPU", api_->context_flags(device, context_blocking_sync)));
-  TRY(check(*api_, "open the GPU", api_->context_retain(&context, device)));
-  TRY(check(*api_, "use the GPU", api_->context_set(context)));
+  TRY(check(*api_, "open the GPU", api_->context_retain(&context_, device)));
+  TRY(use_context());
   TRY(check(*api_, "make a stream", api_->stream_create(&stream_, stream_non_blocking, 0)));
-  TRY(check(*api_, "make an event", api_->event_create(&begin_, event_default)));
-  TRY(check(*api_, "make an event", api_->event_create(&end_, event_default)));
-  TRY(check(*api_, "make an event", api_->event_create(&copied_, event_default)));
   can_register_ = TRY(attribute(*api_, device, Attribute::host_register)) != 0;
   can_register_read_only_ = TRY(attribute(*api_, device, Attribute::read_only_register)) != 0;
   return {};
 }
 
+/// Of the calling thread, which any of a context's may be.
+Result<void> CudaGpu::use_context() const {
+  thread_local const CudaGpu* using_it = nullptr;
+  if (using_it == this) return {};
+  TRY(check(*api_, "use the GPU", api_->context_set(context_)));
+  using_it = this;
+  return {};
+}
+
+Result<Events> CudaGpu::take_events() {
+  {
+    const std::lock_guard lock(events_mutex_);
+    if (!unused_events_.empty()) {
+      const Events events = unused_events_.back();
+      unused_events_.pop_back();
+      return events;
+    }
+  }
+  Events events;
+  for (Event* event : {&events.begin, &events.end, &events.copied})
+    TRY(check(*api_, "make an event", api_->event_create(event, event_blocking_sync)));
+  return events;
+}
+
 Result<std::vector<std::unique_ptr<Kernel>>> CudaGpu::compile(const KernelModule& module) {
+  TRY(use_context());
   if (module.ptx.empty())
     return error(aios::Code::invalid_argument, "the module has no PTX; compile it with aios-kc");
   char log[2048] = {};
@@ -188,6 +229,7 @@ Result<std::vector<std::unique_ptr<Kernel>>> CudaGpu::compile(const KernelModule
 }
 
 Result<std::unique_ptr<DeviceBuffer>> CudaGpu::attach(std::span<std::byte> memory, bool writable) {
+  TRY(use_context());
   auto buffer = std::make_unique<CudaBuffer>(*this, memory);
   TRY(buffer->allocate(writable, can_register_ && can_register_read_only_));
   return buffer;
@@ -206,7 +248,7 @@ Result<void> CudaGpu::copy(const Launch& launch, bool in) {
   return {};
 }
 
-Result<void> CudaGpu::queue(const Launch& launch) {
+Result<void> CudaGpu::queue(const Launch& launch, const Events& events) {
   std::vector<DevicePointer> addresses;
   addresses.reserve(launch.buffers.size());
   std::vector<void*> parameters;
@@ -220,28 +262,40 @@ Result<void> CudaGpu::queue(const Launch& launch) {
   const auto& grid = launch.grid;
   const auto& block = kernel.info.block;
   TRY(copy(launch, true));
-  TRY(check(*api_, "mark the begin", api_->event_record(begin_, stream_)));
+  TRY(check(*api_, "mark the begin", api_->event_record(events.begin, stream_)));
   TRY(check(*api_, ("launch " + kernel.info.name).c_str(),
             api_->launch(kernel.function, grid[0], grid[1], grid[2], block[0], block[1], block[2],
                          0, stream_, parameters.data(), nullptr)));
-  TRY(check(*api_, "mark the end", api_->event_record(end_, stream_)));
+  TRY(check(*api_, "mark the end", api_->event_record(events.end, stream_)));
   TRY(copy(launch, false));
-  return check(*api_, "mark the end of the copies", api_->event_record(copied_, stream_));
+  return check(*api_, "mark the end of the copies", api_->event_record(events.copied, stream_));
 }
 
-Result<Times> CudaGpu::run(const Launch& launch) {
-  const Result<void> queued = queue(launch);
-  // Also after a failure: the buffers must not be in use when this returns.
+Result<std::unique_ptr<Flight>> CudaGpu::start(const Launch& launch) {
+  TRY(use_context());
+  const Events events = TRY(take_events());
+  const Result<void> queued = queue(launch, events);
+  if (queued) return std::make_unique<CudaFlight>(events);
+  // The buffers must not be in use when this returns.
   TRY(check(*api_, "run the kernel", api_->stream_synchronize(stream_)));
-  if (!queued) return std::unexpected(queued.error());
+  return std::unexpected(queued.error());
+}
+
+Result<Times> CudaGpu::wait(std::unique_ptr<Flight> flight) {
+  TRY(use_context());
+  const Events events = static_cast<const CudaFlight&>(*flight).events;
+  TRY(check(*api_, "run the kernel", api_->event_synchronize(events.copied)));
   const std::uint64_t now = now_ns();
   const auto elapsed_ns = [this](Event from, Event to) -> Result<std::uint64_t> {
     float ms = 0;
     TRY(check(*api_, "time the kernel", api_->event_elapsed(&ms, from, to)));
     return static_cast<std::uint64_t>(static_cast<double>(ms) * 1e6);
   };
-  const std::uint64_t end = now - TRY(elapsed_ns(end_, copied_));
-  return Times{end - TRY(elapsed_ns(begin_, end_)), end};
+  const std::uint64_t end = now - TRY(elapsed_ns(events.end, events.copied));
+  const Times times{end - TRY(elapsed_ns(events.begin, events.end)), end};
+  const std::lock_guard lock(events_mutex_);
+  unused_events_.push_back(events);
+  return times;
 }
 
 }  // namespace

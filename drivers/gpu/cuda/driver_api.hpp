@@ -112,7 +112,8 @@ inline constexpr unsigned host_register_portable = 1;
 inline constexpr unsigned host_register_mapped = 2;
 inline constexpr unsigned host_register_read_only = 8;
 inline constexpr unsigned stream_non_blocking = 1;
-inline constexpr unsigned event_default = 0;
+/// A thread that waits for the event leaves the core to others.
+inline constexpr unsigned event_blocking_sync = 1;
 inline constexpr unsigned context_blocking_sync = 4;
 inline constexpr int jit_error_log = 5;
 inline constexpr int jit_error_log_bytes = 6;
@@ -156,6 +157,7 @@ inline constexpr int function_shared_bytes = 1;
   F(event_destroy, "cuEventDestroy", (Event event))                                               \
   F(event_record, "cuEventRecord", (Event event, Stream stream))                                  \
   F(event_query, "cuEventQuery", (Event event))                                                   \
+  F(event_synchronize, "cuEventSynchronize", (Event event))                                       \
   F(event_elapsed, "cuEventElapsedTime", (float* ms, Event begin, Event end))                     \
   F(memory_info, "cuMemGetInfo", (std::size_t * free, std::size_t * total))                       \
   F(memory_allocate, "cuMemAllocAsync",                                                           \

@@ -34,6 +34,10 @@ namespace aios::gpu::opencl {
   F(clEnqueueMapBuffer)          \
   F(clEnqueueUnmapMemObject)     \
   F(clFinish)                    \
+  F(clFlush)                     \
+  F(clEnqueueMarkerWithWaitList) \
+  F(clWaitForEvents)             \
+  F(clGetEventInfo)              \
   F(clGetEventProfilingInfo)     \
   F(clReleaseEvent)
 

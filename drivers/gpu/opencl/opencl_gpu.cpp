@@ -132,6 +132,19 @@ class OpenclBuffer final : public DeviceBuffer {
   cl_map_flags map_flags_ = CL_MAP_READ;
 };
 
+/// The kernel, and everything that was to be done for it.
+struct OpenclFlight final : Flight {
+  OpenclFlight(const OpenclApi& with, cl_event ran) : api(with), kernel(ran) {}
+  OpenclFlight(const OpenclFlight&) = delete;
+  ~OpenclFlight() override {
+    if (kernel != nullptr) (void)api.clReleaseEvent(kernel);
+    if (done != nullptr) (void)api.clReleaseEvent(done);
+  }
+  const OpenclApi& api;
+  cl_event kernel;
+  cl_event done = nullptr;
+};
+
 class OpenclGpu final : public Gpu {
  public:
   OpenclGpu(std::unique_ptr<const OpenclApi> with, FoundDevice found, std::uint64_t limit_bytes)
@@ -144,7 +157,8 @@ class OpenclGpu final : public Gpu {
   const DeviceInfo& info() const override { return found_.info; }
   Result<std::vector<std::unique_ptr<Kernel>>> compile(const KernelModule& module) override;
   Result<std::unique_ptr<DeviceBuffer>> attach(std::span<std::byte> memory, bool writable) override;
-  Result<Times> run(const Launch& launch) override;
+  Result<std::unique_ptr<Flight>> start(const Launch& launch) override;
+  Result<Times> wait(std::unique_ptr<Flight> flight) override;
   std::uint64_t peak_memory_bytes() const override { return budget.peak_bytes(); }
 
   const OpenclApi& api() const { return *api_; }
@@ -295,25 +309,41 @@ Result<cl_event> OpenclGpu::start_kernel(const Launch& launch) {
   return event;
 }
 
-Result<Times> OpenclGpu::run(const Launch& launch) {
+Result<std::unique_ptr<Flight>> OpenclGpu::start(const Launch& launch) {
   const Result<cl_event> started = start_kernel(launch);
-  // Also after a failure: the memory is the host's again when this returns.
+  auto flight = std::make_unique<OpenclFlight>(*api_, started ? *started : nullptr);
+  // Also after a failure: the memory is the host's again when this launch is over.
   Result<void> returned;
   for (const BufferUse& use : launch.buffers)
     if (const auto back = static_cast<OpenclBuffer&>(*use.buffer).to_host(started && use.copy_out);
         !back)
       returned = back;
+  if (started && returned)
+    returned = check("mark the end of a launch",
+                     api_->clEnqueueMarkerWithWaitList(queue_, 0, nullptr, &flight->done));
+  if (started && returned) {
+    TRY(check("hand a launch to the device", api_->clFlush(queue_)));
+    return flight;
+  }
   TRY(check("run the kernel", api_->clFinish(queue_)));
-  if (!started) return std::unexpected(started.error());
-  TRY(std::move(returned));
+  return std::unexpected(started ? returned.error() : started.error());
+}
+
+Result<Times> OpenclGpu::wait(std::unique_ptr<Flight> waited) {
+  const auto& flight = static_cast<const OpenclFlight&>(*waited);
+  const cl_int waiting = api_->clWaitForEvents(1, &flight.done);
   const std::uint64_t now = now_ns();
+  // A kernel that failed tells why.
+  cl_int status = CL_COMPLETE;
+  (void)api_->clGetEventInfo(flight.kernel, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof status,
+                             &status, nullptr);
+  TRY(check("run the kernel", status < 0 ? status : waiting));
   cl_ulong begin = 0;
   cl_ulong end = 0;
-  (void)api_->clGetEventProfilingInfo(*started, CL_PROFILING_COMMAND_START, sizeof begin, &begin,
+  (void)api_->clGetEventProfilingInfo(flight.kernel, CL_PROFILING_COMMAND_START, sizeof begin,
+                                      &begin, nullptr);
+  (void)api_->clGetEventProfilingInfo(flight.kernel, CL_PROFILING_COMMAND_END, sizeof end, &end,
                                       nullptr);
-  (void)api_->clGetEventProfilingInfo(*started, CL_PROFILING_COMMAND_END, sizeof end, &end,
-                                      nullptr);
-  (void)api_->clReleaseEvent(*started);
   // The device's clock has another origin; what it is exact about is the duration.
   return Times{now - (end > begin ? end - begin : 0), now};
 }

@@ -297,6 +297,11 @@ Code event_query(cu::Event event) {
   return pending ? Code::not_ready : Code::success;
 }
 
+Code event_synchronize(cu::Event event) {
+  event->state->wait();
+  return usable();
+}
+
 Code event_elapsed(float* ms, cu::Event begin, cu::Event end) {
   if (const Code code = usable(); code != Code::success) return code;
   const auto from = begin->state->time_ms();

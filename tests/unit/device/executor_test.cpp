@@ -211,3 +211,114 @@ TEST_CASE("Too many jobs are refused with quota") {
   end.count_down();
   CHECK(fixture.wait_for(Executor::max_jobs).size() == Executor::max_jobs);
 }
+
+namespace {
+
+/// Jobs on a device's queue of `depth`.
+class QueueFixture {
+ public:
+  explicit QueueFixture(std::size_t depth)
+      : executor(Executor::create_queue(depth, [this] { bell_.release(); }).value()) {}
+  std::vector<Executor::Finished> wait_for(std::size_t count) {
+    executor->kick();
+    std::vector<Executor::Finished> all;
+    while (all.size() < count) {
+      bell_.acquire();
+      for (auto& finished : executor->take_finished()) all.push_back(std::move(finished));
+    }
+    return all;
+  }
+
+ private:
+  std::counting_semaphore<> bell_{0};
+
+ public:
+  std::unique_ptr<Executor> executor;
+};
+
+}  // namespace
+
+TEST_CASE("On a queue the next job begins before the one before it has ended") {
+  QueueFixture queue(2);
+  std::latch second_began(1);
+  REQUIRE(queue.executor->submit({.id = 1, .block_count = 1, .limit_ns = 0, .run_block = [&](auto) {
+                                    second_began.wait();  // for ever, if it were not so
+                                    return Result<>();
+                                  }}));
+  REQUIRE(queue.executor->submit({.id = 2,
+                                  .block_count = 1,
+                                  .limit_ns = 0,
+                                  .run_block = [](auto) { return Result<>(); },
+                                  .begin =
+                                      [&] {
+                                        second_began.count_down();
+                                        return Result<>();
+                                      }}));
+  for (const auto& finished : queue.wait_for(2)) CHECK(!finished.alone);
+}
+
+TEST_CASE("On a queue jobs begin in the order of submission, one at a time") {
+  QueueFixture queue(4);
+  std::vector<std::uint64_t> order;
+  std::atomic<int> inside = 0;
+  bool together = false;
+  constexpr std::uint64_t jobs = 500;
+  for (std::uint64_t id = 0; id < jobs; ++id)
+    REQUIRE(queue.executor->submit({.id = id,
+                                    .block_count = 1,
+                                    .limit_ns = 0,
+                                    .run_block = [](auto) { return Result<>(); },
+                                    .begin =
+                                        [&, id] {
+                                          together = together || ++inside != 1;
+                                          order.push_back(id);
+                                          --inside;
+                                          return Result<>();
+                                        }}));
+  (void)queue.wait_for(jobs);
+  CHECK(!together);
+  CHECK(std::is_sorted(order.begin(), order.end()));
+}
+
+TEST_CASE("A job that cannot begin is not waited for, and was alone") {
+  QueueFixture queue(2);
+  bool waited = false;
+  REQUIRE(queue.executor->submit({.id = 1,
+                                  .block_count = 1,
+                                  .limit_ns = 0,
+                                  .run_block =
+                                      [&](auto) {
+                                        waited = true;
+                                        return Result<>();
+                                      },
+                                  .begin = [] { return error(Code::no_memory, "full"); }}));
+  const auto finished = queue.wait_for(1);
+  CHECK(finished[0].outcome.error().code() == Code::no_memory);
+  CHECK(finished[0].alone);
+  CHECK(!waited);
+}
+
+TEST_CASE("The limit of a job on a queue counts from the end of the one before it") {
+  QueueFixture queue(2);
+  std::latch both(2), release(1);
+  const auto hold = [&](auto) {
+    release.wait();
+    return Result<>();
+  };
+  const auto begin = [&] {
+    both.count_down();
+    return Result<>();
+  };
+  const std::uint64_t limit_ns = 1'000'000'000'000;
+  REQUIRE(queue.executor->submit(
+      {.id = 1, .block_count = 1, .limit_ns = 0, .run_block = hold, .begin = begin}));
+  REQUIRE(queue.executor->submit(
+      {.id = 2, .block_count = 1, .limit_ns = limit_ns, .run_block = hold, .begin = begin}));
+  queue.executor->kick();
+  both.wait();
+  // Long after both have begun: the second is not worked on.
+  const std::uint64_t later_ns = UINT64_MAX / 2;
+  CHECK(!queue.executor->check_limits(later_ns).exceeded);
+  release.count_down();
+  (void)queue.wait_for(2);
+}

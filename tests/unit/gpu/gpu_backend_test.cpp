@@ -1,0 +1,182 @@
+// What the GPU backend keeps on a device, and when it copies: over a device that only takes notes.
+#include "drivers/gpu/gpu_backend.hpp"
+
+#include <doctest/doctest.h>
+
+#include <map>
+
+#include "abi/include/aios/codelet.h"
+#include "tests/unit/device/test_support.hpp"
+#include "tests/unit/gpu/test_support.hpp"
+
+using namespace aios;
+using namespace aios::gpu;
+using device::Buffer;
+using device::BufferTable;
+
+namespace {
+
+/// Holds `room` bytes; remembers which buffers of its last launch it was told to fetch.
+class Notes final : public Gpu {
+ public:
+  struct Held final : DeviceBuffer {
+    Held(std::size_t& of, std::size_t bytes) : used(of), size(bytes) { used += size; }
+    Held(const Held&) = delete;
+    ~Held() override { used -= size; }
+    std::size_t& used;
+    const std::size_t size;
+  };
+  const DeviceInfo& info() const override { return info_; }
+  Result<std::vector<std::unique_ptr<Kernel>>> compile(const KernelModule& module) override {
+    std::vector<std::unique_ptr<Kernel>> kernels;
+    for (const KernelInfo& info : module.kernels) kernels.push_back(std::make_unique<Kernel>(info));
+    return kernels;
+  }
+  Result<std::unique_ptr<DeviceBuffer>> attach(std::span<std::byte> memory, bool) override {
+    if (used + memory.size() > room) return error(Code::no_memory, "full");
+    return std::make_unique<Held>(used, memory.size());
+  }
+  Result<std::unique_ptr<Flight>> start(const Launch& launch) override {
+    if (fails) return error(Code::invalid_argument, "not so");
+    fetched.clear();
+    for (const gpu::BufferUse& use : launch.buffers) fetched.push_back(use.copy_in);
+    return std::make_unique<Flight>();
+  }
+  Result<Times> wait(std::unique_ptr<Flight>) override { return Times{1, 2}; }
+  std::uint64_t peak_memory_bytes() const override { return used; }
+
+  std::size_t room = 1u << 20;
+  std::size_t used = 0;
+  bool fails = false;
+  std::vector<bool> fetched;
+
+ private:
+  DeviceInfo info_;
+};
+
+constexpr std::size_t page = 4096;
+
+class Fixture {
+ public:
+  Fixture() : notes(new Notes), backend(std::unique_ptr<Gpu>(notes)) {
+    number = backend.load(test::module_image("vector"), "axpy").value();
+  }
+  void bind(std::uint32_t id, std::uint64_t offset = 0, std::uint64_t length = page,
+            device::MemoryOrigin origin = {}) {
+    static const Fd memory = device::test::make_memory(4 * page);
+    REQUIRE(
+        buffers.bind(id,
+                     *Buffer::memory(*Mapping::map(memory, 4 * page, Mapping::Access::read),
+                                     *Mapping::map(memory, 4 * page, Mapping::Access::read_write),
+                                     offset, length, origin),
+                     [] {}));
+  }
+  /// y += a x: what of x and y was fetched.
+  std::vector<bool> axpy(std::uint16_t x, std::uint32_t x_content, std::uint16_t y,
+                         std::uint32_t y_content) {
+    proto::context::Run::Request request{};
+    request.codelet = number;
+    request.grid[0] = request.grid[1] = request.grid[2] = 1;
+    request.argument_bytes = 8;
+    request.buffer_count = 2;
+    request.buffers[0] = {x, AIOS_MODE_READ, x_content};
+    request.buffers[1] = {y, AIOS_MODE_READ_WRITE, y_content};
+    const auto work = backend.prepare(request, buffers);
+    REQUIRE(work);
+    const auto begun = (*work)->begin();
+    if (!begun) return {};
+    CHECK((*work)->run_block(0));
+    return notes->fetched;
+  }
+
+  Notes* notes;
+  GpuBackend backend;
+  BufferTable buffers;
+  std::uint32_t number = 0;
+};
+
+using Fetched = std::vector<bool>;
+
+}  // namespace
+
+TEST_CASE("Bytes that a device holds under the same number are not fetched again") {
+  Fixture f;
+  f.bind(0);
+  f.bind(1);
+  CHECK(f.axpy(0, 5, 1, 9) == Fetched{true, true});
+  CHECK(f.axpy(0, 5, 1, 10) == Fetched{false, false});
+  CHECK(f.axpy(0, 6, 1, 11) == Fetched{true, false});
+  // Somebody else has written y meanwhile.
+  CHECK(f.axpy(0, 6, 1, 13) == Fetched{false, true});
+}
+
+TEST_CASE("Bytes of which nothing is known are fetched each time") {
+  Fixture f;
+  f.bind(0);
+  f.bind(1);
+  CHECK(f.axpy(0, 0, 1, 0) == Fetched{true, true});
+  CHECK(f.axpy(0, 0, 1, 0) == Fetched{true, true});
+}
+
+TEST_CASE("Frozen memory is fetched once") {
+  Fixture f;
+  f.bind(0, 0, page, {.file = 0, .constant = true});
+  f.bind(1);
+  CHECK(f.axpy(0, 1, 1, 1) == Fetched{true, true});
+  CHECK(f.axpy(0, 7, 1, 3) == Fetched{false, true});
+}
+
+TEST_CASE("Writing a buffer makes stale what overlaps it, and nothing else of its region") {
+  Fixture f;
+  f.bind(0, 0, 2 * page, {.file = 4});
+  f.bind(1, page, page, {.file = 4});
+  f.bind(2, 2 * page, page, {.file = 4});
+  f.bind(3, 3 * page, page, {.file = 5});
+  (void)f.axpy(0, 1, 3, 1);
+  (void)f.axpy(2, 1, 3, 2);
+  CHECK(f.axpy(0, 1, 1, 1) == Fetched{false, true});
+  CHECK(f.axpy(0, 1, 3, 3) == Fetched{true, false});
+  CHECK(f.axpy(2, 1, 3, 4) == Fetched{false, false});
+}
+
+TEST_CASE("A launch that fails leaves nothing to rely on") {
+  Fixture f;
+  f.bind(0);
+  f.bind(1);
+  (void)f.axpy(0, 1, 1, 1);
+  f.notes->fails = true;
+  CHECK(f.axpy(0, 1, 1, 2).empty());
+  f.notes->fails = false;
+  CHECK(f.axpy(0, 1, 1, 2) == Fetched{true, true});
+}
+
+TEST_CASE(
+    "Where there is no room, what was not used for longest goes, and is fetched when needed") {
+  Fixture f;
+  f.notes->room = 3 * page;
+  for (std::uint32_t id = 0; id < 4; ++id) f.bind(id);
+  (void)f.axpy(0, 1, 1, 1);
+  (void)f.axpy(2, 1, 1, 2);
+  CHECK(f.axpy(3, 1, 1, 3) == Fetched{true, false});
+  CHECK(f.notes->used == 3 * page);
+  CHECK(f.axpy(2, 1, 1, 4) == Fetched{false, false});
+  CHECK(f.axpy(0, 1, 1, 5) == Fetched{true, false});
+}
+
+TEST_CASE("A launch that needs more than there is gets no_memory") {
+  Fixture f;
+  f.notes->room = page;
+  f.bind(0);
+  f.bind(1);
+  CHECK(f.axpy(0, 1, 1, 1).empty());
+}
+
+TEST_CASE("What is unbound is released") {
+  Fixture f;
+  f.bind(0);
+  f.bind(1);
+  (void)f.axpy(0, 1, 1, 1);
+  REQUIRE(f.buffers.unbind(0));
+  f.backend.release_unbound();
+  CHECK(f.notes->used == page);
+}
