@@ -69,6 +69,7 @@ struct DeviceState {
   std::uint32_t ahead = 0;     ///< brief tasks given to contexts
   std::uint64_t ahead_ns = 0;  ///< what they are expected to take, all together
   bool usable = false;
+  std::uint64_t open_ns = 20'000'000;  ///< a context
   std::uint32_t backend = 0;
   proto::Text<32> name{};
   std::uint64_t tasks_done = 0;
@@ -97,11 +98,10 @@ class Core {
   /// Devices work in the host's memory unless they are said to have one of their own, in which they
   /// keep what was brought there and what they wrote.
   void set_memory(DeviceId device, MemoryId memory);
+  /// How long it takes to open a context there, as far as that is known: who looks ahead waits for
+  /// one only where the task is then done sooner.
+  void set_open_time(DeviceId device, std::uint64_t open_ns) { devices_[device].open_ns = open_ns; }
   void set_transfer(MemoryId from, MemoryId to, TransferCost cost);
-  struct Transfer {
-    double ns = 0;
-    std::uint64_t bytes = 0;
-  };
   /// What would have to be brought to the device for the task now.
   Transfer transfer_to(const Task& task, DeviceId device) const;
 
@@ -230,13 +230,15 @@ class Core {
   void fill_candidates(Tenant& tenant, const Task& task);
   void start(Tenant& tenant, Task& task, TaskRef ref, const Candidate& where);
   void want_context(Tenant& tenant);
+  bool can_open(const Tenant& tenant, DeviceId device) const;
+  void open_context(Tenant& tenant, DeviceId device);
   // core_plan.cpp
   void begin_plan();
   void look_ahead(Tenant& tenant, const Task& task);
   PlacementFacts facts_of(Tenant& tenant, const Task& task);
   /// In the plan, a task goes there; returns how long it takes, with its transfers.
   std::uint64_t plan(const Candidate& where);
-  void wait_for(const Candidate& where);
+  void wait_for(Tenant& tenant, const Candidate& where);
   void account_placement(TaskRef task, const Candidate& where);
 
   std::unique_ptr<Order> order_;

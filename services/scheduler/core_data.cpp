@@ -16,7 +16,7 @@ bool changes(std::uint32_t mode) {
 
 }  // namespace
 
-Core::Transfer Core::transfer_to(const Task& task, DeviceId device) const {
+Transfer Core::transfer_to(const Task& task, DeviceId device) const {
   Transfer sum;
   if (memories_.is_one()) return sum;
   const MemoryId memory = memories_.of(device);

@@ -60,9 +60,22 @@ bool Core::startable(Tenant& tenant) {
   const ReadyQueue::Entry* next = next_of(tenant, tasks_);
   if (next == nullptr) return false;
   const Task& task = tasks_[next->task.slot];
-  for (DeviceId d = 0; d < devices_.size(); ++d)
+  for (DeviceId d = 0; d < devices_.size(); ++d) {
     if (has_room(tenant, d) && (has_room_ahead(d) || !is_brief(tenant, task, d))) return true;
+    // Where nothing is free the first task alone says whether a further device would be of use.
+    if (placement_->looks_ahead() && tenant.waiting_ahead == 0 && can_open(tenant, d)) return true;
+  }
   return false;
+}
+
+bool Core::can_open(const Tenant& tenant, DeviceId device) const {
+  const Context& context = tenant.job->contexts[device];
+  return devices_[device].usable && context.state == ContextState::none && !context.refused;
+}
+
+void Core::open_context(Tenant& tenant, DeviceId device) {
+  tenant.job->contexts[device].state = ContextState::opening;
+  actions_.push_back({Action::Kind::open_context, {}, tenant.id, tenant.job->id, device});
 }
 
 void Core::decide(std::uint64_t now_ns) {
@@ -85,7 +98,7 @@ void Core::decide(std::uint64_t now_ns) {
     std::erase_if(round_, [&](Tenant* t) { return !startable(*t); });
   }
   for (Tenant* tenant : active_)
-    if (!tenant->ready.empty()) want_context(*tenant);
+    if (!placement_->looks_ahead() && !tenant->ready.empty()) want_context(*tenant);
 }
 
 void Core::place_next(Tenant& tenant) {
@@ -99,13 +112,15 @@ void Core::place_next(Tenant& tenant) {
   }
   const PlacementFacts facts =
       placement_->looks_ahead() ? facts_of(tenant, task) : PlacementFacts{now_ns_};
-  const Candidate& where = candidates_[placement_->place(facts, candidates_).candidate];
+  const Choice choice = placement_->place(facts, candidates_);
+  const Candidate& where = candidates_[choice.candidate];
   if (placement_->looks_ahead() && !where.at_once) {
-    wait_for(where);
+    wait_for(tenant, where);
     ++tenant.waiting_ahead;
     return;
   }
   tenant.ready.take(tenant.waiting_ahead);
+  task.placed_because = choice.reason;
   start(tenant, task, ref, where);
 }
 
@@ -120,6 +135,7 @@ void Core::fill_candidates(Tenant& tenant, const Task& task) {
 }
 
 void Core::start(Tenant& tenant, Task& task, TaskRef ref, const Candidate& where) {
+  task.transfer = transfer_to(task, where.device);
   move_data(task, where.device);
   task.state = State::running;
   task.device = where.device;
@@ -144,14 +160,10 @@ void Core::want_context(Tenant& tenant) {
     has_one = has_one || context.state == ContextState::ready;
   }
   for (DeviceId d = 0; d < devices_.size(); ++d) {
-    Context& context = job.contexts[d];
-    if (!suits(tenant, task.record, d)) continue;
-    if (!devices_[d].usable || context.state != ContextState::none || context.refused) continue;
+    if (!suits(tenant, task.record, d) || !can_open(tenant, d)) continue;
     // A further device is of use only when it has room.
     if (has_one && devices_[d].running >= devices_[d].slots) continue;
-    context.state = ContextState::opening;
-    actions_.push_back({Action::Kind::open_context, {}, tenant.id, job.id, d});
-    return;
+    return open_context(tenant, d);
   }
 }
 

@@ -11,11 +11,14 @@ void Core::begin_plan() {
 }
 
 void Core::look_ahead(Tenant& tenant, const Task& task) {
+  bool any_at_once = false;
   for (DeviceId d = 0; d < devices_.size(); ++d) {
     const DeviceState& state = devices_[d];
     const Context& context = tenant.job->contexts[d];
-    if (!suits(tenant, task.record, d) || !state.usable) continue;
-    if (context.state != ContextState::ready) continue;
+    if (!state.usable || !suits(tenant, task.record, d)) continue;
+    if (context.state == ContextState::closing) continue;
+    if (context.state == ContextState::none && context.refused) continue;
+    const bool is_open = context.state == ContextState::ready;
     const bool alone =
         !context.in_flight.empty() && (task.suspect || tasks_[context.in_flight.front()].suspect);
     const std::uint32_t room = state.slots > state.running ? state.slots - state.running : 0;
@@ -23,23 +26,26 @@ void Core::look_ahead(Tenant& tenant, const Task& task) {
     c.free_ns = timelines_[d].free_ns();
     // What was planned before it on this device has the room that there is.
     const bool brief = is_brief(tenant, task, d);
-    c.at_once = !alone && has_room(tenant, d) &&
+    c.at_once = is_open && !alone && has_room(tenant, d) &&
                 (brief ? has_room_ahead(d) : room == 0 || c.free_ns <= now_ns_);
     if (c.at_once) c.free_ns = now_ns_;
     // It goes to the context at once, and begins after those that are there.
     if (brief && c.at_once) c.free_ns += state.ahead_ns / std::max(state.slots, 1u);
+    if (!is_open) c.free_ns = std::max(c.free_ns, now_ns_ + state.open_ns);
     c.backend = state.backend;
     c.cost = &costs_->estimate(task.work, d);
     const Transfer transfer = transfer_to(task, d);
     c.transfer_ns = static_cast<std::uint64_t>(transfer.ns);
     c.transfer_bytes = transfer.bytes;
     candidates_.push_back(c);
+    any_at_once = any_at_once || c.at_once;
   }
   // Nothing to choose between where all are busy: the next decision comes with the first that is
   // not.
-  if (candidates_.empty() || std::ranges::any_of(candidates_, &Candidate::at_once)) return;
-  plan(*std::ranges::min_element(candidates_, {}, finish_ns));
+  if (candidates_.empty() || any_at_once) return;
+  const Candidate best = *std::ranges::min_element(candidates_, {}, finish_ns);
   candidates_.clear();
+  wait_for(tenant, best);
 }
 
 PlacementFacts Core::facts_of(Tenant& tenant, const Task& task) {
@@ -54,7 +60,8 @@ std::uint64_t Core::plan(const Candidate& where) {
   return takes_ns;
 }
 
-void Core::wait_for(const Candidate& where) {
+void Core::wait_for(Tenant& tenant, const Candidate& where) {
+  if (can_open(tenant, where.device)) open_context(tenant, where.device);
   const std::uint64_t due_ns = timelines_[where.device].next_end_ns(now_ns_);
   const std::uint64_t takes_ns = plan(where);
   if (due_ns == ~std::uint64_t{0}) return;

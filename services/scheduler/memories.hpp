@@ -27,6 +27,12 @@ struct TransferCost {
   }
 };
 
+/// What has to be brought to a device before a task can run there.
+struct Transfer {
+  double ns = 0;
+  std::uint64_t bytes = 0;
+};
+
 class Memories {
  public:
   /// Of a new device: the host's, until told otherwise.

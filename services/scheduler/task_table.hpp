@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "abi/proto/scheduler.hpp"
+#include "services/scheduler/memories.hpp"
 #include "services/scheduler/placement.hpp"
 
 namespace aios::scheduler {
@@ -42,6 +43,8 @@ struct Task {
   std::uint32_t next_edge[proto::scheduler::max_dependencies]{};
   std::uint32_t edges = 0;
   WorkId work = 0;
+  Transfer transfer;  ///< what was brought for it when it started
+  Reason placed_because = Reason::first_free;
   DeviceId device = 0;  ///< while running
   std::uint32_t attempts = 0;
   std::uint8_t context_ends = 0;

@@ -61,6 +61,7 @@ int main(int argc, char** argv) {
   add_mapreduce_commands(app, session);
   add_task_commands(app, session);
   add_fs_commands(app, session);
+  add_simulate_command(app, session);
   add_bench_commands(app, session);
   add_shell_command(app, session);
   try {

@@ -65,6 +65,7 @@ class Machine {
         core(std::move(policy.order), std::move(policy.placement), std::move(told)) {
     core.set_device(slow, 2, true, "slow0");
     core.set_device(fast, 1, true, "fast0");
+    for (const DeviceId d : {slow, fast}) core.set_open_time(d, 0);
     tenant = *core.open_tenant(1, "job", 1000);
     const std::uint32_t first = *core.add_codelet(tenant, proto::Text<64>::from("opens"));
     // Contexts on both devices, as if the job had been at work for a while.
@@ -130,6 +131,29 @@ TEST_CASE("Who waits for a device that is late is asked again when another has b
   m.run();
   CHECK(m.runs(12, slow));
   CHECK(m.core.decide_again_ns() == ~std::uint64_t{0});
+}
+
+TEST_CASE("A context is opened where the task is done sooner, opening it included") {
+  Machine m("dmda");
+  const std::uint32_t work = m.codelet("work", 10'000'000, 1'000'000);
+  const TenantId other = *m.core.open_tenant(2, "other", 1000);
+  REQUIRE(m.core.add_codelet(other, proto::Text<64>::from("work")));
+  m.core.set_open_time(slow, 1'000'000);
+  for (const auto& [open_ns, device] :
+       {std::pair{20'000'000u, slow}, std::pair{5'000'000u, fast}}) {
+    m.core.set_open_time(fast, open_ns);
+    TaskRecord record = task(open_ns);
+    record.codelet = 0;
+    REQUIRE(m.core.submit(other, std::vector{record}, m.now));
+    m.core.decide(m.now);
+    const std::vector<Action> actions = m.core.take_actions();
+    REQUIRE_FALSE(actions.empty());
+    CHECK(actions.back().kind == Action::Kind::open_context);
+    CHECK(actions.back().device == device);
+    REQUIRE(m.core.cancel(other, open_ns));
+    m.core.context_refused(2, device, Status(Code::busy, "later"));
+  }
+  m.submit({m.of(work, 11)});
 }
 
 TEST_CASE("With nothing free no decision is made twice") {

@@ -1,0 +1,30 @@
+// A graph as the records that a client of the core would submit.
+#pragma once
+
+#include <vector>
+
+#include "services/scheduler/core.hpp"
+#include "services/scheduler/simulator/run.hpp"
+
+namespace aios::scheduler::sim {
+
+inline constexpr std::uint64_t begin_ns = 1'000'000'000;  ///< when virtual time begins, by the core
+
+/// A tenant with everything that the graph's tasks name.
+struct Tenancy {
+  TenantId tenant = 0;
+  std::vector<std::uint32_t> buffers;  ///< by data
+};
+Result<Tenancy> open_tenancy(Core& core, const Realisation& run);
+void add_platform(Core& core, const Realisation& run);
+
+/// Records in an order that can be submitted. The tag of a task is its index; a task that depends
+/// on more than twelve others gets joins, whose tags follow those of the tasks.
+std::vector<proto::scheduler::TaskRecord> records_of(const Realisation& run, const Tenancy& tenancy,
+                                                     const RunOptions& options);
+
+/// In batches, all at the beginning.
+Result<void> submit_all(Core& core, TenantId tenant,
+                        const std::vector<proto::scheduler::TaskRecord>& records);
+
+}  // namespace aios::scheduler::sim

@@ -1,0 +1,40 @@
+#include "services/scheduler/simulator/known_costs.hpp"
+
+namespace aios::scheduler::sim {
+
+ToldCosts ToldCosts::exact(const Realisation& run) {
+  ToldCosts costs;
+  costs.devices_ = run.platform().devices.size();
+  for (std::uint32_t t = 0; t < run.graph().tasks.size(); ++t)
+    for (DeviceId d = 0; d < costs.devices_; ++d) {
+      Estimate estimate;
+      estimate.time = {run.true_ns(t, d), run.true_ns(t, d)};
+      estimate.level = Level::exact;
+      costs.estimates_.push_back(estimate);
+    }
+  return costs;
+}
+
+ToldCosts ToldCosts::mean_by_type(const Realisation& run) {
+  ToldCosts costs;
+  costs.devices_ = run.platform().devices.size();
+  const std::vector<SimTask>& tasks = run.graph().tasks;
+  std::vector<double> sums(run.graph().types.size() * costs.devices_);
+  std::vector<double> counts(run.graph().types.size());
+  for (std::uint32_t t = 0; t < tasks.size(); ++t) {
+    ++counts[tasks[t].type];
+    for (DeviceId d = 0; d < costs.devices_; ++d)
+      sums[tasks[t].type * costs.devices_ + d] += run.expected_ns(t, d);
+  }
+  for (const SimTask& task : tasks)
+    for (DeviceId d = 0; d < costs.devices_; ++d) {
+      Estimate estimate;
+      const double mean = sums[task.type * costs.devices_ + d] / counts[task.type];
+      estimate.time = {mean, mean};
+      estimate.level = Level::hint;
+      costs.estimates_.push_back(estimate);
+    }
+  return costs;
+}
+
+}  // namespace aios::scheduler::sim

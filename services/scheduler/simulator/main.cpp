@@ -1,0 +1,176 @@
+// aios-simulate: what `aiosctl simulate` runs.
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <nlohmann/json.hpp>
+
+#include "services/scheduler/simulator/study.hpp"
+
+namespace {
+
+using namespace aios;
+using namespace aios::scheduler;
+using namespace aios::scheduler::sim;
+
+struct Options {
+  std::string graph;
+  std::string generator;
+  std::string policy = "learned";
+  std::string devices = "cpu:8,gpu:2@20";
+  Chances chances;
+  std::uint32_t runs = 1;
+  std::vector<std::string> learn_from;
+  bool json = false;
+};
+
+struct Results {
+  std::vector<double> makespan_s, bound_s, ratio;
+  std::vector<double> decision_ns;
+  std::uint64_t misses = 0;
+  std::uint64_t probes = 0;
+  double moved_bytes = 0;
+  Accuracy accuracy;
+};
+
+/// A file of an earlier run, or a number of earlier runs of the graph itself.
+Result<void> learn(Study& study, const Options& options) {
+  Chances chances = options.chances;
+  // Never the luck of the runs that are measured.
+  chances.seed += 1'000'000;
+  for (const std::string& item : options.learn_from) {
+    std::uint32_t count = 0;
+    const auto end = item.data() + item.size();
+    if (const auto [at, failure] = std::from_chars(item.data(), end, count);
+        failure == std::errc{} && at == end) {
+      for (std::uint32_t i = 0; i < count; ++i, ++chances.seed)
+        TRY(study.learn_from(study.graph(), chances));
+    } else {
+      TRY(study.learn_from(TRY(read_wfformat(item)), chances));
+      ++chances.seed;
+    }
+  }
+  return {};
+}
+
+double mean(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double v : values) sum += v;
+  return values.empty() ? 0 : sum / static_cast<double>(values.size());
+}
+
+nlohmann::json or_null(const std::optional<double>& value) {
+  return value ? nlohmann::json(*value) : nlohmann::json();
+}
+
+void print_json(const Options& options, const Graph& graph, const Results& r) {
+  nlohmann::json out;
+  out["graph"] = graph.name;
+  out["tasks"] = graph.tasks.size();
+  out["policy"] = options.policy;
+  out["devices"] = options.devices;
+  out["runs"] = options.runs;
+  out["seed"] = options.chances.seed;
+  out["makespan_s"] = mean(r.makespan_s);
+  out["makespans_s"] = r.makespan_s;
+  out["lower_bound_s"] = mean(r.bound_s);
+  out["ratio_to_oracle_heft"] = mean(r.ratio);
+  out["deadline_misses"] = r.misses;
+  out["rejections"] = 0;
+  out["p95_coverage"] = or_null(r.accuracy.warm_coverage());
+  out["p95_coverage_cold"] = or_null(r.accuracy.cold_coverage());
+  out["mape"] = or_null(r.accuracy.mean_error());
+  out["mdape"] = or_null(r.accuracy.median_error());
+  out["probes"] = r.probes;
+  out["moved_bytes"] = r.moved_bytes / options.runs;
+  out["decision_ns_p50"] = median(r.decision_ns);
+  fmt::print("{}\n", out.dump(2));
+}
+
+void print_text(const Options& options, const Graph& graph, const Results& r) {
+  fmt::print("{}: {} tasks by {} on {}, {} runs\n", graph.name, graph.tasks.size(), options.policy,
+             options.devices, options.runs);
+  fmt::print("makespan               {:.6g} s\n", mean(r.makespan_s));
+  fmt::print("no schedule is below   {:.6g} s\n", mean(r.bound_s));
+  fmt::print("by HEFT, true times    {:.3f} of it\n", mean(r.ratio));
+  const auto percent = [](const char* what, const std::optional<double>& value) {
+    if (value) fmt::print("{:22} {:.1f}%\n", what, *value * 100);
+  };
+  percent("within their p95", r.accuracy.warm_coverage());
+  percent("the same, cold", r.accuracy.cold_coverage());
+  percent("mean error", r.accuracy.mean_error());
+  percent("median error", r.accuracy.median_error());
+  fmt::print("moved                  {:.4g} MB a run\n", r.moved_bytes / options.runs / 1e6);
+  fmt::print("a decision             {:.0f} ns\n", median(r.decision_ns));
+}
+
+Result<void> simulate(const Options& options) {
+  if (options.graph.empty() == options.generator.empty())
+    return error(Code::invalid_argument,
+                 "name one graph: a WfFormat file by --graph, or a generator by --generate");
+  TRY(make_policy(options.policy));
+  const Graph graph =
+      options.graph.empty() ? TRY(generate(options.generator)) : TRY(read_wfformat(options.graph));
+  const Platform platform = TRY(parse_devices(options.devices));
+  Study study(graph, platform);
+  TRY(learn(study, options));
+  Results results;
+  for (std::uint32_t i = 0; i < options.runs; ++i) {
+    Chances chances = options.chances;
+    chances.seed += i;
+    const Realisation run = TRY(Realisation::draw(graph, platform, chances));
+    const Outcome outcome = TRY(study.run(run, Method::core, options.policy));
+    const Outcome heft = TRY(study.run(run, Method::heft_true));
+    results.makespan_s.push_back(outcome.makespan_ns / 1e9);
+    results.bound_s.push_back(lower_bound_ns(run) / 1e9);
+    results.ratio.push_back(outcome.makespan_ns / heft.makespan_ns);
+    results.decision_ns.insert(results.decision_ns.end(), outcome.decision_ns.begin(),
+                               outcome.decision_ns.end());
+    results.misses += outcome.deadline_misses;
+    results.probes += outcome.probes;
+    results.moved_bytes += outcome.moved_bytes;
+    results.accuracy.add(outcome);
+  }
+  options.json ? print_json(options, graph, results) : print_text(options, graph, results);
+  return {};
+}
+
+void add_options(CLI::App& app, Options& options) {
+  app.add_option("--graph", options.graph, "A recorded graph: a WfFormat 1.5 file");
+  app.add_option("--generate", options.generator,
+                 "A generated graph: cholesky:N lu:N qr:N (tiles in a row) stencil:N fft:N (width) "
+                 "random:N[:SEED] (tasks)");
+  app.add_option("--policy", options.policy, "eager prio edf dmda heft learned [learned]");
+  app.add_option("--devices", options.devices,
+                 "KIND:COUNT[@SPEED],... and models:FOLDER/MACHINE for StarPU's performance models "
+                 "[cpu:8,gpu:2@20]");
+  app.add_option("--noise", options.chances.noise, "Coefficient of variation of run times [0]")
+      ->check(CLI::Range(0.0, 10.0));
+  app.add_option("--ccr", options.chances.ccr,
+                 "Mean time to bring a task's inputs over, by its mean run time [as the bus is]")
+      ->check(CLI::Range(0.0, 1000.0));
+  app.add_option("--seed", options.chances.seed, "Of the first run; the next ones follow [1]");
+  app.add_option("--runs", options.runs, "How many [1]")->check(CLI::Range(1u, 10'000u));
+  app.add_option(
+      "--learn-from", options.learn_from,
+      "Earlier runs to learn from first: WfFormat files, or a number of runs of the graph");
+  app.add_flag("--json", options.json, "As JSON (abi/schema/simulate.json)");
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Runs the scheduler on a graph in virtual time.", "aiosctl simulate");
+  Options options;
+  add_options(app, options);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& failure) {
+    return app.exit(failure) == 0 ? 0 : 2;
+  }
+  const Result<void> done = simulate(options);
+  if (done) return 0;
+  std::fflush(stdout);
+  fmt::print(stderr, "aiosctl simulate: {}\n", done.error().message());
+  return done.error().code() == Code::invalid_argument ? 2 : 1;
+}

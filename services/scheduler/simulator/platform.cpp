@@ -1,0 +1,86 @@
+#include "services/scheduler/simulator/platform.hpp"
+
+#include <charconv>
+#include <sstream>
+
+#include "services/scheduler/limits.hpp"
+
+namespace aios::scheduler::sim {
+namespace {
+
+template <class Number>
+bool parse(std::string_view text, Number& value) {
+  const auto end = text.data() + text.size();
+  const auto [at, failure] = std::from_chars(text.data(), end, value);
+  return failure == std::errc{} && at == end && !text.empty();
+}
+
+Result<void> add_devices(const std::string& item, Platform& platform) {
+  const auto wrong = [&](const std::string& what) {
+    return error(Code::invalid_argument, "devices '" + item + "': " + what +
+                                             "; write KIND:COUNT[@SPEED], such as cpu:8,gpu:2@20");
+  };
+  const std::size_t colon = item.find(':');
+  if (colon == std::string::npos || colon == 0) return wrong("no count is given");
+  const std::string kind = item.substr(0, colon);
+  const std::size_t at = item.find('@', colon);
+  std::uint32_t count = 0;
+  double speed = 1;
+  if (!parse(std::string_view(item).substr(colon + 1, at - colon - 1), count) || count == 0)
+    return wrong("the count is no number from 1 on");
+  if (at != std::string::npos &&
+      (!parse(item.substr(at + 1), speed) || !(speed >= 0.001) || !(speed <= 1e6)))
+    return wrong("the speed is no number from 0.001 to 10^6");
+  if (kind == "cpu") {
+    if (count > max_slots_per_device) return wrong("at most 192 cores");
+    platform.devices.push_back(
+        {"cpu" + std::to_string(platform.devices.size()), kind, count, host_memory, speed});
+  }
+  for (std::uint32_t i = 0; kind != "cpu" && i < count; ++i) {
+    if (platform.devices.size() == max_devices) break;
+    platform.devices.push_back(
+        {kind + std::to_string(platform.devices.size()), kind, 1, platform.memories++, speed});
+  }
+  if (platform.devices.size() >= max_devices) return wrong("at most 63 devices");
+  return {};
+}
+
+}  // namespace
+
+std::uint32_t Platform::slots() const {
+  std::uint32_t sum = 0;
+  for (const SimDevice& device : devices) sum += device.slots;
+  return sum;
+}
+
+Result<double> Platform::time_s(const Graph& graph, const SimTask& task,
+                                const SimDevice& device) const {
+  const TaskType& type = graph.types[task.type];
+  if (measured.empty()) return task.work_s / (1 + (device.speed - 1) * type.acceleration);
+  const auto by_kind = measured.find(type.name);
+  if (by_kind == measured.end() || !by_kind->second.contains(device.kind))
+    return error(Code::not_found, "task type '" + type.name + "' has no variant for " +
+                                      device.kind +
+                                      ": the performance models have no time of it "
+                                      "there; choose other devices or another machine's models");
+  return by_kind->second.at(device.kind) / device.speed;
+}
+
+Result<Platform> parse_devices(const std::string& spec) {
+  Platform platform;
+  std::istringstream items(spec);
+  std::string models;
+  for (std::string item; std::getline(items, item, ',');) {
+    if (item.starts_with("models:"))
+      models = item.substr(7);
+    else
+      TRY(add_devices(item, platform));
+  }
+  if (platform.devices.empty())
+    return error(Code::invalid_argument,
+                 "no devices are named; write KIND:COUNT[@SPEED],... such as cpu:8,gpu:2@20");
+  if (!models.empty()) TRY(read_starpu_models(models, platform));
+  return platform;
+}
+
+}  // namespace aios::scheduler::sim

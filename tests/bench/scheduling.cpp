@@ -1,0 +1,296 @@
+// tests/bench/scheduling: how good the schedules are. README.md says what is compared and how to
+// read the table.
+#include <fmt/core.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <atomic>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <mutex>
+#include <thread>
+
+#include "services/scheduler/simulator/study.hpp"
+
+namespace {
+
+using namespace aios;
+using namespace aios::scheduler;
+using namespace aios::scheduler::sim;
+
+constexpr double noises[] = {0.1, 0.3, 1.0};
+constexpr double ratios[] = {0.1, 1, 10};
+constexpr std::uint32_t levels = 3;
+constexpr double goal_over_heft = 1.05;
+
+struct Contestant {
+  const char* name;
+  Method method;
+  const char* policy;
+};
+constexpr Contestant contestants[] = {
+    {"eager", Method::core, "eager"},     {"edf", Method::core, "edf"},
+    {"heft-mean", Method::heft_mean, ""}, {"heft-learned", Method::heft_learned, ""},
+    {"learned", Method::core, "learned"}, {"heft-true", Method::heft_true, ""},
+    {"oracle", Method::oracle, ""},
+};
+constexpr std::size_t contestants_count = std::size(contestants);
+constexpr std::size_t eager = 0, learned = 4, heft_true = 5;
+
+struct Instance {
+  std::string family;
+  Graph graph;
+  Platform platform;
+};
+
+/// Makespans of one instance in one cell, by contestant, over the seeds.
+struct Sample {
+  std::size_t instance;
+  std::uint32_t noise, ccr;
+  std::vector<double> makespan[contestants_count];
+  Accuracy accuracy;
+  std::vector<double> decision_ns;
+};
+
+struct Options {
+  std::uint32_t seeds = 20;
+  std::uint32_t warm_up = 16;
+  std::uint32_t threads = 2;
+  std::string only;
+  bool each = false;
+};
+
+struct Interval {
+  double mean, half;
+};
+
+Interval interval(const std::vector<double>& values) {
+  double sum = 0, squares = 0;
+  for (const double v : values) sum += v;
+  const double n = static_cast<double>(values.size());
+  const double mean = sum / n;
+  for (const double v : values) squares += (v - mean) * (v - mean);
+  return {mean, n < 2 ? 0 : 1.96 * std::sqrt(squares / (n - 1) / n)};
+}
+
+/// So that all of a graph is done in time, by mean times: what EDF goes by.
+std::vector<double> deadlines(const Realisation& run) {
+  const std::vector<SimTask>& tasks = run.graph().tasks;
+  std::vector<double> after(tasks.size());
+  double longest = 0;
+  for (std::uint32_t t = static_cast<std::uint32_t>(tasks.size()); t-- > 0;) {
+    double mean = 0;
+    for (DeviceId d = 0; d < run.platform().devices.size(); ++d)
+      mean += run.expected_ns(t, d) * run.platform().devices[d].slots / run.platform().slots();
+    for (const std::uint32_t parent : tasks[t].parents)
+      after[parent] = std::max(after[parent], after[t] + mean);
+    longest = std::max(longest, after[t] + mean);
+  }
+  for (double& a : after) a = 10 * longest - a;
+  return after;
+}
+
+Result<Sample> measure(const std::vector<Instance>& instances, std::size_t at, std::uint32_t noise,
+                       std::uint32_t ccr, const Options& options) {
+  const Instance& instance = instances[at];
+  Sample sample{at, noise, ccr, {}, {}, {}};
+  Study study(instance.graph, instance.platform);
+  Chances chances{noises[noise], ratios[ccr], 1'000'000};
+  for (std::uint32_t i = 0; i < options.warm_up; ++i, ++chances.seed)
+    TRY(study.learn_from(instance.graph, chances));
+  for (chances.seed = 1; chances.seed <= options.seeds; ++chances.seed) {
+    const Realisation run = TRY(Realisation::draw(instance.graph, instance.platform, chances));
+    for (std::size_t c = 0; c < contestants_count; ++c) {
+      const bool by_deadline = std::string_view(contestants[c].policy) == "edf";
+      const Outcome outcome = TRY(study.run(run, contestants[c].method, contestants[c].policy,
+                                            by_deadline ? deadlines(run) : std::vector<double>{}));
+      sample.makespan[c].push_back(outcome.makespan_ns);
+      if (c != learned) continue;
+      sample.accuracy.add(outcome);
+      sample.decision_ns.insert(sample.decision_ns.end(), outcome.decision_ns.begin(),
+                                outcome.decision_ns.end());
+    }
+  }
+  return sample;
+}
+
+Result<std::vector<Instance>> instances(const Options& options) {
+  std::vector<Instance> all;
+  const char* data = std::getenv("AIOS_TEST_DATA");
+  const Platform mixed = TRY(parse_devices("cpu:8,gpu:2@20"));
+  const Platform mild = TRY(parse_devices("cpu:8,gpu:2@4"));
+  for (const char* spec : {"cholesky:12", "lu:9", "qr:8", "stencil:20", "fft:32", "random:300"})
+    all.push_back({"generated", TRY(generate(spec)), mixed});
+  if (data == nullptr || !std::filesystem::is_directory(std::string(data) + "/wfformat")) {
+    fmt::print("AIOS_TEST_DATA names no folder with wfformat/: generated graphs alone.\n");
+  } else {
+    std::vector<std::string> files;
+    for (const auto& entry : std::filesystem::directory_iterator(std::string(data) + "/wfformat"))
+      if (entry.path().extension() == ".json") files.push_back(entry.path());
+    std::ranges::sort(files);
+    for (const std::string& file : files)
+      all.push_back({"recorded", TRY(read_wfformat(file)), mild});
+    const std::string models = std::string(data) + "/perfmodels/idgraf";
+    const Platform measured = TRY(parse_devices("cpu:8,gpu:2,models:" + models));
+    for (const char* spec : {"cholesky:12", "lu:9"}) {
+      all.push_back({"generated", TRY(generate(spec)), measured});
+      all.back().graph.name += " (measured)";
+    }
+  }
+  if (!options.only.empty())
+    std::erase_if(all, [&](const Instance& i) {
+      return i.graph.name.find(options.only) == std::string::npos;
+    });
+  return all;
+}
+
+Result<std::vector<Sample>> measure_all(const std::vector<Instance>& all, const Options& options) {
+  const std::size_t jobs = all.size() * levels * levels;
+  std::vector<Sample> samples;
+  std::optional<Status> failure;
+  std::mutex mutex;
+  std::atomic<std::size_t> next = 0;
+  const auto work = [&] {
+    for (std::size_t job = next++; job < jobs; job = next++) {
+      auto sample =
+          measure(all, job / (levels * levels), job / levels % levels, job % levels, options);
+      const std::lock_guard lock(mutex);
+      if (sample)
+        samples.push_back(std::move(*sample));
+      else
+        failure = sample.error();
+    }
+  };
+  std::vector<std::thread> threads;
+  for (std::uint32_t i = 0; i < options.threads; ++i) threads.emplace_back(work);
+  for (std::thread& thread : threads) thread.join();
+  if (failure) return std::unexpected(*failure);
+  return samples;
+}
+
+/// Of one contestant by HEFT with true times, of every run in the cell; by eager where `by_eager`.
+std::vector<double> ratios_of(const std::vector<const Sample*>& cell, std::size_t contestant,
+                              std::size_t by = heft_true) {
+  std::vector<double> out;
+  for (const Sample* sample : cell)
+    for (std::size_t i = 0; i < sample->makespan[contestant].size(); ++i)
+      out.push_back(sample->makespan[contestant][i] / sample->makespan[by][i]);
+  return out;
+}
+
+struct Verdict {
+  std::uint32_t cells = 0, near_heft = 0, not_worse_than_eager = 0;
+};
+
+void print_cell(const std::string& family, std::uint32_t noise, std::uint32_t ccr,
+                const std::vector<const Sample*>& cell, Verdict& verdict) {
+  fmt::print("{:10} {:5.1f} {:5.1f} |", family, noises[noise], ratios[ccr]);
+  for (std::size_t c = 0; c < contestants_count; ++c) {
+    const Interval by = interval(ratios_of(cell, c));
+    fmt::print(" {:6.3f} ±{:5.3f} ", by.mean, by.half);
+  }
+  const bool near = interval(ratios_of(cell, learned)).mean <= goal_over_heft;
+  const Interval eagers = interval(ratios_of(cell, learned, eager));
+  const bool not_worse = eagers.mean - eagers.half <= 1;
+  fmt::print("|{}{}\n", near ? "" : " over HEFT's 5%", not_worse ? "" : " worse than eager");
+  ++verdict.cells;
+  verdict.near_heft += near;
+  verdict.not_worse_than_eager += not_worse;
+}
+
+void print_worst(const std::vector<Instance>& all, const std::vector<Sample>& samples) {
+  const Sample* worst = nullptr;
+  double most = 0;
+  for (const Sample& sample : samples) {
+    const double mean = interval(ratios_of({&sample}, learned)).mean;
+    if (mean <= most) continue;
+    most = mean;
+    worst = &sample;
+  }
+  if (worst == nullptr) return;
+  fmt::print(
+      "worst for learned: {} at noise {}, communication {}: {:.3f} of HEFT with true times; "
+      "the dynamic oracle {:.3f}\n",
+      all[worst->instance].graph.name, noises[worst->noise], ratios[worst->ccr], most,
+      interval(ratios_of({worst}, contestants_count - 1)).mean);
+}
+
+void print_each(const std::vector<Instance>& all, const std::vector<Sample>& samples) {
+  for (const Sample& sample : samples) {
+    fmt::print("{:44} {:5.1f} {:5.1f} |", all[sample.instance].graph.name, noises[sample.noise],
+               ratios[sample.ccr]);
+    for (std::size_t c = 0; c < contestants_count; ++c)
+      fmt::print(" {:6.3f}", interval(ratios_of({&sample}, c)).mean);
+    fmt::print("\n");
+  }
+}
+
+void print_table(const std::vector<Instance>& all, const std::vector<Sample>& samples) {
+  fmt::print(
+      "makespan by that of HEFT with true times: mean and 95% interval over graphs and seeds\n");
+  fmt::print("{:10} {:>5} {:>5} |", "graphs", "noise", "ccr");
+  for (const Contestant& c : contestants) fmt::print(" {:^14}", c.name);
+  fmt::print("|\n");
+  Verdict verdict;
+  for (const char* family : {"recorded", "generated"})
+    for (std::uint32_t noise = 0; noise < levels; ++noise)
+      for (std::uint32_t ccr = 0; ccr < levels; ++ccr) {
+        std::vector<const Sample*> cell;
+        for (const Sample& sample : samples)
+          if (all[sample.instance].family == family && sample.noise == noise && sample.ccr == ccr)
+            cell.push_back(&sample);
+        if (!cell.empty()) print_cell(family, noise, ccr, cell, verdict);
+      }
+  fmt::print(
+      "learned within 5% of HEFT with true times: {} of {} cells; not worse than eager: {}\n",
+      verdict.near_heft, verdict.cells, verdict.not_worse_than_eager);
+}
+
+void print_rest(const std::vector<Sample>& samples) {
+  std::vector<double> decisions;
+  Accuracy all;
+  for (const Sample& sample : samples) {
+    decisions.insert(decisions.end(), sample.decision_ns.begin(), sample.decision_ns.end());
+    all.warm += sample.accuracy.warm;
+    all.warm_covered += sample.accuracy.warm_covered;
+    all.cold += sample.accuracy.cold;
+    all.cold_covered += sample.accuracy.cold_covered;
+    all.errors.insert(all.errors.end(), sample.accuracy.errors.begin(),
+                      sample.accuracy.errors.end());
+  }
+  fmt::print(
+      "within their p95: {:.2f}% of {} with 50 completions or more before; {:.2f}% of {} with "
+      "fewer\n",
+      100 * all.warm_coverage().value_or(0), all.warm, 100 * all.cold_coverage().value_or(0),
+      all.cold);
+  fmt::print("error of predicted times: mean {:.1f}%, median {:.1f}%\n",
+             100 * all.mean_error().value_or(0), 100 * all.median_error().value_or(0));
+  fmt::print("a decision of learned: p50 {:.0f} ns a task\n", median(decisions));
+}
+
+Result<void> bench(const Options& options) {
+  const std::vector<Instance> all = TRY(instances(options));
+  const std::vector<Sample> samples = TRY(measure_all(all, options));
+  print_table(all, samples);
+  if (options.each) print_each(all, samples);
+  print_worst(all, samples);
+  print_rest(samples);
+  return {};
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app("Compares schedules in virtual time.", "scheduling");
+  Options options;
+  app.add_option("--seeds", options.seeds, "Runs of each graph in each cell [20]");
+  app.add_option("--warm-up", options.warm_up, "Earlier runs that are learned from [16]");
+  app.add_option("--threads", options.threads, "At once [2]");
+  app.add_option("--only", options.only, "Graphs whose name has this in it");
+  app.add_flag("--each", options.each, "Every graph, too");
+  CLI11_PARSE(app, argc, argv);
+  const Result<void> done = bench(options);
+  if (!done) fmt::print(stderr, "scheduling: {}\n", done.error().message());
+  return done ? 0 : 1;
+}

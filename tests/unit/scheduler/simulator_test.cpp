@@ -1,0 +1,215 @@
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "services/scheduler/simulator/study.hpp"
+
+namespace aios::scheduler::sim {
+namespace {
+
+Platform platform(const std::string& spec) {
+  auto parsed = parse_devices(spec);
+  REQUIRE(parsed);
+  return std::move(*parsed);
+}
+
+Graph graph(const std::string& spec) {
+  auto made = generate(spec);
+  REQUIRE(made);
+  return std::move(*made);
+}
+
+std::size_t links(const Graph& graph) {
+  return std::accumulate(graph.tasks.begin(), graph.tasks.end(), std::size_t{0},
+                         [](std::size_t sum, const SimTask& t) { return sum + t.parents.size(); });
+}
+
+/// A chain of `n` tasks of a second.
+Graph chain(std::uint32_t n) {
+  Graph made;
+  made.name = "chain";
+  made.types.push_back({"step"});
+  for (std::uint32_t i = 0; i < n; ++i) {
+    made.tasks.push_back({"step_" + std::to_string(i), 0, 1.0, 0, {}, {}});
+    if (i > 0) made.tasks.back().parents.push_back(i - 1);
+  }
+  return made;
+}
+
+}  // namespace
+
+TEST_CASE("Generated factorisations have as many tasks as the algorithms") {
+  // n + n(n-1)/2 twice + n(n-1)(n-2)/6.
+  CHECK(graph("cholesky:10").tasks.size() == 10 + 2 * 45 + 120);
+  CHECK(graph("lu:6").tasks.size() == 6 + 2 * 15 + 55);
+  CHECK(graph("qr:6").tasks.size() == 6 + 2 * 15 + 55);
+  CHECK(graph("stencil:7").tasks.size() == 49);
+  CHECK(graph("fft:8").tasks.size() == 8 * 3);
+  CHECK(graph("random:100:5").tasks.size() == 100);
+}
+
+TEST_CASE("A generated graph is the same each time and every parent is earlier") {
+  for (const char* spec : {"cholesky:8", "lu:6", "qr:6", "stencil:7", "fft:8", "random:200:5"}) {
+    const Graph one = graph(spec);
+    const Graph two = graph(spec);
+    CHECK(links(one) == links(two));
+    for (std::uint32_t t = 0; t < one.tasks.size(); ++t)
+      for (const std::uint32_t parent : one.tasks[t].parents) CHECK(parent < t);
+  }
+  CHECK(links(graph("random:200:5")) != links(graph("random:200:6")));
+}
+
+TEST_CASE("In a cholesky factorisation the second potrf waits for the syrk before it") {
+  const Graph made = graph("cholesky:2");
+  REQUIRE(made.tasks.size() == 4);
+  CHECK(made.tasks[1].parents == std::vector<std::uint32_t>{0});
+  CHECK(made.types[made.tasks[2].type].name == "syrk");
+  CHECK(made.tasks[3].parents == std::vector<std::uint32_t>{2});
+}
+
+TEST_CASE("A chain takes as long as its tasks, wherever they run") {
+  const Graph made = chain(5);
+  for (const auto& [devices, seconds] :
+       {std::pair{"cpu:4", 5.0}, std::pair{"cpu:4,gpu:1@5", 1.0}}) {
+    const Platform on = platform(devices);
+    const auto run = Realisation::draw(made, on, {});
+    REQUIRE(run);
+    Study study(made, on);
+    for (const char* policy : {"dmda", "heft", "learned"}) {
+      for (int i = 0; i < 4; ++i) REQUIRE(study.learn_from(made, {}));
+      const auto outcome = study.run(*run, Method::core, policy);
+      REQUIRE(outcome);
+      CHECK(outcome->makespan_ns / 1e9 == doctest::Approx(seconds));
+    }
+    CHECK(study.run(*run, Method::heft_true)->makespan_ns / 1e9 == doctest::Approx(seconds));
+    CHECK(lower_bound_ns(*run) / 1e9 == doctest::Approx(seconds));
+  }
+}
+
+TEST_CASE("No schedule is shorter than the bound") {
+  for (const char* spec : {"cholesky:8", "qr:6", "random:150:5"}) {
+    const Graph made = graph(spec);
+    const Platform on = platform("cpu:4,gpu:2@10");
+    Study study(made, on);
+    for (std::uint64_t seed = 1; seed <= 5; ++seed) {
+      const auto run = Realisation::draw(made, on, {0.5, 0.1, seed});
+      REQUIRE(run);
+      const double bound = lower_bound_ns(*run);
+      CHECK(bound > 0);
+      for (const Method method : {Method::heft_true, Method::oracle, Method::heft_mean})
+        CHECK(study.run(*run, method)->makespan_ns >= bound * 0.999999);
+      CHECK(study.run(*run, Method::core, "learned")->makespan_ns >= bound * 0.999999);
+    }
+  }
+}
+
+TEST_CASE("HEFT uses a gap that an earlier task leaves") {
+  // Two slots. A long way a-b, and c: without insertion c would come after b.
+  Graph made;
+  made.name = "gap";
+  made.types.push_back({"work"});
+  made.tasks = {{"a", 0, 4, 0, {}, {}},
+                {"b", 0, 4, 0, {0}, {}},
+                {"x", 0, 3, 0, {}, {}},
+                {"y", 0, 4, 0, {0, 2}, {}},
+                {"c", 0, 1, 0, {}, {}}};
+  const Platform on = platform("cpu:2");
+  const auto run = Realisation::draw(made, on, {});
+  REQUIRE(run);
+  CHECK(run_heft(*run, true_times(*run)).makespan_ns / 1e9 == doctest::Approx(8));
+}
+
+TEST_CASE("Noise has the mean 1 and the spread that was asked for, and is the task's own") {
+  const Graph made = graph("random:1500:5");
+  const Platform on = platform("cpu:1,gpu:1@2");
+  const auto run = Realisation::draw(made, on, {0.4, -1, 3});
+  REQUIRE(run);
+  double sum = 0;
+  double squares = 0;
+  for (std::uint32_t t = 0; t < made.tasks.size(); ++t) {
+    const double factor = run->true_ns(t, 0) / run->expected_ns(t, 0);
+    CHECK(run->true_ns(t, 1) / run->expected_ns(t, 1) == doctest::Approx(factor));
+    sum += factor;
+    squares += factor * factor;
+  }
+  const double n = static_cast<double>(made.tasks.size());
+  CHECK(sum / n == doctest::Approx(1).epsilon(0.04));
+  CHECK(std::sqrt(squares / n - sum * sum / n / n) == doctest::Approx(0.4).epsilon(0.1));
+}
+
+TEST_CASE("The ratio of communication to computation is what was asked for") {
+  const Graph made = graph("cholesky:8");
+  const Platform on = platform("cpu:4,gpu:2@10");
+  const auto run = Realisation::draw(made, on, {0, 2, 1});
+  REQUIRE(run);
+  double moving = 0;
+  double running = 0;
+  for (std::uint32_t t = 0; t < made.tasks.size(); ++t) {
+    for (const Access& access : made.tasks[t].accesses)
+      if (access.reads()) moving += run->bus().of(made.data_bytes[access.data]);
+    running += (4 * run->true_ns(t, 0) + run->true_ns(t, 1) + run->true_ns(t, 2)) / 6;
+  }
+  CHECK(moving / running == doctest::Approx(2));
+}
+
+TEST_CASE("What runs taught is there in the next run") {
+  const Graph made = graph("cholesky:8");
+  const Platform on = platform("cpu:4,gpu:2@10");
+  Study study(made, on);
+  const auto error_of = [&](std::uint64_t seed) {
+    const auto run = Realisation::draw(made, on, {0.2, -1, seed});
+    REQUIRE(run);
+    Accuracy accuracy;
+    accuracy.add(*study.run(*run, Method::core, "learned"));
+    return *accuracy.median_error();
+  };
+  const double cold = error_of(1);
+  for (std::uint64_t seed = 100; seed < 110; ++seed)
+    REQUIRE(study.learn_from(made, {0.2, -1, seed}));
+  CHECK(error_of(1) < cold);
+  CHECK(error_of(2) < 0.25);
+}
+
+TEST_CASE("A graph of many parents and children runs to its end") {
+  Graph made;
+  made.name = "wide";
+  made.types.push_back({"work"});
+  for (std::uint32_t i = 0; i < 400; ++i)
+    made.tasks.push_back({"t" + std::to_string(i), 0, 1.0, 0, {}, {}});
+  SimTask end{"end", 0, 1.0, 0, {}, {}};
+  for (std::uint32_t i = 0; i < 400; ++i) end.parents.push_back(i);
+  made.tasks.push_back(end);
+  const Platform on = platform("cpu:8");
+  const auto run = Realisation::draw(made, on, {});
+  REQUIRE(run);
+  Study study(made, on);
+  CHECK(study.run(*run, Method::core, "learned")->makespan_ns / 1e9 == doctest::Approx(51));
+}
+
+TEST_CASE("Tasks that are done after their deadline are counted") {
+  const Graph made = chain(4);
+  const Platform on = platform("cpu:1");
+  const auto run = Realisation::draw(made, on, {});
+  REQUIRE(run);
+  Study study(made, on);
+  CHECK(study.run(*run, Method::core, "edf", {9e9, 9e9, 2.5e9, 3.5e9})->deadline_misses == 2);
+}
+
+TEST_CASE("Devices are as many as were asked for, in memories of their own but for the processor") {
+  const Platform on = platform("cpu:6@1.5,gpu:2@20,xla:1@50");
+  REQUIRE(on.devices.size() == 4);
+  CHECK(on.slots() == 9);
+  CHECK(on.devices[0].memory == host_memory);
+  CHECK(on.devices[1].memory != on.devices[2].memory);
+  CHECK(on.devices[3].speed == 50);
+  for (const char* bad :
+       {"", "gpu", "gpu:", "gpu:0", "gpu:x", "gpu:1@", "gpu:1@0", "cpu:1000", "gpu:100", ":3"}) {
+    const auto refused = parse_devices(bad);
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code() == Code::invalid_argument);
+  }
+}
+
+}  // namespace aios::scheduler::sim
