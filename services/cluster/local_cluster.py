@@ -28,8 +28,8 @@ READY_S = 120.0
 STOP_S = 20.0
 MAX_WORKERS = 64
 WORKER_MEMORY = "1g"
-# Of the documentation's addresses one /24, which no real network has.
-SUBNET = "198.51.100"
+# Of these a cluster takes the first whose addresses this machine does not have yet.
+SUBNETS = [f"10.213.{number}" for number in range(256)]
 DAEMON_MEMORY = "256m"
 # A worker that is cut off is given up after so long; a real cluster waits longer.
 WORKER_TIMEOUT_S = 15
@@ -60,8 +60,11 @@ def free_port(host: str) -> int:
 class Network:
     """Namespaces, one a worker, on a bridge that is this machine's end."""
 
-    def __init__(self, tag: str):
-        self.tag, self.bridge = tag, f"{tag}br"
+    def __init__(self, tag: str, subnet: str):
+        self.tag, self.subnet, self.bridge = tag, subnet, f"{tag}br"
+
+    def address(self, worker: int) -> str:
+        return f"{self.subnet}.{10 + worker}"
 
     def namespace(self, worker: int) -> str:
         return f"{self.tag}n{worker}"
@@ -72,7 +75,7 @@ class Network:
 
     def make(self, workers: int) -> None:
         run("ip", "link", "add", self.bridge, "type", "bridge")
-        run("ip", "addr", "add", f"{SUBNET}.1/24", "dev", self.bridge)
+        run("ip", "addr", "add", f"{self.subnet}.1/24", "dev", self.bridge)
         run("ip", "link", "set", self.bridge, "up")
         for worker in range(1, workers + 1):
             name, inside = self.namespace(worker), f"{self.tag}e{worker}"
@@ -80,7 +83,7 @@ class Network:
             run("ip", "link", "add", self.link(worker), "type", "veth", "peer", "name", inside)
             run("ip", "link", "set", inside, "netns", name)
             run("ip", "link", "set", self.link(worker), "master", self.bridge, "up")
-            run("ip", "-n", name, "addr", "add", f"{address(worker)}/24", "dev", inside)
+            run("ip", "-n", name, "addr", "add", f"{self.address(worker)}/24", "dev", inside)
             run("ip", "-n", name, "link", "set", inside, "up")
             run("ip", "-n", name, "link", "set", "lo", "up")
 
@@ -91,8 +94,12 @@ class Network:
         subprocess.run(["ip", "link", "del", self.bridge], capture_output=True, check=False)
 
 
-def address(worker: int) -> str:
-    return f"{SUBNET}.{10 + worker}"
+def free_subnet() -> str:
+    used = run("ip", "-o", "-4", "addr")
+    for subnet in SUBNETS:
+        if f" {subnet}." not in used:
+            return subnet
+    raise Trouble(f"this machine has addresses in all of {SUBNETS[0]}.0 to {SUBNETS[-1]}.0")
 
 
 def may_have_namespaces() -> bool:
@@ -121,22 +128,28 @@ class Cluster:
     def save(self) -> None:
         self.file.write_text(json.dumps(self.state, indent=2) + "\n", encoding="utf-8")
 
+    def network(self) -> Network | None:
+        """None where the workers share this machine's."""
+        name = self.state.get("network")
+        return Network(name, self.state["subnet"]) if name else None
+
     # ---- up ----
 
     def up(self, workers: int, aiosctl: Path) -> None:
         if self.file.exists():
             raise Trouble(f"a cluster is in {self.folder} already; `tools/cluster down` ends it")
         self.folder.mkdir(parents=True, exist_ok=True)
-        namespaces = may_have_namespaces()
-        host = f"{SUBNET}.1" if namespaces else "127.0.0.1"
-        self.state = {"workers": workers, "aiosctl": str(aiosctl), "host": host,
-                      "network": f"aios{os.getpid() % 100000}" if namespaces else "",
+        self.state = {"workers": workers, "aiosctl": str(aiosctl), "host": "127.0.0.1",
                       "processes": {}}
+        if may_have_namespaces():
+            # A bridge's name has at most 15 characters.
+            self.state |= {"network": f"aios{os.getpid() % 10**7}", "subnet": free_subnet()}
+            self.state["host"] = f"{self.state['subnet']}.1"
         self.save()
         try:
-            if namespaces:
-                Network(self.state["network"]).make(workers)
-            self.state["master"] = self.start_master(host)
+            if network := self.network():
+                network.make(workers)
+            self.state["master"] = self.start_master(self.state["host"])
             for worker in range(1, workers + 1):
                 self.boot(worker)
                 self.start_worker(worker)
@@ -169,13 +182,13 @@ class Cluster:
         run(self.state["aiosctl"], "--state", self.node(worker), "boot", "--detach")
 
     def start_worker(self, worker: int) -> None:
-        host = address(worker) if self.state["network"] else "127.0.0.1"
+        network = self.network()
+        host = network.address(worker) if network else self.state["host"]
         command = [str(spark_home() / "bin/spark-class"), "org.apache.spark.deploy.worker.Worker",
                    "--host", host, "--cores", "1", "--memory", WORKER_MEMORY,
                    "--work-dir", str(self.node(worker) / "spark"), self.state["master"]]
-        if self.state["network"]:
-            command = ["ip", "netns", "exec", Network(self.state["network"]).namespace(worker),
-                       *command]
+        if network:
+            command = ["ip", "netns", "exec", network.namespace(worker), *command]
         self.launch(f"worker-{worker}", command, {
             "SPARK_DAEMON_MEMORY": DAEMON_MEMORY, "SPARK_LOCAL_IP": host,
             "AIOS_SOCKET": str(self.node(worker) / "aios.sock")})
@@ -205,8 +218,8 @@ class Cluster:
             if (self.node(worker) / "aios.sock").exists():
                 subprocess.run([self.state["aiosctl"], "--state", str(self.node(worker)),
                                 "shutdown"], capture_output=True, check=False)
-        if self.state["network"]:
-            Network(self.state["network"]).remove(self.state["workers"])
+        if network := self.network():
+            network.remove(self.state["workers"])
         self.file.unlink(missing_ok=True)
 
     def environment(self) -> dict[str, str]:
@@ -216,16 +229,12 @@ class Cluster:
 
 
 def alive(pid: int) -> bool:
-    """A child of an earlier process is no child of ours: there is only its entry to look at."""
+    """Started by an earlier process it is nobody's child here, and may stay a zombie for long."""
     try:
-        os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        pass
-    try:
-        os.kill(pid, 0)
-        return True
-    except ProcessLookupError:
+        state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+    except OSError:
         return False
+    return state not in "ZX"
 
 
 def stop(pid: int) -> None:
@@ -234,7 +243,7 @@ def stop(pid: int) -> None:
         try:
             os.killpg(pid, number)
         except ProcessLookupError:
-            return
+            return  # not even a zombie of it is left
         deadline = time.monotonic() + STOP_S
         while alive(pid) and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -257,7 +266,7 @@ def main() -> int:
                 raise Trouble(f"1 to {MAX_WORKERS} workers")
             cluster.up(chosen.workers, chosen.aiosctl.absolute())
             print(f"{chosen.workers} workers at {cluster.state['master']}, each with an AIOS of its "
-                  f"own{' and a network namespace' if cluster.state['network'] else ''}")
+                  f"own{' and a network namespace' if cluster.network() else ''}")
         else:
             cluster.load()
         if chosen.action == "down":

@@ -8,6 +8,7 @@ Exit code 77, skipped: there is no Spark.
 
 import json
 import os
+import random
 import re
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from instance import Failure, descendants, expect, run_test, wait_until  # noqa:
 
 SKIPPED = 77
 WORKERS, REDUCERS = 3, 3
-JOB_S = 100
+JOB_S = 200
 INPUT_FILES, FILE_BYTES = 48, 1 << 20
 # What Spark waits for before it gives a silent executor up; on a real cluster minutes.
 IMPATIENT = ["spark.network.timeout=12s", "spark.network.timeoutInterval=5s",
@@ -138,16 +139,12 @@ def parts(output):
 
 def write_input(folder):
     folder.mkdir()
-    seed = 12345
+    words = random.Random(12345)
     for number in range(INPUT_FILES):
-        words = []
-        size = 0
-        while size < FILE_BYTES:
-            seed = (seed * 1103515245 + 12345) & 0x7FFFFFFF
-            word = f"w{seed % 9973}{' ' if seed % 11 else chr(10)}" * 4
-            words.append(word)
-            size += len(word)
-        (folder / f"{number:02}.txt").write_text("".join(words))
+        some = [f"w{words.randrange(9973)}" for _ in range(1000)]
+        line = " ".join(some)
+        lines = "".join(f"{line} {number}-{i % 100}\n" for i in range(FILE_BYTES // len(line)))
+        (folder / f"{number:02}.txt").write_text(lines)
 
 
 def bad_jobs(cluster, inputs):
@@ -187,7 +184,7 @@ def all_tests(cluster):
         cluster.await_task(3, running)
         subprocess.run(["ip", "link", "set", f"{cluster.state['network']}v3", "down"], check=True)
 
-    if cluster.state["network"]:
+    if "network" in cluster.state:
         cluster.job("a worker is cut off", "wordcount", inputs, counted, meanwhile=cut_network)
     else:
         print("a worker is cut off: not tried, for lack of network namespaces", flush=True)
