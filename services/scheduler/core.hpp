@@ -227,18 +227,20 @@ class Core {
   /// Whether something of the tenant could start on this device now, whatever it is.
   bool has_room(const Tenant& tenant, DeviceId device) const;
   void place_next(Tenant& tenant);
-  void fill_candidates(Tenant& tenant, const Task& task);
+  void fill_candidates(Tenant& tenant, Task& task);
   void start(Tenant& tenant, Task& task, TaskRef ref, const Candidate& where);
   void want_context(Tenant& tenant);
   bool can_open(const Tenant& tenant, DeviceId device) const;
   void open_context(Tenant& tenant, DeviceId device);
   // core_plan.cpp
   void begin_plan();
-  void look_ahead(Tenant& tenant, const Task& task);
+  void look_ahead(Tenant& tenant, Task& task);
   PlacementFacts facts_of(Tenant& tenant, const Task& task);
   /// In the plan, a task goes there; returns how long it takes, with its transfers.
   std::uint64_t plan(const Candidate& where);
-  void wait_for(Tenant& tenant, const Candidate& where);
+  void wait_for(Tenant& tenant, Task& task, const Candidate& where);
+  bool waits_on(const Tenant& tenant, const Task& task);
+  void wait_in_plan(const Task::Wait& wait);
   void account_placement(TaskRef task, const Candidate& where);
 
   std::unique_ptr<Order> order_;
@@ -250,6 +252,7 @@ class Core {
   double apart_ = 0;          ///< share of the pairs of slots that are in different memories
   std::uint64_t now_ns_ = 0;  ///< of the decision that is being made
   std::uint64_t decide_again_ns_ = ~std::uint64_t{0};
+  std::uint64_t decisions_ = 0;
   bool all_devices_known_ = false;
   TaskTable tasks_;
   std::map<std::uint32_t, std::unique_ptr<User>> users_;

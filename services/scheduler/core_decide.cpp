@@ -80,6 +80,7 @@ void Core::open_context(Tenant& tenant, DeviceId device) {
 
 void Core::decide(std::uint64_t now_ns) {
   now_ns_ = now_ns;
+  ++decisions_;
   decide_again_ns_ = ~std::uint64_t{0};
   std::erase_if(active_, [](Tenant* t) {
     t->active = !t->ready.empty();
@@ -98,12 +99,16 @@ void Core::decide(std::uint64_t now_ns) {
     std::erase_if(round_, [&](Tenant* t) { return !startable(*t); });
   }
   for (Tenant* tenant : active_)
-    if (!placement_->looks_ahead() && !tenant->ready.empty()) want_context(*tenant);
+    if (!tenant->ready.empty()) want_context(*tenant);
 }
 
 void Core::place_next(Tenant& tenant) {
   const TaskRef ref = next_of(tenant, tasks_)->task;
   Task& task = tasks_[ref.slot];
+  if (placement_->looks_ahead() && waits_on(tenant, task)) {
+    ++tenant.waiting_ahead;
+    return;
+  }
   fill_candidates(tenant, task);
   if (candidates_.empty()) {
     // Who has to run alone would wait for ever if others of the context passed it.
@@ -115,7 +120,7 @@ void Core::place_next(Tenant& tenant) {
   const Choice choice = placement_->place(facts, candidates_);
   const Candidate& where = candidates_[choice.candidate];
   if (placement_->looks_ahead() && !where.at_once) {
-    wait_for(tenant, where);
+    wait_for(tenant, task, where);
     ++tenant.waiting_ahead;
     return;
   }
@@ -124,7 +129,7 @@ void Core::place_next(Tenant& tenant) {
   start(tenant, task, ref, where);
 }
 
-void Core::fill_candidates(Tenant& tenant, const Task& task) {
+void Core::fill_candidates(Tenant& tenant, Task& task) {
   candidates_.clear();
   if (placement_->looks_ahead()) return look_ahead(tenant, task);
   for (DeviceId d = 0; d < devices_.size(); ++d) {

@@ -10,7 +10,7 @@ void Core::begin_plan() {
   for (Timeline& timeline : timelines_) timeline.begin_plan(now_ns_);
 }
 
-void Core::look_ahead(Tenant& tenant, const Task& task) {
+void Core::look_ahead(Tenant& tenant, Task& task) {
   bool any_at_once = false;
   for (DeviceId d = 0; d < devices_.size(); ++d) {
     const DeviceState& state = devices_[d];
@@ -43,9 +43,8 @@ void Core::look_ahead(Tenant& tenant, const Task& task) {
   // Nothing to choose between where all are busy: the next decision comes with the first that is
   // not.
   if (candidates_.empty() || any_at_once) return;
-  const Candidate best = *std::ranges::min_element(candidates_, {}, finish_ns);
+  wait_for(tenant, task, *std::ranges::min_element(candidates_, {}, finish_ns));
   candidates_.clear();
-  wait_for(tenant, best);
 }
 
 PlacementFacts Core::facts_of(Tenant& tenant, const Task& task) {
@@ -60,20 +59,38 @@ std::uint64_t Core::plan(const Candidate& where) {
   return takes_ns;
 }
 
-void Core::wait_for(Tenant& tenant, const Candidate& where) {
+void Core::wait_for(Tenant& tenant, Task& task, const Candidate& where) {
+  /// How many decisions the choice stands, while nothing speaks against it.
+  constexpr std::uint64_t stands_for = 16;
   if (can_open(tenant, where.device)) open_context(tenant, where.device);
-  const std::uint64_t due_ns = timelines_[where.device].next_end_ns(now_ns_);
-  const std::uint64_t takes_ns = plan(where);
-  if (due_ns == ~std::uint64_t{0}) return;
+  task.wait = {where.device, finish_ns(where) - where.free_ns, ~std::uint64_t{0},
+               decisions_ + stands_for};
+  for (const Candidate& c : candidates_)
+    if (c.device != where.device)
+      task.wait.elsewhere_ns = std::min(task.wait.elsewhere_ns, finish_ns(c) - c.free_ns);
+  wait_in_plan(task.wait);
+}
+
+bool Core::waits_on(const Tenant& tenant, const Task& task) {
+  const Task::Wait& wait = task.wait;
+  if (decisions_ >= wait.until_decision || !devices_[wait.device].usable) return false;
+  if (tenant.job->contexts[wait.device].state != ContextState::ready) return false;
+  const std::uint64_t free_ns = timelines_[wait.device].free_ns();
+  if (free_ns <= now_ns_) return false;
+  if (wait.elsewhere_ns < free_ns - now_ns_ + wait.takes_ns) return false;
+  wait_in_plan(wait);
+  return true;
+}
+
+void Core::wait_in_plan(const Task::Wait& wait) {
   // Each moment that the device is late is one that the task is done later. When that is enough for
   // another device to be better, nothing else may happen that makes us decide again.
   constexpr std::uint64_t least_ns = 1'000'000;
-  for (const Candidate& c : candidates_) {
-    if (!c.at_once) continue;
-    const std::uint64_t other_ns = finish_ns(c) - c.free_ns;
-    const std::uint64_t late_ns = std::max(other_ns - std::min(other_ns, takes_ns), least_ns);
-    decide_again_ns_ = std::min(decide_again_ns_, due_ns + late_ns);
-  }
+  const std::uint64_t due_ns = timelines_[wait.device].next_end_ns(now_ns_);
+  timelines_[wait.device].plan(wait.takes_ns);
+  if (due_ns == ~std::uint64_t{0} || wait.elsewhere_ns == ~std::uint64_t{0}) return;
+  const std::uint64_t gain_ns = wait.elsewhere_ns - std::min(wait.elsewhere_ns, wait.takes_ns);
+  decide_again_ns_ = std::min(decide_again_ns_, due_ns + std::max(gain_ns, least_ns));
 }
 
 void Core::account_placement(TaskRef task, const Candidate& where) {

@@ -8,8 +8,6 @@ namespace {
 
 // The quantile.
 constexpr double quantile = 0.95;
-constexpr double quantile_step = 0.05;
-constexpr double least_z = 0.5;
 constexpr double most_z = 8;
 
 // History.
@@ -35,8 +33,8 @@ constexpr double error_weight = 0.1;
 }  // namespace
 
 void QuantileTracker::saw(bool hit) {
-  z_ += quantile_step * (quantile - (hit ? 1.0 : 0.0));
-  z_ = std::clamp(z_, least_z, most_z);
+  z_ += step_ * (quantile - (hit ? 1.0 : 0.0));
+  z_ = std::clamp(z_, least_, most_z);
 }
 
 double History::predictive_sd() const {

@@ -12,10 +12,13 @@ namespace aios::scheduler {
 /// so that in the long run the share of misses is 1 - 0.95. In standard deviations.
 class QuantileTracker {
  public:
+  /// `step` is how fast it moves, `least` what it never goes below.
+  explicit QuantileTracker(double step = 0.05, double least = 0.5) : step_(step), least_(least) {}
   double z() const { return z_; }
   void saw(bool hit);
 
  private:
+  double step_, least_;
   double z_ = 1.645;
 };
 

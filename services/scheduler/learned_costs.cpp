@@ -16,6 +16,7 @@ constexpr double hint_sd = 0.7;   ///< a factor of two
 /// From so many samples on a model may speak, and a size judges by its own errors.
 constexpr std::uint32_t regression_speaks_after = 3;
 constexpr std::uint32_t own_judgement_after = 8;
+constexpr double carry_over_sd = 0.15;  ///< besides the history's own, from another device
 constexpr double most_log_variance = 1;
 
 double log_of(double value) {
@@ -148,6 +149,33 @@ LearnedCosts::Guess LearnedCosts::elsewhere(const Work& work, DeviceId device, b
   return {Level::hint, best->history.mean(), hint_sd, 0, hint_sd};
 }
 
+/// What this size took on another device, by how the trends of the two differ: a size that takes
+/// longer than its trend there will do so here.
+std::optional<LearnedCosts::Guess> LearnedCosts::carried_over(const Codelet& codelet,
+                                                              const Work& work, DeviceId device,
+                                                              bool time) const {
+  const auto trend_of = [&](DeviceId d) -> const Trend& {
+    return time ? codelet.devices[d].time : codelet.devices[d].memory;
+  };
+  const auto series_of = [&](DeviceId d) -> const Series& {
+    return time ? work.cells[d].time : work.cells[d].memory;
+  };
+  if (trend_of(device).regression.samples() < regression_speaks_after) return std::nullopt;
+  DeviceId best = device;
+  for (DeviceId d = 0; d < work.cells.size(); ++d)
+    if (trend_of(d).regression.samples() >= regression_speaks_after &&
+        series_of(d).history.samples() > series_of(best).history.samples())
+      best = d;
+  if (best == device) return std::nullopt;
+  const auto trend_at = [&](DeviceId d) {
+    return prior_log(codelet, work, d, time) + trend_of(d).regression.predict(work.x).mean;
+  };
+  const History& history = series_of(best).history;
+  const double sd = std::hypot(history.predictive_sd(), carry_over_sd);
+  return Guess{Level::regression, history.mean() + trend_at(device) - trend_at(best), sd,
+               history.variance(), trend_of(device).regression_error.value()};
+}
+
 LearnedCosts::Guess LearnedCosts::guess(const Codelet& codelet, const Work& work, DeviceId device,
                                         bool time) const {
   const Series& series = time ? work.cells[device].time : work.cells[device].memory;
@@ -158,6 +186,8 @@ LearnedCosts::Guess LearnedCosts::guess(const Codelet& codelet, const Work& work
     best = elsewhere(work, device, time, prior);
     if (trend.prior_error.samples() > 0) best.error = trend.prior_error.value();
   }
+  if (series.history.samples() == 0)
+    if (const std::optional<Guess> other = carried_over(codelet, work, device, time)) return *other;
   if (trend.regression.samples() >= regression_speaks_after) {
     const bool own = series.regression_error.samples() >= own_judgement_after;
     const double error = own ? series.regression_error.value() : trend.regression_error.value();

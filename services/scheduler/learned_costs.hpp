@@ -8,6 +8,7 @@
 
 #include <deque>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -91,6 +92,8 @@ class LearnedCosts final : public Costs {
   double prior_time_ns(const Codelet& codelet, const Features& features, DeviceId device) const;
   double prior_log(const Codelet& codelet, const Work& work, DeviceId device, bool time) const;
   Guess guess(const Codelet& codelet, const Work& work, DeviceId device, bool time) const;
+  std::optional<Guess> carried_over(const Codelet& codelet, const Work& work, DeviceId device,
+                                    bool time) const;
   Guess elsewhere(const Work& work, DeviceId device, bool time, double prior) const;
   static Quantity quantity(const Guess& guess, double z);
   void refresh(const Codelet& codelet, Work& work, DeviceId device);

@@ -43,6 +43,14 @@ struct Task {
   std::uint32_t next_edge[proto::scheduler::max_dependencies]{};
   std::uint32_t edges = 0;
   WorkId work = 0;
+  /// While it waits for a busy device: as long as it would not be done sooner elsewhere, which
+  /// would take it `elsewhere_ns` at least, it goes on to wait without being placed anew.
+  struct Wait {
+    DeviceId device = 0;
+    std::uint64_t takes_ns = 0;
+    std::uint64_t elsewhere_ns = 0;
+    std::uint64_t until_decision = 0;  ///< then costs and data may have changed
+  } wait;
   Transfer transfer;  ///< what was brought for it when it started
   Reason placed_because = Reason::first_free;
   DeviceId device = 0;  ///< while running

@@ -86,6 +86,20 @@ TEST_CASE("What ran on one device is the first guess for another") {
   CHECK(is_about(rig.of(work, gpu).time.mean, 300'000, 0.05));
 }
 
+TEST_CASE("A size that ran elsewhere is carried over by how the devices differ") {
+  Rig rig;
+  for (int round = 0; round < 6; ++round)
+    for (int i = 1; i <= 4; ++i) {
+      rig.learn(rig.size(1000 * i), cpu, 1e6 * i);
+      rig.learn(rig.size(1000 * i), gpu, 1e5 * i);
+    }
+  // Three times longer than its trend.
+  const WorkId odd = rig.size(2500);
+  for (int i = 0; i < 6; ++i) rig.learn(odd, cpu, 3 * 2.5e6);
+  CHECK(rig.of(odd, gpu).level == Level::regression);
+  CHECK(is_about(rig.of(odd, gpu).time.mean, 3 * 2.5e5, 0.35));
+}
+
 TEST_CASE("The first sample of a size counts only until the second") {
   Rig rig;
   const WorkId work = rig.size(4096);

@@ -1,0 +1,33 @@
+// Graphs with deadlines that keep coming, at a chosen share of what the devices can do: with
+// admission, and by earliest deadline without.
+#pragma once
+
+#include <cstdint>
+
+#include "abi/runtime/status.hpp"
+
+namespace aios::scheduler::sim {
+
+struct Stream {
+  double load = 1;  ///< offered work by what all slots can do
+  std::uint32_t graphs = 400;
+  std::uint32_t slots = 8;
+  double noise = 0.3;
+  std::uint64_t seed = 1;
+  bool admission =
+      true;  ///< by laxity, learned costs; otherwise by earliest deadline, all accepted
+};
+
+struct StreamOutcome {
+  std::uint32_t offered = 0, rejected = 0, missed = 0;
+  double offered_work_ns = 0;
+  double good_work_ns = 0;  ///< of graphs that were done by their deadline
+  double goodput() const { return good_work_ns / offered_work_ns; }
+  double miss_rate() const {
+    return offered == rejected ? 0 : static_cast<double>(missed) / (offered - rejected);
+  }
+};
+
+Result<StreamOutcome> run_stream(const Stream& stream);
+
+}  // namespace aios::scheduler::sim
