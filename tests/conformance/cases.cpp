@@ -4,77 +4,12 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <random>
-#include <span>
 
-#include "abi/include/aios/codelet.h"
+#include "tests/conformance/case_parts.hpp"
 
 namespace aios::conformance {
 
 namespace {
-
-using Floats = std::vector<float>;
-using Bytes = std::vector<std::uint8_t>;
-using Words = std::vector<std::uint32_t>;
-
-/// Half a unit in the last place of a float.
-constexpr double rounding = 6e-8;
-
-class Inputs {
- public:
-  explicit Inputs(std::uint32_t seed) : engine_(seed) {}
-  Floats floats(std::size_t n, float least = -1, float most = 1) {
-    Floats made(n);
-    std::uniform_real_distribution<float> any(least, most);
-    for (float& value : made) value = any(engine_);
-    return made;
-  }
-  Bytes bytes(std::size_t n) {
-    Bytes made(n);
-    for (std::uint8_t& value : made) value = static_cast<std::uint8_t>(engine_());
-    return made;
-  }
-  Words below(std::size_t n, std::uint32_t bound) {
-    Words made(n);
-    for (std::uint32_t& value : made) value = static_cast<std::uint32_t>(engine_()) % bound;
-    return made;
-  }
-
- private:
-  std::mt19937 engine_;
-};
-
-template <class T>
-std::vector<std::byte> raw(const std::vector<T>& values) {
-  const auto bytes = std::as_bytes(std::span(values));
-  return {bytes.begin(), bytes.end()};
-}
-
-/// 4-byte arguments, as they lie in a kernel's structure.
-std::vector<std::byte> pack(std::initializer_list<std::uint32_t> words) {
-  return raw(Words(words));
-}
-
-template <class T>
-CaseBuffer reads(const std::vector<T>& values) {
-  return {raw(values), AIOS_MODE_READ};
-}
-template <class T>
-CaseBuffer changes(const std::vector<T>& values) {
-  return {raw(values), AIOS_MODE_READ_WRITE};
-}
-/// Filled with what no codelet writes.
-CaseBuffer writes(std::size_t bytes) {
-  return {std::vector<std::byte>(bytes, std::byte{0xA5}), AIOS_MODE_WRITE};
-}
-
-std::uint32_t parts(std::size_t n, std::size_t size) {
-  return static_cast<std::uint32_t>((n + size - 1) / size);
-}
-
-std::uint32_t u32(std::size_t n) {
-  return static_cast<std::uint32_t>(n);
-}
 
 // ---- vectors -----------------------------------------------------------------------------------
 
@@ -454,6 +389,37 @@ double element(const std::vector<std::byte>& bytes, std::size_t i) {
   return double(value);
 }
 
+std::size_t width_of(Element element) {
+  switch (element) {
+    case Element::u8:
+      return 1;
+    case Element::u16:
+    case Element::f16:
+    case Element::bf16:
+      return 2;
+    default:
+      return 4;
+  }
+}
+
+double number(Element kind, const std::vector<std::byte>& found, std::size_t i) {
+  switch (kind) {
+    case Element::u8:
+      return element<std::uint8_t>(found, i);
+    case Element::u16:
+      return element<std::uint16_t>(found, i);
+    case Element::u32:
+      return element<std::uint32_t>(found, i);
+    case Element::f32:
+      return element<float>(found, i);
+    case Element::f16:
+      return decode(half_format, element<std::uint16_t>(found, i));
+    case Element::bf16:
+      return decode(bfloat_format, element<std::uint16_t>(found, i));
+  }
+  return 0;
+}
+
 }  // namespace
 
 std::vector<Case> standard_cases() {
@@ -475,6 +441,7 @@ std::vector<Case> standard_cases() {
     cases.push_back(softmax(2, columns, 80));
     cases.push_back(layer_norm(3, columns));
   }
+  add_half_cases(cases);
   cases.push_back(conv2d(1, 1, 1, 1, 1));
   cases.push_back(conv2d(3, 17, 20, 2, 3));
   cases.push_back(conv2d(2, 16, 33, 3, 5));
@@ -492,14 +459,12 @@ std::vector<Case> standard_cases() {
 }
 
 std::string difference(const Expectation& expected, const std::vector<std::byte>& found) {
-  const std::size_t width = expected.element == Element::u8 ? 1 : 4;
+  const std::size_t width = width_of(expected.element);
   if (found.size() != expected.values.size() * width)
     return "has " + std::to_string(found.size()) + " bytes, expected " +
            std::to_string(expected.values.size() * width);
   for (std::size_t i = 0; i < expected.values.size(); ++i) {
-    const double value = expected.element == Element::u8    ? element<std::uint8_t>(found, i)
-                         : expected.element == Element::u32 ? element<std::uint32_t>(found, i)
-                                                            : element<float>(found, i);
+    const double value = number(expected.element, found, i);
     const double bound = expected.absolute + expected.relative * std::fabs(expected.values[i]);
     // Written so that not-a-number differs.
     if (std::fabs(value - expected.values[i]) <= bound) continue;

@@ -10,7 +10,8 @@
 
 namespace aios::conformance {
 
-enum class Element { u8, u32, f32 };
+/// f16 and bf16 are IEEE half precision and bfloat16.
+enum class Element { u8, u16, u32, f32, f16, bf16 };
 
 struct CaseBuffer {
   std::vector<std::byte> bytes;  ///< at first

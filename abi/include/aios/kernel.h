@@ -365,4 +365,48 @@ static inline int32_t aios_check_task(const aios_task* task, const aios_kernel_r
 #define AIOS_GLOBAL_Y (AIOS_BLOCK_Y * AIOS_SIZE_Y + AIOS_THREAD_Y)
 #define AIOS_GLOBAL_Z (AIOS_BLOCK_Z * AIOS_SIZE_Z + AIOS_THREAD_Z)
 
+/* Half precision: uint16_t in memory, float in computations; the same bits on every device. To
+ * nearest, ties to even; what is too large becomes infinite. */
+#if defined(AIOS_TARGET_OPENCL)
+#define AIOS_FLOAT_BITS(x) as_uint(x)
+#define AIOS_BITS_FLOAT(x) as_float(x)
+#else
+#define AIOS_FLOAT_BITS(x) __builtin_bit_cast(uint32_t, (float)(x))
+#define AIOS_BITS_FLOAT(x) __builtin_bit_cast(float, (uint32_t)(x))
+#endif
+
+AIOS_DEVICE float aios_from_half(uint16_t stored) {
+  const uint32_t sign = (uint32_t)(stored & 0x8000u) << 16;
+  const uint32_t rest = stored & 0x7fffu;
+  const uint32_t wide = rest << 13;
+  /* Below 2^-14 it counts steps of 2^-24. */
+  const uint32_t bits = rest >= 0x7c00u  ? wide | 0x7f800000u
+                        : rest >= 0x400u ? wide + (112u << 23)
+                                         : AIOS_FLOAT_BITS((float)rest * 5.9604644775390625e-8f);
+  return AIOS_BITS_FLOAT(bits | sign);
+}
+
+AIOS_DEVICE uint16_t aios_to_half(float x) {
+  const uint32_t bits = AIOS_FLOAT_BITS(x);
+  const uint32_t size = bits & 0x7fffffffu;
+  /* The last place of 0.5 + size is one of those steps, to which the addition rounds. */
+  const uint32_t small = AIOS_FLOAT_BITS(AIOS_BITS_FLOAT(size) + 0.5f) - 0x3f000000u;
+  const uint32_t normal = (size - (112u << 23) + 0xfffu + ((size >> 13) & 1u)) >> 13;
+  const uint32_t rounded = size > 0x7f800000u    ? 0x7e00u
+                           : size >= 0x477ff000u ? 0x7c00u
+                           : size >= 0x38800000u ? normal
+                                                 : small;
+  return (uint16_t)(rounded | ((bits >> 16) & 0x8000u));
+}
+
+AIOS_DEVICE float aios_from_bfloat(uint16_t stored) {
+  return AIOS_BITS_FLOAT((uint32_t)stored << 16);
+}
+
+AIOS_DEVICE uint16_t aios_to_bfloat(float x) {
+  const uint32_t bits = AIOS_FLOAT_BITS(x);
+  const uint32_t rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+  return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? (bits >> 16) | 0x40u : rounded);
+}
+
 #endif

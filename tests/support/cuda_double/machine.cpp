@@ -78,6 +78,8 @@ bool holds(Compare compare, T a, T b) {
     case Compare::eq:
       return a == b;
     case Compare::ne:
+      return a < b || a > b;
+    case Compare::neu:
       return a != b;
     case Compare::lt:
       return a < b;
@@ -326,6 +328,12 @@ std::uint64_t Block::compute_integer(const Instruction& instruction, std::uint64
       return a * b + c;
     case Op::neg:
       return -a;
+    case Op::bfe: {
+      const std::uint64_t from = b & 0xff;
+      const std::uint64_t bits = c & 0xff;
+      const std::uint64_t mask = bits >= 32 ? 0xffffffff : (std::uint64_t{1} << bits) - 1;
+      return from >= 32 ? 0 : ua >> from & mask;
+    }
     case Op::and_bits:
       return a & b;
     case Op::or_bits:

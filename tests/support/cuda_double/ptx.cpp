@@ -50,26 +50,22 @@ struct OpName {
   int operands;  ///< read, beside what is written
   bool writes;
 };
-constexpr OpName op_names[] = {{"abs", Op::abs, 1, true},      {"add", Op::add, 2, true},
-                               {"and", Op::and_bits, 2, true}, {"atom", Op::atom_add, 1, true},
-                               {"bar", Op::bar, 0, false},     {"bra", Op::bra, 0, false},
-                               {"cvt", Op::convert, 1, true},  {"cvta", Op::convert, 1, true},
-                               {"div", Op::div, 2, true},      {"ex2", Op::ex2, 1, true},
-                               {"exit", Op::ret, 0, false},    {"fma", Op::fma, 3, true},
-                               {"ld", Op::load, 0, true},      {"mad", Op::mad_lo, 3, true},
-                               {"max", Op::max, 2, true},      {"min", Op::min, 2, true},
-                               {"mov", Op::mov, 1, true},      {"mul", Op::mul_lo, 2, true},
-                               {"neg", Op::neg, 1, true},      {"not", Op::not_bits, 1, true},
-                               {"or", Op::or_bits, 2, true},   {"rcp", Op::rcp, 1, true},
-                               {"rem", Op::rem, 2, true},      {"ret", Op::ret, 0, false},
-                               {"selp", Op::selp, 3, true},    {"setp", Op::setp, 2, true},
-                               {"shl", Op::shl, 2, true},      {"shr", Op::shr, 2, true},
-                               {"sqrt", Op::sqrt, 1, true},    {"st", Op::store, 1, false},
-                               {"sub", Op::sub, 2, true},      {"trap", Op::trap, 0, false},
-                               {"xor", Op::xor_bits, 2, true}};
+constexpr OpName op_names[] = {
+    {"abs", Op::abs, 1, true},       {"add", Op::add, 2, true},     {"and", Op::and_bits, 2, true},
+    {"atom", Op::atom_add, 1, true}, {"bar", Op::bar, 0, false},    {"bfe", Op::bfe, 3, true},
+    {"bra", Op::bra, 0, false},      {"cvt", Op::convert, 1, true}, {"cvta", Op::convert, 1, true},
+    {"div", Op::div, 2, true},       {"ex2", Op::ex2, 1, true},     {"exit", Op::ret, 0, false},
+    {"fma", Op::fma, 3, true},       {"ld", Op::load, 0, true},     {"mad", Op::mad_lo, 3, true},
+    {"max", Op::max, 2, true},       {"min", Op::min, 2, true},     {"mov", Op::mov, 1, true},
+    {"mul", Op::mul_lo, 2, true},    {"neg", Op::neg, 1, true},     {"not", Op::not_bits, 1, true},
+    {"or", Op::or_bits, 2, true},    {"rcp", Op::rcp, 1, true},     {"rem", Op::rem, 2, true},
+    {"ret", Op::ret, 0, false},      {"selp", Op::selp, 3, true},   {"setp", Op::setp, 2, true},
+    {"shl", Op::shl, 2, true},       {"shr", Op::shr, 2, true},     {"sqrt", Op::sqrt, 1, true},
+    {"st", Op::store, 1, false},     {"sub", Op::sub, 2, true},     {"trap", Op::trap, 0, false},
+    {"xor", Op::xor_bits, 2, true}};
 
 constexpr std::pair<std::string_view, Compare> compare_names[] = {
-    {"eq", Compare::eq}, {"ne", Compare::ne}, {"lt", Compare::lt},
+    {"eq", Compare::eq}, {"ne", Compare::ne}, {"neu", Compare::neu}, {"lt", Compare::lt},
     {"le", Compare::le}, {"gt", Compare::gt}, {"ge", Compare::ge}};
 
 constexpr std::pair<std::string_view, Special> special_names[] = {{"%tid", Special::tid},
@@ -356,6 +352,7 @@ Result<void> Parser::parse_words(Instruction& made, const OpName& op,
   if (op.name == "cvta") made.from = made.type;
   if (made.op == Op::atom_add && made.type != Type::u32)
     return refuse("atom is known for u32 only");
+  if (made.op == Op::bfe && made.type != Type::u32) return refuse("bfe is known for u32 only");
   const bool needs_type = op.operands != 0 || made.op == Op::load;
   if (needs_type && made.type == Type::none) return refuse(words[0] + " without a type");
   return {};

@@ -21,6 +21,7 @@ enum class Op : std::uint8_t {
   and_bits,
   atom_add,
   bar,
+  bfe,
   bra,
   convert,  ///< cvt, and cvta as a move
   div,
@@ -51,7 +52,8 @@ enum class Op : std::uint8_t {
   xor_bits,
 };
 enum class Space : std::uint8_t { global, shared, param };
-enum class Compare : std::uint8_t { eq, ne, lt, le, gt, ge };
+/// neu: of floats, and also true when one is not a number.
+enum class Compare : std::uint8_t { eq, ne, neu, lt, le, gt, ge };
 /// What a register read as an operand may be instead.
 enum class Special : std::uint8_t { tid, ntid, ctaid, nctaid };
 
