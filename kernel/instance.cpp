@@ -95,8 +95,8 @@ Result<void> Instance::attach(Fd socket) {
   SocketPeer peer = TRY(identify_peer(socket));
   const auto process = std::make_shared<Process>(registry, registry.next_id++,
                                                  Process::Kind::outside, Name::from("outside"));
-  const bool may_all = peer.uid == own_uid || peer.uid == 0;
-  if (!may_all && configuration.open_to_users == 0)
+  const bool may_all = (peer.uid == own_uid || peer.uid == 0) && !peer.confined;
+  if (!may_all && !peer.confined && configuration.open_to_users == 0)
     return error(Code::denied, "this instance serves uid " + std::to_string(own_uid) + " only");
   std::vector<std::shared_ptr<Process>> unnamed;
   for (const auto& [id, other] : registry.processes)

@@ -44,6 +44,16 @@ Result<Fd> new_socket() {
   return socket;
 }
 
+/// Whether that process is in another user namespace; also when it does not let itself be looked
+/// at. One of another pid namespace that has no number here cannot have been started from here.
+bool is_elsewhere(pid_t pid) {
+  struct stat own {};
+  struct stat other {};
+  if (pid == 0 || ::stat("/proc/self/ns/user", &own) != 0) return false;
+  const std::string path = "/proc/" + std::to_string(pid) + "/ns/user";
+  return ::stat(path.c_str(), &other) != 0 || own.st_ino != other.st_ino;
+}
+
 }  // namespace
 
 Result<Fd> connect_seqpacket(const std::string& path) {
@@ -99,7 +109,8 @@ Result<SocketPeer> identify_peer(const Fd& socket) {
   socklen_t size = sizeof credentials;
   if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0)
     return errno_error("identify peer", errno);
-  SocketPeer peer{credentials.pid, credentials.uid, {}};
+  const bool own = credentials.uid == ::geteuid();
+  SocketPeer peer{credentials.pid, credentials.uid, {}, own && is_elsewhere(credentials.pid)};
   int pidfd = -1;
   size = sizeof pidfd;
   if (::getsockopt(socket.get(), SOL_SOCKET, so_peerpidfd, &pidfd, &size) == 0)

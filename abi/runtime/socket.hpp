@@ -40,6 +40,8 @@ struct SocketPeer {
   pid_t pid = 0;
   uid_t uid = 0;
   Fd pidfd;  ///< invalid where the host gives none
+  /// Of this process's own user, and yet in another user namespace: it was locked in by somebody.
+  bool confined = false;
 };
 Result<SocketPeer> identify_peer(const Fd& socket);
 /// Refuses descriptors sent to this socket; false where the host cannot.

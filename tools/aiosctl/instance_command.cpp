@@ -190,8 +190,18 @@ void add_run(CLI::App& app, Session& session) {
   run->add_option("--cpus", options->cpus, "Cores it may use, such as 1.5");
   run->add_option("--processes", options->processes, "Processes and threads it may have")
       ->check(CLI::PositiveNumber);
+  CLI::Option* sandbox = run->add_flag("--sandbox", options->sandbox,
+                                       "Lock it in: it sees the system's programs, its own file, a "
+                                       "/tmp of its own and AIOS; no other "
+                                       "file, process or network of this machine");
+  run->add_option("--read", options->read, "With --sandbox: a file or folder it may read, too")
+      ->needs(sandbox)
+      ->type_name("PATH");
+  run->add_option("--write", options->write, "With --sandbox: a file or folder it may change, too")
+      ->needs(sandbox)
+      ->type_name("PATH");
   run->add_flag("--strict", options->strict,
-                "Do not run it where one of these limits cannot be enforced");
+                "Do not run it where a limit or a protection of the sandbox cannot be enforced");
   run->add_option("program", options->command, "Program and arguments, after --")->required();
   run->positionals_at_end();
   run->callback([&session, options] {

@@ -15,6 +15,7 @@
 #include <filesystem>
 
 #include "abi/runtime/cgroup.hpp"
+#include "tools/aiosctl/confined_program.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
 
@@ -93,6 +94,15 @@ Result<void> check_enforced(std::uint32_t without, bool strict) {
   return {};
 }
 
+/// Root is an operator of everybody's instance, whatever he is locked in: the kernel of another
+/// user cannot see that.
+Result<void> check_user(Kernel& kernel) {
+  const std::uint32_t owner = TRY(kernel.call<pk::InstanceInfo>({})).reply.uid;
+  if (::geteuid() != 0 || owner == 0) return {};
+  return error(Code::denied, "root's programs are not confined against an instance of uid " +
+                                 std::to_string(owner) + ": run it as that user");
+}
+
 /// Moves this process into the job's control group. False, said, when Linux does not let the kernel
 /// of an ordinary user: it may move processes only within the part of the tree that it was given.
 Result<bool> join_group(const Session& session, AttachOptions attach, bool strict) {
@@ -106,15 +116,14 @@ Result<bool> join_group(const Session& session, AttachOptions attach, bool stric
   return false;
 }
 
-/// The child's side: joins the job's control group and becomes the program.
-[[noreturn]] void become(const Session& session, const RunOptions& options,
-                         const AttachOptions& attach, std::uint32_t enforced,
-                         const sigset_t& mask) {
+/// In the child: joins the job's control group. What is not 0 is to be its exit code.
+int prepare(const Session& session, const RunOptions& options, const AttachOptions& attach,
+            std::uint32_t enforced) {
   if (enforced != 0) {
     const Result<bool> joined = join_group(session, attach, options.strict);
     if (!joined) {
       (void)report(joined.error());
-      ::_exit(exit_cannot_run);
+      return exit_cannot_run;
     }
     if (!*joined) enforced = 0;
   }
@@ -122,6 +131,11 @@ Result<bool> join_group(const Session& session, AttachOptions attach, bool stric
     const rlimit limit{attach.quota.memory_bytes, attach.quota.memory_bytes};
     ::setrlimit(RLIMIT_DATA, &limit);
   }
+  return 0;
+}
+
+/// The child becomes the program.
+[[noreturn]] void become(const RunOptions& options, const sigset_t& mask) {
   std::vector<char*> arguments;
   for (const std::string& word : options.command)
     arguments.push_back(const_cast<char*>(word.c_str()));
@@ -130,6 +144,20 @@ Result<bool> join_group(const Session& session, AttachOptions attach, bool stric
   ::execvp(arguments[0], arguments.data());
   say("cannot run " + options.command[0] + ": " + std::strerror(errno));
   ::_exit(exit_cannot_run);
+}
+
+/// `mask`: that of the program.
+Result<pid_t> start(const Session& session, const RunOptions& options,
+                    const std::function<int()>& prepared, const sigset_t& mask) {
+  std::fflush(nullptr);
+  if (options.sandbox)
+    return start_confined(options.command,
+                          {session.socket, options.read, options.write, options.strict}, prepared);
+  const pid_t pid = ::fork();
+  if (pid < 0) return errno_error("cannot run " + options.command[0], errno);
+  if (pid != 0) return pid;
+  if (const int refused = prepared(); refused != 0) ::_exit(refused);
+  become(options, mask);
 }
 
 /// Passes signals on until the child has ended; ends it when the job is over.
@@ -178,6 +206,14 @@ void explain_end(const pk::JobRecord& before, const pk::JobRecord& after) {
         after.name.view(), after.refused_forks - before.refused_forks, after.quota.processes));
 }
 
+/// Inside a sandbox links lead nowhere.
+std::string socket_path(const Session& session, bool real) {
+  std::error_code failed;
+  const auto path = real ? std::filesystem::canonical(session.socket, failed)
+                         : std::filesystem::absolute(session.socket, failed);
+  return failed ? std::string(session.socket) : path.string();
+}
+
 }  // namespace
 
 std::uint32_t parse_cpus(const std::string& text) {
@@ -204,10 +240,11 @@ Result<int> run_program(const Session& session, const RunOptions& options) {
   const auto look = [&]() -> Result<pk::JobRecord> {
     return TRY(attached.kernel().call<pk::JobInfo>({attached.kernel().job()})).reply;
   };
+  if (options.sandbox) TRY(check_user(attached.kernel()));
   const pk::JobRecord job = TRY(look());
   TRY(check_quota(job, attach.quota));
   TRY(check_enforced(bits_of(attach.quota) & ~job.enforced, options.strict));
-  ::setenv("AIOS_SOCKET", std::filesystem::absolute(session.socket).c_str(), 1);
+  ::setenv("AIOS_SOCKET", socket_path(session, options.sandbox).c_str(), 1);
   ::setenv("AIOS_JOB", attach.job_name.c_str(), 1);
 
   sigset_t forwarded;
@@ -219,10 +256,8 @@ Result<int> run_program(const Session& session, const RunOptions& options) {
   ::sigprocmask(SIG_BLOCK, &forwarded, &before);
   const Fd signals(::signalfd(-1, &forwarded, SFD_NONBLOCK | SFD_CLOEXEC));
   if (!signals.valid()) return errno_error("make signal descriptor", errno);
-  std::fflush(nullptr);
-  const pid_t pid = ::fork();
-  if (pid < 0) return errno_error("cannot run " + options.command[0], errno);
-  if (pid == 0) become(session, options, attach, job.enforced, before);
+  const pid_t pid = TRY(start(
+      session, options, [&] { return prepare(session, options, attach, job.enforced); }, before));
   const int code = TRY(wait_for(pid, signals.get(), attached.kernel().socket_fd()));
   // Nothing to explain when the kernel is gone.
   if (const auto end = look()) explain_end(job, *end);

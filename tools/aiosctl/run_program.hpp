@@ -14,7 +14,10 @@ struct RunOptions {
   std::string memory;           ///< as parse_size takes it; empty: no quota
   std::string cpus;             ///< cores, such as "1.5"; empty: no quota
   std::uint32_t processes = 0;  ///< with their threads; 0: no quota
-  bool strict = false;          ///< rather not at all than without a limit that was asked for
+  bool strict = false;          ///< rather not at all than without a limit or protection asked for
+  bool sandbox = false;         ///< locked in, as confined_program.hpp says
+  std::vector<std::string> read;   ///< only with `sandbox`
+  std::vector<std::string> write;  ///< only with `sandbox`
   std::vector<std::string> command;
 };
 

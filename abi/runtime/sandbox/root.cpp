@@ -42,9 +42,11 @@ Result<void> show(const Folder& folder) {
     if (::symlink(target.c_str(), inside.c_str()) == 0) return {};
     return errno_error("cannot make link " + folder.path, errno);
   }
+  struct stat there {};
   if (S_ISDIR(info.st_mode))
     TRY(make_folders(folder.path));
-  else if (!Fd(::open(inside.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600)).valid())
+  else if (::lstat(inside.c_str(), &there) != 0 &&  // else it lies in a folder shown before
+           !Fd(::open(inside.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600)).valid())
     return errno_error("cannot make file " + folder.path, errno);
   if (::mount(folder.path.c_str(), inside.c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0)
     return errno_error("cannot show " + folder.path, errno);

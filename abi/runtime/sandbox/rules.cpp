@@ -36,6 +36,13 @@ void add_device_folders(std::vector<Folder>& folders) {
   }
 }
 
+/// A user's program calls AIOS itself, and writes what it is to write.
+void add_user_needs(const Plan& plan, Rules& rules) {
+  rules.folders.insert(rules.folders.end(), plan.folders.begin(), plan.folders.end());
+  rules.sockets = true;
+  rules.file_bytes = 0;
+}
+
 }  // namespace
 
 Rules rules_of(const Plan& plan) {
@@ -61,6 +68,7 @@ Rules rules_of(const Plan& plan) {
       rules.programs = true;
       rules.folders = system_folders();
       if (plan.profile == Profile::jit) add_device_folders(rules.folders);
+      if (plan.profile == Profile::tool) add_user_needs(plan, rules);
       [[fallthrough]];
     case Profile::context:
       rules.private_folder = rules.programs ? "/tmp" : "/modules";

@@ -10,22 +10,13 @@
 
 namespace aios::sandbox {
 
-enum class Access {
-  read,     ///< files and folders
-  execute,  ///< also programs
-  write,    ///< also made, changed and removed
-};
-struct Folder {
-  std::string path;  ///< a file or a link is possible too
-  Access access;
-};
-
 struct Rules {
   std::vector<Folder> folders{};    ///< of the host's, at the same path inside
   std::string private_folder{};     ///< made inside, in memory; its contents go with the process
   bool files = false;               ///< opens, makes and removes files by path
   bool code = false;                ///< maps memory executable
   bool programs = false;            ///< forks and executes
+  bool sockets = false;             ///< connects to Unix sockets, in a root of its own
   bool ring = false;                ///< uses the io_uring that it has; it cannot make another
   std::uint64_t file_bytes = 0;     ///< greatest size of a file; 0: any
   std::uint64_t descriptors = 0;    ///< 0: as many as the host allows

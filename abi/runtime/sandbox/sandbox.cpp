@@ -135,8 +135,11 @@ class LockIn {
     Result<void> entered = refused();
     step(Protection::empty_root, [&] { return entered = own ? enter_root(rules_) : refused(); });
     if (!entered && entered.error().code() == Code::internal) return entered;
-    if ((report_.confined.enforced & bit(Protection::empty_root)) == 0)
+    if ((report_.confined.enforced & bit(Protection::empty_root)) == 0) {
       rules_.private_folder.clear();
+      // Which sockets there are only an own root says.
+      rules_.sockets = false;
+    }
     report_.private_folder = rules_.private_folder;
     return {};
   }

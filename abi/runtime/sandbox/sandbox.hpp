@@ -16,10 +16,22 @@ using proto::sandbox::Confined;
 using proto::sandbox::Profile;
 using proto::sandbox::Protection;
 
+enum class Access {
+  read,     ///< files and folders
+  execute,  ///< also programs
+  write,    ///< also made, changed and removed
+};
+struct Folder {
+  std::string path;  ///< a file or a link is possible too
+  Access access;
+};
+
 struct Plan {
   Profile profile = Profile::server;
   /// storage: read and written; supervisor: read. An absolute path that exists, or empty.
   std::string folder{};
+  /// tool: what it may reach besides, by absolute paths.
+  std::vector<Folder> folders{};
   /// A bit for each protection that is not to be tried. Only the escape tests set it, to show what
   /// each one stops.
   std::uint32_t leave_out = 0;

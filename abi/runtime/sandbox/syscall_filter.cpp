@@ -6,6 +6,7 @@
 #include <seccomp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -241,6 +242,11 @@ void add_descriptors(Filter& filter, const Rules& rules) {
   if (rules.files) filter.allow_all(on_files);
   if (rules.programs) filter.allow_all(to_run_programs);
   if (rules.ring) filter.allow(SCMP_SYS(io_uring_enter));
+  if (!rules.sockets) return;
+  filter.allow(SCMP_SYS(socket), {SCMP_A0(SCMP_CMP_EQ, AF_UNIX)});
+  // Libraries try the network and do without.
+  filter.refuse(EAFNOSUPPORT, SCMP_SYS(socket), {SCMP_A0(SCMP_CMP_NE, AF_UNIX)});
+  filter.allow(SCMP_SYS(connect));
 }
 
 void add_control(Filter& filter) {

@@ -1,0 +1,151 @@
+"""`aiosctl run --sandbox`: the program runs, calls AIOS as any program of its user, passes its exit
+code and gets signals; and it gets at nothing that was not shown to it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TESTS / "support"))
+from instance import Instance, expect, run_test, wait_until  # noqa: E402
+
+PYTHON = "/usr/bin/python3"
+SIGSYS = 31
+# What a program does that wants out, one line of Python each. It ends with DONE when it was done; with
+# an exception (1) or by SIGSYS when not. First whether anybody can do it without the sandbox.
+DONE = 42
+KEPT = 7
+ATTEMPTS = {
+    "read the host's secret": (True, "open(SECRET).read()"),
+    "list the home folder": (True, "os.listdir(HOME)"),
+    "read the password file": (True, "open('/etc/passwd').read()"),
+    "read the state of the instance": (True, "os.listdir(STATE + '/logs')"),
+    "write to the system's programs": (False, "open('/usr/bin/x-of-aios-test', 'a').close();"
+                                              "os.unlink('/usr/bin/x-of-aios-test')"),
+    "write what it may only read": (True, "open(READABLE + '/new', 'w')"),
+    "look at processes": (True, "os.listdir('/proc')"),
+    "see a process outside": (True, "os.kill(OUTSIDER, 0)"),
+    "stop a process outside": (True, "os.kill(OUTSIDER, 18)"),
+    "reach the network": (True, "socket.create_connection(('127.0.0.1', PORT), 2)"),
+    "make a network socket": (True, "socket.socket(socket.AF_INET, socket.SOCK_DGRAM)"),
+    "reach a socket of the host's": (True, "socket.socket(socket.AF_UNIX).connect(OTHER_SOCKET)"),
+    "trace its parent": (False, "assert libc.ptrace(0x4206, os.getppid(), 0, 0) == 0"),
+    "mount": (False, "assert libc.mount(b'x', b'/mnt', b'tmpfs', 0, None) == 0; libc.umount(b'/mnt')"),
+    "make a user namespace": (False, "assert libc.unshare(0x10000000) == 0"),
+    "change the root": (False, "os.chroot('/tmp')"),
+    "use a descriptor that was left open": (True, f"os.fstat({KEPT})"),
+    "use io_uring": (False, "assert libc.syscall(425, 8, ctypes.create_string_buffer(120)) >= 0"),
+    "make a device": (False, "os.mknod('/tmp/x-of-aios-test', 0o20666, os.makedev(1, 3));"
+                             "os.unlink('/tmp/x-of-aios-test')"),
+}
+PROLOGUE = ("import ctypes, os, socket, sys\nlibc = ctypes.CDLL(None)\n"
+            "SECRET, HOME, STATE, READABLE, OTHER_SOCKET = {paths!r}\n"
+            "OUTSIDER, PORT = {numbers!r}\n")
+
+
+def sandboxed(instance, *arguments):
+    return instance.try_ctl("run", "--sandbox", *arguments)
+
+
+def it_runs_and_passes_what_it_should(instance):
+    result = sandboxed(instance, "--", "sh", "-c", "echo out; echo err >&2; exit 7")
+    if "not confined" in result.stderr or "cannot confine" in result.stderr:
+        # A host without user namespaces: refused, and said.
+        expect(result.returncode == 127, f"run without confinement: {result}")
+        return False
+    expect((result.returncode, result.stdout) == (7, "out\n") and "err" in result.stderr,
+           f"exit code and output: {result}")
+    expect(sandboxed(instance, "--", "sh", "-c", "kill -9 $$").returncode == 128 + 9,
+           "the end by a signal is not told")
+    missing = sandboxed(instance, "--", "/no/such/program")
+    expect(missing.returncode != 0 and "cannot show /no/such/program" in missing.stderr,
+           f"a program that is not there: {missing}")
+    private = sandboxed(instance, "--", "sh", "-c", "echo mine > /tmp/x && cat /tmp/x && pwd")
+    expect(private.stdout == "mine\n/tmp\n" and not Path("/tmp/x").exists(),
+           f"a /tmp of its own: {private}")
+    return True
+
+
+def it_gets_signals(instance):
+    program = instance.start("run", "--sandbox", "--", "sh", "-c",
+                             "trap 'exit 5' TERM; echo ready; while :; do sleep 0.1; done")
+    expect(program.stdout.readline() == "ready\n", "the program does not begin")
+    program.send_signal(signal.SIGTERM)
+    program.communicate(timeout=20)
+    expect(program.returncode == 5, f"SIGTERM was not handed on: {program.returncode}")
+
+
+def it_sees_what_is_shown(instance):
+    shown = instance.work / "shown"
+    written = instance.work / "written"
+    for folder in (shown, written):
+        folder.mkdir()
+    (shown / "data").write_text("shown\n", encoding="utf-8")
+    result = sandboxed(instance, "--read", shown, "--write", written, "--", "sh", "-c",
+                       f"cat {shown}/data && echo new > {written}/file && ! echo x > {shown}/y")
+    expect(result.returncode == 0 and result.stdout == "shown\n", f"what is shown: {result}")
+    expect((written / "file").read_text(encoding="utf-8") == "new\n", "what it wrote is not there")
+
+
+def it_calls_aios_and_is_no_operator(instance):
+    folders = ["--read", Path(instance.aiosctl).parent]
+    result = sandboxed(instance, *folders, "--", instance.aiosctl, "fs", "ls")
+    expect(result.returncode == 0, f"a call of AIOS from inside: {result}")
+    for forbidden in (["shutdown"], ["crash", "echo"], ["kill", str(instance.pid_of("echo"))],
+                      ["restart", "echo"]):
+        result = sandboxed(instance, *folders, "--", instance.aiosctl, *forbidden)
+        expect(result.returncode != 0, f"aiosctl {forbidden} from inside: {result}")
+    expect(instance.status()["servers"][0]["state"] == "running", "a server was ended from inside")
+
+
+def attempt(instance, script, *options):
+    """The exit code of a Python script under `aiosctl run`, which has a descriptor of ours, too."""
+    command = instance.command("run", *options, "--", PYTHON, "-c", script)
+    return subprocess.run(command, env=instance.environment, pass_fds=(KEPT,), timeout=60,
+                          stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode
+
+
+def nothing_gets_out(instance):
+    secret = instance.work / "secret"
+    secret.write_text("the host's", encoding="utf-8")
+    readable = instance.work / "readable"
+    readable.mkdir()
+    with subprocess.Popen(["sleep", "60"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as outsider, \
+            socket.create_server(("127.0.0.1", 0)) as server, \
+            socket.socket(socket.AF_UNIX) as other, open(secret, encoding="utf-8") as kept:
+        other.bind(str(instance.work / "other.sock"))
+        other.listen()
+        os.dup2(kept.fileno(), KEPT)
+        names = PROLOGUE.format(
+            paths=(str(secret), os.path.expanduser("~"), str(instance.state), str(readable),
+                   str(instance.work / "other.sock")),
+            numbers=(outsider.pid, server.getsockname()[1]))
+        for what, (real, line) in ATTEMPTS.items():
+            script = f"{names}{line}\nsys.exit({DONE})"
+            code = attempt(instance, script, "--sandbox", "--read", readable)
+            expect(code in (1, 128 + SIGSYS), f"{what}: exit code {code} inside the sandbox")
+            expect(outsider.poll() is None, f"{what}: it ended a process outside")
+            code = attempt(instance, script)
+            print(f"{what}: {'possible' if code == DONE else 'refused'} without the sandbox")
+            expect(code == DONE or not real, f"{what}: it does not succeed without the sandbox")
+        os.close(KEPT)
+        outsider.kill()
+
+
+def run(aiosctl):
+    with Instance(aiosctl) as instance:
+        if not it_runs_and_passes_what_it_should(instance):
+            print("this host confines nobody, which is said")
+            return
+        it_gets_signals(instance)
+        it_sees_what_is_shown(instance)
+        it_calls_aios_and_is_no_operator(instance)
+        nothing_gets_out(instance)
+
+
+if __name__ == "__main__":
+    sys.exit(run_test(lambda: run(sys.argv[1])))
