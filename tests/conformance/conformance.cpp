@@ -38,7 +38,8 @@ class Application {
                                               const Device& device, std::size_t bytes,
                                               std::uint64_t argument, std::uint64_t limit);
   /// Empty when tasks see each other's results and what the client writes in between.
-  std::string run_chain(const Device& device);
+  /// With `crash` the context is lost in between.
+  std::string run_chain(const Device& device, bool crash);
   /// Several tasks at once, of which one faults: empty when that one failed and the rest did not.
   std::string run_beside_fault(const Case& c, const Device& device);
   std::uint32_t codelet(const std::string& module, const std::string& name);
@@ -126,7 +127,7 @@ std::pair<aios_code, std::string> Application::run_alone(const std::string& modu
   return {static_cast<aios_code>(done.status), why};
 }
 
-std::string Application::run_chain(const Device& device) {
+std::string Application::run_chain(const Device& device, bool crash) {
   struct {
     std::uint32_t n;
     float a;
@@ -154,12 +155,16 @@ std::string Application::run_chain(const Device& device) {
   const float chained = run(3);
   std::ranges::fill(x, 3.0f);
   const float with_other_x = run(1);
+  if (crash && run_alone(FAULT_MODULE, "beyond", device, 64, 1ull << 40, 0).first != AIOS_CRASHED)
+    return "the faulty task did not crash";
+  const float after_crash = run(1);
   std::ranges::fill(y, 10.0f);
   const float with_other_y = run(2);
   for (const std::uint32_t buffer : buffers) tenant_.release(buffer);
-  if (chained != 6 || with_other_x != 12 || with_other_y != 22)
+  if (chained != 6 || with_other_x != 12 || after_crash != 18 || with_other_y != 22)
     return std::to_string(chained) + ", " + std::to_string(with_other_x) + ", " +
-           std::to_string(with_other_y) + " instead of 6, 12, 22";
+           std::to_string(after_crash) + ", " + std::to_string(with_other_y) +
+           " instead of 6, 12, 18, 22";
   return {};
 }
 
@@ -243,7 +248,12 @@ Outcome out_of_memory(Application& a, Application&, const Device& device) {
 
 /// Two tasks in a chain, then one more after the client has changed what they read and wrote.
 Outcome changes_between_tasks(Application& a, Application&, const Device& device) {
-  return a.run_chain(device);
+  return a.run_chain(device, false);
+}
+
+/// The same, with the context lost in the middle: its copies are gone, the buffers are not.
+Outcome survives_crash(Application& a, Application&, const Device& device) {
+  return a.run_chain(device, true);
 }
 
 /// One of several that were given to the device together: the others, which may run again, have
@@ -259,6 +269,7 @@ struct Scenario {
 constexpr Scenario scenarios[] = {
     {"an illegal address ends its context only", illegal_address},
     {"what the client changes, the next task sees", changes_between_tasks},
+    {"buffers survive the crash of their context", survives_crash},
     {"a fault among several at once is one's alone", fault_among_others},
     {"an endless loop is ended at its limit", endless},
     {"memory beyond the device's is refused", out_of_memory}};

@@ -203,17 +203,20 @@ def check_bench(aiosctl, instance):
 
 
 def check_bench_devices(aiosctl, instance):
-    """The processor's figures, for their form."""
-    result = subprocess.run([aiosctl, "bench", "devices", "--rounds", "1", "--only", "cpu", "--json"],
-                            capture_output=True, text=True, timeout=120, check=False,
-                            env=instance.environment)
-    expect(result.returncode == 0, f"bench devices: {result.returncode} {result.stderr!r}")
-    devices = checked("bench-devices", result.stdout)["devices"]
-    expect([device["backend"] for device in devices] == ["cpu"], f"bench devices: {devices}")
-    for case in ("launch_ns", "stream_gb_s", "sgemm_gflop_s"):
-        figures = devices[0][case]
-        expect({"through", "direct"} <= set(figures), f"{case}: {figures}")
-        expect(all(figure["lowest"] > 0 for figure in figures.values()), f"{case}: {figures}")
+    """The figures of the processor, and of OpenCL where it is installed, for their form."""
+    for backend in ("cpu", "opencl"):
+        result = subprocess.run([aiosctl, "bench", "devices", "--rounds", "1", "--only", backend,
+                                 "--json"], capture_output=True, text=True, timeout=120,
+                                check=False, env=instance.environment)
+        if backend == "opencl" and "no such device" in result.stderr:
+            continue
+        expect(result.returncode == 0, f"bench devices: {result.returncode} {result.stderr!r}")
+        devices = checked("bench-devices", result.stdout)["devices"]
+        expect({device["backend"] for device in devices} == {backend}, f"bench: {devices}")
+        for case in ("launch_ns", "stream_gb_s", "sgemm_gflop_s"):
+            figures = devices[0][case]
+            expect({"through", "direct"} <= set(figures), f"{case}: {figures}")
+            expect(all(figure["lowest"] > 0 for figure in figures.values()), f"{case}: {figures}")
 
 
 def main():

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <barrier>
 #include <chrono>
+#include <cstdlib>
 #include <stdexcept>
 #include <thread>
 
@@ -70,6 +71,9 @@ std::uint64_t bare_stream_ns(std::uint32_t n, std::uint32_t threads) {
 }
 
 OpenBlas::OpenBlas() {
+  // Contexts have no variables: both choose their code by the processor.
+  for (const char* name : {"OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OPENBLAS_NUM_THREADS"})
+    ::unsetenv(name);
   void* const library = ::dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) return;
   set_threads_ = reinterpret_cast<void (*)(int)>(::dlsym(library, "openblas_set_num_threads"));

@@ -138,10 +138,11 @@ void Direct::run(const std::vector<std::shared_ptr<device::Work>>& works, bool a
 }
 
 void Direct::submit(device::Work& work) {
-  need(executor_->submit(
-      {.id = 0, .block_count = work.block_count(), .limit_ns = 0, .run_block = [&work](auto block) {
-         return work.run_block(block);
-       }}));
+  need(executor_->submit({.id = 0,
+                          .block_count = work.block_count(),
+                          .limit_ns = 0,
+                          .run_block = [&work](auto block) { return work.run_block(block); },
+                          .begin = [&work] { return work.begin(); }}));
 }
 
 void Direct::wait(std::size_t count) {
