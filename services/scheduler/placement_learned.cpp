@@ -28,7 +28,9 @@ class LearnedPlacement final : public Placement {
     const std::uint32_t passed_over = there.cost->passed_over;
     if (passed_over < probe_after_least || !there.at_once || there.free_slots == 0) return false;
     if (there.cost->memory.p95 > static_cast<double>(there.memory_free_bytes)) return false;
-    if (passed_over >= probe_after_most) return true;
+    // What moving its data costs is known, and not what a probe is for.
+    if (passed_over >= probe_after_most)
+      return static_cast<double>(there.transfer_ns) <= best.cost->time.mean;
     const std::uint64_t late_ns = finish_ns(there) - std::min(finish_ns(there), finish_ns(best));
     return late_ns <= task.slack_ns &&
            passed_over * best.cost->time.mean * probe_share >= there.cost->time.mean;

@@ -47,6 +47,8 @@ Result<Outcome> run_core(const Realisation& run, const RunOptions& options);
 /// The time that a plan expects of a task.
 using PlannedTimes = std::vector<std::vector<double>>;  ///< ns, by task and device
 PlannedTimes true_times(const Realisation& run);
+/// What each task takes on average over all runs: perfect models, without knowing the future.
+PlannedTimes expected_times(const Realisation& run);
 /// What the costs say beforehand.
 Result<PlannedTimes> estimated_times(const Realisation& run, const RunOptions& options);
 

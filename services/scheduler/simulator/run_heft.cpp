@@ -208,6 +208,14 @@ PlannedTimes true_times(const Realisation& run) {
   return times;
 }
 
+PlannedTimes expected_times(const Realisation& run) {
+  PlannedTimes times(run.graph().tasks.size());
+  for (std::uint32_t t = 0; t < times.size(); ++t)
+    for (DeviceId d = 0; d < run.platform().devices.size(); ++d)
+      times[t].push_back(run.expected_ns(t, d));
+  return times;
+}
+
 Outcome run_heft(const Realisation& run, const PlannedTimes& times) {
   return Heft(run, times).go();
 }

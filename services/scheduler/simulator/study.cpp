@@ -72,6 +72,8 @@ Result<Outcome> Study::run(const Realisation& run, Method method, const std::str
   switch (method) {
     case Method::heft_true:
       return run_heft(run, true_times(run));
+    case Method::heft_expected:
+      return run_heft(run, expected_times(run));
     case Method::heft_mean:
       options.costs = &told;
       options.number_tasks = true;

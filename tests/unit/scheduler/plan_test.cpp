@@ -319,6 +319,9 @@ TEST_CASE("A device that was passed over for long is probed by a task that can a
   CHECK(placement->place({0, 100}, candidates).candidate == 1);
   bad.passed_over = 2048;
   CHECK(placement->place({0, 100}, candidates).reason == Reason::probe);
+  // Not where the data would have to be moved for longer than the task takes.
+  candidates[0].transfer_ns = 101;
+  CHECK(placement->place({0, 100}, candidates).candidate == 1);
 }
 
 TEST_CASE("Orders rank by what they are named for") {
