@@ -3,7 +3,9 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "abi/proto/device.hpp"
@@ -45,6 +47,10 @@ std::uint32_t backends_of(std::span<const std::byte> module) {
   if (has(".aios.ptx")) backends |= proto::driver::backend::cuda;
   if (has(".aios.opencl")) backends |= proto::driver::backend::opencl;
   return backends;
+}
+
+std::uint64_t module_hash_of(std::span<const std::byte> module) {
+  return std::max<std::uint64_t>(XXH3_64bits(module.data(), module.size()), 1);
 }
 
 }  // namespace aios

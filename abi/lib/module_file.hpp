@@ -19,4 +19,7 @@ Result<std::vector<std::byte>> read_module_file(const std::string& path);
 /// processor; aios-kc adds code for GPUs.
 std::uint32_t backends_of(std::span<const std::byte> module);
 
+/// By which the scheduler knows a module again; never 0.
+std::uint64_t module_hash_of(std::span<const std::byte> module);
+
 }  // namespace aios

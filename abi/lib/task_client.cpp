@@ -135,13 +135,13 @@ void TaskTenant::close(Deadline deadline, TaskCallback<void> done) {
 void TaskTenant::register_codelet(Handle region, std::uint64_t offset, std::uint64_t length,
                                   std::string_view function, std::string_view label,
                                   std::uint32_t backends, Deadline deadline,
-                                  TaskCallback<std::uint32_t> done) {
+                                  TaskCallback<std::uint32_t> done, std::uint64_t module_hash) {
   using M = wire::RegisterCodelet;
   if (!is_open()) return done(lost());
   if (!proto::Text<64>::fits(function))
     return done(error(Code::invalid_argument, "a codelet's name has at most 63 characters"));
   link_.client_->start_with_handles<M>(
-      {0, offset, length, id_, backends, proto::Text<64>::from(function),
+      {0, offset, length, id_, backends, module_hash, proto::Text<64>::from(function),
        proto::Text<64>::from(label)},
       {{region, ObjectType::region, rights::info | rights::send, rights::info | rights::map_read,
         false}},
@@ -232,6 +232,11 @@ void TaskTenant::failure(std::uint64_t tag, Deadline deadline, TaskCallback<std:
 
 void TaskTenant::cancel(std::uint64_t tag, Deadline deadline, TaskCallback<void> done) {
   call<wire::Cancel>({tag, id_, 0}, deadline, std::move(done));
+}
+
+void TaskTenant::cancel_range(std::uint64_t first, std::uint64_t last, Deadline deadline,
+                              TaskCallback<Cancelled> done) {
+  call<wire::CancelRange>({first, last, id_, 0}, deadline, std::move(done));
 }
 
 // ---- helpers ------------------------------------------------------------------------------------

@@ -90,10 +90,11 @@ class TaskTenant {
 
   /// The codelet `function` of the module at (offset, length) of `region`, a handle with send and
   /// grant map_read, which stays the caller's and may be closed afterwards. `backends`: what it has
-  /// code for, as backends_of says.
+  /// code for, as backends_of says. `module_hash` tells modules apart, see module_hash_of.
   void register_codelet(Handle region, std::uint64_t offset, std::uint64_t length,
                         std::string_view function, std::string_view label, std::uint32_t backends,
-                        Deadline deadline, TaskCallback<std::uint32_t> done);
+                        Deadline deadline, TaskCallback<std::uint32_t> done,
+                        std::uint64_t module_hash = 0);
   /// Memory of a region (grant map_read, and map_write if `writable`).
   void register_buffer(Handle region, std::uint64_t offset, std::uint64_t length, bool writable,
                        Deadline deadline, TaskCallback<std::uint32_t> done);
@@ -111,6 +112,9 @@ class TaskTenant {
   void completions(Deadline deadline, TaskCallback<Completions> done, std::uint32_t least = 1);
   void failure(std::uint64_t tag, Deadline deadline, TaskCallback<std::string> done);
   void cancel(std::uint64_t tag, Deadline deadline, TaskCallback<void> done);
+  using Cancelled = proto::scheduler::CancelRange::Reply;
+  void cancel_range(std::uint64_t first, std::uint64_t last, Deadline deadline,
+                    TaskCallback<Cancelled> done);
 
  private:
   template <class M, class T>

@@ -59,9 +59,11 @@ struct RegisterCodelet {
     std::uint64_t length;
     std::uint32_t tenant;
     std::uint32_t backends;  ///< driver::backend bits: what the module has code for
+    /// What is learned is kept by it: of equal modules for their next registration. 0: by nothing.
+    std::uint64_t module_hash;
     Text<64> function;
     Text<64> label;  ///< what listings call it
-    AIOS_FIELDS(Request, region, offset, length, tenant, backends, function, label)
+    AIOS_FIELDS(Request, region, offset, length, tenant, backends, module_hash, function, label)
   };
   struct Reply {
     std::uint32_t codelet;
@@ -275,12 +277,119 @@ struct DeviceNext {
   };
 };
 
+inline constexpr std::uint32_t max_logged_candidates = 4;
+
+/// What was known of a device when a task was placed. Without predictions (level 0) only `device`.
+struct LoggedCandidate {
+  float wait_ns;      ///< until it would begin there
+  float transfer_ns;  ///< to bring its data there
+  float mean_ns;      ///< run time, predicted
+  float p95_ns;
+  std::uint32_t samples;  ///< completions of this codelet and size there
+  std::uint16_t device;
+  std::uint8_t level;    ///< scheduler::Level: whose word the prediction is
+  std::uint8_t at_once;  ///< 1: it would have begun at once
+  AIOS_FIELDS(LoggedCandidate, wait_ns, transfer_ns, mean_ns, p95_ns, samples, device, level,
+              at_once)
+};
+
+/// Of the last 8,192 placements: the last one of task `number`, or, where that is 0, the first with
+/// a sequence above `after`. Only an operator's client sees other users'.
+struct PlacementNext {
+  static constexpr std::uint16_t opcode = 13;
+  static constexpr const char* name = "placement_next";
+  static constexpr bool idempotent = true;
+  struct Request {
+    std::uint64_t after;
+    std::uint64_t number;
+    AIOS_FIELDS(Request, after, number)
+  };
+  struct Reply {
+    std::uint64_t sequence;  ///< 0: no such, no more
+    std::uint64_t number;
+    std::uint64_t tag;
+    std::uint64_t job_id;
+    std::uint64_t submitted_ns;
+    std::uint64_t ready_ns;      ///< the last task that it depends on had ended
+    std::uint64_t after_number;  ///< that task; 0: none
+    std::uint64_t placed_ns;
+    std::uint64_t start_ns;  ///< on the device; 0: not yet, or it failed
+    std::uint64_t end_ns;
+    std::uint64_t peak_memory_bytes;
+    std::uint32_t state;
+    std::uint32_t status;
+    std::uint32_t attempts;
+    std::uint32_t dependency_count;
+    std::uint32_t dependencies[max_dependencies];  ///< low 32 bits of tags
+    std::uint8_t reason;                           ///< scheduler::Reason
+    std::uint8_t considered;                       ///< devices
+    std::uint8_t candidate_count;
+    std::uint8_t reserved[5];
+    LoggedCandidate candidates[max_logged_candidates];  ///< the first was chosen
+    kernel::Name job_name;
+    Text<64> codelet;
+    AIOS_FIELDS(Reply, sequence, number, tag, job_id, submitted_ns, ready_ns, after_number,
+                placed_ns, start_ns, end_ns, peak_memory_bytes, state, status, attempts,
+                dependency_count, dependencies, reason, considered, candidate_count, reserved,
+                candidates, job_name, codelet)
+  };
+};
+
+/// What has been learned of one codelet and size on one device. Only an operator's client sees
+/// other users'. not_found: no more, or the policy learns nothing.
+struct ModelNext {
+  static constexpr std::uint16_t opcode = 14;
+  static constexpr const char* name = "model_next";
+  static constexpr bool idempotent = true;
+  struct Request {
+    std::uint64_t index;
+    AIOS_FIELDS(Request, index)
+  };
+  struct Reply {
+    double bytes;  ///< of its buffers
+    double time_mean_ns;
+    double time_p95_ns;
+    double memory_mean_bytes;
+    double memory_p95_bytes;
+    double log_error;  ///< of the level that speaks, running mean of |log actual - log predicted|
+    std::uint64_t footprint;
+    std::uint64_t module_hash;
+    std::uint32_t samples;
+    std::uint32_t drifts;
+    std::uint32_t level;
+    std::uint32_t user;
+    Text<64> codelet;
+    Text<32> device;
+    AIOS_FIELDS(Reply, bytes, time_mean_ns, time_p95_ns, memory_mean_bytes, memory_p95_bytes,
+                log_error, footprint, module_hash, samples, drifts, level, user, codelet, device)
+  };
+};
+
+/// Cancels every pending task of the tenant whose tag is from `first` to `last`, which may be all;
+/// running ones are not touched.
+struct CancelRange {
+  static constexpr std::uint16_t opcode = 15;
+  static constexpr const char* name = "cancel_range";
+  struct Request {
+    std::uint64_t first;
+    std::uint64_t last;
+    std::uint32_t tenant;
+    std::uint32_t reserved;
+    AIOS_FIELDS(Request, first, last, tenant, reserved)
+  };
+  struct Reply {
+    std::uint32_t cancelled;
+    std::uint32_t running;
+    AIOS_FIELDS(Reply, cancelled, running)
+  };
+};
+
 struct Protocol {
   static constexpr const char* name = "scheduler";
-  static constexpr std::uint16_t version = 5;
+  static constexpr std::uint16_t version = 6;
   using Methods = MethodList<Null, Drain, OpenTenant, CloseTenant, RegisterCodelet, RegisterBuffer,
                              ReleaseBuffer, SetArena, Submit, Completions, Failure, Cancel,
-                             TaskNext, DeviceNext>;
+                             TaskNext, DeviceNext, PlacementNext, ModelNext, CancelRange>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -53,7 +54,10 @@ class CodeletRun final : public device::Work {
   std::vector<aios_buffer> views_;
   std::uint32_t argument_bytes_ = 0;
   alignas(16) std::array<std::uint8_t, proto::context::max_argument_bytes> arguments_{};
-  alignas(64) std::array<std::uint64_t, AIOS_RESULT_WORDS> result_{};
+  /// Blocks may write the result while others read what is before it: another cache line, without
+  /// an alignment that would make each run costlier to allocate.
+  std::array<std::byte, 64> apart_;
+  std::array<std::uint64_t, AIOS_RESULT_WORDS> result_{};
 };
 
 }  // namespace aios::cpu

@@ -34,6 +34,7 @@
 #include "services/scheduler/memories.hpp"
 #include "services/scheduler/order.hpp"
 #include "services/scheduler/placement.hpp"
+#include "services/scheduler/placement_log.hpp"
 #include "services/scheduler/tenant.hpp"
 #include "services/scheduler/timeline.hpp"
 
@@ -117,6 +118,12 @@ class Core {
   /// The records are the caller's own copy.
   Result<void> submit(TenantId tenant, std::span<const TaskRecord> records, std::uint64_t now_ns);
   Result<void> cancel(TenantId tenant, std::uint64_t tag);
+  struct Cancelled {
+    std::uint32_t pending = 0;
+    std::uint32_t running = 0;  ///< these go on
+  };
+  /// What is pending of these tags.
+  Result<Cancelled> cancel_range(TenantId tenant, std::uint64_t first, std::uint64_t last);
   struct Finished {
     std::size_t count;   ///< completions to take
     bool is_everything;  ///< no task of the tenant is unfinished
@@ -128,6 +135,8 @@ class Core {
   Result<std::string> failure(TenantId tenant, std::uint64_t tag) const;
   /// number 0: no more.
   Listed next_task(std::uint64_t after, std::uint32_t uid, bool all_users);
+
+  const PlacementLog& log() const { return log_; }
 
   // ---- contexts ----
   void context_ready(JobId job, DeviceId device);
@@ -167,6 +176,8 @@ class Core {
   struct Wake {
     Slot successor;
     std::uint64_t predecessor_tag;
+    std::uint64_t predecessor_number;
+    std::uint64_t at_ns;
     bool failed;
   };
 
@@ -229,9 +240,14 @@ class Core {
   void place_next(Tenant& tenant);
   void fill_candidates(Tenant& tenant, Task& task);
   void start(Tenant& tenant, Task& task, TaskRef ref, const Candidate& where);
-  void want_context(Tenant& tenant);
+  void want_contexts(Tenant& tenant);
+  void want_context(Tenant& tenant, const Task& task);
   bool can_open(const Tenant& tenant, DeviceId device) const;
   void open_context(Tenant& tenant, DeviceId device);
+  // core_log.cpp
+  void describe_task(const Task& task, PlacementLog::Entry& entry) const;
+  void log_placement(Task& task, const Choice& choice);
+  void log_end(const Task& task, const Outcome& outcome);
   // core_plan.cpp
   void begin_plan();
   void look_ahead(Tenant& tenant, Task& task);
@@ -261,6 +277,7 @@ class Core {
   std::vector<Tenant*> active_;  ///< with ready tasks, and some without
   std::vector<Tenant*> closing_;
   FinishedRing finished_;
+  PlacementLog log_;
   TenantId last_tenant_ = 0;
   std::uint64_t last_number_ = 0;
   std::uint64_t last_turn_ = 0;

@@ -99,7 +99,7 @@ void Core::decide(std::uint64_t now_ns) {
     std::erase_if(round_, [&](Tenant* t) { return !startable(*t); });
   }
   for (Tenant* tenant : active_)
-    if (!tenant->ready.empty()) want_context(*tenant);
+    want_contexts(*tenant);
 }
 
 void Core::place_next(Tenant& tenant) {
@@ -126,6 +126,7 @@ void Core::place_next(Tenant& tenant) {
   }
   tenant.ready.take(tenant.waiting_ahead);
   task.placed_because = choice.reason;
+  log_placement(task, choice);
   start(tenant, task, ref, where);
 }
 
@@ -154,9 +155,22 @@ void Core::start(Tenant& tenant, Task& task, TaskRef ref, const Candidate& where
   actions_.push_back({Action::Kind::start, ref, tenant.id, tenant.job->id, where.device});
 }
 
-void Core::want_context(Tenant& tenant) {
+/// Tasks that must wait for one device do not keep a context on another from those behind them. Who
+/// looks ahead has asked for those already.
+void Core::want_contexts(Tenant& tenant) {
+  bool any = false;
+  for (DeviceId d = 0; d < devices_.size() && !any; ++d) any = can_open(tenant, d);
+  if (!any) return;
+  const std::uint32_t end = placement_->looks_ahead() ? 1 : ReadyQueue::window;
+  for (std::uint32_t i = 0; i < end; ++i) {
+    const ReadyQueue::Entry* next = tenant.ready.peek(i, tasks_);
+    if (next == nullptr) return;
+    want_context(tenant, tasks_[next->task.slot]);
+  }
+}
+
+void Core::want_context(Tenant& tenant, const Task& task) {
   Job& job = *tenant.job;
-  const Task& task = tasks_[tenant.ready.top(tasks_).task.slot];
   bool has_one = false;
   for (DeviceId d = 0; d < devices_.size(); ++d) {
     const Context& context = job.contexts[d];

@@ -48,6 +48,8 @@ void Core::finish(Slot slot, const Outcome& outcome) {
     Task& task = tasks_[wake.successor];
     assert(task.remaining > 0);
     --task.remaining;
+    task.ready_ns = wake.at_ns;
+    task.after_number = wake.predecessor_number;
     if (task.state == State::finished) {
       if (task.remaining == 0) release(wake.successor);
     } else if (wake.failed) {
@@ -68,6 +70,8 @@ void Core::finish_one(Slot slot, const Outcome& outcome) {
   Tenant& tenant = *task.tenant;
   const bool failed = outcome.code != Code::ok;
   account(task, outcome);
+  log_end(task, outcome);
+  const std::uint64_t ended_ns = outcome.run != nullptr ? outcome.run->end_ns : now_ns_;
   const State before = std::exchange(task.state, State::finished);
   if (before == State::running) leave_context(slot);
   if (before == State::ready) tenant.ready.left(tasks_);
@@ -79,7 +83,8 @@ void Core::finish_one(Slot slot, const Outcome& outcome) {
 
   successors_.clear();
   tasks_.take_successors(slot, successors_);
-  for (const Slot s : successors_) wakes_.push_back({s, task.record.tag, failed});
+  for (const Slot s : successors_)
+    wakes_.push_back({s, task.record.tag, task.number, ended_ns, failed});
   if (task.remaining == 0) release(slot);
 }
 
@@ -109,7 +114,10 @@ void Core::complete(Tenant& tenant, const Task& task, const Outcome& outcome) {
 
 void Core::account(const Task& task, const Outcome& outcome) {
   using proto::scheduler::TaskState;
-  Listed listed = describe(task);
+  FinishedRing::Entry& entry = finished_.add();
+  entry.user = task.tenant->job->user->uid;
+  Listed& listed = entry.task;
+  listed = describe(task);
   listed.state =
       static_cast<std::uint32_t>(outcome.code == Code::ok ? TaskState::done : TaskState::failed);
   listed.status = static_cast<std::uint32_t>(outcome.code);
@@ -117,7 +125,6 @@ void Core::account(const Task& task, const Outcome& outcome) {
     listed.start_ns = outcome.run->start_ns;
     listed.end_ns = outcome.run->end_ns;
   }
-  finished_.add({task.tenant->job->user->uid, listed});
 
   if (task.state != State::running) return;
   DeviceState& device = devices_[task.device];

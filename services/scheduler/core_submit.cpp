@@ -131,7 +131,7 @@ Slot Core::insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns
   Task& task = tasks_[slot];
   task.record = record;
   task.number = ++last_number_;
-  task.submitted_ns = now_ns;
+  task.submitted_ns = task.ready_ns = now_ns;
   task.tenant = &tenant;
   task.state = State::waiting;
   if (costs_ != nullptr) task.work = work_of(tenant, record);
@@ -184,6 +184,23 @@ Result<void> Core::cancel(TenantId id, std::uint64_t tag) {
     return error(Code::busy, "task " + std::to_string(tag) + " is running");
   finish(known->slot, {Code::cancelled, "cancelled by its client", nullptr, false});
   return {};
+}
+
+Result<Core::Cancelled> Core::cancel_range(TenantId id, std::uint64_t first, std::uint64_t last) {
+  Tenant* tenant = TRY(open(id));
+  Cancelled counts;
+  std::vector<Slot> pending;
+  for (const TaskRef& ref : tenant->unfinished.refs()) {
+    const Task* task = tasks_.find(ref);
+    if (task == nullptr || task->record.tag < first || task->record.tag > last) continue;
+    if (task->state == State::running) ++counts.running;
+    if (task->state == State::waiting || task->state == State::ready) pending.push_back(ref.slot);
+  }
+  counts.pending = static_cast<std::uint32_t>(pending.size());
+  // The last first: none then goes only because one that it depends on went.
+  for (std::size_t i = pending.size(); i-- > 0;)
+    finish(pending[i], {Code::cancelled, "cancelled by its client", nullptr, false});
+  return counts;
 }
 
 }  // namespace aios::scheduler

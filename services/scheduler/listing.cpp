@@ -38,9 +38,11 @@ const Task* UnfinishedIndex::next(std::uint64_t after, const TaskTable& tasks) {
   return again == refs_.end() ? nullptr : tasks.find(*again);
 }
 
-void FinishedRing::add(Entry entry) {
-  if (entries_.size() == max_finished_listed) entries_.pop_front();
-  entries_.push_back(entry);
+FinishedRing::Entry& FinishedRing::add() {
+  if (entries_.size() < max_finished_listed) return entries_.emplace_back();
+  Entry& entry = entries_[oldest_];
+  oldest_ = (oldest_ + 1) % max_finished_listed;
+  return entry;
 }
 
 const FinishedRing::Entry* FinishedRing::next(std::uint64_t after, std::uint32_t user,

@@ -33,12 +33,14 @@ class FinishedRing {
     std::uint32_t user;
     proto::scheduler::TaskNext::Reply task;
   };
-  void add(Entry entry);
+  /// To be filled in; valid until the next call.
+  Entry& add();
   /// The one with the least number above `after` that `user` may see.
   const Entry* next(std::uint64_t after, std::uint32_t user, bool all_users) const;
 
  private:
-  std::deque<Entry> entries_;
+  std::vector<Entry> entries_;
+  std::size_t oldest_ = 0;  ///< once there are max_finished_listed
 };
 
 }  // namespace aios::scheduler

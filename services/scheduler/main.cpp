@@ -1,4 +1,6 @@
 // aios-scheduler: wiring only.
+#include <string_view>
+
 #include "services/scheduler/scheduler_server.hpp"
 
 #include "abi/runtime/sandbox/server.hpp"
@@ -11,9 +13,17 @@ using namespace aios;
 /// The routes that lead to drivers, as far as the manifest has them.
 constexpr const char* driver_labels[] = {"cpu", "gpu"};
 
+/// `--policy NAME`
+std::string_view policy_name(int argc, char** argv) {
+  for (int i = 1; i + 1 < argc; ++i)
+    if (argv[i] == std::string_view("--policy")) return argv[i + 1];
+  return "learned";
+}
+
 Result<int> run(int argc, char** argv) {
   ServerProcess process = TRY(ServerProcess::start(argc, argv));
-  scheduler::SchedulerServer scheduler(*process.kernel, *process.loop);
+  scheduler::SchedulerServer scheduler(*process.kernel, *process.loop,
+                                       TRY(scheduler::make_policy(policy_name(argc, argv))));
   Server<proto::scheduler::Protocol, scheduler::SchedulerServer> server(*process.kernel,
                                                                         *process.loop, scheduler);
   scheduler.answer_through(server);

@@ -8,17 +8,37 @@ namespace wire = proto::scheduler;
 
 namespace {
 
+wire::ModelNext::Reply describe_model(const LearnedCosts::Row& row) {
+  wire::ModelNext::Reply out{};
+  out.bytes = row.features.bytes;
+  out.footprint = row.features.footprint;
+  out.time_mean_ns = row.estimate.time.mean;
+  out.time_p95_ns = row.estimate.time.p95;
+  out.memory_mean_bytes = row.estimate.memory.mean;
+  out.memory_p95_bytes = row.estimate.memory.p95;
+  out.samples = row.estimate.samples;
+  out.level = static_cast<std::uint32_t>(row.estimate.level);
+  out.log_error = row.log_error;
+  out.drifts = row.drifts;
+  out.module_hash = row.codelet->module_hash;
+  out.user = row.codelet->user;
+  out.codelet = decltype(out.codelet)::from(row.codelet->function);
+  out.device = decltype(out.device)::from(row.device->name);
+  return out;
+}
+
 bool lies_within(std::uint64_t offset, std::uint64_t length, std::uint64_t size) {
   return length <= size && offset <= size - length;
 }
 
 }  // namespace
 
-SchedulerServer::SchedulerServer(Kernel& kernel, EventLoop& loop)
+SchedulerServer::SchedulerServer(Kernel& kernel, EventLoop& loop, Policy policy)
     : kernel_(kernel),
       loop_(loop),
       claims_(kernel),
-      core_(make_priority_order(), make_eager_placement()),
+      models_(policy.placement->looks_ahead() ? new LearnedCosts : nullptr),
+      core_(std::move(policy.order), std::move(policy.placement), std::unique_ptr<Costs>(models_)),
       pool_(
           kernel, loop, core_, resources_, claims_,
           [this](DeviceId device) { return locate(device); }, [this] { changed(); },
@@ -103,7 +123,7 @@ Answer<wire::RegisterCodelet::Reply> SchedulerServer::handle(
   if (request.backends == 0 || (request.backends & ~proto::driver::backend::all) != 0)
     return error(Code::invalid_argument, "a module has code for at least one known backend");
   const std::uint32_t codelet =
-      TRY(core_.add_codelet(request.tenant, request.label, request.backends));
+      TRY(core_.add_codelet(request.tenant, request.label, request.backends, request.module_hash));
   resources_.add_codelet(
       request.tenant, {std::move(region.handle), request.offset, request.length, request.function});
   return wire::RegisterCodelet::Reply{codelet, 0};
@@ -245,6 +265,16 @@ Answer<proto::Empty> SchedulerServer::handle(wire::Cancel, const wire::Cancel::R
   return proto::Empty{};
 }
 
+Answer<wire::CancelRange::Reply> SchedulerServer::handle(wire::CancelRange,
+                                                         const wire::CancelRange::Request& request,
+                                                         CallContext& call) {
+  TRY(job_of(call, request.tenant));
+  const Core::Cancelled counts =
+      TRY(core_.cancel_range(request.tenant, request.first, request.last));
+  changed();
+  return wire::CancelRange::Reply{counts.pending, counts.running};
+}
+
 Answer<proto::Empty> SchedulerServer::handle(proto::Drain, const proto::Empty&, CallContext& call) {
   draining_.begin(call.token());
   changed();
@@ -257,6 +287,31 @@ Answer<wire::TaskNext::Reply> SchedulerServer::handle(wire::TaskNext,
                                                       const wire::TaskNext::Request& request,
                                                       CallContext& call) {
   return core_.next_task(request.after, call.peer().uid, call.peer().is_operator());
+}
+
+Answer<wire::PlacementNext::Reply> SchedulerServer::handle(
+    wire::PlacementNext, const wire::PlacementNext::Request& request, CallContext& call) {
+  const std::uint32_t uid = call.peer().uid;
+  const bool all = call.peer().is_operator();
+  const PlacementLog& log = core_.log();
+  const PlacementLog::Entry* entry = request.number != 0 ? log.of_task(request.number, uid, all)
+                                                         : log.next(request.after, uid, all);
+  return entry == nullptr ? wire::PlacementNext::Reply{} : *entry;
+}
+
+Answer<wire::ModelNext::Reply> SchedulerServer::handle(wire::ModelNext,
+                                                       const wire::ModelNext::Request& request,
+                                                       CallContext& call) {
+  std::optional<wire::ModelNext::Reply> reply;
+  std::uint64_t index = 0;
+  if (models_ != nullptr)
+    models_->for_each([&](const LearnedCosts::Row& row) {
+      const bool visible = call.peer().is_operator() || row.codelet->user == call.peer().uid;
+      if (visible && index++ == request.index) reply = describe_model(row);
+    });
+  if (reply) return *reply;
+  return error(Code::not_found,
+               models_ == nullptr ? "the policy in use learns nothing" : "no more models");
 }
 
 Answer<wire::DeviceNext::Reply> SchedulerServer::handle(wire::DeviceNext,

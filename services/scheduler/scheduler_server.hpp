@@ -15,6 +15,8 @@
 #include "services/scheduler/context_pool.hpp"
 #include "services/scheduler/core.hpp"
 #include "services/scheduler/driver.hpp"
+#include "services/scheduler/learned_costs.hpp"
+#include "services/scheduler/policy.hpp"
 #include "services/scheduler/resources.hpp"
 
 namespace aios::scheduler {
@@ -24,7 +26,7 @@ class SchedulerServer {
   template <class M>
   using Request = typename M::Request;
 
-  SchedulerServer(Kernel& kernel, EventLoop& loop);
+  SchedulerServer(Kernel& kernel, EventLoop& loop, Policy policy);
   SchedulerServer(const SchedulerServer&) = delete;
 
   /// Where replies go; before the first request.
@@ -57,12 +59,21 @@ class SchedulerServer {
                                                   CallContext&);
   Answer<proto::Empty> handle(proto::scheduler::Cancel, const proto::scheduler::Cancel::Request&,
                               CallContext&);
+  Answer<proto::scheduler::CancelRange::Reply> handle(proto::scheduler::CancelRange,
+                                                      const proto::scheduler::CancelRange::Request&,
+                                                      CallContext&);
   Answer<proto::scheduler::TaskNext::Reply> handle(proto::scheduler::TaskNext,
                                                    const proto::scheduler::TaskNext::Request&,
                                                    CallContext&);
   Answer<proto::scheduler::DeviceNext::Reply> handle(proto::scheduler::DeviceNext,
                                                      const proto::scheduler::DeviceNext::Request&,
                                                      CallContext&);
+  Answer<proto::scheduler::PlacementNext::Reply> handle(
+      proto::scheduler::PlacementNext, const proto::scheduler::PlacementNext::Request&,
+      CallContext&);
+  Answer<proto::scheduler::ModelNext::Reply> handle(proto::scheduler::ModelNext,
+                                                    const proto::scheduler::ModelNext::Request&,
+                                                    CallContext&);
   Answer<proto::Empty> handle(proto::Drain, const proto::Empty&, CallContext& call);
   void client_closed(ClientId client);
 
@@ -113,6 +124,7 @@ class SchedulerServer {
   ServerBase* server_ = nullptr;
   HandleClaims claims_;
   Resources resources_;
+  LearnedCosts* models_;  ///< the core's; null when the policy needs none
   Core core_;
   std::map<ClientId, LinkState> links_;
   std::unordered_map<TenantId, Waiters> waiters_;

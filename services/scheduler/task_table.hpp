@@ -36,6 +36,9 @@ struct Task {
   proto::scheduler::TaskRecord record{};
   std::uint64_t number = 0;  ///< 1 for the first task ever submitted; 0 in a free slot
   std::uint64_t submitted_ns = 0;
+  std::uint64_t ready_ns = 0;      ///< as far as the contexts say
+  std::uint64_t after_number = 0;  ///< of the task that it waited for last
+  std::uint64_t logged = 0;        ///< its last placement
   std::uint64_t upward_rank_ns = 0;
   Tenant* tenant = nullptr;
   std::uint32_t remaining = 0;  ///< dependencies not finished

@@ -18,7 +18,8 @@ SCHEMAS = TESTS.parent / "abi/schema"
 # Each schema, and the listing that keeps to it.
 LISTINGS = {
     "status": ["status"], "ps": ["ps"], "regions": ["regions"], "links": ["links"],
-    "jobs": ["jobs"], "devices": ["devices"], "tasks": ["tasks"], "fs-ls": ["fs", "ls"],
+    "jobs": ["jobs"], "devices": ["devices"], "tasks": ["tasks"], "models": ["models"],
+    "bottlenecks": ["bottlenecks"], "fs-ls": ["fs", "ls"],
     "fs-object": ["fs", "stat", "some/object"], "fs-stat": ["fs", "stat"],
 }
 JOB_BYTES = 40_000_000
@@ -46,8 +47,43 @@ def make_something_to_list(instance):
     expect(checked("mapreduce-run", printed)["records"] == 8, f"the job says {printed}")
 
 
+def check_explanations(instance):
+    """Of a task that has run: why there; of one that never was: that."""
+    done = [t for t in listing(instance, "tasks") if t["state"] == "done"]
+    expect(done, "no task has run")
+    number = str(done[-1]["number"])
+    why = checked("explain", instance.ctl("explain", number, "--json"))
+    expect(why["candidates"][0]["chosen"] and why["candidates"][0]["device"] == done[-1]["device"],
+           f"explain says {why}, tasks {done[-1]}")
+    expect(why["actual_ns"] == done[-1]["end_ns"] - done[-1]["start_ns"], f"times differ: {why}")
+    expect("because" in instance.ctl("explain", number), "explain in words says no reason")
+    told = instance.try_ctl("explain", "987654321")
+    expect(told.returncode == 1 and "987654321" in told.stderr, f"{told}")
+
+
+def check_trace(instance):
+    path = instance.work / "trace.json"
+    instance.ctl("trace", "-o", path)
+    events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    slices = [e for e in events if e["ph"] == "X"]
+    tracks = {e["pid"] for e in events if e["ph"] == "M" and e["name"] == "process_name"}
+    expect(slices, "no task is in the trace")
+    for event in slices:
+        expect(event["pid"] in tracks and event["dur"] > 0 and "actual_us" in event["args"],
+               f"{event}")
+    starts = {e["id"] for e in events if e["ph"] == "s"}
+    ends = {e["id"] for e in events if e["ph"] == "f"}
+    expect(starts == ends, "flows begin or end in nothing")
+    exported = instance.work / "models.csv"
+    instance.ctl("models", "--export", exported)
+    lines = exported.read_text(encoding="utf-8").splitlines()
+    expect(len(lines) >= 2 and "predicted_ns" in lines[0], f"{lines}")
+
+
 def check_listings(instance):
     make_something_to_list(instance)
+    check_explanations(instance)
+    check_trace(instance)
     for name in LISTINGS:
         value = listing(instance, name)
         expect(value, f"{name}: is empty")

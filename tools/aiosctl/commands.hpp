@@ -33,6 +33,8 @@ void add_doctor_command(CLI::App& app, Session& session);      // doctor
 void add_process_commands(CLI::App& app, Session& session);    // ps kill regions links logs crash
 void add_job_commands(CLI::App& app, Session& session);        // jobs
 void add_task_commands(CLI::App& app, Session& session);       // devices tasks
+void add_explain_commands(CLI::App& app, Session& session);    // explain models bottlenecks
+void add_trace_command(CLI::App& app, Session& session);       // trace
 void add_fs_commands(CLI::App& app, Session& session);         // fs …
 void add_bench_commands(CLI::App& app, Session& session);      // bench …
 void add_simulate_command(CLI::App& app, Session& session);    // simulate

@@ -60,6 +60,8 @@ int main(int argc, char** argv) {
   add_job_commands(app, session);
   add_mapreduce_commands(app, session);
   add_task_commands(app, session);
+  add_explain_commands(app, session);
+  add_trace_command(app, session);
   add_fs_commands(app, session);
   add_simulate_command(app, session);
   add_bench_commands(app, session);

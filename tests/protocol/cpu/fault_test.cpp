@@ -50,6 +50,7 @@ int run_faulty(const std::vector<std::byte>& image, const std::string& name) {
                             .brief = false,
                             .run_block = [raw](std::uint32_t b) { return raw->run_block(b); }}))
     return 3;
+  (*executor)->kick();
   finished.acquire();
   return survived;
 }

@@ -1,0 +1,73 @@
+// What is kept of placements.
+#include <algorithm>
+
+#include "services/scheduler/core.hpp"
+
+namespace aios::scheduler {
+namespace {
+
+using Entry = PlacementLog::Entry;
+using LoggedCandidate = proto::scheduler::LoggedCandidate;
+
+LoggedCandidate logged(const Candidate& candidate, std::uint64_t now_ns) {
+  LoggedCandidate out{};
+  out.device = static_cast<std::uint16_t>(candidate.device);
+  out.at_once = candidate.at_once ? 1 : 0;
+  if (candidate.cost == nullptr) return out;
+  out.level = static_cast<std::uint8_t>(candidate.cost->level);
+  out.samples = candidate.cost->samples;
+  out.wait_ns = static_cast<float>(candidate.free_ns > now_ns ? candidate.free_ns - now_ns : 0);
+  out.transfer_ns = static_cast<float>(candidate.transfer_ns);
+  out.mean_ns = static_cast<float>(candidate.cost->time.mean);
+  out.p95_ns = static_cast<float>(candidate.cost->time.p95);
+  return out;
+}
+
+}  // namespace
+
+void Core::describe_task(const Task& task, Entry& entry) const {
+  const Tenant& tenant = *task.tenant;
+  entry.number = task.number;
+  entry.tag = task.record.tag;
+  entry.job_id = tenant.job->id;
+  entry.submitted_ns = task.submitted_ns;
+  entry.ready_ns = task.ready_ns;
+  entry.after_number = task.after_number;
+  entry.attempts = task.attempts;
+  entry.job_name = proto::kernel::Name::from(tenant.job->name);
+  entry.codelet = tenant.codelets[task.record.codelet].label;
+  entry.dependency_count = task.record.dependency_count;
+  std::copy(std::begin(task.record.dependencies), std::end(task.record.dependencies),
+            entry.dependencies);
+}
+
+/// Called when the task has been placed on `candidates_[choice.candidate]`.
+void Core::log_placement(Task& task, const Choice& choice) {
+  Entry& entry = log_.add(task.tenant->job->user->uid);
+  describe_task(task, entry);
+  entry.placed_ns = now_ns_;
+  entry.state = static_cast<std::uint32_t>(proto::scheduler::TaskState::running);
+  entry.reason = static_cast<std::uint8_t>(choice.reason);
+  entry.considered = static_cast<std::uint8_t>(std::min<std::size_t>(candidates_.size(), 255));
+  // The chosen one first, then the others by device.
+  entry.candidates[entry.candidate_count++] = logged(candidates_[choice.candidate], now_ns_);
+  for (std::uint32_t i = 0; i < candidates_.size(); ++i)
+    if (i != choice.candidate && entry.candidate_count < proto::scheduler::max_logged_candidates)
+      entry.candidates[entry.candidate_count++] = logged(candidates_[i], now_ns_);
+  task.logged = entry.sequence;
+}
+
+void Core::log_end(const Task& task, const Outcome& outcome) {
+  Entry* entry = log_.find(task.logged);
+  if (entry == nullptr) return;
+  using proto::scheduler::TaskState;
+  entry->state =
+      static_cast<std::uint32_t>(outcome.code == Code::ok ? TaskState::done : TaskState::failed);
+  entry->status = static_cast<std::uint32_t>(outcome.code);
+  if (outcome.run == nullptr) return;
+  entry->start_ns = outcome.run->start_ns;
+  entry->end_ns = outcome.run->end_ns;
+  entry->peak_memory_bytes = outcome.run->peak_memory_bytes;
+}
+
+}  // namespace aios::scheduler

@@ -1,0 +1,338 @@
+// aiosctl explain, models and bottlenecks: why tasks run where they do, and what that is founded
+// on.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "tools/aiosctl/operator.hpp"
+#include "tools/aiosctl/output.hpp"
+#include "tools/aiosctl/placements.hpp"
+
+namespace aios::ctl {
+
+namespace {
+
+namespace wire = proto::scheduler;
+using nlohmann::json;
+
+constexpr std::size_t max_listed = 20'000;
+constexpr std::string_view state_names[] = {"waiting", "ready", "running", "done", "failed"};
+
+void print(const json& out) {
+  print_json(out.dump(2, ' ', false, json::error_handler_t::replace));
+}
+
+std::string duration(double ns) {
+  return human_duration(static_cast<std::uint64_t>(std::max(ns, 0.0)));
+}
+
+// ---- explain ------------------------------------------------------------------------------------
+
+json to_json(const wire::LoggedCandidate& c, const std::vector<std::string>& names, bool chosen) {
+  return {{"device", device_name(names, c.device)},
+          {"chosen", chosen},
+          {"at_once", c.at_once != 0},
+          {"wait_ns", c.wait_ns},
+          {"transfer_ns", c.transfer_ns},
+          {"predicted_ns", c.mean_ns},
+          {"p95_ns", c.p95_ns},
+          {"samples", c.samples},
+          {"level", level_name(c.level)}};
+}
+
+json to_json(const Placed& p, const std::vector<std::string>& names) {
+  json out{{"number", p.number},
+           {"tag", p.tag},
+           {"job", p.job_name.view()},
+           {"job_id", p.job_id},
+           {"codelet", p.codelet.view()},
+           {"state", state_names[std::min<std::size_t>(p.state, std::size(state_names) - 1)]},
+           {"status", code_name(static_cast<Code>(p.status))},
+           {"attempts", p.attempts},
+           {"submitted_ns", p.submitted_ns},
+           {"ready_ns", p.ready_ns},
+           {"after_number", p.after_number},
+           {"placed_ns", p.placed_ns},
+           {"start_ns", p.start_ns},
+           {"end_ns", p.end_ns},
+           {"actual_ns", run_ns(p)},
+           {"why", reason_text(p.reason)},
+           {"considered", p.considered},
+           {"candidates", json::array()}};
+  for (std::uint32_t i = 0; i < p.candidate_count; ++i)
+    out["candidates"].push_back(to_json(p.candidates[i], names, i == 0));
+  return out;
+}
+
+void print_explanation(const Placed& p, const std::vector<std::string>& names) {
+  fmt::print("task {} (tag {}) of {}: {} on {}, because: {}\n", p.number, p.tag,
+             printable(p.job_name.view()), printable(p.codelet.view()),
+             device_name(names, p.candidates[0].device), reason_text(p.reason));
+  Table table({{"DEVICE"},
+               {"WAIT", Align::right},
+               {"TRANSFER", Align::right},
+               {"RUN", Align::right},
+               {"P95", Align::right},
+               {"FINISH", Align::right},
+               {"SAMPLES", Align::right},
+               {"FOUNDED ON"}});
+  for (std::uint32_t i = 0; i < p.candidate_count; ++i) {
+    const wire::LoggedCandidate& c = p.candidates[i];
+    const bool known = c.level != 0 || c.mean_ns > 0;
+    const auto cell = [&](double ns) { return known ? duration(ns) : std::string("?"); };
+    table.add({device_name(names, c.device), cell(c.wait_ns), cell(c.transfer_ns), cell(c.mean_ns),
+               cell(c.p95_ns), cell(c.wait_ns + c.transfer_ns + c.mean_ns),
+               std::to_string(c.samples), std::string(level_name(c.level))});
+  }
+  table.print();
+  if (p.considered > p.candidate_count)
+    fmt::print("and {} more devices\n", p.considered - p.candidate_count);
+  const Parts parts = parts_of(p);
+  fmt::print("it waited {} from when it was ready", duration(parts.queue_ns));
+  if (p.after_number != 0) fmt::print(" (after task {})", p.after_number);
+  if (p.end_ns != 0)
+    fmt::print(", and took {}\n", duration(parts.compute_ns));
+  else
+    fmt::print(", and has not ended\n");
+}
+
+Result<int> explain(const Session& session, std::uint64_t number) {
+  Operator attached = TRY(Operator::attach(session));
+  const auto scheduler = TRY(attached.client("scheduler", wire::Protocol::version));
+  const auto placed =
+      TRY(scheduler->call<wire::PlacementNext>({0, number}, Deadline::after(call_timeout_ns)));
+  if (placed.sequence == 0)
+    return error(Code::not_found,
+                 fmt::format("task {} was not placed yet, or is not among the last 8,192 that were "
+                             "(`aiosctl tasks` lists tasks by number)",
+                             number));
+  const std::vector<std::string> names = TRY(device_names(*scheduler));
+  if (session.json)
+    print(to_json(placed, names));
+  else
+    print_explanation(placed, names);
+  return exit_done;
+}
+
+// ---- models -------------------------------------------------------------------------------------
+
+Result<std::vector<wire::ModelNext::Reply>> list_models(Client& scheduler) {
+  std::vector<wire::ModelNext::Reply> all;
+  while (all.size() < max_listed) {
+    const auto next =
+        scheduler.call<wire::ModelNext>({all.size()}, Deadline::after(call_timeout_ns));
+    if (!next && next.error().code() == Code::not_found) return all;
+    if (!next) return std::unexpected(next.error());
+    all.push_back(*next);
+  }
+  return all;
+}
+
+json to_json(const wire::ModelNext::Reply& m) {
+  return {{"codelet", m.codelet.view()},
+          {"module", fmt::format("{:016x}", m.module_hash)},
+          {"user", m.user},
+          {"device", m.device.view()},
+          {"footprint", fmt::format("{:016x}", m.footprint)},
+          {"bytes", m.bytes},
+          {"level", level_name(m.level)},
+          {"samples", m.samples},
+          {"predicted_ns", m.time_mean_ns},
+          {"p95_ns", m.time_p95_ns},
+          {"memory_bytes", m.memory_mean_bytes},
+          {"memory_p95_bytes", m.memory_p95_bytes},
+          {"log_error", m.log_error},
+          {"drifts", m.drifts}};
+}
+
+/// One line for each model, with the names of the JSON as titles.
+Result<void> export_models(const std::vector<wire::ModelNext::Reply>& models,
+                           const std::string& path) {
+  std::ofstream file(path);
+  bool first = true;
+  for (const auto& model : models) {
+    const json one = to_json(model);
+    std::string titles, line;
+    for (const auto& [name, value] : one.items()) {
+      titles += (titles.empty() ? "" : ",") + name;
+      line +=
+          (line.empty() ? "" : ",") + value.dump(-1, ' ', false, json::error_handler_t::replace);
+    }
+    if (std::exchange(first, false)) file << titles << '\n';
+    file << line << '\n';
+  }
+  file.flush();
+  if (!file) return errno_error("write " + path, errno);
+  return {};
+}
+
+Result<int> show_models(const Session& session, const std::string& export_to) {
+  Operator attached = TRY(Operator::attach(session));
+  const auto scheduler = TRY(attached.client("scheduler", wire::Protocol::version));
+  const auto models = TRY(list_models(*scheduler));
+  if (!export_to.empty()) TRY(export_models(models, export_to));
+  json out = json::array();
+  Table table({{"CODELET"},
+               {"DEVICE"},
+               {"BYTES", Align::right},
+               {"FOUNDED ON"},
+               {"SAMPLES", Align::right},
+               {"RUN", Align::right},
+               {"P95", Align::right},
+               {"MEMORY", Align::right},
+               {"ERROR", Align::right},
+               {"DRIFTS", Align::right}});
+  for (const auto& m : models) {
+    out.push_back(to_json(m));
+    table.add({std::string(m.codelet.view()), std::string(m.device.view()),
+               human_bytes(static_cast<std::uint64_t>(m.bytes)), std::string(level_name(m.level)),
+               std::to_string(m.samples), duration(m.time_mean_ns), duration(m.time_p95_ns),
+               human_bytes(static_cast<std::uint64_t>(m.memory_mean_bytes)),
+               fmt::format("{:.0f}%", 100 * m.log_error), std::to_string(m.drifts)});
+  }
+  session.json ? print(out) : table.print();
+  return exit_done;
+}
+
+// ---- bottlenecks --------------------------------------------------------------------------------
+
+struct Share {
+  std::size_t tasks = 0;
+  Parts parts;
+};
+
+/// By codelet and device, along one critical path.
+std::map<std::pair<std::string, std::string>, Share> shares_of(
+    const std::vector<Placed>& path, const std::vector<std::string>& names) {
+  std::map<std::pair<std::string, std::string>, Share> shares;
+  for (const Placed& p : path) {
+    Share& share =
+        shares[{std::string(p.codelet.view()), device_name(names, p.candidates[0].device)}];
+    const Parts parts = parts_of(p);
+    ++share.tasks;
+    share.parts.queue_ns += parts.queue_ns;
+    share.parts.transfer_ns += parts.transfer_ns;
+    share.parts.compute_ns += parts.compute_ns;
+    share.parts.predicted_ns += parts.predicted_ns;
+  }
+  return shares;
+}
+
+struct Advice {
+  double ns = 0;
+  std::string text = "nothing: nothing was placed";
+};
+
+void consider(Advice& best, double ns, const std::string& text) {
+  if (ns > best.ns) best = {ns, text};
+}
+
+Advice advice_of(const std::map<std::pair<std::string, std::string>, Share>& shares) {
+  Advice best;
+  for (const auto& [key, share] : shares) {
+    const auto& [codelet, device] = key;
+    consider(best, share.parts.queue_ns,
+             fmt::format("more slots or devices that run {}, or less beside it: its tasks waited",
+                         codelet));
+    consider(
+        best, share.parts.transfer_ns,
+        fmt::format("tasks that keep their data on {}: it was brought for {}", device, codelet));
+    consider(best, share.parts.compute_ns,
+             fmt::format("a faster variant of {} on {}, or smaller tasks", codelet, device));
+  }
+  return best;
+}
+
+json to_json(const std::map<std::pair<std::string, std::string>, Share>& shares) {
+  json out = json::array();
+  for (const auto& [key, share] : shares)
+    out.push_back({{"codelet", key.first},
+                   {"device", key.second},
+                   {"tasks", share.tasks},
+                   {"queue_ns", share.parts.queue_ns},
+                   {"transfer_ns", share.parts.transfer_ns},
+                   {"compute_ns", share.parts.compute_ns},
+                   {"predicted_ns", share.parts.predicted_ns}});
+  return out;
+}
+
+void print_bottlenecks(const std::map<std::pair<std::string, std::string>, Share>& shares) {
+  Table table({{"CODELET"},
+               {"DEVICE"},
+               {"TASKS", Align::right},
+               {"QUEUE", Align::right},
+               {"TRANSFER", Align::right},
+               {"COMPUTE", Align::right},
+               {"PREDICTED", Align::right}});
+  for (const auto& [key, share] : shares)
+    table.add({key.first, key.second, std::to_string(share.tasks), duration(share.parts.queue_ns),
+               duration(share.parts.transfer_ns), duration(share.parts.compute_ns),
+               share.parts.predicted_ns > 0 ? duration(share.parts.predicted_ns) : "?"});
+  table.print();
+}
+
+Result<int> show_bottlenecks(const Session& session) {
+  Operator attached = TRY(Operator::attach(session));
+  const auto scheduler = TRY(attached.client("scheduler", wire::Protocol::version));
+  const std::vector<std::string> names = TRY(device_names(*scheduler));
+  const std::vector<Placed> all = TRY(placements_after(*scheduler, 0, max_listed));
+  std::map<std::uint64_t, std::string> jobs;
+  for (const Placed& p : all) jobs[p.job_id] = p.job_name.view();
+  json out = json::array();
+  for (const auto& [id, name] : jobs) {
+    const std::vector<Placed> path = critical_path(all, id);
+    if (path.empty()) continue;
+    const auto shares = shares_of(path, names);
+    const Advice advice = advice_of(shares);
+    const std::uint64_t span_ns =
+        path.back().end_ns - std::min(path.front().ready_ns, path.back().end_ns);
+    out.push_back({{"job", name},
+                   {"job_id", id},
+                   {"tasks", path.size()},
+                   {"span_ns", span_ns},
+                   {"parts", to_json(shares)},
+                   {"would_help", advice.text},
+                   {"would_help_ns", advice.ns}});
+    if (session.json) continue;
+    fmt::print("{}: {} tasks, one after the other, determined its {}\n", printable(name),
+               path.size(), human_duration(span_ns));
+    print_bottlenecks(shares);
+    fmt::print("what would help most: {} {} of it\n", advice.text, duration(advice.ns));
+  }
+  if (session.json) print(out);
+  return exit_done;
+}
+
+}  // namespace
+
+void add_explain_commands(CLI::App& app, Session& session) {
+  CLI::App* explaining = app.add_subcommand("explain", "Why a task runs where it does");
+  const auto number = std::make_shared<std::uint64_t>(0);
+  explaining->add_option("TASK", *number, "Its number, as `aiosctl tasks` shows it")->required();
+  explaining->add_flag("--json", session.json, "As JSON (abi/schema/explain.json)");
+  explaining->callback([&session, number] {
+    session.action = [&session, number] {
+      return run_command([&] { return explain(session, *number); });
+    };
+  });
+  CLI::App* models = app.add_subcommand("models", "What was learned of the costs of tasks");
+  const auto path = std::make_shared<std::string>();
+  models->add_option("--export", *path, "Also writes them to a file, as CSV");
+  models->add_flag("--json", session.json, "As JSON (abi/schema/models.json)");
+  models->callback([&session, path] {
+    session.action = [&session, path] {
+      return run_command([&] { return show_models(session, *path); });
+    };
+  });
+  CLI::App* bottlenecks = app.add_subcommand(
+      "bottlenecks", "What determined how long jobs took, of the last 8,192 tasks placed");
+  bottlenecks->add_flag("--json", session.json, "As JSON (abi/schema/bottlenecks.json)");
+  bottlenecks->callback([&session] {
+    session.action = [&session] { return run_command([&] { return show_bottlenecks(session); }); };
+  });
+}
+
+}  // namespace aios::ctl
