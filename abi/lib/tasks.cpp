@@ -50,25 +50,6 @@ void aios_tenant::close() {
   client->disconnect();
 }
 
-template <class T, class Start>
-Result<T> aios_tenant::ask(Start start) {
-  struct Answer {
-    bool done = false;
-    Result<T> result = error(Code::internal);
-  };
-  TRY(core().check_process());
-  TRY(prepare_to_sleep());
-  const auto answer = std::make_shared<Answer>();
-  std::unique_lock lock(mutex);
-  start(tenant, TaskCallback<T>([this, answer](Result<T> result) {
-          answer->result = std::move(result);
-          answer->done = true;
-          changed();
-        }));
-  finish(*this, lock, [&] { return answer->done; });
-  return std::move(answer->result);
-}
-
 Result<void> aios_tenant::submit(Records records, Deadline deadline) {
   TRY(core().check_process());
   TRY(prepare_to_sleep());
@@ -96,6 +77,8 @@ Result<void> aios_tenant::submit(Records records, Deadline deadline) {
 
 /// What submit_many shares with the answers to its batches, which may outlive it.
 struct aios_tenant::Series {
+  const Records::element_type* first;
+  BeforeSend before_send;
   Records left;  ///< not sent, or sent and to be sent again
   std::size_t taken = 0;
   std::uint32_t on_the_way = 0;
@@ -113,6 +96,8 @@ void aios_tenant::send_next(const std::shared_ptr<Series>& series) {
   const Records batch =
       series->left.first(std::min<std::size_t>(series->left.size(), wire::max_batch));
   series->left = series->left.subspan(batch.size());
+  if (series->before_send)
+    series->before_send(static_cast<std::size_t>(batch.data() - series->first), batch.size());
   ++batches_;
   ++series->on_the_way;
   unfinished_ += batch.size();
@@ -135,11 +120,14 @@ void aios_tenant::send_next(const std::shared_ptr<Series>& series) {
   tenant.submit(batch, series->deadline, answered, continues);
 }
 
-Result<void> aios_tenant::submit_many(Records records, Deadline deadline, std::size_t& taken) {
+Result<void> aios_tenant::submit_many(Records records, Deadline deadline, std::size_t& taken,
+                                      BeforeSend before_send) {
   TRY(core().check_process());
   TRY(prepare_to_sleep());
   std::unique_lock lock(mutex);
   const auto series = std::make_shared<Series>();
+  series->first = records.data();
+  series->before_send = std::move(before_send);
   series->left = records;
   series->deadline = deadline;
   keep_all_ = true;
@@ -173,6 +161,24 @@ Result<void> aios_tenant::submit_many(Records records, Deadline deadline, std::s
   return {};
 }
 
+std::uint64_t aios_tenant::watch(std::size_t count,
+                                 std::function<void(const aios_completion&)> watcher) {
+  // Never the tags of programs in the low half, by which tasks are told apart.
+  constexpr std::uint64_t graph_bit = 1ull << 31;
+  if (static_cast<std::uint32_t>(next_tag_) + count > UINT32_MAX)
+    next_tag_ = ((next_tag_ >> 32) + 1) << 32 | graph_bit;
+  const std::uint64_t first = std::exchange(next_tag_, next_tag_ + count);
+  watched_[first] = {first + count, std::move(watcher)};
+  return first;
+}
+
+void aios_tenant::unwatch(std::uint64_t first_tag, bool all_ended) {
+  if (all_ended)
+    watched_.erase(first_tag);
+  else
+    watched_.at(first_tag).watcher = [](const aios_completion&) {};
+}
+
 void aios_tenant::want_completions(std::size_t least) {
   if (broken || !tenant.is_open() || (finished.size() >= most_finished && !keep_all_)) return;
   least = std::min<std::size_t>(least, TaskLink::completions_a_call);
@@ -197,8 +203,13 @@ void aios_tenant::arrived(Result<TaskTenant::Completions> completions) {
   }
   unfinished_ -= std::min(unfinished_, completions->size());
   for (const wire::Completion& completion : *completions) {
-    aios_completion& one = finished.emplace_back();
+    aios_completion one;
     std::memcpy(&one, &completion, sizeof one);
+    const auto after = watched_.upper_bound(one.tag);
+    if (after != watched_.begin() && one.tag < std::prev(after)->second.end_tag)
+      std::prev(after)->second.watcher(one);
+    else
+      finished.push_back(one);
   }
   want_completions(asked_least_);
 }
@@ -211,7 +222,7 @@ Result<std::uint32_t> register_codelet(aios_tenant& tenant, std::span<const std:
   const Region region = TRY(module_region(tenant.core().kernel(), module));
   return tenant.ask<std::uint32_t>([&](TaskTenant& t, auto done) {
     t.register_codelet(region.handle(), 0, module.size(), function, function, backends_of(module),
-                       deadline, std::move(done));
+                       deadline, std::move(done), module_hash_of(module));
   });
 }
 
@@ -374,7 +385,7 @@ aios_code aios_task_init(aios_task_record* task, std::uint64_t tag, std::uint32_
 
 aios_code aios_task_add_buffer(aios_task_record* task, std::uint32_t buffer, std::uint32_t mode) {
   if (task == nullptr) return null_argument("aios_task_add_buffer");
-  if (mode < AIOS_MODE_READ || mode > AIOS_MODE_SCRATCH || buffer >> 28 != 0)
+  if (mode < AIOS_MODE_READ || mode > AIOS_MODE_REDUX || buffer >> 28 != 0)
     return fail(Code::invalid_argument, "a buffer's mode is one of AIOS_MODE_*");
   if (task->buffer_count >= AIOS_MAX_TASK_BUFFERS)
     return fail(Code::quota, "a task has at most 16 buffers");
@@ -458,6 +469,21 @@ aios_code aios_task_failure(aios_tenant* tenant, std::uint64_t tag, char* text, 
     const std::size_t length = std::min(why.size(), room - 1);
     std::memcpy(text, why.data(), length);
     text[length] = '\0';
+    return {};
+  });
+}
+
+aios_code aios_tasks_cancel(aios_tenant* tenant, std::uint64_t first, std::uint64_t last,
+                            std::uint64_t timeout_ns, std::size_t* cancelled,
+                            std::size_t* running) {
+  if (tenant == nullptr || cancelled == nullptr) return null_argument("aios_tasks_cancel");
+  return guarded([&]() -> Result<void> {
+    const TaskTenant::Cancelled counts =
+        TRY(tenant->ask<TaskTenant::Cancelled>([&](TaskTenant& t, auto done) {
+          t.cancel_range(first, last, deadline_of(timeout_ns), std::move(done));
+        }));
+    *cancelled = counts.cancelled;
+    if (running != nullptr) *running = counts.running;
     return {};
   });
 }

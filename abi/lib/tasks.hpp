@@ -3,6 +3,8 @@
 
 #include <atomic>
 #include <deque>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 
@@ -24,7 +26,13 @@ struct aios_tenant final : aios::lib::ClientEndpoint {
   aios::Result<void> submit(Records records, aios::Deadline deadline);
   /// Any number, batch after batch, several on their way at once. Waits while too many tasks are
   /// pending, and meanwhile takes completions in. `taken` is how many were accepted, the first.
-  aios::Result<void> submit_many(Records records, aios::Deadline deadline, std::size_t& taken);
+  /// `before_send(first, count)` is called with the place of each batch.
+  using BeforeSend = std::function<void(std::size_t, std::size_t)>;
+  aios::Result<void> submit_many(Records records, aios::Deadline deadline, std::size_t& taken,
+                                 BeforeSend before_send = {});
+  /// So many tags for a graph, the first of them; its completions go to `watcher` until `unwatch`.
+  std::uint64_t watch(std::size_t count, std::function<void(const aios_completion&)> watcher);
+  void unwatch(std::uint64_t first_tag, bool all_ended);
 
   /// Completions are at hand, or there will be no more.
   bool has_news() const { return !finished.empty() || broken.has_value(); }
@@ -42,6 +50,10 @@ struct aios_tenant final : aios::lib::ClientEndpoint {
   std::shared_ptr<aios_tenant> self;
 
  private:
+  struct Watched {
+    std::uint64_t end_tag;
+    std::function<void(const aios_completion&)> watcher;
+  };
   struct Series;
   void arrived(aios::Result<aios::TaskTenant::Completions> completions);
   bool may_send_more(const Series& series) const;
@@ -52,4 +64,25 @@ struct aios_tenant final : aios::lib::ClientEndpoint {
   bool keep_all_ = false;        ///< completions are taken in however many there are
   std::size_t unfinished_ = 0;   ///< tasks accepted, or on their way, of which none arrived
   std::uint32_t batches_ = 0;    ///< on their way
+  std::map<std::uint64_t, Watched> watched_;  ///< by first tag
+  std::uint64_t next_tag_ = 1ull << 31;
 };
+
+template <class T, class Start>
+aios::Result<T> aios_tenant::ask(Start start) {
+  struct Answer {
+    bool done = false;
+    aios::Result<T> result = aios::error(aios::Code::internal);
+  };
+  TRY(core().check_process());
+  TRY(aios::lib::prepare_to_sleep());
+  const auto answer = std::make_shared<Answer>();
+  std::unique_lock lock(mutex);
+  start(tenant, aios::TaskCallback<T>([this, answer](aios::Result<T> result) {
+          answer->result = std::move(result);
+          answer->done = true;
+          changed();
+        }));
+  aios::lib::finish(*this, lock, [&] { return answer->done; });
+  return std::move(answer->result);
+}

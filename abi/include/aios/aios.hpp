@@ -383,6 +383,12 @@ class Tenant {
                             tasks.size(), timeout_ns_));
   }
   void submit(const Task& task) { submit(std::span(&task, 1)); }
+  /// Any number, waiting while too many are pending.
+  void submit_many(std::span<const Task> tasks) {
+    std::size_t taken = 0;
+    check(aios_tasks_submit_many(get(), reinterpret_cast<const aios_task_record*>(tasks.data()),
+                                 tasks.size(), timeout_ns_, &taken));
+  }
   /// At least one, unless none came in time.
   std::vector<aios_completion> completions(std::uint64_t timeout_ns = forever) {
     std::vector<aios_completion> some(64);
@@ -399,9 +405,60 @@ class Tenant {
     return text;
   }
   void cancel(std::uint64_t tag) { check(aios_task_cancel(get(), tag, timeout_ns_)); }
+  /// Everything that is pending: how many those were.
+  std::size_t cancel_all() {
+    std::size_t cancelled = 0;
+    check(aios_tasks_cancel(get(), 0, UINT64_MAX, timeout_ns_, &cancelled, nullptr));
+    return cancelled;
+  }
 
  private:
   detail::Owner<aios_tenant, aios_tenant_close> tenant_;
+  std::uint64_t timeout_ns_;
+};
+
+/// Tasks whose dependencies follow from what they do to buffers; see tasks.h. Ends before its
+/// tenant.
+class Graph {
+ public:
+  explicit Graph(const Tenant& tenant, std::uint64_t timeout_ns = forever)
+      : timeout_ns_(timeout_ns) {
+    aios_graph* made = nullptr;
+    check(aios_graph_create(tenant.get(), &made));
+    graph_ = detail::Owner<aios_graph, aios_graph_free>(made);
+  }
+  aios_graph* get() const noexcept { return graph_.get(); }
+
+  /// The task's number; its tag and dependencies are not used.
+  std::uint32_t add(Task task) {
+    std::uint32_t number = 0;
+    check(aios_graph_add(get(), &task.record(), &number));
+    return number;
+  }
+  void edge(std::uint32_t before, std::uint32_t after) {
+    check(aios_graph_add_edge(get(), before, after));
+  }
+  void reduction(std::uint32_t buffer, std::span<const std::uint32_t> partials,
+                 std::uint32_t initialise, std::uint32_t combine) {
+    check(aios_graph_set_reduction(get(), buffer, partials.data(), partials.size(), initialise,
+                                   combine));
+  }
+  void submit() { check(aios_graph_submit(get(), timeout_ns_)); }
+  /// How many of its tasks failed.
+  std::size_t wait(std::uint64_t timeout_ns = forever) {
+    std::size_t failed = 0;
+    check(aios_graph_wait(get(), timeout_ns, &failed));
+    return failed;
+  }
+  aios_completion completion(std::uint32_t number) const {
+    aios_completion completion{};
+    check(aios_graph_completion(get(), number, &completion));
+    return completion;
+  }
+  void cancel() { check(aios_graph_cancel(get(), timeout_ns_)); }
+
+ private:
+  detail::Owner<aios_graph, aios_graph_free> graph_;
   std::uint64_t timeout_ns_;
 };
 

@@ -96,7 +96,8 @@ typedef struct aios_task_record {
 
 /* A task of one block, idempotent, without buffers; everything else is zero. */
 AIOS_API aios_code aios_task_init(aios_task_record* task, uint64_t tag, uint32_t codelet);
-/* `mode` is one of AIOS_MODE_READ (1), WRITE (2), READ_WRITE (3), SCRATCH (4). Errors: QUOTA:
+/* `mode` is one of AIOS_MODE_READ (1), WRITE (2), READ_WRITE (3), SCRATCH (4), in graphs also REDUX
+ * (5). Errors: QUOTA:
  * there are 16 already. */
 AIOS_API aios_code aios_task_add_buffer(aios_task_record* task, uint32_t buffer, uint32_t mode);
 /* It starts after the task `tag`, submitted before it, is done. Errors: QUOTA: there are 12. */
@@ -139,8 +140,58 @@ AIOS_API aios_code aios_tenant_completions_of(aios_tenant* tenant, aios_completi
  * failures are remembered. Errors: NOT_FOUND. */
 AIOS_API aios_code aios_task_failure(aios_tenant* tenant, uint64_t tag, char* text, size_t room,
                                      uint64_t timeout_ns);
+/* Cancels every pending task whose tag is from `first` to `last`. What runs is not touched;
+ * *running (may be NULL) is how many those are. */
+AIOS_API aios_code aios_tasks_cancel(aios_tenant* tenant, uint64_t first, uint64_t last,
+                                     uint64_t timeout_ns, size_t* cancelled, size_t* running);
 /* Cancels a pending task; its completion says CANCELLED. Errors: BUSY: it runs; NOT_FOUND. */
 AIOS_API aios_code aios_task_cancel(aios_tenant* tenant, uint64_t tag, uint64_t timeout_ns);
+
+/* ---- graphs ------------------------------------------------------------------------------------
+ * Tasks whose dependencies follow from what they do to buffers: they end as if they had run one
+ * after the other in the order in which they were added. Readers of a buffer may run at the same
+ * time. Calls of one graph are made by one thread at a time.
+ *
+ * A tenant with graphs leaves them the tags from 2^31 on. A graph's completions are told by
+ * aios_graph_completion, not by aios_tenant_completions.
+ */
+typedef struct aios_graph aios_graph;
+
+/* A further mode, for graphs: adds to the buffer, in any order with the other such tasks around it.
+ * Needs aios_graph_set_reduction. */
+enum { AIOS_MODE_REDUX = 5 };
+
+AIOS_API aios_code aios_graph_create(aios_tenant* tenant, aios_graph** graph);
+/* What was submitted goes on unseen. Before the tenant is closed. */
+AIOS_API void aios_graph_free(aios_graph* graph);
+
+/* Adds a copy of `task`, whose tag and dependencies are not used; *number, from 0, names it here.
+ * Errors: INVALID_ARGUMENT: it uses a buffer in two ways that contradict each other, or the graph
+ * was submitted. */
+AIOS_API aios_code aios_graph_add(aios_graph* graph, const aios_task_record* task,
+                                  uint32_t* number);
+/* The task `after` starts when `before` is done, whatever their buffers. */
+AIOS_API aios_code aios_graph_add_edge(aios_graph* graph, uint32_t before, uint32_t after);
+/* From now on tasks that use `buffer` with REDUX are given one of `partials` (buffers of the same
+ * size) with READ_WRITE instead, so that as many of them run at the same time. `initialise` is a
+ * codelet that writes the zero of the reduction to its buffer; `combine` adds its second buffer to
+ * its first. They run where they are needed, as tasks of the graph. */
+AIOS_API aios_code aios_graph_set_reduction(aios_graph* graph, uint32_t buffer,
+                                            const uint32_t* partials, size_t count,
+                                            uint32_t initialise, uint32_t combine);
+
+/* Submits it, once, however large, waiting while too many tasks are pending. Errors: those of
+ * aios_tasks_submit_many; INVALID_ARGUMENT: tasks wait for one another in a circle, which the text
+ * names. After an error what was taken already is cancelled. */
+AIOS_API aios_code aios_graph_submit(aios_graph* graph, uint64_t timeout_ns);
+/* Until all its tasks have ended. *failed (may be NULL) is how many did so without success. */
+AIOS_API aios_code aios_graph_wait(aios_graph* graph, uint64_t timeout_ns, size_t* failed);
+/* How the task `number` ended. Its tag is the one that aios_task_failure knows. Errors: BUSY: it
+ * has not. */
+AIOS_API aios_code aios_graph_completion(const aios_graph* graph, uint32_t number,
+                                         aios_completion* completion);
+/* Cancels what is pending of it; what runs ends by itself. */
+AIOS_API aios_code aios_graph_cancel(aios_graph* graph, uint64_t timeout_ns);
 
 #ifdef __cplusplus
 }

@@ -44,6 +44,7 @@ class Mode(enum.IntEnum):
     WRITE = 2
     READ_WRITE = 3
     SCRATCH = 4
+    REDUX = 5  # in graphs: adds to it, in any order with the others that do
 
 
 class Phase(enum.IntEnum):
@@ -226,6 +227,19 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "aios_task_add_dependency": (c_int, [POINTER(TaskRecord), c_uint64]),
     "aios_task_set_arguments": (c_int, [POINTER(TaskRecord), c_void_p, c_size_t]),
     "aios_tasks_submit": (c_int, [_OBJECT, POINTER(TaskRecord), c_size_t, c_uint64]),
+    "aios_tasks_submit_many": (c_int, [_OBJECT, POINTER(TaskRecord), c_size_t, c_uint64,
+                                       _OUT_SIZE]),
+    "aios_tasks_cancel": (c_int, [_OBJECT, c_uint64, c_uint64, c_uint64, _OUT_SIZE, _OUT_SIZE]),
+    "aios_graph_create": (c_int, [_OBJECT, _OUT_OBJECT]),
+    "aios_graph_free": (None, [_OBJECT]),
+    "aios_graph_add": (c_int, [_OBJECT, POINTER(TaskRecord), _OUT_U32]),
+    "aios_graph_add_edge": (c_int, [_OBJECT, c_uint32, c_uint32]),
+    "aios_graph_set_reduction": (c_int, [_OBJECT, c_uint32, POINTER(c_uint32), c_size_t, c_uint32,
+                                         c_uint32]),
+    "aios_graph_submit": (c_int, [_OBJECT, c_uint64]),
+    "aios_graph_wait": (c_int, [_OBJECT, c_uint64, _OUT_SIZE]),
+    "aios_graph_completion": (c_int, [_OBJECT, c_uint32, POINTER(Completion)]),
+    "aios_graph_cancel": (c_int, [_OBJECT, c_uint64]),
     "aios_tenant_completions": (c_int, [_OBJECT, POINTER(Completion), c_size_t, c_uint64,
                                         _OUT_SIZE]),
     "aios_task_failure": (c_int, [_OBJECT, c_uint64, c_char_p, c_size_t, c_uint64]),

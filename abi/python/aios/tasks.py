@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NewType
 from . import _native, errors, waiting
 from ._convert import memory, nanoseconds, string, text, unsigned
 from ._native import Access, Mode, WaitKind, check, lib
+from ._object import Object
 from .region import Region
 from .service import DEFAULT_TIMEOUT_S
 
@@ -186,3 +187,90 @@ class Tenant(waiting.Waitable):
     def cancel(self, tag: int, timeout_s: float | None = DEFAULT_TIMEOUT_S) -> None:
         """Cancels a pending task; its completion says CANCELLED. `Busy`: it runs; `NotFound`."""
         check(lib.aios_task_cancel(self._native(), unsigned(tag, "tag"), nanoseconds(timeout_s)))
+
+    def submit_many(self, tasks: Iterable[Task],
+                    timeout_s: float | None = DEFAULT_TIMEOUT_S) -> None:
+        """Submits any number of tasks, and waits while too many are pending."""
+        batch = list(tasks)
+        records = (_native.TaskRecord * len(batch))()
+        for record, task in zip(records, batch):
+            task._fill(record)
+        taken = ctypes.c_size_t()
+        check(lib.aios_tasks_submit_many(self._native(), records, len(batch),
+                                         nanoseconds(timeout_s), ctypes.byref(taken)))
+
+    def cancel_all(self, timeout_s: float | None = DEFAULT_TIMEOUT_S) -> int:
+        """Cancels everything that is pending; returns how many tasks that were."""
+        cancelled = ctypes.c_size_t()
+        check(lib.aios_tasks_cancel(self._native(), 0, 2**64 - 1, nanoseconds(timeout_s),
+                                    ctypes.byref(cancelled), None))
+        return cancelled.value
+
+    def graph(self) -> "Graph":
+        """A graph of tasks, empty."""
+        native = self._native()
+        graph = _native.Owned(lib.aios_graph_free, native)
+        check(lib.aios_graph_create(native, ctypes.byref(graph)))
+        return Graph(graph)
+
+
+class Graph(Object):
+    """Tasks whose dependencies follow from what they do to buffers, made by `Tenant.graph`.
+
+    They end as if they had run one after the other in the order in which they were added; those
+    that only read a buffer may run at the same time. A task's `tag` and `after` are not used here.
+    One thread at a time.
+    """
+
+    def add(self, task: Task) -> int:
+        """The task's number, for `edge` and `completion`.
+
+        `InvalidArgument`: it uses a buffer in two ways that contradict each other.
+        """
+        record, number = _native.TaskRecord(), ctypes.c_uint32()
+        task._fill(record)
+        check(lib.aios_graph_add(self._native(), ctypes.byref(record), ctypes.byref(number)))
+        return number.value
+
+    def edge(self, before: int, after: int) -> None:
+        """`after` starts when `before` is done, whatever their buffers."""
+        check(lib.aios_graph_add_edge(self._native(), unsigned(before, "before", MAX_U32),
+                                      unsigned(after, "after", MAX_U32)))
+
+    def reduction(self, buffer: BufferId, partials: Sequence[BufferId], initialise: CodeletId,
+                  combine: CodeletId) -> None:
+        """From now on tasks that use `buffer` with `Mode.REDUX` are given one of `partials`.
+
+        `initialise` writes the zero of the reduction to its buffer, `combine` adds its second
+        buffer to its first; both run where they are needed.
+        """
+        numbers = (ctypes.c_uint32 * len(partials))(*partials)
+        check(lib.aios_graph_set_reduction(
+            self._native(), unsigned(buffer, "buffer", MAX_U32), numbers, len(partials),
+            unsigned(initialise, "initialise", MAX_U32), unsigned(combine, "combine", MAX_U32)))
+
+    def submit(self, timeout_s: float | None = None) -> None:
+        """Submits it, once, however large, waiting while too many tasks are pending.
+
+        `InvalidArgument`: tasks wait for one another in a circle.
+        """
+        check(lib.aios_graph_submit(self._native(), nanoseconds(timeout_s)))
+
+    def wait(self, timeout_s: float | None = None) -> int:
+        """Until all its tasks have ended; returns how many failed. `TimedOut`."""
+        native, failed = self._native(), ctypes.c_size_t()
+        if not waiting.in_slices(
+                lambda ns: lib.aios_graph_wait(native, ns, ctypes.byref(failed)), timeout_s):
+            raise errors.TimedOut("the graph has not ended")
+        return failed.value
+
+    def completion(self, number: int) -> Completion:
+        """How the task ended. `Busy`: it has not."""
+        raw = _native.Completion()
+        check(lib.aios_graph_completion(self._native(), unsigned(number, "number", MAX_U32),
+                                        ctypes.byref(raw)))
+        return _completion(raw)
+
+    def cancel(self, timeout_s: float | None = DEFAULT_TIMEOUT_S) -> None:
+        """Cancels what is pending of it; what runs ends by itself."""
+        check(lib.aios_graph_cancel(self._native(), nanoseconds(timeout_s)))

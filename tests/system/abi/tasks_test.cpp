@@ -289,3 +289,130 @@ TEST_CASE("A MapReduce job runs, shows its progress, and can be cancelled") {
         AIOS_INVALID_ARGUMENT);
   fs::remove_all(folder);
 }
+
+namespace {
+
+struct FreeGraph {
+  void operator()(aios_graph* graph) const { aios_graph_free(graph); }
+};
+using Graph = std::unique_ptr<aios_graph, FreeGraph>;
+
+Graph make_graph(aios_tenant* tenant) {
+  aios_graph* graph = nullptr;
+  ok(aios_graph_create(tenant, &graph));
+  return Graph(graph);
+}
+
+}  // namespace
+
+TEST_CASE("A graph runs as if its tasks ran one after the other") {
+  const auto instance = attach();
+  const auto tenant = open_tenant(instance.get());
+  const std::uint32_t increment = codelet(tenant.get(), "increment");
+  const auto region = create_region(instance.get(), 8192);
+  std::uint32_t buffers[2] = {};
+  for (std::uint32_t i = 0; i < 2; ++i)
+    ok(aios_buffer_register(tenant.get(), region.get(), i * 4096, 4096, AIOS_GRANT_WRITE, long_ns,
+                            &buffers[i]));
+  const Graph graph = make_graph(tenant.get());
+  constexpr std::uint32_t steps = 100;
+  // To and fro: each step reads what the last one wrote.
+  for (std::uint32_t i = 0; i < steps; ++i) {
+    aios_task_record task = task_of(0, increment);
+    ok(aios_task_add_buffer(&task, buffers[i % 2], AIOS_MODE_READ));
+    ok(aios_task_add_buffer(&task, buffers[1 - i % 2], AIOS_MODE_WRITE));
+    std::uint32_t number = ~0u;
+    ok(aios_graph_add(graph.get(), &task, &number));
+    CHECK(number == i);
+  }
+  aios_completion completion{};
+  CHECK(aios_graph_completion(graph.get(), 0, &completion) == AIOS_NOT_FOUND);
+  CHECK(aios_graph_wait(graph.get(), long_ns, nullptr) == AIOS_INVALID_ARGUMENT);
+  ok(aios_graph_submit(graph.get(), long_ns));
+  CHECK(aios_graph_submit(graph.get(), long_ns) == AIOS_INVALID_ARGUMENT);
+  std::size_t failed = 99;
+  ok(aios_graph_wait(graph.get(), long_ns, &failed));
+  CHECK(failed == 0);
+  CHECK(static_cast<const unsigned char*>(aios_region_data(region.get()))[0] == steps);
+  ok(aios_graph_completion(graph.get(), steps - 1, &completion));
+  CHECK(completion.status == AIOS_OK);
+  CHECK(aios_graph_completion(graph.get(), steps, &completion) == AIOS_NOT_FOUND);
+}
+
+TEST_CASE("Far more tasks than may be pending are submitted at once, in chains") {
+  const auto instance = attach();
+  const auto tenant = open_tenant(instance.get());
+  const std::uint32_t count = codelet(tenant.get(), "count");
+  const Graph graph = make_graph(tenant.get());
+  constexpr std::uint32_t tasks = 200'000;
+  constexpr std::uint32_t chains = 7;
+  const aios_task_record task = task_of(0, count);
+  std::uint32_t number = 0;
+  for (std::uint32_t i = 0; i < tasks; ++i) {
+    ok(aios_graph_add(graph.get(), &task, &number));
+    if (i >= chains) ok(aios_graph_add_edge(graph.get(), i - chains, i));
+    // Also one that has long ended by then.
+    if (i > 0) ok(aios_graph_add_edge(graph.get(), 0, i));
+  }
+  ok(aios_graph_submit(graph.get(), AIOS_FOREVER));
+  std::size_t failed = 99;
+  ok(aios_graph_wait(graph.get(), AIOS_FOREVER, &failed));
+  CHECK(failed == 0);
+}
+
+TEST_CASE("What is pending of a graph can be cancelled, and of a tenant") {
+  const auto instance = attach();
+  const auto tenant = open_tenant(instance.get());
+  std::uint32_t loop = 0;
+  ok(aios_codelet_register_file(tenant.get(), TEST_MODULES "/faulty.so", "loop", long_ns, &loop));
+  const Graph graph = make_graph(tenant.get());
+  aios_task_record task = task_of(0, loop);
+  task.limit_ns = 500 * ns_per_ms;
+  std::uint32_t number = 0;
+  for (int i = 0; i < 10; ++i) {
+    ok(aios_graph_add(graph.get(), &task, &number));
+    if (i > 0) ok(aios_graph_add_edge(graph.get(), 0, number));
+  }
+  ok(aios_graph_submit(graph.get(), long_ns));
+  ok(aios_graph_cancel(graph.get(), long_ns));
+  std::size_t failed = 0;
+  ok(aios_graph_wait(graph.get(), long_ns, &failed));
+  CHECK(failed == 10);
+  aios_completion completion{};
+  ok(aios_graph_completion(graph.get(), 9, &completion));
+  CHECK(completion.status == AIOS_CANCELLED);
+
+  std::size_t cancelled = 0;
+  std::size_t running = 0;
+  task.tag = 1;
+  ok(aios_tasks_submit(tenant.get(), &task, 1, long_ns));
+  aios_task_record after = task_of(2, loop);
+  ok(aios_task_add_dependency(&after, 1));
+  ok(aios_tasks_submit(tenant.get(), &after, 1, long_ns));
+  ok(aios_tasks_cancel(tenant.get(), 0, UINT64_MAX, long_ns, &cancelled, &running));
+  CHECK(cancelled + running == 2);
+  CHECK(finished(tenant.get(), 2)[1].status == AIOS_CANCELLED);
+}
+
+TEST_CASE("Graphs that make no sense are refused with the reason") {
+  const auto instance = attach();
+  const auto tenant = open_tenant(instance.get());
+  const std::uint32_t count = codelet(tenant.get(), "count");
+  const Graph circle = make_graph(tenant.get());
+  aios_task_record task = task_of(0, count);
+  std::uint32_t number = 0;
+  CHECK(aios_graph_submit(circle.get(), long_ns) == AIOS_INVALID_ARGUMENT);
+  ok(aios_graph_add(circle.get(), &task, &number));
+  ok(aios_graph_add(circle.get(), &task, &number));
+  ok(aios_graph_add_edge(circle.get(), 0, 1));
+  ok(aios_graph_add_edge(circle.get(), 1, 0));
+  CHECK(aios_graph_submit(circle.get(), long_ns) == AIOS_INVALID_ARGUMENT);
+  CHECK(std::string(aios_last_error()).find("circle") != std::string::npos);
+  CHECK(aios_graph_add_edge(circle.get(), 0, 2) == AIOS_INVALID_ARGUMENT);
+
+  const Graph unknown = make_graph(tenant.get());
+  task.codelet = 77;
+  ok(aios_graph_add(unknown.get(), &task, &number));
+  CHECK(aios_graph_submit(unknown.get(), long_ns) == AIOS_INVALID_ARGUMENT);
+  CHECK(std::string(aios_last_error()).find("codelet") != std::string::npos);
+}

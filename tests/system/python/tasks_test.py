@@ -57,6 +57,31 @@ class Tasks(Case):
         self.tenant.release(buffer)
         self.assertRaises(aios.Error, self.tenant.release, buffer)
 
+    def test_a_graph_runs_as_if_one_task_ran_after_the_other(self):
+        scale = self.codelet("scale_module", "scale")
+        region = self.instance.create_region(8000)
+        numbers = region.array("f8", 1000)
+        numbers[:] = 1
+        buffer = self.tenant.buffer(region, aios.Access.WRITE, length=8000)
+        with self.tenant.graph() as graph:
+            for factor in range(1, 11):
+                number = graph.add(aios.Task(0, scale, [(buffer, aios.Mode.READ_WRITE)],
+                                             struct.pack("d", factor), grid=[4]))
+            self.assertEqual(number, 9)
+            graph.submit()
+            self.assertEqual(graph.wait(PATIENCE_S), 0)
+            self.assertTrue(graph.completion(9).ok)
+            self.assertRaises(aios.NotFound, graph.completion, 10)
+        self.assertTrue((numbers == 3628800).all())
+        with self.tenant.graph() as circle:
+            for _ in range(2):
+                circle.add(aios.Task(0, scale))
+            circle.edge(0, 1)
+            circle.edge(1, 0)
+            with self.assertRaisesRegex(aios.InvalidArgument, "circle"):
+                circle.submit()
+        self.assertEqual(self.tenant.cancel_all(), 0)
+
     def test_a_module_is_also_its_bytes(self):
         module = (self.modules / "good.so").read_bytes()
         count = self.tenant.codelet(module, "count")

@@ -1,0 +1,200 @@
+// Graphs of tasks.
+#include <algorithm>
+#include <cstring>
+
+#include "abi/include/aios/codelet.h"
+#include "abi/include/aios/tasks.h"
+#include "abi/lib/failure.hpp"
+#include "abi/lib/task_graph.hpp"
+#include "abi/lib/tasks.hpp"
+
+using namespace aios;
+using namespace aios::lib;
+namespace wire = proto::scheduler;
+
+static_assert(AIOS_MODE_REDUX == mode_redux);
+
+struct aios_graph {
+  explicit aios_graph(std::shared_ptr<aios_tenant> of) : tenant(std::move(of)) {}
+
+  /// The first and last of its tags.
+  std::pair<std::uint64_t, std::uint64_t> tags() const {
+    return {first_tag, first_tag + ended.size() - 1};
+  }
+  void arrived(const aios_completion& completion) {
+    aios_completion& place = ended[completion.tag - first_tag];
+    if (place.tag != 0) return;
+    place = completion;
+    ++ended_count;
+    if (completion.status != AIOS_OK) ++failed;
+  }
+
+  std::shared_ptr<aios_tenant> tenant;
+  TaskGraph tasks;
+  bool submitted = false;
+  std::size_t taken = 0;
+  std::uint64_t first_tag = 0;
+  std::vector<std::uint32_t> position;  ///< of each task among those submitted
+  std::vector<aios_completion> ended;   ///< by position; tag 0: not yet
+  std::size_t ended_count = 0;
+  std::size_t failed = 0;  ///< joins among them
+};
+
+namespace {
+
+Result<void> still_building(const aios_graph& graph) {
+  if (!graph.submitted) return {};
+  return error(Code::invalid_argument, "the graph was submitted; make another for more tasks");
+}
+
+Result<void> cancel(aios_graph& graph, Deadline deadline) {
+  const auto [first, last] = graph.tags();
+  TRY(graph.tenant->ask<TaskTenant::Cancelled>(
+      [&](TaskTenant& t, auto done) { t.cancel_range(first, last, deadline, std::move(done)); }));
+  return {};
+}
+
+/// Dependencies on tasks that have ended well.
+void drop_ended(const aios_graph& graph, wire::TaskRecord& record) {
+  const auto has_ended = [&](std::uint32_t dependency) {
+    const auto position = dependency - static_cast<std::uint32_t>(graph.first_tag);
+    return graph.ended[position].tag != 0 && graph.ended[position].status == AIOS_OK;
+  };
+  std::uint32_t* const end = record.dependencies + record.dependency_count;
+  std::uint32_t* const kept = std::remove_if(record.dependencies, end, has_ended);
+  std::fill(kept, end, 0u);
+  record.dependency_count = static_cast<std::uint32_t>(kept - record.dependencies);
+}
+
+Result<void> submit(aios_graph& graph, Deadline deadline) {
+  TRY(still_building(graph));
+  if (graph.tasks.size() == 0) return error(Code::invalid_argument, "the graph has no task");
+  // Joins are known only with the plan: positions first, then tags.
+  TaskGraph::Plan plan = TRY(graph.tasks.plan(0));
+  graph.submitted = true;
+  graph.ended.resize(plan.records.size());
+  {
+    const std::lock_guard lock(graph.tenant->mutex);
+    graph.first_tag = graph.tenant->watch(
+        plan.records.size(), [&graph](const aios_completion& one) { graph.arrived(one); });
+  }
+  for (wire::TaskRecord& record : plan.records) {
+    record.tag += graph.first_tag;
+    for (std::uint32_t i = 0; i < record.dependency_count; ++i)
+      record.dependencies[i] += static_cast<std::uint32_t>(graph.first_tag);
+  }
+  graph.position = std::move(plan.position);
+  // The scheduler remembers so many that have ended, and a large graph has more.
+  const auto forget_ended = [&](std::size_t first, std::size_t count) {
+    for (wire::TaskRecord& record : std::span(plan.records).subspan(first, count))
+      drop_ended(graph, record);
+  };
+  const Result<void> done =
+      graph.tenant->submit_many(plan.records, deadline, graph.taken, forget_ended);
+  if (!done && graph.taken > 0) (void)cancel(graph, Deadline::after(5 * ns_per_s));
+  return done;
+}
+
+Result<void> wait(aios_graph& graph, Deadline deadline) {
+  TRY(graph.tenant->core().check_process());
+  TRY(prepare_to_sleep());
+  std::unique_lock lock(graph.tenant->mutex);
+  const auto all_ended = [&] {
+    if (graph.ended_count == graph.taken || graph.tenant->broken) return true;
+    graph.tenant->want_completions(graph.taken - graph.ended_count);
+    return false;
+  };
+  finish(*graph.tenant, lock, all_ended, deadline);
+  if (graph.ended_count == graph.taken) return {};
+  if (graph.tenant->broken) return std::unexpected(*graph.tenant->broken);
+  return error(Code::timed_out, std::to_string(graph.taken - graph.ended_count) +
+                                    " tasks of the graph have not ended");
+}
+
+}  // namespace
+
+aios_code aios_graph_create(aios_tenant* tenant, aios_graph** graph) {
+  if (tenant == nullptr || graph == nullptr) return null_argument("aios_graph_create");
+  return guarded([&]() -> Result<void> {
+    TRY(tenant->core().check_process());
+    *graph = new aios_graph(tenant->self);
+    return {};
+  });
+}
+
+void aios_graph_free(aios_graph* graph) {
+  if (graph == nullptr || graph->tenant->core().foreign()) return;
+  {
+    const std::lock_guard lock(graph->tenant->mutex);
+    if (graph->submitted)
+      graph->tenant->unwatch(graph->first_tag, graph->ended_count == graph->taken);
+  }
+  delete graph;
+}
+
+aios_code aios_graph_add(aios_graph* graph, const aios_task_record* task, std::uint32_t* number) {
+  if (graph == nullptr || task == nullptr || number == nullptr)
+    return null_argument("aios_graph_add");
+  return guarded([&]() -> Result<void> {
+    TRY(still_building(*graph));
+    wire::TaskRecord record;
+    std::memcpy(&record, task, sizeof record);
+    *number = TRY(graph->tasks.add(record));
+    return {};
+  });
+}
+
+aios_code aios_graph_add_edge(aios_graph* graph, std::uint32_t before, std::uint32_t after) {
+  if (graph == nullptr) return null_argument("aios_graph_add_edge");
+  return guarded([&]() -> Result<void> {
+    TRY(still_building(*graph));
+    return graph->tasks.add_edge(before, after);
+  });
+}
+
+aios_code aios_graph_set_reduction(aios_graph* graph, std::uint32_t buffer,
+                                   const std::uint32_t* partials, std::size_t count,
+                                   std::uint32_t initialise, std::uint32_t combine) {
+  if (graph == nullptr || (partials == nullptr && count != 0))
+    return null_argument("aios_graph_set_reduction");
+  return guarded([&]() -> Result<void> {
+    TRY(still_building(*graph));
+    return graph->tasks.set_reduction(buffer, {partials, count}, initialise, combine);
+  });
+}
+
+aios_code aios_graph_submit(aios_graph* graph, std::uint64_t timeout_ns) {
+  if (graph == nullptr) return null_argument("aios_graph_submit");
+  return guarded([&] { return submit(*graph, deadline_of(timeout_ns)); });
+}
+
+aios_code aios_graph_wait(aios_graph* graph, std::uint64_t timeout_ns, std::size_t* failed) {
+  if (graph == nullptr) return null_argument("aios_graph_wait");
+  return guarded([&]() -> Result<void> {
+    if (!graph->submitted) return error(Code::invalid_argument, "the graph was not submitted");
+    TRY(wait(*graph, deadline_of(timeout_ns)));
+    if (failed != nullptr) *failed = graph->failed;
+    return {};
+  });
+}
+
+aios_code aios_graph_completion(const aios_graph* graph, std::uint32_t number,
+                                aios_completion* completion) {
+  if (graph == nullptr || completion == nullptr) return null_argument("aios_graph_completion");
+  return guarded([&]() -> Result<void> {
+    if (number >= graph->position.size())
+      return error(Code::not_found, "no task " + std::to_string(number) + " was submitted");
+    const std::lock_guard lock(graph->tenant->mutex);
+    *completion = graph->ended[graph->position[number]];
+    if (completion->tag != 0) return {};
+    return error(Code::busy, "task " + std::to_string(number) + " has not ended");
+  });
+}
+
+aios_code aios_graph_cancel(aios_graph* graph, std::uint64_t timeout_ns) {
+  if (graph == nullptr) return null_argument("aios_graph_cancel");
+  return guarded([&]() -> Result<void> {
+    if (!graph->submitted) return error(Code::invalid_argument, "the graph was not submitted");
+    return cancel(*graph, deadline_of(timeout_ns));
+  });
+}
