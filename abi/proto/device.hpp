@@ -217,9 +217,8 @@ struct RunBatch {
   static constexpr std::uint16_t opcode = 5;
   static constexpr const char* name = "run_batch";
   static constexpr std::uint32_t max_tasks = 10;
-  /// Each task in turn: a PackedRun, its buffers (id | mode << 28, 4 bytes each; their contents are
-  /// not known), its arguments,
-  /// and zeros up to the next multiple of 4.
+  /// Each task in turn: a PackedRun, its BufferUses, its arguments, and zeros up to the next
+  /// multiple of 4.
   struct PackedRun {
     std::uint32_t codelet;
     std::uint32_t grid[3];
@@ -266,7 +265,7 @@ struct BatchFailure {
 
 struct Protocol {
   static constexpr const char* name = "context";
-  static constexpr std::uint16_t version = 3;
+  static constexpr std::uint16_t version = 4;
   using Methods = MethodList<Null, Load, Bind, Unbind, Run, RunBatch, BatchFailure>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));

@@ -40,14 +40,8 @@ Result<Run::Request> Unpacker::next() {
   request.buffer_count = packed.buffer_count;
   request.argument_bytes = packed.argument_bytes;
   TRY(check_counts(request));
-  for (std::uint32_t i = 0; i < request.buffer_count; ++i) {
-    std::uint32_t word = 0;
-    if (!take(&word, sizeof word)) return wrong();
-    // An id that is too large for its field is no buffer's either.
-    const std::uint32_t id = std::min(word & ((1u << 28) - 1), std::uint32_t{UINT16_MAX});
-    request.buffers[i] = {static_cast<std::uint16_t>(id), static_cast<std::uint16_t>(word >> 28),
-                          0};
-  }
+  if (!take(request.buffers, request.buffer_count * sizeof(proto::context::BufferUse)))
+    return wrong();
   std::uint32_t padding = 0;
   if (!take(request.arguments, request.argument_bytes) ||
       !take(&padding, (4 - request.argument_bytes % 4) % 4))

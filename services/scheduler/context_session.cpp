@@ -174,18 +174,17 @@ void ContextSession::pack(Running& running) {
                                  static_cast<std::uint16_t>(request.buffer_count),
                                  static_cast<std::uint16_t>(request.argument_bytes)};
   const std::uint32_t argument_bytes = (request.argument_bytes + 3) / 4 * 4;
+  const auto buffer_bytes = static_cast<std::uint32_t>(request.buffer_count * sizeof(BufferUse));
   const std::uint32_t bytes =
-      static_cast<std::uint32_t>(sizeof head) + 4 * request.buffer_count + argument_bytes;
+      static_cast<std::uint32_t>(sizeof head) + buffer_bytes + argument_bytes;
   if (batch_tasks_.size() == RunBatch::max_tasks ||
       batch_.packed_bytes + bytes > sizeof batch_.packed)
     flush();
   std::uint8_t* to = batch_.packed + batch_.packed_bytes;
   std::memcpy(to, &head, sizeof head);
   to += sizeof head;
-  for (std::uint32_t i = 0; i < request.buffer_count; ++i, to += 4) {
-    const std::uint32_t word = request.buffers[i].id | std::uint32_t{request.buffers[i].mode} << 28;
-    std::memcpy(to, &word, sizeof word);
-  }
+  std::memcpy(to, request.buffers, buffer_bytes);
+  to += buffer_bytes;
   // What follows the arguments is zero, as a record's check has made sure.
   std::memcpy(to, request.arguments, argument_bytes);
   batch_.packed_bytes += bytes;
