@@ -20,9 +20,10 @@ Transfer Core::transfer_to(const Task& task, DeviceId device) const {
   Transfer sum;
   if (memories_.is_one()) return sum;
   const MemoryId memory = memories_.of(device);
+  const std::vector<Buffer>& buffers = task.tenant->job->buffers;
   for (std::uint32_t i = 0; i < task.record.buffer_count; ++i) {
     const std::uint32_t word = task.record.buffers[i];
-    const Buffer& buffer = task.tenant->job->buffers[buffer_id(word)];
+    const Buffer& buffer = buffers[buffer_id(word)];
     if (!reads(buffer_mode(word)) || (buffer.copies & only_in(memory)) != 0) continue;
     sum.bytes += buffer.bytes;
     sum.ns += memories_.transfer_ns(buffer.copies, memory, buffer.bytes);

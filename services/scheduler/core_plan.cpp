@@ -61,7 +61,7 @@ std::uint64_t Core::plan(const Candidate& where) {
 
 void Core::wait_for(Tenant& tenant, Task& task, const Candidate& where) {
   /// How many decisions the choice stands, while nothing speaks against it.
-  constexpr std::uint64_t stands_for = 16;
+  constexpr std::uint64_t stands_for = 32;
   if (can_open(tenant, where.device)) open_context(tenant, where.device);
   task.wait = {where.device, finish_ns(where) - where.free_ns, ~std::uint64_t{0},
                decisions_ + stands_for};

@@ -4,6 +4,7 @@
 // as soon as it shows.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -57,7 +58,12 @@ class Placement {
 };
 
 /// When the task would be done there. Saturates.
-std::uint64_t finish_ns(const Candidate& candidate);
+inline std::uint64_t finish_ns(const Candidate& candidate) {
+  // Far above every time that makes sense, and far from overflow.
+  constexpr double most = 4e18;
+  return candidate.free_ns + candidate.transfer_ns +
+         static_cast<std::uint64_t>(std::min(candidate.cost->time.mean, most));
+}
 
 /// The first device with a free slot, else the first one at all.
 std::unique_ptr<Placement> make_eager_placement();

@@ -33,19 +33,13 @@ enum class State : std::uint8_t {
 };
 
 struct Task {
-  proto::scheduler::TaskRecord record{};
+  // What a decision looks at, of every task that waits, lies together.
   std::uint64_t number = 0;  ///< 1 for the first task ever submitted; 0 in a free slot
-  std::uint64_t submitted_ns = 0;
-  std::uint64_t ready_ns = 0;      ///< as far as the contexts say
-  std::uint64_t after_number = 0;  ///< of the task that it waited for last
-  std::uint64_t logged = 0;        ///< its last placement
+  State state = State::free;
+  bool suspect = false;  ///< its context ended under it: it runs alone there until it succeeds
+  WorkId work = 0;
   std::uint64_t upward_rank_ns = 0;
   Tenant* tenant = nullptr;
-  std::uint32_t remaining = 0;  ///< dependencies not finished
-  std::uint32_t first_successor = no_slot;
-  std::uint32_t next_edge[proto::scheduler::max_dependencies]{};
-  std::uint32_t edges = 0;
-  WorkId work = 0;
   /// While it waits for a busy device: as long as it would not be done sooner elsewhere, which
   /// would take it `elsewhere_ns` at least, it goes on to wait without being placed anew.
   struct Wait {
@@ -54,19 +48,27 @@ struct Task {
     std::uint64_t elsewhere_ns = 0;
     std::uint64_t until_decision = 0;  ///< then costs and data may have changed
   } wait;
+
+  proto::scheduler::TaskRecord record{};
+  std::uint64_t submitted_ns = 0;
+  std::uint64_t ready_ns = 0;      ///< as far as the contexts say
+  std::uint64_t after_number = 0;  ///< of the task that it waited for last
+  std::uint64_t logged = 0;        ///< its last placement
+  std::uint32_t remaining = 0;     ///< dependencies not finished
+  std::uint32_t first_successor = no_slot;
+  std::uint32_t next_edge[proto::scheduler::max_dependencies]{};
+  std::uint32_t edges = 0;
   Transfer transfer;  ///< what was brought for it when it started
   Reason placed_because = Reason::first_free;
   DeviceId device = 0;  ///< while running
   std::uint32_t attempts = 0;
   std::uint8_t context_ends = 0;
   std::uint8_t lone_faults = 0;
-  bool suspect = false;  ///< its context ended under it: it runs alone there until it succeeds
-  bool begun = false;    ///< its Run was sent: it may have had effects
+  bool begun = false;  ///< its Run was sent: it may have had effects
   bool holds_slot = false;
   bool brief = false;              ///< while running: it goes with others, and takes no slot
   std::uint32_t charge_ns = 0;     ///< what a brief one is expected to take
   std::uint32_t in_flight_at = 0;  ///< its place in its context's list
-  State state = State::free;
 
   bool idempotent() const { return (record.flags & proto::scheduler::task_flag::idempotent) != 0; }
 };
