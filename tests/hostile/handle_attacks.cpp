@@ -42,14 +42,15 @@ void foreign_handle(Peer& peer) {
   Target& target = region_taker(peer);
   RawLink* owner = peer.link(target, 1);
   if (owner == nullptr) return;
-  const Handle number = peer.send_region(*owner, 1, peer.region(1), rights::map_read, 0);
+  const Handle number = peer.send_region(*owner, 1, peer.region(1), read_write, 0);
   if (number == 0) return;
   const Code code = name_region(peer, target, 0, number);
   if (code == Code::ok) breach(target.name + " used a handle for a client that had not sent it");
   peer.counts.done(Kind::foreign_handle, true);
   const Code own = name_region(peer, target, 1, number);
   if (own != Code::ok && own != Code::peer_closed)
-    breach(target.name + " refused a handle to the client that had sent it");
+    breach(target.name +
+           " refused a handle to the client that had sent it: " + std::string(code_name(own)));
 }
 
 /// A region that was used up, named once more.
@@ -57,7 +58,7 @@ void stale_handle(Peer& peer) {
   Target& target = region_taker(peer);
   RawLink* link = peer.link(target);
   if (link == nullptr) return;
-  const Handle number = peer.send_region(*link, 0, peer.region(), rights::map_read, 0);
+  const Handle number = peer.send_region(*link, 0, peer.region(), read_write, 0);
   if (number == 0 || name_region(peer, target, 0, number) != Code::ok) return;
   for (const Handle again :
        std::initializer_list<Handle>{number, number + (1ull << 32), number - (1ull << 32)}) {
@@ -172,7 +173,7 @@ void scheduler_ranges(Peer& peer) {
   if (link == nullptr) return;
   const auto tenant = open_tenant(peer, *link);
   if (!tenant) return peer.drop(target);
-  const Handle arena = peer.send_region(*link, 0, peer.region(), rights::map_read, 0);
+  const Handle arena = peer.send_region(*link, 0, peer.region(), read_write, 0);
   (void)link->call<scheduler::SetArena>({arena});
   for (int i = 0; i < 8; ++i) {
     const auto [offset, length] = bad_range(peer.random, Peer::region_bytes);
@@ -258,7 +259,7 @@ void changing_records(Peer& peer) {
     std::memcpy(region.memory.data() + static_cast<std::size_t>(i) * sizeof record, &record,
                 sizeof record);
   }
-  const Handle arena = peer.send_region(*link, 0, region.handle, rights::map_read, 0);
+  const Handle arena = peer.send_region(*link, 0, region.handle, read_write, 0);
   if (link->call<scheduler::SetArena>({arena}) != Code::ok) return peer.drop(target);
   peer.mutator.start(region.memory.bytes().first(16 * sizeof(scheduler::TaskRecord)),
                      Mutator::Mode::bytes);
