@@ -98,8 +98,7 @@ void Core::decide(std::uint64_t now_ns) {
     place_next(*next);
     std::erase_if(round_, [&](Tenant* t) { return !startable(*t); });
   }
-  for (Tenant* tenant : active_)
-    want_contexts(*tenant);
+  for (Tenant* tenant : active_) want_contexts(*tenant);
 }
 
 void Core::place_next(Tenant& tenant) {

@@ -44,10 +44,11 @@ AIOS_API aios_code aios_codelet_register_file(aios_tenant* tenant, const char* p
                                               uint32_t* codelet);
 
 /* Memory at (offset, length) of a region as a buffer. `access` says what tasks may do with it. The
- * region may be closed here and lives on until the buffer is released. Devices with a memory of their
- * own keep copies: what this program writes into a buffer while unfinished tasks use it, and what
- * tasks write through another buffer over the same bytes on another device, they need not see before
- * the buffer has been without tasks. Errors: DENIED: WRITE of a region that is read-only here. */
+ * region may be closed here and lives on until the buffer is released. Devices with a memory of
+ * their own keep copies: what this program writes into a buffer while unfinished tasks use it, and
+ * what tasks write through another buffer over the same bytes on another device, they need not see
+ * before the buffer has been without tasks. Errors: DENIED: WRITE of a region that is read-only
+ * here. */
 AIOS_API aios_code aios_buffer_register(aios_tenant* tenant, const aios_region* region,
                                         uint64_t offset, uint64_t length, uint32_t access,
                                         uint64_t timeout_ns, uint32_t* buffer);
