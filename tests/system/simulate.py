@@ -66,6 +66,13 @@ def check_results(folder):
     first, again, other = (results(*options, "--seed", seed) for seed in "778")
     expect(first["makespans_s"] == again["makespans_s"], "the same seed, another makespan")
     expect(first["makespans_s"] != other["makespans_s"], "another seed, the same makespan")
+    timed = ("--generate", "cholesky:6", "--noise", "0.3", "--runs", "20", "--learn-from", "10")
+    easy = results(*timed, "--deadline", "10")
+    expect((easy["rejections"], easy["deadline_misses"]) == (0, 0), "10 s are plenty")
+    short = easy["makespan_s"] / 3
+    expect(results(*timed, "--deadline", str(short))["rejections"] == 20, "nothing is that fast")
+    blind = results(*timed, "--deadline", str(short), "--policy", "eager")
+    expect((blind["rejections"], blind["deadline_misses"]) == (0, 20), "eager refuses nothing")
     cold = results(*options)
     warm = results(*options, "--learn-from", "8")
     expect(warm["mdape"] < cold["mdape"], "what was learned before did not help")

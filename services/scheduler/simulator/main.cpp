@@ -5,6 +5,7 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "services/scheduler/admission.hpp"
 #include "services/scheduler/simulator/study.hpp"
 
 namespace {
@@ -20,6 +21,7 @@ struct Options {
   std::string devices = "cpu:8,gpu:2@20";
   Chances chances;
   std::uint32_t runs = 1;
+  double deadline_s = 0;
   std::vector<std::string> learn_from;
   bool json = false;
 };
@@ -28,6 +30,7 @@ struct Results {
   std::vector<double> makespan_s, bound_s, ratio;
   std::vector<double> decision_ns;
   std::uint64_t misses = 0;
+  std::uint64_t rejections = 0;
   std::uint64_t probes = 0;
   double moved_bytes = 0;
   Accuracy accuracy;
@@ -76,7 +79,7 @@ void print_json(const Options& options, const Graph& graph, const Results& r) {
   out["lower_bound_s"] = mean(r.bound_s);
   out["ratio_to_oracle_heft"] = mean(r.ratio);
   out["deadline_misses"] = r.misses;
-  out["rejections"] = 0;
+  out["rejections"] = r.rejections;
   out["p95_coverage"] = or_null(r.accuracy.warm_coverage());
   out["p95_coverage_cold"] = or_null(r.accuracy.cold_coverage());
   out["mape"] = or_null(r.accuracy.mean_error());
@@ -90,6 +93,10 @@ void print_json(const Options& options, const Graph& graph, const Results& r) {
 void print_text(const Options& options, const Graph& graph, const Results& r) {
   fmt::print("{}: {} tasks by {} on {}, {} runs\n", graph.name, graph.tasks.size(), options.policy,
              options.devices, options.runs);
+  if (r.makespan_s.empty()) {
+    fmt::print("all runs were refused: their deadline would not be kept\n");
+    return;
+  }
   fmt::print("makespan               {:.6g} s\n", mean(r.makespan_s));
   fmt::print("no schedule is below   {:.6g} s\n", mean(r.bound_s));
   fmt::print("by HEFT, true times    {:.3f} of it\n", mean(r.ratio));
@@ -102,6 +109,45 @@ void print_text(const Options& options, const Graph& graph, const Results& r) {
   percent("median error", r.accuracy.median_error());
   fmt::print("moved                  {:.4g} MB a run\n", r.moved_bytes / options.runs / 1e6);
   fmt::print("a decision             {:.0f} ns\n", median(r.decision_ns));
+  if (options.deadline_s > 0)
+    fmt::print("by the deadline        {} of {} runs, {} refused\n",
+               options.runs - r.misses - r.rejections, options.runs, r.rejections);
+}
+
+/// As the learned costs see the graph beforehand.
+Result<GraphDemand> demand_of(Study& study, const Realisation& run) {
+  RunOptions options;
+  options.costs = &study.learned();
+  const PlannedTimes times = TRY(estimated_times(run, options));
+  const std::vector<SimTask>& tasks = study.graph().tasks;
+  GraphDemand demand;
+  std::vector<double> end(tasks.size());
+  for (std::uint32_t t = 0; t < tasks.size(); ++t) {
+    double mean_ns = 0;
+    for (DeviceId d = 0; d < times[t].size(); ++d)
+      mean_ns += times[t][d] * study.platform().devices[d].slots / study.platform().slots();
+    for (const std::uint32_t parent : tasks[t].parents) end[t] = std::max(end[t], end[parent]);
+    end[t] += std::ranges::min(times[t]);
+    demand.work_ns += mean_ns;
+    demand.critical_path_ns = std::max(demand.critical_path_ns, end[t]);
+  }
+  return demand;
+}
+
+/// Whether the run is taken on; with other policies every run is.
+Result<bool> admit(Admission& admission, Study& study, const Realisation& run, std::uint64_t number,
+                   const Options& options) {
+  if (options.deadline_s <= 0 || options.policy != "learned") return true;
+  GraphDemand demand = TRY(demand_of(study, run));
+  demand.deadline_ns = static_cast<std::uint64_t>(options.deadline_s * 1e9);
+  const Verdict verdict = admission.ask(number, demand, 0);
+  if (!verdict.accepted && !options.json)
+    fmt::print(
+        "run {} refused: done in {:.4g} s, in 95% of cases in {:.4g} s; the deadline is in "
+        "{:.4g} s\n",
+        number + 1, static_cast<double>(verdict.finish_ns) / 1e9,
+        static_cast<double>(verdict.finish_p95_ns) / 1e9, options.deadline_s);
+  return verdict.accepted;
 }
 
 Result<void> simulate(const Options& options) {
@@ -115,18 +161,24 @@ Result<void> simulate(const Options& options) {
   Study study(graph, platform);
   TRY(learn(study, options));
   Results results;
+  Admission admission(platform.slots());
   for (std::uint32_t i = 0; i < options.runs; ++i) {
     Chances chances = options.chances;
     chances.seed += i;
     const Realisation run = TRY(Realisation::draw(graph, platform, chances));
+    if (!TRY(admit(admission, study, run, i, options))) {
+      ++results.rejections;
+      continue;
+    }
     const Outcome outcome = TRY(study.run(run, Method::core, options.policy));
+    admission.finished(i, static_cast<std::uint64_t>(outcome.makespan_ns));
     const Outcome heft = TRY(study.run(run, Method::heft_true));
     results.makespan_s.push_back(outcome.makespan_ns / 1e9);
     results.bound_s.push_back(lower_bound_ns(run) / 1e9);
     results.ratio.push_back(outcome.makespan_ns / heft.makespan_ns);
     results.decision_ns.insert(results.decision_ns.end(), outcome.decision_ns.begin(),
                                outcome.decision_ns.end());
-    results.misses += outcome.deadline_misses;
+    results.misses += options.deadline_s > 0 && outcome.makespan_ns > options.deadline_s * 1e9;
     results.probes += outcome.probes;
     results.moved_bytes += outcome.moved_bytes;
     results.accuracy.add(outcome);
@@ -154,6 +206,9 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option(
       "--learn-from", options.learn_from,
       "Earlier runs to learn from first: WfFormat files, or a number of runs of the graph");
+  app.add_option("--deadline", options.deadline_s,
+                 "Seconds in which a run should be done; learned refuses those whose p95 is later")
+      ->check(CLI::Range(0.0, 1e9));
   app.add_flag("--json", options.json, "As JSON (abi/schema/simulate.json)");
 }
 
