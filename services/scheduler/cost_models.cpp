@@ -27,6 +27,8 @@ constexpr double forgetting = 0.995;
 constexpr double clip_residual = 2;
 constexpr double weight_variance[Regression::dimensions] = {4, 1, 1};
 constexpr double most_covariance = 1e4;
+/// How far beyond what was seen it may tell, a factor of twenty: few samples make steep slopes.
+constexpr double most_beyond = 3;
 
 constexpr double error_weight = 0.1;
 
@@ -112,6 +114,7 @@ Regression::Prediction Regression::predict(const Vector& x) const {
     mean += weights_[i] * x[i];
     for (int k = 0; k < dimensions; ++k) spread += x[i] * covariance_[i][k] * x[k];
   }
+  mean = std::clamp(mean, lowest_ - most_beyond, highest_ + most_beyond);
   return {mean, std::sqrt(noise_ * (1 + spread))};
 }
 
@@ -135,6 +138,8 @@ void Regression::learn(const Vector& x, double y) {
     for (int k = 0; k < dimensions; ++k)
       covariance_[i][k] = (covariance_[i][k] - gain * px[i] * px[k]) / forget;
   }
+  lowest_ = samples_ == 0 ? y : std::min(lowest_, y);
+  highest_ = samples_ == 0 ? y : std::max(highest_, y);
   ++samples_;
   // The residual is wider than the noise by the doubt about the weights.
   const double noise = residual * residual / (1 + spread);

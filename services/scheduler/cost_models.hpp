@@ -79,6 +79,7 @@ class Regression {
   Vector weights_{};
   std::array<Vector, dimensions> covariance_{};  ///< in units of the noise's variance
   double noise_ = 0;                             ///< variance
+  double lowest_ = 0, highest_ = 0;              ///< that was learned from
   std::uint32_t samples_ = 0;
 };
 

@@ -122,6 +122,14 @@ TEST_CASE("A size that was never seen is read off the trend over sizes") {
   CHECK(is_about(rig.of(rig.size(2e6), cpu).time.mean, 50 * std::pow(2e6, 1.5), 0.3));
 }
 
+TEST_CASE("A trend over few sizes does not run away") {
+  Rig rig;
+  for (const double bytes : {1000.0, 1010.0, 1020.0, 1030.0})
+    rig.learn(rig.size(bytes), cpu, bytes * bytes * bytes);
+  const double far = rig.of(rig.size(1e12), cpu).time.mean;
+  CHECK(far <= 21 * 1030.0 * 1030 * 1030);
+}
+
 TEST_CASE("The history of a size speaks where it errs less than the trend, and only there") {
   Rig jumping;
   // Sizes have nothing to do with times.
