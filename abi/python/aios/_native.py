@@ -242,6 +242,8 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "aios_graph_cancel": (c_int, [_OBJECT, c_uint64]),
     "aios_tenant_completions": (c_int, [_OBJECT, POINTER(Completion), c_size_t, c_uint64,
                                         _OUT_SIZE]),
+    "aios_tenant_completions_of": (c_int, [_OBJECT, POINTER(Completion), c_size_t, c_size_t,
+                                           c_uint64, _OUT_SIZE]),
     "aios_task_failure": (c_int, [_OBJECT, c_uint64, c_char_p, c_size_t, c_uint64]),
     "aios_task_cancel": (c_int, [_OBJECT, c_uint64, c_uint64]),
     "aios_mapreduce_run": (c_int, [_OBJECT, POINTER(MapreduceOptions), MapreduceCallback, c_void_p,

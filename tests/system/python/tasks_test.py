@@ -173,6 +173,15 @@ class Tasks(Case):
             self.assertRaises(aios.Denied, tenant.buffer, kept, aios.Access.WRITE)
             tenant.buffer(kept, aios.Access.READ)
 
+    def test_completions_can_be_waited_for_together(self):
+        count = self.codelet("good", "count")
+        self.tenant.submit([aios.Task(tag, count) for tag in range(1, 9)])
+        first = self.tenant.completions(PATIENCE_S, at_least=8)
+        rest = self.finished(8 - len(first))
+        self.assertEqual({one.tag for one in first} | set(rest), set(range(1, 9)))
+        with self.assertRaises(aios.InvalidArgument):
+            self.tenant.completions(0, at_most=2, at_least=3)
+
     def test_a_task_reads_a_lent_file(self):
         with open(__file__, "rb") as file:
             buffer = self.tenant.files([(file, 0, 3)])
