@@ -269,7 +269,7 @@ Result<std::uint32_t> device_threads(Kernel& kernel) {
     const auto next = scheduler.call<ps::DeviceNext>({i}, Deadline::after(call_ns));
     if (!next && next.error().code() == Code::not_found) break;
     if (!next) return std::unexpected(next.error());
-    if (next->device.kind.view() == "cpu") threads += next->device.threads;
+    if (next->device.backend.view() == "cpu") threads += next->device.threads;
     if (i + 1 >= next->device.count) break;
   }
   if (threads == 0) return error(Code::service_down, "the scheduler has no CPU device yet");

@@ -226,6 +226,11 @@ void TaskTenant::completions(Deadline deadline, TaskCallback<Completions> done,
       });
 }
 
+void TaskTenant::device(std::uint64_t index, Deadline deadline,
+                        TaskCallback<wire::DeviceNext::Reply> done) {
+  call<wire::DeviceNext>({index}, deadline, std::move(done));
+}
+
 void TaskTenant::failure(std::uint64_t tag, Deadline deadline, TaskCallback<std::string> done) {
   call<wire::Failure>({tag, id_, 0}, deadline, std::move(done));
 }

@@ -88,6 +88,10 @@ class TaskTenant {
   void close(Deadline deadline, TaskCallback<void> done);
   bool is_open() const { return connection_ == link_.connection_; }
 
+  /// Of any tenant.
+  void device(std::uint64_t index, Deadline deadline,
+              TaskCallback<proto::scheduler::DeviceNext::Reply> done);
+
   /// The codelet `function` of the module at (offset, length) of `region`, a handle with send and
   /// grant map_read, which stays the caller's and may be closed afterwards. `backends`: what it has
   /// code for, as backends_of says. `module_hash` tells modules apart, see module_hash_of.

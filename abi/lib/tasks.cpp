@@ -216,6 +216,25 @@ void aios_tenant::arrived(Result<TaskTenant::Completions> completions) {
 
 namespace {
 
+aios_device describe(std::uint32_t index, const proto::driver::Device::Reply& from) {
+  aios_device device{};
+  device.index = index;
+  device.healthy = from.health == static_cast<std::uint32_t>(proto::driver::Health::ok) ? 1 : 0;
+  device.emulated = from.emulated;
+  device.threads = from.threads;
+  device.memory_bytes = from.memory_bytes;
+  const auto copy = [](auto& to, const auto& text) {
+    static_assert(sizeof to == sizeof text.bytes);
+    const std::string_view view = text.view().substr(0, sizeof to - 1);
+    std::memcpy(to, view.data(), view.size());
+  };
+  copy(device.kind, from.kind);
+  copy(device.backend, from.backend);
+  copy(device.name, from.model);
+  copy(device.uuid, from.uuid);
+  return device;
+}
+
 Result<std::uint32_t> register_codelet(aios_tenant& tenant, std::span<const std::byte> module,
                                        const char* function, Deadline deadline) {
   TRY(tenant.core().check_process());
@@ -320,6 +339,18 @@ void aios_tenant_close(aios_tenant* tenant) {
   const std::lock_guard lock(tenant->mutex);
   last = std::move(tenant->self);
   tenant->close();
+}
+
+aios_code aios_tenant_device(aios_tenant* tenant, std::uint32_t index, std::uint64_t timeout_ns,
+                             aios_device* device) {
+  if (tenant == nullptr || device == nullptr) return null_argument("aios_tenant_device");
+  return guarded([&]() -> Result<void> {
+    const auto reply = TRY(tenant->ask<wire::DeviceNext::Reply>([&](TaskTenant& t, auto done) {
+      t.device(index, deadline_of(timeout_ns), std::move(done));
+    }));
+    *device = describe(index, reply.device);
+    return {};
+  });
 }
 
 aios_code aios_codelet_register(aios_tenant* tenant, const void* module, std::size_t bytes,

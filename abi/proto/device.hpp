@@ -9,6 +9,11 @@ namespace aios::proto::driver {
 
 enum class Health : std::uint32_t { ok = 0, degraded = 1, failed = 2 };
 
+/// What the host does not say.
+inline constexpr std::int32_t unknown_temperature = INT32_MIN;
+inline constexpr std::uint32_t unknown_utilisation = UINT32_MAX;
+inline constexpr std::int32_t no_numa_node = -1;
+
 /// What a module has code for, and a device runs.
 namespace backend {
 inline constexpr std::uint32_t cpu = 1;
@@ -43,15 +48,24 @@ struct Device {
     std::uint32_t numa_nodes;
     std::uint32_t contexts;  ///< alive
     std::uint32_t context_restarts;
-    std::uint32_t emulated;  ///< 1: a double of a device, for tests
+    std::uint32_t emulated;       ///< 1: a double of a device, for tests
+    std::uint32_t faults;         ///< contexts that ended by a fault or a limit of a task's
+    std::uint32_t peers;          ///< bit i: reads and writes device i of this driver directly
+    std::int32_t numa_node;       ///< that it hangs at; no_numa_node: all of them, or unknown
+    std::int32_t millicelsius;    ///< or unknown_temperature
+    std::uint32_t busy_permille;  ///< of late; or unknown_utilisation
+    std::uint32_t reserved;
     std::uint64_t memory_bytes;
     std::uint64_t cache_bytes;  ///< last level
     Text<16> kind;              ///< "cpu", "gpu" or "xla"
     Text<16> backend;           ///< "cpu", "cuda", "opencl" or "pjrt"
     Text<64> uuid;
-    Text<96> model;  ///< as the machine names it
+    Text<96> model;        ///< as the machine names it
+    Text<16> pci_address;  ///< "0000:01:00.0"; empty: none
+    Text<96> reason;       ///< why it is not ok
     AIOS_FIELDS(Reply, count, health, cores, threads, numa_nodes, contexts, context_restarts,
-                emulated, memory_bytes, cache_bytes, kind, backend, uuid, model)
+                emulated, faults, peers, numa_node, millicelsius, busy_permille, reserved,
+                memory_bytes, cache_bytes, kind, backend, uuid, model, pci_address, reason)
   };
 };
 
@@ -59,6 +73,7 @@ struct Device {
 /// that is there, or a new one. `port` is a handle (connect) to it. After a context died, asking
 /// again starts its successor; `previous_*` tell how the last one ended.
 /// not_found: no such device. quota: the tenant may have no more processes. denied: it is killed.
+/// busy: whether the device is still there is being found out. service_down: it is gone.
 struct OpenContext {
   static constexpr std::uint16_t opcode = 2;
   static constexpr const char* name = "open_context";
@@ -101,10 +116,28 @@ struct CloseContext {
   using Reply = Empty;
 };
 
+/// What the driver looked for and did not find: number `index` of `count`, perhaps none. busy as
+/// for Device.
+struct Absent {
+  static constexpr std::uint16_t opcode = 4;
+  static constexpr const char* name = "absent";
+  struct Request {
+    std::uint64_t index;
+    AIOS_FIELDS(Request, index)
+  };
+  struct Reply {
+    std::uint64_t count;
+    Text<16> backend;  ///< "cuda", "opencl" or "pjrt"
+    Text<240> why;     ///< for people: what was looked for, and what was wrong
+    Text<160> advice;  ///< what to do to have it
+    AIOS_FIELDS(Reply, count, backend, why, advice)
+  };
+};
+
 struct Protocol {
   static constexpr const char* name = "driver";
-  static constexpr std::uint16_t version = 2;
-  using Methods = MethodList<Null, Device, OpenContext, CloseContext>;
+  static constexpr std::uint16_t version = 3;
+  using Methods = MethodList<Null, Device, OpenContext, CloseContext, Absent>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 
@@ -263,10 +296,22 @@ struct BatchFailure {
   };
 };
 
+/// The context is about to be suspended, or goes on: what lies between counts for no time limit.
+/// The tasks that run go on until it is suspended.
+struct Pause {
+  static constexpr std::uint16_t opcode = 7;
+  static constexpr const char* name = "pause";
+  struct Request {
+    std::uint64_t paused;  ///< 0 or 1
+    AIOS_FIELDS(Request, paused)
+  };
+  using Reply = Empty;
+};
+
 struct Protocol {
   static constexpr const char* name = "context";
-  static constexpr std::uint16_t version = 4;
-  using Methods = MethodList<Null, Load, Bind, Unbind, Run, RunBatch, BatchFailure>;
+  static constexpr std::uint16_t version = 5;
+  using Methods = MethodList<Null, Load, Bind, Unbind, Run, RunBatch, BatchFailure, Pause>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 

@@ -384,12 +384,42 @@ struct CancelRange {
   };
 };
 
+/// What drivers looked for and did not find: number `index`, over all drivers.
+struct AbsentNext {
+  static constexpr std::uint16_t opcode = 16;
+  static constexpr const char* name = "absent_next";
+  static constexpr bool idempotent = true;
+  struct Request {
+    std::uint64_t index;
+    AIOS_FIELDS(Request, index)
+  };
+  struct Reply {
+    driver::Absent::Reply absent;  ///< count is over all drivers
+    AIOS_FIELDS(Reply, absent)
+  };
+};
+
+/// The context that is process `process_id` is about to be suspended, or goes on: meanwhile it gets
+/// no tasks, those it has hold no slots, and no time limit counts. Answered when the context knows.
+/// Only for operators and the user whose context it is: denied. not_found: no such context.
+struct Suspend {
+  static constexpr std::uint16_t opcode = 17;
+  static constexpr const char* name = "suspend";
+  struct Request {
+    std::uint64_t process_id;
+    std::uint64_t suspended;  ///< 0 or 1
+    AIOS_FIELDS(Request, process_id, suspended)
+  };
+  using Reply = Empty;
+};
+
 struct Protocol {
   static constexpr const char* name = "scheduler";
-  static constexpr std::uint16_t version = 6;
-  using Methods = MethodList<Null, Drain, OpenTenant, CloseTenant, RegisterCodelet, RegisterBuffer,
-                             ReleaseBuffer, SetArena, Submit, Completions, Failure, Cancel,
-                             TaskNext, DeviceNext, PlacementNext, ModelNext, CancelRange>;
+  static constexpr std::uint16_t version = 7;
+  using Methods =
+      MethodList<Null, Drain, OpenTenant, CloseTenant, RegisterCodelet, RegisterBuffer,
+                 ReleaseBuffer, SetArena, Submit, Completions, Failure, Cancel, TaskNext,
+                 DeviceNext, PlacementNext, ModelNext, CancelRange, AbsentNext, Suspend>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 

@@ -3,6 +3,7 @@
 #include "abi/runtime/sandbox/server.hpp"
 #include "abi/runtime/server.hpp"
 #include "abi/runtime/server_process.hpp"
+#include "drivers/cpu/sensors.hpp"
 #include "drivers/cpu/topology.hpp"
 #include "drivers/device/driver_server.hpp"
 
@@ -33,6 +34,8 @@ Result<int> run(int argc, char** argv) {
   Server<proto::driver::Protocol, device::DriverServer> server(*process.kernel, *process.loop,
                                                                driver);
   driver.answer_through(server);
+  cpu::Sensors sensors;
+  driver.read_by([&sensors](const device::DeviceDescription&) { return sensors.read(now_ns()); });
   driver.set_devices({TRY(describe_processors())});
   TRY(sandbox::lock_in(*process.kernel, process.require));
   TRY(server.listen(process.port));

@@ -38,6 +38,8 @@ class Work {
   virtual std::optional<DeviceTimes> times() const { return std::nullopt; }
 };
 
+enum class Loss { none, fault, gone };
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -55,8 +57,9 @@ class Backend {
   /// Lets go, on a worker, at the same time as works, of what it holds for buffers that are no
   /// longer bound.
   virtual void release_unbound() {}
-  /// The device is of no more use to this process, which ends once the tasks at fault are answered.
-  virtual bool lost() const { return false; }
+  /// Whether the device is of no more use to this process, which then ends: after a fault when the
+  /// tasks at fault are answered; when the device is gone at once, since no task is to blame.
+  virtual Loss loss() const { return Loss::none; }
 };
 
 inline constexpr std::uint32_t max_grid_blocks = 1u << 24;

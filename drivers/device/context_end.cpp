@@ -21,7 +21,8 @@ End describe_end(bool signalled, int code) {
   if (signalled && code == SIGKILL) return {ContextEnd::killed, "killed from outside (signal 9)"};
   if (signalled) return {ContextEnd::fault, describe_signal(code)};
   if (code == exit_in_order) return {ContextEnd::exited, "ended in order"};
-  if (code == exit_setup) return {ContextEnd::exited, "could not start; its log says why"};
+  if (code == exit_setup) return {ContextEnd::exited, "could not start; its log says why", true};
+  if (code == exit_device_gone) return {ContextEnd::exited, "its device is gone", true};
   if (code == exit_device_lost)
     return {ContextEnd::fault, "a kernel faulted on the device; its task says how"};
   if (code == exit_limit) return {ContextEnd::limit, "a task exceeded its time limit"};

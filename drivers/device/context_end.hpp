@@ -16,10 +16,14 @@ inline constexpr int exit_limit = 65;
 inline constexpr int exit_device_lost = 67;
 /// The context could not start; its log says why.
 inline constexpr int exit_setup = 66;
+/// The device is gone, or does not answer any more: no task is to blame.
+inline constexpr int exit_device_gone = 68;
 
 struct End {
   proto::driver::ContextEnd how = proto::driver::ContextEnd::none;
   std::string cause;  ///< for people: "segmentation fault (signal 11)"
+  /// Whether the device is still there should be found out.
+  bool doubts_device = false;
 };
 
 /// `code` is the signal that ended the process when `signalled`, else its exit code. Any code not

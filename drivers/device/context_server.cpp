@@ -231,22 +231,27 @@ void ContextServer::kick_later() {
 void ContextServer::answer_finished() {
   eventfd_t count = 0;
   ::eventfd_read(finished_bell_.get(), &count);
-  for (const Executor::Finished& finished : executor_->take_finished()) {
+  const std::vector<Executor::Finished> all = executor_->take_finished();
+  if (backend_.loss() == Loss::gone) {
+    log_line("the device is gone: the context ends");
+    ::_exit(exit_device_gone);
+  }
+  for (const Executor::Finished& finished : all) {
     const auto it = pending_.find(finished.id);
     if (it == pending_.end() || is_suspect(finished)) continue;
     const Pending pending = std::move(it->second);
     pending_.erase(it);
     answer(pending, finished);
   }
-  if (!backend_.lost()) return;
-  log_line("the device is lost to this context, which ends");
+  if (backend_.loss() == Loss::none) return;
+  log_line("a task faulted on the device, which is lost to this context: it ends");
   ::_exit(exit_device_lost);
 }
 
 /// The device is lost, and any of those that were on their way may have been the one at fault: the
 /// scheduler will run them again, one at a time.
 bool ContextServer::is_suspect(const Executor::Finished& finished) const {
-  if (!backend_.lost()) return false;
+  if (backend_.loss() == Loss::none) return false;
   const auto& work = pending_.at(finished.id).work;
   if (const auto* batch = std::get_if<std::shared_ptr<RunBatch>>(&work))
     return (*batch)->failure() && (*batch)->failure()->code() == Code::crashed;
@@ -309,6 +314,18 @@ void ContextServer::client_closed(ClientId client) {
   batch_failures_.erase(client);
   release_unbound();
   if (lonely_ns_ != 0 && server_->client_count() == 0) end_when_lonely(lonely_ns_);
+}
+
+Answer<proto::context::Pause::Reply> ContextServer::handle(
+    proto::context::Pause, const proto::context::Pause::Request& request, CallContext&) {
+  if (request.paused > 1) return error(Code::invalid_argument, "`paused` is 0 or 1");
+  if (request.paused == 1) {
+    executor_->pause(now_ns());
+  } else {
+    executor_->resume(now_ns());
+    check_limits();
+  }
+  return proto::Empty{};
 }
 
 void ContextServer::check_limits_at(std::uint64_t when_ns) {

@@ -62,6 +62,9 @@ class ContextServer {
   Answer<proto::context::BatchFailure::Reply> handle(
       proto::context::BatchFailure, const proto::context::BatchFailure::Request& request,
       CallContext& call);
+  Answer<proto::context::Pause::Reply> handle(proto::context::Pause,
+                                              const proto::context::Pause::Request& request,
+                                              CallContext& call);
   void client_opened(ClientId client, const PeerInfo& peer);
   void client_closed(ClientId client);
 

@@ -113,6 +113,8 @@ Context& ContextTable::insert(Context context) {
 void ContextTable::ended(Context& context, End end) {
   assert(context.alive);
   context.alive = false;
+  using proto::driver::ContextEnd;
+  if (end.how == ContextEnd::fault || end.how == ContextEnd::limit) ++faults_[context.key.device];
   context.end = std::move(end);
   ended_.push_back(context.key);
 }
@@ -142,6 +144,11 @@ std::uint32_t ContextTable::alive(std::uint32_t device) const {
 std::uint32_t ContextTable::restarts(std::uint32_t device) const {
   const auto found = restarts_.find(device);
   return found == restarts_.end() ? 0 : found->second;
+}
+
+std::uint32_t ContextTable::faults(std::uint32_t device) const {
+  const auto found = faults_.find(device);
+  return found == faults_.end() ? 0 : found->second;
 }
 
 }  // namespace aios::device

@@ -89,11 +89,14 @@ class ContextTable {
   /// On one device; restarts are those of this driver and former ones.
   std::uint32_t alive(std::uint32_t device) const;
   std::uint32_t restarts(std::uint32_t device) const;
+  /// That ended by a fault or a limit since this driver started.
+  std::uint32_t faults(std::uint32_t device) const;
 
  private:
   std::map<ContextKey, Context> contexts_;
   std::vector<ContextKey> ended_;  // contexts that have ended, the longest ago first
   std::map<std::uint32_t, std::uint32_t> restarts_;  // by device: of a second or later generation
+  std::map<std::uint32_t, std::uint32_t> faults_;    // by device
 };
 
 }  // namespace aios::device

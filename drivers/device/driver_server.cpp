@@ -1,5 +1,6 @@
 #include "drivers/device/driver_server.hpp"
 
+#include <algorithm>
 #include <csignal>
 #include <cstring>
 
@@ -9,23 +10,42 @@
 namespace aios::device {
 namespace {
 
+using proto::driver::Absent;
 using proto::driver::CloseContext;
-using proto::driver::Device;
 using proto::driver::OpenContext;
 namespace kernel_calls = proto::kernel;
 
 constexpr std::uint64_t lonely_ns = 2 * ns_per_s;
+constexpr const char* gone_text = "the device is gone: its driver does not list it any more";
 
 }  // namespace
 
-void DriverServer::set_devices(std::vector<DeviceDescription> devices) {
-  if (devices.size() > max_devices) {
-    log_line("only the first 16 devices are used");
-    devices.resize(max_devices);
+void DriverServer::set_devices(std::vector<DeviceDescription> devices,
+                               std::vector<Absence> absent) {
+  absent_ = std::move(absent);
+  for (Device& known : devices_) {
+    const auto found = std::ranges::find(devices, known.is.uuid, &DeviceDescription::uuid);
+    const bool failed = found == devices.end();
+    if (failed != known.failed)
+      log_line(known.is.backend + " device " + known.is.uuid + (failed ? " is gone" : " is back"));
+    known.failed = failed;
+    known.doubted_by.clear();
+    if (failed) continue;
+    known.is = std::move(*found);
+    devices.erase(found);
   }
-  devices_ = std::move(devices);
-  known_ = true;
-  adopt();
+  for (DeviceDescription& added : devices) {
+    if (devices_.size() == max_devices) {
+      log_line("only the first 16 devices are used");
+      break;
+    }
+    devices_.push_back({.is = std::move(added)});
+  }
+  if (!std::exchange(known_, true)) adopt();
+}
+
+bool DriverServer::any_failed() const {
+  return std::ranges::any_of(devices_, &Device::failed);
 }
 
 Result<void> DriverServer::check_device(std::uint64_t index) const {
@@ -55,27 +75,64 @@ void DriverServer::adopt() {
     log_line("adopted contexts of the former driver: " + std::to_string(plan.contexts.size()));
 }
 
-Answer<Device::Reply> DriverServer::handle(Device, const Device::Request& request, CallContext&) {
-  Device::Reply reply{};
+Result<void> DriverServer::check_present(const Device& device, std::uint64_t tenant_job_id) const {
+  if (device.doubted_by.contains(tenant_job_id))
+    return error(Code::busy, "whether the device is still there is being found out");
+  if (device.failed) return error(Code::service_down, gone_text);
+  return {};
+}
+
+Answer<proto::driver::Device::Reply> DriverServer::handle(
+    proto::driver::Device, const proto::driver::Device::Request& request, CallContext&) {
+  proto::driver::Device::Reply reply{};
   if (!known_) return error(Code::busy, "the driver still looks for its devices");
   reply.count = static_cast<std::uint32_t>(devices_.size());
   if (devices_.empty() && request.index == 0) return reply;
   TRY(check_device(request.index));
-  const DeviceDescription& device = devices_[request.index];
+  const DeviceDescription& device = devices_[request.index].is;
   const auto index = static_cast<std::uint32_t>(request.index);
-  reply.health = static_cast<std::uint32_t>(proto::driver::Health::ok);
   reply.cores = device.cores;
   reply.threads = device.threads;
   reply.numa_nodes = device.numa_nodes;
   reply.contexts = contexts_.alive(index);
   reply.context_restarts = contexts_.restarts(index);
   reply.emulated = device.emulated ? 1 : 0;
+  reply.faults = contexts_.faults(index);
+  reply.peers = device.peers;
+  reply.numa_node = device.numa_node;
   reply.memory_bytes = device.memory_bytes;
   reply.cache_bytes = device.cache_bytes;
   reply.kind = decltype(reply.kind)::from(device.kind);
   reply.backend = decltype(reply.backend)::from(device.backend);
   reply.uuid = decltype(reply.uuid)::from(device.uuid);
   reply.model = decltype(reply.model)::from(device.model);
+  reply.pci_address = decltype(reply.pci_address)::from(device.pci_address);
+  add_readings(devices_[request.index], reply);
+  return reply;
+}
+
+void DriverServer::add_readings(const Device& device, proto::driver::Device::Reply& reply) const {
+  using proto::driver::Health;
+  reply.health = static_cast<std::uint32_t>(device.failed ? Health::failed : Health::ok);
+  if (device.failed) reply.reason = decltype(reply.reason)::from(gone_text);
+  const Readings read = readings_ && !device.failed ? readings_(device.is) : Readings{};
+  reply.millicelsius = read.celsius ? static_cast<std::int32_t>(*read.celsius * 1000)
+                                    : proto::driver::unknown_temperature;
+  reply.busy_permille = read.busy ? static_cast<std::uint32_t>(*read.busy * 1000)
+                                  : proto::driver::unknown_utilisation;
+}
+
+Answer<Absent::Reply> DriverServer::handle(Absent, const Absent::Request& request, CallContext&) {
+  if (!known_) return error(Code::busy, "the driver still looks for its devices");
+  Absent::Reply reply{};
+  reply.count = absent_.size();
+  if (absent_.empty() && request.index == 0) return reply;
+  if (request.index >= absent_.size())
+    return error(Code::not_found, "there is no absence " + std::to_string(request.index));
+  const Absence& absence = absent_[request.index];
+  reply.backend = decltype(reply.backend)::from(absence.backend);
+  reply.why = decltype(reply.why)::from(absence.why);
+  reply.advice = decltype(reply.advice)::from(absence.advice);
   return reply;
 }
 
@@ -89,6 +146,7 @@ Answer<OpenContext::Reply> DriverServer::handle(OpenContext, const OpenContext::
   Context* context = contexts_.find(key);
   // Who saw the context's link close may ask before the signal of its end has come here.
   if (context != nullptr) find_out_end(*context);
+  TRY(check_present(devices_[request.device], job_id));
   if (context == nullptr || !context->alive) context = TRY(start(tenant.get(), key, uid));
   context->uid = uid;
   context->asked_ns = now_ns();
@@ -104,7 +162,7 @@ Answer<OpenContext::Reply> DriverServer::handle(OpenContext, const OpenContext::
   reply.process_id = context->process_id;
   reply.generation = context->generation;
   reply.previous_end = static_cast<std::uint32_t>(context->previous.how);
-  reply.threads = devices_[key.device].threads;
+  reply.threads = devices_[key.device].is.threads;
   reply.previous_cause = decltype(reply.previous_cause)::from(context->previous.cause);
   return reply;
 }
@@ -190,7 +248,7 @@ Result<Context> DriverServer::spawn(Handle tenant, ContextKey key, std::uint32_t
   request.tenant = tenant;
   request.name = kernel_calls::Name::from(context_name_);
   std::string arguments;
-  for (const std::string& argument : devices_[key.device].context_arguments)
+  for (const std::string& argument : devices_[key.device].is.context_arguments)
     arguments += argument + '\0';
   if (arguments.size() > sizeof request.arguments)
     return error(Code::too_large, "a context's arguments are too long");
@@ -239,6 +297,10 @@ void DriverServer::find_out_end(Context& context) {
   log_line("context " + std::to_string(context.process_id) + " of job " +
            std::to_string(context.key.tenant_job_id) + " ended: " + end.cause);
   contexts_.ended(context, end);
+  if (end.doubts_device && doubted_ && context.key.device < devices_.size()) {
+    devices_[context.key.device].doubted_by.insert(context.key.tenant_job_id);
+    loop_.post(doubted_);
+  }
   auto tombstone = std::make_shared<Tombstone>(kernel_, loop_);
   if (tombstone->listen(context.port)) tombstones_[context.port] = std::move(tombstone);
 }

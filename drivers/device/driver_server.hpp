@@ -3,9 +3,11 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -13,6 +15,7 @@
 #include "abi/runtime/event_loop.hpp"
 #include "abi/runtime/kernel.hpp"
 #include "abi/runtime/server.hpp"
+#include "drivers/device/absence.hpp"
 #include "drivers/device/context_table.hpp"
 #include "drivers/device/owned_handle.hpp"
 #include "drivers/device/tombstone.hpp"
@@ -31,8 +34,17 @@ struct DeviceDescription {
   bool emulated = false;
   std::uint64_t memory_bytes = 0;
   std::uint64_t cache_bytes = 0;
+  std::string pci_address{};  ///< empty: none
+  std::int32_t numa_node = proto::driver::no_numa_node;
+  std::uint32_t peers = 0;  ///< bit i: device i of those described with it
   /// For the contexts on it.
   std::vector<std::string> context_arguments{};
+};
+
+/// What a device does just now, as far as the host says.
+struct Readings {
+  std::optional<double> celsius;
+  std::optional<double> busy;  ///< 0 to 1, of late
 };
 
 class DriverServer {
@@ -44,9 +56,19 @@ class DriverServer {
 
   /// Where replies and handles go; before the first request.
   void answer_through(ServerBase& server) { server_ = &server; }
-  /// Once, when they are found; until then there are none. Takes over the contexts that a former
-  /// driver left on them; those on devices that are gone are ended with their tenants.
-  void set_devices(std::vector<DeviceDescription> devices);
+  /// What was found, and what was looked for and not found. The first time takes over the contexts
+  /// that a former driver left; those on devices that are gone are ended with their tenants. From
+  /// then on a device is the same when its uuid is: one that is not named any more has failed until
+  /// it is named again, and new ones come after those known.
+  void set_devices(std::vector<DeviceDescription> devices, std::vector<Absence> absent = {});
+  bool any_failed() const;
+  /// Asked whenever the device is listed.
+  void read_by(std::function<Readings(const DeviceDescription&)> readings) {
+    readings_ = std::move(readings);
+  }
+  /// `doubted` is called when a context ended because its device did not serve it. Its
+  /// tenant gets no other one there until set_devices says how things stand.
+  void when_doubted(std::function<void()> doubted) { doubted_ = std::move(doubted); }
 
   Answer<proto::driver::Device::Reply> handle(proto::driver::Device,
                                               const proto::driver::Device::Request& request,
@@ -57,12 +79,24 @@ class DriverServer {
   Answer<proto::driver::CloseContext::Reply> handle(
       proto::driver::CloseContext, const proto::driver::CloseContext::Request& request,
       CallContext& call);
+  Answer<proto::driver::Absent::Reply> handle(proto::driver::Absent,
+                                              const proto::driver::Absent::Request& request,
+                                              CallContext& call);
 
  private:
+  struct Device {
+    DeviceDescription is;
+    bool failed = false;
+    /// Tenants whose context found no device; set_devices will tell.
+    std::set<std::uint64_t> doubted_by{};
+  };
+
   Result<OwnedHandle> take_tenant(Handle handle, std::uint64_t sender, std::uint64_t& job_id,
                                   std::uint32_t& uid);
   Result<void> check_device(std::uint64_t index) const;
+  Result<void> check_present(const Device& device, std::uint64_t tenant_job_id) const;
   void adopt();
+  void add_readings(const Device& device, proto::driver::Device::Reply& reply) const;
   Result<Context*> start(Handle tenant, ContextKey key, std::uint32_t uid);
   Result<void> make_room(std::uint32_t uid);
   bool end_lonely(std::optional<std::uint32_t> uid);
@@ -78,7 +112,10 @@ class DriverServer {
   const Handle spawner_;
   const std::string context_name_;
   bool known_ = false;
-  std::vector<DeviceDescription> devices_;
+  std::vector<Device> devices_;
+  std::vector<Absence> absent_;
+  std::function<Readings(const DeviceDescription&)> readings_;
+  std::function<void()> doubted_;
   ServerBase* server_ = nullptr;
   ContextTable contexts_;
   std::map<Handle, std::shared_ptr<Tombstone>> tombstones_;  // by port, of contexts that ended

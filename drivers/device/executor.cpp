@@ -99,22 +99,41 @@ std::vector<Executor::Finished> Executor::take_finished() {
   return std::exchange(finished_, {});
 }
 
+/// In a queue only the first is worked on, since the one before it ended. 0: it is not.
+std::uint64_t Executor::worked_since(const Run& run) const {
+  if (run.start_ns == 0 || (queue_ && &run != runs_.front().get())) return 0;
+  return queue_ ? std::max(run.start_ns, last_end_ns_) : run.start_ns;
+}
+
 Executor::LimitCheck Executor::check_limits(std::uint64_t now_ns) const {
   const std::lock_guard lock(mutex_);
   LimitCheck check{.exceeded = std::nullopt, .next_ns = 0};
+  if (pause_ns_ != 0) return check;
   for (const auto& run : runs_) {
     if (run->job.limit_ns == 0) continue;
-    // A job that has not started cannot exceed its limit before that much time from now; and in a
-    // queue only the first is worked on, since the one before it ended.
-    const bool works = run->start_ns != 0 && (!queue_ || run == runs_.front());
-    const std::uint64_t start_ns =
-        works ? std::max(run->start_ns, queue_ ? last_end_ns_ : 0) : now_ns;
+    // A job that has not started cannot exceed its limit before that much time from now.
+    const std::uint64_t since_ns = worked_since(*run);
+    const std::uint64_t start_ns = since_ns != 0 ? since_ns + run->paused_ns : now_ns;
     const std::uint64_t end_ns =
         run->job.limit_ns <= UINT64_MAX - start_ns ? start_ns + run->job.limit_ns : UINT64_MAX;
     if (end_ns <= now_ns && !check.exceeded) check.exceeded = run->job.id;
     if (check.next_ns == 0 || end_ns < check.next_ns) check.next_ns = end_ns;
   }
   return check;
+}
+
+void Executor::pause(std::uint64_t now_ns) {
+  const std::lock_guard lock(mutex_);
+  if (pause_ns_ == 0) pause_ns_ = now_ns;
+}
+
+void Executor::resume(std::uint64_t now_ns) {
+  const std::lock_guard lock(mutex_);
+  const std::uint64_t since_ns = std::exchange(pause_ns_, 0);
+  if (since_ns == 0) return;
+  for (const auto& run : runs_)
+    if (const std::uint64_t worked_ns = worked_since(*run); worked_ns != 0)
+      run->paused_ns += now_ns - std::max(since_ns, worked_ns);
 }
 
 std::shared_ptr<Executor::Run> Executor::next_run() const {

@@ -77,7 +77,10 @@ class Executor {
   /// What has finished since the last call, in order of completion. Never blocks.
   std::vector<Finished> take_finished();
 
+  /// While paused no limit is exceeded, and the time counts for none.
   LimitCheck check_limits(std::uint64_t now_ns) const;
+  void pause(std::uint64_t now_ns);
+  void resume(std::uint64_t now_ns);
 
  private:
   struct Run {
@@ -88,6 +91,7 @@ class Executor {
     std::uint32_t failed_block = 0;  // valid with a failure
     std::uint64_t start_ns = 0;
     bool alone = true;
+    std::uint64_t paused_ns = 0;  // since it started, in all
     std::optional<Status> failure;
   };
   Executor(std::size_t thread_count, bool queue, std::function<void()> notify)
@@ -104,6 +108,7 @@ class Executor {
   void work_in_order();
   void begin_run(Run& run);
   std::shared_ptr<Run> next_run() const;
+  std::uint64_t worked_since(const Run& run) const;
   std::uint32_t chunk_of(const Run& run) const;
   void finish(const std::shared_ptr<Run>& run);
 
@@ -122,6 +127,7 @@ class Executor {
   std::uint64_t unkicked_ = 0;    // blocks of jobs that are not brief, since the last kick
   std::vector<Finished> finished_;
   std::uint64_t last_end_ns_ = 0;
+  std::uint64_t pause_ns_ = 0;  // since when; 0: not paused
   bool stopping_ = false;
 };
 

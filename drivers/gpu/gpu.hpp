@@ -26,6 +26,10 @@ struct DeviceInfo {
   std::uint64_t memory_bytes = 0;
   bool shares_memory = false;  ///< with the processor: regions are used in place
   bool emulated = false;
+  std::string pci_address;      ///< "0000:01:00.0"; empty: none
+  std::int32_t numa_node = -1;  ///< that it hangs at; -1: unknown
+  std::uint32_t peers = 0;      ///< bit i: it reads and writes device i of its backend directly
+  std::string library;          ///< the OpenCL driver that it belongs to
 };
 
 /// A kernel, compiled for a device. Belongs to its Gpu.
@@ -85,7 +89,8 @@ class Gpu {
   /// so; then nothing of it is on its way.
   virtual Result<std::unique_ptr<Flight>> start(const Launch& launch) = 0;
   /// Waits for its end, at the same time as anything else here. crashed: the kernel faulted;
-  /// nothing works any more, and the process should end.
+  /// service_down: the device is gone. Either way nothing works any more, and the process should
+  /// end.
   virtual Result<Times> wait(std::unique_ptr<Flight> flight) = 0;
   Result<Times> run(const Launch& launch) { return wait(TRY(start(launch))); }
 

@@ -251,7 +251,8 @@ void GpuBackend::release_unbound() {
 }
 
 void GpuBackend::note(const Status& status) {
-  if (status.code() == Code::crashed) lost_ = true;
+  if (status.code() == Code::crashed) loss_ = device::Loss::fault;
+  if (status.code() == Code::service_down) loss_ = device::Loss::gone;
 }
 
 }  // namespace aios::gpu

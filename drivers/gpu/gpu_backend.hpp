@@ -37,7 +37,7 @@ class GpuBackend final : public device::Backend {
   std::uint64_t peak_memory_bytes() const override { return peak_memory_bytes_; }
   bool keeps_buffers() const override { return true; }
   void release_unbound() override;
-  bool lost() const override { return lost_; }
+  device::Loss loss() const override { return loss_; }
 
   /// For the works. `launch` has everything but its buffers.
   Result<std::unique_ptr<Flight>> start(Launch launch, std::span<const MemoryUse> uses);
@@ -74,7 +74,7 @@ class GpuBackend final : public device::Backend {
   std::mutex mutex_;             ///< of what follows; never held for long
   std::deque<Kernel*> kernels_;  ///< by number
   std::atomic<std::uint64_t> peak_memory_bytes_ = 0;
-  std::atomic<bool> lost_ = false;
+  std::atomic<device::Loss> loss_ = device::Loss::none;
 };
 
 }  // namespace aios::gpu

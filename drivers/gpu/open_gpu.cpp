@@ -9,21 +9,33 @@ namespace aios::gpu {
 
 namespace {
 
-/// The file that AIOS_CUDA_LIBRARY names instead, such as a test's double of the driver.
-std::string cuda_library() {
-  const char* const named = std::getenv("AIOS_CUDA_LIBRARY");
-  return named != nullptr ? named : "libcuda.so.1";
+/// The file that a variable names instead, such as a test's double of the driver.
+std::string library_named(const char* variable, const char* otherwise) {
+  const char* const named = std::getenv(variable);
+  return named != nullptr ? named : otherwise;
 }
-constexpr const char* opencl_library = "libOpenCL.so.1";
+std::string cuda_library() {
+  return library_named("AIOS_CUDA_LIBRARY", "libcuda.so.1");
+}
+std::string opencl_library() {
+  return library_named("AIOS_OPENCL_LIBRARY", "libOpenCL.so.1");
+}
+
+}  // namespace
 
 Result<std::vector<DeviceInfo>> discover_cuda() {
   return cuda::discover(*TRY(cuda::DriverApi::load(cuda_library())));
 }
+
 Result<std::vector<DeviceInfo>> discover_opencl() {
-  return opencl::discover(*TRY(opencl::OpenclApi::load(opencl_library)));
+  return opencl::discover(*TRY(opencl::OpenclApi::load(opencl_library())));
 }
 
-}  // namespace
+std::vector<std::string> opencl_environment(const std::string& driver_library) {
+  // The first is read by Debian's loader, which takes a library there, and as a folder by that of
+  // Khronos, which finds nothing in it and adds those that the second names.
+  return {"OCL_ICD_VENDORS=" + driver_library, "OCL_ICD_FILENAMES=" + driver_library};
+}
 
 Result<void> set_environment(const std::string& assignment) {
   const auto equals = assignment.find('=');
@@ -33,30 +45,12 @@ Result<void> set_environment(const std::string& assignment) {
   return {};
 }
 
-std::vector<DeviceInfo> discover(std::vector<std::string>& notes) {
-  std::vector<DeviceInfo> all;
-  if (auto found = discover_cuda())
-    all = std::move(*found);
-  else
-    notes.push_back("cuda: " + found.error().message());
-  const bool has_cuda = !all.empty();
-  if (auto found = discover_opencl()) {
-    for (DeviceInfo& info : *found)
-      // NVIDIA's own OpenCL shows the same GPUs once more.
-      if (!has_cuda || info.model.find("NVIDIA") == std::string::npos)
-        all.push_back(std::move(info));
-  } else {
-    notes.push_back("opencl: " + found.error().message());
-  }
-  return all;
-}
-
 Result<Library> load(const std::string& backend) {
   Library library;
   if (backend == "cuda")
     library.cuda = TRY(cuda::DriverApi::load(cuda_library()));
   else if (backend == "opencl")
-    library.opencl = TRY(opencl::OpenclApi::load(opencl_library));
+    library.opencl = TRY(opencl::OpenclApi::load(opencl_library()));
   else
     return error(Code::invalid_argument, "there is no GPU backend '" + backend + "'");
   return library;

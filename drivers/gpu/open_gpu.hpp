@@ -14,9 +14,13 @@ namespace aios::gpu {
 /// Sets NAME=VALUE for libraries that are loaded later. invalid_argument: it has no '='.
 Result<void> set_environment(const std::string& assignment);
 
-/// All devices of all backends; `notes` gets a line for each backend that has none, with the
-/// reason. Loads the vendors' libraries into this process, which may hang.
-std::vector<DeviceInfo> discover(std::vector<std::string>& notes);
+/// What lets the loader of OpenCL drivers load this one and no other, whoever made the loader.
+std::vector<std::string> opencl_environment(const std::string& driver_library);
+
+/// The devices of one backend. Loads the vendors' libraries into this process, which may hang.
+/// not_found: none, with the reason.
+Result<std::vector<DeviceInfo>> discover_cuda();
+Result<std::vector<DeviceInfo>> discover_opencl();
 
 /// The library of a backend, loaded: from then on its file is not needed. It has no threads yet.
 struct Library {

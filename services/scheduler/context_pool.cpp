@@ -194,6 +194,15 @@ void ContextPool::on_lost(Key key, std::uint64_t serial) {
   changed_();
 }
 
+ContextSession* ContextPool::session_of(std::uint64_t process_id, JobId& job) {
+  for (auto& [key, entry] : entries_) {
+    if (entry.process_id != process_id || entry.session == nullptr) continue;
+    job = key.first;
+    return entry.session.get();
+  }
+  return nullptr;
+}
+
 void ContextPool::release_buffer(JobId job, std::uint32_t buffer) {
   for (auto& [key, entry] : entries_)
     if (key.first == job && entry.session != nullptr) entry.session->release_buffer(buffer);
@@ -239,6 +248,8 @@ void ContextPool::ask_to_close(Key key, Entry& entry) {
 }
 
 void ContextPool::refuse(Key key, const Status& status) {
+  // A device that is gone is one for all jobs.
+  if (status.code() == Code::service_down) locate_(key.second).driver->refresh([] {});
   Entry& entry = entries_.at(key);
   drop_session(entry);
   entries_.erase(key);

@@ -40,6 +40,9 @@ class ContextPool {
   void start(TaskRef task, JobId job, DeviceId device);
   void flush();
 
+  /// Of the context that is this process, and whose it is; null: there is none.
+  ContextSession* session_of(std::uint64_t process_id, JobId& job);
+
   void release_buffer(JobId job, std::uint32_t buffer);
   void drop_tenant(JobId job, TenantId tenant);
 

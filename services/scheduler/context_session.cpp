@@ -22,6 +22,7 @@ constexpr std::uint64_t open_timeout_ns = 5 * ns_per_s;
 /// Contexts end themselves after 10 s; this is for one that does not.
 constexpr std::uint64_t load_timeout_ns = 15 * ns_per_s;
 constexpr std::uint64_t bind_timeout_ns = 10 * ns_per_s;
+constexpr std::uint64_t pause_timeout_ns = 5 * ns_per_s;
 constexpr std::uint64_t look_interval_ns = 500 * ns_per_ms;
 constexpr std::uint64_t stall_ns = ns_per_s;
 /// A context ends itself when a task exceeds its limit, with more time than it needs for that.
@@ -312,6 +313,23 @@ void ContextSession::look() {
   watch();
 }
 
+/// What it had to do before counts anew from when it goes on.
+void ContextSession::suspend(bool suspended,
+                             std::function<void(const Result<proto::Empty>&)> done) {
+  suspended_ = suspended;
+  if (!suspended) {
+    asked_ns_ = asked_ns_ != 0 ? now_ns() : 0;
+    for (auto& [key, codelet] : codelets_)
+      if (codelet.since_ns != 0) codelet.since_ns = now_ns();
+    for (Running& running : running_) running.due_ns = 0;
+    watch();
+  }
+  update_stalled(now_ns());
+  client_->start<proto::context::Pause>(
+      {suspended ? 1u : 0u}, Deadline::after(pause_timeout_ns),
+      [done = std::move(done)](const Result<proto::Empty>& reply) { done(reply); });
+}
+
 void ContextSession::ask() {
   if (asked_ns_ != 0) return;
   asked_ns_ = now_ns();
@@ -327,7 +345,7 @@ void ContextSession::update_stalled(std::uint64_t now_ns) {
     return since_ns != 0 && now_ns - since_ns >= stall_ns;
   };
   const bool stalled =
-      for_long(asked_ns_) || std::ranges::any_of(codelets_, [&](const auto& entry) {
+      suspended_ || for_long(asked_ns_) || std::ranges::any_of(codelets_, [&](const auto& entry) {
         return for_long(entry.second.since_ns);
       });
   if (stalled != std::exchange(stalled_, stalled)) events_.stalled(stalled);
@@ -336,6 +354,7 @@ void ContextSession::update_stalled(std::uint64_t now_ns) {
 /// A context runs its tasks in the order in which they were sent, and ends each at its limit: none
 /// can take longer than all of them together. Nothing is known of those behind one without limit.
 ContextSession::Running* ContextSession::late_task(std::uint64_t now_ns) {
+  if (suspended_) return nullptr;
   std::uint64_t all_ns = limit_grace_ns;
   bool limited = true;
   for (Running& running : running_) {

@@ -5,6 +5,7 @@
 // second, or a module that it has not loaded for as long, make it `stalled`: it may be suspended,
 // or its code has gone astray, and others need not wait for it. It is left alone until a task is
 // late by the limits of all that were given to it: a context that does not keep limits is ended.
+// One that an operator suspends is stalled until he lets it go on, and late for nothing.
 #pragma once
 
 #include <deque>
@@ -52,6 +53,8 @@ class ContextSession {
   void drop_tenant(TenantId tenant);
   /// Says nothing more. For one that will be destroyed as soon as that is allowed.
   void close();
+  /// It will be stopped from outside, or goes on. `done`: it knows, or is gone.
+  void suspend(bool suspended, std::function<void(const Result<proto::Empty>&)> done);
   /// Some task has been given to it.
   bool was_used() const { return was_used_; }
 
@@ -102,6 +105,7 @@ class ContextSession {
   bool closed_ = false;
   bool was_used_ = false;
   bool stalled_ = false;
+  bool suspended_ = false;
   std::uint64_t asked_ns_ = 0;  ///< when the null call was made that is not answered; 0: none
   TimerId watch_timer_ = 0;
   std::map<std::pair<TenantId, std::uint32_t>, Loaded> codelets_;

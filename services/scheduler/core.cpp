@@ -23,11 +23,14 @@ void Core::set_device(DeviceId device, std::uint32_t slots, bool usable, std::st
     for (auto& [id, job] : jobs_) job->contexts.resize(devices_.size());
   }
   devices_[device].slots = std::min(slots, max_slots_per_device);
-  devices_[device].usable = usable;
   devices_[device].backend = backend;
   devices_[device].name = proto::Text<32>::from(name);
   timelines_[device].set_slots(devices_[device].slots);
   if (costs_ != nullptr) costs_->set_device(device, {std::string(name), backend});
+  if (!std::exchange(devices_[device].usable, usable) || usable) return;
+  for (const auto& [id, job] : jobs_)
+    fail_unplaceable(*job,
+                     Status(Code::service_down, "the only device that it can run on is gone"));
 }
 
 void Core::set_memory(DeviceId device, MemoryId memory) {

@@ -90,7 +90,8 @@ class Core {
        std::unique_ptr<Costs> costs = nullptr);
 
   // ---- devices ----
-  /// Ids are given in order from 0, at most max_devices. An unusable device gets no new tasks.
+  /// Ids are given in order from 0, at most max_devices. An unusable device gets no new tasks, and
+  /// those that no other device runs fail.
   void set_device(DeviceId device, std::uint32_t slots, bool usable, std::string_view name,
                   std::uint32_t backend = proto::driver::backend::cpu);
   /// Every driver has said what it has: from now on tasks that no device runs are refused.
@@ -133,6 +134,8 @@ class Core {
   /// Fills `out` from the front; returns how many.
   std::uint32_t take_completions(TenantId tenant, std::span<Completion> out);
   Result<std::string> failure(TenantId tenant, std::uint64_t tag) const;
+  /// Whose the job is, of which there is a tenant.
+  std::uint32_t uid_of(JobId job) const { return jobs_.at(job)->user->uid; }
   /// number 0: no more.
   Listed next_task(std::uint64_t after, std::uint32_t uid, bool all_users);
 
@@ -224,7 +227,8 @@ class Core {
   Context* context_of(JobId job, DeviceId device);
   void judge(Slot slot, bool limit_answered, const ContextEnd& end, bool alone);
   void retry(Slot slot);
-  void fail_unplaceable(Job& job, const Status& status);
+  bool unplaceable(const Tenant& tenant, const Task& task) const;
+  void fail_unplaceable(const Job& job, const Status& status);
   void close_contexts(Job& job);
   // core_decide.cpp
   /// Whether the device runs what the task's module has code for, and is the one it wants.

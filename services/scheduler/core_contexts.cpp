@@ -107,8 +107,12 @@ void Core::context_refused(JobId job_id, DeviceId device, const Status& status) 
   context->limit_answered = false;
   const std::vector<Slot> in_flight = context->in_flight;
   for (const Slot slot : in_flight) {
-    const bool unknown = tasks_[slot].begun && !tasks_[slot].idempotent();
-    finish(slot, {unknown ? Code::indeterminate : status.code(), status.message(), nullptr, false});
+    if (tasks_[slot].tenant->closing)
+      finish(slot, {Code::cancelled, "its tenant was closed", nullptr, false});
+    else if (tasks_[slot].begun && !tasks_[slot].idempotent())
+      finish(slot, {Code::indeterminate, status.message(), nullptr, false});
+    else
+      retry(slot);
   }
   Job& job = *jobs_.at(job_id);
   fail_unplaceable(job, status);
@@ -116,18 +120,25 @@ void Core::context_refused(JobId job_id, DeviceId device, const Status& status) 
   if (const auto at = jobs_.find(job_id); at != jobs_.end()) drop_job_if_unused(*at->second);
 }
 
-void Core::fail_unplaceable(Job& job, const Status& status) {
-  for (DeviceId d = 0; d < devices_.size(); ++d)
-    if (job.contexts[d].state != ContextState::none ||
-        (devices_[d].usable && !job.contexts[d].refused))
-      return;
+/// No device that it suits has a context for its job, or will.
+bool Core::unplaceable(const Tenant& tenant, const Task& task) const {
+  for (DeviceId d = 0; d < devices_.size(); ++d) {
+    const Context& context = tenant.job->contexts[d];
+    if (suits(tenant, task.record, d) &&
+        (context.state != ContextState::none || (devices_[d].usable && !context.refused)))
+      return false;
+  }
+  return true;
+}
+
+void Core::fail_unplaceable(const Job& job, const Status& status) {
   for (const auto& [id, tenant] : tenants_) {
     if (tenant->job != &job) continue;
     const std::vector<TaskRef> refs = tenant->unfinished.refs();
     for (const TaskRef& ref : refs) {
       const Task* task = tasks_.find(ref);
       // Those that wait fail by what they wait for.
-      if (task != nullptr && task->state == State::ready)
+      if (task != nullptr && task->state == State::ready && unplaceable(*tenant, *task))
         finish(ref.slot, {status.code(), status.message(), nullptr, false});
     }
   }

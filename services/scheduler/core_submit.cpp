@@ -109,8 +109,15 @@ Result<void> Core::check_device(const Tenant& tenant, const TaskRecord& record) 
   if (record.device > devices_.size())
     return error(Code::invalid_argument,
                  task_text(record) + "there is no device " + std::to_string(record.device - 1));
-  for (DeviceId d = 0; d < devices_.size(); ++d)
-    if (suits(tenant, record, d)) return {};
+  bool suited = false;
+  for (DeviceId d = 0; d < devices_.size(); ++d) {
+    if (!suits(tenant, record, d)) continue;
+    if (devices_[d].usable) return {};
+    suited = true;
+  }
+  if (suited)
+    return error(Code::service_down,
+                 task_text(record) + "the only device that it can run on is gone");
   return error(Code::not_supported,
                task_text(record) + "its module has no code for " +
                    (record.device != 0 ? "the device that it names" : "any device here"));

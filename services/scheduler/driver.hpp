@@ -14,10 +14,13 @@ namespace aios::scheduler {
 class Driver {
  public:
   using Device = proto::driver::Device::Reply;
+  using Absent = proto::driver::Absent::Reply;
   using OpenContext = proto::driver::OpenContext;
 
   /// `changed` is called whenever the devices were asked for, or the driver went away.
-  Driver(EventLoop& loop, std::unique_ptr<Client> client, std::function<void()> changed);
+  /// `name` is its server's.
+  Driver(EventLoop& loop, std::string name, std::unique_ptr<Client> client,
+         std::function<void()> changed);
   Driver(const Driver&) = delete;
   ~Driver();
 
@@ -31,6 +34,8 @@ class Driver {
   bool has_answered() const { return has_answered_; }
   /// As last seen: a driver that went away keeps its devices.
   const std::vector<Device>& devices() const { return devices_; }
+  /// What it looked for and did not find; of one that does not answer, that.
+  const std::vector<Absent>& absent() const { return absent_; }
 
   /// Shows `job` to the driver. peer_closed and timed_out when it is not there. Not answered when
   /// this object goes first.
@@ -42,15 +47,19 @@ class Driver {
  private:
   void ask(std::uint64_t index, std::uint64_t timeout_ns);
   void answered(std::uint64_t index, const Result<Device>& reply, std::uint64_t timeout_ns);
-  void end_round(bool up);
+  void ask_absent(std::uint64_t index, std::uint64_t timeout_ns);
+  void answered_absent(std::uint64_t index, const Result<Absent>& reply, std::uint64_t timeout_ns);
+  void end_round(const Result<void>& outcome);
 
   EventLoop& loop_;
+  const std::string name_;
   std::function<void()> changed_;
   bool up_ = false;
   bool has_answered_ = false;
   bool asking_ = false;
   bool closed_ = false;
   std::vector<Device> devices_;
+  std::vector<Absent> absent_;
   std::vector<std::function<void()>> waiting_;
   TimerId retry_ = 0;
   std::unique_ptr<Client> client_;  // last: its end calls back into the above

@@ -29,7 +29,7 @@ Result<int> run(int argc, char** argv) {
   scheduler.answer_through(server);
   for (const char* label : driver_labels)
     if (process.kernel->startup(label))
-      scheduler.add_driver(TRY(process.client_of(label, proto::driver::Protocol::version)));
+      scheduler.add_driver(label, TRY(process.client_of(label, proto::driver::Protocol::version)));
   TRY(sandbox::lock_in(*process.kernel, process.require));
   server.guard_by(*TRY(process.in_flight()));
   TRY(server.listen(process.port));

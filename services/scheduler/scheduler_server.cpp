@@ -346,12 +346,46 @@ Result<wire::DeviceNext::Reply> SchedulerServer::describe_device(std::uint64_t i
   return reply;
 }
 
+Answer<wire::AbsentNext::Reply> SchedulerServer::handle(wire::AbsentNext,
+                                                        const wire::AbsentNext::Request& request,
+                                                        CallContext&) {
+  std::uint64_t count = 0;
+  const Driver::Absent* found = nullptr;
+  for (const auto& driver : drivers_)
+    for (const Driver::Absent& absent : driver->absent())
+      if (count++ == request.index) found = &absent;
+  wire::AbsentNext::Reply reply{};
+  if (count == 0 && request.index == 0) return reply;
+  if (found == nullptr)
+    return error(Code::not_found, "there is no absence " + std::to_string(request.index));
+  reply.absent = *found;
+  reply.absent.count = count;
+  return reply;
+}
+
+Answer<proto::Empty> SchedulerServer::handle(wire::Suspend, const wire::Suspend::Request& request,
+                                             CallContext& call) {
+  if (request.suspended > 1) return error(Code::invalid_argument, "`suspended` is 0 or 1");
+  JobId job = 0;
+  ContextSession* session = pool_.session_of(request.process_id, job);
+  if (session == nullptr)
+    return error(Code::not_found, "no context is process " + std::to_string(request.process_id));
+  if (!call.peer().is_operator() && core_.uid_of(job) != call.peer().uid)
+    return error(Code::denied, "it is the context of another user");
+  session->suspend(request.suspended == 1,
+                   [this, token = call.token()](const Result<proto::Empty>& reply) {
+                     server_->reply<wire::Suspend>(token, reply);
+                   });
+  return deferred;
+}
+
 // ---- devices and actions ------------------------------------------------------------------------
 
-void SchedulerServer::add_driver(std::unique_ptr<Client> client) {
+void SchedulerServer::add_driver(std::string name, std::unique_ptr<Client> client) {
   const std::size_t number = drivers_.size();
-  drivers_.push_back(std::make_unique<Driver>(
-      loop_, std::move(client), [this, number] { adopt_devices(*drivers_[number]); }));
+  drivers_.push_back(
+      std::make_unique<Driver>(loop_, std::move(name), std::move(client),
+                               [this, number] { adopt_devices(*drivers_[number]); }));
   drivers_.back()->discover();
 }
 

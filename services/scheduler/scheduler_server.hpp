@@ -32,7 +32,7 @@ class SchedulerServer {
   /// Where replies go; before the first request.
   void answer_through(ServerBase& server) { server_ = &server; }
   /// Devices are numbered in the order in which their drivers first name them.
-  void add_driver(std::unique_ptr<Client> client);
+  void add_driver(std::string name, std::unique_ptr<Client> client);
 
   Answer<proto::scheduler::OpenTenant::Reply> handle(proto::scheduler::OpenTenant,
                                                      const proto::scheduler::OpenTenant::Request&,
@@ -74,6 +74,11 @@ class SchedulerServer {
   Answer<proto::scheduler::ModelNext::Reply> handle(proto::scheduler::ModelNext,
                                                     const proto::scheduler::ModelNext::Request&,
                                                     CallContext&);
+  Answer<proto::scheduler::AbsentNext::Reply> handle(proto::scheduler::AbsentNext,
+                                                     const proto::scheduler::AbsentNext::Request&,
+                                                     CallContext&);
+  Answer<proto::Empty> handle(proto::scheduler::Suspend, const proto::scheduler::Suspend::Request&,
+                              CallContext& call);
   Answer<proto::Empty> handle(proto::Drain, const proto::Empty&, CallContext& call);
   void client_closed(ClientId client);
 

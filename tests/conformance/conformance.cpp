@@ -8,10 +8,12 @@
 
 #include <aios/aios.hpp>
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <map>
 #include <set>
+#include <thread>
 
 #include "tests/conformance/cases.hpp"
 #include "tests/conformance/devices.hpp"
@@ -22,6 +24,7 @@ using namespace aios;
 using conformance::Case;
 using conformance::Device;
 
+constexpr const char* fault_module = CODELET_FOLDER "/faults.so";
 constexpr std::uint64_t timeout_ns = 60'000'000'000;
 constexpr std::uint64_t limit_ns = 500'000'000;
 
@@ -43,8 +46,18 @@ class Application {
   /// Several tasks at once, of which one faults: empty when that one failed and the rest did not.
   std::string run_beside_fault(const Case& c, const Device& device);
   std::uint32_t codelet(const std::string& module, const std::string& name);
+  /// Adds 1 to each number of a buffer that it keeps for this device, and looks at all of them.
+  std::string add_to_held(const Device& device);
 
  private:
+  struct Held {
+    Region ones;
+    Region sums;
+    std::uint32_t ones_id;
+    std::uint32_t sums_id;
+    float expected = 0;
+  };
+
   static aios_attach_options options(const std::string& socket, const char* job) {
     aios_attach_options made{};
     made.socket_path = socket.c_str();
@@ -57,6 +70,7 @@ class Application {
   Instance instance_;
   Tenant tenant_;
   std::map<std::string, std::uint32_t> codelets_;
+  std::map<std::uint32_t, Held> held_;  ///< by device
   std::uint64_t last_tag_ = 0;
 };
 
@@ -181,7 +195,7 @@ std::string Application::run_beside_fault(const Case& c, const Device& device) {
   };
   for (std::size_t i = 0; i < count; ++i) {
     const bool bad = i == faulty;
-    Task task(++last_tag_, bad ? codelet(FAULT_MODULE, "beyond")
+    Task task(++last_tag_, bad ? codelet(fault_module, "beyond")
                                : codelet(CODELET_FOLDER "/" + c.module + ".so", c.codelet));
     task.device(device.index).grid(bad ? 1 : c.grid[0]);
     task.record().flags = AIOS_TASK_IDEMPOTENT;
@@ -206,6 +220,34 @@ std::string Application::run_beside_fault(const Case& c, const Device& device) {
   return wrong;
 }
 
+std::string Application::add_to_held(const Device& device) {
+  constexpr std::uint32_t n = 1000;
+  if (!held_.contains(device.index)) {
+    Region ones = instance_.create_region(n * sizeof(float), "ones");
+    Region sums = instance_.create_region(n * sizeof(float), "sums");
+    std::ranges::fill(ones.as<float>(), 1.0f);
+    const std::uint32_t ones_id = tenant_.buffer(ones, aios::Access::write);
+    const std::uint32_t sums_id = tenant_.buffer(sums, aios::Access::write);
+    held_.emplace(device.index, Held{std::move(ones), std::move(sums), ones_id, sums_id});
+  }
+  Held& held = held_.at(device.index);
+  struct {
+    std::uint32_t n = 1000;
+    float a = 1;
+  } arguments;
+  Task task(1, codelet(CODELET_FOLDER "/vector.so", "axpy"));
+  task.device(device.index).grid((n + 255) / 256).arguments(arguments);
+  task.buffer(held.ones_id, AIOS_MODE_READ).buffer(held.sums_id, AIOS_MODE_READ_WRITE);
+  const aios_completion done = finish(task);
+  if (done.status != AIOS_OK) return tenant_.failure(done.tag);
+  if (done.attempts != 1) return "it took " + std::to_string(done.attempts) + " attempts";
+  held.expected += 1;
+  const auto sums = held.sums.as<float>().first(n);
+  if (std::ranges::any_of(sums, [&](float sum) { return sum != held.expected; }))
+    return "its buffer has not kept what was in it";
+  return {};
+}
+
 // ---- what is more than one codelet --------------------------------------------------------------
 
 using Outcome = std::string;  ///< empty: as it should be; "-...": skipped, and why
@@ -215,63 +257,116 @@ const Case& sample() {
   return made;
 }
 
-/// `a` goes wrong; `b` has its context and its results before and after.
-Outcome contained(Application& a, Application& b, const Device& device, const char* kernel,
-                  aios_code expected, const char* words) {
-  if (Outcome wrong = b.run(sample(), device); !wrong.empty()) return "before: " + wrong;
+/// An application that works on a device until this object ends, beside whatever else happens.
+class AtWork {
+ public:
+  AtWork(Application& application, const Device& device)
+      : thread_([this, &application, &device] {
+          while (wrong_.empty() && (!ending_ || rounds_ < 2)) {
+            wrong_ = application.run(sample(), device);
+            ++rounds_;
+          }
+        }) {}
+  ~AtWork() { finish(); }
+  AtWork(const AtWork&) = delete;
+
+  /// What went wrong.
+  Outcome finish() {
+    ending_ = true;
+    if (thread_.joinable()) thread_.join();
+    return wrong_;
+  }
+
+ private:
+  std::atomic<bool> ending_ = false;
+  std::uint64_t rounds_ = 0;
+  Outcome wrong_;
+  std::thread thread_;
+};
+
+struct Pair {
+  Application a;
+  Application b;
+  const conformance::System& system;
+};
+
+/// `a` goes wrong; `b` works meanwhile, and has its context, its results and its buffer afterwards.
+Outcome contained(Pair& pair, const Device& device, const char* kernel, aios_code expected,
+                  const std::string& words) {
+  auto& [a, b, system] = pair;
+  if (Outcome wrong = a.run(sample(), device); !wrong.empty()) return "before: " + wrong;
+  if (Outcome wrong = b.add_to_held(device); !wrong.empty()) return "the other's before: " + wrong;
+  const std::set<std::uint64_t> before = system.contexts();
+  AtWork others(b, device);
   constexpr std::uint64_t far = 1ull << 40;
   const auto [code, why] =
-      a.run_alone(FAULT_MODULE, kernel, device, 64, far, expected == AIOS_TIMED_OUT ? limit_ns : 0);
+      a.run_alone(fault_module, kernel, device, 64, far, expected == AIOS_TIMED_OUT ? limit_ns : 0);
+  if (Outcome wrong = others.finish(); !wrong.empty()) return "the other's meanwhile: " + wrong;
   if (code != expected) return std::string("ended with ") + aios_code_name(code) + ": " + why;
   if (why.find(words) == std::string::npos) return "said only: " + why;
-  if (Outcome wrong = b.run(sample(), device); !wrong.empty()) return "the other's: " + wrong;
+  if (Outcome wrong = b.add_to_held(device); !wrong.empty()) return "the other's: " + wrong;
   if (Outcome wrong = a.run(sample(), device); !wrong.empty()) return "its next: " + wrong;
+  // Looked at last: a context answers before it ends.
+  const std::set<std::uint64_t> after = system.contexts();
+  const auto ended = std::ranges::count_if(before, [&](auto one) { return !after.contains(one); });
+  if (ended != 1) return std::to_string(ended) + " contexts ended, not one";
   return {};
 }
 
-Outcome illegal_address(Application& a, Application& b, const Device& device) {
-  return contained(a, b, device, "beyond", AIOS_CRASHED,
+Outcome illegal_address(Pair& pair, const Device& device) {
+  return contained(pair, device, "beyond", AIOS_CRASHED,
                    device.backend == "cuda" ? "ILLEGAL_ADDRESS" : "segmentation fault");
 }
 
-Outcome endless(Application& a, Application& b, const Device& device) {
-  return contained(a, b, device, "forever", AIOS_TIMED_OUT, "time limit");
+/// A trap, on what is not the processor's own device; OpenCL on the processor raises SIGILL for it.
+Outcome abort(Pair& pair, const Device& device) {
+  return contained(pair, device, "giving_up", AIOS_CRASHED,
+                   device.backend == "cuda"     ? "LAUNCH_FAILED"
+                   : device.backend == "opencl" ? "illegal instruction"
+                                                : "aborted");
 }
 
-Outcome out_of_memory(Application& a, Application&, const Device& device) {
-  if (device.backend != "cuda") return "-it uses regions in place";
+Outcome endless(Pair& pair, const Device& device) {
+  return contained(pair, device, "forever", AIOS_TIMED_OUT, "time limit");
+}
+
+Outcome out_of_memory(Pair& pair, const Device& device) {
+  if (device.backend != "cuda")
+    return "-memory of " + device.name + " is the host's: regions are used in place";
   const auto [code, why] =
-      a.run_alone(FAULT_MODULE, "beyond", device, device.memory_bytes + (1u << 20), 0, 0);
+      pair.a.run_alone(fault_module, "beyond", device, device.memory_bytes + (1u << 20), 0, 0);
   if (code != AIOS_NO_MEMORY) return std::string("ended with ") + aios_code_name(code);
-  return a.run(sample(), device);
+  return pair.a.run(sample(), device);
 }
 
 /// Two tasks in a chain, then one more after the client has changed what they read and wrote.
-Outcome changes_between_tasks(Application& a, Application&, const Device& device) {
-  return a.run_chain(device, false);
+Outcome changes_between_tasks(Pair& pair, const Device& device) {
+  return pair.a.run_chain(device, false);
 }
 
 /// The same, with the context lost in the middle: its copies are gone, the buffers are not.
-Outcome survives_crash(Application& a, Application&, const Device& device) {
-  return a.run_chain(device, true);
+Outcome survives_crash(Pair& pair, const Device& device) {
+  return pair.a.run_chain(device, true);
 }
 
 /// One of several that were given to the device together: the others, which may run again, have
 /// their results; the one has its fault.
-Outcome fault_among_others(Application& a, Application&, const Device& device) {
-  return a.run_beside_fault(sample(), device);
+Outcome fault_among_others(Pair& pair, const Device& device) {
+  return pair.a.run_beside_fault(sample(), device);
 }
 
 struct Scenario {
   const char* name;
-  Outcome (*run)(Application& a, Application& b, const Device& device);
+  Outcome (*run)(Pair& pair, const Device& device);
 };
 constexpr Scenario scenarios[] = {
-    {"an illegal address ends its context only", illegal_address},
+    {"an illegal address ends its own context only, while another application works",
+     illegal_address},
+    {"an abort ends its own context only, while another application works", abort},
     {"what the client changes, the next task sees", changes_between_tasks},
     {"buffers survive the crash of their context", survives_crash},
     {"a fault among several at once is one's alone", fault_among_others},
-    {"an endless loop is ended at its limit", endless},
+    {"an endless loop is ended at its limit, while another application works", endless},
     {"memory beyond the device's is refused", out_of_memory}};
 
 class Table {
@@ -308,15 +403,14 @@ class Table {
 int run() {
   const conformance::System system;
   const std::vector<Device>& devices = system.devices();
-  Application a(system.socket_path(), "a");
-  Application b(system.socket_path(), "b");
+  Pair pair{{system.socket_path(), "a"}, {system.socket_path(), "b"}, system};
   Table table(devices);
   for (const Case& c : conformance::standard_cases()) {
-    for (const Device& device : devices) table.add(a.run(c, device));
+    for (const Device& device : devices) table.add(pair.a.run(c, device));
     table.end_row(c.name);
   }
   for (const Scenario& scenario : scenarios) {
-    for (const Device& device : devices) table.add(scenario.run(a, b, device));
+    for (const Device& device : devices) table.add(scenario.run(pair, device));
     table.end_row(scenario.name);
   }
   for (const char* backend : {"cpu", "opencl", "cuda"})

@@ -76,4 +76,13 @@ std::string System::socket_path() const {
   return instance_->running->socket_path();
 }
 
+std::set<std::uint64_t> System::contexts() const {
+  const auto processes = instance_->running->processes();
+  if (!processes) throw std::runtime_error(processes.error().to_string());
+  std::set<std::uint64_t> found;
+  for (const auto& process : *processes)
+    if (process.name.view().ends_with("-context")) found.insert(process.process_id);
+  return found;
+}
+
 }  // namespace aios::conformance

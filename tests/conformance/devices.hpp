@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -24,6 +25,8 @@ class System {
   System(const System&) = delete;
   std::string socket_path() const;
   const std::vector<Device>& devices() const { return devices_; }
+  /// The processes that are contexts now, of whatever job.
+  std::set<std::uint64_t> contexts() const;
 
  private:
   struct Instance;

@@ -31,6 +31,10 @@ class FakeContext {
     if (request.length > 1u << 20) return error(Code::no_memory, "too long for this device");
     return proto::Empty{};
   }
+  Answer<proto::Empty> handle(proto::context::Pause, const proto::context::Pause::Request&,
+                              CallContext&) {
+    return proto::Empty{};
+  }
   Answer<proto::Empty> handle(Unbind, const Unbind::Request&, CallContext&) {
     return proto::Empty{};
   }
@@ -92,6 +96,10 @@ class FakeDriver {
         .port = sent.front(), .process_id = generation_, .generation = generation_, .threads = 2};
     reply.previous_end = generation_ % 5;
     return reply;
+  }
+  Answer<proto::driver::Absent::Reply> handle(proto::driver::Absent,
+                                              const proto::driver::Absent::Request&, CallContext&) {
+    return proto::driver::Absent::Reply{};
   }
   Answer<proto::Empty> handle(CloseContext, const CloseContext::Request&, CallContext&) {
     return proto::Empty{};

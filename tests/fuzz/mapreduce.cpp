@@ -45,7 +45,8 @@ struct MapReduceHost : fuzz::Host {
         storage(place.kernel, place.loop),
         server(place.kernel, place.loop, tasks_port, storage.port()) {
     scheduler.answer_through(tasks);
-    scheduler.add_driver(std::make_unique<Client>(place.kernel, &place.loop, driver.port(),
+    scheduler.add_driver("fake",
+                         std::make_unique<Client>(place.kernel, &place.loop, driver.port(),
                                                   proto::driver::Protocol::version, "fake"));
     (void)tasks.listen(tasks_port);
     (void)server.listen(place.port);

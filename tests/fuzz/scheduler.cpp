@@ -12,7 +12,8 @@ struct SchedulerHost : fuzz::Host {
         scheduler(place.kernel, place.loop),
         server(place.kernel, place.loop, scheduler) {
     scheduler.answer_through(server);
-    scheduler.add_driver(std::make_unique<Client>(place.kernel, &place.loop, driver.port(),
+    scheduler.add_driver("fake",
+                         std::make_unique<Client>(place.kernel, &place.loop, driver.port(),
                                                   proto::driver::Protocol::version, "fake"));
     (void)server.listen(place.port);
   }

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -57,6 +58,17 @@ class Prefix:
             made[name] = folder / f"{name}-{language}"
             self.compile(sources / f"{name}.{language}", made[name], *link)
         return made
+
+    def kernels(self, sources, folder):
+        """One kernel for every device, by the installed compiler, and the program that runs it."""
+        module, program = folder / "everywhere.so", folder / "everywhere"
+        # Only PTX needs clang; without it the module has none.
+        options = [] if shutil.which("clang++-16") else ["--ptx", "none"]
+        subprocess.run([self.prefix / "bin/aios-kc", sources / "everywhere.kc", "-o", module,
+                        *options], check=True)
+        self.compile(sources / "everywhere.cpp", program, *self.flags("--cflags", "--libs"),
+                     f"-Wl,-rpath,{self.library}")
+        return program, module
 
     def module(self, sources, folder):
         """The module that the tasks run."""

@@ -5,14 +5,20 @@ failure, too, so that no listing outgrows its schema."""
 from instance import expect
 
 TYPES = {"object": dict, "array": list, "string": str, "boolean": bool, "number": (int, float),
-         "integer": int}
+         "integer": int, "null": type(None)}
+
+
+def is_a(value, kind):
+    return isinstance(value, TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
 
 
 def check(value, schema, where="$"):
     kind = schema.get("type")
     if kind:
-        good = isinstance(value, TYPES[kind]) and (kind == "boolean" or not isinstance(value, bool))
-        expect(good, f"{where}: {value!r} is not of type {kind}")
+        kinds = kind if isinstance(kind, list) else [kind]
+        expect(any(is_a(value, one) for one in kinds), f"{where}: {value!r} is not of type {kind}")
+        if value is None:
+            return
     if "enum" in schema:
         expect(value in schema["enum"], f"{where}: {value!r} is none of {schema['enum']}")
     if "minimum" in schema:

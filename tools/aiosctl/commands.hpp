@@ -28,11 +28,13 @@ struct Session {
 /// Prints "aiosctl: MESSAGE" to standard error; `unreachable` gives exit code 3, all else 1.
 int report(const Status& status);
 
-void add_instance_commands(CLI::App& app, Session& session);   // boot shutdown status run
-void add_doctor_command(CLI::App& app, Session& session);      // doctor
-void add_process_commands(CLI::App& app, Session& session);    // ps kill regions links logs crash
+void add_instance_commands(CLI::App& app, Session& session);  // boot shutdown status run
+void add_doctor_command(CLI::App& app, Session& session);     // doctor
+void add_process_commands(CLI::App& app,
+                          Session& session);                   // ps kill suspend resume …
 void add_job_commands(CLI::App& app, Session& session);        // jobs
-void add_task_commands(CLI::App& app, Session& session);       // devices tasks
+void add_device_commands(CLI::App& app, Session& session);     // devices
+void add_task_commands(CLI::App& app, Session& session);       // tasks
 void add_explain_commands(CLI::App& app, Session& session);    // explain models bottlenecks
 void add_trace_command(CLI::App& app, Session& session);       // trace
 void add_fs_commands(CLI::App& app, Session& session);         // fs …

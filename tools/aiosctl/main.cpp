@@ -59,6 +59,7 @@ int main(int argc, char** argv) {
   add_process_commands(app, session);
   add_job_commands(app, session);
   add_mapreduce_commands(app, session);
+  add_device_commands(app, session);
   add_task_commands(app, session);
   add_explain_commands(app, session);
   add_trace_command(app, session);

@@ -11,6 +11,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "abi/proto/scheduler.hpp"
 #include "abi/proto/supervisor.hpp"
 #include "tools/aiosctl/log_tail.hpp"
 #include "tools/aiosctl/operator.hpp"
@@ -233,6 +234,40 @@ Result<int> kill_process(const Session& session, const std::string& text) {
   return exit_done;
 }
 
+/// The scheduler is told first: until the context goes on nothing is expected of it, and no time
+/// limit counts.
+Result<void> announce(Operator& attached, const pk::ProcessRecord& process, bool suspended) {
+  const auto scheduler =
+      TRY(attached.client(proto::scheduler::Protocol::name, proto::scheduler::Protocol::version));
+  TRY(scheduler->call<proto::scheduler::Suspend>({process.process_id, suspended ? 1u : 0u},
+                                                 Deadline::after(call_timeout_ns)));
+  return {};
+}
+
+Result<int> suspend_process(const Session& session, const std::string& text) {
+  Operator attached = TRY(Operator::attach(session));
+  const pk::ProcessRecord process = TRY(find_process(attached, text));
+  if (kind_of(process) == "server")
+    return error(Code::not_supported,
+                 "a server that is suspended is taken for hung, and started "
+                 "anew; to see that: aiosctl crash --how hang");
+  if (kind_of(process) == "context") TRY(announce(attached, process, true));
+  TRY(send_signal(attached, process, SIGSTOP));
+  fmt::print("suspended {} (id {}, pid {})\n", printable(name_of(process)), process.process_id,
+             process.pid);
+  return exit_done;
+}
+
+Result<int> resume_process(const Session& session, const std::string& text) {
+  Operator attached = TRY(Operator::attach(session));
+  const pk::ProcessRecord process = TRY(find_process(attached, text));
+  TRY(send_signal(attached, process, SIGCONT));
+  if (kind_of(process) == "context") TRY(announce(attached, process, false));
+  fmt::print("resumed {} (id {}, pid {})\n", printable(name_of(process)), process.process_id,
+             process.pid);
+  return exit_done;
+}
+
 Result<int> crash_server(const Session& session, const std::string& server, ps::CrashHow how) {
   static constexpr std::string_view done[] = {"killed", "aborted", "stopped"};
   static constexpr int signals[] = {SIGKILL, SIGABRT, SIGSTOP};
@@ -303,6 +338,18 @@ void add_listing(CLI::App& app, Session& session, const char* name, const char* 
   });
 }
 
+void add_on_process(CLI::App& app, Session& session, const char* name, const char* help,
+                    Result<int> (*what)(const Session&, const std::string&)) {
+  CLI::App* command = app.add_subcommand(name, help);
+  auto process = std::make_shared<std::string>();
+  command->add_option("process", *process, "Its name, id or pid")->required();
+  command->callback([&session, what, process] {
+    session.action = [&session, what, process] {
+      return run_command([&] { return what(session, *process); });
+    };
+  });
+}
+
 void add_crash(CLI::App& app, Session& session) {
   struct CrashOptions {
     std::string server;
@@ -329,14 +376,10 @@ void add_process_commands(CLI::App& app, Session& session) {
   add_listing(app, session, "regions", "Shared memory", show_regions);
   add_listing(app, session, "links", "Connections between processes", show_links);
 
-  CLI::App* kill = app.add_subcommand("kill", "Kill a process of the instance");
-  auto name = std::make_shared<std::string>();
-  kill->add_option("process", *name, "Its name, id or pid")->required();
-  kill->callback([&session, name] {
-    session.action = [&session, name] {
-      return run_command([&] { return kill_process(session, *name); });
-    };
-  });
+  add_on_process(app, session, "kill", "Kill a process of the instance", kill_process);
+  add_on_process(app, session, "suspend", "Stop a context or program, until it is resumed",
+                 suspend_process);
+  add_on_process(app, session, "resume", "Let a suspended process go on", resume_process);
 
   CLI::App* logs = app.add_subcommand("logs", "What a server has logged");
   auto options = std::make_shared<LogOptions>();

@@ -39,7 +39,7 @@ extern "C" {
 #define AIOS_API __attribute__((visibility("default")))
 /* Of this header; aios_version() is that of the library in use. */
 #define AIOS_VERSION_MAJOR 0
-#define AIOS_VERSION_MINOR 1
+#define AIOS_VERSION_MINOR 2
 #define AIOS_FOREVER UINT64_MAX
 
 typedef enum aios_code {

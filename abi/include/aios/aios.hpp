@@ -310,7 +310,6 @@ class Task {
  public:
   Task(std::uint64_t tag, std::uint32_t codelet) { check(aios_task_init(&record_, tag, codelet)); }
   aios_task_record& record() noexcept { return record_; }
-
   Task& buffer(std::uint32_t buffer, std::uint32_t mode) {
     check(aios_task_add_buffer(&record_, buffer, mode));
     return *this;
@@ -348,7 +347,16 @@ class Tenant {
   Tenant(aios_tenant* owned, std::uint64_t timeout_ns) noexcept
       : tenant_(owned), timeout_ns_(timeout_ns) {}
   aios_tenant* get() const noexcept { return tenant_.get(); }
-
+  /// Those that are known by now.
+  std::vector<aios_device> devices() {
+    std::vector<aios_device> all;
+    for (aios_device one{};; all.push_back(one)) {
+      const auto index = static_cast<std::uint32_t>(all.size());
+      const aios_code code = aios_tenant_device(get(), index, timeout_ns_, &one);
+      if (code == AIOS_NOT_FOUND) return all;
+      check(code);
+    }
+  }
   std::uint32_t codelet(std::span<const std::byte> module, const std::string& function) {
     std::uint32_t id = 0;
     check(aios_codelet_register(get(), module.data(), module.size(), function.c_str(), timeout_ns_,
@@ -377,7 +385,6 @@ class Tenant {
     return id;
   }
   void release(std::uint32_t buffer) { check(aios_buffer_release(get(), buffer, timeout_ns_)); }
-
   void submit(std::span<const Task> tasks) {
     check(aios_tasks_submit(get(), reinterpret_cast<const aios_task_record*>(tasks.data()),
                             tasks.size(), timeout_ns_));
@@ -393,8 +400,7 @@ class Tenant {
   std::vector<aios_completion> completions(std::uint64_t timeout_ns = forever) {
     std::vector<aios_completion> some(64);
     std::size_t count = 0;
-    const aios_code code =
-        aios_tenant_completions(get(), some.data(), some.size(), timeout_ns, &count);
+    const aios_code code = aios_tenant_completions(get(), some.data(), 64, timeout_ns, &count);
     if (code != AIOS_TIMED_OUT) check(code);
     some.resize(count);
     return some;
@@ -428,7 +434,6 @@ class Graph {
     graph_ = detail::Owner<aios_graph, aios_graph_free>(made);
   }
   aios_graph* get() const noexcept { return graph_.get(); }
-
   /// The task's number; its tag and dependencies are not used.
   std::uint32_t add(Task task) {
     std::uint32_t number = 0;

@@ -26,6 +26,8 @@
  * memory of the block, and AIOS_PRIVATE(type, name, threads) a variable of each thread's that
  * lives from one part to the next, read and written as AIOS_OWN(name).
  *
+ * aios_abort() ends the task with CRASHED, and its context with it.
+ *
  * On the processor the threads of a block are a loop. Where another way is faster there, a file may
  * say it after the kernel, under `#ifdef AIOS_TARGET_CPU`:
  *
@@ -114,6 +116,8 @@ typedef uchar uint8_t;
 #define aios_fma(a, b, c) fma((float)(a), (float)(b), (float)(c))
 #define aios_max(a, b) fmax((float)(a), (float)(b))
 #define aios_min(a, b) fmin((float)(a), (float)(b))
+/* What compilers of OpenCL C that are made of Clang know. */
+#define aios_abort() __builtin_trap()
 #define aios_add_shared(place, value) ((void)atomic_add((volatile __local uint*)(place), (value)))
 #define aios_add_global(place, value) ((void)atomic_add((volatile __global uint*)(place), (value)))
 
@@ -173,6 +177,7 @@ static __attribute__((device, always_inline)) inline float aios_sqrt(float x) {
 #define aios_fma(a, b, c) __builtin_fmaf((a), (b), (c))
 #define aios_max(a, b) __builtin_fmaxf((a), (b))
 #define aios_min(a, b) __builtin_fminf((a), (b))
+#define aios_abort() __asm__ volatile("trap;")
 #define aios_add_shared(place, value) \
   ((void)__atomic_fetch_add((uint32_t*)(place), (value), __ATOMIC_RELAXED))
 #define aios_add_global(place, value) \
@@ -190,6 +195,7 @@ static __attribute__((device, always_inline)) inline float aios_sqrt(float x) {
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <aios/codelet.h>
@@ -355,6 +361,7 @@ static inline int32_t aios_check_task(const aios_task* task, const aios_kernel_r
 #define aios_fma(a, b, c) fmaf((a), (b), (c))
 #define aios_max(a, b) ((a) > (b) ? (a) : (b))
 #define aios_min(a, b) ((a) < (b) ? (a) : (b))
+#define aios_abort() abort()
 /* The threads of a block take turns here; other blocks do not. */
 #define aios_add_shared(place, value) ((void)(*(place) += (value)))
 #define aios_add_global(place, value) ((void)__atomic_fetch_add((place), (value), __ATOMIC_RELAXED))

@@ -32,9 +32,28 @@ AIOS_API aios_code aios_tenant_open(aios_instance* instance, uint64_t timeout_ns
                                     aios_tenant** tenant);
 AIOS_API void aios_tenant_close(aios_tenant* tenant);
 
-/* The codelet `function` of a module, from its bytes or its file. The module is loaded when the
- * first task needs it; one that cannot be loaded fails that task with the reason. At most 256 a
- * tenant. Errors: INVALID_ARGUMENT: empty or over 64 MiB; of the file: NOT_FOUND, DENIED, IO_ERROR.
+/* What tasks run on. */
+typedef struct aios_device {
+  uint32_t index;    /* what a task names it by, plus 1 */
+  uint32_t healthy;  /* 0: it is gone, or its driver is away */
+  uint32_t emulated; /* 1: a double of a device, for tests */
+  uint32_t threads;  /* tasks of one job that run at once */
+  uint64_t memory_bytes;
+  char kind[16];    /* "cpu", "gpu" or "xla" */
+  char backend[16]; /* "cpu", "cuda", "opencl" or "pjrt" */
+  char name[96];    /* as the machine names it */
+  char uuid[64];    /* the same after every start */
+} aios_device;
+
+/* Device `index`. Errors: NOT_FOUND: there are not as many, or it is still being looked for. */
+AIOS_API aios_code aios_tenant_device(aios_tenant* tenant, uint32_t index, uint64_t timeout_ns,
+                                      aios_device* device);
+
+/* The codelet `function` of a module, from its bytes or its file: one written with codelet.h for
+ * the processor, or one that aios-kc has compiled for every device (kernel.h). Its tasks run on
+ * what it has code for. The module is loaded when the first task needs it; one that cannot be
+ * loaded fails that task with the reason. At most 256 a tenant. Errors: INVALID_ARGUMENT: empty or
+ * over 64 MiB; of the file: NOT_FOUND, DENIED, IO_ERROR.
  */
 AIOS_API aios_code aios_codelet_register(aios_tenant* tenant, const void* module, size_t bytes,
                                          const char* function, uint64_t timeout_ns,

@@ -29,7 +29,7 @@ from .region import Region
 from .server import Peer, Request, Server
 from .service import Call, Service
 from .storage import ObjectEntry, ObjectInfo, Storage
-from .tasks import BufferId, CodeletId, Completion, Graph, Task, Tenant
+from .tasks import BufferId, CodeletId, Completion, Device, Graph, Task, Tenant
 from .waiting import wait
 
 # Of the library in use.
@@ -37,7 +37,8 @@ __version__: str = lib.aios_version().decode()
 
 __all__ = [
     "Access", "AlreadyExists", "BadHandle", "BufferId", "Busy", "Call", "Cancelled", "Code",
-    "CodeletId", "Completion", "Corrupt", "Crashed", "Denied", "Error", "Graph", "Indeterminate",
+    "CodeletId", "Completion", "Corrupt", "Crashed", "Denied", "Device", "Error", "Graph",
+    "Indeterminate",
     "Instance", "Internal", "InvalidArgument", "IoError", "MAX_OBJECT_NAME_BYTES", "MAX_REPLY_BYTES",
     "MAX_REQUEST_BYTES", "Mode", "NoMemory", "NoSpace", "NotFound", "NotSupported", "ObjectEntry",
     "ObjectInfo", "Peer", "PeerClosed", "Phase", "Progress", "ProtocolError", "Quota", "Region",

@@ -116,6 +116,12 @@ class FileRange(ctypes.Structure):
                 ("length", c_uint64)]
 
 
+class Device(ctypes.Structure):
+    _fields_ = [("index", c_uint32), ("healthy", c_uint32), ("emulated", c_uint32),
+                ("threads", c_uint32), ("memory_bytes", c_uint64), ("kind", c_char * 16),
+                ("backend", c_char * 16), ("name", c_char * 96), ("uuid", c_char * 64)]
+
+
 class Completion(ctypes.Structure):
     _fields_ = [("tag", c_uint64), ("status", c_uint32), ("attempts", c_uint32),
                 ("start_ns", c_uint64), ("end_ns", c_uint64), ("peak_memory_bytes", c_uint64),
@@ -216,6 +222,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "aios_storage_rename": (c_int, [_OBJECT, c_char_p, c_char_p, c_uint64]),
     "aios_tenant_open": (c_int, [_OBJECT, c_uint64, _OUT_OBJECT]),
     "aios_tenant_close": (None, [_OBJECT]),
+    "aios_tenant_device": (c_int, [_OBJECT, c_uint32, c_uint64, POINTER(Device)]),
     "aios_codelet_register": (c_int, [_OBJECT, c_void_p, c_size_t, c_char_p, c_uint64, _OUT_U32]),
     "aios_codelet_register_file": (c_int, [_OBJECT, c_char_p, c_char_p, c_uint64, _OUT_U32]),
     "aios_buffer_register": (c_int, [_OBJECT, _OBJECT, c_uint64, c_uint64, c_uint32, c_uint64,

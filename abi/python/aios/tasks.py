@@ -37,6 +37,7 @@ class Task:
     priority: int = 0  # higher first; equal ones in order of submission
     limit_s: float = 0.0  # run time, after which it is ended; 0: none
     idempotent: bool = True  # may run again after the process that ran it died
+    device: int | None = None  # the index of one of `Tenant.devices`; None: any
 
     def _fill(self, record: _native.TaskRecord) -> None:
         reference = ctypes.byref(record)
@@ -57,7 +58,30 @@ class Task:
             raise errors.InvalidArgument(f"priority is {self.priority}; it has 32 bits")
         record.priority = self.priority
         record.limit_ns = nanoseconds(self.limit_s)
+        if self.device is not None:
+            record.device = unsigned(self.device, "device", MAX_U32 - 1) + 1
         record.flags = _native.TASK_IDEMPOTENT if self.idempotent else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What tasks run on."""
+
+    index: int
+    kind: str  # "cpu", "gpu" or "xla"
+    backend: str  # "cpu", "cuda", "opencl" or "pjrt"
+    name: str  # as the machine names it
+    uuid: str  # the same after every start
+    memory_bytes: int
+    threads: int  # tasks of one job that run at once
+    healthy: bool  # False: it is gone, or its driver is away
+    emulated: bool  # a double of a device, for tests
+
+
+def _device(raw: _native.Device) -> Device:
+    return Device(raw.index, string(raw.kind), string(raw.backend), string(raw.name),
+                  string(raw.uuid), raw.memory_bytes, raw.threads, bool(raw.healthy),
+                  bool(raw.emulated))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +110,26 @@ class Tenant(waiting.Waitable):
     """The job at the scheduler, opened by `Instance.tenant`.
 
     Everything registered belongs to it, and its tasks run in processes of the job's own: a codelet
-    that crashes takes none of this program with it. Modules are written with <aios/codelet.h>.
-    Several threads may use one tenant at once. Closing it cancels what is pending.
+    that crashes takes none of this program with it. Modules are written with <aios/codelet.h> or
+    <aios/kernel.h>. Several threads may use one tenant at once. Closing it cancels what is pending.
 
     When the scheduler dies every call raises `PeerClosed` from then on: open another tenant and
     register again. All calls raise `TimedOut` (it may still be done), `ServiceDown` and `Quota`.
     """
 
     _wait_kind = WaitKind.TENANT
+
+    def devices(self, timeout_s: float | None = DEFAULT_TIMEOUT_S) -> list[Device]:
+        """Those that are known by now, by index."""
+        found: list[Device] = []
+        raw = _native.Device()
+        while True:
+            code = lib.aios_tenant_device(self._native(), len(found), nanoseconds(timeout_s),
+                                          ctypes.byref(raw))
+            if code == errors.Code.NOT_FOUND:
+                return found
+            check(code)
+            found.append(_device(raw))
 
     def codelet(self, module: "str | os.PathLike[str] | Buffer", function: str,
                 timeout_s: float | None = DEFAULT_TIMEOUT_S) -> CodeletId:

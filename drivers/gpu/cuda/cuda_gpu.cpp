@@ -1,6 +1,9 @@
 #include "drivers/gpu/cuda/cuda_gpu.hpp"
 
+#include <algorithm>
+#include <cctype>
 #include <cstdio>
+#include <fstream>
 #include <mutex>
 
 #include "abi/runtime/time.hpp"
@@ -11,11 +14,15 @@ namespace {
 
 constexpr const char* emulator_word = "emulator";
 
-/// `status` of a call that was to do `what`: a fatal one is `crashed`.
+/// `status` of a call that was to do `what`: a fatal one is `crashed`, that of a device that is
+/// gone `service_down`.
 Result<void> check(const DriverApi& api, const char* what, Code code) {
   if (code == Code::success) [[likely]]
     return {};
   if (is_fatal(code)) return error(aios::Code::crashed, api.describe(code));
+  if (is_gone(code))
+    return error(aios::Code::service_down,
+                 std::string("cannot ") + what + ", the GPU is gone: " + api.describe(code));
   return api.failed(what, code);
 }
 
@@ -34,6 +41,31 @@ Result<int> attribute(const DriverApi& api, Device device, Attribute which) {
   int value = 0;
   TRY(check(api, "ask a GPU's attribute", api.device_attribute(&value, which, device)));
   return value;
+}
+
+/// As Linux knows it; -1: it does not say.
+std::int32_t numa_node_of(const std::string& pci_address) {
+  std::ifstream file("/sys/bus/pci/devices/" + pci_address + "/numa_node");
+  std::int32_t node = -1;
+  file >> node;
+  return file ? node : -1;
+}
+
+/// Where it is in the machine; what the driver does not say stays unknown.
+void add_topology(const DriverApi& api, Device device, int count, DeviceInfo& info) {
+  char address[32] = {};
+  if (api.device_bus(address, sizeof address, device) == Code::success) {
+    info.pci_address = address;
+    // Linux writes it in small letters.
+    std::ranges::transform(info.pci_address, info.pci_address.begin(),
+                           [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    info.numa_node = numa_node_of(info.pci_address);
+  }
+  for (Device peer = 0; peer < std::min(count, 32); ++peer) {
+    int can = 0;
+    if (peer != device && api.device_peer(&can, device, peer) == Code::success && can != 0)
+      info.peers |= 1u << peer;
+  }
 }
 
 Result<DeviceInfo> describe(const DriverApi& api, Device device) {
@@ -303,7 +335,10 @@ Result<Times> CudaGpu::wait(std::unique_ptr<Flight> flight) {
 Result<std::vector<DeviceInfo>> discover(const DriverApi& api) {
   const int count = TRY(count_devices(api));
   std::vector<DeviceInfo> found;
-  for (Device device = 0; device < count; ++device) found.push_back(TRY(describe(api, device)));
+  for (Device device = 0; device < count; ++device) {
+    found.push_back(TRY(describe(api, device)));
+    add_topology(api, device, count, found.back());
+  }
   return found;
 }
 

@@ -44,6 +44,11 @@ bool is_fatal(Code code) {
   return std::ranges::binary_search(fatal, static_cast<int>(code));
 }
 
+bool is_gone(Code code) {
+  return code == Code::no_device || code == Code::invalid_device ||
+         code == Code::device_unavailable || code == Code::unknown;
+}
+
 Result<std::unique_ptr<const DriverApi>> DriverApi::load(const std::string& library) {
   void* const loaded = ::dlopen(library.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (loaded == nullptr) return error(aios::Code::not_found, ::dlerror());

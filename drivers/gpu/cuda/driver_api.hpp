@@ -23,6 +23,7 @@ enum class Code : int {
   not_initialized = 3,
   deinitialized = 4,
   stub_library = 34,
+  device_unavailable = 46,
   no_device = 100,
   invalid_device = 101,
   invalid_image = 200,
@@ -42,6 +43,8 @@ enum class Code : int {
 
 /// After one of these the context, and with it the process, is of no more use.
 bool is_fatal(Code code);
+/// Said of a device that is gone, or does not answer any more.
+bool is_gone(Code code);
 
 using Device = int;
 using DevicePointer = std::uint64_t;
@@ -134,6 +137,7 @@ inline constexpr int function_shared_bytes = 1;
   F(device_memory, "cuDeviceTotalMem", (std::size_t * bytes, Device device))                      \
   F(device_attribute, "cuDeviceGetAttribute", (int* value, Attribute attribute, Device device))   \
   F(device_bus, "cuDeviceGetPCIBusId", (char* text, int bytes, Device device))                    \
+  F(device_peer, "cuDeviceCanAccessPeer", (int* can, Device device, Device peer))                 \
   F(context_retain, "cuDevicePrimaryCtxRetain", (Context * context, Device device))               \
   F(context_release, "cuDevicePrimaryCtxRelease", (Device device))                                \
   F(context_flags, "cuDevicePrimaryCtxSetFlags", (Device device, unsigned flags))                 \

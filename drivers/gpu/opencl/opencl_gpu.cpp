@@ -18,8 +18,10 @@ Result<void> check(const char* what, cl_int code) {
       return error(Code::no_memory, message);
     case CL_OUT_OF_RESOURCES:
     case CL_INVALID_COMMAND_QUEUE:
-    case CL_DEVICE_NOT_AVAILABLE:
       return error(Code::crashed, message);
+    case CL_DEVICE_NOT_AVAILABLE:
+    case CL_DEVICE_NOT_FOUND:
+      return error(Code::service_down, message);
     case CL_INVALID_KERNEL_NAME:
       return error(Code::not_found, message);
     default:
@@ -97,10 +99,10 @@ Result<std::vector<FoundDevice>> Discovery::run() {
   cl_uint count = 0;
   const cl_int code = api_.clGetPlatformIDs(std::size(platforms), platforms, &count);
   if (code != CL_SUCCESS || count == 0)
-    return error(Code::not_found, "no OpenCL driver is installed (" + describe(code) + ")");
+    return error(Code::not_found, "it has no platform (" + describe(code) + ")");
   count = std::min<cl_uint>(count, std::size(platforms));
   for (cl_uint i = 0; i < count; ++i) add_platform(platforms[i], i);
-  if (found_.empty()) return error(Code::not_found, "no OpenCL driver has a usable device");
+  if (found_.empty()) return error(Code::not_found, "it has no device that can be used");
   return std::move(found_);
 }
 

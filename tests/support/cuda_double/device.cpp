@@ -1,5 +1,8 @@
 #include "tests/support/cuda_double/device.hpp"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #include <cstdlib>
 #include <sstream>
 
@@ -26,6 +29,8 @@ Orders Orders::from_environment() {
       orders.failing_allocation = number;
     } else if (name == "hang") {
       orders.hanging_launch = number;
+    } else if (name == "gone") {
+      orders.gone_fd = ::open(value.c_str(), O_RDONLY | O_CLOEXEC);
     } else if (name == "launch" && value.find(':') != std::string::npos) {
       orders.failing_launch = number;
       orders.failing_launch_code = std::atoi(value.c_str() + value.find(':') + 1);
@@ -127,6 +132,16 @@ PretendedGpu& PretendedGpu::instance() {
   return gpu;
 }
 
+/// Before its process locks itself in, where FILE cannot be opened any more.
+[[gnu::constructor]] static void take_orders() {
+  (void)PretendedGpu::instance();
+}
+
+bool PretendedGpu::gone() const {
+  struct stat file {};
+  return orders.gone_fd >= 0 && ::fstat(orders.gone_fd, &file) == 0 && file.st_size > 0;
+}
+
 void PretendedGpu::lose(GpuCode code) {
   GpuCode none = GpuCode::success;
   sticky_.compare_exchange_strong(none, code);
@@ -146,6 +161,7 @@ void PretendedGpu::give_back(std::size_t bytes) {
 GpuCode PretendedGpu::execute(const Launch& launch) {
   // What comes after the fault of another launch is not carried out.
   if (sticky() != GpuCode::success) return sticky();
+  if (gone()) return GpuCode::unknown;
   const std::uint64_t number = ++launches_;
   if (number == orders.failing_launch) return static_cast<GpuCode>(orders.failing_launch_code);
   if (number == orders.hanging_launch) never_.wait(false);

@@ -25,6 +25,8 @@ using GpuCode = gpu::cuda::Code;
 ///   alloc=N      the Nth allocation of this process finds no memory
 ///   launch=N:C   the Nth launch ends with error C
 ///   hang=N       the Nth launch never ends
+///   gone=FILE    every device is gone as soon as FILE, opened when the library is loaded, has
+///   bytes
 struct Orders {
   int devices = 1;
   std::size_t memory_bytes = 256u << 20;
@@ -33,6 +35,7 @@ struct Orders {
   std::uint64_t failing_launch = 0;
   int failing_launch_code = 0;
   std::uint64_t hanging_launch = 0;
+  int gone_fd = -1;  ///< of FILE
 
   static Orders from_environment();
 };
@@ -95,6 +98,8 @@ class PretendedGpu {
   /// success until something fatal happened, then that for ever.
   GpuCode sticky() const { return sticky_.load(); }
   void lose(GpuCode code);
+  /// By order.
+  bool gone() const;
 
   /// Counts memory of this process. False: there is not as much.
   bool take(std::size_t bytes);

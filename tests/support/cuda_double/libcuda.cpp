@@ -51,6 +51,7 @@ PretendedGpu& gpu() {
 
 /// What nearly every function answers first.
 Code usable() {
+  if (gpu().gone()) return Code::unknown;
   return gpu().initialized ? gpu().sticky() : Code::not_initialized;
 }
 
@@ -63,7 +64,7 @@ bool is_device(cu::Device device) {
 Code init(unsigned flags) {
   if (flags != 0) return Code::invalid_value;
   while (gpu().orders.hang_at_init) ::pause();
-  if (gpu().orders.devices == 0) return Code::no_device;
+  if (gpu().orders.devices == 0 || gpu().gone()) return Code::no_device;
   gpu().initialized = true;
   return Code::success;
 }
@@ -150,6 +151,12 @@ Code device_attribute(int* value, cu::Attribute attribute, cu::Device device) {
 Code device_bus(char* text, int bytes, cu::Device device) {
   if (!is_device(device)) return Code::invalid_device;
   std::snprintf(text, static_cast<std::size_t>(bytes), "0000:00:%02x.0", device);
+  return Code::success;
+}
+
+Code device_peer(int* can, cu::Device device, cu::Device peer) {
+  if (!is_device(device) || !is_device(peer)) return Code::invalid_device;
+  *can = device != peer ? 1 : 0;
   return Code::success;
 }
 

@@ -6,6 +6,7 @@ The examples are those programs. Nothing but what `meson install` put into a fol
 used: headers and library through pkg-config, the servers by the installed aiosctl.
 """
 
+import json
 import shutil
 import signal
 import subprocess
@@ -97,6 +98,18 @@ def check_programs(instance, programs, module):
     expect(tasks == PRINTED["tasks"], f"tasks: {tasks!r}")
 
 
+def check_everywhere(instance, program, module):
+    """One kernel, compiled by the installed compiler, computes the same on every device."""
+    wait_until(lambda: not any(one["backend"] == "gpu" for one in
+                               json.loads(instance.ctl("devices", "--json"))["missing"]),
+               RUN_TIMEOUT_S, "the GPU driver has looked for its devices")
+    devices = json.loads(instance.ctl("devices", "--json"))["devices"]
+    environment = {**instance.environment, "AIOS_SOCKET": str(instance.state / "aios.sock")}
+    printed = run(environment, program, module).splitlines()
+    expect(printed == [f"{device['backend']}: 871 takes the most steps, 178"
+                       for device in devices], f"everywhere: {printed}")
+
+
 def main():
     # Longer paths than usual, so that nothing depends on short ones.
     folder = Path(tempfile.mkdtemp(prefix="aios-installed-"))
@@ -116,6 +129,7 @@ def main():
                        "every server runs")
             for language in LANGUAGES:
                 check_programs(instance, prefix.programs(outside, outside, language), module)
+            check_everywhere(instance, *prefix.kernels(outside, outside))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

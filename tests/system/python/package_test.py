@@ -136,3 +136,13 @@ class Examples(Case):
                         "-o", module, EXAMPLES / "scale_module.c"], check=True)
         self.assertEqual(self.run_example("tasks.py", module),
                          "task 1: ok \ntask 2: ok \nthe last number is 999\n")
+
+    def test_one_kernel_computes_the_same_on_every_device(self):
+        module = self.folder() / "everywhere.so"
+        ptx = ROOT / "tests/system/devices/everywhere.ptx"
+        subprocess.run([ROOT / "tools/aios-kc", EXAMPLES / "everywhere.kc", "-o", module,
+                        "--ptx", ptx], check=True)
+        printed = self.run_example("everywhere.py", module).splitlines()
+        self.assertIn("cpu: 871 takes the most steps, 178", printed)
+        for line in printed:
+            self.assertRegex(line, "^[a-z]+: 871 takes the most steps, 178$")

@@ -29,6 +29,14 @@ TEST_CASE("A time limit, an ending in order and a failed start are told apart") 
   CHECK(describe_end(false, exit_setup).cause != describe_end(false, exit_in_order).cause);
 }
 
+TEST_CASE("A device that is gone speaks against no task, and is looked for") {
+  CHECK(describe_end(false, exit_device_gone).how == ContextEnd::exited);
+  CHECK(describe_end(false, exit_device_gone).doubts_device);
+  CHECK(describe_end(false, exit_setup).doubts_device);
+  CHECK(!describe_end(false, exit_device_lost).doubts_device);
+  CHECK(!describe_end(true, SIGKILL).doubts_device);
+}
+
 TEST_CASE("A task that calls exit is at fault, whatever code it gives") {
   for (const int code : {0, 1, 127, 128, 255}) {
     CHECK(describe_end(false, code).how == ContextEnd::fault);

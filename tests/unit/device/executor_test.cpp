@@ -322,3 +322,34 @@ TEST_CASE("The limit of a job on a queue counts from the end of the one before i
   release.count_down();
   (void)queue.wait_for(2);
 }
+
+TEST_CASE("What passes while it is paused counts for no limit") {
+  Fixture fixture(1);
+  std::latch go(1);
+  std::latch started(1);
+  constexpr std::uint64_t limit_ns = 1'000'000'000;
+  fixture.submit(
+      1, 1,
+      [&](std::uint32_t) -> Result<> {
+        started.count_down();
+        go.wait();
+        return {};
+      },
+      limit_ns);
+  started.wait();
+  const std::uint64_t start_ns = fixture.executor->check_limits(1).next_ns - limit_ns;
+  fixture.executor->pause(start_ns + limit_ns / 2);
+  const auto paused = fixture.executor->check_limits(start_ns + 100 * limit_ns);
+  CHECK(!paused.exceeded);
+  CHECK(paused.next_ns == 0);
+  fixture.executor->resume(start_ns + 100 * limit_ns);
+  const auto left = fixture.executor->check_limits(start_ns + 100 * limit_ns);
+  CHECK(!left.exceeded);
+  CHECK(left.next_ns == start_ns + 100 * limit_ns + limit_ns / 2);
+  CHECK(fixture.executor->check_limits(left.next_ns).exceeded == 1);
+  // Resuming what is not paused changes nothing.
+  fixture.executor->resume(start_ns + 200 * limit_ns);
+  CHECK(fixture.executor->check_limits(left.next_ns).exceeded == 1);
+  go.count_down();
+  fixture.wait_for(1);
+}

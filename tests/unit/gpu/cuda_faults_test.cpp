@@ -102,6 +102,22 @@ TEST_CASE("A launch that the device ends for its time has crashed") {
         }) == 0);
 }
 
+TEST_CASE("A device that is gone says so in the middle of what it did, and to who looks for it") {
+  CHECK(in_child([] {
+          char path[] = "/tmp/aios-gone-XXXXXX";
+          const int file = ::mkstemp(path);
+          ::setenv("AIOS_CUDA_DOUBLE", (std::string("gone=") + path).c_str(), 1);
+          std::vector<std::byte> memory(64);
+          const auto gpu = open_double();
+          ::unlink(path);
+          if (!gpu || !(*gpu)->attach(memory, true)) return 4;
+          if (::write(file, "!", 1) != 1) return 5;
+          if (failed_with((*gpu)->attach(memory, true), Code::service_down, "the GPU is gone"))
+            return 6;
+          return failed_with(open_double(), Code::not_found, "no NVIDIA GPU");
+        }) == 0);
+}
+
 TEST_CASE("An endless kernel blocks its process, which can be ended") {
   CHECK(in_child([] {
           std::vector<std::byte> memory(64);

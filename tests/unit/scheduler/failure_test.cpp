@@ -219,6 +219,74 @@ TEST_CASE("A refused successor leaves what had begun indeterminate") {
   CHECK(all[1].status == static_cast<std::uint32_t>(Code::denied));
 }
 
+namespace {
+
+/// A second device, of another kind, and a codelet for both of them.
+std::uint32_t with_gpu(Fixture& f, TenantId tenant) {
+  using namespace proto::driver;
+  f.core.set_device(1, 1, true, "gpu1", backend::cuda);
+  return *f.core.add_codelet(tenant, proto::Text<64>::from("both"), backend::cpu | backend::cuda);
+}
+
+TaskRecord on(std::uint32_t device, TaskRecord record) {
+  record.device = device + 1;
+  return record;
+}
+
+}  // namespace
+
+TEST_CASE("When a device is gone, what ran there goes elsewhere if it can, else it fails") {
+  Fixture f;
+  const TenantId t = f.tenant();
+  const std::uint32_t both = with_gpu(f, t);
+  TaskRecord pinned = on(1, task(1));
+  pinned.codelet = both;
+  f.submit(t, {pinned});
+  REQUIRE(f.running_tags() == Tags{1});
+  f.running.clear();
+  f.core.context_lost(1, 1);
+  f.core.context_refused(1, 1, Status(Code::service_down, "the device is gone"));
+  f.run();
+  CHECK(f.status(t) == Code::service_down);
+  CHECK(*f.core.failure(t, 1) == "the device is gone");
+
+  f.core.set_device(0, 1, false, "cpu0");
+  TaskRecord any = task(2);
+  any.codelet = both;
+  f.submit(t, {any});
+  REQUIRE(f.running_tags() == Tags{2});
+  f.core.set_device(0, 1, true, "cpu0");
+  f.running.clear();
+  f.core.context_lost(1, 1);
+  f.core.context_refused(1, 1, Status(Code::service_down, "the device is gone"));
+  f.run();
+  CHECK(f.running_tags() == Tags{2});
+  CHECK(f.core.find(f.running[2])->device == 0);
+}
+
+TEST_CASE("A task that waits for a device that is gone fails, and a new one is refused") {
+  Fixture f;
+  f.hold_contexts = true;
+  const TenantId t = f.tenant();
+  const std::uint32_t both = with_gpu(f, t);
+  f.core.all_devices_known();
+  TaskRecord pinned = on(1, task(1, {}));
+  pinned.codelet = both;
+  f.submit(t, {pinned});
+  f.core.set_device(1, 1, false, "gpu1", proto::driver::backend::cuda);
+  // Its context is being opened: that is waited for.
+  CHECK(f.completions(t).empty());
+  f.core.context_refused(1, 1, Status(Code::service_down, "the device is gone"));
+  CHECK(f.status(t) == Code::service_down);
+
+  pinned.tag = 2;
+  const auto refused = f.core.submit(t, std::span(&pinned, 1), 1);
+  REQUIRE(!refused);
+  CHECK(refused.error().code() == Code::service_down);
+  f.core.set_device(1, 1, true, "gpu1", proto::driver::backend::cuda);
+  CHECK(f.core.submit(t, std::span(&pinned, 1), 1));
+}
+
 TEST_CASE("Of the failures the last 256 are remembered and consequences do not push out reasons") {
   Fixture f;
   const TenantId t = f.tenant();

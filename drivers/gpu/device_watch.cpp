@@ -1,0 +1,83 @@
+#include "drivers/gpu/device_watch.hpp"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "abi/runtime/log.hpp"
+#include "drivers/gpu/open_gpu.hpp"
+
+namespace aios::gpu {
+
+namespace {
+
+/// Until it is looked for again when a device is gone.
+constexpr std::uint64_t again_ns = 10 * ns_per_s;
+
+/// Of an OpenCL device unique only among those of its library: "libpocl.so.2-CL-0-0-Portable...".
+std::string uuid_of(const DeviceInfo& info) {
+  if (info.library.empty()) return info.uuid;
+  return (std::filesystem::path(info.library).filename().string() + "-" + info.uuid)
+      .substr(0, sizeof(proto::driver::Device::Reply::uuid) - 1);
+}
+
+}  // namespace
+
+Result<void> DeviceWatch::start(unsigned limit_s) {
+  prober_ = TRY(Prober::start(
+      loop_, limit_s, [this](std::optional<Findings> findings) { found(std::move(findings)); }));
+  driver_.when_doubted([this] { look_soon(); });
+  prober_->look();
+  return {};
+}
+
+/// What is doubted while a look is under way may have been seen before: one more is due.
+void DeviceWatch::look_soon() {
+  loop_.cancel(again_);
+  if (!prober_->looking()) return prober_->look();
+  again_ = loop_.after(ns_per_s / 10, [this] { look_soon(); });
+}
+
+void DeviceWatch::found(std::optional<Findings> findings) {
+  if (!findings) {
+    log_line("the process that looks for GPUs has ended; the driver ends, and starts anew");
+    return loop_.stop();
+  }
+  for (const device::Absence& one : findings->absent)
+    if (std::ranges::find(told_, one) == told_.end()) log_line(one.backend + ": " + one.why);
+  told_ = findings->absent;
+  log_line("devices found: " + std::to_string(findings->devices.size()));
+  std::vector<device::DeviceDescription> devices;
+  for (const DeviceInfo& info : findings->devices) devices.push_back(describe(info));
+  driver_.set_devices(std::move(devices), std::move(findings->absent));
+  if (!driver_.any_failed()) return;
+  loop_.cancel(again_);
+  again_ = loop_.after(again_ns, [this] { look_soon(); });
+}
+
+device::DeviceDescription DeviceWatch::describe(const DeviceInfo& info) const {
+  device::DeviceDescription made{
+      .kind = info.kind,
+      .backend = info.backend,
+      .uuid = uuid_of(info),
+      .model = info.model,
+      .cores = info.multiprocessors,
+      .threads = launches_at_once,
+      .emulated = info.emulated,
+      .memory_bytes = info.memory_bytes,
+      .pci_address = info.pci_address,
+      .numa_node = info.numa_node,
+      .peers = info.peers,
+      .context_arguments = {"--backend", info.backend, "--uuid", info.uuid, "--memory",
+                            std::to_string(info.memory_bytes)}};
+  std::vector<std::string> environment = environment_;
+  if (!info.library.empty())
+    for (std::string& assignment : opencl_environment(info.library))
+      environment.push_back(std::move(assignment));
+  for (std::string& assignment : environment) {
+    made.context_arguments.emplace_back("--environment");
+    made.context_arguments.push_back(std::move(assignment));
+  }
+  return made;
+}
+
+}  // namespace aios::gpu

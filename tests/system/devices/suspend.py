@@ -1,0 +1,120 @@
+"""A context that an operator suspends in the middle of a task goes on when it is resumed: nobody takes
+it for hung, its time limit does not count meanwhile, and others compute on the device.
+
+usage: suspend.py AIOSCTL LIBAIOS CODELETS
+"""
+
+import os
+import struct
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "abi/python")]
+AIOSCTL, LIBRARY, CODELETS = sys.argv[1:4]
+os.environ["AIOS_LIBRARY"] = LIBRARY
+import aios  # noqa: E402
+from instance import Instance, expect, run_test, wait_until  # noqa: E402
+
+PATIENCE_S = 30
+LIMIT_S = 6.0
+# Beyond the limit, and what the scheduler gives a context that does not keep it.
+SUSPENDED_S = LIMIT_S + 5.0 + 1.5
+NUMBERS = 256
+
+
+class Application:
+    def __init__(self, instance, name):
+        self.attached = aios.attach(str(instance.state / "aios.sock"), job_name=name)
+        self.tenant = self.attached.tenant(PATIENCE_S)
+        self.region = self.attached.create_region(NUMBERS * 4, "words")
+        self.buffer = self.tenant.buffer(self.region, aios.Access.WRITE)
+        self.tag = 0
+
+    def close(self):
+        self.tenant.close()
+        self.attached.close()
+
+    def word(self, index):
+        return struct.unpack_from("I", self.region.data, index * 4)[0]
+
+    def start(self, module, codelet, arguments, limit_s=0.0):
+        self.tag += 1
+        made = self.tenant.codelet(f"{CODELETS}/{module}.so", codelet)
+        # The processor's, of the devices that are there.
+        device = next(d.index for d in self.tenant.devices() if d.backend == "cpu")
+        buffers = [(self.buffer, aios.Mode.READ_WRITE)]
+        if codelet == "vector_add":
+            buffers = [(self.buffer, aios.Mode.READ)] * 2 + [(self.buffer, aios.Mode.WRITE)]
+        self.tenant.submit(aios.Task(self.tag, made, buffers, arguments, device=device,
+                                     limit_s=limit_s, idempotent=False))
+
+    def end(self):
+        """How the last task ended: attempts, and nothing or why it failed."""
+        done = self.tenant.completions(PATIENCE_S)
+        expect(done, "a task does not end")
+        return done[0].attempts, "" if done[0].ok else self.tenant.failure(self.tag)
+
+
+def goes_on(application):
+    """Whether the endless kernel counts."""
+    before = application.word(1)
+    end = time.monotonic() + PATIENCE_S
+    while application.word(1) == before and time.monotonic() < end:
+        time.sleep(0.01)
+    return application.word(1) != before
+
+
+def suspended_in_a_task(instance, a, b):
+    a.start("faults", "forever", struct.pack("Q", 0), LIMIT_S)
+    expect(goes_on(a), "the task does not start")
+    context = instance.contexts()[0]
+    expect("suspended" in instance.ctl("suspend", context["pid"]), "it does not say what it did")
+    counted = a.word(1)
+    end = time.monotonic() + SUSPENDED_S
+    # Another application has the device meanwhile, also on a machine with one processor.
+    b.start("vector", "vector_add", struct.pack("I", NUMBERS))
+    expect(b.end() == (1, ""), "the other application cannot work")
+    while time.monotonic() < end:
+        time.sleep(0.1)
+    expect(a.word(1) == counted, "a suspended context goes on")
+    instance.ctl("resume", context["pid"])
+    expect(goes_on(a), "a resumed context does not go on")
+    expect([c["pid"] for c in instance.contexts()].count(context["pid"]) == 1,
+           "the context is another")
+    a.region.data[:4] = struct.pack("I", 1)
+    expect(a.end() == (1, ""), "the task did not end well")
+
+
+def limits_count_again(a):
+    a.region.data[:4] = struct.pack("I", 0)
+    a.start("faults", "forever", struct.pack("Q", 0), 0.3)
+    attempts, why = a.end()
+    expect("time limit" in why, f"an endless task ended so: {why!r} after {attempts}")
+
+
+def what_cannot_be_suspended(instance):
+    refused = instance.try_ctl("suspend", "storage")
+    expect(refused.returncode == 1 and "taken for hung" in refused.stderr,
+           f"suspending a server: {refused.stderr}")
+    missing = instance.try_ctl("resume", "nobody")
+    expect(missing.returncode == 1 and "aiosctl ps" in missing.stderr,
+           f"resuming nobody: {missing.stderr}")
+
+
+def main():
+    with Instance(AIOSCTL) as instance:
+        instance.wait_running()
+        a, b = Application(instance, "a"), Application(instance, "b")
+        wait_until(lambda: any(d.backend == "cpu" for d in a.tenant.devices()), PATIENCE_S,
+                   "the processor is listed")
+        suspended_in_a_task(instance, a, b)
+        limits_count_again(a)
+        what_cannot_be_suspended(instance)
+        b.close()
+        a.close()
+
+
+if __name__ == "__main__":
+    sys.exit(run_test(main))
