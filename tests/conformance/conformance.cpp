@@ -169,7 +169,7 @@ std::string Application::run_chain(const Device& device, bool crash) {
   const float chained = run(3);
   std::ranges::fill(x, 3.0f);
   const float with_other_x = run(1);
-  if (crash && run_alone(FAULT_MODULE, "beyond", device, 64, 1ull << 40, 0).first != AIOS_CRASHED)
+  if (crash && run_alone(fault_module, "beyond", device, 64, 1ull << 40, 0).first != AIOS_CRASHED)
     return "the faulty task did not crash";
   const float after_crash = run(1);
   std::ranges::fill(y, 10.0f);
