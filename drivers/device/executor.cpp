@@ -73,6 +73,7 @@ Result<> Executor::submit(Job job) {
   if (runs_.size() + brief_.size() >= max_jobs)
     return error(Code::quota, "too many tasks wait in this context; wait for some to finish");
   const std::uint64_t number = ++last_number_;
+  submitted_.store(number, std::memory_order_release);
   if (job.brief && !queue_) {
     brief_.push_back({std::move(job), number});
   } else {
@@ -89,7 +90,7 @@ void Executor::kick() {
     const std::size_t for_brief = (brief_.size() + brief_chunk - 1) / brief_chunk;
     wanted = std::min<std::uint64_t>(std::exchange(unkicked_, 0), thread_count_);
     if (for_brief > briefly_busy_) wanted += for_brief - briefly_busy_;
-    wanted = std::min(wanted, idle_);
+    wanted = std::min(wanted - std::min(wanted, looking_), idle_);
   }
   for (; wanted > 0; --wanted) work_.notify_one();
 }
@@ -157,19 +158,40 @@ bool Executor::brief_is_next(const Run* run) const {
 
 void Executor::work() {
   const AlternateStack stack;
+  SpinPolicy policy;
+  bool looked = false;
   std::unique_lock lock(mutex_);
   while (!stopping_) {
     const std::shared_ptr<Run> run = next_run();
     if (brief_is_next(run.get())) {
       run_brief(lock);
+      looked = false;
     } else if (run != nullptr) {
       run_blocks(lock, run);
+      looked = false;
+    } else if (!looked && looking_ == 0) {
+      look(lock, policy);
+      looked = true;
     } else {
       ++idle_;
       work_.wait(lock);
       --idle_;
+      looked = false;
     }
   }
+}
+
+/// One thread at a time looks, as long as that has paid of late: to be woken costs more than most
+/// brief jobs. It comes back to the queue whatever it saw.
+void Executor::look(std::unique_lock<std::mutex>& lock, SpinPolicy& policy) {
+  const std::uint64_t seen = last_number_;
+  ++looking_;
+  lock.unlock();
+  spin_until(
+      policy, [&] { return submitted_.load(std::memory_order_acquire) != seen; },
+      [] { return false; });
+  lock.lock();
+  --looking_;
 }
 
 void Executor::run_brief(std::unique_lock<std::mutex>& lock) {

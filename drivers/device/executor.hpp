@@ -11,6 +11,7 @@
 // many jobs are on their way at once.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
@@ -21,6 +22,7 @@
 #include <thread>
 #include <vector>
 
+#include "abi/runtime/sleep.hpp"
 #include "abi/runtime/status.hpp"
 
 namespace aios::device {
@@ -102,6 +104,7 @@ class Executor {
     std::uint64_t number;
   };
   void work();
+  void look(std::unique_lock<std::mutex>& lock, SpinPolicy& policy);
   bool brief_is_next(const Run* run) const;
   void run_brief(std::unique_lock<std::mutex>& lock);
   void run_blocks(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run);
@@ -122,7 +125,9 @@ class Executor {
   std::deque<std::shared_ptr<Run>> runs_;  // unfinished, in order of submission
   std::deque<BriefJob> brief_;             // not begun, in order of submission
   std::uint64_t last_number_ = 0;
+  std::atomic<std::uint64_t> submitted_ = 0;
   std::size_t idle_ = 0;          // threads that wait
+  std::size_t looking_ = 0;       // threads that will look at the queue by themselves
   std::size_t briefly_busy_ = 0;  // threads that will look again soon
   std::uint64_t unkicked_ = 0;    // blocks of jobs that are not brief, since the last kick
   std::vector<Finished> finished_;

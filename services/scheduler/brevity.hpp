@@ -9,24 +9,30 @@
 
 namespace aios::scheduler {
 
-/// How long one codelet's tasks take on each device. Upper bounds rise at once and sink slowly, so
-/// that a codelet with a few long tasks among many short ones does not pass for brief.
+/// How long one codelet's tasks take on each device. A task that was put off its core in between
+/// seems to take long though it is brief, so single ones do not count; but a codelet of which more
+/// than a few take long is not brief, for others would wait behind them.
 class Brevity {
  public:
-  /// What a task may take to be brief, and how many samples tell.
+  /// What tasks may take in the mean to be brief, and how many samples tell.
   static constexpr double most_ns = 50'000;
   static constexpr std::uint32_t least_samples = 8;
+  static constexpr double long_ns = 10 * most_ns;
+  static constexpr double most_long = 1.0 / 32;
 
   void learn(DeviceId device, double duration_ns) {
     if (device >= devices_.size()) devices_.resize(device + 1);
     Times& times = devices_[device];
     ++times.samples;
-    times.mean_ns += (duration_ns - times.mean_ns) / std::min(times.samples, 64u);
-    times.upper_ns = std::max(duration_ns, times.upper_ns * 0.99);
+    const double weight = 1.0 / std::min(times.samples, 64u);
+    times.mean_ns += (std::min(duration_ns, long_ns) - times.mean_ns) * weight;
+    times.long_share += ((duration_ns > long_ns ? 1 : 0) - times.long_share) * weight;
   }
   bool is_brief(DeviceId device) const {
-    return device < devices_.size() && devices_[device].samples >= least_samples &&
-           devices_[device].upper_ns <= most_ns;
+    if (device >= devices_.size()) return false;
+    const Times& times = devices_[device];
+    return times.samples >= least_samples && times.mean_ns <= most_ns &&
+           times.long_share <= most_long;
   }
   /// Of a brief one.
   std::uint32_t expected_ns(DeviceId device) const {
@@ -36,8 +42,8 @@ class Brevity {
  private:
   struct Times {
     std::uint32_t samples = 0;
-    double mean_ns = 0;
-    double upper_ns = 0;
+    double mean_ns = 0;     ///< with what is long counted as long_ns
+    double long_share = 0;  ///< of the last few dozen
   };
   std::vector<Times> devices_;
 };
