@@ -17,6 +17,8 @@ class FakeContext {
   using Bind = proto::context::Bind;
   using Unbind = proto::context::Unbind;
   using Run = proto::context::Run;
+  using RunBatch = proto::context::RunBatch;
+  using BatchFailure = proto::context::BatchFailure;
 
   FakeContext(Kernel& kernel, EventLoop& loop, Handle port)
       : kernel_(kernel), server_(kernel, loop, *this) {
@@ -53,6 +55,31 @@ class FakeContext {
         return reply;
       }
     }
+  }
+  /// What becomes of a batch is told by its last byte.
+  Answer<RunBatch::Reply> handle(RunBatch, const RunBatch::Request& request, CallContext& call) {
+    RunBatch::Reply reply{.base_ns = now_ns(), .peak_memory_bytes = 1, .count = request.count};
+    switch (request.packed_bytes == 0 ? 0 : request.packed[request.packed_bytes - 1] % 8) {
+      case 1:  // one fails, the rest has not run
+        reply.count = 1;
+        reply.status = static_cast<std::uint32_t>(Code::crashed);
+        return reply;
+      case 2:
+        server_.close_client(call.client(), {});
+        return deferred;
+      case 3:
+        return deferred;
+      case 4:  // a hostile context
+        reply.count = request.count + 1;
+        return reply;
+      default:
+        return reply;
+    }
+  }
+  Answer<BatchFailure::Reply> handle(BatchFailure, const BatchFailure::Request& request,
+                                     CallContext&) {
+    if (request.number % 2 == 0) return error(Code::not_found, "no such batch");
+    return BatchFailure::Reply{.why = decltype(BatchFailure::Reply::why)::from("the task says so")};
   }
 
  private:

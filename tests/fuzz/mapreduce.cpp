@@ -1,4 +1,5 @@
 #include "services/mapreduce/mapreduce_server.hpp"
+#include "services/scheduler/policy.hpp"
 #include "services/scheduler/scheduler_server.hpp"
 #include "tests/fuzz/fake_device.hpp"
 #include "tests/fuzz/target.hpp"
@@ -39,7 +40,7 @@ class FakeStorage {
 struct MapReduceHost : fuzz::Host {
   explicit MapReduceHost(fuzz::Place place)
       : driver(place.kernel, place.loop),
-        scheduler(place.kernel, place.loop),
+        scheduler(place.kernel, place.loop, scheduler::make_policy("learned").value()),
         tasks(place.kernel, place.loop, scheduler),
         tasks_port(make_port(place.kernel)),
         storage(place.kernel, place.loop),

@@ -1,3 +1,4 @@
+#include "services/scheduler/policy.hpp"
 #include "services/scheduler/scheduler_server.hpp"
 #include "tests/fuzz/fake_device.hpp"
 #include "tests/fuzz/target.hpp"
@@ -9,7 +10,7 @@ using namespace aios;
 struct SchedulerHost : fuzz::Host {
   explicit SchedulerHost(fuzz::Place place)
       : driver(place.kernel, place.loop),
-        scheduler(place.kernel, place.loop),
+        scheduler(place.kernel, place.loop, scheduler::make_policy("learned").value()),
         server(place.kernel, place.loop, scheduler) {
     scheduler.answer_through(server);
     scheduler.add_driver("fake",
