@@ -26,6 +26,7 @@ PlacementLog::Entry* PlacementLog::find(std::uint64_t sequence) {
 
 const PlacementLog::Entry* PlacementLog::next(std::uint64_t after, std::uint32_t user,
                                               bool all_users) const {
+  if (after >= last_) return nullptr;  // a client's number: adding to it may wrap around
   const std::uint64_t oldest = last_ >= capacity ? last_ - capacity + 1 : 1;
   for (std::uint64_t i = std::max(after, oldest - 1) + 1; i <= last_; ++i)
     if (const Kept* one = kept(i); all_users || one->user == user) return &one->entry;

@@ -76,6 +76,16 @@ TEST_CASE("The log shows each user its own, and the last 8192") {
   CHECK(log.of_task(1, 7, false) == nullptr);
 }
 
+TEST_CASE("After the last placement, and after the greatest of all numbers, the log has none") {
+  PlacementLog log;
+  CHECK(log.next(~std::uint64_t{0}, 0, true) == nullptr);
+  CHECK(log.next(0, 0, true) == nullptr);
+  log.add(7);
+  CHECK(log.next(0, 7, false) != nullptr);
+  for (const std::uint64_t after : {std::uint64_t{1}, std::uint64_t{2}, ~std::uint64_t{0}})
+    CHECK(log.next(after, 7, true) == nullptr);
+}
+
 TEST_CASE("All that is pending of some tags is cancelled, what runs is not") {
   Fixture f(1);
   const TenantId t = f.tenant();
