@@ -72,13 +72,22 @@ class DirectPrepared final : public Prepared {
   proto::context::Run::Request request_{};
 };
 
+/// The name of an OpenCL device in this process, where all drivers are loaded at once: AIOS's own
+/// says which driver it is of, and counts only that one's platforms.
+std::string own_uuid(const BenchDevice& device) {
+  if (device.backend != "opencl") return device.uuid;
+  for (const gpu::DeviceInfo& info : need(gpu::discover_opencl()))
+    if (info.model == device.model) return info.uuid;
+  return device.uuid;
+}
+
 std::unique_ptr<device::Backend> open_backend(const BenchDevice& device, std::size_t threads) {
   if (device.backend == "cpu") {
     need(cpu::preload_libraries());
     return std::make_unique<cpu::CpuBackend>("", static_cast<std::uint32_t>(threads));
   }
   return std::make_unique<gpu::GpuBackend>(
-      need(gpu::open(need(gpu::load(device.backend)), device.uuid, device.memory_bytes)));
+      need(gpu::open(need(gpu::load(device.backend)), own_uuid(device), device.memory_bytes)));
 }
 
 Direct::Direct(std::string codelets, const BenchDevice& device) : codelets_(std::move(codelets)) {

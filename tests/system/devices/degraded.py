@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "support"))
 import schema  # noqa: E402
 from instance import Instance, expect, run_test, wait_until  # noqa: E402
 
-AIOSCTL, DOUBLE, DRIVERS, MODULE, EVERYWHERE, STEADY = sys.argv[1:7]
+# The GPU driver and its contexts run in folders of their own.
+AIOSCTL, DOUBLE, DRIVERS, MODULE, EVERYWHERE, STEADY = map(os.path.abspath, sys.argv[1:7])
 SCHEMA = json.loads((Path(__file__).resolve().parents[3] / "abi/schema/devices.json")
                     .read_text(encoding="utf-8"))
 POCL = Path("/etc/OpenCL/vendors/pocl.icd")
