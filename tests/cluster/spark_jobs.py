@@ -11,6 +11,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -158,12 +159,24 @@ def bad_jobs(cluster, inputs):
     print(f"an argument too many: {errors.strip().splitlines()[-1]}", flush=True)
 
 
+def no_master(cluster, inputs):
+    """Where nobody listens it is said at once, with aiosctl's code for it."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        master = f"spark://127.0.0.1:{closed.getsockname()[1]}"
+    done = cluster.ctl(1, "mapreduce", "run", "wordcount", "--engine", "spark", "--master", master,
+                       "--input", inputs, "--output", cluster.output())
+    expect(done.returncode == 3 and master in done.stderr,
+           f"no master: {done.returncode} {done.stderr[-1000:]}")
+    print(f"no master: {done.stderr.strip().splitlines()[-1]}", flush=True)
+
+
 def all_tests(cluster):
     inputs = cluster.folder / "input"
     write_input(inputs)
     counted = cluster.alone("wordcount", inputs)
     cluster.job("wordcount", "wordcount", inputs, counted)
     cluster.job("grep", "grep", inputs, cluster.alone("grep", inputs, "w99"), "w99")
+    no_master(cluster, inputs)
     bad_jobs(cluster, inputs)
 
     def kill_executor(running):

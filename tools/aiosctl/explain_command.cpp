@@ -302,16 +302,24 @@ Result<int> show_bottlenecks(const Session& session) {
     print_bottlenecks(shares);
     fmt::print("what would help most: {} {} of it\n", advice.text, duration(advice.ns));
   }
-  if (session.json) print(out);
+  if (session.json)
+    print(out);
+  else if (out.empty())
+    fmt::print("no task has run yet\n");
   return exit_done;
 }
 
 }  // namespace
 
+/// What "-1" is read as lies above it.
+constexpr std::uint64_t max_task_number = std::uint64_t{1} << 63;
+
 void add_explain_commands(CLI::App& app, Session& session) {
   CLI::App* explaining = app.add_subcommand("explain", "Why a task runs where it does");
   const auto number = std::make_shared<std::uint64_t>(0);
-  explaining->add_option("TASK", *number, "Its number, as `aiosctl tasks` shows it")->required();
+  explaining->add_option("TASK", *number, "Its number, as `aiosctl tasks` shows it")
+      ->required()
+      ->check(CLI::Range(std::uint64_t{1}, max_task_number));
   explaining->add_flag("--json", session.json, "As JSON (abi/schema/explain.json)");
   explaining->callback([&session, number] {
     session.action = [&session, number] {

@@ -10,6 +10,7 @@ and to have made again. An AIOS that dies takes no JVM with it: its tasks fail t
 
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -36,6 +37,7 @@ SETTINGS = {
     "spark.ui.showConsoleProgress": "false",
 }
 MAX_NAME_BYTES = 31
+CONNECT_S = 5.0
 _OF_AIOS = re.compile(r"^\s*aios\.errors\.(\w+): (.+)$", re.MULTILINE)
 _OF_JAVA = re.compile(r"^: (?:[\w.$]+Exception: )?(.+)$", re.MULTILINE)
 _LOG_SETTINGS = Path(__file__).with_name("log4j2.properties").as_uri()
@@ -110,8 +112,26 @@ def reason(error: Exception) -> str:
     return str(told[-1] if told else java[1] if java else lines[0])
 
 
+def _reach(master: str) -> None:
+    """`Unreachable` at once where nobody listens: Spark itself asks for a minute."""
+    if not master.startswith("spark://"):
+        return
+    why = "write spark://HOST:PORT"
+    for place in master.removeprefix("spark://").split(","):
+        host, _, port = place.rpartition(":")
+        if not host or not port.isdecimal():
+            raise errors.InvalidArgument(f"--master {master}: {why}")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_S).close()
+            return
+        except (OSError, OverflowError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+    raise errors.Unreachable(f"no Spark at {master}: {why}")
+
+
 def connect(master: str, label: str, extra: dict[str, str]) -> SparkContext:
     """A driver in this process, at most one. `Unreachable`: there is no such cluster."""
+    _reach(master)
     conf = SparkConf().setMaster(master).setAppName(label)
     for name, value in {**SETTINGS, **extra}.items():
         conf.set(name, value)
