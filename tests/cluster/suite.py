@@ -32,7 +32,7 @@ def main():
             found = loader.loadTestsFromNames(names, node_test) if names else (
                 loader.loadTestsFromModule(node_test))
             result = unittest.TextTestRunner(verbosity=2).run(found)
-            node_test.job._forget_node()
+            node_test.job.close_node()
             booted.wait_running()
             codes.append(0 if result.wasSuccessful() and result.testsRun else 1)
 

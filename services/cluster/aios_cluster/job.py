@@ -62,7 +62,8 @@ _FAULT_OF_THE_JOB = (errors.InvalidArgument, errors.Crashed, errors.SourceChange
 _node: tuple[int, Job, Node] | None = None  # of this process
 
 
-def _forget_node() -> None:
+def close_node() -> None:
+    """Ends what this process keeps for its next task."""
     global _node
     if _node is not None and _node[0] == os.getpid():
         _node[2].close()
@@ -72,7 +73,7 @@ def _forget_node() -> None:
 def _node_for(job: Job) -> Node:
     global _node
     if _node is None or _node[0] != os.getpid() or _node[1] != job:
-        _forget_node()
+        close_node()
         _node = (os.getpid(), job, Node(job.module, job.arguments, job_name=job.name,
                                         memory_bytes=job.memory_bytes,
                                         task_limit_s=job.task_limit_s))
@@ -91,7 +92,7 @@ def _on_node(job: Job, work: Callable[[Node], _T]) -> _T | Failed:
         except aios.Error as error:
             if not is_host_lost(error) or attempt == ATTEMPTS_ON_A_HOST:
                 raise
-            _forget_node()
+            close_node()
             time.sleep(pause_s)
             pause_s *= 2
     raise AssertionError("not reached")
