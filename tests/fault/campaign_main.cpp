@@ -29,6 +29,7 @@ namespace {
 constexpr std::uint64_t look_interval_ns = 150 * ns_per_ms;
 constexpr std::uint64_t progress_interval_ns = 10 * ns_per_s;
 constexpr std::uint64_t patience_ns = 30 * ns_per_s;
+constexpr unsigned kills_at_rest = 20;
 
 volatile sig_atomic_t interrupted = 0;
 
@@ -220,8 +221,8 @@ class Campaign {
     if (const std::string text = bait_.ended(); !text.empty()) ground_.breaches.add(text);
   }
 
-  /// Nothing is harmed any more: everything serves, everything acknowledged is there, and when all
-  /// clients are gone nothing of them is left.
+  /// Nothing is harmed any more: everything serves, everything acknowledged is there, servers that
+  /// are killed now are back soon, and when all clients are gone nothing of them is left.
   void recover(const Holding& before) {
     injector_.poll(true);
     renew_bait_servers();
@@ -234,6 +235,8 @@ class Campaign {
     for (const auto& worker : workers_) worker->stop();
     for (const auto& worker : workers_)
       if (!ground_.breaches.any()) worker->verify();
+    for (std::size_t i = 0; i < static_cast<std::size_t>(Part::supervisor); ++i)
+      injector_.kill_at_rest(static_cast<Part>(i), kills_at_rest);
     system_.forget_clients();
     if (!ground_.breaches.any()) expect_nothing_left(before);
   }

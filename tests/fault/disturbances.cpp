@@ -57,4 +57,18 @@ std::uint64_t Disturbances::total_ns(Parts which) const {
   return total;
 }
 
+Judged::Judged(const Disturbances& all, Parts which, std::uint64_t timeout_ns,
+               std::uint64_t aftermath_ns)
+    : all_(all),
+      which_(which),
+      timeout_ns_(timeout_ns),
+      aftermath_ns_(aftermath_ns),
+      begin_ns_(now_ns()),
+      disturbed_ns_(all.total_ns(which)) {}
+
+bool Judged::excuses(Code code) const {
+  if (code == Code::timed_out) return all_.total_ns(which_) - disturbed_ns_ >= timeout_ns_ / 2;
+  return all_.excuse(which_, code, begin_ns_, aftermath_ns_);
+}
+
 }  // namespace aios::fault

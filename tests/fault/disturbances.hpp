@@ -78,6 +78,26 @@ class Disturbances {
   std::array<State, part_count> states_;
 };
 
+/// Judges how a call ended that is made while this object lives.
+class Judged {
+ public:
+  /// The call needs `which` and has `timeout_ns`; what a fault sets off may go on for
+  /// `aftermath_ns`.
+  Judged(const Disturbances& all, Parts which, std::uint64_t timeout_ns,
+         std::uint64_t aftermath_ns = 0);
+  /// Whether it may have ended with `code` by now. Who lives on the other side answers, so it runs
+  /// out of time only when that was held up for half of it.
+  bool excuses(Code code) const;
+
+ private:
+  const Disturbances& all_;
+  Parts which_;
+  std::uint64_t timeout_ns_;
+  std::uint64_t aftermath_ns_;
+  std::uint64_t begin_ns_;
+  std::uint64_t disturbed_ns_;
+};
+
 /// One that ends with its scope.
 class Disturbance {
  public:

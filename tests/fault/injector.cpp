@@ -89,11 +89,11 @@ Parts Injector::harmed() const {
   return set;
 }
 
-void Injector::recovered(Part part, std::uint64_t since_ns) {
+void Injector::recovered(Part part, std::uint64_t since_ns, const char* when) {
   const std::string name(name_of(part));
   const auto served = scene_.system.await_serving(name, Deadline::after(patience_ns));
   if (!served) return scene_.breach(name + " does not serve again: " + served.error().to_string());
-  recovery_[name].push_back(*served - since_ns);
+  recovery_[name + when].push_back(*served - since_ns);
   if (const auto noted = scene_.system.note(name); !noted)
     scene_.breach(name + " serves again, and yet is none: " + noted.error().to_string());
 }
@@ -118,6 +118,16 @@ Outcome Injector::kill_server(Part part, int signal_number) {
     scene_.breach(target->name + " does not end after a signal that ends it");
   recovered(part, killed_ns);
   return met ? Outcome::activated : Outcome::injected;
+}
+
+void Injector::kill_at_rest(Part part, unsigned times) {
+  for (unsigned i = 0; i < times && !scene_.ground.breaches.any(); ++i) {
+    const auto target = scene_.system.server(name_of(part));
+    if (!target) return scene_.breach(std::string(name_of(part)) + " is away and nobody harmed it");
+    const std::uint64_t killed_ns = now_ns();
+    ::kill(target->pid, SIGKILL);
+    recovered(part, killed_ns, ", at rest");
+  }
 }
 
 Outcome Injector::abort_server() {

@@ -48,7 +48,7 @@ struct Scene {
   void breach(const std::string& what) const { ground.breaches.add(what); }
 };
 
-/// Kill to serving again, for each server.
+/// Kill to serving again, for each server; "NAME, at rest": when nothing else went on.
 using RecoveryTimes = std::map<std::string, std::vector<std::uint64_t>>;
 
 /// Server that hangs until the supervisor ends it.
@@ -68,6 +68,8 @@ class Injector {
   void inject(Kind kind);
   /// Looks after hangs that are under way. `finish`: waits for them.
   void poll(bool finish);
+  /// Kills it `times` times while nothing else goes on, for the recovery times alone.
+  void kill_at_rest(Part part, unsigned times);
   /// Parts that may be away now.
   Parts harmed() const;
 
@@ -85,7 +87,7 @@ class Injector {
   Outcome hang_server();
   Outcome hostile_peer();
   Outcome mutate(Kind kind);
-  void recovered(Part part, std::uint64_t since_ns);
+  void recovered(Part part, std::uint64_t since_ns, const char* when = "");
   Part any_server();
   Outcome pause(Target target, Parts which);
   void count(Kind kind, Outcome outcome);

@@ -104,8 +104,7 @@ Outcome corrupt_ring(Scene& scene, bool replies) {
 /// A put from a region that a second thread changes all along. It is stored as it was at some
 /// moments, or refused; what is stored verifies.
 Outcome corrupt_region(Scene& scene) {
-  const Disturbances& disturbances = scene.ground.disturbances;
-  const std::uint64_t begin = now_ns();
+  const Judged judged(scene.ground.disturbances, bit(Part::storage), call_timeout_ns);
   const auto run = [&]() -> Result<bool> {
     const auto visitor = TRY(scene.system.instance().attach());
     StorageClient storage(TRY(visitor->client<proto::storage::Protocol>()));
@@ -138,7 +137,7 @@ Outcome corrupt_region(Scene& scene) {
   };
   const auto changed = run();
   if (changed) return *changed ? Outcome::activated : Outcome::injected;
-  if (!disturbances.excuse(bit(Part::storage), changed.error().code(), begin, 0))
+  if (!judged.excuses(changed.error().code()))
     scene.breach("a put whose region changed: " + changed.error().to_string());
   return Outcome::none;
 }

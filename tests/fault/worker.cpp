@@ -97,7 +97,7 @@ bool Worker::excused(Parts which, Code code, std::uint64_t begin_ns) const {
 aios_code Worker::call(const char* what, Parts which, std::uint64_t timeout_ns,
                        const std::function<aios_code(std::uint64_t)>& body, Codes expected) {
   const std::uint64_t begin = now_ns();
-  const std::uint64_t disturbed_before = ground_.disturbances.total_ns(which & needs_);
+  const Judged judged(ground_.disturbances, which & needs_, timeout_ns, aftermath_ns_);
   began_ns_ = begin;
   what_ = what;
   due_ns_ = begin + timeout_ns;
@@ -120,10 +120,7 @@ aios_code Worker::call(const char* what, Parts which, std::uint64_t timeout_ns,
     return code;
   }
   ++failures_[aios_code_name(code)];
-  const std::uint64_t disturbed = ground_.disturbances.total_ns(which & needs_) - disturbed_before;
-  // Who lives on the other side answers, so a call runs out of time only when it was held up.
-  const bool fair = code == AIOS_TIMED_OUT ? disturbed >= timeout_ns / 2
-                                           : excused(which, static_cast<Code>(code), begin);
+  const bool fair = judged.excuses(static_cast<Code>(code));
   if (ground_.tell_failures)
     std::fprintf(stderr, "%.3f %s: %s: %s: %s\n", static_cast<double>(now_ns()) / ns_per_s,
                  name_.c_str(), where.c_str(), aios_code_name(code), text.c_str());
