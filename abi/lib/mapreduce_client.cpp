@@ -54,6 +54,8 @@ class Run {
   Result<wire::Next::Reply> serve(const OnProgress& on_progress);
   Result<void> obey(const wire::Next::Reply& event);
   Result<void> lend(std::uint64_t until);
+  Result<void> lend_split(std::uint64_t number, std::span<const Piece> pieces, std::uint64_t bytes);
+  Result<void> lend_sample();
   Result<void> add_segment(std::uint64_t bytes);
   Result<void> write(const wire::Next::Reply& event);
   std::unexpected<Status> why_failed();
@@ -89,7 +91,7 @@ Result<void> Run::submit(std::span<const std::byte> module) {
   if (parameters.size() > wire::max_parameter_bytes)
     return error(Code::too_large, "the job's arguments are longer than 64 KiB");
   wire::Submit::Request request{};
-  request.parameter_offset = wire::description_bytes;
+  request.parameter_offset = engine::job_header_bytes(options_.reducers);
   request.parameter_bytes = parameters.size();
   request.module_offset = (request.parameter_offset + parameters.size() + module_alignment - 1) /
                           module_alignment * module_alignment;
@@ -139,6 +141,8 @@ Result<void> Run::obey(const wire::Next::Reply& event) {
   switch (static_cast<wire::EventKind>(event.kind)) {
     case wire::EventKind::lend_splits:
       return lend(event.number);
+    case wire::EventKind::lend_sample:
+      return lend_sample();
     case wire::EventKind::add_segment:
       return add_segment(event.bytes);
     case wire::EventKind::write_output:
@@ -151,25 +155,38 @@ Result<void> Run::obey(const wire::Next::Reply& event) {
 Result<void> Run::lend(std::uint64_t until) {
   for (; lent_ < std::min<std::uint64_t>(until, plan_.splits.size()); ++lent_) {
     const Split& split = plan_.splits[lent_];
-    const std::vector<Handle> channels = TRY(lend_split(
-        kernel_, files_, std::span(plan_.pieces).subspan(split.first_piece, split.pieces)));
-    std::vector<HandleToSend> handles;
-    constexpr std::uint32_t use = rights::info | rights::send;
-    for (const Handle channel : channels)
-      handles.push_back({channel, ObjectType::file, use, use | rights::map_read, true});
-    wire::Lend::Request request{};
-    request.job = job_;
-    request.split = lent_;
-    request.bytes = split.bytes;
-    request.pieces = split.pieces;
-    request.channel_count = static_cast<std::uint32_t>(channels.size());
-    TRY(client_.call_with_handles<wire::Lend>(
-        request, std::move(handles),
-        [](std::span<const Handle> numbers, wire::Lend::Request& filled) {
-          std::copy(numbers.begin(), numbers.end(), filled.channels);
-        },
-        Deadline::after(call_ns)));
+    TRY(lend_split(lent_, std::span(plan_.pieces).subspan(split.first_piece, split.pieces),
+                   split.bytes));
   }
+  return {};
+}
+
+Result<void> Run::lend_sample() {
+  const std::vector<Piece> pieces = plan_sample(files_);
+  std::uint64_t bytes = 0;
+  for (const Piece& piece : pieces) bytes += piece.length;
+  return lend_split(wire::sample_split, pieces, bytes);
+}
+
+Result<void> Run::lend_split(std::uint64_t number, std::span<const Piece> pieces,
+                             std::uint64_t bytes) {
+  const std::vector<Handle> channels = TRY(lend_pieces(kernel_, files_, pieces));
+  std::vector<HandleToSend> handles;
+  constexpr std::uint32_t use = rights::info | rights::send;
+  for (const Handle channel : channels)
+    handles.push_back({channel, ObjectType::file, use, use | rights::map_read, true});
+  wire::Lend::Request request{};
+  request.job = job_;
+  request.split = number;
+  request.bytes = bytes;
+  request.pieces = static_cast<std::uint32_t>(pieces.size());
+  request.channel_count = static_cast<std::uint32_t>(channels.size());
+  TRY(client_.call_with_handles<wire::Lend>(
+      request, std::move(handles),
+      [](std::span<const Handle> numbers, wire::Lend::Request& filled) {
+        std::copy(numbers.begin(), numbers.end(), filled.channels);
+      },
+      Deadline::after(call_ns)));
   return {};
 }
 

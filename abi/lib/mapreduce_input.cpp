@@ -23,6 +23,7 @@ constexpr std::uint64_t context_files = 896;
 constexpr std::uint64_t lent_share = 4;
 constexpr std::uint32_t splits_ahead = 2;
 constexpr std::uint64_t most_splits = 4096;
+constexpr std::uint64_t sample_piece_bytes = 32u << 10;
 constexpr std::size_t max_depth = 256;
 
 struct CloseFolder {
@@ -144,6 +145,26 @@ SplitPlan plan_splits(std::span<const InputFile> files, std::uint32_t threads,
   return plan;
 }
 
+std::vector<Piece> plan_sample(std::span<const InputFile> files) {
+  std::uint64_t total = 0;
+  for (const InputFile& file : files) total += file.size_bytes;
+  std::vector<Piece> pieces;
+  std::uint64_t file_begin = 0;  // in the input as a whole
+  std::uint32_t file = 0;
+  for (std::uint64_t i = 0; i < sample_pieces && total != 0; ++i) {
+    const auto begin =
+        static_cast<std::uint64_t>(static_cast<unsigned __int128>(total) * i / sample_pieces);
+    const auto end =
+        static_cast<std::uint64_t>(static_cast<unsigned __int128>(total) * (i + 1) / sample_pieces);
+    while (begin - file_begin >= files[file].size_bytes) file_begin += files[file++].size_bytes;
+    const std::uint64_t offset = begin - file_begin;
+    const std::uint64_t length =
+        std::min({end - begin, sample_piece_bytes, files[file].size_bytes - offset});
+    if (length != 0) pieces.push_back({file, offset, length});
+  }
+  return pieces;
+}
+
 std::uint32_t pieces_per_split(std::uint32_t threads, std::uint64_t open_files) {
   const std::uint64_t of_context = context_files / (threads + 1);
   const std::uint64_t of_client = open_files / lent_share / (threads + splits_ahead);
@@ -151,8 +172,8 @@ std::uint32_t pieces_per_split(std::uint32_t threads, std::uint64_t open_files) 
       std::min(of_context, of_client), 1, proto::mapreduce::max_channels * max_lent_files));
 }
 
-Result<std::vector<Handle>> lend_split(Kernel& kernel, std::span<const InputFile> files,
-                                       std::span<const Piece> pieces) {
+Result<std::vector<Handle>> lend_pieces(Kernel& kernel, std::span<const InputFile> files,
+                                        std::span<const Piece> pieces) {
   std::vector<Handle> channels;
   while (!pieces.empty()) {
     const std::size_t count = std::min<std::size_t>(pieces.size(), max_lent_files);

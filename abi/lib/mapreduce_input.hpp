@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "abi/proto/kernel.hpp"
 #include "abi/runtime/fd.hpp"
 #include "abi/runtime/kernel.hpp"
 #include "abi/runtime/status.hpp"
@@ -54,14 +55,19 @@ struct SplitPlan {
 SplitPlan plan_splits(std::span<const InputFile> files, std::uint32_t threads,
                       std::uint32_t max_pieces);
 
+/// Pieces from all over the input, evenly, of at most 32 KiB each. The same for the same files,
+/// however they are split.
+inline constexpr std::size_t sample_pieces = proto::kernel::max_lent_files;
+std::vector<Piece> plan_sample(std::span<const InputFile> files);
+
 /// How many files a split may hold when `threads + 2` splits are lent at once and this process may
 /// have `open_files` open: lent files count against that, and against a context's limit.
 std::uint32_t pieces_per_split(std::uint32_t threads, std::uint64_t open_files);
 
-/// Opens the files of a split and puts them on channels of at most 128 files each, whose handles
-/// are the caller's. Errors name the file: source_changed when it is no longer the file that was
-/// walked, or shorter; denied; quota when too many files are lent at once.
-Result<std::vector<Handle>> lend_split(Kernel& kernel, std::span<const InputFile> files,
-                                       std::span<const Piece> pieces);
+/// Opens the files of these pieces and puts them on channels of at most 128 files each, whose
+/// handles are the caller's. Errors name the file: source_changed when it is no longer the file
+/// that was walked, or shorter; denied; quota when too many files are lent at once.
+Result<std::vector<Handle>> lend_pieces(Kernel& kernel, std::span<const InputFile> files,
+                                        std::span<const Piece> pieces);
 
 }  // namespace aios::mapreduce_client

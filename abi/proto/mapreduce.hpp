@@ -21,7 +21,8 @@ inline constexpr std::uint32_t max_counters = 16;
 inline constexpr std::uint64_t max_parameter_bytes = 64u << 10;
 
 /// Offset 0 of the job region is where the job describes itself, its counters among it
-/// (engine::Description of <aios/mapreduce/format.hpp>); parameters and module follow.
+/// (engine::Description of <aios/mapreduce/format.hpp>), and boundaries between its partitions;
+/// after engine::job_header_bytes(reducers) parameters and module follow.
 inline constexpr std::uint64_t description_bytes = 4096;
 
 /// Begins a job. `region` (map_read and map_write, and both with send to grant; moved) holds the
@@ -79,7 +80,10 @@ enum class EventKind : std::uint32_t {
   write_output = 3,  ///< append (segment, offset, bytes) to part `partition`, then say Written
   done = 4,          ///< every part is written
   failed = 5,        ///< why is in Failure
+  lend_sample = 6,   ///< lend pieces from all over the input, as split `sample_split`
 };
+/// Of Lend: not one of the job's splits, but a sample of them all, read to choose boundaries.
+inline constexpr std::uint64_t sample_split = ~0ull;
 inline constexpr std::uint64_t progress_interval_ns = 200'000'000;
 
 /// Answered as soon as the client has something to do. Events come in an order that may be relied
@@ -104,8 +108,8 @@ struct Next {
   };
 };
 
-/// Split `split`, the next one in order: `channels` file channels (send to use, map_read and send
-/// to grant; moved) with `pieces` pieces in all.
+/// Split `split`, the next one in order or the sample that was asked for: `channels` file channels
+/// (send to use, map_read and send to grant; moved) with `pieces` pieces in all.
 struct Lend {
   static constexpr std::uint16_t opcode = 3;
   static constexpr const char* name = "lend";
@@ -205,7 +209,7 @@ struct JobNext {
 
 struct Protocol {
   static constexpr const char* name = "mapreduce";
-  static constexpr std::uint16_t version = 2;
+  static constexpr std::uint16_t version = 3;
   using Methods =
       MethodList<Null, Drain, Submit, Next, Lend, AddSegment, Written, Failure, Cancel, JobNext>;
 };

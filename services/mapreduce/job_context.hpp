@@ -55,7 +55,8 @@ struct BufferUse {
   std::uint64_t number;  ///< of the segment or split; a split stands for all its channels
 };
 
-enum class TaskKind : std::uint8_t { describe, map, reduce };
+/// `sample` is the describe codelet with a sample of the input.
+enum class TaskKind : std::uint8_t { describe, map, reduce, sample };
 
 struct StartTask {
   std::uint64_t tag;

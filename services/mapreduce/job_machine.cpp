@@ -39,13 +39,20 @@ JobMachine::JobMachine(const JobSettings& settings, std::span<const std::byte> d
 
 void JobMachine::start() {
   describe_tag_ = job_.next_tag();
+  start_description(describe_tag_, TaskKind::describe, 0);
+  pump();
+}
+
+void JobMachine::start_description(std::uint64_t tag, TaskKind kind, std::uint32_t partitions) {
   engine::DescribeArguments arguments{};
   arguments.parameter_offset = job_.settings.parameter_offset;
   arguments.parameter_bytes = job_.settings.parameter_bytes;
-  job_.start_task(describe_tag_, TaskKind::describe,
-                  {{BufferKind::parameters, false, 0}, {BufferKind::description, true, 0}},
-                  arguments);
-  pump();
+  arguments.partitions = partitions;
+  std::vector<BufferUse> buffers = {{BufferKind::parameters, false, 0},
+                                    {BufferKind::description, true, 0}};
+  if (kind == TaskKind::sample)
+    buffers.push_back({BufferKind::split, false, proto::mapreduce::sample_split});
+  job_.start_task(tag, kind, std::move(buffers), arguments);
 }
 
 void JobMachine::pump() {
@@ -65,7 +72,10 @@ void JobMachine::pump() {
 Result<void> JobMachine::split_lent(std::uint64_t split, std::uint64_t bytes,
                                     std::uint32_t pieces) {
   if (over()) return {};
-  TRY(map_.split_lent(split, bytes, pieces));
+  if (split == proto::mapreduce::sample_split)
+    TRY(sample_lent(pieces));
+  else
+    TRY(map_.split_lent(split, bytes, pieces));
   pump();
   return {};
 }
@@ -87,14 +97,33 @@ Result<void> JobMachine::written(std::uint64_t output) {
 void JobMachine::described() {
   engine::Description description;
   std::memcpy(&description, description_.data(), sizeof description);
-  if (description.version == engine::format_version &&
-      description.counter_count <= engine::max_counters) {
+  if (description.version != engine::format_version ||
+      description.counter_count > engine::max_counters)
+    return job_.fail(Code::version_mismatch,
+                     "the module was built with another version of "
+                     "aios/mapreduce.hpp; build it again");
+  sample_wanted_ = (description.flags & engine::total_order_flag) != 0 &&
+                   job_.settings.reducers > 1 && job_.settings.split_count != 0;
+  if (sample_wanted_)
+    job_.events.push_back({EventKind::lend_sample});
+  else
     ready_ = true;
-    return;
-  }
-  job_.fail(Code::version_mismatch,
-            "the module was built with another version of "
-            "aios/mapreduce.hpp; build it again");
+}
+
+Result<void> JobMachine::sample_lent(std::uint32_t pieces) {
+  if (!sample_wanted_ || pieces == 0)
+    return error(Code::invalid_argument, "a sample is lent that was not asked for");
+  sample_wanted_ = false;
+  sample_tag_ = job_.next_tag();
+  start_description(sample_tag_, TaskKind::sample, job_.settings.reducers);
+  return {};
+}
+
+/// A sample that failed has written no boundaries: the parts are less even, and what was wrong is
+/// found again, and reported, by a map task.
+void JobMachine::sampled() {
+  job_.actions.emplace_back(ReleaseSplit{proto::mapreduce::sample_split});
+  ready_ = true;
 }
 
 void JobMachine::task_done(std::uint64_t tag, std::uint32_t attempts, const TaskOutcome& outcome) {
@@ -102,6 +131,8 @@ void JobMachine::task_done(std::uint64_t tag, std::uint32_t attempts, const Task
   job_.progress.attempts += attempts;
   if (tag == describe_tag_)
     described();
+  else if (tag == sample_tag_)
+    sampled();
   else if (map_.owns(tag))
     map_.task_done(tag, outcome);
   else
@@ -116,6 +147,10 @@ void JobMachine::task_failed(std::uint64_t tag, std::uint32_t attempts, const St
     JobFailure failure{why};
     failure.in_module = true;
     return job_.fail(failure);
+  }
+  if (tag == sample_tag_) {
+    sampled();
+    return pump();
   }
   const bool mapping = map_.owns(tag);
   Status status = why;

@@ -52,7 +52,10 @@ class JobMachine {
 
  private:
   void pump();
+  void start_description(std::uint64_t tag, TaskKind kind, std::uint32_t partitions);
   void described();
+  Result<void> sample_lent(std::uint32_t pieces);
+  void sampled();
 
   JobContext job_;
   std::span<const std::byte> description_;
@@ -60,7 +63,9 @@ class JobMachine {
   MapPhase map_;
   ReducePhase reduce_;
   std::uint64_t describe_tag_ = 0;
-  bool ready_ = false;  ///< the module has described itself
+  std::uint64_t sample_tag_ = 0;
+  bool sample_wanted_ = false;  ///< asked for and not lent yet
+  bool ready_ = false;          ///< the module has described itself, and boundaries are chosen
   bool done_ = false;
 };
 

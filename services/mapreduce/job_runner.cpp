@@ -48,7 +48,7 @@ Result<std::shared_ptr<JobRunner>> JobRunner::create(Services& services,
   const std::uint64_t size = region.info.detail;
   if (!lies_within(request.module_offset, request.module_bytes, size) ||
       !lies_within(request.parameter_offset, request.parameter_bytes, size) ||
-      request.module_bytes == 0 || size < wire::description_bytes)
+      request.module_bytes == 0 || size < engine::job_header_bytes(request.reducers))
     return error(Code::invalid_argument, "the module or the arguments lie outside their region");
   Mapping mapping = TRY(map_region(services.kernel, region, Mapping::Access::read));
   JobSettings settings;
@@ -99,8 +99,8 @@ void JobRunner::opened(const Result<void>& result) {
                              proto::driver::backend::cpu, deadline, setting_up(codelets_[i]));
   tenant_.register_buffer(region_.get(), 0, request_.parameter_offset + request_.parameter_bytes,
                           false, deadline, setting_up(parameters_));
-  tenant_.register_buffer(region_.get(), 0, wire::description_bytes, true, deadline,
-                          setting_up(description_));
+  tenant_.register_buffer(region_.get(), 0, engine::job_header_bytes(request_.reducers), true,
+                          deadline, setting_up(description_));
 }
 
 TaskCallback<std::uint32_t> JobRunner::setting_up(std::uint32_t& into) {
@@ -235,8 +235,9 @@ void JobRunner::perform() {
 }
 
 void JobRunner::act(const StartTask& task) {
-  const auto kind = static_cast<std::size_t>(task.kind);
-  TaskTenant::TaskRecord record = make_task(task.tag, codelets_[kind]);
+  const auto codelet =
+      static_cast<std::size_t>(task.kind == TaskKind::sample ? TaskKind::describe : task.kind);
+  TaskTenant::TaskRecord record = make_task(task.tag, codelets_[codelet]);
   record.limit_ns = request_.limit_ns;
   for (const BufferUse& use : task.buffers) {
     const std::uint32_t mode = use.write ? AIOS_MODE_WRITE : AIOS_MODE_READ;

@@ -93,7 +93,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   JobMachine machine_;
   std::function<void()> changed_;
   std::function<void()> submitted_;
-  std::array<std::uint32_t, 3> codelets_{};  ///< by TaskKind
+  std::array<std::uint32_t, 3> codelets_{};  ///< describe, map, reduce
   std::uint32_t parameters_ = 0;
   std::uint32_t description_ = 0;
   std::uint32_t settings_up_ = 0;  ///< registrations that are not answered yet

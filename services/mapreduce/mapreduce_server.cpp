@@ -24,8 +24,8 @@ Result<void> check(const wire::Submit::Request& request) {
   if (request.split_count > wire::max_splits) return bad("a job has at most 1,048,576 splits");
   if (request.parameter_bytes > wire::max_parameter_bytes)
     return bad("a job's arguments are at most 64 KiB");
-  if (request.parameter_offset < wire::description_bytes)
-    return bad("a job's arguments lie behind its description");
+  if (request.parameter_offset < engine::job_header_bytes(request.reducers))
+    return bad("a job's arguments lie behind its description and boundaries");
   if (!request.label.valid() || request.label.view().empty()) return bad("the job has no label");
   return {};
 }

@@ -64,10 +64,10 @@ class Case(unittest.TestCase):
     def node(self, module, *arguments, **options):
         return self.enterContext(Node(module, arguments, **options))
 
-    def module(self):
+    def module(self, text=STUBBORN):
         """A job that crashes or refuses where its input says so."""
         source, target = self.work / "job.cpp", self.work / "job.so"
-        source.write_text(STUBBORN)
+        source.write_text(text)
         subprocess.run(["c++", "-std=c++20", "-O1", "-fPIC", "-shared", "-I", ROOT / "abi/include",
                         source, "-o", target], check=True)
         return target.read_bytes()
@@ -88,6 +88,27 @@ class Same(Case):
             with self.subTest(name), Node(built_in(name), arguments) as node:
                 self.assertEqual(map_and_reduce(node, plan, 3),
                                  self.local(name, inputs, 3, *arguments))
+
+    def test_sorted_parts_are_those_of_the_single_machine_engine(self):
+        inputs = [str(ROOT / "abi"), str(ROOT / "services")]
+        plan = splits.plan(inputs, 2)
+        with Node(built_in("sort")) as node:
+            boundaries = node.sample(plan.sample, 3)
+            with self.assertRaisesRegex(aios.InvalidArgument, "boundaries of 3 partitions"):
+                node.map(plan.splits[0], 3)
+        with Node(built_in("sort"), boundaries=boundaries) as node:
+            parts = map_and_reduce(node, plan, 3)
+        self.assertEqual(parts, self.local("sort", inputs, 3))
+        lines = b"".join(parts).split(b"\n")[:-1]
+        self.assertEqual(lines, sorted(lines))
+        self.assertTrue(all(parts))
+
+    def test_a_sample_that_crashes_the_job_leaves_it_to_the_map_task(self):
+        source = STUBBORN.replace("using Value",
+                                  "static constexpr bool total_order = true;\n  using Value")
+        node = self.node(self.module(source))
+        sample = splits.plan([self.write("bad", b"crash\n")], 1).sample
+        self.assertFalse(any(node.sample(sample, 3)))
 
     def test_little_memory_makes_more_runs_and_the_same_output(self):
         words = b"".join(b"%d " % (i * 7919 % 300_007) for i in range(700_000))

@@ -138,10 +138,10 @@ def parts(output):
     return [path.read_bytes() for path in sorted(output.glob("part-*"))]
 
 
-def write_input(folder):
+def write_input(folder, files):
     folder.mkdir()
     words = random.Random(12345)
-    for number in range(INPUT_FILES):
+    for number in range(files):
         some = [f"w{words.randrange(9973)}" for _ in range(1000)]
         line = " ".join(some)
         lines = "".join(f"{line} {number}-{i % 100}\n" for i in range(FILE_BYTES // len(line)))
@@ -172,10 +172,13 @@ def no_master(cluster, inputs):
 
 def all_tests(cluster):
     inputs = cluster.folder / "input"
-    write_input(inputs)
+    write_input(inputs, INPUT_FILES)
     counted = cluster.alone("wordcount", inputs)
     cluster.job("wordcount", "wordcount", inputs, counted)
     cluster.job("grep", "grep", inputs, cluster.alone("grep", inputs, "w99"), "w99")
+    few = cluster.folder / "few"
+    write_input(few, 4)
+    cluster.job("sort", "sort", few, cluster.alone("sort", few))
     no_master(cluster, inputs)
     bad_jobs(cluster, inputs)
 

@@ -20,7 +20,7 @@
 //       out.emit(key, value) as often as it likes; out.count(i) adds to counter i. `record` and
 //       keys may be any bytes, but a key holds no newline.
 //
-// and one of two kinds of values:
+// and one of three kinds of values:
 //
 //   using Value = T;   T is trivially copyable. Values of a key are combined as they come, with
 //       static void combine(Value& into, const Value& value)   or, without it, `into += value`.
@@ -32,11 +32,22 @@
 //       void reduce(std::string_view key, aios::mapreduce::Values& values, auto& out)
 //       reads `values.next()` until it is empty, and emits lines.
 //
+//   pairs:             as before, but instead of reduce() it has, for every pair by itself,
+//       void each(std::string_view key, std::string_view value, auto& out)
+//       pairs come in order of their keys, those of equal keys in the order of the input. A key may
+//       have any number of values.
+//
+// reduce() and each() write lines: out.emit(value) is "KEY\tVALUE", out.line(bytes) only these
+// bytes.
+//
 // It may also have
 //
 //   explicit JOB(const aios::mapreduce::Arguments& arguments)   what follows `--` on the command
 //   line static std::uint32_t partition(std::string_view key, std::uint32_t partitions)
 //       which of the output parts a key goes to; by default its hash decides
+//   static constexpr bool total_order = true;
+//       instead of that: every key of a part is below every key of the next one. The boundaries
+//       come from a sample of the input, about as much for each part
 //   static constexpr const char* counters[] = {"matches", ...};   at most 16, of at most 31 bytes
 //
 // Throwing aios::mapreduce::Failure, or any std::exception, fails the job with its message and the
@@ -56,6 +67,7 @@
 
 #include <aios/mapreduce/format.hpp>
 #include <aios/mapreduce/map_task.hpp>
+#include <aios/mapreduce/order.hpp>
 #include <aios/mapreduce/reduce_task.hpp>
 
 namespace aios::mapreduce {
@@ -71,19 +83,24 @@ namespace engine {
 
 template <class Job>
 void describe(const aios_task& task, const DescribeArguments& arguments) {
-  make_job<Job>(
+  Job job = make_job<Job>(
       split_arguments(static_cast<const char*>(task.buffers[0].data) + arguments.parameter_offset,
                       arguments.parameter_bytes));
+  char* const reply = static_cast<char*>(task.buffers[1].data) + arguments.reply_offset;
   Description description{};
   description.version = format_version;
+  if constexpr (TotalOrder<Job>) {
+    description.flags |= total_order_flag;
+    if (arguments.partitions > 1)
+      sample_order(task, job, reply, static_cast<std::uint32_t>(arguments.partitions));
+  }
   if constexpr (requires { Job::counters[0]; }) {
     static_assert(std::size(Job::counters) <= max_counters, "at most 16 counters");
     for (const char* name : Job::counters)
       std::strncpy(description.counter_names[description.counter_count++], name,
                    max_counter_name_bytes - 1);
   }
-  std::memcpy(static_cast<char*>(task.buffers[1].data) + arguments.reply_offset, &description,
-              sizeof description);
+  std::memcpy(reply, &description, sizeof description);
 }
 
 /// Runs one codelet: nothing that a job throws leaves it.

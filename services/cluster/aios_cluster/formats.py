@@ -19,15 +19,18 @@ import zstandard
 
 from aios import errors
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MAX_PARTITIONS = 512
 MAX_COUNTERS = 16
 RUN_MAGIC = 0x316E75725F726D61
 UNIT_BYTES = 4096
+PAGE_BYTES = 4096  # the description's; the boundaries between partitions lie behind it
+BOUNDARY_SLOT_BYTES = 512
+TOTAL_ORDER_FLAG = 1
 INDEX_STRIDE_BYTES = 16 << 10
 
 _DESCRIPTION = struct.Struct("<QII512s")
-_DESCRIBE_ARGUMENTS = struct.Struct("<QQQ")
+_DESCRIBE_ARGUMENTS = struct.Struct("<QQQQ")
 _MAP_ARGUMENTS = struct.Struct("<QQQQIIQQ")
 _RUN_HEADER = struct.Struct("<QIIQQ16Q")
 _PARTITION_ENTRY = struct.Struct("<QQQII")
@@ -59,27 +62,36 @@ def pack_parameters(arguments: Sequence[str]) -> bytes:
 # ---- the three tasks ----
 
 
-def describe_arguments(parameter_bytes: int, reply_offset: int) -> bytes:
-    return _DESCRIBE_ARGUMENTS.pack(0, parameter_bytes, reply_offset)
+def boundary_bytes(partitions: int) -> int:
+    """Of the boundaries that a job with total order needs."""
+    return round_up(partitions * BOUNDARY_SLOT_BYTES) if partitions > 1 else 0
 
 
-def read_description(reply: memoryview) -> list[str]:
-    """The names of the job's counters. `VersionMismatch`: the module is of another AIOS."""
-    version, count, _, names = _DESCRIPTION.unpack_from(reply)
+def describe_arguments(parameter_offset: int, parameter_bytes: int, partitions: int = 0) -> bytes:
+    """With `partitions` the task also reads files, a sample, and writes boundaries."""
+    return _DESCRIBE_ARGUMENTS.pack(parameter_offset, parameter_bytes, 0, partitions)
+
+
+@dataclass(frozen=True)
+class Description:
+    counter_names: list[str]
+    total_order: bool  # every key of a partition is below every key of the next
+
+
+def read_description(reply: memoryview) -> Description:
+    """`VersionMismatch`: the module is of another AIOS."""
+    version, count, flags, names = _DESCRIPTION.unpack_from(reply)
     if version != FORMAT_VERSION or count > MAX_COUNTERS:
         raise errors.VersionMismatch(
             "the module was built with another aios/mapreduce.hpp than this node's")
-    return [names[32 * i:32 * i + 32].split(b"\0")[0].decode("utf-8", "replace")
-            for i in range(count)]
-
-
-DESCRIPTION_BYTES = _DESCRIPTION.size
+    return Description([names[32 * i:32 * i + 32].split(b"\0")[0].decode("utf-8", "replace")
+                        for i in range(count)], bool(flags & TOTAL_ORDER_FLAG))
 
 
 def map_arguments(run_bytes: int, table_bytes: int, piece: int, offset: int, partitions: int,
-                  parameter_bytes: int) -> bytes:
-    return _MAP_ARGUMENTS.pack(0, run_bytes, table_bytes, offset, piece, partitions, 0,
-                               parameter_bytes)
+                  parameter_offset: int, parameter_bytes: int) -> bytes:
+    return _MAP_ARGUMENTS.pack(0, run_bytes, table_bytes, offset, piece, partitions,
+                               parameter_offset, parameter_bytes)
 
 
 def run_overhead_bytes(partitions: int) -> int:
@@ -118,9 +130,9 @@ def output_header_bytes(windows: int) -> int:
     return round_up(_OUTPUT_HEADER.size + 8 * windows)
 
 
-def reduce_arguments(output_bytes: int, parameter_bytes: int) -> bytes:
+def reduce_arguments(output_bytes: int, parameter_offset: int, parameter_bytes: int) -> bytes:
     """Of a task whose buffers are parameters, plan, output, and one with all windows."""
-    return _REDUCE_ARGUMENTS.pack(1, 2, 0, 0, output_bytes, 0, parameter_bytes)
+    return _REDUCE_ARGUMENTS.pack(1, 2, 0, 0, output_bytes, parameter_offset, parameter_bytes)
 
 
 def merge_plan_bytes(windows: int) -> int:

@@ -34,6 +34,7 @@ class Job:
     output: str
     memory_bytes: int
     task_limit_s: float
+    boundaries: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,8 @@ def _node_for(job: Job) -> Node:
         close_node()
         _node = (os.getpid(), job, Node(job.module, job.arguments, job_name=job.name,
                                         memory_bytes=job.memory_bytes,
-                                        task_limit_s=job.task_limit_s))
+                                        task_limit_s=job.task_limit_s,
+                                        boundaries=job.boundaries))
     return _node[2]
 
 
@@ -96,6 +98,11 @@ def _on_node(job: Job, work: Callable[[Node], _T]) -> _T | Failed:
             time.sleep(pause_s)
             pause_s *= 2
     raise AssertionError("not reached")
+
+
+def sample_input(job: Job, sample: Split) -> bytes | Failed:
+    """The boundaries that every other task of the job needs."""
+    return _on_node(job, lambda node: node.sample(sample, job.partitions))
 
 
 def map_split(job: Job, split: Split) -> list[bytes] | Failed:

@@ -1,6 +1,8 @@
 """The node contract: what an engine beyond one machine asks of the AIOS of each host.
 
     with Node(module, ["the", "arguments"]) as node:
+        boundaries = node.sample(sample, partitions=8)    # once; all nodes are given them
+    with Node(module, ["the", "arguments"], boundaries=boundaries) as node:
         output = node.map(split, partitions=8)      # on any host: 8 blocks
         ...the engine carries block p of every split to whoever reduces partition p...
         result = node.reduce({split.number: block, ...}, lines.write)
@@ -60,7 +62,8 @@ def is_host_lost(error: BaseException) -> bool:
 
 
 class Node:
-    """`module` is a path, or the bytes of the module (made with <aios/mapreduce.hpp>).
+    """`module` is a path, or the bytes of the module (made with <aios/mapreduce.hpp>). `boundaries` are
+    what `sample` gave, on any node.
 
     `memory_bytes` is for the table, the run, the blocks and the output of one task; `task_limit_s`
     ends a task that runs longer (0: never). `job_name` is the job of AIOS that all of it belongs to:
@@ -69,7 +72,7 @@ class Node:
 
     def __init__(self, module: str | bytes, arguments: Sequence[str] = (), *,
                  socket_path: str | None = None, job_name: str | None = None,
-                 memory_bytes: int = 512 * MIB, task_limit_s: float = 0.0):
+                 memory_bytes: int = 512 * MIB, task_limit_s: float = 0.0, boundaries: bytes = b""):
         if memory_bytes < LEAST_MEMORY_BYTES:
             raise errors.InvalidArgument(
                 f"a node needs at least {LEAST_MEMORY_BYTES // MIB} MiB of memory")
@@ -83,11 +86,15 @@ class Node:
             self._codelets = {name: self._tenant.codelet(module, name)
                               for name in ("describe", "map", "reduce")}
             parameters = formats.pack_parameters(arguments)
-            self._parameter_bytes = len(parameters)
-            region = undo.enter_context(instance.create_region(max(len(parameters), 1), "job"))
-            region.data[:len(parameters)] = parameters
+            header = bytes(formats.PAGE_BYTES) + boundaries
+            self._boundary_bytes = len(boundaries)
+            self._at = len(header), len(parameters)  # where the parameters lie
+            region = undo.enter_context(
+                instance.create_region(round_up(sum(self._at)), "job"))
+            region.data[:sum(self._at)] = header + parameters
             self._parameters = self._tenant.buffer(region, aios.Access.READ)
-            self.counter_names = self._describe()
+            described = self._describe()
+            self.counter_names, self._total_order = described.counter_names, described.total_order
             self._undo = undo.pop_all()
 
     def close(self) -> None:
@@ -136,13 +143,33 @@ class Node:
             if not is_host_lost(error):
                 raise
 
-    def _describe(self) -> list[str]:
+    def _describe(self) -> formats.Description:
         with ExitStack() as undo:
-            reply, buffer = self._memory(undo, formats.DESCRIPTION_BYTES, "description",
+            reply, buffer = self._memory(undo, formats.PAGE_BYTES, "description",
                                          aios.Access.WRITE)
             self._run("describe", [(buffer, aios.Mode.WRITE)],
-                      formats.describe_arguments(self._parameter_bytes, 0))
-        return formats.read_description(reply)
+                      formats.describe_arguments(*self._at))
+            described = formats.read_description(reply)
+        return described
+
+    def sample(self, split: Split, partitions: int) -> bytes:
+        """Boundaries between partitions, from a sample of the input; none for a job without total
+        order. A sample that the job fails on gives none that divide: its map tasks say why."""
+        if not self._total_order or partitions == 1:
+            return b""
+        size = formats.boundary_bytes(partitions)
+        boundaries = bytes(size)
+        with ExitStack() as undo:
+            reply, buffer = self._memory(undo, formats.PAGE_BYTES + size, "boundaries",
+                                         aios.Access.WRITE)
+            files = self._lend(split, undo)
+            try:
+                self._run("describe", [(buffer, aios.Mode.WRITE), (files, aios.Mode.READ)],
+                          formats.describe_arguments(*self._at, partitions), split.pieces)
+                boundaries = bytes(reply[formats.PAGE_BYTES:formats.PAGE_BYTES + size])
+            except (errors.InvalidArgument, errors.Crashed, errors.TimedOut):
+                pass
+        return boundaries
 
     # ---- map ----
 
@@ -154,6 +181,9 @@ class Node:
         """
         if not 1 <= partitions <= formats.MAX_PARTITIONS:
             raise errors.InvalidArgument(f"1 to {formats.MAX_PARTITIONS} partitions")
+        if self._total_order and self._boundary_bytes != formats.boundary_bytes(partitions):
+            raise errors.InvalidArgument(f"the job needs the boundaries of {partitions} partitions; "
+                                         f"make them with sample()")
         reading = _Reading(split, partitions, self._memory_bytes)
         with ExitStack() as undo:
             files = self._lend(split, undo)
@@ -190,7 +220,7 @@ class Node:
         with ExitStack() as undo:
             run, buffer = self._memory(undo, run_bytes, "run", aios.Access.WRITE)
             arguments = formats.map_arguments(len(run), table_bytes, reading.piece, reading.offset,
-                                              reading.partitions, self._parameter_bytes)
+                                              reading.partitions, *self._at)
             words = self._run("map", [(buffer, aios.Mode.WRITE), (files, aios.Mode.READ)],
                               arguments, reading.split.pieces)
             reading.take(words, run)
@@ -237,7 +267,7 @@ class Node:
             words = self._run(
                 "reduce", [(plan_buffer, aios.Mode.READ), (buffer, aios.Mode.WRITE),
                            (runs, aios.Mode.READ)],
-                formats.reduce_arguments(len(output), self._parameter_bytes))
+                formats.reduce_arguments(len(output), *self._at))
             stop, written, keys = words[:3]
             _, counted, used = formats.read_output_header(output, windows)
             if stop > formats.STOP_OUTPUT_FULL or not header <= written <= len(output):

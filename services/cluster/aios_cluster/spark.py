@@ -14,7 +14,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from pyspark import SparkConf, SparkContext, TaskContext
 from aios import errors
 
 from . import splits
-from .job import Failed, Job, Reduced, map_split, reduce_partition, total_counters
+from .job import (Failed, Job, Reduced, map_split, reduce_partition, sample_input,
+                  total_counters)
 from .output import OutputFolder
 from .splits import Plan, Split
 
@@ -82,7 +83,19 @@ def _reduce_stage(job: Job, number: int, received: Iterable[tuple[int, tuple[int
     yield reduce_partition(job, number, attempt, blocks)
 
 
+def _boundaries(context: SparkContext, job: Job, plan: Plan) -> bytes:
+    """Chosen on one host, for all."""
+    if job.partitions == 1 or not plan.splits:
+        return b""
+    chosen = context.parallelize([plan.sample], 1).map(
+        lambda sample: sample_input(job, sample)).collect()[0]
+    if isinstance(chosen, Failed):
+        raise chosen.error()
+    return bytes(chosen)
+
+
 def _execute(context: SparkContext, job: Job, plan: Plan) -> list[Reduced]:
+    job = replace(job, boundaries=_boundaries(context, job, plan))
     # The job has the module in it, which every task would otherwise carry.
     shared = context.broadcast(job)
     mapped = context.parallelize(plan.splits, max(len(plan.splits), 1)).mapPartitions(

@@ -16,6 +16,7 @@ LEAST_SPLIT_BYTES = 1 << 20
 USUAL_SPLIT_BYTES = 32 << 20
 MAX_SPLITS = 65536
 MAX_PIECES = 128  # AIOS_MAX_FILE_RANGES
+SAMPLE_PIECE_BYTES = 32 << 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class Split:
 @dataclass(frozen=True, slots=True)
 class Plan:
     splits: list[Split]
+    sample: Split  # not one of them: pieces from all over the input
     input_files: int
     input_bytes: int
 
@@ -72,6 +74,23 @@ def _files(paths: Sequence[str]) -> Iterator[tuple[str, os.stat_result]]:
             yield full, info
         else:
             raise errors.InvalidArgument(f"{path}: neither a regular file nor a folder")
+
+
+def _sample(files: Sequence[tuple[str, os.stat_result]], total: int) -> Split:
+    """The single-machine engine's, so that boundaries chosen by it are the same."""
+    pieces: list[Piece] = []
+    file = file_begin = 0
+    for i in range(MAX_PIECES if total else 0):
+        begin, end = total * i // MAX_PIECES, total * (i + 1) // MAX_PIECES
+        while begin - file_begin >= files[file][1].st_size:
+            file_begin += files[file][1].st_size
+            file += 1
+        path, info = files[file]
+        offset = begin - file_begin
+        length = min(end - begin, SAMPLE_PIECE_BYTES, info.st_size - offset)
+        if length:
+            pieces.append(Piece(path, offset, length, info.st_size, info.st_mtime_ns))
+    return Split(-1, tuple(pieces))
 
 
 def plan(paths: Sequence[str], threads: int) -> Plan:
@@ -108,4 +127,4 @@ def plan(paths: Sequence[str], threads: int) -> Plan:
     if len(splits) > MAX_SPLITS:
         raise errors.Quota(f"{len(files)} files make more than {MAX_SPLITS} splits; pack small "
                            f"files together, or run the job over fewer")
-    return Plan(splits, len(files), total)
+    return Plan(splits, _sample(files, total), len(files), total)

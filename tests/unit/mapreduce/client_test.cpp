@@ -82,6 +82,28 @@ TEST_CASE("A walk names what is missing or no file") {
   CHECK(device.error().code() == Code::invalid_argument);
 }
 
+TEST_CASE("A sample holds pieces from all over the input, or nearly all of it") {
+  const std::vector<InputFile> small = files_of({3, 0, 1000, 0, 5});
+  std::uint64_t bytes = 0;
+  for (const Piece& piece : plan_sample(small)) bytes += piece.length;
+  CHECK(bytes > 900);
+  CHECK(plan_sample(files_of({})).empty());
+  CHECK(plan_sample(files_of({0, 0})).empty());
+
+  const std::vector<InputFile> large = files_of({1000 * mib, 0, 1, 9000 * mib});
+  const std::vector<Piece> pieces = plan_sample(large);
+  CHECK(pieces.size() == sample_pieces);
+  std::uint64_t begin = 0;
+  for (const Piece& piece : pieces) {
+    CHECK(piece.length != 0);
+    CHECK(piece.offset + piece.length <= large[piece.file].size_bytes);
+    const std::uint64_t at = piece.offset + (piece.file == 0 ? 0 : 1000 * mib + 1);
+    CHECK(at >= begin);
+    CHECK(at - begin < 100 * mib);
+    begin = at + piece.length;
+  }
+}
+
 TEST_CASE("Splits cover every byte once, in order, within their limits") {
   for (const std::uint32_t threads : {1u, 2u, 16u}) {
     for (const std::uint32_t most : {1u, 3u, 100u}) {

@@ -199,6 +199,25 @@ TEST_CASE("A word of 1 MiB is counted and a longer one is refused with its place
   CHECK(refused.message == "@1:4 a word here is longer than 1 MiB");
 }
 
+TEST_CASE("Words that share very long beginnings are told apart and take no more stack") {
+  std::string text;
+  for (int i = 0; i < 700; ++i)
+    text +=
+        std::string(static_cast<std::size_t>(3000 + i % 50), 'y') + std::to_string(i % 300) + " ";
+  Input input;
+  input.add(text + std::string(800000, 'z') + "b " + std::string(800000, 'z') + "a " +
+            std::string(800000, 'z'));
+  input.cut(10 << 20, 1);
+  LocalOptions options;
+  options.table_bytes = 64u << 20;
+  options.run_bytes = 16u << 20;
+  options.output_bytes = 16u << 20;
+  LocalJob<WordCount> job(options);
+  const auto parts = job.run(input.splits);
+  REQUIRE_MESSAGE(parts.size() == 1, job.message);
+  CHECK(parts[0] == count_words(input.texts));
+}
+
 TEST_CASE("A line longer than 16 MiB is refused with its place") {
   Input input;
   input.add("short\n" + std::string(mr::engine::max_line_bytes + 1, 'y') + "\n");

@@ -46,7 +46,8 @@ class LocalJob {
  public:
   using Split = std::vector<aios_file_piece>;
 
-  explicit LocalJob(LocalOptions options) : options_(std::move(options)) {
+  explicit LocalJob(LocalOptions options)
+      : options_(std::move(options)), parameters_(job_header(), '\0') {
     for (const std::string& argument : options_.arguments) {
       parameters_ += argument;
       parameters_ += '\0';
@@ -55,6 +56,7 @@ class LocalJob {
 
   /// The contents of the parts; empty when a task failed: see `message`.
   std::vector<std::string> run(const std::vector<Split>& splits) {
+    if (!sample(splits)) return {};
     for (const Split& split : splits)
       if (!map(split)) return {};
     std::vector<std::string> parts;
@@ -66,13 +68,26 @@ class LocalJob {
     return parts;
   }
 
+  /// Chooses boundaries from all of the input, for a job that needs them.
+  bool sample(const std::vector<Split>& splits) {
+    if (!engine::TotalOrder<Job> || options_.partitions == 1) return true;
+    Split all;
+    for (const Split& split : splits) all.insert(all.end(), split.begin(), split.end());
+    engine::DescribeArguments arguments{job_header(), parameter_bytes(), 0, options_.partitions};
+    aios_buffer buffers[] = {
+        parameters(),
+        {parameters_.data(), parameters_.size(), AIOS_MODE_WRITE, 0, nullptr},
+        {nullptr, 0, AIOS_MODE_READ, static_cast<std::uint32_t>(all.size()), all.data()}};
+    return call(0, buffers, 3, &arguments, sizeof arguments);
+  }
+
   bool map(const Split& split) {
     std::uint32_t piece = 0;
     std::uint64_t offset = 0, run_bytes = options_.run_bytes, table_bytes = options_.table_bytes;
     while (piece < split.size()) {
       if (run_.size() < run_bytes) run_.resize(run_bytes);
-      engine::MapArguments arguments{0,     run_bytes,           table_bytes, offset,
-                                     piece, options_.partitions, 0,           parameters_.size()};
+      engine::MapArguments arguments{0,     run_bytes,           table_bytes,  offset,
+                                     piece, options_.partitions, job_header(), parameter_bytes()};
       aios_buffer buffers[] = {
           parameters(),
           {run_.data(), run_.size(), AIOS_MODE_WRITE, 0, nullptr},
@@ -107,7 +122,7 @@ class LocalJob {
     while (true) {
       std::vector<char> plan = make_plan(at, size, window, {begin, end, has_end, 0});
       std::vector<char> output(header_bytes + output_bytes);
-      engine::ReduceArguments arguments{1, 2, 0, 0, output.size(), 0, parameters_.size()};
+      engine::ReduceArguments arguments{1, 2, 0, 0, output.size(), job_header(), parameter_bytes()};
       std::vector<aios_buffer> buffers = {
           parameters(),
           {plan.data(), plan.size(), AIOS_MODE_READ, 0, nullptr},
@@ -152,6 +167,9 @@ class LocalJob {
   aios_buffer parameters() {
     return {parameters_.data(), parameters_.size(), AIOS_MODE_READ, 0, nullptr};
   }
+
+  std::uint64_t job_header() const { return engine::job_header_bytes(options_.partitions); }
+  std::uint64_t parameter_bytes() const { return parameters_.size() - job_header(); }
 
   std::vector<char> make_plan(const std::vector<std::uint64_t>& at,
                               const std::vector<std::uint64_t>& size,

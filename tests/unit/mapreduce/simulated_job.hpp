@@ -29,8 +29,8 @@ class SimulatedJob {
       : codelets_(codelets),
         splits_(std::move(splits)),
         random_(seed),
-        description_(proto::mapreduce::description_bytes),
-        machine(complete(settings), description_) {
+        header_(engine::job_header_bytes(settings.reducers)),
+        machine(complete(settings), std::span(header_).first(engine::description_bytes)) {
     parts.resize(settings.reducers);
   }
 
@@ -107,6 +107,15 @@ class SimulatedJob {
           }
         });
         break;
+      case EventKind::lend_sample:
+        sampled = true;
+        pending_.push_back([this] {
+          for (const Split& split : splits_)
+            sample_.insert(sample_.end(), split.begin(), split.end());
+          good(machine.split_lent(proto::mapreduce::sample_split, 1,
+                                  static_cast<std::uint32_t>(sample_.size())));
+        });
+        break;
       case EventKind::add_segment:
         memory_bytes += event.bytes;
         pending_.push_back([this, event] {
@@ -139,26 +148,28 @@ class SimulatedJob {
   }
 
   void run_task(const mapreduce::StartTask& task) {
-    static constexpr std::size_t index[] = {0, 1, 2};
+    static constexpr std::size_t index[] = {0, 1, 2, 0};
     std::vector<aios_buffer> buffers;
     for (const mapreduce::BufferUse& use : task.buffers) {
       const std::uint32_t mode = use.write ? AIOS_MODE_WRITE : AIOS_MODE_READ;
       switch (use.kind) {
         case mapreduce::BufferKind::parameters:
-          buffers.push_back({nullptr, 0, mode, 0, nullptr});
+          buffers.push_back({header_.data(), header_.size(), mode, 0, nullptr});
           break;
         case mapreduce::BufferKind::description:
-          buffers.push_back({description_.data(), description_.size(), mode, 0, nullptr});
+          buffers.push_back({header_.data(), header_.size(), mode, 0, nullptr});
           break;
         case mapreduce::BufferKind::segment:
           buffers.push_back(
               {segments_[use.number].data(), segments_[use.number].size(), mode, 0, nullptr});
           break;
-        case mapreduce::BufferKind::split:
-          buffers.push_back({nullptr, 0, mode,
-                             static_cast<std::uint32_t>(splits_[use.number].size()),
-                             splits_[use.number].data()});
+        case mapreduce::BufferKind::split: {
+          const Split& split =
+              use.number == proto::mapreduce::sample_split ? sample_ : splits_[use.number];
+          buffers.push_back(
+              {nullptr, 0, mode, static_cast<std::uint32_t>(split.size()), split.data()});
           break;
+        }
       }
     }
     mapreduce::TaskOutcome outcome;
@@ -184,7 +195,8 @@ class SimulatedJob {
   const aios_codelet* codelets_;
   std::vector<Split> splits_;
   std::mt19937_64 random_;
-  std::vector<std::byte> description_;
+  std::vector<std::byte> header_;
+  Split sample_;
   std::deque<std::vector<std::byte>> segments_;
   std::map<std::uint64_t, std::vector<std::byte>> objects_;
   std::vector<Step> pending_;
@@ -201,6 +213,7 @@ class SimulatedJob {
   std::uint64_t memory_bytes = 0;
   std::size_t most_running = 0;
   std::size_t steps = 0;
+  bool sampled = false;
   bool done = false;
   bool failed = false;
   bool refused = false;

@@ -11,7 +11,7 @@
 namespace aios::mapreduce::engine {
 
 /// Grows with every change to what follows; `describe` reports it, and the service refuses others.
-inline constexpr std::uint64_t format_version = 1;
+inline constexpr std::uint64_t format_version = 2;
 
 inline constexpr std::uint32_t max_partitions = 512;
 inline constexpr std::uint32_t max_counters = 16;
@@ -23,23 +23,46 @@ inline constexpr std::uint64_t index_stride_bytes = 16u << 10;
 /// Regions are used in units of this.
 inline constexpr std::uint64_t unit_bytes = 4096;
 
-// ---- describe: buffers { parameters (read), reply (write) } ---------------------------------
+// ---- describe: buffers { parameters (read), reply (write), files... } -----------------------
 
 /// What the describe task writes at the offset its arguments name. Making the job object from its
 /// arguments is part of it, so bad job arguments fail here, before any input is read.
 struct Description {
   std::uint64_t version;
   std::uint32_t counter_count;
-  std::uint32_t reserved;
+  std::uint32_t flags;
   char counter_names[max_counters][max_counter_name_bytes];
 };
 
-/// Job arguments in the parameter buffer: "a\0b\0" in (offset, bytes).
+/// Of `flags`: every key of a partition is below every key of the next one, so the map tasks need
+/// the boundaries between partitions.
+inline constexpr std::uint32_t total_order_flag = 1;
+
+/// Job arguments in the parameter buffer: "a\0b\0" in (offset, bytes). With `partitions` above 1
+/// the task reads the file buffers, a sample of the input, and writes boundaries too.
 struct DescribeArguments {
   std::uint64_t parameter_offset;
   std::uint64_t parameter_bytes;
   std::uint64_t reply_offset;
+  std::uint64_t partitions;
 };
+
+/// The parameter buffer begins with the description, then, for more than one partition, the
+/// boundaries: their number, then in slots of their own those between partitions 0 and 1, 1 and 2
+/// and so on, ascending. Boundaries that a short sample did not give leave the last ones empty.
+inline constexpr std::uint64_t description_bytes = 4096;
+inline constexpr std::uint64_t max_boundary_bytes = 510;
+struct BoundarySlot {
+  std::uint16_t length;
+  char bytes[max_boundary_bytes];
+};
+static_assert(sizeof(BoundarySlot) == 512);
+
+/// What precedes the job's arguments in the parameter buffer.
+constexpr std::uint64_t job_header_bytes(std::uint32_t partitions) {
+  const std::uint64_t slots = partitions > 1 ? partitions * sizeof(BoundarySlot) : 0;
+  return description_bytes + (slots + unit_bytes - 1) / unit_bytes * unit_bytes;
+}
 
 // ---- map: buffers { parameters (read), run segment (write), files... } ----------------------
 //

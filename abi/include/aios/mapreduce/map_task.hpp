@@ -13,6 +13,7 @@
 
 #include <aios/mapreduce/format.hpp>
 #include <aios/mapreduce/input.hpp>
+#include <aios/mapreduce/order.hpp>
 #include <aios/mapreduce/store.hpp>
 
 namespace aios::mapreduce {
@@ -64,17 +65,47 @@ std::uint32_t partition_of(std::string_view key, std::uint32_t hash, std::uint32
 template <class Job, class Store>
 class RunWriter {
  public:
-  RunWriter(char* run, std::uint32_t partitions, Store& store)
-      : run_(run), partitions_(partitions), entries_(store.entries()), items_(store.sort_space()) {}
+  /// `header` is what the parameter buffer begins with.
+  RunWriter(char* run, const char* header, std::uint32_t partitions, Store& store)
+      : run_(run),
+        header_(header),
+        partitions_(partitions),
+        entries_(store.entries()),
+        items_(store.sort_space()) {}
 
   /// Bytes of the run.
   std::uint64_t write(const Counters& counters) {
     const std::size_t count = entries_.size();
     for (std::size_t i = 0; i < count; ++i)
       items_[i] = {entries_[i].prefix, static_cast<std::uint32_t>(i), partition(i)};
-    auto* table = reinterpret_cast<PartitionEntry*>(run_ + sizeof(RunHeader));
-    std::memset(table, 0, partitions_ * sizeof(PartitionEntry));
+    table_ = reinterpret_cast<PartitionEntry*>(run_ + sizeof(RunHeader));
+    std::memset(table_, 0, partitions_ * sizeof(PartitionEntry));
     at_ = run_ + sizeof(RunHeader) + partitions_ * sizeof(PartitionEntry);
+    if constexpr (TotalOrder<Job>)
+      write_in_order(count);
+    else
+      write_by_partition(count);
+    return finish(count, counters);
+  }
+
+ private:
+  std::uint32_t partition(std::size_t i) {
+    if (partitions_ == 1 || TotalOrder<Job>) return 0;
+    const auto& item = entries_[i];
+    std::string_view key;
+    if constexpr (requires { Job::partition(std::string_view(), 0u); }) key = key_of(item);
+    return partition_of<Job>(key, item.hash, partitions_);
+  }
+
+  /// The whole key in one piece, until the next call.
+  template <class Item>
+  std::string_view key_of(const Item& item) {
+    key_.resize(item.length + prefix_bytes);
+    entries_.copy_key(item, key_.data());
+    return {key_.data(), item.length};
+  }
+
+  void write_by_partition(std::size_t count) {
     if (partitions_ > 1)
       radix_pass<max_partitions>(
           items_, count, [](const SortItem& item) { return item.partition; },
@@ -82,24 +113,29 @@ class RunWriter {
     for (std::size_t first = 0, end; first < count; first = end) {
       const std::uint32_t p = items_[first].partition;
       for (end = first + 1; end < count && items_[end].partition == p;) ++end;
-      table[p] = write_partition(items_ + first, end - first);
+      KeySorter(entries_).sort(items_ + first, end - first);
+      table_[p] = write_partition(items_ + first, end - first);
     }
-    return finish(count, counters);
   }
 
- private:
-  std::uint32_t partition(std::size_t i) {
-    if (partitions_ == 1) return 0;
-    const auto& item = entries_[i];
-    if constexpr (requires { Job::partition(std::string_view(), 0u); }) {
-      key_.resize(item.length + prefix_bytes);
-      entries_.copy_key(item, key_.data());
+  /// All of it is sorted at once, then cut at the boundaries.
+  void write_in_order(std::size_t count) {
+    KeySorter(entries_).sort(items_, count);
+    SortItem *first = items_, *const all_end = items_ + count;
+    const Boundaries boundaries(header_, partitions_);
+    const std::uint32_t last = partitions_ > 1 ? boundaries.count() : 0;
+    for (std::uint32_t p = 0; p <= last; ++p) {
+      SortItem* end = all_end;
+      if (p < last)
+        end = std::partition_point(first, all_end, [&](const SortItem& item) {
+          return key_of(entries_[item.index]) < boundaries[p];
+        });
+      if (first != end) table_[p] = write_partition(first, static_cast<std::size_t>(end - first));
+      first = end;
     }
-    return partition_of<Job>({key_.data(), item.length}, item.hash, partitions_);
   }
 
-  PartitionEntry write_partition(SortItem* items, std::size_t count) {
-    KeySorter(entries_).sort(items, count);
+  PartitionEntry write_partition(const SortItem* items, std::size_t count) {
     PartitionEntry entry{};
     entry.offset = static_cast<std::uint64_t>(at_ - run_);
     entry.records = count;
@@ -150,6 +186,8 @@ class RunWriter {
   }
 
   char* run_;
+  const char* header_;
+  PartitionEntry* table_ = nullptr;
   std::uint32_t partitions_;
   const std::remove_reference_t<decltype(std::declval<Store&>().entries())>& entries_;
   SortItem* items_;
@@ -162,7 +200,8 @@ class RunWriter {
 template <class Job>
 class MapOutput {
  public:
-  using Store = std::conditional_t<CombinesValues<Job>, CombineTable<Job>, ValueList>;
+  using Store =
+      std::conditional_t<CombinesValues<Job>, CombineTable<Job>, ValueList<!TotalOrder<Job>>>;
 
   MapOutput(Store& store, Counters& counters) : store_(store), counters_(counters) {}
 
@@ -272,7 +311,9 @@ class MapTask {
   void finish(Pass& pass, Position stopped) {
     char* run = static_cast<char*>(task_.buffers[1].data) + arguments_.run_offset;
     const std::uint64_t bytes =
-        RunWriter<Job, Store>(run, arguments_.partitions, pass.store).write(pass.counters);
+        RunWriter<Job, Store>(run, static_cast<const char*>(task_.buffers[0].data),
+                              arguments_.partitions, pass.store)
+            .write(pass.counters);
     report(stopped, pass.records, bytes);
   }
 

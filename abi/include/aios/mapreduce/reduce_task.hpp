@@ -17,12 +17,19 @@
 
 namespace aios::mapreduce {
 
+class ReduceOutput;
+
 namespace engine {
 /// A stretch of one window, all of the same key.
 struct Extent {
   std::uint32_t run;
   const char* begin;
   std::uint64_t records;
+};
+
+template <class Job>
+concept TakesPairs = requires(Job job, std::string_view bytes, ReduceOutput& out) {
+  job.each(bytes, bytes, out);
 };
 }  // namespace engine
 
@@ -55,7 +62,7 @@ class Values {
   std::uint64_t taken_ = 0;
 };
 
-/// What a job's reduce() sees as `out`. Every emit is one line of the key.
+/// What a job's reduce() or each() sees as `out`. Every emit is one line of the key.
 class ReduceOutput {
  public:
   ReduceOutput(char* at, const char* end) : at_(at), end_(end) {}
@@ -74,6 +81,15 @@ class ReduceOutput {
     if (!room(most)) return;
     begin_line();
     at_ = std::to_chars(at_, at_ + most - 1, value).ptr;
+    *at_++ = '\n';
+  }
+  /// A line as it is, without the key.
+  void line(std::string_view bytes) {
+    if (bytes.find('\n') != bytes.npos) throw Failure("the job emitted a line with a newline");
+    const auto left = static_cast<std::size_t>(end_ - at_);
+    overflowed_ = overflowed_ || left <= bytes.size();
+    if (overflowed_) return;
+    append(bytes);
     *at_++ = '\n';
   }
   void count(std::size_t counter, std::uint64_t by = 1) {
@@ -132,6 +148,8 @@ class ReduceWork {
     if (used_up) {
       stop = engine::ReduceStop::window_used;
       stopped_run_ = *used_up;
+    } else if constexpr (takes_pairs) {
+      stop = merge_pairs(tree, out);
     } else {
       stop = merge(tree, out);
     }
@@ -149,6 +167,9 @@ class ReduceWork {
     else
       return std::size_t{0};
   }();
+  static constexpr bool takes_pairs = engine::TakesPairs<Job>;
+  static_assert(!takes_pairs || !engine::CombinesValues<Job>,
+                "each() is for byte-string values: it goes without `Value`");
   using Cursor = engine::WindowCursor<value_bytes>;
   using State = typename Cursor::State;
 
@@ -193,6 +214,35 @@ class ReduceWork {
       previous = out.key_;
       ++keys_;
       for (const engine::Extent& extent : extents_) records_ += extent.records;
+    }
+    return engine::ReduceStop::done;
+  }
+
+  /// Every pair by itself: neither a window nor an output has to hold all of a key.
+  engine::ReduceStop merge_pairs(engine::LoserTree<Cursor>& tree, ReduceOutput& out) {
+    std::uint64_t previous = 0;
+    while (!tree.at_end()) {
+      Cursor& cursor = cursors_[tree.winner()];
+      if (plan_.has_end && cursor.prefix() >= plan_.end_prefix) break;
+      if (cursor.prefix() < previous)
+        throw Failure(Failure::corrupt, "a sorted run is not in order");
+      previous = cursor.prefix();
+      out.key_ = cursor.key();
+      char* const line = out.at_;
+      const engine::Counters counted = out.counters_;
+      job_.each(cursor.key(), cursor.value(), out);
+      if (out.overflowed_) {  // the pair is left to the next task
+        out.at_ = line;
+        out.counters_ = counted;
+        return engine::ReduceStop::output_full;
+      }
+      ++keys_;
+      ++records_;
+      if (cursor.advance() == State::used_up) {
+        stopped_run_ = tree.winner();
+        return engine::ReduceStop::window_used;
+      }
+      tree.update();
     }
     return engine::ReduceStop::done;
   }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -43,17 +44,32 @@ void radix_pass(SortItem* items, std::size_t count, Digit digit, Next next) {
   }
 }
 
-/// `Keys` gives `length(index)` and `word(index, depth)`: the key's bytes [depth, depth + 8) as a
-/// big-endian number, zero past its end. Equal keys keep the order of their indices.
+/// Keys with so many first bytes in common are compared as a whole: every eight bytes are a call
+/// deep.
+inline constexpr std::size_t max_radix_depth = 512;
+
+/// `Keys` gives `length(index)`, `word(index, depth)`: the key's bytes [depth, depth + 8) as a
+/// big-endian number, zero past its end, and `rest(index, depth)`: its bytes from `depth` on. Equal
+/// keys keep the order of their indices.
 template <class Keys>
 class KeySorter {
  public:
   explicit KeySorter(const Keys& keys) : keys_(keys) {}
 
   /// Items hold the word at depth 0.
-  void sort(SortItem* items, std::size_t count) { by_byte(items, count, 56, 0); }
+  void sort(SortItem* items, std::size_t count) { by_words(items, count, 0); }
 
  private:
+  /// Begins with the first byte in which the words differ at all.
+  void by_words(SortItem* items, std::size_t count, std::size_t depth) {
+    if (count < radix_threshold) return by_word(items, count, depth);
+    std::uint64_t differing = 0;
+    for (std::size_t i = 1; i < count; ++i) differing |= items[i].word ^ items[0].word;
+    if (differing == 0) return equal_words(items, count, depth);
+    const auto equal_bits = static_cast<unsigned>(std::countl_zero(differing));
+    by_byte(items, count, 56 - equal_bits / 8 * 8, depth);
+  }
+
   void by_byte(SortItem* items, std::size_t count, unsigned shift, std::size_t depth) {
     if (count < radix_threshold) return by_word(items, count, depth);
     radix_pass<256>(
@@ -84,9 +100,17 @@ class KeySorter {
     });
     const auto left = static_cast<std::size_t>(items + count - longer);
     if (left < 2) return;
+    if (next >= max_radix_depth) return by_rest(longer, left, next);
     for (SortItem* item = longer; item != items + count; ++item)
       item->word = keys_.word(item->index, next);
-    by_byte(longer, left, 56, next);
+    by_words(longer, left, next);
+  }
+
+  void by_rest(SortItem* items, std::size_t count, std::size_t depth) {
+    std::sort(items, items + count, [&](const SortItem& a, const SortItem& b) {
+      const int order = keys_.rest(a.index, depth).compare(keys_.rest(b.index, depth));
+      return order != 0 ? order < 0 : a.index < b.index;
+    });
   }
 
   const Keys& keys_;

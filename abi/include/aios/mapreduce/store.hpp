@@ -97,6 +97,10 @@ class EntryArray {
     const Item& item = (*this)[index];
     return key_prefix(tail(item) + depth - prefix_bytes, item.length - depth);
   }
+  std::string_view rest(std::uint32_t index, std::size_t depth) const {
+    const Item& item = (*this)[index];
+    return {tail(item) + depth - prefix_bytes, item.length - depth};
+  }
 
  private:
   Memory entries_;
@@ -246,7 +250,9 @@ class CombineTable {
   std::array<char, batch * staged_bytes> staging_;
 };
 
-/// Keys with byte-string values, none combined, in order of emission.
+/// Keys with byte-string values, none combined, in order of emission. `Hashed`: partitions are
+/// chosen by the hash of the key.
+template <bool Hashed>
 class ValueList {
  public:
   ValueList(std::size_t bytes, std::size_t run_bytes)
@@ -268,8 +274,8 @@ class ValueList {
       return;
     }
     const std::uint64_t prefix = key_prefix(key.data(), key.size());
-    auto& item = array_.append(key.data(), static_cast<std::uint32_t>(key.size()), prefix,
-                               key_hash(key.data(), key.size(), prefix));
+    const std::uint32_t hash = Hashed ? key_hash(key.data(), key.size(), prefix) : 0;
+    auto& item = array_.append(key.data(), static_cast<std::uint32_t>(key.size()), prefix, hash);
     item.value_length = static_cast<std::uint32_t>(value.size());
     array_.append_bytes(value.data(), value.size());
   }
