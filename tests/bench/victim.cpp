@@ -6,6 +6,7 @@
 //   victim-bench --peer PROGRAM [--repetitions N] [--calls N] [--attacks NAME,...]
 //
 // Exit codes: 0 the median ratio of the p99 is at most 2, 1 it is more, or it cannot be measured.
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -16,6 +17,8 @@
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <vector>
 
 #include "abi/proto/echo.hpp"
@@ -33,6 +36,7 @@ struct Options {
   std::size_t repetitions = 9;
   std::size_t calls = 4000;
   std::string attacks = "flood,full_ring,bell_flood";
+  bool let_halt = false;
 };
 
 /// A child that does what it is told until this object goes.
@@ -54,6 +58,36 @@ class Beside {
 
  private:
   pid_t pid_ = -1;
+};
+
+void loop_for_ever() {
+  std::atomic<std::uint64_t> turns{0};
+  for (;;) turns.fetch_add(1, std::memory_order_relaxed);
+}
+
+/// None of the cores that this process may use halts while it lives.
+class KeptAwake {
+ public:
+  KeptAwake() {
+    cpu_set_t ours;
+    ::sched_getaffinity(0, sizeof ours, &ours);
+    for (int core = 0; core < CPU_SETSIZE; ++core)
+      if (CPU_ISSET(core, &ours))
+        loops_.push_back(std::make_unique<Beside>([core] { idle_on(core); }));
+  }
+
+ private:
+  static void idle_on(int core) {
+    cpu_set_t only;
+    CPU_ZERO(&only);
+    CPU_SET(core, &only);
+    constexpr sched_param none{};
+    // Otherwise it would take the core from those that are measured.
+    if (::sched_setscheduler(0, SCHED_IDLE, &none) != 0) return;
+    ::sched_setaffinity(0, sizeof only, &only);
+    loop_for_ever();
+  }
+  std::vector<std::unique_ptr<Beside>> loops_;
 };
 
 struct Tail {
@@ -93,21 +127,19 @@ Result<bool> run(const Options& options) {
   const auto visitor = TRY(instance->attach({.job_name = "victim", .quota = {}}));
   const auto client = TRY(visitor->client<proto::echo::Protocol>());
   const std::string socket = instance->socket_path();
-  const auto busy = [] {
-    std::atomic<std::uint64_t> turns{0};
-    for (;;) turns.fetch_add(1, std::memory_order_relaxed);
-  };
   const auto attack = [&] {
     ::execl(options.peer.c_str(), options.peer.c_str(), "--socket", socket.c_str(), "--seed", "1",
             "--actions", "1000000000000", "--only", options.attacks.c_str(), "--target", "echo",
             nullptr);
   };
+  std::optional<KeptAwake> awake;
+  if (!options.let_halt) awake.emplace();
   std::vector<Tail> alone, beside_loop, beside_peer;
   std::vector<double> ratios;
   for (std::size_t i = 0; i < options.repetitions; ++i) {
     alone.push_back(TRY(measure(*client, options.calls)));
     {
-      const Beside loop(busy);
+      const Beside loop(loop_for_ever);
       beside_loop.push_back(TRY(measure(*client, options.calls)));
     }
     {
@@ -116,6 +148,8 @@ Result<bool> run(const Options& options) {
     }
     ratios.push_back(beside_peer.back().p99_us / beside_loop.back().p99_us);
   }
+  std::printf("cores %s\n", options.let_halt ? "halt when nothing is to be done"
+                                             : "are kept from halting (--let-halt: they may)");
   print_row("alone", alone);
   print_row("beside a busy loop", beside_loop);
   print_row("beside a hostile peer", beside_peer);
@@ -128,17 +162,21 @@ Result<bool> run(const Options& options) {
 }
 
 bool parse(int argc, char** argv, Options& options) {
-  for (int i = 1; i < argc; i += 2) {
+  for (int i = 1; i < argc; ++i) {
     const std::string_view name = argv[i];
-    if (i + 1 == argc) return false;
+    if (name == "--let-halt") {
+      options.let_halt = true;
+      continue;
+    }
+    if (++i == argc) return false;
     if (name == "--peer")
-      options.peer = argv[i + 1];
+      options.peer = argv[i];
     else if (name == "--repetitions")
-      options.repetitions = std::strtoul(argv[i + 1], nullptr, 10);
+      options.repetitions = std::strtoul(argv[i], nullptr, 10);
     else if (name == "--calls")
-      options.calls = std::strtoul(argv[i + 1], nullptr, 10);
+      options.calls = std::strtoul(argv[i], nullptr, 10);
     else if (name == "--attacks")
-      options.attacks = argv[i + 1];
+      options.attacks = argv[i];
     else
       return false;
   }
@@ -153,7 +191,7 @@ int main(int argc, char** argv) {
   if (!parse(argc, argv, options)) {
     std::fprintf(stderr,
                  "usage: victim-bench --peer PROGRAM [--repetitions N] [--calls N] "
-                 "[--attacks NAME,...]\n");
+                 "[--attacks NAME,...] [--let-halt]\n");
     return 2;
   }
   const Result<bool> kept = run(options);
