@@ -54,7 +54,7 @@ class Run {
   Result<wire::Next::Reply> serve(const OnProgress& on_progress);
   Result<void> obey(const wire::Next::Reply& event);
   Result<void> lend(std::uint64_t until);
-  Result<void> lend_split(std::uint64_t number, std::span<const Piece> pieces, std::uint64_t bytes);
+  Result<void> lend_split(std::uint64_t number, const Split& split, std::span<const Piece> pieces);
   Result<void> lend_sample();
   Result<void> add_segment(std::uint64_t bytes);
   Result<void> write(const wire::Next::Reply& event);
@@ -91,12 +91,16 @@ Result<void> Run::submit(std::span<const std::byte> module) {
   if (parameters.size() > wire::max_parameter_bytes)
     return error(Code::too_large, "the job's arguments are longer than 64 KiB");
   wire::Submit::Request request{};
-  request.parameter_offset = engine::job_header_bytes(options_.reducers);
+  const std::vector<std::byte> names = document_names(files_);
+  const std::uint64_t header_bytes = engine::job_header_bytes(options_.reducers);
+  if (!names.empty()) request.names_offset = header_bytes;
+  request.parameter_offset = header_bytes + names.size();
   request.parameter_bytes = parameters.size();
   request.module_offset = (request.parameter_offset + parameters.size() + module_alignment - 1) /
                           module_alignment * module_alignment;
   request.module_bytes = module.size();
   region_ = TRY(Region::create(kernel_, request.module_offset + module.size(), "mapreduce-job"));
+  std::memcpy(region_.data() + header_bytes, names.data(), names.size());
   std::memcpy(region_.data() + request.parameter_offset, parameters.data(), parameters.size());
   std::memcpy(region_.data() + request.module_offset, module.data(), module.size());
   request.split_count = plan_.splits.size();
@@ -155,21 +159,20 @@ Result<void> Run::obey(const wire::Next::Reply& event) {
 Result<void> Run::lend(std::uint64_t until) {
   for (; lent_ < std::min<std::uint64_t>(until, plan_.splits.size()); ++lent_) {
     const Split& split = plan_.splits[lent_];
-    TRY(lend_split(lent_, std::span(plan_.pieces).subspan(split.first_piece, split.pieces),
-                   split.bytes));
+    TRY(lend_split(lent_, split, std::span(plan_.pieces).subspan(split.first_piece, split.pieces)));
   }
   return {};
 }
 
 Result<void> Run::lend_sample() {
   const std::vector<Piece> pieces = plan_sample(files_);
-  std::uint64_t bytes = 0;
-  for (const Piece& piece : pieces) bytes += piece.length;
-  return lend_split(wire::sample_split, pieces, bytes);
+  Split sample{};
+  for (const Piece& piece : pieces) sample.bytes += piece.length;
+  return lend_split(wire::sample_split, sample, pieces);
 }
 
-Result<void> Run::lend_split(std::uint64_t number, std::span<const Piece> pieces,
-                             std::uint64_t bytes) {
+Result<void> Run::lend_split(std::uint64_t number, const Split& split,
+                             std::span<const Piece> pieces) {
   const std::vector<Handle> channels = TRY(lend_pieces(kernel_, files_, pieces));
   std::vector<HandleToSend> handles;
   constexpr std::uint32_t use = rights::info | rights::send;
@@ -178,7 +181,8 @@ Result<void> Run::lend_split(std::uint64_t number, std::span<const Piece> pieces
   wire::Lend::Request request{};
   request.job = job_;
   request.split = number;
-  request.bytes = bytes;
+  request.bytes = split.bytes;
+  request.first_document = split.first_document;
   request.pieces = static_cast<std::uint32_t>(pieces.size());
   request.channel_count = static_cast<std::uint32_t>(channels.size());
   TRY(client_.call_with_handles<wire::Lend>(

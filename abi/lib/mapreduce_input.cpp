@@ -6,8 +6,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <memory>
 
+#include "abi/include/aios/mapreduce/format.hpp"
 #include "abi/lib/file_channel.hpp"
 #include "abi/proto/mapreduce.hpp"
 
@@ -127,11 +129,12 @@ SplitPlan plan_splits(std::span<const InputFile> files, std::uint32_t threads,
   const std::uint64_t target =
       std::max(std::clamp(plan.input_bytes / (threads * 4), least_split_bytes, usual_split_bytes),
                plan.input_bytes / most_splits);
+  std::uint32_t document = 0;
   for (std::uint32_t i = 0; i < files.size(); ++i) {
     for (std::uint64_t at = 0; at < files[i].size_bytes;) {
       if (plan.splits.empty() || plan.splits.back().bytes >= target ||
           plan.splits.back().pieces == max_pieces)
-        plan.splits.push_back({plan.pieces.size(), 0, 0});
+        plan.splits.push_back({plan.pieces.size(), document, 0, 0});
       Split& split = plan.splits.back();
       const std::uint64_t left = files[i].size_bytes - at, room = target - split.bytes;
       // What would be left for the next split is not worth one.
@@ -141,6 +144,7 @@ SplitPlan plan_splits(std::span<const InputFile> files, std::uint32_t threads,
       split.bytes += length;
       at += length;
     }
+    if (files[i].size_bytes != 0) ++document;
   }
   return plan;
 }
@@ -163,6 +167,30 @@ std::vector<Piece> plan_sample(std::span<const InputFile> files) {
     if (length != 0) pieces.push_back({file, offset, length});
   }
   return pieces;
+}
+
+std::vector<std::byte> document_names(std::span<const InputFile> files) {
+  std::vector<std::uint64_t> words = {0};
+  std::uint64_t name_bytes = 0;
+  for (const InputFile& file : files)
+    if (file.size_bytes != 0) {
+      words.push_back(name_bytes);
+      name_bytes += file.path.size();
+    }
+  words[0] = words.size() - 1;
+  words.push_back(name_bytes);
+  const std::uint64_t head_bytes = words.size() * sizeof words[0];
+  if (head_bytes + name_bytes > mapreduce::engine::max_names_bytes) return {};
+  for (std::size_t i = 1; i < words.size(); ++i) words[i] += head_bytes;
+  std::vector<std::byte> all(head_bytes + name_bytes);
+  std::memcpy(all.data(), words.data(), head_bytes);
+  std::byte* at = all.data() + head_bytes;
+  for (const InputFile& file : files)
+    if (file.size_bytes != 0) {
+      std::memcpy(at, file.path.data(), file.path.size());
+      at += file.path.size();
+    }
+  return all;
 }
 
 std::uint32_t pieces_per_split(std::uint32_t threads, std::uint64_t open_files) {

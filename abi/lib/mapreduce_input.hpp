@@ -40,6 +40,7 @@ struct Piece {
 
 struct Split {
   std::size_t first_piece;
+  std::uint32_t first_document;
   std::uint32_t pieces;
   std::uint64_t bytes;
 };
@@ -59,6 +60,10 @@ SplitPlan plan_splits(std::span<const InputFile> files, std::uint32_t threads,
 /// however they are split.
 inline constexpr std::size_t sample_pieces = proto::kernel::max_lent_files;
 std::vector<Piece> plan_sample(std::span<const InputFile> files);
+
+/// The names of files that are not empty, as engine::DocumentNames: numbered in order, as the
+/// pieces of the plan come. Nothing when they are too many.
+std::vector<std::byte> document_names(std::span<const InputFile> files);
 
 /// How many files a split may hold when `threads + 2` splits are lent at once and this process may
 /// have `open_files` open: lent files count against that, and against a context's limit.

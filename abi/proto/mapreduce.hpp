@@ -39,6 +39,7 @@ struct Submit {
     std::uint64_t module_bytes;
     std::uint64_t parameter_offset;
     std::uint64_t parameter_bytes;
+    std::uint64_t names_offset;  ///< of engine::DocumentNames, before the parameters; 0: none
     std::uint64_t split_count;
     std::uint64_t input_bytes;
     std::uint64_t memory_bytes;  ///< for tables, runs and merging
@@ -47,8 +48,8 @@ struct Submit {
     std::uint32_t threads;  ///< greatest number of tasks in flight
     Text<32> label;         ///< what listings call the job
     AIOS_FIELDS(Request, region, job, module_offset, module_bytes, parameter_offset,
-                parameter_bytes, split_count, input_bytes, memory_bytes, limit_ns, reducers,
-                threads, label)
+                parameter_bytes, names_offset, split_count, input_bytes, memory_bytes, limit_ns,
+                reducers, threads, label)
   };
   struct Reply {
     std::uint64_t job;
@@ -117,10 +118,11 @@ struct Lend {
     std::uint64_t job;
     std::uint64_t split;
     std::uint64_t bytes;
+    std::uint64_t first_document;  ///< number of the first piece's file, as in the names
     std::uint32_t pieces;
     std::uint32_t channel_count;
     kernel::Handle channels[max_channels];
-    AIOS_FIELDS(Request, job, split, bytes, pieces, channel_count, channels)
+    AIOS_FIELDS(Request, job, split, bytes, first_document, pieces, channel_count, channels)
   };
   using Reply = Empty;
 };
@@ -209,7 +211,7 @@ struct JobNext {
 
 struct Protocol {
   static constexpr const char* name = "mapreduce";
-  static constexpr std::uint16_t version = 3;
+  static constexpr std::uint16_t version = 4;
   using Methods =
       MethodList<Null, Drain, Submit, Next, Lend, AddSegment, Written, Failure, Cancel, JobNext>;
 };

@@ -29,6 +29,15 @@ struct JobSettings {
   std::uint64_t input_bytes = 0;
   std::uint64_t parameter_offset = 0;  ///< of the job's arguments in the parameters
   std::uint64_t parameter_bytes = 0;
+  std::uint64_t names_offset = 0;
+};
+
+/// What the client says of a split that it lends.
+struct LentSplit {
+  std::uint64_t number = 0;
+  std::uint64_t bytes = 0;
+  std::uint32_t pieces = 0;
+  std::uint32_t first_document = 0;
 };
 
 /// How a job's memory is divided. Map: tables in the contexts and the pool share it; reduce: the

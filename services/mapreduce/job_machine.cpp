@@ -69,13 +69,12 @@ void JobMachine::pump() {
   job_.events.push_back({EventKind::done});
 }
 
-Result<void> JobMachine::split_lent(std::uint64_t split, std::uint64_t bytes,
-                                    std::uint32_t pieces) {
+Result<void> JobMachine::split_lent(const LentSplit& split) {
   if (over()) return {};
-  if (split == proto::mapreduce::sample_split)
-    TRY(sample_lent(pieces));
+  if (split.number == proto::mapreduce::sample_split)
+    TRY(sample_lent(split.pieces));
   else
-    TRY(map_.split_lent(split, bytes, pieces));
+    TRY(map_.split_lent(split));
   pump();
   return {};
 }

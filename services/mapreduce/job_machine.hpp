@@ -25,7 +25,7 @@ class JobMachine {
   void start();
 
   // From the client. invalid_argument when it was not asked for.
-  Result<void> split_lent(std::uint64_t split, std::uint64_t bytes, std::uint32_t pieces);
+  Result<void> split_lent(const LentSplit& split);
   Result<void> segment_added(std::span<std::byte> memory);
   Result<void> written(std::uint64_t output);
 

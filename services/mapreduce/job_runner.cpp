@@ -59,6 +59,7 @@ Result<std::shared_ptr<JobRunner>> JobRunner::create(Services& services,
   settings.input_bytes = request.input_bytes;
   settings.parameter_offset = request.parameter_offset;
   settings.parameter_bytes = request.parameter_bytes;
+  settings.names_offset = request.names_offset;
   return std::shared_ptr<JobRunner>(new JobRunner(services, settings, request, client,
                                                   std::move(region), std::move(job),
                                                   std::move(mapping), std::move(prefix)));
@@ -146,7 +147,9 @@ void JobRunner::lend(const Lend::Request& request,
             self->scheduler_failed(buffer.error());
           if (--lending->left != 0) return;
           self->splits_[request.split] = std::move(lending->buffers);
-          const auto lent = self->machine_.split_lent(request.split, request.bytes, request.pieces);
+          const auto lent =
+              self->machine_.split_lent({request.split, request.bytes, request.pieces,
+                                         static_cast<std::uint32_t>(request.first_document)});
           self->perform();
           if (!lent) return lending->done(std::unexpected(lent.error()));
           lending->done(proto::Empty{});

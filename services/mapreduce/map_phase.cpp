@@ -19,12 +19,12 @@ std::string megabytes(std::uint64_t bytes) {
 
 }  // namespace
 
-Result<void> MapPhase::split_lent(std::uint64_t split, std::uint64_t bytes, std::uint32_t pieces) {
-  if (split != next_split_ || split >= asked_splits_)
+Result<void> MapPhase::split_lent(const LentSplit& lent) {
+  if (lent.number != next_split_ || lent.number >= asked_splits_)
     return error(Code::invalid_argument,
-                 "split " + std::to_string(split) + " is lent, but not the one that is due");
-  if (pieces == 0) return error(Code::invalid_argument, "a split has at least one piece");
-  splits_.emplace(split, Split{bytes, pieces});
+                 "split " + std::to_string(lent.number) + " is lent, but not the one that is due");
+  if (lent.pieces == 0) return error(Code::invalid_argument, "a split has at least one piece");
+  splits_.emplace(lent.number, Split{lent.bytes, lent.pieces, lent.first_document});
   ++next_split_;
   return {};
 }
@@ -85,6 +85,7 @@ bool MapPhase::start_next() {
   arguments.partitions = job_.settings.reducers;
   arguments.parameter_offset = job_.settings.parameter_offset;
   arguments.parameter_bytes = job_.settings.parameter_bytes;
+  arguments.first_document = split.first_document;
   job_.start_task(tag, TaskKind::map,
                   {{BufferKind::parameters, false, 0},
                    {BufferKind::segment, true, slice->segment},

@@ -18,7 +18,7 @@ class MapPhase {
   /// Asks for splits and starts tasks as far as memory and threads allow.
   void pump();
   /// invalid_argument when it is not the split that is due.
-  Result<void> split_lent(std::uint64_t split, std::uint64_t bytes, std::uint32_t pieces);
+  Result<void> split_lent(const LentSplit& lent);
   bool owns(std::uint64_t tag) const { return tasks_.contains(tag); }
   void task_done(std::uint64_t tag, const TaskOutcome& outcome);
   /// The split of a running task, for messages.
@@ -30,6 +30,7 @@ class MapPhase {
   struct Split {
     std::uint64_t bytes;
     std::uint32_t pieces;
+    std::uint32_t first_document;
     std::uint32_t piece = 0;
     std::uint64_t offset = 0;
     std::uint32_t sequence = 0;

@@ -26,6 +26,8 @@ Result<void> check(const wire::Submit::Request& request) {
     return bad("a job's arguments are at most 64 KiB");
   if (request.parameter_offset < engine::job_header_bytes(request.reducers))
     return bad("a job's arguments lie behind its description and boundaries");
+  if (request.names_offset >= request.parameter_offset)
+    return bad("the names of a job's files lie before its arguments");
   if (!request.label.valid() || request.label.view().empty()) return bad("the job has no label");
   return {};
 }

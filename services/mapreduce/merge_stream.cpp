@@ -171,6 +171,7 @@ bool MergeStream::start_merge() {
   arguments.output_bytes = output.bytes;
   arguments.parameter_offset = job_.settings.parameter_offset;
   arguments.parameter_bytes = job_.settings.parameter_bytes;
+  arguments.names_offset = job_.settings.names_offset;
   task_ = job_.next_tag();
   job_.start_task(task_, TaskKind::reduce, std::move(buffers), arguments);
   return true;

@@ -84,8 +84,8 @@ class Same(Case):
         inputs = [str(ROOT / "abi"), str(ROOT / "services")]
         plan = splits.plan(inputs, 2)
         self.assertGreater(len(plan.splits), 1)
-        for name, arguments in (("wordcount", []), ("grep", ["std::"])):
-            with self.subTest(name), Node(built_in(name), arguments) as node:
+        for name, arguments in (("wordcount", []), ("grep", ["std::"]), ("inverted-index", [])):
+            with self.subTest(name), Node(built_in(name), arguments, names=plan.names) as node:
                 self.assertEqual(map_and_reduce(node, plan, 3),
                                  self.local(name, inputs, 3, *arguments))
 

@@ -268,7 +268,8 @@ void add_run(CLI::App& group, Session& session) {
   CLI::App* run = group.add_subcommand(
       "run", "Runs a job over files and folders; its arguments follow after --");
   auto options = std::make_shared<RunOptions>();
-  run->add_option("JOB", options->job, "wordcount, grep, sort, or the path of a module (.so)")
+  run->add_option("JOB", options->job,
+                  "wordcount, grep, sort, inverted-index, or the path of a module (.so)")
       ->required();
   run->add_option("--input", options->inputs, "Files and folders")->required()->expected(1, -1);
   run->add_option("--output", options->output, "A folder that is empty or not there")->required();

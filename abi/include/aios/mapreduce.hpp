@@ -37,6 +37,9 @@
 //       pairs come in order of their keys, those of equal keys in the order of the input. A key may
 //       have any number of values.
 //
+// map() may ask for out.document(), the number of the input file that the record begins in, and
+// reduce() and each() for out.document_name(number), its path as the job was given it.
+//
 // reduce() and each() write lines: out.emit(value) is "KEY\tVALUE", out.line(bytes) only these
 // bytes.
 //

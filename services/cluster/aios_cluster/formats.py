@@ -19,23 +19,24 @@ import zstandard
 
 from aios import errors
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 MAX_PARTITIONS = 512
 MAX_COUNTERS = 16
 RUN_MAGIC = 0x316E75725F726D61
 UNIT_BYTES = 4096
 PAGE_BYTES = 4096  # the description's; the boundaries between partitions lie behind it
 BOUNDARY_SLOT_BYTES = 512
+MAX_NAMES_BYTES = 32 << 20
 TOTAL_ORDER_FLAG = 1
 INDEX_STRIDE_BYTES = 16 << 10
 
 _DESCRIPTION = struct.Struct("<QII512s")
 _DESCRIBE_ARGUMENTS = struct.Struct("<QQQQ")
-_MAP_ARGUMENTS = struct.Struct("<QQQQIIQQ")
+_MAP_ARGUMENTS = struct.Struct("<QQQQIIQQII")
 _RUN_HEADER = struct.Struct("<QIIQQ16Q")
 _PARTITION_ENTRY = struct.Struct("<QQQII")
 _INDEX_ENTRY_BYTES = 16
-_REDUCE_ARGUMENTS = struct.Struct("<IIQQQQQ")
+_REDUCE_ARGUMENTS = struct.Struct("<IIQQQQQQ")
 _MERGE_PLAN = struct.Struct("<QQII")
 _MERGE_WINDOW = struct.Struct("<IIQQ")
 _OUTPUT_HEADER = struct.Struct("<Q16Q")
@@ -89,9 +90,9 @@ def read_description(reply: memoryview) -> Description:
 
 
 def map_arguments(run_bytes: int, table_bytes: int, piece: int, offset: int, partitions: int,
-                  parameter_offset: int, parameter_bytes: int) -> bytes:
+                  parameter_offset: int, parameter_bytes: int, first_document: int) -> bytes:
     return _MAP_ARGUMENTS.pack(0, run_bytes, table_bytes, offset, piece, partitions,
-                               parameter_offset, parameter_bytes)
+                               parameter_offset, parameter_bytes, first_document, 0)
 
 
 def run_overhead_bytes(partitions: int) -> int:
@@ -130,9 +131,21 @@ def output_header_bytes(windows: int) -> int:
     return round_up(_OUTPUT_HEADER.size + 8 * windows)
 
 
-def reduce_arguments(output_bytes: int, parameter_offset: int, parameter_bytes: int) -> bytes:
+def pack_names(names: Sequence[bytes]) -> bytes:
+    """The names of the input's files that are not empty, in order; nothing when they are too many."""
+    begins = [8 * (len(names) + 2)]
+    for name in names:
+        begins.append(begins[-1] + len(name))
+    if begins[-1] > MAX_NAMES_BYTES:
+        return b""
+    return struct.pack(f"<{len(begins) + 1}Q", len(names), *begins) + b"".join(names)
+
+
+def reduce_arguments(output_bytes: int, parameter_offset: int, parameter_bytes: int,
+                     names_offset: int) -> bytes:
     """Of a task whose buffers are parameters, plan, output, and one with all windows."""
-    return _REDUCE_ARGUMENTS.pack(1, 2, 0, 0, output_bytes, parameter_offset, parameter_bytes)
+    return _REDUCE_ARGUMENTS.pack(1, 2, 0, 0, output_bytes, parameter_offset, parameter_bytes,
+                                  names_offset)
 
 
 def merge_plan_bytes(windows: int) -> int:

@@ -35,6 +35,7 @@ class Job:
     memory_bytes: int
     task_limit_s: float
     boundaries: bytes = b""
+    names: bytes = b""  # of the input's files
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def _node_for(job: Job) -> Node:
         _node = (os.getpid(), job, Node(job.module, job.arguments, job_name=job.name,
                                         memory_bytes=job.memory_bytes,
                                         task_limit_s=job.task_limit_s,
-                                        boundaries=job.boundaries))
+                                        boundaries=job.boundaries, names=job.names))
     return _node[2]
 
 

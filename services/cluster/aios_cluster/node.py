@@ -63,7 +63,7 @@ def is_host_lost(error: BaseException) -> bool:
 
 class Node:
     """`module` is a path, or the bytes of the module (made with <aios/mapreduce.hpp>). `boundaries` are
-    what `sample` gave, on any node.
+    what `sample` gave, on any node; `names` those of the plan.
 
     `memory_bytes` is for the table, the run, the blocks and the output of one task; `task_limit_s`
     ends a task that runs longer (0: never). `job_name` is the job of AIOS that all of it belongs to:
@@ -72,7 +72,8 @@ class Node:
 
     def __init__(self, module: str | bytes, arguments: Sequence[str] = (), *,
                  socket_path: str | None = None, job_name: str | None = None,
-                 memory_bytes: int = 512 * MIB, task_limit_s: float = 0.0, boundaries: bytes = b""):
+                 memory_bytes: int = 512 * MIB, task_limit_s: float = 0.0, boundaries: bytes = b"",
+                 names: bytes = b""):
         if memory_bytes < LEAST_MEMORY_BYTES:
             raise errors.InvalidArgument(
                 f"a node needs at least {LEAST_MEMORY_BYTES // MIB} MiB of memory")
@@ -88,10 +89,11 @@ class Node:
             parameters = formats.pack_parameters(arguments)
             header = bytes(formats.PAGE_BYTES) + boundaries
             self._boundary_bytes = len(boundaries)
-            self._at = len(header), len(parameters)  # where the parameters lie
+            self._names_at = len(header) if names else 0
+            self._at = len(header) + len(names), len(parameters)  # where the parameters lie
             region = undo.enter_context(
                 instance.create_region(round_up(sum(self._at)), "job"))
-            region.data[:sum(self._at)] = header + parameters
+            region.data[:sum(self._at)] = header + names + parameters
             self._parameters = self._tenant.buffer(region, aios.Access.READ)
             described = self._describe()
             self.counter_names, self._total_order = described.counter_names, described.total_order
@@ -220,7 +222,8 @@ class Node:
         with ExitStack() as undo:
             run, buffer = self._memory(undo, run_bytes, "run", aios.Access.WRITE)
             arguments = formats.map_arguments(len(run), table_bytes, reading.piece, reading.offset,
-                                              reading.partitions, *self._at)
+                                              reading.partitions, *self._at,
+                                              reading.split.first_document)
             words = self._run("map", [(buffer, aios.Mode.WRITE), (files, aios.Mode.READ)],
                               arguments, reading.split.pieces)
             reading.take(words, run)
@@ -267,7 +270,7 @@ class Node:
             words = self._run(
                 "reduce", [(plan_buffer, aios.Mode.READ), (buffer, aios.Mode.WRITE),
                            (runs, aios.Mode.READ)],
-                formats.reduce_arguments(len(output), *self._at))
+                formats.reduce_arguments(len(output), *self._at, self._names_at))
             stop, written, keys = words[:3]
             _, counted, used = formats.read_output_header(output, windows)
             if stop > formats.STOP_OUTPUT_FULL or not header <= written <= len(output):

@@ -170,7 +170,7 @@ def run(context: SparkContext, module: bytes, arguments: Iterable[str], inputs: 
     plan = splits.plan(inputs, context.defaultParallelism)
     with OutputFolder(output) as folder:
         job = Job(_name_of(context), module, tuple(arguments), reducers, folder.path, memory_bytes,
-                  task_limit_s)
+                  task_limit_s, names=plan.names)
         parts = _execute(context, job, plan)
         report = Report(
             len(parts), len(plan.splits), plan.input_files, plan.input_bytes,

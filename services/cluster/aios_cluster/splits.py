@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 from aios import errors
 
+from . import formats
+
 LEAST_SPLIT_BYTES = 1 << 20
 USUAL_SPLIT_BYTES = 32 << 20
 MAX_SPLITS = 65536
@@ -36,6 +38,7 @@ class Split:
 
     number: int
     pieces: tuple[Piece, ...]
+    first_document: int = 0  # the number of the first piece's file, as in the names
 
     @property
     def size_bytes(self) -> int:
@@ -45,6 +48,7 @@ class Split:
 @dataclass(frozen=True, slots=True)
 class Plan:
     splits: list[Split]
+    names: bytes  # of the files that are not empty, as the job was given them, packed
     sample: Split  # not one of them: pieces from all over the input
     input_files: int
     input_bytes: int
@@ -66,12 +70,11 @@ def _folder(path: str) -> Iterator[tuple[str, os.stat_result]]:
 
 def _files(paths: Sequence[str]) -> Iterator[tuple[str, os.stat_result]]:
     for path in paths:
-        full = os.path.abspath(path)
-        info = os.stat(full)
+        info = os.stat(path)
         if stat.S_ISDIR(info.st_mode):
-            yield from _folder(full)
+            yield from _folder(path)
         elif stat.S_ISREG(info.st_mode):
-            yield full, info
+            yield path, info
         else:
             raise errors.InvalidArgument(f"{path}: neither a regular file nor a folder")
 
@@ -89,7 +92,8 @@ def _sample(files: Sequence[tuple[str, os.stat_result]], total: int) -> Split:
         offset = begin - file_begin
         length = min(end - begin, SAMPLE_PIECE_BYTES, info.st_size - offset)
         if length:
-            pieces.append(Piece(path, offset, length, info.st_size, info.st_mtime_ns))
+            pieces.append(Piece(os.path.abspath(path), offset, length, info.st_size,
+                                info.st_mtime_ns))
     return Split(-1, tuple(pieces))
 
 
@@ -105,21 +109,25 @@ def plan(paths: Sequence[str], threads: int) -> Plan:
     splits: list[Split] = []
     pieces: list[Piece] = []
     room = target
+    names: list[bytes] = []
 
     def close() -> None:
         nonlocal room
         if pieces:
-            splits.append(Split(len(splits), tuple(pieces)))
+            splits.append(Split(len(splits), tuple(pieces), len(names) - len(pieces)))
             pieces.clear()
         room = target
 
     for path, info in files:
         at = 0
+        if info.st_size:
+            names.append(os.fsencode(path))
+        full = os.path.abspath(path)
         while at < info.st_size:
             left = info.st_size - at
             # What would be left for the next split is not worth one.
             length = left if left < room + target // 8 else room
-            pieces.append(Piece(path, at, length, info.st_size, info.st_mtime_ns))
+            pieces.append(Piece(full, at, length, info.st_size, info.st_mtime_ns))
             at, room = at + length, room - length
             if room <= 0 or len(pieces) == MAX_PIECES:
                 close()
@@ -127,4 +135,4 @@ def plan(paths: Sequence[str], threads: int) -> Plan:
     if len(splits) > MAX_SPLITS:
         raise errors.Quota(f"{len(files)} files make more than {MAX_SPLITS} splits; pack small "
                            f"files together, or run the job over fewer")
-    return Plan(splits, _sample(files, total), len(files), total)
+    return Plan(splits, formats.pack_names(names), _sample(files, total), len(files), total)

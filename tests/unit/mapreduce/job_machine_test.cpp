@@ -243,13 +243,13 @@ TEST_CASE("A client that lends the wrong split or gives memory unasked is refuse
   chosen.split_count = 2;
   mr::JobMachine machine(chosen, description);
   machine.start();
-  CHECK_FALSE(machine.split_lent(1, 10, 1));
-  CHECK_FALSE(machine.split_lent(0, 10, 0));
+  CHECK_FALSE(machine.split_lent({1, 10, 1}));
+  CHECK_FALSE(machine.split_lent({0, 10, 0}));
   CHECK_FALSE(machine.written(1));
   std::vector<std::byte> tiny(4096);
   CHECK_FALSE(machine.segment_added(tiny));
-  CHECK(machine.split_lent(0, 10, 1));
-  CHECK_FALSE(machine.split_lent(0, 10, 1));
+  CHECK(machine.split_lent({0, 10, 1}));
+  CHECK_FALSE(machine.split_lent({0, 10, 1}));
 }
 
 TEST_CASE("A module of another engine version is refused") {

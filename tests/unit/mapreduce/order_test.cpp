@@ -206,5 +206,5 @@ TEST_CASE("A sample that was not asked for is refused") {
   chosen.split_count = 2;
   mr::JobMachine machine(chosen, description);
   machine.start();
-  CHECK_FALSE(machine.split_lent(aios::proto::mapreduce::sample_split, 10, 1));
+  CHECK_FALSE(machine.split_lent({aios::proto::mapreduce::sample_split, 10, 1}));
 }

@@ -102,8 +102,8 @@ class SimulatedJob {
           for (; lent_ < event.number; ++lent_) {
             std::uint64_t bytes = 0;
             for (const auto& piece : splits_[lent_]) bytes += piece.length;
-            good(machine.split_lent(lent_, bytes,
-                                    static_cast<std::uint32_t>(splits_[lent_].size())));
+            good(machine.split_lent(
+                {lent_, bytes, static_cast<std::uint32_t>(splits_[lent_].size())}));
           }
         });
         break;
@@ -112,8 +112,8 @@ class SimulatedJob {
         pending_.push_back([this] {
           for (const Split& split : splits_)
             sample_.insert(sample_.end(), split.begin(), split.end());
-          good(machine.split_lent(proto::mapreduce::sample_split, 1,
-                                  static_cast<std::uint32_t>(sample_.size())));
+          good(machine.split_lent(
+              {proto::mapreduce::sample_split, 1, static_cast<std::uint32_t>(sample_.size())}));
         });
         break;
       case EventKind::add_segment:

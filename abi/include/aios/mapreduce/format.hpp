@@ -11,7 +11,7 @@
 namespace aios::mapreduce::engine {
 
 /// Grows with every change to what follows; `describe` reports it, and the service refuses others.
-inline constexpr std::uint64_t format_version = 2;
+inline constexpr std::uint64_t format_version = 3;
 
 inline constexpr std::uint32_t max_partitions = 512;
 inline constexpr std::uint32_t max_counters = 16;
@@ -80,6 +80,9 @@ struct MapArguments {
   std::uint32_t partitions;
   std::uint64_t parameter_offset;
   std::uint64_t parameter_bytes;
+  std::uint32_t
+      first_document;  ///< the number of the file of piece 0; every piece is of the next one
+  std::uint32_t reserved;
 };
 static_assert(sizeof(MapArguments) <= 64);
 
@@ -134,8 +137,17 @@ struct ReduceArguments {
   std::uint64_t output_bytes;
   std::uint64_t parameter_offset;
   std::uint64_t parameter_bytes;
+  std::uint64_t names_offset;  ///< of DocumentNames in the parameter buffer; 0: there are none
 };
 static_assert(sizeof(ReduceArguments) <= 64);
+
+/// The names of the input files that are not empty, in order: this, then `count` + 1 offsets from
+/// here, of where each name begins and the last one ends.
+struct DocumentNames {
+  std::uint64_t count;
+};
+/// Of all of it. A job over more files has no names.
+inline constexpr std::uint64_t max_names_bytes = 32u << 20;
 
 struct MergePlan {
   std::uint64_t begin_prefix;  ///< keys with a smaller prefix are skipped

@@ -222,12 +222,17 @@ class MapOutput {
     counters_[counter] += by;
   }
 
+  /// The number of the input file that the record begins in; ReduceOutput knows its name.
+  std::uint32_t document() const { return document_; }
+
   void begin_record(std::string_view record) { record_ = record; }
+  void begin_document(std::uint32_t number) { document_ = number; }
 
  private:
   Store& store_;
   Counters& counters_;
   std::string_view record_;
+  std::uint32_t document_ = 0;
 };
 
 template <class Job>
@@ -279,7 +284,10 @@ class MapTask {
         return read_pieces<LineReader>(task.pieces_, task.start(), *this);
     }
 
-    void enter(std::uint32_t index) { piece = index; }
+    void enter(std::uint32_t index) {
+      piece = index;
+      output.begin_document(task.arguments_.first_document + index);
+    }
     void release() { store.flush(); }
     bool record(std::string_view text, std::uint64_t offset) {
       output.begin_record(text);

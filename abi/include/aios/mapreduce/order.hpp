@@ -73,6 +73,7 @@ class KeySample {
     if (!full()) keys_.emplace_back(key.substr(0, max_boundary_bytes));
   }
   void count(std::size_t, std::uint64_t = 1) {}
+  std::uint32_t document() const { return 0; }
 
   bool full() const { return keys_.size() == max_keys; }
   std::vector<std::string>& keys() { return keys_; }

@@ -65,7 +65,8 @@ class Values {
 /// What a job's reduce() or each() sees as `out`. Every emit is one line of the key.
 class ReduceOutput {
  public:
-  ReduceOutput(char* at, const char* end) : at_(at), end_(end) {}
+  /// `names`: engine::DocumentNames, or nullptr.
+  ReduceOutput(char* at, const char* end, const char* names) : at_(at), end_(end), names_(names) {}
 
   void emit(std::string_view value) {
     if (value.find('\n') != value.npos) throw Failure("the job emitted a value with a newline");
@@ -96,6 +97,15 @@ class ReduceOutput {
     engine::check_counter(counter);
     counters_[counter] += by;
   }
+  /// The path of the input file that map() saw as this number.
+  std::string_view document_name(std::uint32_t number) const {
+    std::uint64_t count = 0, at[2];
+    if (names_ != nullptr) std::memcpy(&count, names_, sizeof count);
+    if (number >= count)
+      throw Failure(Failure::too_large, "the input has too many files to hand out their names");
+    std::memcpy(at, names_ + sizeof count + number * sizeof at[0], sizeof at);
+    return {names_ + at[0], static_cast<std::size_t>(at[1] - at[0])};
+  }
 
  private:
   template <class>
@@ -118,6 +128,7 @@ class ReduceOutput {
 
   char* at_;
   const char* end_;
+  const char* names_;
   std::string_view key_;
   bool overflowed_ = false;
   engine::Counters counters_{};
@@ -141,7 +152,8 @@ class ReduceWork {
   void run() {
     char* output = data(arguments_.output_buffer) + arguments_.output_offset;
     char* lines = output + engine::output_header_bytes(plan_.window_count);
-    ReduceOutput out(lines, output + arguments_.output_bytes);
+    ReduceOutput out(lines, output + arguments_.output_bytes,
+                     arguments_.names_offset != 0 ? data(0) + arguments_.names_offset : nullptr);
     engine::LoserTree tree(cursors_);
     engine::ReduceStop stop = engine::ReduceStop::done;
     const std::optional<std::uint32_t> used_up = first_used_up();
