@@ -1,6 +1,7 @@
 // Graphs of tasks.
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include "abi/include/aios/codelet.h"
 #include "abi/include/aios/tasks.h"
@@ -32,6 +33,8 @@ struct aios_graph {
   std::shared_ptr<aios_tenant> tenant;
   TaskGraph tasks;
   bool submitted = false;
+  std::uint64_t due_ns = 0;  ///< 0: no matter
+  std::optional<wire::AdmitGraph::Reply> admitted;
   std::size_t taken = 0;
   std::uint64_t first_tag = 0;
   std::vector<std::uint32_t> position;  ///< of each task among those submitted
@@ -66,13 +69,50 @@ void drop_ended(const aios_graph& graph, wire::TaskRecord& record) {
   record.dependency_count = static_cast<std::uint32_t>(kept - record.dependencies);
 }
 
+/// At the scheduler, where it has a deadline; else 0.
+Result<std::uint32_t> open(aios_graph& graph, std::size_t tasks, Deadline deadline) {
+  if (graph.due_ns == 0) return 0;
+  if (tasks > wire::max_graph_tasks)
+    return error(Code::quota,
+                 "a graph with a deadline has at most 32,768 tasks, joins among them; "
+                 "this one has " +
+                     std::to_string(tasks));
+  return graph.tenant->ask<std::uint32_t>(
+      [&](TaskTenant& t, auto done) { t.open_graph(graph.due_ns, deadline, std::move(done)); });
+}
+
+/// Of a refused graph nothing is left: it may be submitted again.
+void withdrawn(aios_graph& graph) {
+  const std::lock_guard lock(graph.tenant->mutex);
+  graph.tenant->withdrawn(graph.taken);
+  graph.tenant->unwatch(graph.first_tag, true);
+  graph.taken = 0;
+  graph.submitted = false;
+}
+
+/// Asks whether it is accepted, once all of it was `taken`.
+Result<void> admit(aios_graph& graph, std::uint32_t number, const Result<void>& taken,
+                   Deadline deadline) {
+  const bool withdraw = !taken;
+  const Deadline until = withdraw ? Deadline::after(5 * ns_per_s) : deadline;
+  const Result<TaskTenant::Admitted> answer = graph.tenant->ask<TaskTenant::Admitted>(
+      [&](TaskTenant& t, auto done) { t.admit_graph(number, withdraw, until, std::move(done)); });
+  if (answer) graph.admitted = *answer;
+  const Result<void> accepted = !taken    ? taken
+                                : !answer ? error(answer.error().code(), answer.error().message())
+                                          : refusal_of(*answer);
+  if (!accepted && answer) withdrawn(graph);
+  return accepted;
+}
+
 Result<void> submit(aios_graph& graph, Deadline deadline) {
   TRY(still_building(graph));
   if (graph.tasks.size() == 0) return error(Code::invalid_argument, "the graph has no task");
   // Joins are known only with the plan: positions first, then tags.
   TaskGraph::Plan plan = TRY(graph.tasks.plan(0));
+  const std::uint32_t number = TRY(open(graph, plan.records.size(), deadline));
   graph.submitted = true;
-  graph.ended.resize(plan.records.size());
+  graph.ended.assign(plan.records.size(), {});
   {
     const std::lock_guard lock(graph.tenant->mutex);
     graph.first_tag = graph.tenant->watch(
@@ -90,7 +130,8 @@ Result<void> submit(aios_graph& graph, Deadline deadline) {
       drop_ended(graph, record);
   };
   const Result<void> done =
-      graph.tenant->submit_many(plan.records, deadline, graph.taken, forget_ended);
+      graph.tenant->submit_many(plan.records, deadline, graph.taken, forget_ended, number);
+  if (number != 0) return admit(graph, number, done, deadline);
   if (!done && graph.taken > 0) (void)cancel(graph, Deadline::after(5 * ns_per_s));
   return done;
 }
@@ -160,6 +201,31 @@ aios_code aios_graph_set_reduction(aios_graph* graph, std::uint32_t buffer,
   return guarded([&]() -> Result<void> {
     TRY(still_building(*graph));
     return graph->tasks.set_reduction(buffer, {partials, count}, initialise, combine);
+  });
+}
+
+aios_code aios_graph_set_deadline(aios_graph* graph, std::uint64_t deadline_ns) {
+  if (graph == nullptr) return null_argument("aios_graph_set_deadline");
+  return guarded([&]() -> Result<void> {
+    TRY(still_building(*graph));
+    graph->due_ns = deadline_ns;
+    return {};
+  });
+}
+
+aios_code aios_graph_predicted(const aios_graph* graph, aios_prediction* prediction) {
+  if (graph == nullptr || prediction == nullptr) return null_argument("aios_graph_predicted");
+  return guarded([&]() -> Result<void> {
+    if (!graph->admitted)
+      return error(Code::not_found, "no graph with a deadline was submitted: nothing is predicted");
+    const wire::AdmitGraph::Reply& answer = *graph->admitted;
+    *prediction = {answer.finish_ns,
+                   answer.finish_p95_ns,
+                   answer.tasks,
+                   answer.unknown,
+                   answer.promise == static_cast<std::uint32_t>(wire::Promise::made) ? 1u : 0u,
+                   0};
+    return {};
   });
 }
 

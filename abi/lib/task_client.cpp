@@ -185,7 +185,7 @@ void TaskTenant::release_buffer(std::uint32_t buffer, Deadline deadline, TaskCal
 }
 
 void TaskTenant::submit(std::span<const TaskRecord> records, Deadline deadline,
-                        TaskCallback<void> done, bool continues) {
+                        TaskCallback<void> done, bool continues, std::uint32_t graph) {
   if (!is_open()) return done(lost());
   if (records.empty() || records.size() > wire::max_batch)
     return done(error(Code::invalid_argument, "a batch is 1 to 1024 tasks"));
@@ -193,7 +193,8 @@ void TaskTenant::submit(std::span<const TaskRecord> records, Deadline deadline,
   if (!place) return done(std::unexpected(place.error()));
   std::memcpy(link_.place(*place).data(), records.data(), records.size_bytes());
   call<wire::Submit, void>(
-      {*place * batch_bytes, static_cast<std::uint32_t>(records.size()), id_, continues ? 1u : 0u},
+      {*place * batch_bytes, static_cast<std::uint32_t>(records.size()), id_, continues ? 1u : 0u,
+       graph},
       deadline,
       [link = &link_, number = *place, done = std::move(done)](Result<void> result) mutable {
         link->give_place(number);
@@ -244,6 +245,21 @@ void TaskTenant::cancel_range(std::uint64_t first, std::uint64_t last, Deadline 
   call<wire::CancelRange>({first, last, id_, 0}, deadline, std::move(done));
 }
 
+void TaskTenant::open_graph(std::uint64_t due_ns, Deadline deadline,
+                            TaskCallback<std::uint32_t> done) {
+  call<wire::OpenGraph, wire::OpenGraph::Reply>(
+      {due_ns, id_, 0}, deadline,
+      [done = std::move(done)](Result<wire::OpenGraph::Reply> reply) mutable {
+        if (!reply) return done(std::unexpected(std::move(reply).error()));
+        done(reply->graph);
+      });
+}
+
+void TaskTenant::admit_graph(std::uint32_t graph, bool withdraw, Deadline deadline,
+                             TaskCallback<Admitted> done) {
+  call<wire::AdmitGraph>({id_, graph, withdraw ? 1u : 0u}, deadline, std::move(done));
+}
+
 // ---- helpers ------------------------------------------------------------------------------------
 
 Result<Region> module_region(Kernel& kernel, std::span<const std::byte> module) {
@@ -266,6 +282,43 @@ proto::scheduler::TaskRecord make_task(std::uint64_t tag, std::uint32_t codelet)
 void add_buffer(wire::TaskRecord& record, std::uint32_t buffer, std::uint32_t mode) {
   assert(record.buffer_count < proto::context::max_task_buffers);
   record.buffers[record.buffer_count++] = buffer | mode << 28;
+}
+
+namespace {
+
+/// From then to then, "1.250 s".
+std::string span_text(std::uint64_t from_ns, std::uint64_t to_ns) {
+  const double ms = static_cast<double>(to_ns - std::min(from_ns, to_ns)) / 1e6;
+  char text[48];
+  std::snprintf(text, sizeof text, ms < 1000 ? "%.3g ms" : "%.3f s", ms < 1000 ? ms : ms / 1000);
+  return text;
+}
+
+}  // namespace
+
+Result<void> refusal_of(const wire::AdmitGraph::Reply& answer) {
+  const auto verdict = static_cast<wire::Verdict>(answer.verdict);
+  if (verdict == wire::Verdict::accepted) return {};
+  if (verdict == wire::Verdict::withdrawn) return error(Code::cancelled, "the graph was withdrawn");
+  const std::string from_now = span_text(answer.now_ns, answer.deadline_ns);
+  if (answer.finish_ns == 0)
+    return error(Code::too_late, "the graph's deadline passed while it was submitted");
+  std::string text = "the graph is predicted to finish in " +
+                     span_text(answer.now_ns, answer.finish_ns) + ", and with 95% certainty in " +
+                     span_text(answer.now_ns, answer.finish_p95_ns) + "; ";
+  if (verdict == wire::Verdict::harms_others)
+    text += "that is before its deadline in " + from_now +
+            ", but graphs accepted before it would be late; submit it with a later deadline";
+  else
+    text += "its deadline is in " + from_now + ": allow it " +
+            span_text(answer.deadline_ns, answer.finish_p95_ns) + " more, or submit less";
+  if (answer.unknown > 0)
+    text += " (nothing is known of " + std::to_string(answer.unknown) + " of its " +
+            std::to_string(answer.tasks) + " tasks: they may take longer)";
+  if (answer.anywhere_p95_ns != 0)
+    text += "; if its tasks named no device, their other variants would be done in " +
+            span_text(answer.now_ns, answer.anywhere_p95_ns);
+  return error(Code::too_late, text);
 }
 
 }  // namespace aios

@@ -107,9 +107,15 @@ class TaskTenant {
   void release_buffer(std::uint32_t buffer, Deadline deadline, TaskCallback<void> done);
 
   /// Up to max_batch records, copied before this returns. busy: too many batches are on their way.
-  /// `continues`: it is refused (cancelled) if the one before it was.
+  /// `continues`: it is refused (cancelled) if the one before it was. `graph`: as open_graph said.
   void submit(std::span<const TaskRecord> records, Deadline deadline, TaskCallback<void> done,
-              bool continues = false);
+              bool continues = false, std::uint32_t graph = 0);
+  /// A graph that is to be done by `due_ns`; its tasks start when it has been admitted.
+  void open_graph(std::uint64_t due_ns, Deadline deadline, TaskCallback<std::uint32_t> done);
+  using Admitted = proto::scheduler::AdmitGraph::Reply;
+  /// Once all its tasks have been submitted. `refusal_of` says what the answer means.
+  void admit_graph(std::uint32_t graph, bool withdraw, Deadline deadline,
+                   TaskCallback<Admitted> done);
   /// Answered when there are at least `least`, at most completions_a_call, or all that there will
   /// be; or, perhaps empty, when it is called again. What has finished when it times out is lost.
   /// busy: completion_calls are on their way.
@@ -136,6 +142,9 @@ Result<Region> module_region(Kernel& kernel, std::span<const std::byte> module);
 
 /// A record of codelet `codelet` with a grid of one block, idempotent; fill in the rest.
 proto::scheduler::TaskRecord make_task(std::uint64_t tag, std::uint32_t codelet);
+/// too_late, with all that is known of it: when the graph would be done, and why it was refused.
+/// Nothing for a graph that was accepted.
+Result<void> refusal_of(const proto::scheduler::AdmitGraph::Reply& answer);
 /// Appends a buffer with one of codelet.h's modes; at most max_task_buffers.
 void add_buffer(proto::scheduler::TaskRecord& record, std::uint32_t buffer, std::uint32_t mode);
 

@@ -83,6 +83,7 @@ struct aios_tenant::Series {
   std::size_t taken = 0;
   std::uint32_t on_the_way = 0;
   bool began = false;             ///< the next batch continues one before it
+  std::uint32_t graph = 0;        ///< at the scheduler
   std::optional<Status> refusal;  ///< of the first batch that was refused
   Deadline deadline = Deadline::never();
 };
@@ -117,11 +118,11 @@ void aios_tenant::send_next(const std::shared_ptr<Series>& series) {
     }
     changed();
   };
-  tenant.submit(batch, series->deadline, answered, continues);
+  tenant.submit(batch, series->deadline, answered, continues, series->graph);
 }
 
 Result<void> aios_tenant::submit_many(Records records, Deadline deadline, std::size_t& taken,
-                                      BeforeSend before_send) {
+                                      BeforeSend before_send, std::uint32_t graph) {
   TRY(core().check_process());
   TRY(prepare_to_sleep());
   std::unique_lock lock(mutex);
@@ -130,6 +131,7 @@ Result<void> aios_tenant::submit_many(Records records, Deadline deadline, std::s
   series->before_send = std::move(before_send);
   series->left = records;
   series->deadline = deadline;
+  series->graph = graph;
   keep_all_ = true;
   const auto ended = [&] {
     while (may_send_more(*series)) send_next(series);

@@ -1,6 +1,7 @@
 // The object behind aios_tenant.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <deque>
 #include <functional>
@@ -29,7 +30,9 @@ struct aios_tenant final : aios::lib::ClientEndpoint {
   /// `before_send(first, count)` is called with the place of each batch.
   using BeforeSend = std::function<void(std::size_t, std::size_t)>;
   aios::Result<void> submit_many(Records records, aios::Deadline deadline, std::size_t& taken,
-                                 BeforeSend before_send = {});
+                                 BeforeSend before_send = {}, std::uint32_t graph = 0);
+  /// So many of those that were accepted are gone without completions: their graph was refused.
+  void withdrawn(std::size_t count) { unfinished_ -= std::min(count, unfinished_); }
   /// So many tags for a graph, the first of them; its completions go to `watcher` until `unwatch`.
   std::uint64_t watch(std::size_t count, std::function<void(const aios_completion&)> watcher);
   void unwatch(std::uint64_t first_tag, bool all_ended);

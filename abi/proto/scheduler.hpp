@@ -152,7 +152,7 @@ static_assert(sizeof(TaskRecord) == 256);
 /// a failed task it fails this one with `cancelled`. not_supported: no device of the instance runs
 /// what its module has code for. Unused fields are zero. already_exists: a tag is in use. quota:
 /// too many pending, counting completions that were not fetched. cancelled: it continues one that
-/// was refused.
+/// was refused. Tasks of a graph (OpenGraph) do not start before it is accepted.
 struct Submit {
   static constexpr std::uint16_t opcode = 7;
   static constexpr const char* name = "submit";
@@ -160,8 +160,9 @@ struct Submit {
     std::uint64_t offset;
     std::uint32_t count;
     std::uint32_t tenant;
-    std::uint64_t continues;  ///< 1: to be refused if the tenant's last Submit was; else 0
-    AIOS_FIELDS(Request, offset, count, tenant, continues)
+    std::uint32_t continues;  ///< 1: to be refused if the tenant's last Submit was; else 0
+    std::uint32_t graph;      ///< of which the tasks are; 0: of none
+    AIOS_FIELDS(Request, offset, count, tenant, continues, graph)
   };
   using Reply = Empty;
 };
@@ -413,13 +414,103 @@ struct Suspend {
   using Reply = Empty;
 };
 
+/// Begins a graph that is to be done by `deadline_ns` of the monotonic clock: its tasks come by
+/// Submits that name it, and wait for AdmitGraph. Theirs is the graph's deadline, or their own
+/// where that is earlier. invalid_argument: the deadline has passed. quota: 64 graphs of the tenant
+/// wait.
+struct OpenGraph {
+  static constexpr std::uint16_t opcode = 18;
+  static constexpr const char* name = "open_graph";
+  struct Request {
+    std::uint64_t deadline_ns;
+    std::uint32_t tenant;
+    std::uint32_t reserved;
+    AIOS_FIELDS(Request, deadline_ns, tenant, reserved)
+  };
+  struct Reply {
+    std::uint32_t graph;
+    std::uint32_t reserved;
+    AIOS_FIELDS(Reply, graph, reserved)
+  };
+};
+
+/// How many tasks a graph with a deadline may have.
+inline constexpr std::uint32_t max_graph_tasks = max_pending_per_tenant / 2;
+
+enum class Verdict : std::uint32_t {
+  accepted = 0,
+  too_late = 1,      ///< the p95 of its finish is after its deadline
+  harms_others = 2,  ///< it would make graphs late that were accepted before
+  withdrawn = 3,
+};
+
+/// What stands behind an acceptance.
+enum class Promise : std::uint32_t {
+  made = 0,
+  unknown_costs = 1,  ///< nothing is known of some of its tasks: nothing is promised
+  no_policy = 2,      ///< the policy in use does not predict, or does not heed deadlines
+};
+
+/// All tasks of the graph have been submitted: it starts, or it is refused and they are gone, as if
+/// they had never been submitted. 1 as `withdraw`: they are gone in any case. not_found: no such
+/// graph. invalid_argument: it has no task. quota: 256 accepted graphs of the user are not done.
+struct AdmitGraph {
+  static constexpr std::uint16_t opcode = 19;
+  static constexpr const char* name = "admit_graph";
+  struct Request {
+    std::uint32_t tenant;
+    std::uint32_t graph;
+    std::uint64_t withdraw;
+    AIOS_FIELDS(Request, tenant, graph, withdraw)
+  };
+  struct Reply {
+    std::uint64_t now_ns;
+    std::uint64_t deadline_ns;
+    std::uint64_t finish_ns;      ///< predicted; 0 without a policy that predicts
+    std::uint64_t finish_p95_ns;  ///< later only once in twenty
+    /// Refused: when it would be done, with 95%, if its tasks might run on any device that has a
+    /// variant of them, where that would be in time; else 0.
+    std::uint64_t anywhere_p95_ns;
+    std::uint32_t tasks;
+    std::uint32_t unknown;  ///< of them nothing is known
+    std::uint32_t verdict;
+    std::uint32_t promise;
+    AIOS_FIELDS(Reply, now_ns, deadline_ns, finish_ns, finish_p95_ns, anywhere_p95_ns, tasks,
+                unknown, verdict, promise)
+  };
+};
+
+enum class GraphState : std::uint32_t { running = 0, done = 1, failed = 2, refused = 3 };
+
+/// Of the last 256 graphs with a deadline that were decided about, the first with a number above
+/// `after`. Only an operator's client sees other users'.
+struct GraphNext {
+  static constexpr std::uint16_t opcode = 20;
+  static constexpr const char* name = "graph_next";
+  static constexpr bool idempotent = true;
+  struct Request {
+    std::uint64_t after;
+    AIOS_FIELDS(Request, after)
+  };
+  struct Reply {
+    std::uint64_t number;  ///< 0: no more
+    std::uint64_t job_id;
+    AdmitGraph::Reply asked;  ///< what was answered
+    std::uint64_t ended_ns;   ///< 0: not yet, or never begun
+    std::uint32_t state;
+    std::uint32_t failed;  ///< tasks
+    kernel::Name job_name;
+    AIOS_FIELDS(Reply, number, job_id, asked, ended_ns, state, failed, job_name)
+  };
+};
+
 struct Protocol {
   static constexpr const char* name = "scheduler";
-  static constexpr std::uint16_t version = 7;
-  using Methods =
-      MethodList<Null, Drain, OpenTenant, CloseTenant, RegisterCodelet, RegisterBuffer,
-                 ReleaseBuffer, SetArena, Submit, Completions, Failure, Cancel, TaskNext,
-                 DeviceNext, PlacementNext, ModelNext, CancelRange, AbsentNext, Suspend>;
+  static constexpr std::uint16_t version = 8;
+  using Methods = MethodList<Null, Drain, OpenTenant, CloseTenant, RegisterCodelet, RegisterBuffer,
+                             ReleaseBuffer, SetArena, Submit, Completions, Failure, Cancel,
+                             TaskNext, DeviceNext, PlacementNext, ModelNext, CancelRange,
+                             AbsentNext, Suspend, OpenGraph, AdmitGraph, GraphNext>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 

@@ -7,7 +7,7 @@
 namespace aios {
 
 std::string_view code_name(Code code) {
-  static constexpr std::array<std::string_view, 26> names = {"ok",
+  static constexpr std::array<std::string_view, 27> names = {"ok",
                                                              "invalid_argument",
                                                              "bad_handle",
                                                              "wrong_type",
@@ -32,7 +32,8 @@ std::string_view code_name(Code code) {
                                                              "source_changed",
                                                              "protocol_error",
                                                              "version_mismatch",
-                                                             "internal"};
+                                                             "internal",
+                                                             "too_late"};
   const auto index = static_cast<std::size_t>(code);
   return index < names.size() ? names[index] : "unknown";
 }

@@ -38,6 +38,7 @@ enum class Code : std::uint32_t {
   protocol_error = 23,  ///< the peer broke the protocol; the link is closed
   version_mismatch = 24,
   internal = 25,  ///< a defect of AIOS itself
+  too_late = 26,  ///< it would not be done by its deadline, and was not begun
 };
 
 /// Short, stable, lower-case name such as "peer_closed".

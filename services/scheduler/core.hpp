@@ -31,6 +31,8 @@
 
 #include "abi/proto/device.hpp"
 #include "abi/runtime/status.hpp"
+#include "services/scheduler/admission.hpp"
+#include "services/scheduler/graph_log.hpp"
 #include "services/scheduler/memories.hpp"
 #include "services/scheduler/order.hpp"
 #include "services/scheduler/placement.hpp"
@@ -117,7 +119,13 @@ class Core {
   Result<std::uint32_t> add_buffer(TenantId tenant, bool writable, std::uint64_t bytes = 0);
   Result<void> release_buffer(TenantId tenant, std::uint32_t buffer);
   /// The records are the caller's own copy.
-  Result<void> submit(TenantId tenant, std::span<const TaskRecord> records, std::uint64_t now_ns);
+  Result<void> submit(TenantId tenant, std::span<const TaskRecord> records, std::uint64_t now_ns,
+                      std::uint32_t graph = 0);
+  Result<std::uint32_t> open_graph(TenantId tenant, std::uint64_t deadline_ns,
+                                   std::uint64_t now_ns);
+  using Admitted = proto::scheduler::AdmitGraph::Reply;
+  Result<Admitted> admit_graph(TenantId tenant, std::uint32_t graph, bool withdraw,
+                               std::uint64_t now_ns);
   Result<void> cancel(TenantId tenant, std::uint64_t tag);
   struct Cancelled {
     std::uint32_t pending = 0;
@@ -140,6 +148,7 @@ class Core {
   Listed next_task(std::uint64_t after, std::uint32_t uid, bool all_users);
 
   const PlacementLog& log() const { return log_; }
+  const GraphLog& graphs() const { return graph_log_; }
 
   // ---- contexts ----
   void context_ready(JobId job, DeviceId device);
@@ -175,6 +184,7 @@ class Core {
     std::string text;
     const RunReply* run = nullptr;
     bool cascade = false;  ///< it failed only because a task it depends on did
+    bool silent = false;   ///< as if it had never been submitted
   };
   struct Wake {
     Slot successor;
@@ -201,13 +211,37 @@ class Core {
   Result<void> check_references(const Tenant& tenant, const TaskRecord& record) const;
   Result<void> check_dependencies(const Tenant& tenant, const TaskRecord& record) const;
   Slot insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns);
+  void start_waiting(Slot slot);
   void make_ready(Slot slot);
   // core_ranks.cpp
   WorkId work_of(const Tenant& tenant, const TaskRecord& record);
   /// Of the tasks in `batch_`, numbered from `first_number`, and of those on which they depend.
   void rank_batch(Tenant& tenant, std::uint64_t first_number);
-  std::uint64_t mean_time_ns(const Tenant& tenant, const Task& task);
+  /// What a task takes, by the devices that it may run on, or if it named none.
+  struct Times {
+    double mean_ns = 0;
+    double together_ns = 0;  ///< all of them sharing it, each as much as it can
+    double quickest_ns = 0;
+    bool known = false;  ///< on each of them
+  };
+  Times times_of(const Tenant& tenant, const Task& task, bool anywhere = false);
   std::uint64_t longest_way_on_ns(Slot slot);
+  // core_graphs.cpp
+  struct RunningGraph {
+    std::uint64_t left = 0;  ///< tasks
+    std::uint32_t failed = 0;
+    std::uint64_t ended_ns = 0;  ///< the last one so far
+    std::uint64_t logged = 0;
+  };
+  Result<HeldGraph*> held_graph(Tenant& tenant, std::uint32_t graph);
+  void hold(Tenant& tenant, HeldGraph& graph, Slot slot);
+  void add_to_demand(Tenant& tenant, HeldGraph& graph, Slot slot);
+  std::uint64_t open_time_ns(const Job& job) const;
+  Result<Admitted> decide_about(Tenant& tenant, HeldGraph& graph, std::uint64_t now_ns);
+  void log_graph(const Tenant& tenant, const Admitted& answer);
+  void release_graph(HeldGraph& graph, GraphId id);
+  void drop_graph(HeldGraph& graph);
+  void leave_graph(Task& task, const Outcome& outcome);
   // core_data.cpp
   void move_data(const Task& task, DeviceId device);
   /// Of what the one writes and the other reads, over all pairs of slots that they may run in.
@@ -233,6 +267,7 @@ class Core {
   // core_decide.cpp
   /// Whether the device runs what the task's module has code for, and is the one it wants.
   bool suits(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
+  bool has_code_for(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
   Result<void> check_device(const Tenant& tenant, const TaskRecord& record) const;
   bool can_take(const Tenant& tenant, const Task& task, DeviceId device) const;
   bool is_brief(const Tenant& tenant, const Task& task, DeviceId device) const;
@@ -282,8 +317,12 @@ class Core {
   std::vector<Tenant*> closing_;
   FinishedRing finished_;
   PlacementLog log_;
+  Admission admission_;
+  std::unordered_map<GraphId, RunningGraph> running_graphs_;  ///< accepted
+  GraphLog graph_log_;
   TenantId last_tenant_ = 0;
   std::uint64_t last_number_ = 0;
+  GraphId last_graph_ = 0;
   std::uint64_t last_turn_ = 0;
   std::vector<Action> actions_;
   // Scratch, to spare allocations.

@@ -17,9 +17,10 @@ bool sooner(Tenant& a, Tenant& b, const TaskTable& tasks) {
   const User& ua = *a.job->user;
   const User& ub = *b.job->user;
   if (&ua != &ub) return ua.turn != ub.turn ? ua.turn < ub.turn : ua.uid < ub.uid;
-  const std::int64_t urgency_a = next_of(a, tasks)->rank.urgency;
-  const std::int64_t urgency_b = next_of(b, tasks)->rank.urgency;
-  if (urgency_a != urgency_b) return urgency_a < urgency_b;
+  const Rank& rank_a = next_of(a, tasks)->rank;
+  const Rank& rank_b = next_of(b, tasks)->rank;
+  if (rank_a.urgency != rank_b.urgency) return rank_a.urgency < rank_b.urgency;
+  if (rank_a.due != rank_b.due) return rank_a.due < rank_b.due;
   return a.turn != b.turn ? a.turn < b.turn : a.id < b.id;
 }
 
@@ -27,7 +28,11 @@ bool sooner(Tenant& a, Tenant& b, const TaskTable& tasks) {
 
 bool Core::suits(const Tenant& tenant, const TaskRecord& record, DeviceId device) const {
   return (record.device == 0 || record.device == device + 1) &&
-         (tenant.codelets[record.codelet].backends & devices_[device].backend) != 0;
+         has_code_for(tenant, record, device);
+}
+
+bool Core::has_code_for(const Tenant& tenant, const TaskRecord& record, DeviceId device) const {
+  return (tenant.codelets[record.codelet].backends & devices_[device].backend) != 0;
 }
 
 bool Core::has_room(const Tenant& tenant, DeviceId device) const {

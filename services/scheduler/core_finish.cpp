@@ -69,8 +69,9 @@ void Core::finish_one(Slot slot, const Outcome& outcome) {
   Task& task = tasks_[slot];
   Tenant& tenant = *task.tenant;
   const bool failed = outcome.code != Code::ok;
-  account(task, outcome);
+  if (!outcome.silent) account(task, outcome);
   log_end(task, outcome);
+  leave_graph(task, outcome);
   const std::uint64_t ended_ns = outcome.run != nullptr ? outcome.run->end_ns : now_ns_;
   const State before = std::exchange(task.state, State::finished);
   if (before == State::running) leave_context(slot);
@@ -79,7 +80,7 @@ void Core::finish_one(Slot slot, const Outcome& outcome) {
     --tenant.job->buffers[buffer_id(task.record.buffers[i])].uses;
   tenant.tags.finish(static_cast<std::uint32_t>(task.record.tag), failed);
   ++tenant.job->user->finished_tags;
-  if (!tenant.closing) complete(tenant, task, outcome);
+  if (!tenant.closing && !outcome.silent) complete(tenant, task, outcome);
 
   successors_.clear();
   tasks_.take_successors(slot, successors_);

@@ -18,6 +18,11 @@ std::uint64_t mixed(std::uint64_t hash, std::uint64_t value) {
   return hash ^ (hash >> 29);
 }
 
+std::uint64_t rank_of(double mean_ns) {
+  constexpr double most = 3e13;  // eight hours: the sum over a full task table still fits
+  return static_cast<std::uint64_t>(std::min(mean_ns, most));
+}
+
 }  // namespace
 
 WorkId Core::work_of(const Tenant& tenant, const TaskRecord& record) {
@@ -37,17 +42,29 @@ WorkId Core::work_of(const Tenant& tenant, const TaskRecord& record) {
   return costs_->work(tenant.codelets[record.codelet].costs, features);
 }
 
-std::uint64_t Core::mean_time_ns(const Tenant& tenant, const Task& task) {
-  if (is_join(task.record)) return 0;
+Core::Times Core::times_of(const Tenant& tenant, const Task& task, bool anywhere) {
+  Times times;
+  if (is_join(task.record)) return times.known = true, times;
   double sum = 0;
+  double rate = 0;
   double slots = 0;
+  times.known = true;
   for (DeviceId d = 0; d < devices_.size(); ++d) {
-    if (!devices_[d].usable || !suits(tenant, task.record, d)) continue;
-    sum += costs_->estimate(task.work, d).time.mean * devices_[d].slots;
+    if (!devices_[d].usable ||
+        !(anywhere ? has_code_for(tenant, task.record, d) : suits(tenant, task.record, d)))
+      continue;
+    const Estimate& estimate = costs_->estimate(task.work, d);
+    const double mean_ns = std::max(estimate.time.mean, 1.0);
+    sum += mean_ns * devices_[d].slots;
+    rate += devices_[d].slots / mean_ns;
+    if (slots == 0 || mean_ns < times.quickest_ns) times.quickest_ns = mean_ns;
+    times.known = times.known && estimate.level != Level::none;
     slots += devices_[d].slots;
   }
-  constexpr double most = 3e13;  // eight hours: the sum over a full task table still fits
-  return slots == 0 ? 0 : static_cast<std::uint64_t>(std::min(sum / slots, most));
+  if (slots == 0) return {};
+  times.mean_ns = sum / slots;
+  times.together_ns = 1 / rate;
+  return times;
 }
 
 std::uint64_t Core::longest_way_on_ns(Slot slot) {
@@ -63,7 +80,7 @@ void Core::rank_batch(Tenant& tenant, std::uint64_t first_number) {
   for (std::size_t i = batch_.size(); i-- > 0;) {
     Task& task = tasks_[batch_[i]];
     if (task.state != State::waiting || task.tenant != &tenant) continue;
-    task.upward_rank_ns = mean_time_ns(tenant, task) + longest_way_on_ns(batch_[i]);
+    task.upward_rank_ns = rank_of(task.mean_ns) + longest_way_on_ns(batch_[i]);
   }
   for (const Slot slot : batch_) {
     if (tasks_[slot].state != State::waiting || tasks_[slot].tenant != &tenant) continue;
@@ -89,7 +106,7 @@ void Core::rank_predecessors(const Task& task, std::uint64_t first_number, std::
     const Slot slot = to_rank_.back();
     to_rank_.pop_back();
     Task& earlier = tasks_[slot];
-    const std::uint64_t rank = mean_time_ns(*task.tenant, earlier) + longest_way_on_ns(slot);
+    const std::uint64_t rank = rank_of(earlier.mean_ns) + longest_way_on_ns(slot);
     if (rank <= earlier.upward_rank_ns) continue;
     earlier.upward_rank_ns = rank;
     add_those_before(earlier);

@@ -23,9 +23,13 @@ std::string task_text(const proto::scheduler::TaskRecord& record) {
 
 }  // namespace
 
-Result<void> Core::submit(TenantId id, std::span<const TaskRecord> records, std::uint64_t now_ns) {
+Result<void> Core::submit(TenantId id, std::span<const TaskRecord> records, std::uint64_t now_ns,
+                          std::uint32_t graph) {
   Tenant* tenant = TRY(open(id));
+  HeldGraph* held = graph == 0 ? nullptr : TRY(held_graph(*tenant, graph));
   TRY(check_quota(*tenant, records.size()));
+  if (held != nullptr && held->tasks.size() + records.size() > proto::scheduler::max_graph_tasks)
+    return error(Code::quota, "a graph with a deadline has at most 32768 tasks");
   forget_old_tags(*tenant);
   TRY(check_batch(*tenant, records, now_ns));
   for (Context& context : tenant->job->contexts) context.refused = false;
@@ -34,13 +38,21 @@ Result<void> Core::submit(TenantId id, std::span<const TaskRecord> records, std:
   for (const TaskRecord& record : records) batch_.push_back(insert(*tenant, record, now_ns));
   if (costs_ != nullptr) rank_batch(*tenant, first_number);
   for (const Slot slot : batch_) {
-    if (tasks_[slot].state != State::waiting || tasks_[slot].remaining != 0) continue;
-    if (is_join(tasks_[slot].record))
-      finish(slot, {Code::ok, {}, nullptr, false});
+    if (held != nullptr)
+      hold(*tenant, *held, slot);
     else
-      make_ready(slot);
+      start_waiting(slot);
   }
   return {};
+}
+
+/// Of a task that waits, if there is nothing more that it waits for.
+void Core::start_waiting(Slot slot) {
+  if (tasks_[slot].state != State::waiting || tasks_[slot].remaining != 0) return;
+  if (is_join(tasks_[slot].record))
+    finish(slot, {Code::ok, {}, nullptr, false});
+  else
+    make_ready(slot);
 }
 
 Result<void> Core::check_quota(const Tenant& tenant, std::size_t count) const {
@@ -141,7 +153,13 @@ Slot Core::insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns
   task.submitted_ns = task.ready_ns = now_ns;
   task.tenant = &tenant;
   task.state = State::waiting;
-  if (costs_ != nullptr) task.work = work_of(tenant, record);
+  if (costs_ != nullptr) {
+    task.work = work_of(tenant, record);
+    const Times times = times_of(tenant, task);
+    task.mean_ns = times.mean_ns;
+    task.work_ns = times.together_ns;
+    admission_.arrived(tenant.job->user->uid, record.priority, task.work_ns);
+  }
   ++tenant.pending;
   ++tenant.job->user->pending;
   for (std::uint32_t i = 0; i < record.buffer_count; ++i) {

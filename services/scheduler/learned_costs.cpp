@@ -1,6 +1,7 @@
 #include "services/scheduler/learned_costs.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
 #include <cmath>
 
@@ -260,6 +261,11 @@ void LearnedCosts::learn(const Observation& what) {
   // It may have become another: find out soon, whatever the estimate says.
   if (work.cells[what.device].time.history.was_surprised()) here.passed_over = ~0u;
   if (++here.version == 0) here.version = 1;
+  // Where it never ran, what it takes here is all that is known; seldom told, for it costs time.
+  if (std::has_single_bit(here.time.regression.samples()))
+    for (PerDevice& other : codelet.devices)
+      if (&other != &here && other.time.regression.samples() < regression_speaks_after)
+        if (++other.version == 0) other.version = 1;
   refresh(codelet, work, what.device);
 }
 

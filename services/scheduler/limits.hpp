@@ -41,6 +41,9 @@ inline constexpr std::uint32_t max_learned_codelets = 4096;
 /// Of one codelet; beyond that sizes that are about equal are one.
 inline constexpr std::uint32_t max_learned_sizes = 256;
 
+inline constexpr std::uint32_t max_held_graphs = 64;     ///< per tenant, before they are accepted
+inline constexpr std::uint32_t max_logged_graphs = 256;  ///< over all tenants
+
 inline constexpr std::uint32_t max_remembered_failures = 256;  ///< per tenant
 inline constexpr std::uint32_t max_finished_listed = 1024;     ///< over all tenants
 

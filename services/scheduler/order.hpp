@@ -1,6 +1,6 @@
 // In which order ready tasks start. A policy is a pure ranking: what is compared, not how it is
 // stored. Ranks are compared between tasks of one tenant in full; between tenants of one user only
-// by `urgency`, equal ones taking turns; between users never (they always take turns).
+// by `urgency` and `due`, equal ones taking turns; between users never (they always take turns).
 #pragma once
 
 #include <compare>
@@ -11,11 +11,13 @@
 namespace aios::scheduler {
 
 inline constexpr std::uint64_t no_deadline = std::numeric_limits<std::uint64_t>::max();
+inline constexpr std::int64_t not_due = std::numeric_limits<std::int64_t>::max();
 
 /// Smaller runs first.
 struct Rank {
   std::int64_t urgency;
-  std::int64_t within = 0;  ///< among tasks of one tenant that are equally urgent
+  std::int64_t due = not_due;  ///< the moment by which it must start; deadlines go before the rest
+  std::int64_t within = 0;     ///< among tasks of one tenant that are equally urgent
   std::uint64_t tie = 0;
   auto operator<=>(const Rank&) const = default;
 };
@@ -35,6 +37,8 @@ class Order {
   virtual ~Order() = default;
   /// Constant from the moment the task is ready until it starts.
   virtual Rank rank(const OrderFacts& task) const = 0;
+  /// Whether what is due comes first, so that a deadline can be promised.
+  virtual bool heeds_deadlines() const { return false; }
 };
 
 /// In order of submission.
@@ -45,8 +49,9 @@ std::unique_ptr<Order> make_priority_order();
 std::unique_ptr<Order> make_edf_order();
 /// Higher priority first, among equal ones the longer way to the end (HEFT's upward rank).
 std::unique_ptr<Order> make_rank_order();
-/// Higher priority first, among equal ones who must start earliest to meet the deadline; those
-/// without a deadline come last, the longer way to the end first.
+/// Higher priority first, among equal ones who must start earliest to meet the deadline, also
+/// between the tenants of a user; those without a deadline come last, the longer way to the end
+/// first.
 std::unique_ptr<Order> make_laxity_order();
 
 }  // namespace aios::scheduler

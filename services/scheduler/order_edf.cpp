@@ -9,7 +9,7 @@ class EdfOrder final : public Order {
  public:
   Rank rank(const OrderFacts& task) const override {
     constexpr std::uint64_t most = std::numeric_limits<std::int64_t>::max();
-    return {static_cast<std::int64_t>(std::min(task.deadline_ns, most)),
+    return {static_cast<std::int64_t>(std::min(task.deadline_ns, most)), not_due,
             -static_cast<std::int64_t>(task.priority), task.number};
   }
 };

@@ -5,7 +5,7 @@ namespace {
 
 class FifoOrder final : public Order {
  public:
-  Rank rank(const OrderFacts& task) const override { return {0, 0, task.number}; }
+  Rank rank(const OrderFacts& task) const override { return {0, not_due, 0, task.number}; }
 };
 
 }  // namespace

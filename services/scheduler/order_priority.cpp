@@ -6,7 +6,7 @@ namespace {
 class PriorityOrder final : public Order {
  public:
   Rank rank(const OrderFacts& task) const override {
-    return {-static_cast<std::int64_t>(task.priority), 0, task.number};
+    return {-static_cast<std::int64_t>(task.priority), not_due, 0, task.number};
   }
 };
 

@@ -205,7 +205,26 @@ Result<void> SchedulerServer::submit(const wire::Submit::Request& request,
     return error(Code::invalid_argument, "the records do not lie within the arena");
   records_.resize(request.count);
   std::memcpy(records_.data(), arena.data() + request.offset, length);
-  return core_.submit(request.tenant, records_, now_ns());
+  return core_.submit(request.tenant, records_, now_ns(), request.graph);
+}
+
+Answer<wire::OpenGraph::Reply> SchedulerServer::handle(wire::OpenGraph,
+                                                       const wire::OpenGraph::Request& request,
+                                                       CallContext& call) {
+  TRY(job_of(call, request.tenant));
+  const std::uint32_t graph = TRY(core_.open_graph(request.tenant, request.deadline_ns, now_ns()));
+  return wire::OpenGraph::Reply{graph, 0};
+}
+
+Answer<wire::AdmitGraph::Reply> SchedulerServer::handle(wire::AdmitGraph,
+                                                        const wire::AdmitGraph::Request& request,
+                                                        CallContext& call) {
+  TRY(job_of(call, request.tenant));
+  if (request.withdraw > 1) return error(Code::invalid_argument, "`withdraw` is 0 or 1");
+  const wire::AdmitGraph::Reply reply =
+      TRY(core_.admit_graph(request.tenant, request.graph, request.withdraw == 1, now_ns()));
+  changed();
+  return reply;
 }
 
 Answer<wire::Completions::Reply> SchedulerServer::handle(wire::Completions,
@@ -297,6 +316,14 @@ Answer<wire::PlacementNext::Reply> SchedulerServer::handle(
   const PlacementLog::Entry* entry = request.number != 0 ? log.of_task(request.number, uid, all)
                                                          : log.next(request.after, uid, all);
   return entry == nullptr ? wire::PlacementNext::Reply{} : *entry;
+}
+
+Answer<wire::GraphNext::Reply> SchedulerServer::handle(wire::GraphNext,
+                                                       const wire::GraphNext::Request& request,
+                                                       CallContext& call) {
+  const GraphLog::Entry* entry =
+      core_.graphs().next(request.after, call.peer().uid, call.peer().is_operator());
+  return entry == nullptr ? wire::GraphNext::Reply{} : *entry;
 }
 
 Answer<wire::ModelNext::Reply> SchedulerServer::handle(wire::ModelNext,

@@ -79,6 +79,15 @@ class SchedulerServer {
                                                      CallContext&);
   Answer<proto::Empty> handle(proto::scheduler::Suspend, const proto::scheduler::Suspend::Request&,
                               CallContext& call);
+  Answer<proto::scheduler::OpenGraph::Reply> handle(proto::scheduler::OpenGraph,
+                                                    const proto::scheduler::OpenGraph::Request&,
+                                                    CallContext& call);
+  Answer<proto::scheduler::AdmitGraph::Reply> handle(proto::scheduler::AdmitGraph,
+                                                     const proto::scheduler::AdmitGraph::Request&,
+                                                     CallContext& call);
+  Answer<proto::scheduler::GraphNext::Reply> handle(proto::scheduler::GraphNext,
+                                                    const proto::scheduler::GraphNext::Request&,
+                                                    CallContext& call);
   Answer<proto::Empty> handle(proto::Drain, const proto::Empty&, CallContext& call);
   void client_closed(ClientId client);
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "abi/proto/scheduler.hpp"
+#include "services/scheduler/admission.hpp"
 #include "services/scheduler/memories.hpp"
 #include "services/scheduler/placement.hpp"
 
@@ -54,6 +55,10 @@ struct Task {
   std::uint64_t ready_ns = 0;      ///< as far as the contexts say
   std::uint64_t after_number = 0;  ///< of the task that it waited for last
   std::uint64_t logged = 0;        ///< its last placement
+  GraphId graph = 0;               ///< an accepted one with a deadline
+  bool held = false;               ///< its graph waits to be accepted: one more in `remaining`
+  double mean_ns = 0;              ///< over the slots that it may run in
+  double work_ns = 0;              ///< how long all devices together would be busy with it
   std::uint32_t remaining = 0;     ///< dependencies not finished
   std::uint32_t first_successor = no_slot;
   std::uint32_t next_edge[proto::scheduler::max_dependencies]{};

@@ -2,7 +2,10 @@
 // link's view of a job, with tags, codelets and buffers of its own. Plain data of the core.
 #pragma once
 
+#include <tsl/robin_map.h>
+
 #include <deque>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -71,6 +74,22 @@ struct CodeletType {
   Brevity brevity;
 };
 
+/// A graph with a deadline of which tasks are still coming.
+struct HeldGraph {
+  /// The longest way to the end of each task, by the quickest device; and if it may be any device.
+  struct Way {
+    double here_ns = 0;
+    double anywhere_ns = 0;
+  };
+  std::uint64_t deadline_ns = 0;
+  std::vector<TaskRef> tasks;
+  tsl::robin_map<Slot, Way> ways;
+  GraphDemand demand;
+  GraphDemand anywhere;        ///< the same if no task named a device
+  bool names_devices = false;  ///< some task does
+  std::uint32_t unknown = 0;   ///< tasks of which nothing is known
+};
+
 struct Tenant {
   struct Failure {
     std::uint64_t tag;
@@ -91,6 +110,8 @@ struct Tenant {
   std::deque<proto::scheduler::Completion> completions;
   std::deque<Failure> failures;
   std::vector<CodeletType> codelets;
+  std::map<std::uint32_t, HeldGraph> held_graphs;
+  std::uint32_t last_graph = 0;
 };
 
 }  // namespace aios::scheduler

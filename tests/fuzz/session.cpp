@@ -304,7 +304,7 @@ void Session::check(ClientLink& link, const Message& message) {
   if (message.bytes().size() < sizeof head) finding(name + ": a reply without a header");
   std::memcpy(&head, message.bytes().data(), sizeof head);
   const auto body = message.bytes().subspan(sizeof head);
-  if (head.status > static_cast<std::uint32_t>(Code::internal))
+  if (head.status > static_cast<std::uint32_t>(Code::too_late))
     finding(name + ": status " + std::to_string(head.status) + " does not exist");
   if (head.text_bytes != (head.status == 0 ? 0 : body.size()))
     finding(name + ": a text of the wrong length");

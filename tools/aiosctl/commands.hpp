@@ -35,6 +35,7 @@ void add_process_commands(CLI::App& app,
 void add_job_commands(CLI::App& app, Session& session);        // jobs
 void add_device_commands(CLI::App& app, Session& session);     // devices
 void add_task_commands(CLI::App& app, Session& session);       // tasks
+void add_graph_commands(CLI::App& app, Session& session);      // graph run, list
 void add_explain_commands(CLI::App& app, Session& session);    // explain models bottlenecks
 void add_trace_command(CLI::App& app, Session& session);       // trace
 void add_fs_commands(CLI::App& app, Session& session);         // fs …

@@ -61,6 +61,7 @@ int main(int argc, char** argv) {
   add_mapreduce_commands(app, session);
   add_device_commands(app, session);
   add_task_commands(app, session);
+  add_graph_commands(app, session);
   add_explain_commands(app, session);
   add_trace_command(app, session);
   add_fs_commands(app, session);

@@ -68,7 +68,8 @@ typedef enum aios_code {
   AIOS_SOURCE_CHANGED = 22,
   AIOS_PROTOCOL_ERROR = 23,
   AIOS_VERSION_MISMATCH = 24,
-  AIOS_INTERNAL = 25
+  AIOS_INTERNAL = 25,
+  AIOS_TOO_LATE = 26 /* it would not be done by its deadline, and was not begun */
 } aios_code;
 
 /* "0.2.0"; never fails. */

@@ -202,10 +202,32 @@ AIOS_API aios_code aios_graph_set_reduction(aios_graph* graph, uint32_t buffer,
                                             const uint32_t* partials, size_t count,
                                             uint32_t initialise, uint32_t combine);
 
-/* Submits it, once, however large, waiting while too many tasks are pending. Errors: those of
- * aios_tasks_submit_many; INVALID_ARGUMENT: tasks wait for one another in a circle, which the text
- * names. After an error what was taken already is cancelled. */
+/* All of it is to be done by `deadline_ns` of CLOCK_MONOTONIC; 0: no matter. Its tasks then go
+ * before those without a deadline, of the same priority and user. At most 32,768 tasks. */
+AIOS_API aios_code aios_graph_set_deadline(aios_graph* graph, uint64_t deadline_ns);
+
+/* Submits it, once, however large, waiting while too many tasks are pending. With a deadline none
+ * of its tasks starts before the scheduler has accepted the graph, which it does when it will be
+ * done in time at least 19 times in 20, by what it has learned of its codelets and by the work that
+ * is before it. Otherwise it is refused at once. Errors: those of aios_tasks_submit_many;
+ * INVALID_ARGUMENT: tasks wait for one another in a circle, which the text names, or the deadline
+ * has passed; TOO_LATE: it is refused, and the text says when it would be done: nothing of it was
+ * begun, and it may be submitted again, with another deadline. After other errors what was taken
+ * already is cancelled. */
 AIOS_API aios_code aios_graph_submit(aios_graph* graph, uint64_t timeout_ns);
+/* What the scheduler predicted when the graph was last submitted, accepted or not. */
+typedef struct aios_prediction {
+  uint64_t finish_ns;     /* by CLOCK_MONOTONIC; 0: its policy predicts nothing */
+  uint64_t finish_p95_ns; /* later only once in 20 */
+  uint32_t tasks;
+  uint32_t unknown;  /* of them never one has run, or their like: they are not in the prediction */
+  uint32_t promised; /* 0: tasks are unknown, or the policy does not heed deadlines: it was accepted
+                        without a promise */
+  uint32_t reserved;
+} aios_prediction;
+/* Errors: NOT_FOUND: it has no deadline, or was not submitted. */
+AIOS_API aios_code aios_graph_predicted(const aios_graph* graph, aios_prediction* prediction);
+
 /* Until all its tasks have ended. *failed (may be NULL) is how many did so without success. */
 AIOS_API aios_code aios_graph_wait(aios_graph* graph, uint64_t timeout_ns, size_t* failed);
 /* How the task `number` ended. Its tag is the one that aios_task_failure knows. Errors: BUSY: it

@@ -22,14 +22,15 @@ from ._native import (MAX_OBJECT_NAME_BYTES, MAX_REPLY_BYTES, MAX_REQUEST_BYTES,
 from .errors import (AlreadyExists, BadHandle, Busy, Cancelled, Code, Corrupt, Crashed, Denied,
                      Error, Indeterminate, Internal, InvalidArgument, IoError, NoMemory, NoSpace,
                      NotFound, NotSupported, PeerClosed, ProtocolError, Quota, ServiceDown,
-                     SourceChanged, TimedOut, TooLarge, Unreachable, VersionMismatch, WrongType)
+                     SourceChanged, TimedOut, TooLarge, TooLate, Unreachable, VersionMismatch,
+                     WrongType)
 from .instance import Instance, attach
 from .mapreduce import Progress, Result
 from .region import Region
 from .server import Peer, Request, Server
 from .service import Call, Service
 from .storage import ObjectEntry, ObjectInfo, Storage
-from .tasks import BufferId, CodeletId, Completion, Device, Graph, Task, Tenant
+from .tasks import BufferId, CodeletId, Completion, Device, Graph, Prediction, Task, Tenant
 from .waiting import wait
 
 # Of the library in use.
@@ -41,8 +42,9 @@ __all__ = [
     "Indeterminate",
     "Instance", "Internal", "InvalidArgument", "IoError", "MAX_OBJECT_NAME_BYTES", "MAX_REPLY_BYTES",
     "MAX_REQUEST_BYTES", "Mode", "NoMemory", "NoSpace", "NotFound", "NotSupported", "ObjectEntry",
-    "ObjectInfo", "Peer", "PeerClosed", "Phase", "Progress", "ProtocolError", "Quota", "Region",
+    "ObjectInfo", "Peer", "PeerClosed", "Phase", "Prediction", "Progress", "ProtocolError", "Quota",
+    "Region",
     "Request", "Result", "Server", "Service", "ServiceDown", "SourceChanged", "Storage", "Task",
-    "Tenant", "TimedOut", "TooLarge", "Unreachable", "VersionMismatch", "WrongType", "aio",
+    "Tenant", "TimedOut", "TooLarge", "TooLate", "Unreachable", "VersionMismatch", "WrongType", "aio",
     "attach", "errors", "wait",
 ]

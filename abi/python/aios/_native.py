@@ -122,6 +122,11 @@ class Device(ctypes.Structure):
                 ("backend", c_char * 16), ("name", c_char * 96), ("uuid", c_char * 64)]
 
 
+class Prediction(ctypes.Structure):
+    _fields_ = [("finish_ns", c_uint64), ("finish_p95_ns", c_uint64), ("tasks", c_uint32),
+                ("unknown", c_uint32), ("promised", c_uint32), ("reserved", c_uint32)]
+
+
 class Completion(ctypes.Structure):
     _fields_ = [("tag", c_uint64), ("status", c_uint32), ("attempts", c_uint32),
                 ("start_ns", c_uint64), ("end_ns", c_uint64), ("peak_memory_bytes", c_uint64),
@@ -243,6 +248,8 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "aios_graph_add_edge": (c_int, [_OBJECT, c_uint32, c_uint32]),
     "aios_graph_set_reduction": (c_int, [_OBJECT, c_uint32, POINTER(c_uint32), c_size_t, c_uint32,
                                          c_uint32]),
+    "aios_graph_set_deadline": (c_int, [_OBJECT, c_uint64]),
+    "aios_graph_predicted": (c_int, [_OBJECT, POINTER(Prediction)]),
     "aios_graph_submit": (c_int, [_OBJECT, c_uint64]),
     "aios_graph_wait": (c_int, [_OBJECT, c_uint64, _OUT_SIZE]),
     "aios_graph_completion": (c_int, [_OBJECT, c_uint32, POINTER(Completion)]),

@@ -35,6 +35,7 @@ class Code(enum.IntEnum):
     PROTOCOL_ERROR = 23
     VERSION_MISMATCH = 24
     INTERNAL = 25
+    TOO_LATE = 26
 
 
 def code_of(number: int) -> int:
@@ -201,13 +202,19 @@ class Internal(Error):
     code = Code.INTERNAL
 
 
+class TooLate(Error):
+    """It would not be done by its deadline, and was not begun."""
+
+    code = Code.TOO_LATE
+
+
 _CLASSES: dict[int, type[Error]] = {
     kind.code: kind
     for kind in (
         InvalidArgument, BadHandle, WrongType, Denied, NotFound, AlreadyExists, Quota, NoMemory,
         NoSpace, Busy, TimedOut, PeerClosed, ServiceDown, Unreachable, NotSupported, TooLarge,
         IoError, Corrupt, Cancelled, Crashed, Indeterminate, SourceChanged, ProtocolError,
-        VersionMismatch, Internal)
+        VersionMismatch, Internal, TooLate)
 }
 
 

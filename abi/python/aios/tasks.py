@@ -38,6 +38,7 @@ class Task:
     limit_s: float = 0.0  # run time, after which it is ended; 0: none
     idempotent: bool = True  # may run again after the process that ran it died
     device: int | None = None  # the index of one of `Tenant.devices`; None: any
+    deadline_ns: int = 0  # when it should be done, by time.monotonic_ns(); 0: no matter
 
     def _fill(self, record: _native.TaskRecord) -> None:
         reference = ctypes.byref(record)
@@ -61,6 +62,7 @@ class Task:
         if self.device is not None:
             record.device = unsigned(self.device, "device", MAX_U32 - 1) + 1
         record.flags = _native.TASK_IDEMPOTENT if self.idempotent else 0
+        record.deadline_ns = unsigned(self.deadline_ns, "deadline_ns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,17 @@ class Completion:
     @property
     def ok(self) -> bool:
         return self.status == errors.Code.OK
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """When a graph with a deadline will be done."""
+
+    finish_ns: int  # by time.monotonic_ns(); 0: the scheduler's policy predicts nothing
+    finish_p95_ns: int  # later only once in 20
+    tasks: int
+    unknown: int  # of them never one has run, or their like: they are not in the prediction
+    promised: bool  # False: it was accepted without a promise
 
 
 def _completion(raw: _native.Completion) -> Completion:
@@ -288,12 +301,32 @@ class Graph(Object):
             self._native(), unsigned(buffer, "buffer", MAX_U32), numbers, len(partials),
             unsigned(initialise, "initialise", MAX_U32), unsigned(combine, "combine", MAX_U32)))
 
+    def deadline(self, deadline_ns: int) -> None:
+        """All of it is to be done by then, of time.monotonic_ns(); 0: no matter.
+
+        Its tasks go before those without a deadline. At most 32,768 tasks.
+        """
+        check(lib.aios_graph_set_deadline(self._native(), unsigned(deadline_ns, "deadline_ns")))
+
     def submit(self, timeout_s: float | None = None) -> None:
         """Submits it, once, however large, waiting while too many tasks are pending.
 
-        `InvalidArgument`: tasks wait for one another in a circle.
+        With a deadline none of its tasks starts before the scheduler has accepted the graph.
+        `TooLate`: it would not be done in time, and the text says when; nothing of it was begun,
+        and it may be submitted again with another deadline. `InvalidArgument`: tasks wait for one
+        another in a circle, or the deadline has passed.
         """
         check(lib.aios_graph_submit(self._native(), nanoseconds(timeout_s)))
+
+    def predicted(self) -> Prediction:
+        """What the scheduler predicted when it was last submitted, accepted or not.
+
+        `NotFound`: it has no deadline, or was not submitted.
+        """
+        raw = _native.Prediction()
+        check(lib.aios_graph_predicted(self._native(), ctypes.byref(raw)))
+        return Prediction(raw.finish_ns, raw.finish_p95_ns, raw.tasks, raw.unknown,
+                          bool(raw.promised))
 
     def wait(self, timeout_s: float | None = None) -> int:
         """Until all its tasks have ended; returns how many failed. `TimedOut`."""

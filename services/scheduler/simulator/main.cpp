@@ -123,12 +123,12 @@ Result<GraphDemand> demand_of(Study& study, const Realisation& run) {
   GraphDemand demand;
   std::vector<double> end(tasks.size());
   for (std::uint32_t t = 0; t < tasks.size(); ++t) {
-    double mean_ns = 0;
+    double rate = 0;
     for (DeviceId d = 0; d < times[t].size(); ++d)
-      mean_ns += times[t][d] * study.platform().devices[d].slots / study.platform().slots();
+      rate += study.platform().devices[d].slots / std::max(times[t][d], 1.0);
     for (const std::uint32_t parent : tasks[t].parents) end[t] = std::max(end[t], end[parent]);
     end[t] += std::ranges::min(times[t]);
-    demand.work_ns += mean_ns;
+    demand.work_ns += 1 / rate;
     demand.critical_path_ns = std::max(demand.critical_path_ns, end[t]);
   }
   return demand;
@@ -140,7 +140,7 @@ Result<bool> admit(Admission& admission, Study& study, const Realisation& run, s
   if (options.deadline_s <= 0 || options.policy != "learned") return true;
   GraphDemand demand = TRY(demand_of(study, run));
   demand.deadline_ns = static_cast<std::uint64_t>(options.deadline_s * 1e9);
-  const Verdict verdict = admission.ask(number, demand, 0);
+  const Forecast verdict = admission.ask(number, demand, 0);
   if (!verdict.accepted && !options.json)
     fmt::print(
         "run {} refused: done in {:.4g} s, in 95% of cases in {:.4g} s; the deadline is in "
@@ -161,7 +161,7 @@ Result<void> simulate(const Options& options) {
   Study study(graph, platform);
   TRY(learn(study, options));
   Results results;
-  Admission admission(platform.slots());
+  Admission admission;
   for (std::uint32_t i = 0; i < options.runs; ++i) {
     Chances chances = options.chances;
     chances.seed += i;

@@ -58,7 +58,6 @@ class Run {
   Run(const Stream& stream, Policy policy)
       : stream_(stream),
         random_(stream.seed),
-        admission_(stream.slots),
         core_(std::move(policy.order), std::move(policy.placement),
               std::make_unique<LearnedCosts>()) {}
 
@@ -122,6 +121,7 @@ class Run {
     const Shape& shape = shapes_[arrival.shape];
     const GraphId id = next_arrival_;
     GraphDemand demand = shape.demand;
+    demand.work_ns /= stream_.slots;
     demand.deadline_ns = arrival.deadline_ns;
     if (stream_.admission && !admission_.ask(id, demand, now_ns_).accepted) {
       ++outcome_.rejected;
@@ -178,7 +178,7 @@ class Run {
     ends_.pop();
     const std::uint64_t tag = core_.find(end.task)->record.tag;
     const GraphId id = tag / tags_of_graph;
-    admission_.progressed(id, task_of(tag).work_s * 1e9);
+    admission_.progressed(id, task_of(tag).work_s * 1e9 / stream_.slots);
     Core::RunReply reply{};
     reply.start_ns = end.at_ns - std::max<std::uint64_t>(static_cast<std::uint64_t>(end.run_ns), 1);
     reply.end_ns = end.at_ns;

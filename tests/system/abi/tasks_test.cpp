@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -337,6 +338,87 @@ TEST_CASE("A graph runs as if its tasks ran one after the other") {
   ok(aios_graph_completion(graph.get(), steps - 1, &completion));
   CHECK(completion.status == AIOS_OK);
   CHECK(aios_graph_completion(graph.get(), steps, &completion) == AIOS_NOT_FOUND);
+}
+
+namespace {
+
+/// Long enough for every machine.
+constexpr std::uint64_t far_ns = 600'000'000'000;
+
+std::uint64_t clock_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * 1'000'000'000 +
+         static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+/// A chain of `count` tasks over one buffer.
+Graph make_chain(aios_tenant* tenant, std::uint32_t codelet, std::uint32_t in, std::uint32_t out,
+                 std::size_t count) {
+  Graph graph = make_graph(tenant);
+  for (std::size_t i = 0; i < count; ++i) {
+    aios_task_record task = task_of(0, codelet);
+    ok(aios_task_add_buffer(&task, in, AIOS_MODE_READ));
+    ok(aios_task_add_buffer(&task, out, AIOS_MODE_WRITE));
+    std::uint32_t number = 0;
+    ok(aios_graph_add(graph.get(), &task, &number));
+  }
+  return graph;
+}
+
+}  // namespace
+
+TEST_CASE("A graph with a deadline is accepted, or refused at once with what is predicted of it") {
+  const auto instance = attach();
+  const auto tenant = open_tenant(instance.get());
+  const std::uint32_t increment = codelet(tenant.get(), "increment");
+  constexpr std::uint64_t bytes = 1 << 20;
+  const auto region = create_region(instance.get(), 2 * bytes);
+  std::uint32_t in = 0, out = 0;
+  ok(aios_buffer_register(tenant.get(), region.get(), 0, bytes, AIOS_GRANT_WRITE, long_ns, &in));
+  ok(aios_buffer_register(tenant.get(), region.get(), bytes, bytes, AIOS_GRANT_WRITE, long_ns,
+                          &out));
+  const Graph first = make_chain(tenant.get(), increment, in, out, 16);
+  aios_prediction predicted{};
+  CHECK(aios_graph_predicted(first.get(), &predicted) == AIOS_NOT_FOUND);
+  CHECK(aios_graph_set_deadline(first.get(), clock_ns() - 5'000'000) == AIOS_OK);
+  CHECK(aios_graph_submit(first.get(), long_ns) == AIOS_INVALID_ARGUMENT);
+  CHECK(std::string(aios_last_error()).find("passed") != std::string::npos);
+  // With another deadline it may be submitted again.
+  ok(aios_graph_set_deadline(first.get(), clock_ns() + far_ns));
+  ok(aios_graph_submit(first.get(), long_ns));
+  ok(aios_graph_predicted(first.get(), &predicted));
+  CHECK((predicted.tasks == 16 && predicted.unknown <= 16));
+  std::size_t failed = 99;
+  ok(aios_graph_wait(first.get(), long_ns, &failed));
+  REQUIRE(failed == 0);
+  aios_completion last{};
+  ok(aios_graph_completion(first.get(), 15, &last));
+
+  // So many that they take a multiple of the time that there is for them.
+  constexpr std::uint64_t allowed_ns = 4'000'000'000;
+  const std::uint64_t task_ns = std::max<std::uint64_t>(last.end_ns - last.start_ns, 1);
+  const std::size_t count = std::min<std::size_t>(8 * allowed_ns / task_ns + 1, 32'768);
+  const Graph large = make_chain(tenant.get(), increment, in, out, count);
+  ok(aios_graph_set_deadline(large.get(), clock_ns() + allowed_ns / 4));
+  CHECK(aios_graph_submit(large.get(), long_ns) == AIOS_TOO_LATE);
+  CHECK(std::string(aios_last_error()).find("predicted to finish in") != std::string::npos);
+  ok(aios_graph_predicted(large.get(), &predicted));
+  CHECK((predicted.unknown == 0 && predicted.finish_ns > clock_ns() + allowed_ns / 4));
+  CHECK(predicted.finish_p95_ns > predicted.finish_ns);
+  CHECK(aios_graph_wait(large.get(), long_ns, nullptr) == AIOS_INVALID_ARGUMENT);
+
+  const Graph small = make_chain(tenant.get(), increment, in, out, 4);
+  ok(aios_graph_set_deadline(small.get(), clock_ns() + far_ns));
+  ok(aios_graph_submit(small.get(), long_ns));
+  ok(aios_graph_predicted(small.get(), &predicted));
+  CHECK((predicted.promised == 1 && predicted.unknown == 0));
+  ok(aios_graph_wait(small.get(), long_ns, &failed));
+  CHECK(failed == 0);
+  // What was refused took nothing: the tenant is as good as new.
+  aios_task_record task = task_of(7, codelet(tenant.get(), "count"));
+  ok(aios_tasks_submit(tenant.get(), &task, 1, long_ns));
+  CHECK(finished(tenant.get(), 1)[0].tag == 7);
 }
 
 TEST_CASE("Far more tasks than may be pending are submitted at once, in chains") {

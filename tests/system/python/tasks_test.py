@@ -4,6 +4,7 @@ import asyncio
 import os
 import struct
 import subprocess
+import time
 
 import numpy
 
@@ -81,6 +82,40 @@ class Tasks(Case):
             with self.assertRaisesRegex(aios.InvalidArgument, "circle"):
                 circle.submit()
         self.assertEqual(self.tenant.cancel_all(), 0)
+
+    def test_a_graph_that_would_be_too_late_is_refused_saying_when_it_would_be_done(self):
+        increment = self.codelet("good", "increment")
+        region = self.instance.create_region(1 << 20)
+        buffer = self.tenant.buffer(region, aios.Access.WRITE)
+        other = self.tenant.buffer(self.instance.create_region(1 << 20), aios.Access.WRITE)
+
+        def chain(length):
+            graph = self.enterContext(self.tenant.graph())
+            for _ in range(length):
+                graph.add(aios.Task(0, increment, [(buffer, aios.Mode.READ_WRITE),
+                                                   (other, aios.Mode.WRITE)]))
+            return graph
+
+        first = chain(8)
+        self.assertRaises(aios.NotFound, first.predicted)
+        first.deadline(time.monotonic_ns() - 10**9)
+        with self.assertRaisesRegex(aios.InvalidArgument, "passed"):
+            first.submit()
+        first.deadline(time.monotonic_ns() + PATIENCE_S * 10**9)
+        first.submit()
+        self.assertEqual(first.wait(PATIENCE_S), 0)
+        last = first.completion(7)
+        allowed_ns = 10**9
+        late = chain(min(32 * allowed_ns // max(last.end_ns - last.start_ns, 1) + 1, 32768))
+        late.deadline(time.monotonic_ns() + allowed_ns)
+        with self.assertRaisesRegex(aios.TooLate, "predicted to finish in .*its deadline is in"):
+            late.submit()
+        self.assertGreater(late.predicted().finish_p95_ns, time.monotonic_ns() + allowed_ns)
+        small = chain(2)
+        small.deadline(time.monotonic_ns() + PATIENCE_S * 10**9)
+        small.submit()
+        self.assertTrue(small.predicted().promised)
+        self.assertEqual(small.wait(PATIENCE_S), 0)
 
     def test_a_module_is_also_its_bytes(self):
         module = (self.modules / "good.so").read_bytes()

@@ -69,3 +69,13 @@ TEST_CASE("What is no size is read as 0") {
     CHECK(parse_size(text) == 0);
   }
 }
+
+TEST_CASE("A span of time is a number and a unit, and nothing else") {
+  CHECK(parse_duration("2") == 2'000'000'000);
+  CHECK(parse_duration("1.5s") == 1'500'000'000);
+  CHECK(parse_duration("200 ms") == 200'000'000);
+  CHECK(parse_duration("-3us") == -3'000);
+  CHECK(parse_duration("2min") == 120'000'000'000);
+  for (const char* wrong : {"", "s", "1 day", "1.5.5s", "nan", "inf", "1e300s", "2ms2"})
+    CHECK_FALSE(parse_duration(wrong));
+}

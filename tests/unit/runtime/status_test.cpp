@@ -25,14 +25,15 @@ TEST_CASE("TRY yields the value or returns the error") {
 }
 
 TEST_CASE("Every code has a name of its own, the C header's numbers are the same") {
-  for (std::uint32_t i = 0; i <= AIOS_INTERNAL; ++i) {
+  for (std::uint32_t i = 0; i <= AIOS_TOO_LATE; ++i) {
     CHECK(code_name(static_cast<Code>(i)) != "unknown");
     for (std::uint32_t j = 0; j < i; ++j)
       CHECK(code_name(static_cast<Code>(i)) != code_name(static_cast<Code>(j)));
   }
   CHECK(static_cast<int>(Code::peer_closed) == AIOS_PEER_CLOSED);
   CHECK(static_cast<int>(Code::internal) == AIOS_INTERNAL);
-  CHECK(code_name(static_cast<Code>(AIOS_INTERNAL + 1)) == "unknown");
+  CHECK(static_cast<int>(Code::too_late) == AIOS_TOO_LATE);
+  CHECK(code_name(static_cast<Code>(AIOS_TOO_LATE + 1)) == "unknown");
 }
 
 TEST_CASE("An errno becomes the code a caller can act on") {

@@ -51,6 +51,15 @@ bool is_about(double value, double expected, double share) {
 
 }  // namespace
 
+TEST_CASE("What was learned on one device is a hint for another, also if that was asked before") {
+  Rig rig;
+  const WorkId work = rig.size(4096);
+  REQUIRE(rig.of(work, gpu).level == Level::none);
+  rig.learn(work, cpu, 5e6);
+  CHECK(rig.of(work, gpu).level == Level::hint);
+  CHECK(is_about(rig.of(work, gpu).time.mean, 5e6, 0.01));
+}
+
 TEST_CASE("Before anything is known an estimate says so") {
   Rig rig;
   const Estimate e = rig.of(rig.size(4096), cpu);

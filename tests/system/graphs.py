@@ -1,0 +1,124 @@
+"""aiosctl graph: graphs from files, with deadlines that are kept or refused, and their listing."""
+
+import json
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(TESTS / "support"))
+from instance import Instance, expect, run_test  # noqa: E402
+from schema import check  # noqa: E402
+
+SCHEMAS = TESTS.parent / "abi/schema"
+NUMBERS = 1 << 20
+FAILED = 1
+
+
+def checked(name, text):
+    value = json.loads(text)
+    check(value, json.loads((SCHEMAS / f"{name}.json").read_text(encoding="utf-8")), name)
+    return value
+
+
+def chain(length):
+    """Each task adds to what the one before it wrote."""
+    task = {"codelet": "axpy", "grid": [NUMBERS // 256], "arguments": [{"u32": NUMBERS}, {"f32": 2}],
+            "buffers": [["x", "read"], ["y", "read_write"]]}
+    return {"codelets": {"axpy": {"module": "vector.so", "function": "axpy"}},
+            "buffers": {name: {"bytes": 4 * NUMBERS} for name in "xy"},
+            "tasks": [{"name": f"step{i}", **task} for i in range(length)]}
+
+
+class Graphs:
+    def __init__(self, instance):
+        self.instance = instance
+        self.count = 0
+
+    def file(self, graph):
+        self.count += 1
+        path = self.instance.work / f"graph{self.count}.json"
+        path.write_text(graph if isinstance(graph, str) else json.dumps(graph), encoding="utf-8")
+        return path
+
+    def run(self, graph, *options):
+        return checked("graph-run", self.instance.ctl("graph", "run", self.file(graph), "--json",
+                                                      *options))
+
+    def refused(self, graph, *words, options=()):
+        """It fails, and says all of the words; returns its standard output."""
+        done = self.instance.try_ctl("graph", "run", self.file(graph), *options)
+        expect(done.returncode == FAILED, f"{options} ended with {done.returncode}: {done.stderr}")
+        for word in words:
+            expect(word in done.stderr, f"no '{word}' in: {done.stderr}")
+        return done.stdout
+
+
+def check_deadlines(graphs):
+    graphs.refused(chain(1), "passed", "before it was submitted", options=["--deadline=-1s"])
+    graphs.refused(chain(1), "is no time from now", options=["--deadline", "soon"])
+    first = graphs.run(chain(20), "--deadline", "10min")
+    expect(first["asked"]["promise"] == "unknown_costs" and first["asked"]["unknown_tasks"] == 20,
+           f"nothing was known of it: {first['asked']}")
+    expect(first["failed"] == 0 and first["in_time"], f"it failed: {first}")
+    run_s = sorted(task["run_s"] for task in first["tasks"])[10]
+    late = chain(min(int(40 / run_s) + 1, 30000))
+    options = ["--deadline", "2s"]
+    graphs.refused(late, "predicted to finish in", "its deadline is in", options=options)
+    asked = checked("graph-run", graphs.refused(late, options=[*options, "--json"]))["asked"]
+    expect(asked["verdict"] == "too_late" and asked["predicted_p95_s"] > asked["deadline_s"],
+           f"refused in time: {asked}")
+    kept = graphs.run(chain(3), "--deadline", "10min")
+    expect(kept["asked"]["promise"] == "made", f"no promise of what is known: {kept['asked']}")
+    said = graphs.instance.ctl("graph", "run", graphs.file(chain(2)), "--deadline", "600")
+    expect("accepted: predicted to finish in" in said and "before its deadline" in said, said)
+
+
+def check_listing(graphs):
+    listed = checked("graphs", graphs.instance.ctl("graph", "list", "--json"))
+    states = [graph["state"] for graph in listed]
+    expect(states == ["done", "refused", "refused", "done", "done"], f"graphs: {states}")
+    expect(listed[0]["actual_s"] > 0 and listed[1]["actual_s"] is None, f"graphs: {listed[:2]}")
+    expect("too_late" in graphs.instance.ctl("graph", "list"), "the listing has no refusal")
+
+
+def check_files(graphs):
+    plain = graphs.run(chain(2))
+    expect(plain["asked"] is None and len(plain["tasks"]) == 2, f"without a deadline: {plain}")
+    branched = chain(3)
+    branched["tasks"][2]["after"] = ["step0"]
+    expect(graphs.run(branched)["failed"] == 0, "a graph with an edge failed")
+    failing = chain(1)
+    failing["codelets"]["axpy"]["function"] = "no_such"
+    graphs.refused(failing, options=["--json"])
+    circle = chain(2)
+    circle["tasks"][0]["after"] = ["step1"]
+    graphs.refused(circle, "circle")
+    for change, words in (
+            (lambda g: g["tasks"][0].update(codelet="none"), "names no codelet"),
+            (lambda g: g["tasks"][0].update(buffers=[["z", "read"]]), "names no buffer"),
+            (lambda g: g["tasks"][0].update(buffers=[["x", "eat"]]), "has the mode 'eat'"),
+            (lambda g: g["tasks"][0].update(grid=[0]), "grid"),
+            (lambda g: g["tasks"][0].update(arguments=[{"u32": -1}]), "arguments"),
+            (lambda g: g["tasks"][0].update(arguments=[{"u64": 1}] * 9), "more than 64 bytes"),
+            (lambda g: g["tasks"][0].update(colour="red"), "means nothing"),
+            (lambda g: g["tasks"].append(g["tasks"][0]), "is that of another task"),
+            (lambda g: g["tasks"][0].update(after=["never"]), "names no task"),
+            (lambda g: g.update(tasks=[]), "tasks is missing, empty or no list")):
+        wrong = json.loads(json.dumps(chain(1)))
+        change(wrong)
+        graphs.refused(wrong, words)
+    graphs.refused("{", "is no JSON")
+    none = graphs.instance.try_ctl("graph", "run", graphs.instance.work / "none.json")
+    expect(none.returncode == FAILED and "none.json" in none.stderr, none.stderr)
+
+
+def main():
+    with Instance(sys.argv[1]) as instance:
+        graphs = Graphs(instance)
+        check_deadlines(graphs)
+        check_listing(graphs)
+        check_files(graphs)
+
+
+if __name__ == "__main__":
+    sys.exit(run_test(main))
