@@ -87,7 +87,8 @@ void Executor::kick() {
   std::size_t wanted = 0;
   {
     const std::lock_guard lock(mutex_);
-    const std::size_t for_brief = (brief_.size() + brief_chunk - 1) / brief_chunk;
+    const std::size_t at_once = brief_at_once();
+    const std::size_t for_brief = (brief_.size() + at_once - 1) / at_once;
     wanted = std::min<std::uint64_t>(std::exchange(unkicked_, 0), thread_count_);
     if (for_brief > briefly_busy_) wanted += for_brief - briefly_busy_;
     wanted = std::min(wanted - std::min(wanted, looking_), idle_);
@@ -194,11 +195,16 @@ void Executor::look(std::unique_lock<std::mutex>& lock, SpinPolicy& policy) {
   --looking_;
 }
 
+std::size_t Executor::brief_at_once() const {
+  const double fit = brief_chunk_ns / std::max(brief_ns_, 1.0);
+  return fit >= brief_chunk ? brief_chunk : std::max<std::size_t>(static_cast<std::size_t>(fit), 1);
+}
+
 void Executor::run_brief(std::unique_lock<std::mutex>& lock) {
   std::array<BriefJob, brief_chunk> jobs;
   // The threads share what there is.
   const std::size_t share = (brief_.size() + thread_count_ - 1) / thread_count_;
-  const std::size_t count = std::min(share, brief_chunk);
+  const std::size_t count = std::min(share, brief_at_once());
   for (std::size_t i = 0; i < count; ++i) {
     jobs[i] = std::move(brief_.front());
     brief_.pop_front();
@@ -206,10 +212,13 @@ void Executor::run_brief(std::unique_lock<std::mutex>& lock) {
   ++briefly_busy_;
   lock.unlock();
   std::array<Finished, brief_chunk> finished;
+  const std::uint64_t begin_ns = now_ns();
   for (std::size_t i = 0; i < count; ++i)
     finished[i] = {jobs[i].job.id, 0, 0, jobs[i].job.run_block(0)};
+  const double each_ns = static_cast<double>(now_ns() - begin_ns) / static_cast<double>(count);
   lock.lock();
   --briefly_busy_;
+  brief_ns_ += (each_ns - brief_ns_) / 4;
   const bool first = finished_.empty();
   finished_.insert(finished_.end(), std::make_move_iterator(finished.begin()),
                    std::make_move_iterator(finished.begin() + static_cast<std::ptrdiff_t>(count)));

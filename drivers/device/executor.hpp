@@ -55,8 +55,10 @@ class Executor {
   static constexpr int any_cpu = -1;
   static constexpr std::size_t max_jobs = 4096;
   static constexpr std::uint32_t max_chunk_blocks = 256;
-  /// So many brief jobs a thread takes at a time, and for so many another one is woken.
+  /// So many brief jobs a thread takes at a time at most, and for how long, judged by those before
+  /// them: when they end they are reported, and for so many another thread is woken.
   static constexpr std::size_t brief_chunk = 8;
+  static constexpr double brief_chunk_ns = 50'000;
 
   /// Starts one thread per entry of `cpus`, pinned to it where the host allows. `notify` is called,
   /// by one of them, when a first job has finished since the last take_finished.
@@ -106,6 +108,7 @@ class Executor {
   void work();
   void look(std::unique_lock<std::mutex>& lock, SpinPolicy& policy);
   bool brief_is_next(const Run* run) const;
+  std::size_t brief_at_once() const;
   void run_brief(std::unique_lock<std::mutex>& lock);
   void run_blocks(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run);
   void work_in_order();
@@ -129,6 +132,7 @@ class Executor {
   std::size_t idle_ = 0;          // threads that wait
   std::size_t looking_ = 0;       // threads that will look at the queue by themselves
   std::size_t briefly_busy_ = 0;  // threads that will look again soon
+  double brief_ns_ = 0;           // what a brief job takes, of the last ones
   std::uint64_t unkicked_ = 0;    // blocks of jobs that are not brief, since the last kick
   std::vector<Finished> finished_;
   std::uint64_t last_end_ns_ = 0;

@@ -15,7 +15,7 @@ namespace aios::scheduler {
 class Brevity {
  public:
   /// What tasks may take in the mean to be brief, and how many samples tell.
-  static constexpr double most_ns = 50'000;
+  static constexpr double most_ns = 250'000;
   static constexpr std::uint32_t least_samples = 8;
   static constexpr double long_ns = 10 * most_ns;
   static constexpr double most_long = 1.0 / 32;

@@ -74,6 +74,7 @@ ContextSession::Running& ContextSession::add_running(TaskRef ref, const Task& ta
   Run::Request& request = running.request;
   running.ref = ref;
   running.brief = brief;
+  running.expected_ns = task.charge_ns;
   running.sent = false;
   running.due_ns = 0;
   request.buffer_count = record.buffer_count;
@@ -179,7 +180,8 @@ void ContextSession::pack(Running& running) {
   const std::uint32_t bytes =
       static_cast<std::uint32_t>(sizeof head) + buffer_bytes + argument_bytes;
   if (batch_tasks_.size() == RunBatch::max_tasks ||
-      batch_.packed_bytes + bytes > sizeof batch_.packed)
+      batch_.packed_bytes + bytes > sizeof batch_.packed ||
+      batch_ns_ + running.expected_ns > max_batch_ns)
     flush();
   std::uint8_t* to = batch_.packed + batch_.packed_bytes;
   std::memcpy(to, &head, sizeof head);
@@ -190,6 +192,7 @@ void ContextSession::pack(Running& running) {
   std::memcpy(to, request.arguments, argument_bytes);
   batch_.packed_bytes += bytes;
   batch_tasks_.push_back(&running);
+  batch_ns_ += running.expected_ns;
 }
 
 void ContextSession::flush() {
@@ -204,6 +207,7 @@ void ContextSession::flush() {
                              batch_ended(tasks, number, reply);
                            });
   batch_.packed_bytes = 0;
+  batch_ns_ = 0;
 }
 
 void ContextSession::batch_ended(const std::vector<Running*>& tasks, std::uint64_t number,

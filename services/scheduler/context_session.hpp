@@ -72,6 +72,7 @@ class ContextSession {
     TaskRef ref;  ///< number 0: the place is free
     proto::context::Run::Request request;
     bool brief;
+    std::uint32_t expected_ns;  ///< of a brief one
     std::optional<Status> bind_failure;
     bool sent = false;
     std::uint64_t due_ns = 0;  ///< when its answer is late; 0: not known yet, or never
@@ -115,6 +116,7 @@ class ContextSession {
   std::uint64_t last_batch_ = 0;
   proto::context::RunBatch::Request batch_{};  ///< not sent yet
   std::vector<Running*> batch_tasks_;
+  std::uint64_t batch_ns_ = 0;      ///< what they are expected to take
   std::unique_ptr<Client> client_;  // last: its end calls back into the above
 };
 

@@ -14,7 +14,9 @@ inline constexpr std::uint32_t max_slots_per_device = 192;
 /// Brief tasks that are in a device's contexts at once, and for how long they may keep one of its
 /// slots busy: long enough to outlast a round trip, short enough to change plans.
 inline constexpr std::uint32_t max_ahead = 1024;
-inline constexpr std::uint64_t max_ahead_ns_per_slot = 200'000;
+inline constexpr std::uint64_t max_ahead_ns_per_slot = 1'000'000;
+/// What of it travels together, for one thread of the context to run: others could have shared it.
+inline constexpr std::uint64_t max_batch_ns = 50'000;
 /// What the briefest is reckoned with: the cost of handing it over.
 inline constexpr std::uint32_t least_charge_ns = 200;
 inline constexpr std::uint32_t max_users = 64;

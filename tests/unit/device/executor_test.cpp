@@ -212,6 +212,32 @@ TEST_CASE("Too many jobs are refused with quota") {
   CHECK(fixture.wait_for(Executor::max_jobs).size() == Executor::max_jobs);
 }
 
+TEST_CASE("Brief jobs that were long of late are taken and reported one at a time") {
+  Fixture fixture(1);
+  const auto submit = [&](std::uint64_t id, std::function<Result<>(std::uint32_t)> run) {
+    REQUIRE(fixture.executor->submit(
+        {.id = id, .block_count = 1, .limit_ns = 0, .brief = true, .run_block = std::move(run)}));
+  };
+  const auto long_one = [](std::uint32_t) -> Result<> {
+    const auto enough = static_cast<std::uint64_t>(4 * Executor::brief_chunk_ns);
+    for (const std::uint64_t begin = now_ns(); now_ns() < begin + enough;) continue;
+    return {};
+  };
+  for (std::uint64_t id = 1; id <= 8; ++id) submit(id, long_one);
+  fixture.executor->kick();
+  CHECK(fixture.wait_for(8).size() == 8);
+  std::latch reported(1);
+  submit(9, long_one);
+  submit(10, [&](std::uint32_t) -> Result<> {
+    reported.wait();  // for ever, if the one before it were reported with it
+    return {};
+  });
+  fixture.executor->kick();
+  CHECK(fixture.wait_for(1).front().id == 9);
+  reported.count_down();
+  CHECK(fixture.wait_for(1).front().id == 10);
+}
+
 namespace {
 
 /// Jobs on a device's queue of `depth`.

@@ -6,7 +6,7 @@ using namespace aios::scheduler;
 
 namespace {
 
-constexpr std::uint64_t brief_ns = 1000;
+constexpr std::uint64_t brief_ns = 5000;
 
 /// Runs as many tasks of the tenant as it takes to know; the next tag is free.
 std::uint64_t teach(Fixture& f, TenantId tenant, std::uint64_t duration_ns) {
