@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 #include <deque>
+#include <tuple>
 
 #include "abi/include/aios/mapreduce/format.hpp"
 #include "abi/lib/mapreduce_input.hpp"
@@ -60,6 +61,7 @@ class Run {
   Result<void> write(const wire::Next::Reply& event);
   std::unexpected<Status> why_failed();
   std::string place(const wire::Failure::Reply& failure) const;
+  Result<void> skipped(const wire::Next::Reply& event);
   Result<Report> commit(const wire::Next::Reply& last, std::uint64_t begin_ns);
   std::vector<std::pair<std::string, std::uint64_t>> counters(const wire::Next::Reply& last) const;
   /// What a call that failed means for the person who waits.
@@ -76,6 +78,7 @@ class Run {
   std::uint64_t job_ = 0;
   std::uint64_t lent_ = 0;
   std::deque<Region> segments_;
+  std::vector<SkippedRecord> skipped_;
 };
 
 std::unexpected<Status> Run::explained(const Status& status) const {
@@ -108,6 +111,7 @@ Result<void> Run::submit(std::span<const std::byte> module) {
   request.memory_bytes =
       options_.memory_bytes != 0 ? options_.memory_bytes : default_memory_bytes();
   request.limit_ns = options_.task_limit_ns;
+  request.max_bad_records = options_.max_bad_records;
   request.reducers = options_.reducers;
   request.threads = options_.threads;
   request.label = decltype(request.label)::from(options_.label);
@@ -147,6 +151,8 @@ Result<void> Run::obey(const wire::Next::Reply& event) {
       return lend(event.number);
     case wire::EventKind::lend_sample:
       return lend_sample();
+    case wire::EventKind::record_skipped:
+      return skipped(event);
     case wire::EventKind::add_segment:
       return add_segment(event.bytes);
     case wire::EventKind::write_output:
@@ -221,6 +227,14 @@ Result<void> Run::write(const wire::Next::Reply& event) {
   return {};
 }
 
+Result<void> Run::skipped(const wire::Next::Reply& event) {
+  if (event.number >= plan_.splits.size() || event.partition >= plan_.splits[event.number].pieces)
+    return error(Code::protocol_error, "the MapReduce service skipped a record outside the input");
+  const Piece& piece = plan_.pieces[plan_.splits[event.number].first_piece + event.partition];
+  skipped_.push_back({files_[piece.file].path, event.offset, static_cast<Code>(event.segment)});
+  return {};
+}
+
 /// "FILE, at byte N: " for a failure at a place in the input.
 std::string Run::place(const wire::Failure::Reply& failure) const {
   if (failure.piece == wire::Failure::no_piece || failure.split >= plan_.splits.size()) return {};
@@ -266,8 +280,13 @@ Result<Report> Run::commit(const wire::Next::Reply& last, std::uint64_t begin_ns
   facts.records = last.progress.records;
   facts.distinct_keys = last.progress.distinct_keys;
   facts.counters = report.counters;
+  std::sort(skipped_.begin(), skipped_.end(), [](const SkippedRecord& a, const SkippedRecord& b) {
+    return std::tie(a.file, a.offset) < std::tie(b.file, b.offset);
+  });
+  for (const SkippedRecord& one : skipped_) facts.skipped.emplace_back(one.file, one.offset);
   TRY(output_->commit(facts));
   report.output_bytes = output_->written_bytes();
+  report.skipped = std::move(skipped_);
   report.seconds_ns = now_ns() - begin_ns;
   return report;
 }

@@ -30,7 +30,15 @@ struct Options {
   std::uint32_t threads = 1;
   std::uint64_t memory_bytes = 0;  ///< 0: default_memory_bytes()
   std::uint64_t task_limit_ns = 0;
-  std::uint64_t open_files = 1024;  ///< how many descriptors this process may have
+  std::uint64_t max_bad_records = 0;  ///< skipped rather than fail the job
+  std::uint64_t open_files = 1024;    ///< how many descriptors this process may have
+};
+
+/// A record that the job failed on.
+struct SkippedRecord {
+  std::string file;
+  std::uint64_t offset = 0;
+  Code why = Code::crashed;
 };
 
 struct Report {
@@ -40,6 +48,7 @@ struct Report {
   std::uint64_t seconds_ns = 0;  ///< from the call to the committed output
   proto::mapreduce::Progress progress{};
   std::vector<std::pair<std::string, std::uint64_t>> counters;
+  std::vector<SkippedRecord> skipped;  ///< in order of file and offset
 };
 
 /// Sees every event; false cancels the job.

@@ -130,6 +130,9 @@ std::string OutputFolder::manifest(const ManifestFacts& facts) const {
                                  {"xxh3", hex(XXH3_64bits_digest(&part.hasher->state))}});
   ordered_json counters = ordered_json::object();
   for (const auto& [name, value] : facts.counters) counters[name] = value;
+  ordered_json skipped = ordered_json::array();
+  for (const auto& [file, offset] : facts.skipped)
+    skipped.push_back(ordered_json{{"file", file}, {"offset", offset}});
   const ordered_json document = {{"job", facts.job},
                                  {"arguments", facts.arguments},
                                  {"inputs", facts.inputs},
@@ -138,6 +141,7 @@ std::string OutputFolder::manifest(const ManifestFacts& facts) const {
                                  {"records", facts.records},
                                  {"distinct_keys", facts.distinct_keys},
                                  {"counters", counters},
+                                 {"skipped_records", skipped},
                                  {"parts", parts}};
   return document.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }

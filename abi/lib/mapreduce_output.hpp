@@ -27,6 +27,7 @@ struct ManifestFacts {
   std::uint64_t records = 0;
   std::uint64_t distinct_keys = 0;
   std::vector<std::pair<std::string, std::uint64_t>> counters;
+  std::vector<std::pair<std::string, std::uint64_t>> skipped;  ///< records: file and offset
 };
 
 class OutputFolder {

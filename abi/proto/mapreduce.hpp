@@ -18,6 +18,7 @@ inline constexpr std::uint64_t max_memory_bytes = 1ull << 40;
 inline constexpr std::uint64_t max_splits = 1u << 20;
 inline constexpr std::uint32_t max_channels = 8;  ///< file channels of one split
 inline constexpr std::uint32_t max_counters = 16;
+inline constexpr std::uint64_t max_bad_records = 100'000;
 inline constexpr std::uint64_t max_parameter_bytes = 64u << 10;
 
 /// Offset 0 of the job region is where the job describes itself, its counters among it
@@ -42,14 +43,15 @@ struct Submit {
     std::uint64_t names_offset;  ///< of engine::DocumentNames, before the parameters; 0: none
     std::uint64_t split_count;
     std::uint64_t input_bytes;
-    std::uint64_t memory_bytes;  ///< for tables, runs and merging
-    std::uint64_t limit_ns;      ///< of one task; 0: none
+    std::uint64_t memory_bytes;     ///< for tables, runs and merging
+    std::uint64_t limit_ns;         ///< of one task; 0: none
+    std::uint64_t max_bad_records;  ///< skipped rather than fail the job
     std::uint32_t reducers;
     std::uint32_t threads;  ///< greatest number of tasks in flight
     Text<32> label;         ///< what listings call the job
     AIOS_FIELDS(Request, region, job, module_offset, module_bytes, parameter_offset,
                 parameter_bytes, names_offset, split_count, input_bytes, memory_bytes, limit_ns,
-                reducers, threads, label)
+                max_bad_records, reducers, threads, label)
   };
   struct Reply {
     std::uint64_t job;
@@ -69,19 +71,20 @@ struct Progress {
   std::uint64_t attempts;  ///< of those tasks
   std::uint64_t spilled_bytes;
   std::uint32_t phase;
-  std::uint32_t reserved;
+  std::uint32_t skipped_records;  ///< not among `records`
   AIOS_FIELDS(Progress, mapped_bytes, merge_bytes, merged_bytes, records, distinct_keys, tasks,
-              attempts, spilled_bytes, phase, reserved)
+              attempts, spilled_bytes, phase, skipped_records)
 };
 
 enum class EventKind : std::uint32_t {
-  progress = 0,      ///< nothing to do; sent every `progress_interval_ns`
-  lend_splits = 1,   ///< lend the splits below `number`
-  add_segment = 2,   ///< give a region of `bytes`
-  write_output = 3,  ///< append (segment, offset, bytes) to part `partition`, then say Written
-  done = 4,          ///< every part is written
-  failed = 5,        ///< why is in Failure
-  lend_sample = 6,   ///< lend pieces from all over the input, as split `sample_split`
+  progress = 0,        ///< nothing to do; sent every `progress_interval_ns`
+  lend_splits = 1,     ///< lend the splits below `number`
+  add_segment = 2,     ///< give a region of `bytes`
+  write_output = 3,    ///< append (segment, offset, bytes) to part `partition`, then say Written
+  done = 4,            ///< every part is written
+  failed = 5,          ///< why is in Failure
+  lend_sample = 6,     ///< lend pieces from all over the input, as split `sample_split`
+  record_skipped = 7,  ///< of split `number`, piece `partition`, at `offset`; why: code `segment`
 };
 /// Of Lend: not one of the job's splits, but a sample of them all, read to choose boundaries.
 inline constexpr std::uint64_t sample_split = ~0ull;
@@ -211,7 +214,7 @@ struct JobNext {
 
 struct Protocol {
   static constexpr const char* name = "mapreduce";
-  static constexpr std::uint16_t version = 4;
+  static constexpr std::uint16_t version = 5;
   using Methods =
       MethodList<Null, Drain, Submit, Next, Lend, AddSegment, Written, Failure, Cancel, JobNext>;
 };

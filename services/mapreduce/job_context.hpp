@@ -27,6 +27,7 @@ struct JobSettings {
   std::uint64_t memory_bytes = 1u << 30;
   std::uint64_t split_count = 0;
   std::uint64_t input_bytes = 0;
+  std::uint64_t max_bad_records = 0;
   std::uint64_t parameter_offset = 0;  ///< of the job's arguments in the parameters
   std::uint64_t parameter_bytes = 0;
   std::uint64_t names_offset = 0;

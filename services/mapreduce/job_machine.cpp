@@ -11,7 +11,7 @@ using proto::mapreduce::EventKind;
 using proto::mapreduce::Phase;
 
 /// Takes "@PIECE:OFFSET " off a message, when it begins with that.
-JobFailure with_place(const Status& why, std::uint64_t split) {
+JobFailure with_place(const Status& why) {
   JobFailure failure{why};
   const std::string& text = why.message();
   const char* const end = text.data() + text.size();
@@ -22,7 +22,6 @@ JobFailure with_place(const Status& why, std::uint64_t split) {
   const auto second = std::from_chars(first.ptr + 1, end, offset);
   if (second.ec != std::errc() || second.ptr == end || *second.ptr != ' ') return failure;
   failure.status = Status(why.code(), std::string(second.ptr + 1, end));
-  failure.split = split;
   failure.piece = piece;
   failure.offset = offset;
   return failure;
@@ -157,7 +156,9 @@ void JobMachine::task_failed(std::uint64_t tag, std::uint32_t attempts, const St
     status =
         Status(why.code(), std::string(mapping ? "a map task failed: " : "a reduce task failed: ") +
                                why.message());
-  job_.fail(mapping ? with_place(status, map_.split_of(tag)) : JobFailure{status});
+  if (!mapping) return job_.fail(JobFailure{status});
+  map_.task_failed(tag, with_place(status));
+  pump();
 }
 
 void JobMachine::put_done(std::uint64_t object, const Result<void>& result) {

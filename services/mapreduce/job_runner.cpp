@@ -57,6 +57,7 @@ Result<std::shared_ptr<JobRunner>> JobRunner::create(Services& services,
   settings.memory_bytes = request.memory_bytes;
   settings.split_count = request.split_count;
   settings.input_bytes = request.input_bytes;
+  settings.max_bad_records = request.max_bad_records;
   settings.parameter_offset = request.parameter_offset;
   settings.parameter_bytes = request.parameter_bytes;
   settings.names_offset = request.names_offset;

@@ -13,6 +13,12 @@ constexpr std::uint64_t splits_ahead = 2;
 /// Of one record that is larger than a usual run; a table must hold it whole.
 constexpr std::uint64_t table_per_record_byte = 16;
 
+/// Failures that one record may be the reason of, so that the job can go on without it.
+bool is_of_record(const Status& why) {
+  return why.code() == Code::crashed || why.code() == Code::timed_out ||
+         why.code() == Code::invalid_argument;
+}
+
 std::string megabytes(std::uint64_t bytes) {
   return std::to_string((bytes >> 20) + 1);
 }
@@ -73,12 +79,19 @@ bool MapPhase::start_next() {
     make_room(bytes);
     return false;
   }
+  start(next->first, split, *slice);
+  return true;
+}
+
+void MapPhase::start(std::uint64_t number, Split& split, const Slice& slice) {
   const std::uint64_t tag = job_.next_tag();
-  tasks_.emplace(tag, Task{next->first, *slice});
+  tasks_.emplace(tag, Task{number, slice});
   split.running = true;
+  const engine::MapHint no_hint{};
+  std::memcpy(job_.bytes(slice).data(), &no_hint, sizeof no_hint);
   engine::MapArguments arguments{};
-  arguments.run_offset = slice->offset;
-  arguments.run_bytes = slice->bytes;
+  arguments.run_offset = slice.offset;
+  arguments.run_bytes = slice.bytes;
   arguments.table_bytes = std::max(job_.plan.table_bytes, table_per_record_byte * split.need_bytes);
   arguments.offset = split.offset;
   arguments.piece = split.piece;
@@ -86,12 +99,12 @@ bool MapPhase::start_next() {
   arguments.parameter_offset = job_.settings.parameter_offset;
   arguments.parameter_bytes = job_.settings.parameter_bytes;
   arguments.first_document = split.first_document;
+  arguments.record_limit = split.suspect.record_limit();
   job_.start_task(tag, TaskKind::map,
                   {{BufferKind::parameters, false, 0},
-                   {BufferKind::segment, true, slice->segment},
-                   {BufferKind::split, false, next->first}},
+                   {BufferKind::segment, true, slice.segment},
+                   {BufferKind::split, false, number}},
                   arguments);
-  return true;
 }
 
 /// The pool is full: what is in memory goes to storage, or must come free by itself.
@@ -129,9 +142,48 @@ void MapPhase::task_done(std::uint64_t tag, const TaskOutcome& outcome) {
     return;
   }
   if (!take_run(task, bytes)) return;
-  job_.progress.records += outcome.words[2];
+  if (!split.suspect.skipping()) job_.progress.records += outcome.words[2];
+  split.suspect.succeeded(outcome.words[2]);
   split.need_bytes = 0;
   advance(split, task.split, outcome);
+}
+
+void MapPhase::task_failed(std::uint64_t tag, JobFailure why) {
+  Task task = tasks_.at(tag);
+  tasks_.erase(tag);
+  Split& split = splits_.at(task.split);
+  split.running = false;
+  engine::MapHint hint;
+  std::memcpy(&hint, job_.bytes(task.slice).data(), sizeof hint);
+  job_.pool.free(task.slice);
+  const bool hinted =
+      hint.magic == engine::hint_magic && hint.records != 0 && hint.piece < split.pieces;
+  const bool of_record = is_of_record(why.status);
+  why.split = task.split;
+  if (why.piece == proto::mapreduce::Failure::no_piece && hinted && of_record) {
+    why.piece = hint.piece;
+    why.offset = hint.offset;
+  }
+  if (job_.settings.max_bad_records == 0 || !of_record || split.suspect.skipping())
+    return job_.fail(std::move(why));
+  if (split.suspect.failed(hinted ? hint.records : 0)) skip(task.split, split, why);
+}
+
+/// The record that the split is at is bad: that is reported, and the next task passes over it.
+void MapPhase::skip(std::uint64_t number, const Split& split, const JobFailure& why) {
+  if (job_.progress.skipped_records == job_.settings.max_bad_records) {
+    JobFailure failure = why;
+    failure.status = Status(why.status.code(), "one bad record more than the " +
+                                                   std::to_string(job_.settings.max_bad_records) +
+                                                   " that may be skipped: " + why.status.message());
+    return job_.fail(std::move(failure));
+  }
+  ++job_.progress.skipped_records;
+  const bool placed = why.piece != proto::mapreduce::Failure::no_piece;
+  job_.events.push_back({EventKind::record_skipped,
+                         placed ? static_cast<std::uint32_t>(why.piece) : split.piece, number, 0,
+                         placed ? why.offset : split.offset,
+                         static_cast<std::uint64_t>(why.status.code())});
 }
 
 bool MapPhase::take_run(const Task& task, std::uint64_t bytes) {

@@ -6,6 +6,7 @@
 
 #include "services/mapreduce/job_context.hpp"
 #include "services/mapreduce/run_store.hpp"
+#include "services/mapreduce/suspect.hpp"
 
 namespace aios::mapreduce {
 
@@ -21,8 +22,9 @@ class MapPhase {
   Result<void> split_lent(const LentSplit& lent);
   bool owns(std::uint64_t tag) const { return tasks_.contains(tag); }
   void task_done(std::uint64_t tag, const TaskOutcome& outcome);
-  /// The split of a running task, for messages.
-  std::uint64_t split_of(std::uint64_t tag) const { return tasks_.at(tag).split; }
+  /// `why` has the place that the task gave with its message, if it did; else its hint is taken.
+  /// The job fails, or, while bad records may be skipped, goes on to find this one.
+  void task_failed(std::uint64_t tag, JobFailure why);
   /// Every split is mapped and no task runs.
   bool finished() const { return next_split_ == job_.settings.split_count && splits_.empty(); }
 
@@ -36,6 +38,7 @@ class MapPhase {
     std::uint32_t sequence = 0;
     std::uint64_t need_bytes = 0;  ///< of a run, for its next record alone
     bool running = false;
+    Suspect suspect;
   };
   struct Task {
     std::uint64_t split;
@@ -44,6 +47,8 @@ class MapPhase {
 
   void ask_for_splits();
   bool start_next();
+  void start(std::uint64_t number, Split& split, const Slice& slice);
+  void skip(std::uint64_t number, const Split& split, const JobFailure& why);
   std::uint64_t run_bytes(const Split& split) const;
   void make_room(std::uint64_t bytes);
   void advance(Split& split, std::uint64_t number, const TaskOutcome& outcome);

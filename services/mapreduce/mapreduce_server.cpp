@@ -22,6 +22,8 @@ Result<void> check(const wire::Submit::Request& request) {
       request.memory_bytes > wire::max_memory_bytes)
     return bad("a job has between 8 MiB and 1 TiB of memory");
   if (request.split_count > wire::max_splits) return bad("a job has at most 1,048,576 splits");
+  if (request.max_bad_records > wire::max_bad_records)
+    return bad("a job skips at most 100,000 bad records");
   if (request.parameter_bytes > wire::max_parameter_bytes)
     return bad("a job's arguments are at most 64 KiB");
   if (request.parameter_offset < engine::job_header_bytes(request.reducers))

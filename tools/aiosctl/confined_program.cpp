@@ -47,7 +47,8 @@ Result<std::string> real_path(const std::string& path) {
 Result<sandbox::Plan> plan_of(const std::vector<std::string>& command,
                               const Confinement& confinement) {
   sandbox::Plan plan{.profile = Profile::tool};
-  plan.folders.push_back({TRY(real_path(confinement.socket)), Access::write});
+  if (!confinement.socket.empty())
+    plan.folders.push_back({TRY(real_path(confinement.socket)), Access::write});
   if (command[0].find('/') != std::string::npos)
     plan.folders.push_back({TRY(real_path(command[0])), Access::execute});
   for (const std::string& path : confinement.read)

@@ -12,7 +12,7 @@
 namespace aios::ctl {
 
 struct Confinement {
-  std::string socket;              ///< of the instance, which it may call
+  std::string socket;              ///< of the instance, which it may call; empty: none
   std::vector<std::string> read;   ///< what it may read and execute, beside the system's programs
   std::vector<std::string> write;  ///< what it may change
   bool strict = false;             ///< every protection, or not at all

@@ -17,6 +17,7 @@
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
 #include "tools/aiosctl/spark_driver.hpp"
+#include "tools/aiosctl/streaming_job.hpp"
 
 namespace aios::ctl {
 
@@ -40,6 +41,10 @@ struct RunOptions {
   std::uint32_t threads = 0;
   std::uint64_t memory_mb = 0;
   double task_limit_s = 0;
+  std::uint64_t max_bad_records = 0;
+  std::string mapper;
+  std::string reducer;
+  std::vector<std::string> files;
   std::string engine = "local";
   std::string master;
   std::vector<std::string> settings;
@@ -137,8 +142,25 @@ void print_report(const mapreduce_client::Options& options,
              p.distinct_keys, p.tasks, p.attempts - std::min(p.attempts, p.tasks),
              human_bytes(p.spilled_bytes));
   for (const auto& [name, value] : report.counters) fmt::print("{}: {}\n", printable(name), value);
+  for (const auto& record : report.skipped)
+    fmt::print("skipped: {}, at byte {} ({})\n", printable(record.file), record.offset,
+               code_name(record.why));
   fmt::print("output: {} in {} part{}, {}\n", options.output, options.reducers,
              options.reducers == 1 ? "" : "s", human_bytes(report.output_bytes));
+}
+
+json counters_json(const mapreduce_client::Report& report) {
+  json all = json::object();
+  for (const auto& [name, value] : report.counters) all[name] = value;
+  return all;
+}
+
+json skipped_json(const mapreduce_client::Report& report) {
+  json all = json::array();
+  for (const auto& record : report.skipped)
+    all.push_back(
+        {{"file", record.file}, {"offset", record.offset}, {"why", code_name(record.why)}});
+  return all;
 }
 
 void print_report_json(const mapreduce_client::Options& options,
@@ -151,7 +173,9 @@ void print_report_json(const mapreduce_client::Options& options,
                        {"seconds", static_cast<double>(report.seconds_ns) / ns_per_s},
                        {"attempts", p.attempts},
                        {"retries", p.attempts - std::min(p.attempts, p.tasks)},
-                       {"spilled_bytes", p.spilled_bytes}};
+                       {"spilled_bytes", p.spilled_bytes},
+                       {"skipped_records", skipped_json(report)},
+                       {"counters", counters_json(report)}};
   print_json(object.dump(-1, ' ', false, json::error_handler_t::replace));
 }
 
@@ -174,17 +198,47 @@ Result<int> run_on_spark(const Session& session, const RunOptions& chosen) {
   return std::unexpected(become_spark_driver(job));
 }
 
+/// Options that contradict one another, or lack something.
+Result<void> check(const RunOptions& chosen) {
+  const auto bad = [](const char* what) { return error(Code::invalid_argument, what); };
+  const bool streaming = !chosen.mapper.empty();
+  if (streaming != chosen.job.empty())
+    return bad("name a JOB, or programs with --mapper and --reducer, and not both");
+  if (!streaming && (!chosen.reducer.empty() || !chosen.files.empty()))
+    return bad("--reducer and --file go with --mapper");
+  if (streaming && !chosen.arguments.empty())
+    return bad("write the programs' arguments into --mapper and --reducer");
+  if (streaming && chosen.max_bad_records != 0)
+    return bad("--skip-bad-records is of jobs that are modules");
+  if (chosen.engine == "spark" && (streaming || chosen.max_bad_records != 0))
+    return bad("--mapper and --skip-bad-records are of the local engine");
+  return {};
+}
+
+Result<mapreduce_client::Report> execute(Operator& attached, const RunOptions& chosen,
+                                         const mapreduce_client::Options& options,
+                                         const mapreduce_client::OnProgress& on_progress) {
+  const Handle port = TRY(attached.port(wire::Protocol::name));
+  if (chosen.mapper.empty())
+    return mapreduce_client::run(attached.kernel(), port, options, on_progress);
+  return run_streaming(attached.kernel(), port,
+                       {chosen.mapper, chosen.reducer, chosen.files, options}, on_progress);
+}
+
 Result<int> run_job(const Session& session, const RunOptions& chosen) {
+  TRY(check(chosen));
   if (chosen.engine == "spark") return run_on_spark(session, chosen);
   mapreduce_client::Options options;
-  options.module_path = TRY(find_module(chosen.job));
-  options.label = label_of(chosen.job);
+  const std::string job = chosen.mapper.empty() ? chosen.job : "streaming";
+  options.module_path = TRY(find_module(job));
+  options.label = label_of(job);
   options.arguments = chosen.arguments;
   options.inputs = chosen.inputs;
   options.output = chosen.output;
   options.reducers = chosen.reducers;
   options.memory_bytes = chosen.memory_mb << 20;
   options.task_limit_ns = static_cast<std::uint64_t>(chosen.task_limit_s * 1e9);
+  options.max_bad_records = chosen.max_bad_records;
   options.open_files = raise_open_files();
   // A job of its own: it shares contexts with nothing else, and everything ends with this process.
   // Below `aiosctl run` it is that job's work, and counts in its quota.
@@ -195,12 +249,11 @@ Result<int> run_job(const Session& session, const RunOptions& chosen) {
                                         : TRY(mapreduce_client::device_threads(attached.kernel()));
   catch_interrupts();
   ProgressLine line;
-  const auto report =
-      mapreduce_client::run(attached.kernel(), TRY(attached.port(wire::Protocol::name)), options,
-                            [&line](const wire::Progress& progress, std::uint64_t input_bytes) {
-                              line.show(progress, input_bytes);
-                              return interrupted == 0;
-                            });
+  const auto report = execute(attached, chosen, options,
+                              [&line](const wire::Progress& progress, std::uint64_t input_bytes) {
+                                line.show(progress, input_bytes);
+                                return interrupted == 0;
+                              });
   line.clear();
   if (!report) return std::unexpected(report.error());
   session.json ? print_report_json(options, *report) : print_report(options, *report);
@@ -269,8 +322,14 @@ void add_run(CLI::App& group, Session& session) {
       "run", "Runs a job over files and folders; its arguments follow after --");
   auto options = std::make_shared<RunOptions>();
   run->add_option("JOB", options->job,
-                  "wordcount, grep, sort, inverted-index, or the path of a module (.so)")
-      ->required();
+                  "wordcount, grep, sort, inverted-index, or the path of a module (.so)");
+  run->add_option("--mapper", options->mapper,
+                  "Instead of JOB, a program: lines in, KEY<tab>VALUE lines out, as under Hadoop "
+                  "Streaming; it is locked in, and sees files that the command names");
+  run->add_option("--reducer", options->reducer,
+                  "With --mapper: a program that gets these lines sorted by key");
+  run->add_option("--file", options->files, "What these programs may read beside")
+      ->allow_extra_args(false);
   run->add_option("--input", options->inputs, "Files and folders")->required()->expected(1, -1);
   run->add_option("--output", options->output, "A folder that is empty or not there")->required();
   run->add_option("--reducers", options->reducers, "Parts of the output")
@@ -283,6 +342,10 @@ void add_run(CLI::App& group, Session& session) {
       ->check(CLI::Range(wire::min_memory_bytes >> 20, wire::max_memory_bytes >> 20));
   run->add_option("--task-limit-s", options->task_limit_s, "Ends a task that runs longer [none]")
       ->check(CLI::Range(0.001, 1e6));
+  run->add_flag("--skip-bad-records{1000}", options->max_bad_records,
+                "Skips and reports records that the job crashes, fails or exceeds its limit on, at "
+                "most 1000, or as many as --skip-bad-records=N says")
+      ->check(CLI::Range(std::uint64_t{0}, wire::max_bad_records));
   run->add_option("--engine", options->engine,
                   "Where it runs: local, on this machine, or spark, on a cluster [local]")
       ->check(CLI::IsMember({"local", "spark"}));

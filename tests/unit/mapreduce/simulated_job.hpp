@@ -130,6 +130,9 @@ class SimulatedJob {
         pending_.push_back([this, event] { good(machine.written(event.number)); });
         break;
       }
+      case EventKind::record_skipped:
+        skipped.emplace_back(event.number, event.offset);
+        break;
       case EventKind::done:
         done = true;
         break;
@@ -188,6 +191,8 @@ class SimulatedJob {
     if (tamper) tamper(task, outcome);
     if (code == 0)
       machine.task_done(task.tag, 1, outcome);
+    else if (crash_on_failure)
+      machine.task_failed(task.tag, 2, Status(Code::crashed, "segmentation fault"));
     else
       machine.task_failed(task.tag, 1, Status(static_cast<Code>(code), text));
   }
@@ -208,11 +213,13 @@ class SimulatedJob {
   JobMachine machine;
   std::vector<std::string> parts;
   std::vector<std::uint64_t> released;
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> skipped;  ///< split and offset
   std::function<void(const mapreduce::StartTask&, mapreduce::TaskOutcome&)> tamper;
   Result<void> put_result;
   std::uint64_t memory_bytes = 0;
   std::size_t most_running = 0;
   std::size_t steps = 0;
+  bool crash_on_failure = false;  ///< a task that fails tells nothing but that it crashed
   bool sampled = false;
   bool done = false;
   bool failed = false;

@@ -11,7 +11,7 @@
 namespace aios::mapreduce::engine {
 
 /// Grows with every change to what follows; `describe` reports it, and the service refuses others.
-inline constexpr std::uint64_t format_version = 3;
+inline constexpr std::uint64_t format_version = 4;
 
 inline constexpr std::uint32_t max_partitions = 512;
 inline constexpr std::uint32_t max_counters = 16;
@@ -70,6 +70,8 @@ constexpr std::uint64_t job_header_bytes(std::uint32_t partitions) {
 // the table or the run is full, and writes one sorted run. Result words: the piece and the offset
 // to go on from (piece = number of pieces when all is read), records read, run bytes. No run bytes
 // and an unchanged position: the next record alone needs a run of `records read` bytes.
+//
+// While it maps, the run's place begins with MapHint: where it is, for whoever finds it crashed.
 
 struct MapArguments {
   std::uint64_t run_offset;
@@ -82,9 +84,21 @@ struct MapArguments {
   std::uint64_t parameter_bytes;
   std::uint32_t
       first_document;  ///< the number of the file of piece 0; every piece is of the next one
-  std::uint32_t reserved;
+  std::uint32_t record_limit;  ///< it stops after so many; 0: none; or skip_one_record
 };
 static_assert(sizeof(MapArguments) <= 64);
+
+/// As record_limit: reads one record and does not map it.
+inline constexpr std::uint32_t skip_one_record = ~0u;
+
+inline constexpr std::uint64_t hint_magic = 0x31746e69685f726dull;
+
+struct MapHint {
+  std::uint64_t magic;
+  std::uint64_t records;  ///< begun in this task
+  std::uint64_t piece;
+  std::uint64_t offset;  ///< in its file, of the last of them
+};
 
 inline constexpr std::uint64_t run_magic = 0x316e75725f726d61ull;
 

@@ -251,7 +251,10 @@ class MapTask {
         arguments_.parameter_bytes);
     // A record may emit more than was thought to fit. Then everything is done again: first to find
     // out which record it is, then to stop before it.
-    std::uint64_t limit = ~0ull;
+    skipping_ = arguments_.record_limit == skip_one_record;
+    std::uint64_t limit = skipping_                      ? 1
+                          : arguments_.record_limit != 0 ? arguments_.record_limit
+                                                         : ~0ull;
     bool careful = false;
     while (true) {
       Pass pass(*this, limit, careful);
@@ -274,6 +277,7 @@ class MapTask {
           careful(flush_each),
           store(owner.arguments_.table_bytes,
                 run_payload(owner.arguments_.run_bytes, owner.arguments_.partitions)),
+          hint(owner.hint()),
           output(store, counters),
           job(make_job<Job>(owner.job_arguments_)) {}
 
@@ -286,10 +290,14 @@ class MapTask {
 
     void enter(std::uint32_t index) {
       piece = index;
+      hint->piece = index;
       output.begin_document(task.arguments_.first_document + index);
     }
     void release() { store.flush(); }
     bool record(std::string_view text, std::uint64_t offset) {
+      hint->offset = offset;
+      hint->records = ++records;
+      if (task.skipping_) return false;
       output.begin_record(text);
       try {
         job.map(text, output);
@@ -298,7 +306,6 @@ class MapTask {
         fail_at({piece, offset}, failure ? failure->code() : Failure::invalid_argument,
                 problem.what());
       }
-      ++records;
       if (careful) store.flush();
       return store.has_room() && !store.overflowed() && records < limit;
     }
@@ -310,16 +317,26 @@ class MapTask {
     std::uint32_t piece = 0;
     Counters counters{};
     Store store;
+    volatile MapHint* hint;
     MapOutput<Job> output;
     Job job;
   };
 
   Position start() const { return {arguments_.piece, arguments_.offset}; }
 
+  char* run_place() const {
+    return static_cast<char*>(task_.buffers[1].data) + arguments_.run_offset;
+  }
+  volatile MapHint* hint() const {
+    auto* hint = reinterpret_cast<volatile MapHint*>(run_place());
+    hint->records = 0;
+    hint->magic = hint_magic;
+    return hint;
+  }
+
   void finish(Pass& pass, Position stopped) {
-    char* run = static_cast<char*>(task_.buffers[1].data) + arguments_.run_offset;
     const std::uint64_t bytes =
-        RunWriter<Job, Store>(run, static_cast<const char*>(task_.buffers[0].data),
+        RunWriter<Job, Store>(run_place(), static_cast<const char*>(task_.buffers[0].data),
                               arguments_.partitions, pass.store)
             .write(pass.counters);
     report(stopped, pass.records, bytes);
@@ -336,6 +353,7 @@ class MapTask {
   MapArguments arguments_;
   Arguments job_arguments_;
   std::vector<const aios_file_piece*> pieces_;
+  bool skipping_ = false;
 };
 
 }  // namespace engine
