@@ -41,13 +41,36 @@ void DiskProbe::run() {
     ++block[0];
     const std::uint64_t begin = now_ns();
     {
+      const std::lock_guard lock(mutex_);
+      under_way_ns_ = begin;
+    }
+    {
       const Disturbance slow(disturbances_, parts({Part::storage, Part::mapreduce}), 0);
       if (::pwrite(file_.get(), block.data(), block.size(), 0) < 0) return;
       if (::fdatasync(file_.get()) != 0) return;
     }
-    longest_ns_ = std::max(longest_ns_.load(), now_ns() - begin);
+    const std::uint64_t end = now_ns();
+    longest_ns_ = std::max(longest_ns_.load(), end - begin);
+    {
+      const std::lock_guard lock(mutex_);
+      under_way_ns_ = 0;
+      if (end - begin >= slow_ns) slow_.push_back({begin, end});
+    }
     ::usleep(pause_us);
   }
+}
+
+std::uint64_t DiskProbe::still_ns(std::uint64_t window_ns) const {
+  const std::uint64_t now = now_ns();
+  const std::uint64_t from = now - std::min(now, window_ns);
+  const auto within = [&](const Flush& flush) {
+    return flush.end_ns <= from ? 0 : flush.end_ns - std::max(flush.begin_ns, from);
+  };
+  const std::lock_guard lock(mutex_);
+  std::uint64_t total = 0;
+  for (const Flush& flush : slow_) total += within(flush);
+  if (under_way_ns_ != 0 && now - under_way_ns_ >= slow_ns) total += within({under_way_ns_, now});
+  return total;
 }
 
 }  // namespace aios::fault

@@ -3,7 +3,9 @@
 #pragma once
 
 #include <atomic>
+#include <mutex>
 #include <thread>
+#include <vector>
 
 #include "abi/runtime/fd.hpp"
 #include "abi/runtime/status.hpp"
@@ -23,6 +25,10 @@ class DiskProbe {
   DiskProbe(const DiskProbe&) = delete;
   /// The longest flush that has ended.
   std::uint64_t longest_ns() const { return longest_ns_.load(); }
+  /// For how long of the last `window_ns` the disk stood still: a flush was under way that took, or
+  /// has taken so far, at least `slow_ns`.
+  std::uint64_t still_ns(std::uint64_t window_ns) const;
+  static constexpr std::uint64_t slow_ns = 200'000'000;
 
  private:
   DiskProbe(Fd file, Disturbances& disturbances);
@@ -32,6 +38,13 @@ class DiskProbe {
   Disturbances& disturbances_;
   std::atomic<bool> stopping_{false};
   std::atomic<std::uint64_t> longest_ns_{0};
+  struct Flush {
+    std::uint64_t begin_ns;
+    std::uint64_t end_ns;
+  };
+  mutable std::mutex mutex_;
+  std::vector<Flush> slow_;         ///< those that have ended
+  std::uint64_t under_way_ns_ = 0;  ///< since when; 0: none
   std::thread thread_;
 };
 

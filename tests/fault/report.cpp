@@ -81,8 +81,10 @@ void print_text(const Report& report) {
                     static_cast<double>(std::max<std::uint64_t>(work.calls, 1)),
                 failures.c_str());
   }
-  std::printf("\nthe longest flush of the disk, without AIOS: %.1f ms\n",
-              ms(report.longest_flush_ns));
+  std::printf(
+      "\nthe longest flush of the disk, without AIOS: %.1f ms; servers that did not answer "
+      "while it stood still, and were restarted: %llu\n",
+      ms(report.longest_flush_ns), static_cast<unsigned long long>(report.hung_with_disk));
   for (const std::string& breach : report.breaches) std::printf("BREACH: %s\n", breach.c_str());
   std::printf(
       "\n%s: seed %llu, commit %s, Linux %s, %ld cores, disk %s, %.1f s\n",
@@ -101,6 +103,7 @@ void print_json(const Report& report) {
   out["disk"] = report.disk;
   out["seconds"] = report.seconds;
   out["longest_flush_ms"] = ms(report.longest_flush_ns);
+  out["hung_with_disk"] = report.hung_with_disk;
   out["breaches"] = report.breaches;
   const Count total = total_of(report);
   out["injected"] = total.injected;

@@ -15,6 +15,7 @@ struct Report {
   std::string disk;  ///< "ext4", "tmpfs" or empty
   double seconds = 0;
   std::uint64_t longest_flush_ns = 0;  ///< of the disk, seen by somebody who is not AIOS
+  std::uint64_t hung_with_disk = 0;    ///< servers that were taken for hung meanwhile
   std::array<Count, kind_count> counts{};
   RecoveryTimes recovery;
   struct Work {

@@ -195,16 +195,24 @@ Result<void> System::note_all() {
   return {};
 }
 
-std::string System::unexpected_end(Parts harmed) {
+std::optional<Part> System::unexpected_end(Parts harmed) {
   for (std::size_t i = 0; i + 1 < part_count; ++i) {
     if ((harmed >> i & 1) != 0) continue;
     const auto now = server(part_names[i]);
-    const pid_t noted = noted_[std::string(part_names[i])];
-    if (now && now->pid == noted) continue;
-    return std::string(part_names[i]) + " ended although nobody harmed it (it was pid " +
-           std::to_string(noted) + ")";
+    if (!now || now->pid != noted_[std::string(part_names[i])]) return static_cast<Part>(i);
   }
-  return {};
+  return std::nullopt;
+}
+
+Result<std::string> System::last_end(std::string_view name) {
+  const auto client = TRY(prober_->client<proto::supervisor::Protocol>());
+  std::uint64_t count = 1;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    const auto server = TRY(client->call<proto::supervisor::Server>({i}, test::patience()));
+    if (server.server.view() == name) return std::string(server.last_end.view());
+    count = server.count;
+  }
+  return error(Code::not_found, "there is no server called " + std::string(name));
 }
 
 bool System::kernel_lives() const {

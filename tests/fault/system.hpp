@@ -52,9 +52,11 @@ class System {
   Result<void> note(std::string_view name);
   /// Notes all of them.
   Result<void> note_all();
-  /// A server of the checked part that ended although nobody harmed it; empty when there is none.
-  /// `harmed`: parts that may be away.
-  std::string unexpected_end(Parts harmed);
+  /// A server of the checked part that ended although nobody harmed it, if there is one. `harmed`:
+  /// parts that may be away.
+  std::optional<Part> unexpected_end(Parts harmed);
+  /// How the last process of this server ended, in the supervisor's words.
+  Result<std::string> last_end(std::string_view name);
   bool kernel_lives() const;
 
   /// Storage whose code was changed may have spoilt its files beyond its own repair: the next
