@@ -171,4 +171,22 @@ void Admission::left(std::uint32_t id, std::int32_t priority, double work_ns) {
   if (user.is_idle()) user.sum_ns = 0;
 }
 
+std::vector<SavedBias> Admission::save() const {
+  std::vector<SavedBias> all;
+  for (const auto& [id, user] : users_)
+    if (user.bias.samples() > 0)
+      all.push_back(
+          {id, user.bias.samples(), user.bias.mean(), user.bias.variance(), user.tracker.z()});
+  return all;
+}
+
+void Admission::restore(const std::vector<SavedBias>& saved) {
+  for (const SavedBias& bias : saved) {
+    User& user = user_of(bias.user);
+    if (user.bias.samples() > 0) continue;
+    user.bias.restore(bias.mean, bias.variance, std::min(bias.samples, most_restored_samples));
+    user.tracker.restore(bias.z);
+  }
+}
+
 }  // namespace aios::scheduler

@@ -11,8 +11,10 @@
 #include <map>
 #include <set>
 #include <utility>
+#include <vector>
 
 #include "services/scheduler/cost_models.hpp"
+#include "services/scheduler/history_record.hpp"
 
 namespace aios::scheduler {
 
@@ -54,6 +56,11 @@ class Admission {
   /// Work that is of no accepted graph has come, or is done.
   void arrived(std::uint32_t user, std::int32_t priority, double work_ns);
   void left(std::uint32_t user, std::int32_t priority, double work_ns);
+
+  /// How far predictions were off, to be kept over restarts; restored for users of whom nothing is
+  /// known yet.
+  std::vector<SavedBias> save() const;
+  void restore(const std::vector<SavedBias>& saved);
 
  private:
   struct Accepted {

@@ -14,7 +14,7 @@ Core::Core(std::unique_ptr<Order> order, std::unique_ptr<Placement> placement,
 }
 
 void Core::set_device(DeviceId device, std::uint32_t slots, bool usable, std::string_view name,
-                      std::uint32_t backend) {
+                      std::uint32_t backend, std::string_view identity) {
   assert(device < max_devices && device <= devices_.size());
   if (device == devices_.size()) {
     devices_.emplace_back();
@@ -26,7 +26,9 @@ void Core::set_device(DeviceId device, std::uint32_t slots, bool usable, std::st
   devices_[device].backend = backend;
   devices_[device].name = proto::Text<32>::from(name);
   timelines_[device].set_slots(devices_[device].slots);
-  if (costs_ != nullptr) costs_->set_device(device, {std::string(name), backend});
+  if (costs_ != nullptr)
+    costs_->set_device(
+        device, {.name = std::string(name), .backend = backend, .identity = std::string(identity)});
   if (!std::exchange(devices_[device].usable, usable) || usable) return;
   for (const auto& [id, job] : jobs_)
     fail_unplaceable(*job,

@@ -94,10 +94,13 @@ class Core {
   // ---- devices ----
   /// Ids are given in order from 0, at most max_devices. An unusable device gets no new tasks, and
   /// those that no other device runs fail.
+  /// What is learned of a device is kept by its `identity`, or by its name where it has none.
   void set_device(DeviceId device, std::uint32_t slots, bool usable, std::string_view name,
-                  std::uint32_t backend = proto::driver::backend::cpu);
+                  std::uint32_t backend = proto::driver::backend::cpu,
+                  std::string_view identity = {});
   /// Every driver has said what it has: from now on tasks that no device runs are refused.
   void all_devices_known() { all_devices_known_ = true; }
+  bool knows_all_devices() const { return all_devices_known_; }
   const std::vector<DeviceState>& devices() const { return devices_; }
   /// Devices work in the host's memory unless they are said to have one of their own, in which they
   /// keep what was brought there and what they wrote.
@@ -149,6 +152,7 @@ class Core {
 
   const PlacementLog& log() const { return log_; }
   const GraphLog& graphs() const { return graph_log_; }
+  Admission& admission() { return admission_; }
 
   // ---- contexts ----
   void context_ready(JobId job, DeviceId device);

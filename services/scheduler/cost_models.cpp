@@ -27,6 +27,7 @@ constexpr double forgetting = 0.995;
 constexpr double clip_residual = 2;
 constexpr double weight_variance[Regression::dimensions] = {4, 1, 1};
 constexpr double most_covariance = 1e4;
+constexpr double doubt_after_restart = 2;  ///< more of it, by variance
 /// How far beyond what was seen it may tell, a factor of twenty: few samples make steep slopes.
 constexpr double most_beyond = 3;
 
@@ -37,6 +38,10 @@ constexpr double error_weight = 0.1;
 void QuantileTracker::saw(bool hit) {
   z_ += step_ * (quantile - (hit ? 1.0 : 0.0));
   z_ = std::clamp(z_, least_, most_z);
+}
+
+void QuantileTracker::restore(double z) {
+  z_ = std::clamp(z, least_, most_z);
 }
 
 double History::predictive_sd() const {
@@ -105,6 +110,21 @@ void History::start_anew(const Cusum& from) {
 
 Regression::Regression() : noise_(variance_before) {
   for (int i = 0; i < dimensions; ++i) covariance_[i][i] = weight_variance[i] / variance_before;
+}
+
+Regression::State Regression::state() const {
+  return {weights_, covariance_, noise_, lowest_, highest_, samples_, 0};
+}
+
+void Regression::restore(const State& state) {
+  weights_ = state.weights;
+  covariance_ = state.covariance;
+  for (Vector& row : covariance_)
+    for (double& value : row) value *= doubt_after_restart;
+  noise_ = std::max(state.noise, least_variance);
+  lowest_ = state.lowest;
+  highest_ = state.highest;
+  samples_ = state.samples;
 }
 
 Regression::Prediction Regression::predict(const Vector& x) const {

@@ -16,6 +16,8 @@ class QuantileTracker {
   explicit QuantileTracker(double step = 0.05, double least = 0.5) : step_(step), least_(least) {}
   double z() const { return z_; }
   void saw(bool hit);
+  /// From an earlier life; within its bounds.
+  void restore(double z);
 
  private:
   double step_, least_;
@@ -69,8 +71,21 @@ class Regression {
     double sd;
   };
 
+  /// All that it knows, to be kept over restarts.
+  struct State {
+    Vector weights;
+    std::array<Vector, dimensions> covariance;
+    double noise;
+    double lowest, highest;
+    std::uint32_t samples;
+    std::uint32_t reserved;
+  };
+
   Regression();
   std::uint32_t samples() const { return samples_; }
+  State state() const;
+  /// Counts for less from now on: restored from an earlier life.
+  void restore(const State& state);
   /// `x` with its first component 1.
   Prediction predict(const Vector& x) const;
   void learn(const Vector& x, double y);
@@ -90,6 +105,7 @@ class RunningError {
   double value() const { return value_; }
   std::uint32_t samples() const { return samples_; }
   void saw(double error);
+  void restore(double value, std::uint32_t samples) { value_ = value, samples_ = samples; }
 
  private:
   double value_ = 0;

@@ -67,6 +67,7 @@ struct DeviceFacts {
   double flops_per_s = 0;     ///< of one slot, measured at start; 0: not known
   double bytes_per_s = 0;
   double launch_ns = 0;
+  std::string identity;  ///< of the very device, over restarts; empty: its name will do
 };
 
 struct Observation {

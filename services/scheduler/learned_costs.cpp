@@ -255,6 +255,7 @@ void LearnedCosts::learn(const Observation& what) {
   Codelet& codelet = codelets_[work.codelet];
   PerDevice& here = codelet.devices[what.device];
   codelet.last_use = ++uses_;
+  ++observations_;
   learn_one(codelet, work, what.device, true, log_of(what.time_ns));
   if (what.memory_bytes > 0)
     learn_one(codelet, work, what.device, false, log_of(what.memory_bytes));

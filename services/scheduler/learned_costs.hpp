@@ -15,6 +15,7 @@
 
 #include "services/scheduler/cost_models.hpp"
 #include "services/scheduler/costs.hpp"
+#include "services/scheduler/history_record.hpp"
 
 namespace aios::scheduler {
 
@@ -39,6 +40,15 @@ class LearnedCosts final : public Costs {
   };
   /// All that were ever measured; those of codelets that are not open included.
   void for_each(const std::function<void(const Row&)>& visit);
+
+  /// Completions learned from, in all.
+  std::uint64_t observations() const { return observations_; }
+  /// What is worth keeping over restarts: of codelets whose modules have a hash, those used last
+  /// first, as much as fits (history_record.hpp).
+  SavedCosts save(std::size_t most_bytes) const;
+  /// Takes it over where nothing was measured since, of the devices that are known. May be called
+  /// again when there are more of those.
+  void restore(const SavedCosts& saved);
 
  private:
   /// Of one quantity, for one size on one device.
@@ -87,6 +97,14 @@ class LearnedCosts final : public Costs {
     double error;
   };
 
+  static SavedTrend saved(const Trend& trend, std::uint32_t device, bool memory);
+  static SavedSeries saved(const Series& series, std::uint32_t device, bool memory);
+  SavedCodelet saved(const Codelet& codelet) const;
+  void restore(const SavedCodelet& saved, const std::vector<DeviceId>& devices);
+  bool take_over_center(Codelet& codelet, const SavedCodelet& saved);
+  void restore_size(CodeletId codelet, const SavedSize& size, const std::vector<DeviceId>& devices);
+  std::string identity_of(DeviceId device) const;
+
   void forget_least_used();
   WorkId add_work(CodeletId codelet, std::uint64_t footprint, const Features& features);
   double prior_time_ns(const Codelet& codelet, const Features& features, DeviceId device) const;
@@ -105,6 +123,7 @@ class LearnedCosts final : public Costs {
   std::deque<Work> works_;
   std::vector<WorkId> free_works_;
   std::uint64_t uses_ = 0;
+  std::uint64_t observations_ = 0;
 };
 
 }  // namespace aios::scheduler

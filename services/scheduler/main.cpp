@@ -1,6 +1,7 @@
 // aios-scheduler: wiring only.
 #include <string_view>
 
+#include "abi/proto/storage.hpp"
 #include "services/scheduler/scheduler_server.hpp"
 
 #include "abi/runtime/sandbox/server.hpp"
@@ -30,6 +31,8 @@ Result<int> run(int argc, char** argv) {
   for (const char* label : driver_labels)
     if (process.kernel->startup(label))
       scheduler.add_driver(label, TRY(process.client_of(label, proto::driver::Protocol::version)));
+  if (process.kernel->startup("storage"))
+    scheduler.keep_history(TRY(process.client_of("storage", proto::storage::Protocol::version)));
   TRY(sandbox::lock_in(*process.kernel, process.require));
   server.guard_by(*TRY(process.in_flight()));
   TRY(server.listen(process.port));

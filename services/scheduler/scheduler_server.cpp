@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "abi/runtime/log.hpp"
+
 namespace aios::scheduler {
 
 namespace wire = proto::scheduler;
@@ -25,6 +27,13 @@ wire::ModelNext::Reply describe_model(const LearnedCosts::Row& row) {
   out.codelet = decltype(out.codelet)::from(row.codelet->function);
   out.device = decltype(out.device)::from(row.device->name);
   return out;
+}
+
+/// Of the very device, so that what was learned is not taken for another that has its place now.
+std::string identity_of(const Driver::Device& device) {
+  const std::string uuid(device.uuid.view());
+  return std::string(device.backend.view()) + " " +
+         (uuid.empty() ? std::string(device.model.view()) : uuid);
 }
 
 bool lies_within(std::uint64_t offset, std::uint64_t length, std::uint64_t size) {
@@ -426,11 +435,62 @@ void SchedulerServer::adopt_devices(Driver& driver) {
     const bool usable = device.health != static_cast<std::uint32_t>(proto::driver::Health::failed);
     const std::string name = std::string(device.kind.view()) + std::to_string(id);
     core_.set_device(id, device.threads, usable, name,
-                     proto::driver::backend::from(device.backend.view()));
+                     proto::driver::backend::from(device.backend.view()), identity_of(device));
   }
   if (std::ranges::all_of(drivers_, [](const auto& one) { return one->has_answered(); }))
     core_.all_devices_known();
+  restore_history();
   changed();
+}
+
+// ---- history ----------------------------------------------------------------------------------
+
+void SchedulerServer::keep_history(std::unique_ptr<Client> storage) {
+  if (models_ == nullptr) return;
+  history_since_ns_ = now_ns();
+  history_ = std::make_unique<HistoryStore>(kernel_, loop_, std::move(storage));
+  history_->start([this](const HistoryStore::Bytes& bytes) { take_history(bytes); },
+                  [this] {
+                    return write_history(models_->save(max_history_bytes / 2),
+                                         core_.admission().save());
+                  });
+}
+
+void SchedulerServer::take_history(const std::vector<std::byte>& bytes) {
+  Result<SavedHistory> read = read_history(bytes);
+  if (!read) {
+    log_line("the stored history is dropped, learning begins anew: " + read.error().to_string());
+    return;
+  }
+  restored_ = std::move(*read);
+  log_line("history of " + std::to_string(restored_.costs.codelets.size()) + " codelets restored");
+  core_.admission().restore(restored_.users);
+  restore_history();
+}
+
+void SchedulerServer::restore_history() {
+  if (models_ == nullptr || restored_.costs.codelets.empty()) return;
+  models_->restore(restored_.costs);
+  // All that will come are there.
+  if (core_.knows_all_devices()) restored_ = {};
+}
+
+void SchedulerServer::note_learning() {
+  if (history_ == nullptr) return;
+  // A device that is looked for is in what was stored, and not in what would be.
+  constexpr std::uint64_t patience_ns = 60 * ns_per_s;
+  if (!core_.knows_all_devices() && now_ns() < history_since_ns_ + patience_ns) return;
+  if (std::exchange(stored_learning_, models_->observations()) == models_->observations()) return;
+  history_->changed();
+}
+
+void SchedulerServer::answer_drain() {
+  if (!draining_.begun() || history_ == nullptr) return draining_.idle(*server_);
+  if (std::exchange(answering_drain_, true)) return;
+  history_->flush([this] {
+    answering_drain_ = false;
+    draining_.idle(*server_);
+  });
 }
 
 void SchedulerServer::changed() {
@@ -443,6 +503,7 @@ void SchedulerServer::decide_later() {
   loop_.post([this] {
     decision_posted_ = false;
     core_.decide(now_ns());
+    note_learning();
     loop_.cancel(decide_again_);
     if (const std::uint64_t at_ns = core_.decide_again_ns(); at_ns != ~std::uint64_t{0})
       decide_again_ = loop_.at(Deadline{at_ns}, [this] { changed(); });
@@ -457,7 +518,7 @@ void SchedulerServer::carry_out_all() {
     for (const Action& action : actions) carry_out(action);
   pool_.flush();
   carrying_out_ = false;
-  if (core_.idle()) draining_.idle(*server_);
+  if (core_.idle()) answer_drain();
 }
 
 void SchedulerServer::carry_out(const Action& action) {

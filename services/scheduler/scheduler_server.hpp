@@ -15,6 +15,7 @@
 #include "services/scheduler/context_pool.hpp"
 #include "services/scheduler/core.hpp"
 #include "services/scheduler/driver.hpp"
+#include "services/scheduler/history_store.hpp"
 #include "services/scheduler/learned_costs.hpp"
 #include "services/scheduler/policy.hpp"
 #include "services/scheduler/resources.hpp"
@@ -33,6 +34,8 @@ class SchedulerServer {
   void answer_through(ServerBase& server) { server_ = &server; }
   /// Devices are numbered in the order in which their drivers first name them.
   void add_driver(std::string name, std::unique_ptr<Client> client);
+  /// What is learned is kept there, over restarts.
+  void keep_history(std::unique_ptr<Client> storage);
 
   Answer<proto::scheduler::OpenTenant::Reply> handle(proto::scheduler::OpenTenant,
                                                      const proto::scheduler::OpenTenant::Request&,
@@ -125,6 +128,11 @@ class SchedulerServer {
                                                                 const CompletionsWait& waiter);
   void forget_tenant(TenantId tenant, JobId job);
   void adopt_devices(Driver& driver);
+  void take_history(const std::vector<std::byte>& bytes);
+  /// What was stored may speak of devices that are known only now.
+  void restore_history();
+  void note_learning();
+  void answer_drain();
   DevicePlace locate(DeviceId device) const { return places_[device]; }
   Result<proto::scheduler::DeviceNext::Reply> describe_device(std::uint64_t index) const;
   /// Carries out what the core wants; decides once more in the next turn of the loop.
@@ -148,6 +156,12 @@ class SchedulerServer {
   Draining draining_;
   bool carrying_out_ = false;
   bool decision_posted_ = false;
+  bool answering_drain_ = false;
+  SavedHistory restored_;  ///< as it was fetched, for devices that come later
+  std::uint64_t stored_learning_ =
+      0;  ///< observations when it was last said that there are new ones
+  std::uint64_t history_since_ns_ = 0;
+  std::unique_ptr<HistoryStore> history_;
   TimerId decide_again_ = 0;
   ContextPool pool_;  // last: sessions use what is above
 };

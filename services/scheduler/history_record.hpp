@@ -1,0 +1,89 @@
+// What the scheduler has learned, as bytes that outlive it: a header with a version and a checksum,
+// then devices, users and codelets, each checked when it is read. Bytes that are damaged, of
+// another version or nonsensical are refused as a whole; who wrote them is not trusted to be right,
+// only to be the scheduler.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "abi/proto/wire.hpp"
+#include "abi/runtime/status.hpp"
+#include "services/scheduler/cost_models.hpp"
+#include "services/scheduler/costs.hpp"
+
+namespace aios::scheduler {
+
+inline constexpr std::size_t max_history_bytes = 4u << 20;
+/// As so many samples what was learned in an earlier life counts, however many there were.
+inline constexpr std::uint32_t most_restored_samples = 16;
+
+struct SavedError {
+  double value = 0;
+  std::uint64_t samples = 0;
+};
+
+/// One quantity (time, or peak memory) of one codelet on one device, over all sizes.
+struct SavedTrend {
+  std::uint32_t device = 0;  ///< its place in the list of devices
+  std::uint32_t memory = 0;  ///< 1: peak memory; 0: time
+  Regression::State regression{};
+  SavedError history_error, regression_error, prior_error;
+  double z = 0;
+};
+
+/// The same of one size.
+struct SavedSeries {
+  std::uint32_t device = 0;
+  std::uint32_t memory = 0;
+  std::uint32_t samples = 0;
+  std::uint32_t has_own_quantile = 0;
+  double mean = 0;
+  double variance = 0;
+  SavedError history_error, regression_error;
+  double z = 0;
+};
+
+struct SavedSize {
+  std::uint64_t place = 0;  ///< by which the codelet knows it: its footprint, or a rough one
+  Features features;
+  std::vector<SavedSeries> series;
+};
+
+struct SavedCodelet {
+  CodeletKey key;
+  double center[3]{};
+  std::vector<SavedTrend> trends;
+  std::vector<SavedSize> sizes;
+};
+
+/// How far predictions of a user's graphs were off.
+struct SavedBias {
+  std::uint32_t user = 0;
+  std::uint32_t samples = 0;
+  double mean = 0;
+  double variance = 0;
+  double z = 0;
+};
+
+struct SavedCosts {
+  std::vector<std::string> devices;    ///< their identities
+  std::vector<SavedCodelet> codelets;  ///< used last first
+};
+
+/// About how many bytes it takes.
+std::size_t bytes_of(const SavedCodelet& codelet);
+
+std::vector<std::byte> write_history(const SavedCosts& costs, const std::vector<SavedBias>& users);
+
+struct SavedHistory {
+  SavedCosts costs;
+  std::vector<SavedBias> users;
+};
+/// corrupt: they are damaged, or make no sense; version_mismatch: another AIOS wrote them.
+Result<SavedHistory> read_history(std::span<const std::byte> bytes);
+
+}  // namespace aios::scheduler
