@@ -1,5 +1,7 @@
 #include "services/mapreduce/job_runner.hpp"
 
+#include <xxhash.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -94,11 +96,16 @@ void JobRunner::opened(const Result<void>& result) {
   if (!result) return scheduler_failed(result.error());
   if (machine_.over()) return tenant_.close(Deadline::after(setup_ns), [](const Result<void>&) {});
   const Deadline deadline = Deadline::after(setup_ns);
+  // The next job with the same module is predicted by what is learned in this one.
+  const std::span<const std::byte> module =
+      region_mapping_.bytes().subspan(request_.module_offset, request_.module_bytes);
+  const std::uint64_t module_hash =
+      std::max<std::uint64_t>(XXH3_64bits(module.data(), module.size()), 1);
   for (std::size_t i = 0; i < codelets_.size(); ++i)
-    tenant_.register_codelet(region_.get(), request_.module_offset, request_.module_bytes,
-                             codelet_names[i],
-                             std::string(request_.label.view()) + "." + codelet_names[i],
-                             proto::driver::backend::cpu, deadline, setting_up(codelets_[i]));
+    tenant_.register_codelet(
+        region_.get(), request_.module_offset, request_.module_bytes, codelet_names[i],
+        std::string(request_.label.view()) + "." + codelet_names[i], proto::driver::backend::cpu,
+        deadline, setting_up(codelets_[i]), module_hash);
   tenant_.register_buffer(region_.get(), 0, request_.parameter_offset + request_.parameter_bytes,
                           false, deadline, setting_up(parameters_));
   tenant_.register_buffer(region_.get(), 0, engine::job_header_bytes(request_.reducers), true,
