@@ -145,7 +145,7 @@ void Core::drop_tenant(Tenant& tenant) {
   --job.user->tenants;
   --job.tenants;
   actions_.push_back({Action::Kind::tenant_closed, {}, tenant.id, job.id});
-  std::erase(active_, &tenant);
+  if (std::erase(active_, &tenant) != 0) --job.user->active;
   std::erase(closing_, &tenant);
   tenants_.erase(tenant.id);
   drop_job_if_unused(job);

@@ -5,13 +5,13 @@
 // Order and placement are policies (order.hpp, placement.hpp) that ask costs (costs.hpp). A
 // placement that looks ahead may let a task wait for a busy device; then the next ones of its
 // tenant are looked at, the first 64, each on the assumption that those before it run where they
-// wait for. Between users tasks take turns, whatever their priorities; between the tenants of one
-// user at equal priority they take turns. A device has as many slots as it has threads; a task
-// takes one slot, however many blocks its grid has (they share the context's threads). A user of
-// whom nothing runs may start one task although no slot is free: nobody waits for another user's
-// endless tasks. Idempotent tasks that are known to be brief (brevity.hpp) take no slot: as many
-// are given to a context as it works off in a fraction of a millisecond, so that it need not wait
-// for the next.
+// wait for. Of the users comes first who has had least of the devices' time, whatever the
+// priorities; of the tenants of one user likewise, at equal priority. A device has as many slots as
+// it has threads; a task takes one slot, however many blocks its grid has (they share the context's
+// threads). A user of whom nothing runs may start one task although no slot is free: nobody waits
+// for another user's endless tasks. Idempotent tasks that are known to be brief (brevity.hpp) take
+// no slot: as many are given to a context as it works off in a fraction of a millisecond, so that
+// it need not wait for the next.
 //
 // A task whose context ended under it:
 // - begun (its Run was sent) and not idempotent: `indeterminate`;
@@ -287,6 +287,17 @@ class Core {
   void want_context(Tenant& tenant, const Task& task);
   bool can_open(const Tenant& tenant, DeviceId device) const;
   void open_context(Tenant& tenant, DeviceId device);
+  // core_fairness.cpp
+  struct Charge {
+    TenantId tenant;
+    std::uint32_t codelet;
+    std::uint64_t since_ns;
+    std::int64_t charged_ns;
+  };
+  void wakes(Tenant& tenant);
+  void served(Tenant& tenant);
+  void charge(Task& task);
+  void settle_charges();
   // core_log.cpp
   void describe_task(const Task& task, PlacementLog::Entry& entry) const;
   void log_placement(Task& task, const Choice& choice);
@@ -328,6 +339,8 @@ class Core {
   std::uint64_t last_number_ = 0;
   GraphId last_graph_ = 0;
   std::uint64_t last_turn_ = 0;
+  std::int64_t served_ns_ = 0;   ///< what the user that was served last had before
+  std::vector<Charge> charges_;  ///< to be put right at the next decision
   std::vector<Action> actions_;
   // Scratch, to spare allocations.
   std::vector<Wake> wakes_;

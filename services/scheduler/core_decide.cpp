@@ -16,12 +16,16 @@ const ReadyQueue::Entry* next_of(Tenant& tenant, const TaskTable& tasks) {
 bool sooner(Tenant& a, Tenant& b, const TaskTable& tasks) {
   const User& ua = *a.job->user;
   const User& ub = *b.job->user;
-  if (&ua != &ub) return ua.turn != ub.turn ? ua.turn < ub.turn : ua.uid < ub.uid;
+  if (&ua != &ub) {
+    const auto order = ua.share.place() <=> ub.share.place();
+    return order != 0 ? order < 0 : ua.uid < ub.uid;
+  }
   const Rank& rank_a = next_of(a, tasks)->rank;
   const Rank& rank_b = next_of(b, tasks)->rank;
   if (rank_a.urgency != rank_b.urgency) return rank_a.urgency < rank_b.urgency;
   if (rank_a.due != rank_b.due) return rank_a.due < rank_b.due;
-  return a.turn != b.turn ? a.turn < b.turn : a.id < b.id;
+  const auto order = a.share.place() <=> b.share.place();
+  return order != 0 ? order < 0 : a.id < b.id;
 }
 
 }  // namespace
@@ -87,8 +91,10 @@ void Core::decide(std::uint64_t now_ns) {
   now_ns_ = now_ns;
   ++decisions_;
   decide_again_ns_ = ~std::uint64_t{0};
+  settle_charges();
   std::erase_if(active_, [](Tenant* t) {
     t->active = !t->ready.empty();
+    t->job->user->active -= t->active ? 0 : 1;
     return !t->active;
   });
   round_.clear();
@@ -153,9 +159,9 @@ void Core::start(Tenant& tenant, Task& task, TaskRef ref, const Candidate& where
   std::vector<Slot>& in_flight = tenant.job->contexts[where.device].in_flight;
   task.in_flight_at = static_cast<std::uint32_t>(in_flight.size());
   in_flight.push_back(ref.slot);
+  served(tenant);
   take_slot(ref.slot);
   if (placement_->looks_ahead()) account_placement(ref, where);
-  tenant.job->user->turn = tenant.turn = ++last_turn_;
   actions_.push_back({Action::Kind::start, ref, tenant.id, tenant.job->id, where.device});
 }
 

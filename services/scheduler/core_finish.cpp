@@ -152,6 +152,7 @@ void Core::take_slot(Slot slot) {
   DeviceState& device = devices_[task.device];
   task.brief = is_brief(tenant, task, task.device);
   ++tenant.job->user->running;
+  charge(task);
   if (!task.brief) {
     ++device.running;
     return;
@@ -168,6 +169,7 @@ void Core::free_slot(Slot slot) {
   DeviceState& device = devices_[task.device];
   --task.tenant->job->user->running;
   if (!std::exchange(task.brief, false)) {
+    charges_.push_back({task.tenant->id, task.record.codelet, task.slot_since_ns, task.charged_ns});
     --device.running;
     timelines_[task.device].left(slot);
     return;

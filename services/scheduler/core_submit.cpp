@@ -198,6 +198,7 @@ void Core::make_ready(Slot slot) {
   if (tenant.active) return;
   tenant.active = true;
   active_.push_back(&tenant);
+  wakes(tenant);
 }
 
 Result<void> Core::cancel(TenantId id, std::uint64_t tag) {

@@ -1,6 +1,7 @@
 // In which order ready tasks start. A policy is a pure ranking: what is compared, not how it is
 // stored. Ranks are compared between tasks of one tenant in full; between tenants of one user only
-// by `urgency` and `due`, equal ones taking turns; between users never (they always take turns).
+// by `urgency` and `due`, equal ones by the time they have had; between users never (always by
+// that).
 #pragma once
 
 #include <compare>

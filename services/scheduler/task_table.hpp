@@ -71,6 +71,8 @@ struct Task {
   std::uint8_t lone_faults = 0;
   bool begun = false;  ///< its Run was sent: it may have had effects
   bool holds_slot = false;
+  std::uint64_t slot_since_ns = 0;
+  std::int64_t charged_ns = 0;     ///< to its user and tenant, for holding the slot
   bool brief = false;              ///< while running: it goes with others, and takes no slot
   std::uint32_t charge_ns = 0;     ///< what a brief one is expected to take
   std::uint32_t in_flight_at = 0;  ///< its place in its context's list

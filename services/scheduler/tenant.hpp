@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "services/scheduler/brevity.hpp"
+#include "services/scheduler/fair_share.hpp"
 #include "services/scheduler/listing.hpp"
 #include "services/scheduler/memories.hpp"
 #include "services/scheduler/ready_queue.hpp"
@@ -22,7 +23,9 @@ using JobId = std::uint64_t;
 
 struct User {
   std::uint32_t uid = 0;
-  std::uint64_t turn = 0;  ///< when a task of it last started
+  FairShare share;
+  std::uint32_t active = 0;    ///< tenants with ready tasks
+  std::int64_t served_ns = 0;  ///< what the tenant that was served last had before
   std::uint32_t jobs = 0;
   std::uint32_t tenants = 0;
   std::uint32_t pending = 0;
@@ -71,6 +74,7 @@ struct CodeletType {
   proto::Text<64> label;
   std::uint32_t backends = 0;
   CodeletId costs = 0;
+  double slot_ns = 0;  ///< how long its tasks hold a slot, of late
   Brevity brevity;
 };
 
@@ -98,7 +102,7 @@ struct Tenant {
 
   TenantId id = 0;
   Job* job = nullptr;
-  std::uint64_t turn = 0;
+  FairShare share;
   bool closing = false;
   bool announced = false;     ///< that there are completions, since somebody looked
   bool active = false;        ///< in the core's list of those with ready tasks
