@@ -94,8 +94,11 @@ publish = true
 /// A folder for one instance, gone with the object.
 class WorkFolder {
  public:
-  static Result<WorkFolder> create() {
-    std::string path = (std::filesystem::temp_directory_path() / "aios-bench-XXXXXX").string();
+  /// Within `parent`, or where temporary files go.
+  static Result<WorkFolder> create(const std::string& parent = {}) {
+    const std::filesystem::path within =
+        parent.empty() ? std::filesystem::temp_directory_path() : std::filesystem::path(parent);
+    std::string path = (within / "aios-bench-XXXXXX").string();
     if (::mkdtemp(path.data()) == nullptr) return errno_error("make " + path, errno);
     return WorkFolder(path);
   }
@@ -253,6 +256,16 @@ struct TasksBench {
   bool without_metg = false;
 };
 
+struct MapReduceBench {
+  int rounds = 5;
+  std::vector<std::string> only;
+  std::string corpus;
+  std::string work;
+  std::uint64_t size_mb = 300;
+  std::uint64_t memory_mb = 0;
+  std::uint32_t threads = 2;
+};
+
 /// What a program writes, to be read when it has ended.
 class Captured {
  public:
@@ -313,6 +326,62 @@ Result<int> bench_tasks(const TasksBench& options, bool as_json) {
   return exit_done;
 }
 
+/// On an instance as it is booted without options.
+Result<int> bench_mapreduce(const MapReduceBench& options, bool as_json) {
+  const std::string libexec = TRY(find_libexec());
+  std::ifstream file(libexec + "/aios.toml");
+  const std::string manifest{std::istreambuf_iterator<char>(file), {}};
+  if (manifest.empty()) return errno_error("read " + libexec + "/aios.toml", errno);
+  const WorkFolder own = TRY(WorkFolder::create(options.work));
+  std::vector<std::string> arguments{"mapreduce",
+                                     "--modules",
+                                     libexec + "/modules",
+                                     "--peers",
+                                     libexec + "/peers",
+                                     "--work",
+                                     own.path(),
+                                     "--size-mb",
+                                     std::to_string(options.size_mb),
+                                     "--memory-mb",
+                                     std::to_string(options.memory_mb),
+                                     "--threads",
+                                     std::to_string(options.threads),
+                                     "--rounds",
+                                     std::to_string(options.rounds)};
+  if (!options.corpus.empty()) {
+    std::error_code failed;
+    const auto full = std::filesystem::absolute(options.corpus, failed);
+    arguments.insert(arguments.end(), {"--corpus", full.string()});
+  }
+  return measure(manifest, arguments, options.only, as_json);
+}
+
+void add_bench_mapreduce(CLI::App& bench, Session& session) {
+  CLI::App* mapreduce = bench.add_subcommand(
+      "mapreduce", "MapReduce, in an instance of its own: word count, sort, inverted index");
+  const auto options = std::make_shared<MapReduceBench>();
+  mapreduce->add_option("--corpus", options->corpus, "A text file [made, always the same]");
+  mapreduce->add_option("--size-mb", options->size_mb, "Size of the text that is made [300]")
+      ->check(CLI::Range(1, 100'000));
+  mapreduce->add_option(
+      "--work", options->work,
+      "Folder for the text and the outputs, some three times its size [temporary]");
+  mapreduce->add_option("--memory-mb", options->memory_mb, "Memory of each job, and of sort")
+      ->check(CLI::Range(8, 1 << 20));
+  mapreduce->add_option("--threads", options->threads, "Threads of each [2]")
+      ->check(CLI::Range(1, 256));
+  mapreduce->add_option("--rounds", options->rounds, "Interleaved repetitions [5]")
+      ->check(CLI::Range(1, 1000));
+  mapreduce->add_option("--only", options->only, "Only these cases")
+      ->check(CLI::IsMember({"wordcount", "sort", "inverted-index"}));
+  mapreduce->add_flag("--json", session.json, "Prints one JSON object");
+  mapreduce->callback([&session, options] {
+    session.action = [&session, options] {
+      return run_command([&] { return bench_mapreduce(*options, session.json); });
+    };
+  });
+}
+
 void add_devices(CLI::App& bench, Session& session) {
   CLI::App* devices = bench.add_subcommand(
       "devices", "Every device, in an instance of its own: launches, memory, matrix products");
@@ -356,6 +425,7 @@ void add_bench_commands(CLI::App& app, Session& session) {
   const auto options = std::make_shared<IpcBench>();
   add_devices(*bench, session);
   add_bench_tasks(*bench, session);
+  add_bench_mapreduce(*bench, session);
   ipc->add_option("--rounds", options->rounds, "Interleaved repetitions [7]")
       ->check(CLI::Range(1, 1000));
   ipc->add_option("--only", options->only, "Only these cases");

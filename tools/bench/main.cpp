@@ -10,6 +10,7 @@
 
 #include "tools/bench/devices_report.hpp"
 #include "tools/bench/ipc.hpp"
+#include "tools/bench/mapreduce.hpp"
 #include "tools/bench/tasks_report.hpp"
 
 namespace aios::bench {
@@ -137,6 +138,28 @@ Result<void> bench_tasks(const TaskOptions& options, bool as_json) {
   return {};
 }
 
+Result<void> bench_mapreduce(const MapReduceOptions& options, bool as_json) {
+  const MapReduceFigures figures = TRY(measure_mapreduce(options));
+  as_json ? print_json(figures, options) : print_table(figures);
+  return {};
+}
+
+CLI::App* add_mapreduce(CLI::App& app, MapReduceOptions& options, bool& as_json) {
+  CLI::App* mapreduce = app.add_subcommand("mapreduce", "Jobs beside what does the same without");
+  mapreduce->add_option("--socket", options.socket, "The instance's socket")->required();
+  mapreduce->add_option("--modules", options.modules, "Folder of the jobs that ship")->required();
+  mapreduce->add_option("--peers", options.peers, "Folder of the programs beside it")->required();
+  mapreduce->add_option("--work", options.work, "Folder for what is written")->required();
+  mapreduce->add_option("--corpus", options.corpus, "A text; else one is made");
+  mapreduce->add_option("--size-mb", options.corpus_mb, "Size of the text that is made");
+  mapreduce->add_option("--memory-mb", options.memory_mb, "Memory of each job");
+  mapreduce->add_option("--threads", options.threads, "Threads of each");
+  mapreduce->add_option("--only", options.only, "Only these cases");
+  mapreduce->add_option("--rounds", options.rounds, "Repetitions")->check(CLI::Range(1, 1000));
+  mapreduce->add_flag("--json", as_json, "Prints one JSON object");
+  return mapreduce;
+}
+
 void add_tasks(CLI::App& app, TaskOptions& options, bool& as_json) {
   CLI::App* tasks = app.add_subcommand("tasks", "Tasks beside those of other systems");
   tasks->add_option("--socket", options.socket, "The instance's socket")->required();
@@ -187,6 +210,8 @@ int main(int argc, char** argv) {
   devices_command->add_flag("--json", as_json, "Prints one JSON object");
   aios::bench::TaskOptions tasks;
   aios::bench::add_tasks(app, tasks, as_json);
+  aios::bench::MapReduceOptions mapreduce;
+  const CLI::App* mapreduce_command = aios::bench::add_mapreduce(app, mapreduce, as_json);
   CLI11_PARSE(app, argc, argv);
   try {
     if (devices_command->parsed()) {
@@ -197,9 +222,10 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "aios-bench: %s\n", failure.what());
     return 1;
   }
-  const aios::Result<void> done = ipc->parsed()
-                                      ? aios::bench::bench_ipc(options, only, rounds, as_json)
-                                      : aios::bench::bench_tasks(tasks, as_json);
+  const aios::Result<void> done =
+      ipc->parsed()                 ? aios::bench::bench_ipc(options, only, rounds, as_json)
+      : mapreduce_command->parsed() ? aios::bench::bench_mapreduce(mapreduce, as_json)
+                                    : aios::bench::bench_tasks(tasks, as_json);
   if (done) return 0;
   std::fprintf(stderr, "aios-bench: %s\n", done.error().to_string().c_str());
   return 1;
