@@ -26,6 +26,7 @@ from instance import Failure, descendants, expect, run_test, wait_until  # noqa:
 SKIPPED = 77
 WORKERS, REDUCERS = 3, 3
 JOB_S = 200
+STREAMING_PYTHON = "/usr/bin/python3"
 INPUT_FILES, FILE_BYTES = 48, 1 << 20
 # What Spark waits for before it gives a silent executor up; on a real cluster minutes.
 IMPATIENT = ["spark.network.timeout=12s", "spark.network.timeoutInterval=5s",
@@ -170,6 +171,23 @@ def no_master(cluster, inputs):
     print(f"no master: {done.stderr.strip().splitlines()[-1]}", flush=True)
 
 
+def pipe(cluster, inputs):
+    """The same two programs, unchanged, under AIOS and under Spark's pipe."""
+    mapper, reducer = (f"{STREAMING_PYTHON} {HERE.parent / 'support/streaming' / name}.py"
+                       for name in ("mapper", "reducer"))
+    ours, theirs = cluster.output(), cluster.output()
+    done = cluster.ctl(1, "mapreduce", "run", "--mapper", mapper, "--reducer", reducer, "--input",
+                       inputs, "--output", ours, "--reducers", REDUCERS)
+    expect(done.returncode == 0, f"Streaming under AIOS: {done.stderr}")
+    done = subprocess.run([cluster.python, HERE / "pipe_job.py", "local[2]", mapper, reducer, inputs,
+                           theirs, str(REDUCERS)], env=cluster.environment, text=True,
+                          capture_output=True, check=False)
+    expect(done.returncode == 0, f"Spark's pipe: {done.stderr[-3000:]}")
+    lines = [sorted(text.splitlines()) for text in (b"".join(parts(ours)), theirs.read_bytes())]
+    expect(lines[0] == lines[1] and lines[0], "Spark's pipe has another output than AIOS")
+    print(f"Streaming: the same {len(lines[0])} lines under AIOS and Spark's pipe", flush=True)
+
+
 def all_tests(cluster):
     inputs = cluster.folder / "input"
     write_input(inputs, INPUT_FILES)
@@ -179,6 +197,7 @@ def all_tests(cluster):
     few = cluster.folder / "few"
     write_input(few, 4)
     cluster.job("sort", "sort", few, cluster.alone("sort", few))
+    pipe(cluster, few)
     no_master(cluster, inputs)
     bad_jobs(cluster, inputs)
 

@@ -13,30 +13,7 @@ from instance import Instance, expect, run_test  # noqa: E402
 
 CUT_BYTES = 3_000_000
 PYTHON = "/usr/bin/python3"
-MAPPER = """
-import sys
-words = 0
-for line in sys.stdin.buffer:
-    for word in line.split():
-        sys.stdout.buffer.write(word + b"\\t1\\n")
-        words += 1
-sys.stderr.write(f"reporter:counter:Words,seen,{words}\\nreporter:status:done\\nmapped\\n")
-"""
-REDUCER = """
-import sys
-key, total, keys = None, 0, 0
-def end():
-    if key is not None:
-        sys.stdout.buffer.write(key + b"\\t%d\\n" % total)
-for line in sys.stdin.buffer:
-    this, _, value = line.rstrip(b"\\n").partition(b"\\t")
-    if this != key:
-        end()
-        key, total, keys = this, 0, keys + 1
-    total += int(value)
-end()
-print(f"reporter:counter:Words,different,{keys}", file=sys.stderr)
-"""
+PROGRAMS = Path(__file__).resolve().parent.parent / "support/streaming"
 
 
 class Jobs:
@@ -44,8 +21,8 @@ class Jobs:
         self.instance = instance
         self.work = instance.work
         self.count = 0
-        self.mapper, self.reducer = (self.script(name, text) for name, text in
-                                     (("mapper.py", MAPPER), ("reducer.py", REDUCER)))
+        self.mapper, self.reducer = (f"{PYTHON} {PROGRAMS / name}.py"
+                                     for name in ("mapper", "reducer"))
 
     def script(self, name, text):
         (self.work / name).write_text(text)
