@@ -122,7 +122,10 @@ AIOS_API aios_code aios_task_init(aios_task_record* task, uint64_t tag, uint32_t
  * (5). Errors: QUOTA:
  * there are 16 already. */
 AIOS_API aios_code aios_task_add_buffer(aios_task_record* task, uint32_t buffer, uint32_t mode);
-/* It starts after the task `tag`, submitted before it, is done. Errors: QUOTA: there are 12. */
+/* It starts after the task `tag`, submitted before it, is done. Only the last 65,536 finished tasks
+ * of a tenant are remembered, fewer where a user has more than four tenants: submitting one that
+ * depends on an older one is INVALID_ARGUMENT, so leave out what is known to be done, as graphs do.
+ * Errors: QUOTA: there are 12. */
 AIOS_API aios_code aios_task_add_dependency(aios_task_record* task, uint64_t tag);
 /* Errors: TOO_LARGE: over 64 bytes. */
 AIOS_API aios_code aios_task_set_arguments(aios_task_record* task, const void* bytes, size_t count);
