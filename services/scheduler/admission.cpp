@@ -102,9 +102,11 @@ Forecast Admission::look(const GraphDemand& demand, std::uint64_t now_ns) const 
   const User* known = find(demand.user);
   const User& user = known == nullptr ? newcomer : *known;
   const double own_ns = before_ns(demand) + demand.work_ns;
+  // Neither alone: while a long way is gone, there is not always enough beside it for all slots.
   const double predicted_ns =
-      std::max(demand.critical_path_ns, shared_ns(demand.user, own_ns, demand.user, 0));
+      std::hypot(demand.critical_path_ns, shared_ns(demand.user, own_ns, demand.user, 0));
   Forecast forecast;
+  forecast.predicted_ns = predicted_ns;
   forecast.finish_ns = later(now_ns, user.mean(predicted_ns));
   forecast.finish_p95_ns = later(now_ns, user.quantile(predicted_ns));
   if (forecast.finish_p95_ns > demand.deadline_ns) return forecast;
@@ -117,11 +119,8 @@ Forecast Admission::ask(GraphId graph, const GraphDemand& demand, std::uint64_t 
   assert(accepted_of(demand.user) < max_accepted);
   const Forecast forecast = look(demand, now_ns);
   if (!forecast.accepted) return forecast;
-  const double own_ns = before_ns(demand) + demand.work_ns;
-  const double predicted_ns =
-      std::max(demand.critical_path_ns, shared_ns(demand.user, own_ns, demand.user, 0));
-  accepted_[graph] = {demand.user,  demand.work_ns,     now_ns,
-                      predicted_ns, demand.deadline_ns, demand.known};
+  accepted_[graph] = {demand.user,           demand.work_ns,     now_ns,
+                      forecast.predicted_ns, demand.deadline_ns, demand.known};
   User& user = user_of(demand.user);
   user.graphs.emplace(demand.deadline_ns, graph);
   user.sum_ns += demand.work_ns;

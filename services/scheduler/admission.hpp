@@ -32,6 +32,7 @@ struct GraphDemand {
 /// What `ask` finds.
 struct Forecast {
   bool accepted = false;
+  double predicted_ns = 0;          ///< from now, before it is put right by how far off others were
   std::uint64_t finish_ns = 0;      ///< predicted
   std::uint64_t finish_p95_ns = 0;  ///< of which the deadline must not be before
   bool harms_others = false;        ///< refused because graphs taken on before would be late
@@ -81,7 +82,7 @@ class Admission {
     double sum_ns = 0;                                   ///< all of the above
     History bias;                                        ///< of ln(actual / predicted)
     /// Graphs are few, and most have time to spare: it moves fast, and as far as it takes.
-    QuantileTracker tracker{0.3, -3};
+    QuantileTracker tracker{0.6, -3};
     std::uint64_t last_use = 0;
 
     double quantile(double predicted_ns) const;

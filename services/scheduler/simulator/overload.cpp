@@ -5,7 +5,6 @@
 #include <queue>
 #include <random>
 
-#include "services/scheduler/admission.hpp"
 #include "services/scheduler/learned_costs.hpp"
 #include "services/scheduler/policy.hpp"
 #include "services/scheduler/simulator/core_tasks.hpp"
@@ -21,13 +20,15 @@ constexpr const char* shapes[] = {"cholesky:4", "cholesky:6", "random:30", "rand
 
 struct Shape {
   Graph graph;
-  GraphDemand demand;
+  double work_ns = 0;
+  double critical_path_ns = 0;
 };
 
 struct Arrival {
   std::uint64_t at_ns;
   std::size_t shape;
-  std::uint64_t deadline_ns;
+  std::size_t tenant;
+  std::uint64_t deadline_ns;  ///< 0: none
 };
 
 struct Running {
@@ -38,15 +39,15 @@ struct Running {
 Result<std::vector<Shape>> make_shapes() {
   std::vector<Shape> all;
   for (const char* spec : shapes) {
-    Shape shape{TRY(generate(spec)), {}};
+    Shape shape{TRY(generate(spec))};
     std::vector<double> end(shape.graph.tasks.size());
     for (std::uint32_t t = 0; t < end.size(); ++t) {
       SimTask& task = shape.graph.tasks[t];
       task.accesses.clear();
       for (const std::uint32_t parent : task.parents) end[t] = std::max(end[t], end[parent]);
       end[t] += task.work_s * 1e9;
-      shape.demand.work_ns += task.work_s * 1e9;
-      shape.demand.critical_path_ns = std::max(shape.demand.critical_path_ns, end[t]);
+      shape.work_ns += task.work_s * 1e9;
+      shape.critical_path_ns = std::max(shape.critical_path_ns, end[t]);
     }
     all.push_back(std::move(shape));
   }
@@ -66,10 +67,8 @@ class Run {
     core_.set_device(0, stream_.slots, true, "cpu0");
     core_.set_open_time(0, 0);
     core_.all_devices_known();
-    tenant_ = TRY(core_.open_tenant(1, "stream", 1000));
-    for (const Shape& shape : shapes_)
-      for (const TaskType& type : shape.graph.types)
-        TRY(core_.add_codelet(tenant_, proto::Text<64>::from(shape.graph.name + type.name)));
+    for (std::uint32_t i = 0; i < stream_.users * stream_.tenants; ++i)
+      TRY(open_tenant(i + 1, 1000 + i % stream_.users));
     draw_arrivals();
     while (next_arrival_ < arrivals_.size() || !ends_.empty()) {
       const std::uint64_t arrives =
@@ -99,38 +98,54 @@ class Run {
     return std::exp(std::sqrt(variance) * normal - variance / 2);
   }
 
+  Result<void> open_tenant(JobId job, std::uint32_t user) {
+    const TenantId tenant = TRY(core_.open_tenant(job, "stream", user));
+    for (const Shape& shape : shapes_)
+      for (const TaskType& type : shape.graph.types)
+        TRY(core_.add_codelet(tenant, proto::Text<64>::from(shape.graph.name + type.name)));
+    tenants_.push_back(tenant);
+    return {};
+  }
+
   void draw_arrivals() {
     double mean_work = 0;
-    for (const Shape& shape : shapes_) mean_work += shape.demand.work_ns / std::size(shapes);
+    for (const Shape& shape : shapes_) mean_work += shape.work_ns / std::size(shapes);
     const double mean_gap = mean_work / stream_.slots / stream_.load;
     double at = begin_ns;
     for (std::uint32_t i = 0; i < stream_.graphs; ++i) {
       at += -std::log(uniform()) * mean_gap;
       const auto shape = static_cast<std::size_t>(uniform() * std::size(shapes));
-      const GraphDemand& demand = shapes_[shape].demand;
-      const double alone = std::max(demand.critical_path_ns, demand.work_ns / stream_.slots);
+      const double work_ns = shapes_[shape].work_ns;
+      const double alone = std::max(shapes_[shape].critical_path_ns, work_ns / stream_.slots);
       const double allowed = alone * (1.5 + 3 * uniform());
-      arrivals_.push_back(
-          {static_cast<std::uint64_t>(at), shape, static_cast<std::uint64_t>(at + allowed)});
-      outcome_.offered_work_ns += demand.work_ns;
+      const auto tenant =
+          static_cast<std::size_t>(uniform() * static_cast<double>(tenants_.size()));
+      const bool dated = uniform() >= stream_.undated;
+      arrivals_.push_back({static_cast<std::uint64_t>(at), shape, tenant,
+                           dated ? static_cast<std::uint64_t>(at + allowed) : 0});
+      if (!dated) continue;
+      ++outcome_.offered;
+      outcome_.offered_work_ns += work_ns;
     }
-    outcome_.offered = stream_.graphs;
   }
 
   Result<void> arrive(const Arrival& arrival) {
     const Shape& shape = shapes_[arrival.shape];
+    const TenantId tenant = tenants_[arrival.tenant];
     const GraphId id = next_arrival_;
-    GraphDemand demand = shape.demand;
-    demand.work_ns /= stream_.slots;
-    demand.deadline_ns = arrival.deadline_ns;
-    if (stream_.admission && !admission_.ask(id, demand, now_ns_).accepted) {
-      ++outcome_.rejected;
-      return {};
-    }
     running_[id] = {&arrival, shape.graph.tasks.size()};
     std::vector<TaskRecord> records;
     for (std::uint32_t t = 0; t < shape.graph.tasks.size(); ++t) records.push_back(record(id, t));
-    return core_.submit(tenant_, records, now_ns_);
+    if (!stream_.admission || arrival.deadline_ns == 0)
+      return core_.submit(tenant, records, now_ns_);
+    const std::uint32_t graph = TRY(core_.open_graph(tenant, arrival.deadline_ns, now_ns_));
+    TRY(core_.submit(tenant, records, now_ns_, graph));
+    const Core::Admitted answer = TRY(core_.admit_graph(tenant, graph, false, now_ns_));
+    if (answer.verdict == static_cast<std::uint32_t>(proto::scheduler::Verdict::accepted))
+      return {};
+    ++outcome_.rejected;
+    running_.erase(id);
+    return {};
   }
 
   TaskRecord record(GraphId id, std::uint32_t t) {
@@ -178,20 +193,21 @@ class Run {
     ends_.pop();
     const std::uint64_t tag = core_.find(end.task)->record.tag;
     const GraphId id = tag / tags_of_graph;
-    admission_.progressed(id, task_of(tag).work_s * 1e9 / stream_.slots);
     Core::RunReply reply{};
     reply.start_ns = end.at_ns - std::max<std::uint64_t>(static_cast<std::uint64_t>(end.run_ns), 1);
     reply.end_ns = end.at_ns;
     core_.task_answered(end.task, reply);
     Core::Completion done[64];
-    while (core_.take_completions(tenant_, done) > 0) {
+    while (core_.take_completions(tenants_[running_.at(id).arrival->tenant], done) > 0) {
     }
     Running& graph = running_.at(id);
     if (--graph.left > 0) return;
-    const bool in_time = end.at_ns <= graph.arrival->deadline_ns;
-    outcome_.missed += !in_time;
-    if (in_time) outcome_.good_work_ns += shapes_[graph.arrival->shape].demand.work_ns;
-    admission_.finished(id, end.at_ns);
+    const Arrival& arrival = *graph.arrival;
+    if (arrival.deadline_ns != 0) {
+      const bool in_time = end.at_ns <= arrival.deadline_ns;
+      outcome_.missed += !in_time;
+      if (in_time) outcome_.good_work_ns += shapes_[arrival.shape].work_ns;
+    }
     running_.erase(id);
   }
 
@@ -199,12 +215,11 @@ class Run {
 
   const Stream& stream_;
   std::mt19937 random_;
-  Admission admission_;
   Core core_;
   std::vector<Shape> shapes_;
   std::vector<Arrival> arrivals_;
   std::size_t next_arrival_ = 0;
-  TenantId tenant_ = 0;
+  std::vector<TenantId> tenants_;
   std::uint64_t now_ns_ = begin_ns;
   std::map<GraphId, Running> running_;
   std::priority_queue<End, std::vector<End>, std::greater<>> ends_;

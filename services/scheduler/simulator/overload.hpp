@@ -1,5 +1,6 @@
-// Graphs with deadlines that keep coming, at a chosen share of what the devices can do: with
-// admission, and by earliest deadline without.
+// Graphs that keep coming from several tenants of several users, most of them with deadlines, at a
+// chosen share of what the devices can do: admitted by the core, and by earliest deadline first
+// without admission.
 #pragma once
 
 #include <cstdint>
@@ -14,10 +15,13 @@ struct Stream {
   std::uint32_t slots = 8;
   double noise = 0.3;
   std::uint64_t seed = 1;
-  bool admission =
-      true;  ///< by laxity, learned costs; otherwise by earliest deadline, all accepted
+  std::uint32_t users = 2;
+  std::uint32_t tenants = 2;  ///< of each user
+  double undated = 0.2;       ///< share of the graphs that have no deadline
+  bool admission = true;      ///< policy `learned`; otherwise `edf`, which accepts all
 };
 
+/// Of the graphs with deadlines.
 struct StreamOutcome {
   std::uint32_t offered = 0, rejected = 0, missed = 0;
   double offered_work_ns = 0;

@@ -15,7 +15,7 @@ TEST_CASE("A graph whose p95 is before its deadline is accepted, the next one wa
   const Forecast second = admission.ask(2, demand, 0);
   CHECK_FALSE(second.accepted);
   CHECK_FALSE(second.harms_others);
-  CHECK(second.finish_ns == 50 * ms);
+  CHECK((second.finish_ns > 50 * ms && second.finish_ns < 52 * ms));
   CHECK(second.finish_p95_ns > demand.deadline_ns);
 }
 
@@ -35,17 +35,17 @@ TEST_CASE("Work that is done makes room") {
 
 TEST_CASE("A graph that would make an accepted one late is refused, saying so") {
   Admission admission;
-  REQUIRE(admission.ask(1, {50e6, 50e6, 100 * ms}, 0).accepted);
-  const Forecast urgent = admission.ask(2, {40e6, 40e6, 90 * ms}, 0);
+  REQUIRE(admission.ask(1, {50e6, 5e6, 100 * ms}, 0).accepted);
+  const Forecast urgent = admission.ask(2, {40e6, 4e6, 90 * ms}, 0);
   CHECK_FALSE(urgent.accepted);
   CHECK(urgent.harms_others);
 }
 
 TEST_CASE("A graph that was cancelled teaches nothing and leaves nothing") {
   Admission admission;
-  REQUIRE(admission.ask(1, {50e6, 50e6, 100 * ms}, 0).accepted);
+  REQUIRE(admission.ask(1, {50e6, 5e6, 100 * ms}, 0).accepted);
   admission.finished(1, 5000 * ms, true);
-  CHECK(admission.ask(2, {50e6, 50e6, 100 * ms}, 0).accepted);
+  CHECK(admission.ask(2, {50e6, 5e6, 100 * ms}, 0).accepted);
 }
 
 TEST_CASE("Predictions that were always too short are lengthened") {

@@ -95,6 +95,11 @@ class Site {
   }
 };
 
+/// Predicted a little later than so long from now, for a critical path has its say.
+bool is_in(std::uint64_t finish_ns, std::uint64_t now_ns, std::uint64_t in_ns) {
+  return finish_ns > now_ns + in_ns && finish_ns < now_ns + in_ns * 3 / 2;
+}
+
 }  // namespace
 
 TEST_CASE("Tasks of a graph wait until it is accepted, and then keep its deadline") {
@@ -106,7 +111,7 @@ TEST_CASE("Tasks of a graph wait until it is accepted, and then keep its deadlin
   CHECK(answer.verdict == static_cast<std::uint32_t>(wire_verdict::accepted));
   CHECK(answer.promise == static_cast<std::uint32_t>(wire_promise::made));
   CHECK(answer.tasks == 3);
-  CHECK(answer.finish_ns == site.now + 30 * ms);
+  CHECK(is_in(answer.finish_ns, site.now, 30 * ms));
   REQUIRE(site.running.contains(1));
   CHECK(site.core.find(site.running.at(1))->record.deadline_ns == site.now + 100 * ms);
   for (const std::uint64_t tag : {1, 2, 3}) site.end(tag);
@@ -120,7 +125,7 @@ TEST_CASE("A graph that would be too late is refused, and nothing of it is left"
   const TenantId t = site.open(1);
   const Core::Admitted answer = site.admit(t, site.graph(t, site.now + 25 * ms, 1, 3));
   CHECK(answer.verdict == static_cast<std::uint32_t>(wire_verdict::too_late));
-  CHECK(answer.finish_ns == site.now + 30 * ms);
+  CHECK(is_in(answer.finish_ns, site.now, 30 * ms));
   CHECK(answer.finish_p95_ns > answer.finish_ns);
   CHECK(site.running.empty());
   CHECK(site.completions(t) == 0);
@@ -128,14 +133,14 @@ TEST_CASE("A graph that would be too late is refused, and nothing of it is left"
   CHECK(site.core.next_task(0, 0, true).number == 0);
   CHECK(site.logged(1).state == static_cast<std::uint32_t>(wire_state::refused));
   // Its tags are free again, and so is its place.
-  CHECK(site.verdict(t, site.graph(t, site.now + 60 * ms, 1, 3)) == wire_verdict::accepted);
+  CHECK(site.verdict(t, site.graph(t, site.now + 90 * ms, 1, 3)) == wire_verdict::accepted);
 }
 
 TEST_CASE("What was accepted before and is due before is waited for; what is done is not") {
   Site site;
   const TenantId t = site.open(1);
-  REQUIRE(site.verdict(t, site.graph(t, site.now + 90 * ms, 1, 4)) == wire_verdict::accepted);
-  const std::uint64_t due_ns = site.now + 110 * ms;
+  REQUIRE(site.verdict(t, site.graph(t, site.now + 120 * ms, 1, 4)) == wire_verdict::accepted);
+  const std::uint64_t due_ns = site.now + 140 * ms;
   CHECK(site.verdict(t, site.graph(t, due_ns, 11, 4)) == wire_verdict::too_late);
   site.end(1, ms);
   site.end(2, ms);
@@ -145,8 +150,8 @@ TEST_CASE("What was accepted before and is due before is waited for; what is don
 TEST_CASE("A graph that would make an accepted one late harms others, also of another user") {
   Site site;
   const TenantId t = site.open(1);
-  REQUIRE(site.verdict(t, site.graph(t, site.now + 90 * ms, 1, 5)) == wire_verdict::accepted);
-  CHECK(site.verdict(t, site.graph(t, site.now + 80 * ms, 11, 2)) == wire_verdict::harms_others);
+  REQUIRE(site.verdict(t, site.graph(t, site.now + 120 * ms, 1, 5)) == wire_verdict::accepted);
+  CHECK(site.verdict(t, site.graph(t, site.now + 80 * ms, 11, 3)) == wire_verdict::harms_others);
   const TenantId other = site.open(2, 1001);
   CHECK(site.verdict(other, site.graph(other, site.now + 900 * ms, 1, 5)) ==
         wire_verdict::harms_others);
@@ -160,8 +165,8 @@ TEST_CASE("Work without a deadline is not waited for, unless its priority is hig
   REQUIRE(site.core.submit(t, plain, site.now));
   const Core::Admitted low = site.admit(t, site.graph(t, site.now + 60 * ms, 101, 3, -1));
   CHECK(low.verdict == static_cast<std::uint32_t>(wire_verdict::too_late));
-  CHECK(low.finish_ns == site.now + 120 * ms);
-  CHECK(site.verdict(t, site.graph(t, site.now + 60 * ms, 201, 3)) == wire_verdict::accepted);
+  CHECK(is_in(low.finish_ns, site.now, 120 * ms));
+  CHECK(site.verdict(t, site.graph(t, site.now + 90 * ms, 201, 3)) == wire_verdict::accepted);
   // One of the plain tasks runs; then comes the graph.
   site.end(1);
   CHECK(site.running.contains(201));
@@ -186,8 +191,10 @@ TEST_CASE("Of another user as much is waited for as there is, at most as much as
   const TenantId other = site.open(2, 1001);
   REQUIRE(site.core.submit(other, std::vector{task(1), task(2)}, site.now));
   const TenantId t = site.open(1);
-  CHECK(site.admit(t, site.graph(t, site.now + 500 * ms, 1, 1)).finish_ns == site.now + 20 * ms);
-  CHECK(site.admit(t, site.graph(t, site.now + 900 * ms, 11, 4)).finish_ns == site.now + 70 * ms);
+  CHECK(
+      is_in(site.admit(t, site.graph(t, site.now + 500 * ms, 1, 1)).finish_ns, site.now, 20 * ms));
+  CHECK(
+      is_in(site.admit(t, site.graph(t, site.now + 900 * ms, 11, 4)).finish_ns, site.now, 70 * ms));
 }
 
 TEST_CASE("Of what nothing is known nothing is promised, and the rest must fit") {
@@ -279,7 +286,8 @@ TEST_CASE("A graph of which a task failed is failed, and teaches nothing") {
   site.run();
   CHECK(site.logged(1).state == static_cast<std::uint32_t>(wire_state::failed));
   CHECK(site.logged(1).failed == 2);
-  CHECK(site.admit(t, site.graph(t, site.now + 900 * ms, 11, 2)).finish_ns == site.now + 20 * ms);
+  CHECK(
+      is_in(site.admit(t, site.graph(t, site.now + 900 * ms, 11, 2)).finish_ns, site.now, 20 * ms));
 }
 
 }  // namespace aios::scheduler

@@ -163,8 +163,8 @@ TEST_CASE("How far a user's predictions were off is restored for that user alone
   Admission admission;
   admission.restore({{1000, 40, std::log(2.0), 0.01, 1.0}});
   constexpr std::uint64_t ms = 1'000'000;
-  CHECK(admission.look({10e6, 10e6, 900 * ms, 1000}, 0).finish_ns == 20 * ms);
-  CHECK(admission.look({10e6, 10e6, 900 * ms, 1001}, 0).finish_ns == 10 * ms);
+  CHECK(admission.look({10e6, 0, 900 * ms, 1000}, 0).finish_ns == 20 * ms);
+  CHECK(admission.look({10e6, 0, 900 * ms, 1001}, 0).finish_ns == 10 * ms);
   REQUIRE(admission.save().size() == 1);
   CHECK(admission.save()[0].samples == most_restored_samples);
 }
