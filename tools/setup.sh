@@ -6,7 +6,8 @@
 build_packages=(
   g++ libc6-dev meson ninja-build pkg-config python3
   doctest-dev libcli11-dev libedit-dev libfmt-dev libhwloc-dev libseccomp-dev libsqlite3-dev
-  libtomlplusplus-dev liburing-dev libxxhash-dev nlohmann-json3-dev opencl-c-headers robin-map-dev
+  libtomlplusplus-dev liburing-dev libxxhash-dev libzstd-dev nlohmann-json3-dev
+  opencl-c-headers robin-map-dev zlib1g-dev
 )
 
 # Clang 16 is the first that compiles this tree; libFuzzer comes with its runtime.

@@ -13,6 +13,7 @@
 #include "abi/include/aios/mapreduce/format.hpp"
 #include "abi/lib/mapreduce_input.hpp"
 #include "abi/lib/mapreduce_output.hpp"
+#include "abi/lib/mapreduce_unpack.hpp"
 #include "abi/lib/module_file.hpp"
 #include "abi/proto/scheduler.hpp"
 #include "abi/runtime/client.hpp"
@@ -41,16 +42,14 @@ class Run {
   Result<Report> run(const OnProgress& on_progress) {
     const std::uint64_t begin_ns = now_ns();
     files_ = TRY(walk_inputs(options_.inputs));
-    plan_ = plan_splits(files_, options_.threads,
-                        pieces_per_split(options_.threads, options_.open_files));
     const std::vector<std::byte> module = TRY(read_module_file(options_.module_path));
     output_ = TRY(OutputFolder::create(options_.output, options_.reducers));
-    TRY(submit(module));
-    const wire::Next::Reply last = TRY(serve(on_progress));
+    const wire::Next::Reply last = TRY(work(module, on_progress));
     return commit(last, begin_ns);
   }
 
  private:
+  Result<wire::Next::Reply> work(std::span<const std::byte> module, const OnProgress& on_progress);
   Result<void> submit(std::span<const std::byte> module);
   Result<wire::Next::Reply> serve(const OnProgress& on_progress);
   Result<void> obey(const wire::Next::Reply& event);
@@ -85,6 +84,17 @@ std::unexpected<Status> Run::explained(const Status& status) const {
   if (lost_)
     return error(Code::peer_closed, "the MapReduce service was restarted; run the job again");
   return std::unexpected(status);
+}
+
+Result<wire::Next::Reply> Run::work(std::span<const std::byte> module,
+                                    const OnProgress& on_progress) {
+  const UnpackedInputs unpacked = TRY(UnpackedInputs::create(
+      files_, output_->temporary_path() + "/unpacked",
+      [&, bytes = total_bytes(files_)] { return !on_progress || on_progress({}, bytes); }));
+  plan_ = plan_splits(files_, options_.threads,
+                      pieces_per_split(options_.threads, options_.open_files));
+  TRY(submit(module));
+  return serve(on_progress);
 }
 
 Result<void> Run::submit(std::span<const std::byte> module) {
@@ -231,7 +241,7 @@ Result<void> Run::skipped(const wire::Next::Reply& event) {
   if (event.number >= plan_.splits.size() || event.partition >= plan_.splits[event.number].pieces)
     return error(Code::protocol_error, "the MapReduce service skipped a record outside the input");
   const Piece& piece = plan_.pieces[plan_.splits[event.number].first_piece + event.partition];
-  skipped_.push_back({files_[piece.file].path, event.offset, static_cast<Code>(event.segment)});
+  skipped_.push_back({files_[piece.file].name(), event.offset, static_cast<Code>(event.segment)});
   return {};
 }
 
@@ -241,7 +251,7 @@ std::string Run::place(const wire::Failure::Reply& failure) const {
   const Split& split = plan_.splits[failure.split];
   if (failure.piece >= split.pieces) return {};
   const Piece& piece = plan_.pieces[split.first_piece + failure.piece];
-  return files_[piece.file].path + ", at byte " + std::to_string(failure.offset) + ": ";
+  return files_[piece.file].name() + ", at byte " + std::to_string(failure.offset) + ": ";
 }
 
 std::unexpected<Status> Run::why_failed() {

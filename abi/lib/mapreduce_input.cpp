@@ -91,14 +91,14 @@ class Walk {
 /// Checks that this is still the file that was walked.
 Result<Fd> open_input(const InputFile& file) {
   Fd fd(::open(file.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-  if (!fd.valid()) return errno_error(file.path, errno);
+  if (!fd.valid()) return errno_error(file.name(), errno);
   struct stat info {};
-  if (::fstat(fd.get(), &info) != 0) return errno_error(file.path, errno);
+  if (::fstat(fd.get(), &info) != 0) return errno_error(file.name(), errno);
   if (!S_ISREG(info.st_mode) || info.st_dev != file.device || info.st_ino != file.inode)
     return error(Code::source_changed,
-                 file.path + ": replaced by another file since the job began");
+                 file.name() + ": replaced by another file since the job began");
   if (static_cast<std::uint64_t>(info.st_size) < file.size_bytes)
-    return error(Code::source_changed, file.path + ": became shorter since the job began");
+    return error(Code::source_changed, file.name() + ": became shorter since the job began");
   return fd;
 }
 
@@ -122,10 +122,16 @@ Result<std::vector<InputFile>> walk_inputs(std::span<const std::string> paths) {
   return walk.take();
 }
 
+std::uint64_t total_bytes(std::span<const InputFile> files) {
+  std::uint64_t bytes = 0;
+  for (const InputFile& file : files) bytes += file.size_bytes;
+  return bytes;
+}
+
 SplitPlan plan_splits(std::span<const InputFile> files, std::uint32_t threads,
                       std::uint32_t max_pieces) {
   SplitPlan plan;
-  for (const InputFile& file : files) plan.input_bytes += file.size_bytes;
+  plan.input_bytes = total_bytes(files);
   const std::uint64_t target =
       std::max(std::clamp(plan.input_bytes / (threads * 4), least_split_bytes, usual_split_bytes),
                plan.input_bytes / most_splits);
@@ -150,8 +156,7 @@ SplitPlan plan_splits(std::span<const InputFile> files, std::uint32_t threads,
 }
 
 std::vector<Piece> plan_sample(std::span<const InputFile> files) {
-  std::uint64_t total = 0;
-  for (const InputFile& file : files) total += file.size_bytes;
+  const std::uint64_t total = total_bytes(files);
   std::vector<Piece> pieces;
   std::uint64_t file_begin = 0;  // in the input as a whole
   std::uint32_t file = 0;
@@ -175,7 +180,7 @@ std::vector<std::byte> document_names(std::span<const InputFile> files) {
   for (const InputFile& file : files)
     if (file.size_bytes != 0) {
       words.push_back(name_bytes);
-      name_bytes += file.path.size();
+      name_bytes += file.name().size();
     }
   words[0] = words.size() - 1;
   words.push_back(name_bytes);
@@ -187,8 +192,8 @@ std::vector<std::byte> document_names(std::span<const InputFile> files) {
   std::byte* at = all.data() + head_bytes;
   for (const InputFile& file : files)
     if (file.size_bytes != 0) {
-      std::memcpy(at, file.path.data(), file.path.size());
-      at += file.path.size();
+      std::memcpy(at, file.name().data(), file.name().size());
+      at += file.name().size();
     }
   return all;
 }

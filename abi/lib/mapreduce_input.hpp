@@ -24,6 +24,10 @@ struct InputFile {
   std::uint64_t size_bytes;
   dev_t device;
   ino_t inode;
+  std::string unpacked_from{};  ///< the compressed file that this is the text of
+
+  /// As the user knows it.
+  const std::string& name() const { return unpacked_from.empty() ? path : unpacked_from; }
 };
 
 /// The regular files that the paths are or contain: paths in the order given, within a folder in
@@ -31,6 +35,8 @@ struct InputFile {
 /// over. not_found or denied, naming the path; invalid_argument: neither a file nor a folder;
 /// quota: too many files.
 Result<std::vector<InputFile>> walk_inputs(std::span<const std::string> paths);
+
+std::uint64_t total_bytes(std::span<const InputFile> files);
 
 struct Piece {
   std::uint32_t file;

@@ -115,6 +115,10 @@ Result<void> OutputFolder::append(std::uint32_t part_number, std::span<const std
   return {};
 }
 
+std::string OutputFolder::temporary_path() const {
+  return path_ + "/" + temporary_name;
+}
+
 std::uint64_t OutputFolder::written_bytes() const {
   std::uint64_t bytes = 0;
   for (const Part& part : parts_) bytes += part.bytes;

@@ -42,6 +42,8 @@ class OutputFolder {
   Result<void> append(std::uint32_t part, std::span<const std::byte> bytes);
   Result<void> commit(const ManifestFacts& facts);
   std::uint64_t written_bytes() const;
+  /// For what else has to lie somewhere until the commit; whoever puts it there removes it before.
+  std::string temporary_path() const;
 
  private:
   struct Hasher;

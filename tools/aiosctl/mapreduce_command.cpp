@@ -330,7 +330,9 @@ void add_run(CLI::App& group, Session& session) {
                   "With --mapper: a program that gets these lines sorted by key");
   run->add_option("--file", options->files, "What these programs may read beside")
       ->allow_extra_args(false);
-  run->add_option("--input", options->inputs, "Files and folders")->required()->expected(1, -1);
+  run->add_option("--input", options->inputs, "Files and folders; .gz and .zst are unpacked")
+      ->required()
+      ->expected(1, -1);
   run->add_option("--output", options->output, "A folder that is empty or not there")->required();
   run->add_option("--reducers", options->reducers, "Parts of the output")
       ->check(CLI::Range(1u, wire::max_reducers));

@@ -17,6 +17,7 @@
 
 #include "abi/lib/mapreduce_input.hpp"
 #include "abi/lib/mapreduce_output.hpp"
+#include "abi/lib/mapreduce_unpack.hpp"
 #include "tools/aiosctl/streaming_program.hpp"
 
 namespace aios::ctl {
@@ -277,11 +278,14 @@ class Job {
 
 Result<client::Report> Job::run() {
   files_ = TRY(client::walk_inputs(options_.job.inputs));
-  // As in Hadoop, a mapper reads of one file only.
-  plan_ = client::plan_splits(files_, options_.job.threads, 1);
   output_ = TRY(client::OutputFolder::create(options_.job.output, options_.job.reducers));
   client::Report report;
   {
+    const client::UnpackedInputs unpacked = TRY(client::UnpackedInputs::create(
+        files_, output_->temporary_path() + "/unpacked",
+        [&, bytes = client::total_bytes(files_)] { return on_progress_({}, bytes); }));
+    // As in Hadoop, a mapper reads of one file only.
+    plan_ = client::plan_splits(files_, options_.job.threads, 1);
     const Scratch scratch = TRY(Scratch::create(options_.job.output));
     TRY(map(scratch));
     report = TRY(shuffle(scratch));
@@ -301,10 +305,10 @@ Result<void> Job::map(const Scratch& scratch) {
     const client::InputFile& file = files_[piece.file];
     mapped_.push_back(scratch.file("mapped", parts.size()));
     parts.push_back(
-        {fmt::format("{}, bytes {} to {}", file.path, piece.offset, piece.offset + piece.length),
+        {fmt::format("{}, bytes {} to {}", file.name(), piece.offset, piece.offset + piece.length),
          {{"mapreduce_task_is_map", "true"},
           {"mapreduce_task_partition", std::to_string(parts.size())},
-          {"mapreduce_map_input_file", file.path},
+          {"mapreduce_map_input_file", file.name()},
           {"mapreduce_map_input_start", std::to_string(piece.offset)},
           {"mapreduce_map_input_length", std::to_string(piece.length)}},
          [&file, &piece] { return lines_of(file, piece); },

@@ -103,6 +103,10 @@ def plan(paths: Sequence[str], threads: int) -> Plan:
     `OSError`, `InvalidArgument`: of a path.
     """
     files = list(_files(paths))
+    for path, info in files:
+        if info.st_size and path.endswith((".gz", ".zst")):
+            raise errors.InvalidArgument(f"{path}: compressed inputs are read by the single-machine "
+                                         f"engine alone; unpack it first")
     total = sum(info.st_size for _, info in files)
     target = max(min(max(total // (4 * max(threads, 1)), LEAST_SPLIT_BYTES), USUAL_SPLIT_BYTES),
                  -(-total // (MAX_SPLITS // 2)))
