@@ -81,6 +81,35 @@ def check_listing(graphs):
     expect("too_late" in graphs.instance.ctl("graph", "list"), "the listing has no refusal")
 
 
+def check_record(graphs):
+    """A run's record names what waited for what, and the simulator says how far off it is."""
+    record = graphs.instance.work / "record.json"
+    wide = chain(30)
+    wide["buffers"]["z"] = {"bytes": 4 * NUMBERS}
+    # Joins stand between tasks that wait for more than twelve others.
+    wide["codelets"]["sum"] = {"module": "vector.so", "function": "reduce"}
+    for number in range(20):
+        wide["tasks"][number].update(codelet="sum", arguments=[{"u32": NUMBERS}],
+                                     grid=[NUMBERS // 1024], buffers=[["z", "read"], [f"s{number}", "write"]])
+        wide["buffers"][f"s{number}"] = {"bytes": NUMBERS // 256}
+    wide["tasks"][20]["after"] = [f"step{i}" for i in range(20)]
+    graphs.run(wide, "--record", record)
+    written = json.loads(record.read_text(encoding="utf-8"))["workflow"]["specification"]["tasks"]
+    expect(sorted(written[20]["parents"]) == sorted(f"step{i}" for i in range(20)),
+           f"the record says {written[20]}")
+    expect(written[21]["parents"] == ["step20"] and written[0]["parents"] == [], f"{written[21]}")
+    found = checked("simulate", graphs.instance.ctl("simulate", "--graph", record, "--devices",
+                                                    "cpu:2", "--json"))
+    expect(found["tasks"] == 30 and found["recorded_makespan_s"] > 0, f"simulated: {found}")
+    expect(found["error"] > -1 and found["error"] == found["makespan_s"]
+           / found["recorded_makespan_s"] - 1, f"the error is another: {found}")
+    said = graphs.instance.ctl("simulate", "--graph", record, "--devices", "cpu:2")
+    expect("the simulation is" in said, said)
+    refused = graphs.instance.try_ctl("graph", "run", graphs.file(chain(1)), "--record",
+                                      "/nowhere/x")
+    expect(refused.returncode == FAILED and "/nowhere/x" in refused.stderr, refused.stderr)
+
+
 def check_files(graphs):
     plain = graphs.run(chain(2))
     expect(plain["asked"] is None and len(plain["tasks"]) == 2, f"without a deadline: {plain}")
@@ -117,6 +146,7 @@ def main():
         graphs = Graphs(instance)
         check_deadlines(graphs)
         check_listing(graphs)
+        check_record(graphs)
         check_files(graphs)
 
 

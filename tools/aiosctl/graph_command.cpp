@@ -2,8 +2,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
 #include "abi/lib/module_file.hpp"
 #include "abi/lib/task_client.hpp"
@@ -23,6 +26,7 @@ using Admitted = wire::AdmitGraph::Reply;
 constexpr std::size_t max_listed_graphs = 1000;
 
 struct Options {
+  std::string record;
   std::string file;
   std::string deadline;
 };
@@ -112,6 +116,28 @@ class Run {
     return {};
   }
 
+  /// The tasks that each waits for, by their places in the file.
+  std::vector<std::set<std::size_t>> parents() const {
+    std::map<std::size_t, std::size_t> task_at;
+    for (std::size_t i = 0; i < plan_.position.size(); ++i) task_at[plan_.position[i]] = i;
+    std::vector<std::set<std::size_t>> all(file_.tasks.size());
+    for (std::size_t task = 0; task < all.size(); ++task) {
+      std::vector<std::size_t> to_look_at{plan_.position[task]};
+      while (!to_look_at.empty()) {
+        const wire::TaskRecord& record = plan_.records[to_look_at.back()];
+        to_look_at.pop_back();
+        for (std::uint32_t i = 0; i < record.dependency_count; ++i) {
+          const std::size_t before = record.dependencies[i] - 1;
+          // A join stands for those on which it depends.
+          if (const auto at = task_at.find(before); at != task_at.end())
+            all[task].insert(at->second);
+          else
+            to_look_at.push_back(before);
+        }
+      }
+    }
+    return all;
+  }
   std::uint64_t submitted_ns() const { return submitted_ns_; }
   const wire::Completion& of(std::size_t task) const { return ended_[plan_.position[task]]; }
   std::string failure(const wire::Completion& of) {
@@ -226,6 +252,43 @@ int print_outcome(const Session& session, const GraphFile& file, Run& run,
   return failed > 0 || late ? exit_failed : exit_done;
 }
 
+/// What it did and how long that took, as WfFormat 1.5, for `aiosctl simulate --graph`.
+Result<void> record_run(const std::string& path, const GraphFile& file, const Run& run) {
+  json specified = json::array();
+  json executed = json::array();
+  const std::vector<std::set<std::size_t>> parents_of = run.parents();
+  std::uint64_t last_ns = run.submitted_ns();
+  for (std::size_t i = 0; i < file.tasks.size(); ++i) {
+    const wire::Completion& done = run.of(i);
+    if (done.status != 0)
+      return error(Code::invalid_argument, "task " + file.tasks[i].name +
+                                               " failed: a run that is not whole is not recorded");
+    const std::string& name = file.tasks[i].name;
+    const std::string& codelet = file.codelets[file.tasks[i].record.codelet].name;
+    json parents = json::array();
+    for (const std::size_t parent : parents_of[i]) parents.push_back(file.tasks[parent].name);
+    specified.push_back({{"id", name}, {"name", codelet}, {"parents", parents}});
+    executed.push_back({{"id", name},
+                        {"runtimeInSeconds", seconds_between(done.start_ns, done.end_ns)},
+                        {"memoryInBytes", done.peak_memory_bytes},
+                        {"command", {{"program", codelet}}}});
+    last_ns = std::max(last_ns, done.end_ns);
+  }
+  const json out{{"name", file.tasks.front().name},
+                 {"schemaVersion", "1.5"},
+                 {"runtimeSystem", {{"name", "AIOS"}, {"version", AIOS_VERSION}}},
+                 {"workflow",
+                  {{"specification", {{"tasks", specified}, {"files", json::array()}}},
+                   {"execution",
+                    {{"makespanInSeconds", seconds_between(run.submitted_ns(), last_ns)},
+                     {"tasks", executed}}}}}};
+  std::ofstream to(path);
+  to << out.dump(1, ' ', false, json::error_handler_t::replace) << '\n';
+  to.close();
+  if (!to) return errno_error("write " + path, errno);
+  return {};
+}
+
 Result<int> run_graph(const Session& session, const Options& options) {
   const GraphFile file = TRY(read_graph_file(options.file));
   Operator attached = TRY(Operator::attach(session));
@@ -248,6 +311,7 @@ Result<int> run_graph(const Session& session, const Options& options) {
     if (!session.json) print_answer(*answer);
   }
   TRY(run.wait());
+  if (!options.record.empty()) TRY(record_run(options.record, file, run));
   return print_outcome(session, file, run, answer);
 }
 
@@ -308,6 +372,8 @@ void add_graph_commands(CLI::App& app, Session& session) {
   run->add_option("FILE", options->file, "The graph")->required();
   run->add_option("--deadline", options->deadline,
                   "To be done in so long (1.5s, 200ms, 2min); refused at once when it would not");
+  run->add_option("--record", options->record,
+                  "Writes what ran and how long, as WfFormat 1.5, for aiosctl simulate --graph");
   run->add_flag("--json", session.json, "As JSON (abi/schema/graph-run.json)");
   run->callback([&session, options] {
     session.action = [&session, options] {

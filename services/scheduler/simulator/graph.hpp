@@ -42,6 +42,7 @@ struct Graph {
   std::vector<TaskType> types;
   std::vector<std::uint64_t> data_bytes;
   std::vector<SimTask> tasks;
+  double recorded_makespan_s = 0;  ///< where AIOS recorded it (aiosctl graph run --record); else 0
 };
 
 /// Recorded: WfFormat 1.5 (wfcommons.org). not_found, invalid_argument: with the file, the place in

@@ -41,6 +41,10 @@ class Reader {
     TRY(name_types(*array(*specification, "tasks"), *array(*execution, "tasks")));
     TRY(link_tasks(*array(*specification, "tasks")));
     keep_data_within_limits();
+    if (const Json* system = member(root_, "runtimeSystem");
+        system != nullptr && text(*system, "name") == "AIOS")
+      graph_.recorded_makespan_s =
+          TRY(number(*execution, "makespanInSeconds", "workflow.execution"));
     if (const Result<void> sorted = sort_topologically(graph_); !sorted)
       return error(sorted.error().code(), path_ + ": " + sorted.error().message());
     if (const Result<void> fits = check_size(graph_); !fits)
@@ -106,8 +110,9 @@ class Reader {
       const auto at = index_.find(text(runs[i], "id"));
       if (at == index_.end()) return wrong(where, "names no task of the specification");
       SimTask& task = graph_.tasks[at->second];
+      const double run_s = TRY(number(runs[i], "runtimeInSeconds", where));
       // A task that takes no time at all is below what the recorder can tell.
-      task.work_s = std::max(TRY(number(runs[i], "runtimeInSeconds", where)), 1e-3);
+      task.work_s = run_s == 0 ? 1e-3 : std::max(run_s, 1e-6);
       task.memory_bytes = static_cast<std::uint64_t>(TRY(number(runs[i], "memoryInBytes", where)));
       known[at->second] = true;
     }
