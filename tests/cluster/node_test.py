@@ -270,6 +270,10 @@ class Plans(Case):
         with self.assertRaises(FileNotFoundError):
             splits.plan([str(self.work / "nothing")], 1)
 
+    def test_compressed_files_are_refused_by_name(self):
+        with self.assertRaisesRegex(aios.InvalidArgument, "text.gz: .*unpack it first"):
+            splits.plan([self.write("text.gz", b"x")], 1)
+
 
 class Types(unittest.TestCase):
     @unittest.skipUnless(os.path.exists("/usr/bin/mypy"), "mypy is not installed")
