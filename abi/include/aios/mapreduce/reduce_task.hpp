@@ -2,6 +2,7 @@
 #pragma once
 
 #include <aios/codelet.h>
+#include <algorithm>
 
 #include <charconv>
 #include <cstdint>
@@ -122,7 +123,7 @@ class ReduceOutput {
     *at_++ = '\t';
   }
   void append(std::string_view bytes) {
-    std::memcpy(at_, bytes.data(), bytes.size());
+    std::copy_n(bytes.data(), bytes.size(), at_);
     at_ += bytes.size();
   }
 

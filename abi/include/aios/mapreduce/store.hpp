@@ -2,6 +2,7 @@
 // list of keys with byte-string values.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <cstring>
@@ -72,7 +73,8 @@ class EntryArray {
     return item;
   }
   void append_bytes(const char* bytes, std::size_t length) {
-    std::memcpy(arena_.data() + used_, bytes, length);
+    // Unlike memcpy it may be given nothing, without an address.
+    std::copy_n(bytes, length, arena_.data() + used_);
     used_ += length;
   }
 
