@@ -2,8 +2,8 @@
 #pragma once
 
 #include <aios/codelet.h>
-#include <algorithm>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdint>
 #include <cstring>
