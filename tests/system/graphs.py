@@ -12,6 +12,7 @@ from schema import check  # noqa: E402
 SCHEMAS = TESTS.parent / "abi/schema"
 NUMBERS = 1 << 20
 FAILED = 1
+USAGE = 2
 
 
 def checked(name, text):
@@ -44,10 +45,10 @@ class Graphs:
         return checked("graph-run", self.instance.ctl("graph", "run", self.file(graph), "--json",
                                                       *options))
 
-    def refused(self, graph, *words, options=()):
+    def refused(self, graph, *words, options=(), code=FAILED):
         """It fails, and says all of the words; returns its standard output."""
         done = self.instance.try_ctl("graph", "run", self.file(graph), *options)
-        expect(done.returncode == FAILED, f"{options} ended with {done.returncode}: {done.stderr}")
+        expect(done.returncode == code, f"{options} ended with {done.returncode}: {done.stderr}")
         for word in words:
             expect(word in done.stderr, f"no '{word}' in: {done.stderr}")
         return done.stdout
@@ -55,7 +56,7 @@ class Graphs:
 
 def check_deadlines(graphs):
     graphs.refused(chain(1), "passed", "before it was submitted", options=["--deadline=-1s"])
-    graphs.refused(chain(1), "is no time from now", options=["--deadline", "soon"])
+    graphs.refused(chain(1), "is no time from now", options=["--deadline", "soon"], code=USAGE)
     first = graphs.run(chain(20), "--deadline", "10min")
     expect(first["asked"]["promise"] == "unknown_costs" and first["asked"]["unknown_tasks"] == 20,
            f"nothing was known of it: {first['asked']}")

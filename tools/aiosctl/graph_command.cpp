@@ -28,7 +28,7 @@ constexpr std::size_t max_listed_graphs = 1000;
 struct Options {
   std::string record;
   std::string file;
-  std::string deadline;
+  std::optional<std::int64_t> deadline_ns;  ///< from when it is submitted
 };
 
 std::string_view promise_name(std::uint32_t promise) {
@@ -295,13 +295,8 @@ Result<int> run_graph(const Session& session, const Options& options) {
   Run run(attached.kernel(), TRY(attached.port("scheduler")), file);
   TRY(run.set_up());
   std::optional<std::uint64_t> due_ns;
-  if (!options.deadline.empty()) {
-    const auto span_ns = parse_duration(options.deadline);
-    if (!span_ns)
-      return error(Code::invalid_argument,
-                   "'" + options.deadline + "' is no time from now, such as 1.5s, 200ms or 2min");
-    due_ns = static_cast<std::uint64_t>(static_cast<std::int64_t>(now_ns()) + *span_ns);
-  }
+  if (options.deadline_ns)
+    due_ns = static_cast<std::uint64_t>(static_cast<std::int64_t>(now_ns()) + *options.deadline_ns);
   const std::optional<Admitted> answer = TRY(run.submit(due_ns));
   if (answer) {
     if (const Result<void> accepted = refusal_of(*answer); !accepted) {
@@ -370,8 +365,15 @@ void add_graph_commands(CLI::App& app, Session& session) {
   CLI::App* run = graph->add_subcommand(
       "run", "Runs the graph of a JSON file (tools/aiosctl/graph_file.hpp says what is in it)");
   run->add_option("FILE", options->file, "The graph")->required();
-  run->add_option("--deadline", options->deadline,
-                  "To be done in so long (1.5s, 200ms, 2min); refused at once when it would not");
+  const auto take_deadline = [options](const std::string& text) {
+    options->deadline_ns = parse_duration(text);
+    if (!options->deadline_ns)
+      throw CLI::ValidationError("--deadline",
+                                 "'" + text + "' is no time from now, such as 1.5s, 200ms or 2min");
+  };
+  run->add_option_function<std::string>(
+      "--deadline", take_deadline,
+      "To be done in so long (1.5s, 200ms, 2min); refused at once when it would not");
   run->add_option("--record", options->record,
                   "Writes what ran and how long, as WfFormat 1.5, for aiosctl simulate --graph");
   run->add_flag("--json", session.json, "As JSON (abi/schema/graph-run.json)");
