@@ -178,6 +178,8 @@ struct Load {
 /// Makes the memory at (offset, length) of `object`, a region, known as buffer `id`; or the lent
 /// files of `object`, a file channel (offset and length are then 0). The handle is moved over this
 /// link, with map_read and, if `writable`, map_write. A second bind of `id` replaces the first.
+/// `serial` is that of no other buffer of this client: by it a context that comes after one that
+/// died knows which numbers of contents (BufferUse) go on. 0: none do.
 struct Bind {
   static constexpr std::uint16_t opcode = 2;
   static constexpr const char* name = "bind";
@@ -187,7 +189,8 @@ struct Bind {
     std::uint64_t length;
     std::uint32_t id;  ///< below max_bound_buffers
     std::uint32_t writable;
-    AIOS_FIELDS(Request, object, offset, length, id, writable)
+    std::uint64_t serial;
+    AIOS_FIELDS(Request, object, offset, length, id, writable, serial)
   };
   using Reply = Empty;
 };
@@ -310,7 +313,7 @@ struct Pause {
 
 struct Protocol {
   static constexpr const char* name = "context";
-  static constexpr std::uint16_t version = 5;
+  static constexpr std::uint16_t version = 6;
   using Methods = MethodList<Null, Load, Bind, Unbind, Run, RunBatch, BatchFailure, Pause>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
@@ -331,3 +334,77 @@ struct FilePiece {
 static_assert(sizeof(FileSplitHeader) + kernel::max_lent_files * sizeof(FilePiece) <= 4096);
 
 }  // namespace aios::proto::context
+
+/// Between a context and the process that owns device memory for its tenant. That process never
+/// uses the device itself, so it lives on, and the memory with it, when kernels fault.
+namespace aios::proto::memory {
+
+/// The caller is from now on the one context that uses the memory; what was lent to one before is
+/// in use no more. `channel`, a file channel of the caller's (map_read, moved over this link), is
+/// where it asks: at its other end each AllocationRequest, one at a time, gets an AllocationReply,
+/// with descriptors. A context that closes it has ended.
+struct Attach {
+  static constexpr std::uint16_t opcode = 1;
+  static constexpr const char* name = "attach";
+  struct Request {
+    kernel::Handle channel;
+    AIOS_FIELDS(Request, channel)
+  };
+  struct Reply {
+    std::uint64_t allocations;  ///< that contexts before have left
+    std::uint64_t bytes;
+    AIOS_FIELDS(Reply, allocations, bytes)
+  };
+};
+
+struct Protocol {
+  static constexpr const char* name = "memory";
+  static constexpr std::uint16_t version = 1;
+  using Methods = MethodList<Null, Attach>;
+};
+static_assert(opcodes_are_unique(Protocol::Methods{}));
+
+inline constexpr std::uint32_t max_allocations = 256;
+
+/// Which host memory an allocation is a copy of. `binder` is the process that numbers its contents
+/// and `serial` its name for it; of memory that never changes 0, and the region.
+struct AllocationKey {
+  std::uint64_t binder;
+  std::uint64_t serial;
+  std::uint64_t offset;
+  std::uint64_t length;
+  bool operator==(const AllocationKey&) const = default;
+  AIOS_FIELDS(AllocationKey, binder, serial, offset, length)
+};
+
+enum class AllocationCall : std::uint32_t {
+  /// With the ledger's descriptor: a 32-bit number for each slot, which says what the allocation
+  /// there holds (BufferUse::content; 0: nothing of use). The context writes it.
+  ledger = 1,
+  /// The allocation of this key, `found`, or a new one; with its descriptor. no_memory: more than
+  /// the tenant may have, or the device has. quota: of max_allocations all are in use.
+  take = 2,
+  /// Frees the one at `slot`. not_found: there is none in use.
+  drop = 3,
+  /// Frees all that this context has not taken.
+  drop_unused = 4,
+};
+
+struct AllocationRequest {
+  std::uint32_t call;
+  std::uint32_t slot;
+  AllocationKey key;
+  AIOS_FIELDS(AllocationRequest, call, slot, key)
+};
+
+struct AllocationReply {
+  std::uint32_t status;
+  std::uint32_t slot;
+  std::uint64_t bytes;  ///< of the allocation: the key's length, rounded up
+  std::uint32_t found;  ///< 1: it was there
+  std::uint32_t reserved;
+  Text<192> why;
+  AIOS_FIELDS(AllocationReply, status, slot, bytes, found, reserved, why)
+};
+
+}  // namespace aios::proto::memory

@@ -23,8 +23,10 @@ struct FileSplit {
 
 /// What is known of where a buffer's memory comes from.
 struct MemoryOrigin {
-  std::uint64_t file = 0;  ///< the same for buffers of one region; 0: not known
-  bool constant = false;   ///< frozen: nobody can ever change it
+  std::uint64_t region = 0;  ///< the kernel's number of it, never another's; 0: not known
+  bool constant = false;     ///< frozen: nobody can ever change it
+  std::uint64_t binder = 0;  ///< process that numbers its contents
+  std::uint64_t serial = 0;  ///< proto::context::Bind; 0: the buffer means nothing to a successor
 };
 
 /// Memory of a region, mapped whole: `read` always, `write` only when it may be written.

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -26,11 +25,9 @@ constexpr std::uint64_t load_limit_ns = 10 * ns_per_s;
 /// Of jobs that nobody waits for.
 constexpr std::uint64_t no_answer = 0;
 
-MemoryOrigin origin_of(const Fd& memory) {
+bool is_constant(const Fd& memory) {
   const int seals = ::fcntl(memory.get(), F_GET_SEALS);
-  struct stat file {};
-  if (::fstat(memory.get(), &file) != 0) file.st_ino = 0;
-  return {.file = file.st_ino, .constant = seals >= 0 && (seals & F_SEAL_WRITE) != 0};
+  return seals >= 0 && (seals & F_SEAL_WRITE) != 0;
 }
 
 }  // namespace
@@ -69,9 +66,9 @@ ContextServer::~ContextServer() {
 }
 
 Answer<Load::Reply> ContextServer::handle(Load, const Load::Request& request, CallContext& call) {
-  const ObjectType type = TRY(check_object(request.region));
+  const auto info = TRY(check_object(request.region));
   OwnedHandle handle(kernel_, request.region);
-  if (type != ObjectType::region)
+  if (static_cast<ObjectType>(info.type) != ObjectType::region)
     return error(Code::wrong_type, "a module is loaded from a region");
   if (!request.codelet.valid() || request.codelet.view().empty())
     return error(Code::invalid_argument, "the codelet's name is malformed");
@@ -105,9 +102,9 @@ Result<void> ContextServer::load(Loading& loading) {
 }
 
 Answer<Bind::Reply> ContextServer::handle(Bind, const Bind::Request& request, CallContext& call) {
-  const ObjectType type = TRY(check_object(request.object));
+  const auto info = TRY(check_object(request.object));
   OwnedHandle handle(kernel_, request.object);
-  Buffer buffer = TRY(make_buffer(request, type));
+  Buffer buffer = TRY(make_buffer(request, info, call.peer().process_id));
   TRY(buffers_[call.client()].bind(
       request.id, std::move(buffer),
       [kernel = &kernel_, object = request.object] { kernel->close(object); }));
@@ -117,17 +114,18 @@ Answer<Bind::Reply> ContextServer::handle(Bind, const Bind::Request& request, Ca
 
 /// The number came in a message: only regions and file channels, of which this process has none but
 /// those it was sent, may be used and closed.
-Result<ObjectType> ContextServer::check_object(Handle handle) {
+Result<ContextServer::ObjectInfo> ContextServer::check_object(Handle handle) {
   const auto info = TRY(kernel_.call<proto::kernel::HandleInfo>({.handle = handle})).reply;
   const auto type = static_cast<ObjectType>(info.type);
-  if (type == ObjectType::region || type == ObjectType::file) return type;
+  if (type == ObjectType::region || type == ObjectType::file) return info;
   return error(Code::wrong_type, "neither a region nor a file channel");
 }
 
-Result<Buffer> ContextServer::make_buffer(const Bind::Request& request, ObjectType type) {
+Result<Buffer> ContextServer::make_buffer(const Bind::Request& request, const ObjectInfo& info,
+                                          std::uint64_t binder) {
   if (request.writable > 1) return error(Code::invalid_argument, "`writable` is 0 or 1");
   const bool writable = request.writable == 1;
-  if (type == ObjectType::file) {
+  if (static_cast<ObjectType>(info.type) == ObjectType::file) {
     if (request.offset != 0 || request.length != 0 || writable)
       return error(Code::invalid_argument,
                    "lent files are bound whole and read-only: offset, length and writable are 0");
@@ -144,7 +142,10 @@ Result<Buffer> ContextServer::make_buffer(const Bind::Request& request, ObjectTy
   Mapping write;
   if (writable) write = TRY(Mapping::map(memory, size_bytes, Mapping::Access::read_write));
   return Buffer::memory(std::move(read), std::move(write), request.offset, request.length,
-                        origin_of(memory));
+                        {.region = info.object_id,
+                         .constant = is_constant(memory),
+                         .binder = binder,
+                         .serial = request.serial});
 }
 
 Answer<Unbind::Reply> ContextServer::handle(Unbind, const Unbind::Request& request,

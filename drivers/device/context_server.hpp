@@ -85,8 +85,10 @@ class ContextServer {
 
   ContextServer(Kernel& kernel, EventLoop& loop, Backend& backend)
       : kernel_(kernel), loop_(loop), backend_(backend) {}
-  Result<ObjectType> check_object(Handle handle);
-  Result<Buffer> make_buffer(const proto::context::Bind::Request& request, ObjectType type);
+  using ObjectInfo = proto::kernel::HandleInfo::Reply;
+  Result<ObjectInfo> check_object(Handle handle);
+  Result<Buffer> make_buffer(const proto::context::Bind::Request& request, const ObjectInfo& info,
+                             std::uint64_t binder);
   Result<void> load(Loading& loading);
   using MakeExecutor =
       std::function<Result<std::unique_ptr<Executor>>(std::function<void()> notify)>;

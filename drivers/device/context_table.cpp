@@ -21,7 +21,10 @@ bool parse_hex(std::string_view text, T& value) {
 }
 
 std::optional<ParsedLabel> parse_label(std::string_view label) {
-  if (!label.starts_with("c-p:") && !label.starts_with("c-a:")) return std::nullopt;
+  constexpr std::string_view parts = "pamn";
+  if (label.size() < 4 || !label.starts_with("c-") || label[3] != ':' ||
+      parts.find(label[2]) == std::string_view::npos)
+    return std::nullopt;
   ParsedLabel parsed{.part = static_cast<KeptPart>(label[2]), .key = {}, .generation = 0};
   const std::string_view numbers = label.substr(4);
   const std::size_t first = numbers.find(':');
@@ -44,17 +47,41 @@ std::string kept_label(KeptPart part, ContextKey key, std::uint32_t generation) 
   return text;
 }
 
+namespace {
+
+/// Of each owner both parts, or they are useless.
+void plan_owners(const std::map<ContextKey, KeptOwner>& found, Adoption& plan) {
+  for (const auto& [key, owner] : found) {
+    if (owner.process != 0 && owner.port != 0) {
+      plan.owners.push_back(owner);
+      continue;
+    }
+    const KeptPart part = owner.process != 0 ? KeptPart::owner_process : KeptPart::owner_port;
+    plan.useless.push_back({kept_label(part, key, 0), owner.process + owner.port});
+  }
+}
+
+}  // namespace
+
 Adoption plan_adoption(const std::vector<KeptHandle>& kept) {
   std::map<std::pair<ContextKey, std::uint32_t>, Context> found;  // by generation, too
+  std::map<ContextKey, KeptOwner> owners;
   for (const KeptHandle& entry : kept) {
     const auto label = parse_label(entry.label);
     if (!label) continue;
+    if (label->part == KeptPart::owner_process || label->part == KeptPart::owner_port) {
+      KeptOwner& owner = owners[label->key];
+      owner.key = label->key;
+      (label->part == KeptPart::owner_process ? owner.process : owner.port) = entry.handle;
+      continue;
+    }
     Context& context = found[{label->key, label->generation}];
     context.key = label->key;
     context.generation = label->generation;
     (label->part == KeptPart::process ? context.process : context.port) = entry.handle;
   }
   Adoption plan;
+  plan_owners(owners, plan);
   const auto drop = [&plan](const Context& context) {
     for (const auto& [part, handle] :
          {std::pair(KeptPart::process, context.process), std::pair(KeptPart::port, context.port)})

@@ -28,7 +28,11 @@ inline constexpr std::size_t max_contexts = 20;
 /// Of the jobs of one user, so that nobody takes a device from all others.
 inline constexpr std::size_t max_contexts_per_user = 16;
 
-enum class KeptPart : char { process = 'p', port = 'a' };
+/// Processes that own memory for contexts: two labels each of the rest, less two for a context that
+/// is being replaced.
+inline constexpr std::size_t max_memory_owners = 11;
+
+enum class KeptPart : char { process = 'p', port = 'a', owner_process = 'm', owner_port = 'n' };
 
 /// A tenant has one context on each device.
 struct ContextKey {
@@ -37,7 +41,8 @@ struct ContextKey {
   auto operator<=>(const ContextKey&) const = default;
 };
 
-/// "c-p:DEVICE:JOB:GENERATION", all hexadecimal; the longest is as long as a label may be.
+/// "c-p:DEVICE:JOB:GENERATION", all hexadecimal; the longest is as long as a label may be. An owner
+/// of memory is of generation 0: it serves all.
 std::string kept_label(KeptPart part, ContextKey key, std::uint32_t generation);
 
 struct Context {
@@ -59,8 +64,16 @@ struct KeptHandle {
   Handle handle;
 };
 
+/// The process that owns device memory for a tenant's contexts, and where they connect to it.
+struct KeptOwner {
+  ContextKey key;
+  Handle process = 0;
+  Handle port = 0;
+};
+
 struct Adoption {
   std::vector<Context> contexts;    ///< process_id and alive are still to be found out
+  std::vector<KeptOwner> owners;    ///< whether they are alive, too
   std::vector<KeptHandle> useless;  ///< to be forgotten and closed
 };
 

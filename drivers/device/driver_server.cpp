@@ -2,10 +2,10 @@
 
 #include <algorithm>
 #include <csignal>
-#include <cstring>
 
 #include "abi/runtime/handle_claims.hpp"
 #include "abi/runtime/log.hpp"
+#include "drivers/device/spawn.hpp"
 
 namespace aios::device {
 namespace {
@@ -59,10 +59,10 @@ void DriverServer::adopt() {
     if (handle.kept) kept.push_back({handle.label, handle.handle});
   const Adoption plan = plan_adoption(kept);
   for (const KeptHandle& entry : plan.useless) {
-    (void)kernel_.call<kernel_calls::HandleKeep>(
-        {.handle = 0, .label = kernel_calls::Label::from(entry.label)});
+    (void)keep(kernel_, entry.label, 0);
     kernel_.close(entry.handle);
   }
+  owners_.adopt(plan.owners);
   for (const Context& found : plan.contexts) {
     if (found.key.device >= devices_.size() || contexts_.find(found.key) != nullptr ||
         !contexts_.make_room())
@@ -140,7 +140,7 @@ Answer<OpenContext::Reply> DriverServer::handle(OpenContext, const OpenContext::
                                                 CallContext& call) {
   std::uint64_t job_id = 0;
   std::uint32_t uid = 0;
-  const OwnedHandle tenant = TRY(take_tenant(request.tenant, call.peer().process_id, job_id, uid));
+  OwnedHandle tenant = TRY(take_tenant(request.tenant, call.peer().process_id, job_id, uid));
   TRY(check_device(request.device));
   const ContextKey key{static_cast<std::uint32_t>(request.device), job_id};
   Context* context = contexts_.find(key);
@@ -148,6 +148,7 @@ Answer<OpenContext::Reply> DriverServer::handle(OpenContext, const OpenContext::
   if (context != nullptr) find_out_end(*context);
   TRY(check_present(devices_[request.device], job_id));
   if (context == nullptr || !context->alive) context = TRY(start(tenant.get(), key, uid));
+  owners_.let_restart(key, std::move(tenant));
   context->uid = uid;
   context->asked_ns = now_ns();
   const kernel_calls::LinkSend::Entry port{
@@ -175,6 +176,7 @@ Answer<CloseContext::Reply> DriverServer::handle(CloseContext, const CloseContex
 }
 
 void DriverServer::end(ContextKey key) {
+  owners_.end(key);
   const auto context = contexts_.remove(key);
   if (!context) return;
   if (context->alive)
@@ -211,7 +213,9 @@ Result<void> DriverServer::make_room(std::uint32_t uid) {
   auto evicted = contexts_.make_room();
   if (!evicted && end_lonely(std::nullopt)) evicted = contexts_.make_room();
   if (!evicted) return std::unexpected(std::move(evicted).error());
-  if (*evicted) release(**evicted);
+  if (!*evicted) return {};
+  owners_.end((*evicted)->key);
+  release(**evicted);
   return {};
 }
 
@@ -236,46 +240,35 @@ bool DriverServer::end_lonely(std::optional<std::uint32_t> uid) {
 /// in between leaves a port without a process, which its successor forgets.
 Result<Context> DriverServer::spawn(Handle tenant, ContextKey key, std::uint32_t uid,
                                     std::uint32_t generation) {
-  OwnedHandle port(
-      kernel_,
-      TRY(kernel_.call<kernel_calls::PortCreate>({.name = kernel_calls::Name::from(context_name_)}))
-          .reply.port);
+  OwnedHandle port(kernel_, TRY(make_port(kernel_, context_name_)));
   Context context{.key = key, .generation = generation, .uid = uid, .port = port.get()};
-  TRY(keep(KeptPart::port, context, port.get()));
-
-  kernel_calls::SpawnerSpawn::Request request{};
-  request.spawner = spawner_;
-  request.tenant = tenant;
-  request.name = kernel_calls::Name::from(context_name_);
-  std::string arguments;
-  for (const std::string& argument : devices_[key.device].is.context_arguments)
-    arguments += argument + '\0';
-  if (arguments.size() > sizeof request.arguments)
-    return error(Code::too_large, "a context's arguments are too long");
-  std::memcpy(request.arguments, arguments.data(), arguments.size());
-  request.handle_count = 1;
-  request.handles[0] = {.label = kernel_calls::Label::from("port"),
-                        .handle = port.get(),
-                        .use = rights::accept | rights::info,
-                        .grant = 0};
-  const auto spawned = kernel_.call<kernel_calls::SpawnerSpawn>(request);
+  TRY(keep_part(KeptPart::port, context, port.get()));
+  const DeviceDescription& on = devices_[key.device].is;
+  std::vector<kernel_calls::SpawnHandle> handles{{.label = kernel_calls::Label::from("port"),
+                                                  .handle = port.get(),
+                                                  .use = rights::accept | rights::info,
+                                                  .grant = 0}};
+  if (const Handle memory = owners_.port(tenant, key, on.memory_arguments); memory != 0)
+    handles.push_back({.label = kernel_calls::Label::from("memory"),
+                       .handle = memory,
+                       .use = rights::connect | rights::info,
+                       .grant = 0});
+  const auto spawned =
+      device::spawn(kernel_, spawner_, tenant, context_name_, on.context_arguments, handles);
   if (!spawned) {
-    (void)keep(KeptPart::port, context, 0);
+    (void)keep_part(KeptPart::port, context, 0);
     return error(spawned.error().code(), "cannot start a context: " + spawned.error().message());
   }
-  context.process = spawned->reply.process;
-  context.process_id = spawned->reply.process_id;
-  if (const auto kept = keep(KeptPart::process, context, context.process); !kept)
+  context.process = spawned->process;
+  context.process_id = spawned->process_id;
+  if (const auto kept = keep_part(KeptPart::process, context, context.process); !kept)
     log_line("a context will not outlive this driver: " + kept.error().to_string());
   (void)port.release();
   return context;
 }
 
-Result<void> DriverServer::keep(KeptPart part, const Context& context, Handle handle) {
-  TRY(kernel_.call<kernel_calls::HandleKeep>(
-      {.handle = handle,
-       .label = kernel_calls::Label::from(kept_label(part, context.key, context.generation))}));
-  return {};
+Result<void> DriverServer::keep_part(KeptPart part, const Context& context, Handle handle) {
+  return keep(kernel_, kept_label(part, context.key, context.generation), handle);
 }
 
 void DriverServer::watch(const Context& context) {
@@ -312,8 +305,8 @@ void DriverServer::release(const Context& context) {
     loop_.post([gone = std::move(tombstone.mapped())] {});
   // Whoever waits there for a connection would wait for its deadline: nobody will accept.
   (void)kernel_.call<kernel_calls::PortSetDown>({.port = context.port, .down = 1});
-  (void)keep(KeptPart::process, context, 0);
-  (void)keep(KeptPart::port, context, 0);
+  (void)keep_part(KeptPart::process, context, 0);
+  (void)keep_part(KeptPart::port, context, 0);
   kernel_.close(context.process);
   kernel_.close(context.port);
 }

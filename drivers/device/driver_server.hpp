@@ -17,6 +17,7 @@
 #include "abi/runtime/server.hpp"
 #include "drivers/device/absence.hpp"
 #include "drivers/device/context_table.hpp"
+#include "drivers/device/memory_owners.hpp"
 #include "drivers/device/owned_handle.hpp"
 #include "drivers/device/tombstone.hpp"
 
@@ -39,6 +40,8 @@ struct DeviceDescription {
   std::uint32_t peers = 0;  ///< bit i: device i of those described with it
   /// For the contexts on it.
   std::vector<std::string> context_arguments{};
+  /// For the processes that own memory for those; empty: there are none.
+  std::vector<std::string> memory_arguments{};
 };
 
 /// What a device does just now, as far as the host says.
@@ -51,7 +54,11 @@ class DriverServer {
  public:
   /// `spawner` starts contexts, which are called `context_name`; all of them outlive this object.
   DriverServer(Kernel& kernel, EventLoop& loop, Handle spawner, std::string context_name)
-      : kernel_(kernel), loop_(loop), spawner_(spawner), context_name_(std::move(context_name)) {}
+      : kernel_(kernel),
+        loop_(loop),
+        spawner_(spawner),
+        context_name_(std::move(context_name)),
+        owners_(kernel, loop, spawner) {}
   DriverServer(const DriverServer&) = delete;
 
   /// Where replies and handles go; before the first request.
@@ -102,7 +109,7 @@ class DriverServer {
   bool end_lonely(std::optional<std::uint32_t> uid);
   void end(ContextKey key);
   Result<Context> spawn(Handle tenant, ContextKey key, std::uint32_t uid, std::uint32_t generation);
-  Result<void> keep(KeptPart part, const Context& context, Handle handle);
+  Result<void> keep_part(KeptPart part, const Context& context, Handle handle);
   void watch(const Context& context);
   void find_out_end(Context& context);
   void release(const Context& context);
@@ -118,6 +125,7 @@ class DriverServer {
   std::function<void()> doubted_;
   ServerBase* server_ = nullptr;
   ContextTable contexts_;
+  MemoryOwners owners_;
   std::map<Handle, std::shared_ptr<Tombstone>> tombstones_;  // by port, of contexts that ended
 };
 

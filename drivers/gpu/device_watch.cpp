@@ -77,6 +77,10 @@ device::DeviceDescription DeviceWatch::describe(const DeviceInfo& info) const {
     made.context_arguments.emplace_back("--environment");
     made.context_arguments.push_back(std::move(assignment));
   }
+  if (info.exports_memory) {
+    made.memory_arguments = made.context_arguments;
+    made.memory_arguments.insert(made.memory_arguments.end(), {"--role", "memory"});
+  }
   return made;
 }
 

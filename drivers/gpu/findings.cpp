@@ -45,11 +45,12 @@ std::vector<std::string> split(const std::string& line) {
 std::optional<DeviceInfo> read_device(const std::vector<std::string>& fields) {
   DeviceInfo info;
   int shares = 0;
+  int exports = 0;
   int emulated = 0;
-  if (fields.size() != 13 || !parse(fields[4], info.multiprocessors) ||
+  if (fields.size() != 14 || !parse(fields[4], info.multiprocessors) ||
       !parse(fields[5], info.memory_bytes) || !parse(fields[6], shares) ||
       !parse(fields[7], emulated) || !parse(fields[9], info.numa_node) ||
-      !parse(fields[10], info.peers))
+      !parse(fields[10], info.peers) || !parse(fields[12], exports))
     return std::nullopt;
   info.kind = fields[1];
   info.backend = fields[2];
@@ -58,7 +59,8 @@ std::optional<DeviceInfo> read_device(const std::vector<std::string>& fields) {
   info.emulated = emulated != 0;
   info.pci_address = fields[8];
   info.library = fields[11];
-  info.model = fields[12];
+  info.exports_memory = exports != 0;
+  info.model = fields[13];
   const bool named = info.model.find_first_not_of(' ') != std::string::npos;
   const bool sized = info.memory_bytes != 0 && info.multiprocessors != 0 &&
                      info.multiprocessors <= max_multiprocessors;
@@ -96,7 +98,7 @@ std::string to_text(const Findings& findings) {
          << plain(info.uuid) << '\t' << info.multiprocessors << '\t' << info.memory_bytes << '\t'
          << info.shares_memory << '\t' << info.emulated << '\t' << plain(info.pci_address) << '\t'
          << info.numa_node << '\t' << info.peers << '\t' << plain(info.library) << '\t'
-         << plain(info.model) << '\n';
+         << info.exports_memory << '\t' << plain(info.model) << '\n';
   for (const device::Absence& one : findings.absent)
     text << absent_word << '\t' << plain(one.backend) << '\t' << plain(one.why) << '\t'
          << plain(one.advice) << '\n';

@@ -11,7 +11,9 @@
 #include <string>
 #include <vector>
 
+#include "abi/proto/device.hpp"
 #include "abi/runtime/status.hpp"
+#include "drivers/gpu/content_mark.hpp"
 #include "drivers/gpu/kernel_module.hpp"
 
 namespace aios::gpu {
@@ -24,7 +26,8 @@ struct DeviceInfo {
   std::string model;
   std::uint32_t multiprocessors = 0;
   std::uint64_t memory_bytes = 0;
-  bool shares_memory = false;  ///< with the processor: regions are used in place
+  bool shares_memory = false;   ///< with the processor: regions are used in place
+  bool exports_memory = false;  ///< to other processes: it can outlive a context
   bool emulated = false;
   std::string pci_address;      ///< "0000:01:00.0"; empty: none
   std::int32_t numa_node = -1;  ///< that it hangs at; -1: unknown
@@ -40,10 +43,16 @@ class Kernel {
   const KernelInfo info;
 };
 
+/// Which host memory a copy on the device is of, beyond the life of this context. All zero: that
+/// nobody will ask.
+using MemoryKey = proto::memory::AllocationKey;
+
 /// Host memory that tasks use on the device: a copy there, or the memory itself.
 class DeviceBuffer {
  public:
   virtual ~DeviceBuffer() = default;
+  /// Where it is noted what the copy holds, when that outlives this context; else null.
+  virtual std::shared_ptr<ContentMark> mark() const { return nullptr; }
 };
 
 struct BufferUse {
@@ -64,10 +73,18 @@ struct Times {
   std::uint64_t end_ns;
 };
 
+/// What a copy holds when a launch has ended well.
+struct Settlement {
+  std::shared_ptr<ContentMark> mark;
+  std::uint64_t change;
+  std::uint32_t content;
+};
+
 /// A launch that was handed to the device.
 class Flight {
  public:
   virtual ~Flight() = default;
+  std::vector<Settlement> to_settle;  ///< by who waits for it
 };
 
 class Gpu {
@@ -81,8 +98,8 @@ class Gpu {
 
   /// Makes `memory`, which outlives it, known to the device. no_memory: more than `limit` or than
   /// the device has. `writable`: tasks may write it.
-  virtual Result<std::unique_ptr<DeviceBuffer>> attach(std::span<std::byte> memory,
-                                                       bool writable) = 0;
+  virtual Result<std::unique_ptr<DeviceBuffer>> attach(std::span<std::byte> memory, bool writable,
+                                                       const MemoryKey& key = {}) = 0;
 
   /// Hands to the device what copies in, runs and copies out, after all launches before. The host's
   /// memory must stay until it has been waited for. invalid_argument: the device cannot launch it

@@ -131,21 +131,60 @@ Result<std::shared_ptr<device::Work>> GpuBackend::prepare(
   return TRY(GpuWork::create(*this, *kernel, request, buffers));
 }
 
+namespace {
+
+constexpr std::size_t most_written_regions = 4096;
+
+/// Bytes that never change are the same for whoever binds them; others are what their binder says.
+MemoryKey key_of(const device::BufferMemory& memory) {
+  const device::MemoryOrigin& origin = memory.origin;
+  if (origin.constant && origin.region != 0)
+    return {0, origin.region, memory.offset, memory.length};
+  if (origin.serial != 0) return {origin.binder, origin.serial, memory.offset, memory.length};
+  return {};
+}
+
+}  // namespace
+
 Result<GpuBackend::Attached*> GpuBackend::attach(
     const std::shared_ptr<const device::BufferMemory>& memory) {
   Attached& known = attached_[memory.get()];
   known.last_use = launches_;
   if (known.buffer != nullptr) return &known;
-  auto made = gpu_->attach(memory->bytes(), memory->write.valid());
-  while (!made && made.error().code() == Code::no_memory && evict_oldest())
-    made = gpu_->attach(memory->bytes(), memory->write.valid());
+  const auto make = [&] {
+    return gpu_->attach(memory->bytes(), memory->write.valid(), key_of(*memory));
+  };
+  auto made = make();
+  while (!made && made.error().code() == Code::no_memory && evict_oldest()) made = make();
   if (!made) {
     attached_.erase(memory.get());
     return std::unexpected(std::move(made).error());
   }
   known.memory = memory;
   known.buffer = std::move(*made);
+  known.content = content_left(*memory, *known.buffer);
   return &known;
+}
+
+/// What the context before has left there; not where this one may since have made it stale: it has
+/// not told a buffer that it did not know.
+std::uint32_t GpuBackend::content_left(const device::BufferMemory& memory,
+                                       const DeviceBuffer& buffer) {
+  const auto mark = buffer.mark();
+  if (mark == nullptr) return 0;
+  if (memory.origin.constant) return mark->content();
+  if (wrote_many_regions_ || written_regions_.contains(memory.origin.region)) {
+    (void)mark->begin_change();
+    return 0;
+  }
+  return mark->content();
+}
+
+void GpuBackend::note_written(std::uint64_t region) {
+  if (wrote_many_regions_) return;
+  written_regions_.insert(region);
+  wrote_many_regions_ = written_regions_.size() > most_written_regions;
+  if (wrote_many_regions_) written_regions_.clear();
 }
 
 /// Makes room: what is there is no more than a copy. Not of what this launch uses.
@@ -182,8 +221,8 @@ bool writes(const MemoryUse& use) {
 }
 
 bool overlap(const device::BufferMemory& a, const device::BufferMemory& b) {
-  return a.origin.file != 0 && a.origin.file == b.origin.file && a.offset < b.offset + b.length &&
-         b.offset < a.offset + a.length;
+  return a.origin.region != 0 && a.origin.region == b.origin.region &&
+         a.offset < b.offset + b.length && b.offset < a.offset + a.length;
 }
 
 /// By which number the device knows bytes that never change.
@@ -202,9 +241,25 @@ void GpuBackend::remember(const MemoryUse& use, Attached& attached) {
     attached.content = before;
     return;
   }
+  note_written(use.memory->origin.region);
   for (auto& [memory, other] : attached_)
-    if (overlap(*memory, *use.memory)) other.content = 0;
+    if (overlap(*memory, *use.memory)) {
+      other.content = 0;
+      if (const auto mark = other.buffer->mark()) (void)mark->begin_change();
+    }
   attached.content = before == 0 ? 0 : before + 1;
+}
+
+/// Notes in their marks that these buffers are about to change, and returns what they will hold.
+std::vector<Settlement> GpuBackend::begin_changes(const Launch& launch,
+                                                  std::span<const MemoryUse> uses,
+                                                  std::span<Attached* const> attached) {
+  std::vector<Settlement> changes;
+  for (std::size_t i = 0; i < uses.size(); ++i)
+    if (auto mark = attached[i]->buffer->mark();
+        mark != nullptr && (launch.buffers[i].copy_in || writes(uses[i])))
+      changes.push_back({mark, mark->begin_change(), attached[i]->content});
+  return changes;
 }
 
 Result<std::unique_ptr<Flight>> GpuBackend::start(Launch launch, std::span<const MemoryUse> uses) {
@@ -218,22 +273,29 @@ Result<std::unique_ptr<Flight>> GpuBackend::start(Launch launch, std::span<const
                               (uses[i].mode & AIOS_MODE_WRITE) != 0});
   }
   peak_memory_bytes_ = gpu_->peak_memory_bytes();
-  auto flight = gpu_->start(launch);
-  if (!flight) {
-    for (Attached* one : attached) one->content = 0;
-    note(flight.error());
-    return flight;
-  }
   // First what is read, for a buffer that is used in two ways.
   for (const bool written : {false, true})
     for (std::size_t i = 0; i < uses.size(); ++i)
       if (writes(uses[i]) == written) remember(uses[i], *attached[i]);
+  std::vector<Settlement> changes = begin_changes(launch, uses, attached);
+  auto flight = gpu_->start(launch);
+  if (flight) {
+    (*flight)->to_settle = std::move(changes);
+    return flight;
+  }
+  for (Attached* one : attached) one->content = 0;
+  note(flight.error());
   return flight;
 }
 
 Result<Times> GpuBackend::wait(std::unique_ptr<Flight> flight) {
+  const std::vector<Settlement> changes = std::move(flight->to_settle);
   auto times = gpu_->wait(std::move(flight));
-  if (!times) note(times.error());
+  if (!times) {
+    note(times.error());
+    return times;
+  }
+  for (const Settlement& one : changes) one.mark->end_change(one.change, one.content);
   return times;
 }
 

@@ -2,6 +2,7 @@
 // which several are on their way at once. What tasks have brought to the device stays there until
 // its buffer is unbound or its place is needed, and is brought again only when it has changed; what
 // they write is in the host's memory when they are answered, so a copy here is never the only one.
+// Where device memory can outlive its context (kept_memory.hpp), the next one finds the copies.
 #pragma once
 
 #include <atomic>
@@ -9,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "drivers/device/backend.hpp"
@@ -62,8 +64,12 @@ class GpuBackend final : public device::Backend {
   Loaded& find_or_load(std::span<const std::byte> image);
   Result<std::vector<Attached*>> attach_all(std::span<const MemoryUse> uses);
   Result<Attached*> attach(const std::shared_ptr<const device::BufferMemory>& memory);
+  std::uint32_t content_left(const device::BufferMemory& memory, const DeviceBuffer& buffer);
+  void note_written(std::uint64_t region);
   bool evict_oldest();
   void remember(const MemoryUse& use, Attached& attached);
+  std::vector<Settlement> begin_changes(const Launch& launch, std::span<const MemoryUse> uses,
+                                        std::span<Attached* const> attached);
   void note(const Status& status);
 
   std::unique_ptr<Gpu> gpu_;
@@ -71,8 +77,10 @@ class GpuBackend final : public device::Backend {
   std::deque<Loaded> modules_;
   std::unordered_map<const device::BufferMemory*, Attached> attached_;
   std::uint64_t launches_ = 0;
-  std::mutex mutex_;             ///< of what follows; never held for long
-  std::deque<Kernel*> kernels_;  ///< by number
+  std::unordered_set<std::uint64_t> written_regions_;
+  bool wrote_many_regions_ = false;  ///< too many to say which
+  std::mutex mutex_;                 ///< of what follows; never held for long
+  std::deque<Kernel*> kernels_;      ///< by number
   std::atomic<std::uint64_t> peak_memory_bytes_ = 0;
   std::atomic<device::Loss> loss_ = device::Loss::none;
 };

@@ -2,7 +2,9 @@
 
 #include <cstdlib>
 
+#include "drivers/gpu/cuda/cuda_devices.hpp"
 #include "drivers/gpu/cuda/cuda_gpu.hpp"
+#include "drivers/gpu/cuda/cuda_memory.hpp"
 #include "drivers/gpu/opencl/opencl_gpu.hpp"
 
 namespace aios::gpu {
@@ -57,9 +59,15 @@ Result<Library> load(const std::string& backend) {
 }
 
 Result<std::unique_ptr<Gpu>> open(Library library, const std::string& uuid,
-                                  std::uint64_t memory_limit_bytes) {
-  if (library.cuda != nullptr) return cuda::open(std::move(library.cuda), uuid, memory_limit_bytes);
+                                  std::uint64_t memory_limit_bytes, KeptMemory* kept) {
+  if (library.cuda != nullptr)
+    return cuda::open(std::move(library.cuda), uuid, memory_limit_bytes, kept);
   return opencl::open(std::move(library.opencl), uuid, memory_limit_bytes);
+}
+
+Result<std::unique_ptr<MemoryMaker>> open_memory(Library library, const std::string& uuid) {
+  if (library.cuda != nullptr) return cuda::open_memory(std::move(library.cuda), uuid);
+  return error(Code::not_supported, "memory of OpenCL devices cannot be handed to other processes");
 }
 
 }  // namespace aios::gpu

@@ -7,7 +7,9 @@
 
 #include "drivers/gpu/cuda/driver_api.hpp"
 #include "drivers/gpu/gpu.hpp"
+#include "drivers/gpu/kept_memory.hpp"
 #include "drivers/gpu/opencl/opencl_api.hpp"
+#include "drivers/gpu/owned_memory.hpp"
 
 namespace aios::gpu {
 
@@ -30,8 +32,12 @@ struct Library {
 /// not_found: it is not installed. invalid_argument: no such backend.
 Result<Library> load(const std::string& backend);
 
-/// Opens a device. `memory_limit_bytes`: how much of its memory may be used.
+/// Opens a device. `memory_limit_bytes`: how much of its memory may be used. `kept`, where given,
+/// outlives the result.
 Result<std::unique_ptr<Gpu>> open(Library library, const std::string& uuid,
-                                  std::uint64_t memory_limit_bytes);
+                                  std::uint64_t memory_limit_bytes, KeptMemory* kept = nullptr);
+
+/// For the process that owns a device's memory. not_found; not_supported: it cannot be handed on.
+Result<std::unique_ptr<MemoryMaker>> open_memory(Library library, const std::string& uuid);
 
 }  // namespace aios::gpu

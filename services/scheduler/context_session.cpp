@@ -257,7 +257,7 @@ void ContextSession::bind(std::uint32_t buffer) {
   const std::uint32_t use =
       rights::info | rights::map_read | (source.writable ? rights::map_write : 0);
   client_->start_with_handles<Bind>(
-      {0, source.offset, source.length, buffer, source.writable ? 1u : 0u},
+      {0, source.offset, source.length, buffer, source.writable ? 1u : 0u, source.serial},
       {{source.object.get(), source.type, use, 0, false}},
       [](std::span<const Handle> numbers, Bind::Request& r) { r.object = numbers.front(); },
       Deadline::after(bind_timeout_ns),

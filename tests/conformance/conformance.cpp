@@ -9,6 +9,7 @@
 #include <aios/aios.hpp>
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <map>
@@ -46,6 +47,9 @@ class Application {
   /// Several tasks at once, of which one faults: empty when that one failed and the rest did not.
   std::string run_beside_fault(const Case& c, const Device& device);
   std::uint32_t codelet(const std::string& module, const std::string& name);
+  /// What a task has left in the device's memory, and nowhere else, is found there by a task in the
+  /// next context: empty when it is.
+  std::string find_after_crash(const Device& device);
   /// Adds 1 to each number of a buffer that it keeps for this device, and looks at all of them.
   std::string add_to_held(const Device& device);
 
@@ -179,6 +183,38 @@ std::string Application::run_chain(const Device& device, bool crash) {
     return std::to_string(chained) + ", " + std::to_string(with_other_x) + ", " +
            std::to_string(after_crash) + ", " + std::to_string(with_other_y) +
            " instead of 6, 12, 18, 22";
+  return {};
+}
+
+/// A task that writes one number of a buffer brings all of it back from the device: the others are
+/// what a context before it has left there. (Applications cannot rely on that: for them they are
+/// undefined.)
+std::string Application::find_after_crash(const Device& device) {
+  constexpr std::uint32_t n = 1u << 19;
+  constexpr std::uint64_t bytes = n * sizeof(float);
+  const Region ones = instance_.create_region(bytes, "ones");
+  const Region sums = instance_.create_region(bytes, "sums");
+  std::ranges::fill(ones.as<float>(), 1.0f);
+  const std::uint32_t ones_id = tenant_.buffer(ones, 0, bytes, aios::Access::write);
+  const std::uint32_t sums_id = tenant_.buffer(sums, 0, bytes, aios::Access::write);
+  const auto add = [&](std::uint32_t count) {
+    Task task(1, codelet(CODELET_FOLDER "/vector.so", "vector_add"));
+    task.device(device.index).grid((count + 255) / 256).arguments(count);
+    task.buffer(ones_id, AIOS_MODE_READ).buffer(ones_id, AIOS_MODE_READ);
+    task.buffer(sums_id, AIOS_MODE_WRITE);
+    return static_cast<aios_code>(finish(task).status);
+  };
+  const aios_code before = add(n);
+  std::ranges::fill(sums.as<float>(), 0.0f);
+  const aios_code crash = run_alone(fault_module, "beyond", device, 64, 1ull << 40, 0).first;
+  const aios_code after = add(1);
+  tenant_.release(ones_id);
+  tenant_.release(sums_id);
+  if (before != AIOS_OK || crash != AIOS_CRASHED || after != AIOS_OK)
+    return std::string("tasks ended with ") + aios_code_name(before) + ", " +
+           aios_code_name(crash) + ", " + aios_code_name(after);
+  if (std::ranges::any_of(sums.as<float>().first(n), [](float sum) { return sum != 2.0f; }))
+    return "what was on the device is not there any more";
   return {};
 }
 
@@ -349,6 +385,36 @@ Outcome survives_crash(Pair& pair, const Device& device) {
   return pair.a.run_chain(device, true);
 }
 
+Outcome keeps_no_memory(const Device& device) {
+  if (device.backend == "cuda") return {};
+  return "-memory of " + device.name +
+         " is the host's, or its context's: no device memory outlives it";
+}
+
+/// Memory of the device itself, that is: no bytes are copied there again.
+Outcome memory_survives_crash(Pair& pair, const Device& device) {
+  if (Outcome skipped = keeps_no_memory(device); !skipped.empty()) return skipped;
+  return pair.a.find_after_crash(device);
+}
+
+/// Who owns the memory dies: contexts go on with what they have, and when it is back memory
+/// outlives them again.
+Outcome owner_of_memory_ends(Pair& pair, const Device& device) {
+  if (Outcome skipped = keeps_no_memory(device); !skipped.empty()) return skipped;
+  auto& [a, b, system] = pair;
+  if (Outcome wrong = b.add_to_held(device); !wrong.empty()) return "before: " + wrong;
+  const std::set<std::uint64_t> before = system.contexts();
+  if (system.kill_memory_owners() == 0) return "nobody owned memory";
+  if (Outcome wrong = a.run(sample(), device); !wrong.empty()) return "meanwhile: " + wrong;
+  if (Outcome wrong = b.add_to_held(device); !wrong.empty()) return "the other's: " + wrong;
+  if (system.contexts() != before) return "contexts have ended with it";
+  const auto until = std::chrono::steady_clock::now() + std::chrono::nanoseconds(timeout_ns);
+  Outcome wrong = a.find_after_crash(device);
+  while (!wrong.empty() && std::chrono::steady_clock::now() < until)
+    wrong = a.find_after_crash(device);
+  return wrong;
+}
+
 /// One of several that were given to the device together: the others, which may run again, have
 /// their results; the one has its fault.
 Outcome fault_among_others(Pair& pair, const Device& device) {
@@ -365,6 +431,8 @@ constexpr Scenario scenarios[] = {
     {"an abort ends its own context only, while another application works", abort},
     {"what the client changes, the next task sees", changes_between_tasks},
     {"buffers survive the crash of their context", survives_crash},
+    {"context crash with memory surviving", memory_survives_crash},
+    {"the owner of device memory dies and comes back", owner_of_memory_ends},
     {"a fault among several at once is one's alone", fault_among_others},
     {"an endless loop is ended at its limit, while another application works", endless},
     {"memory beyond the device's is refused", out_of_memory}};

@@ -1,5 +1,6 @@
 #include "tests/conformance/devices.hpp"
 
+#include <csignal>
 #include <cstdlib>
 #include <stdexcept>
 
@@ -58,6 +59,11 @@ Result<std::vector<Device>> list_devices(test::TestInstance& instance) {
 }  // namespace
 
 struct System::Instance {
+  std::vector<proto::kernel::ProcessRecord> processes() const {
+    auto listed = running->processes();
+    if (!listed) throw std::runtime_error(listed.error().to_string());
+    return std::move(*listed);
+  }
   std::unique_ptr<test::TestInstance> running;
 };
 
@@ -77,12 +83,19 @@ std::string System::socket_path() const {
 }
 
 std::set<std::uint64_t> System::contexts() const {
-  const auto processes = instance_->running->processes();
-  if (!processes) throw std::runtime_error(processes.error().to_string());
   std::set<std::uint64_t> found;
-  for (const auto& process : *processes)
+  for (const auto& process : instance_->processes())
     if (process.name.view().ends_with("-context")) found.insert(process.process_id);
   return found;
+}
+
+std::size_t System::kill_memory_owners() const {
+  std::size_t count = 0;
+  for (const auto& process : instance_->processes())
+    if (process.name.view() == "device-memory" &&
+        ::kill(static_cast<pid_t>(process.pid), SIGKILL) == 0)
+      ++count;
+  return count;
 }
 
 }  // namespace aios::conformance

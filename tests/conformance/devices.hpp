@@ -27,6 +27,8 @@ class System {
   const std::vector<Device>& devices() const { return devices_; }
   /// The processes that are contexts now, of whatever job.
   std::set<std::uint64_t> contexts() const;
+  /// Ends, as from outside, the processes that own device memory: how many there were.
+  std::size_t kill_memory_owners() const;
 
  private:
   struct Instance;

@@ -23,6 +23,7 @@ struct LinkLayout {
 
 namespace px = proto::context;
 namespace pk = proto::kernel;
+namespace pm = proto::memory;
 namespace ps = proto::scheduler;
 
 // clang-format off
@@ -46,6 +47,9 @@ using AllProtocols = EntryList<
     Entry<px::Protocol,
           Record<"buffer_use", px::BufferUse>, Record<"file_split_header", px::FileSplitHeader>,
           Record<"file_piece", px::FilePiece>>,
+    Entry<pm::Protocol,
+          Record<"allocation_request", pm::AllocationRequest>,
+          Record<"allocation_reply", pm::AllocationReply>>,
     Entry<ps::Protocol,
           Record<"task_record", ps::TaskRecord>, Record<"completion", ps::Completion>>,
     Entry<proto::storage::Protocol, Record<"object_info", proto::storage::ObjectInfo>>,

@@ -1,101 +1,15 @@
 #include "drivers/gpu/cuda/cuda_gpu.hpp"
 
-#include <algorithm>
-#include <cctype>
-#include <cstdio>
-#include <fstream>
 #include <mutex>
+#include <optional>
 
 #include "abi/runtime/time.hpp"
+#include "drivers/gpu/cuda/cuda_devices.hpp"
+#include "drivers/gpu/cuda/cuda_memory.hpp"
 
 namespace aios::gpu::cuda {
 
 namespace {
-
-constexpr const char* emulator_word = "emulator";
-
-/// `status` of a call that was to do `what`: a fatal one is `crashed`, that of a device that is
-/// gone `service_down`.
-Result<void> check(const DriverApi& api, const char* what, Code code) {
-  if (code == Code::success) [[likely]]
-    return {};
-  if (is_fatal(code)) return error(aios::Code::crashed, api.describe(code));
-  if (is_gone(code))
-    return error(aios::Code::service_down,
-                 std::string("cannot ") + what + ", the GPU is gone: " + api.describe(code));
-  return api.failed(what, code);
-}
-
-std::string text_of(const Uuid& uuid) {
-  std::string text = "GPU-";
-  for (int i = 0; i < 16; ++i) {
-    char two[3];
-    std::snprintf(two, sizeof two, "%02x", uuid.bytes[i]);
-    text += two;
-    if (i == 3 || i == 5 || i == 7 || i == 9) text += '-';
-  }
-  return text;
-}
-
-Result<int> attribute(const DriverApi& api, Device device, Attribute which) {
-  int value = 0;
-  TRY(check(api, "ask a GPU's attribute", api.device_attribute(&value, which, device)));
-  return value;
-}
-
-/// As Linux knows it; -1: it does not say.
-std::int32_t numa_node_of(const std::string& pci_address) {
-  std::ifstream file("/sys/bus/pci/devices/" + pci_address + "/numa_node");
-  std::int32_t node = -1;
-  file >> node;
-  return file ? node : -1;
-}
-
-/// Where it is in the machine; what the driver does not say stays unknown.
-void add_topology(const DriverApi& api, Device device, int count, DeviceInfo& info) {
-  char address[32] = {};
-  if (api.device_bus(address, sizeof address, device) == Code::success) {
-    info.pci_address = address;
-    // Linux writes it in small letters.
-    std::ranges::transform(info.pci_address, info.pci_address.begin(),
-                           [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    info.numa_node = numa_node_of(info.pci_address);
-  }
-  for (Device peer = 0; peer < std::min(count, 32); ++peer) {
-    int can = 0;
-    if (peer != device && api.device_peer(&can, device, peer) == Code::success && can != 0)
-      info.peers |= 1u << peer;
-  }
-}
-
-Result<DeviceInfo> describe(const DriverApi& api, Device device) {
-  char name[128] = {};
-  Uuid uuid{};
-  std::size_t bytes = 0;
-  TRY(check(api, "ask a GPU's name", api.device_name(name, sizeof name, device)));
-  TRY(check(api, "ask a GPU's uuid", api.device_uuid(&uuid, device)));
-  TRY(check(api, "ask a GPU's memory", api.device_memory(&bytes, device)));
-  DeviceInfo info;
-  info.backend = "cuda";
-  info.uuid = text_of(uuid);
-  info.model = name;
-  info.multiprocessors =
-      static_cast<std::uint32_t>(TRY(attribute(api, device, Attribute::multiprocessors)));
-  info.memory_bytes = bytes;
-  info.shares_memory = TRY(attribute(api, device, Attribute::integrated)) != 0;
-  info.emulated = info.model.find(emulator_word) != std::string::npos;
-  return info;
-}
-
-Result<int> count_devices(const DriverApi& api) {
-  const Code code = api.init(0);
-  if (code == Code::no_device || code == Code::stub_library)
-    return error(aios::Code::not_found, "no NVIDIA GPU: " + api.describe(code));
-  TRY(check(api, "initialise the NVIDIA driver", code));
-  int count = 0;
-  TRY(check(api, "count GPUs", api.device_count(&count)));
-  return count;
-}
 
 class CudaGpu;
 
@@ -104,6 +18,9 @@ struct CudaKernel final : Kernel {
   Function function;
 };
 
+/// Borrowed memory has a granularity, of 2 MiB: less would be wasted, and is soon copied again.
+constexpr std::uint64_t least_borrowed_bytes = 2u << 20;
+
 /// A copy on the device. The host's memory is registered where possible, so that copies run at bus
 /// speed.
 class CudaBuffer final : public DeviceBuffer {
@@ -111,15 +28,24 @@ class CudaBuffer final : public DeviceBuffer {
   CudaBuffer(CudaGpu& gpu, std::span<std::byte> memory) : gpu_(gpu), memory_(memory) {}
   CudaBuffer(const CudaBuffer&) = delete;
   ~CudaBuffer() override;
-  Result<void> allocate(bool writable, bool can_register_read_only);
+  Result<void> allocate(const MemoryKey& key);
+  void register_host(bool writable);
 
-  DevicePointer address() const { return address_; }
+  std::shared_ptr<ContentMark> mark() const override { return lent_ ? lent_->mark : nullptr; }
+  DevicePointer address() const { return mapped_.valid() ? mapped_.address() : own_; }
   std::span<std::byte> memory() const { return memory_; }
 
  private:
+  Result<void> borrow(const MemoryKey& key);
+  Result<void> map_lent();
+  Result<void> allocate_own();
+
   CudaGpu& gpu_;
   std::span<std::byte> memory_;
-  DevicePointer address_ = 0;
+  DevicePointer own_ = 0;
+  std::optional<KeptMemory::Lent> lent_;
+  MappedMemory mapped_;
+  std::uint64_t counted_bytes_ = 0;
   bool registered_ = false;
 };
 
@@ -137,31 +63,44 @@ struct CudaFlight final : Flight {
 
 class CudaGpu final : public Gpu {
  public:
-  CudaGpu(std::unique_ptr<const DriverApi> api, DeviceInfo info, std::uint64_t limit_bytes)
-      : api_(std::move(api)), info_(std::move(info)), budget(limit_bytes) {}
+  CudaGpu(std::unique_ptr<const DriverApi> api, Found found, std::uint64_t limit_bytes,
+          KeptMemory* kept)
+      : api_(std::move(api)),
+        info_(std::move(found.info)),
+        device_(found.device),
+        kept_(info_.exports_memory ? kept : nullptr),
+        budget(limit_bytes) {}
   CudaGpu(const CudaGpu&) = delete;
   /// Nothing of the driver is undone: its process ends.
   ~CudaGpu() override = default;
-  Result<void> start(Device device);
+  Result<void> start();
 
   const DeviceInfo& info() const override { return info_; }
   Result<std::vector<std::unique_ptr<Kernel>>> compile(const KernelModule& module) override;
-  Result<std::unique_ptr<DeviceBuffer>> attach(std::span<std::byte> memory, bool writable) override;
+  Result<std::unique_ptr<DeviceBuffer>> attach(std::span<std::byte> memory, bool writable,
+                                               const MemoryKey& key) override;
   Result<std::unique_ptr<Flight>> start(const Launch& launch) override;
   Result<Times> wait(std::unique_ptr<Flight> flight) override;
   std::uint64_t peak_memory_bytes() const override { return budget.peak_bytes(); }
 
   const DriverApi& api() const { return *api_; }
   Stream stream() const { return stream_; }
+  Device device() const { return device_; }
+  KeptMemory* kept() const { return kept_; }
+  bool can_register(bool writable) const {
+    return can_register_ && (writable || can_register_read_only_);
+  }
+  Result<void> use_context() const;
 
  private:
   Result<Events> take_events();
-  Result<void> use_context() const;
   Result<void> queue(const Launch& launch, const Events& events);
   Result<void> copy(const Launch& launch, bool in);
 
   std::unique_ptr<const DriverApi> api_;
   DeviceInfo info_;
+  const Device device_;
+  KeptMemory* const kept_;
   Context context_ = nullptr;
   Stream stream_ = nullptr;
   std::mutex events_mutex_;
@@ -173,43 +112,87 @@ class CudaGpu final : public Gpu {
   MemoryBudget budget;
 };
 
-Result<void> CudaBuffer::allocate(bool writable, bool can_register_read_only) {
+/// Of the process that owns memory for this context where that pays, else of this context's own.
+Result<void> CudaBuffer::allocate(const MemoryKey& key) {
+  if (gpu_.kept() == nullptr || key == MemoryKey{} || key.length < least_borrowed_bytes)
+    return allocate_own();
+  auto borrowed = borrow(key);
+  if (!borrowed && borrowed.error().code() == aios::Code::no_memory &&
+      gpu_.api().stream_synchronize(gpu_.stream()) == Code::success)
+    // What was freed in the stream is now really free.
+    borrowed = borrow(key);
+  if (borrowed || borrowed.error().code() == aios::Code::no_memory ||
+      borrowed.error().code() == aios::Code::crashed ||
+      borrowed.error().code() == aios::Code::service_down)
+    return borrowed;
+  return allocate_own();
+}
+
+Result<void> CudaBuffer::borrow(const MemoryKey& key) {
+  lent_ = TRY(gpu_.kept()->borrow(key));
+  const Result<void> mapped = map_lent();
+  lent_->descriptor.reset();
+  if (mapped) return {};
+  gpu_.kept()->give_back(*lent_);
+  lent_.reset();
+  return mapped;
+}
+
+Result<void> CudaBuffer::map_lent() {
+  TRY(gpu_.budget.take(lent_->bytes));
+  auto mapped = MappedMemory::map(gpu_.api(), gpu_.device(), lent_->descriptor, lent_->bytes);
+  if (!mapped) {
+    gpu_.budget.give_back(lent_->bytes);
+    return std::unexpected(std::move(mapped).error());
+  }
+  mapped_ = std::move(*mapped);
+  counted_bytes_ = lent_->bytes;
+  return {};
+}
+
+Result<void> CudaBuffer::allocate_own() {
   const DriverApi& api = gpu_.api();
   TRY(gpu_.budget.take(memory_.size()));
-  const Code code = api.memory_allocate(&address_, memory_.size(), gpu_.stream());
-  if (code != Code::success) {
-    address_ = 0;
-    gpu_.budget.give_back(memory_.size());
-    return check(api, "allocate memory of the GPU", code);
+  Code code = api.memory_allocate(&own_, memory_.size(), gpu_.stream());
+  if (code == Code::out_of_memory && gpu_.kept() != nullptr && gpu_.kept()->drop_unused())
+    code = api.memory_allocate(&own_, memory_.size(), gpu_.stream());
+  if (code == Code::success) {
+    counted_bytes_ = memory_.size();
+    return {};
   }
-  // Where it cannot be registered the driver copies through memory of its own.
+  own_ = 0;
+  gpu_.budget.give_back(memory_.size());
+  return check(api, "allocate memory of the GPU", code);
+}
+
+/// Where it cannot be registered the driver copies through memory of its own.
+void CudaBuffer::register_host(bool writable) {
   const unsigned read_only = writable ? 0 : host_register_read_only;
-  if (writable || can_register_read_only)
-    registered_ = api.host_register(memory_.data(), memory_.size(),
-                                    host_register_portable | read_only) == Code::success;
-  return {};
+  if (gpu_.can_register(writable))
+    registered_ = gpu_.api().host_register(memory_.data(), memory_.size(),
+                                           host_register_portable | read_only) == Code::success;
 }
 
 CudaBuffer::~CudaBuffer() {
   const DriverApi& api = gpu_.api();
-  if (registered_) {
-    // Copies may still be on their way.
-    (void)api.stream_synchronize(gpu_.stream());
-    (void)api.host_unregister(memory_.data());
-  }
-  if (address_ == 0) return;
-  (void)api.memory_free(address_, gpu_.stream());
-  gpu_.budget.give_back(memory_.size());
+  (void)gpu_.use_context();
+  // Copies and kernels may still be on their way.
+  if (registered_ || mapped_.valid()) (void)api.stream_synchronize(gpu_.stream());
+  if (registered_) (void)api.host_unregister(memory_.data());
+  if (own_ != 0) (void)api.memory_free(own_, gpu_.stream());
+  mapped_.reset();
+  if (lent_) gpu_.kept()->give_back(*lent_);
+  gpu_.budget.give_back(counted_bytes_);
 }
 
-Result<void> CudaGpu::start(Device device) {
+Result<void> CudaGpu::start() {
   // The waiting thread leaves the core to others.
-  TRY(check(*api_, "set up the GPU", api_->context_flags(device, context_blocking_sync)));
-  TRY(check(*api_, "open the GPU", api_->context_retain(&context_, device)));
+  TRY(check(*api_, "set up the GPU", api_->context_flags(device_, context_blocking_sync)));
+  TRY(check(*api_, "open the GPU", api_->context_retain(&context_, device_)));
   TRY(use_context());
   TRY(check(*api_, "make a stream", api_->stream_create(&stream_, stream_non_blocking, 0)));
-  can_register_ = TRY(attribute(*api_, device, Attribute::host_register)) != 0;
-  can_register_read_only_ = TRY(attribute(*api_, device, Attribute::read_only_register)) != 0;
+  can_register_ = TRY(attribute(*api_, device_, Attribute::host_register)) != 0;
+  can_register_read_only_ = TRY(attribute(*api_, device_, Attribute::read_only_register)) != 0;
   return {};
 }
 
@@ -260,10 +243,12 @@ Result<std::vector<std::unique_ptr<Kernel>>> CudaGpu::compile(const KernelModule
   return kernels;
 }
 
-Result<std::unique_ptr<DeviceBuffer>> CudaGpu::attach(std::span<std::byte> memory, bool writable) {
+Result<std::unique_ptr<DeviceBuffer>> CudaGpu::attach(std::span<std::byte> memory, bool writable,
+                                                      const MemoryKey& key) {
   TRY(use_context());
   auto buffer = std::make_unique<CudaBuffer>(*this, memory);
-  TRY(buffer->allocate(writable, can_register_ && can_register_read_only_));
+  TRY(buffer->allocate(key));
+  buffer->register_host(writable);
   return buffer;
 }
 
@@ -332,27 +317,12 @@ Result<Times> CudaGpu::wait(std::unique_ptr<Flight> flight) {
 
 }  // namespace
 
-Result<std::vector<DeviceInfo>> discover(const DriverApi& api) {
-  const int count = TRY(count_devices(api));
-  std::vector<DeviceInfo> found;
-  for (Device device = 0; device < count; ++device) {
-    found.push_back(TRY(describe(api, device)));
-    add_topology(api, device, count, found.back());
-  }
-  return found;
-}
-
 Result<std::unique_ptr<Gpu>> open(std::unique_ptr<const DriverApi> api, const std::string& uuid,
-                                  std::uint64_t memory_limit_bytes) {
-  const int count = TRY(count_devices(*api));
-  for (Device device = 0; device < count; ++device) {
-    DeviceInfo info = TRY(describe(*api, device));
-    if (info.uuid != uuid) continue;
-    auto gpu = std::make_unique<CudaGpu>(std::move(api), std::move(info), memory_limit_bytes);
-    TRY(gpu->start(device));
-    return gpu;
-  }
-  return error(aios::Code::not_found, "the GPU " + uuid + " is gone");
+                                  std::uint64_t memory_limit_bytes, KeptMemory* kept) {
+  Found found = TRY(find_device(*api, uuid));
+  auto gpu = std::make_unique<CudaGpu>(std::move(api), std::move(found), memory_limit_bytes, kept);
+  TRY(gpu->start());
+  return gpu;
 }
 
 }  // namespace aios::gpu::cuda

@@ -2,19 +2,16 @@
 #pragma once
 
 #include <memory>
-#include <vector>
 
 #include "drivers/gpu/cuda/driver_api.hpp"
 #include "drivers/gpu/gpu.hpp"
+#include "drivers/gpu/kept_memory.hpp"
 
 namespace aios::gpu::cuda {
 
-/// What is there. Initialises the driver, which may take long or hang: in a process that can be
-/// ended. not_found: no driver or no device, with the reason.
-Result<std::vector<DeviceInfo>> discover(const DriverApi& api);
-
-/// Opens the device with this uuid; `memory_limit_bytes` of it may be used. not_found, io_error.
+/// Opens the device with this uuid; `memory_limit_bytes` of it may be used. Large buffers are
+/// borrowed from `kept`, which outlives the result, where it is given. not_found, io_error.
 Result<std::unique_ptr<Gpu>> open(std::unique_ptr<const DriverApi> api, const std::string& uuid,
-                                  std::uint64_t memory_limit_bytes);
+                                  std::uint64_t memory_limit_bytes, KeptMemory* kept);
 
 }  // namespace aios::gpu::cuda

@@ -93,4 +93,14 @@ std::unexpected<Status> DriverApi::failed(const char* what, Code code) const {
   }
 }
 
+Result<void> check(const DriverApi& api, const char* what, Code code) {
+  if (code == Code::success) [[likely]]
+    return {};
+  if (is_fatal(code)) return error(aios::Code::crashed, api.describe(code));
+  if (is_gone(code))
+    return error(aios::Code::service_down,
+                 std::string("cannot ") + what + ", the GPU is gone: " + api.describe(code));
+  return api.failed(what, code);
+}
+
 }  // namespace aios::gpu::cuda

@@ -224,4 +224,8 @@ struct DriverApi {
   std::unexpected<Status> failed(const char* what, Code code) const;
 };
 
+/// `status` of a call that was to do `what`: a fatal one is `crashed`, that of a device that is
+/// gone `service_down`, others as DriverApi::failed.
+Result<void> check(const DriverApi& api, const char* what, Code code);
+
 }  // namespace aios::gpu::cuda

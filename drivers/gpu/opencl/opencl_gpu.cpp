@@ -158,7 +158,8 @@ class OpenclGpu final : public Gpu {
 
   const DeviceInfo& info() const override { return found_.info; }
   Result<std::vector<std::unique_ptr<Kernel>>> compile(const KernelModule& module) override;
-  Result<std::unique_ptr<DeviceBuffer>> attach(std::span<std::byte> memory, bool writable) override;
+  Result<std::unique_ptr<DeviceBuffer>> attach(std::span<std::byte> memory, bool writable,
+                                               const MemoryKey&) override;
   Result<std::unique_ptr<Flight>> start(const Launch& launch) override;
   Result<Times> wait(std::unique_ptr<Flight> flight) override;
   std::uint64_t peak_memory_bytes() const override { return budget.peak_bytes(); }
@@ -274,8 +275,8 @@ Result<std::vector<std::unique_ptr<Kernel>>> OpenclGpu::compile(const KernelModu
   return kernels;
 }
 
-Result<std::unique_ptr<DeviceBuffer>> OpenclGpu::attach(std::span<std::byte> memory,
-                                                        bool writable) {
+Result<std::unique_ptr<DeviceBuffer>> OpenclGpu::attach(std::span<std::byte> memory, bool writable,
+                                                        const MemoryKey&) {
   auto buffer = std::make_unique<OpenclBuffer>(*this, memory);
   TRY(buffer->create(writable));
   return buffer;

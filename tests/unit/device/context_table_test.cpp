@@ -71,6 +71,24 @@ TEST_CASE("A successor adopts each job's latest complete pair and drops the rest
   CHECK(plan.useless[2].handle == 31);
 }
 
+TEST_CASE("A successor adopts owners of memory of which both parts were kept, and drops the rest") {
+  const Adoption plan = plan_adoption({
+      kept(KeptPart::owner_port, 0xabc, 0, 11),
+      kept(KeptPart::port, 0xabc, 3, 31),
+      kept(KeptPart::owner_process, 0xabc, 0, 12),
+      kept(KeptPart::process, 0xabc, 3, 32),
+      kept(KeptPart::owner_port, 0xdef, 0, 21),
+  });
+  CHECK(plan.contexts.size() == 1);
+  REQUIRE(plan.owners.size() == 1);
+  CHECK(plan.owners[0].key.tenant_job_id == 0xabc);
+  CHECK(plan.owners[0].port == 11);
+  CHECK(plan.owners[0].process == 12);
+  REQUIRE(plan.useless.size() == 1);
+  CHECK(plan.useless[0].label == label_of(KeptPart::owner_port, 0xdef, 0));
+  CHECK(plan.useless[0].handle == 21);
+}
+
 TEST_CASE("Labels of another form are left alone") {
   const Adoption plan = plan_adoption({{"port", 1},
                                        {"c-p:", 2},

@@ -5,6 +5,7 @@
 
 #include <cstdio>
 
+#include "drivers/gpu/cuda/cuda_devices.hpp"
 #include "tests/unit/gpu/test_support.hpp"
 
 using namespace aios;

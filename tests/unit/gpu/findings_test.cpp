@@ -18,6 +18,7 @@ DeviceInfo a_device() {
   info.numa_node = 1;
   info.peers = 6;
   info.library = "libvendor.so.1";
+  info.exports_memory = true;
   return info;
 }
 
@@ -37,6 +38,7 @@ TEST_CASE("Findings are the same after they were told") {
   CHECK(device.numa_node == 1);
   CHECK(device.peers == 6);
   CHECK(device.library == "libvendor.so.1");
+  CHECK(device.exports_memory);
   CHECK(heard->absent == told.absent);
 }
 

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <map>
 
 #include "abi/include/aios/codelet.h"
@@ -16,6 +17,21 @@ using device::BufferTable;
 
 namespace {
 
+constexpr std::size_t page = 4096;
+
+/// Memory that outlives contexts: what marks there are, by key.
+struct Kept {
+  std::shared_ptr<ContentMark> mark(const MemoryKey& key) {
+    const auto known = std::ranges::find(keys, key);
+    const auto slot = static_cast<std::uint32_t>(known - keys.begin());
+    if (known == keys.end()) keys.push_back(key);
+    return std::make_shared<ContentMark>(ledger, slot);
+  }
+  std::shared_ptr<const Mapping> ledger = std::make_shared<const Mapping>(
+      *Mapping::map(device::test::make_memory(page), page, Mapping::Access::read_write));
+  std::vector<MemoryKey> keys;
+};
+
 /// Holds `room` bytes; remembers which buffers of its last launch it was told to fetch.
 class Notes final : public Gpu {
  public:
@@ -23,8 +39,10 @@ class Notes final : public Gpu {
     Held(std::size_t& of, std::size_t bytes) : used(of), size(bytes) { used += size; }
     Held(const Held&) = delete;
     ~Held() override { used -= size; }
+    std::shared_ptr<ContentMark> mark() const override { return noted; }
     std::size_t& used;
     const std::size_t size;
+    std::shared_ptr<ContentMark> noted;
   };
   const DeviceInfo& info() const override { return info_; }
   Result<std::vector<std::unique_ptr<Kernel>>> compile(const KernelModule& module) override {
@@ -32,9 +50,12 @@ class Notes final : public Gpu {
     for (const KernelInfo& info : module.kernels) kernels.push_back(std::make_unique<Kernel>(info));
     return kernels;
   }
-  Result<std::unique_ptr<DeviceBuffer>> attach(std::span<std::byte> memory, bool) override {
+  Result<std::unique_ptr<DeviceBuffer>> attach(std::span<std::byte> memory, bool,
+                                               const MemoryKey& key) override {
     if (used + memory.size() > room) return error(Code::no_memory, "full");
-    return std::make_unique<Held>(used, memory.size());
+    auto made = std::make_unique<Held>(used, memory.size());
+    if (kept != nullptr && key != MemoryKey{}) made->noted = kept->mark(key);
+    return made;
   }
   Result<std::unique_ptr<Flight>> start(const Launch& launch) override {
     if (fails) return error(Code::invalid_argument, "not so");
@@ -42,23 +63,27 @@ class Notes final : public Gpu {
     for (const gpu::BufferUse& use : launch.buffers) fetched.push_back(use.copy_in);
     return std::make_unique<Flight>();
   }
-  Result<Times> wait(std::unique_ptr<Flight>) override { return Times{1, 2}; }
+  Result<Times> wait(std::unique_ptr<Flight>) override {
+    if (faults) return error(Code::crashed, "a fault");
+    return Times{1, 2};
+  }
   std::uint64_t peak_memory_bytes() const override { return used; }
 
   std::size_t room = 1u << 20;
   std::size_t used = 0;
   bool fails = false;
+  bool faults = false;
+  Kept* kept = nullptr;
   std::vector<bool> fetched;
 
  private:
   DeviceInfo info_;
 };
 
-constexpr std::size_t page = 4096;
-
 class Fixture {
  public:
-  Fixture() : notes(new Notes), backend(std::unique_ptr<Gpu>(notes)) {
+  explicit Fixture(Kept* kept = nullptr) : notes(new Notes), backend(std::unique_ptr<Gpu>(notes)) {
+    notes->kept = kept;
     number = backend.load(test::module_image("vector"), "axpy").value();
   }
   void bind(std::uint32_t id, std::uint64_t offset = 0, std::uint64_t length = page,
@@ -71,9 +96,9 @@ class Fixture {
                                      offset, length, origin),
                      [] {}));
   }
-  /// y += a x: what of x and y was fetched.
-  std::vector<bool> axpy(std::uint16_t x, std::uint32_t x_content, std::uint16_t y,
-                         std::uint32_t y_content) {
+  /// y += a x, begun.
+  std::shared_ptr<device::Work> begin_axpy(std::uint16_t x, std::uint32_t x_content,
+                                           std::uint16_t y, std::uint32_t y_content) {
     proto::context::Run::Request request{};
     request.codelet = number;
     request.grid[0] = request.grid[1] = request.grid[2] = 1;
@@ -83,10 +108,20 @@ class Fixture {
     request.buffers[1] = {y, AIOS_MODE_READ_WRITE, y_content};
     const auto work = backend.prepare(request, buffers);
     REQUIRE(work);
-    const auto begun = (*work)->begin();
-    if (!begun) return {};
-    CHECK((*work)->run_block(0));
+    return (*work)->begin() ? *work : nullptr;
+  }
+  /// The same to its end: what of x and y was fetched.
+  std::vector<bool> axpy(std::uint16_t x, std::uint32_t x_content, std::uint16_t y,
+                         std::uint32_t y_content) {
+    const auto work = begin_axpy(x, x_content, y, y_content);
+    if (work == nullptr) return {};
+    CHECK(work->run_block(0).has_value() != notes->faults);
     return notes->fetched;
+  }
+  /// x as 0 and y as 1, as a scheduler binds them that is process `binder`.
+  void bind_both(std::uint64_t binder = 9) {
+    bind(0, 0, page, {.region = 4, .binder = binder, .serial = 1});
+    bind(1, page, page, {.region = 4, .binder = binder, .serial = 2});
   }
 
   Notes* notes;
@@ -120,7 +155,7 @@ TEST_CASE("Bytes of which nothing is known are fetched each time") {
 
 TEST_CASE("Frozen memory is fetched once") {
   Fixture f;
-  f.bind(0, 0, page, {.file = 0, .constant = true});
+  f.bind(0, 0, page, {.region = 0, .constant = true});
   f.bind(1);
   CHECK(f.axpy(0, 1, 1, 1) == Fetched{true, true});
   CHECK(f.axpy(0, 7, 1, 3) == Fetched{false, true});
@@ -128,10 +163,10 @@ TEST_CASE("Frozen memory is fetched once") {
 
 TEST_CASE("Writing a buffer makes stale what overlaps it, and nothing else of its region") {
   Fixture f;
-  f.bind(0, 0, 2 * page, {.file = 4});
-  f.bind(1, page, page, {.file = 4});
-  f.bind(2, 2 * page, page, {.file = 4});
-  f.bind(3, 3 * page, page, {.file = 5});
+  f.bind(0, 0, 2 * page, {.region = 4});
+  f.bind(1, page, page, {.region = 4});
+  f.bind(2, 2 * page, page, {.region = 4});
+  f.bind(3, 3 * page, page, {.region = 5});
   (void)f.axpy(0, 1, 3, 1);
   (void)f.axpy(2, 1, 3, 2);
   CHECK(f.axpy(0, 1, 1, 1) == Fetched{false, true});
@@ -179,4 +214,84 @@ TEST_CASE("What is unbound is released") {
   REQUIRE(f.buffers.unbind(0));
   f.backend.release_unbound();
   CHECK(f.notes->used == page);
+}
+
+TEST_CASE("A context finds on the device what the one before had brought there") {
+  Kept kept;
+  {
+    Fixture dead(&kept);
+    dead.bind_both();
+    CHECK(dead.axpy(0, 5, 1, 9) == Fetched{true, true});
+  }
+  Fixture f(&kept);
+  f.bind_both();
+  CHECK(f.axpy(0, 5, 1, 10) == Fetched{false, false});
+  Fixture later(&kept);
+  later.bind_both();
+  CHECK(later.axpy(0, 5, 1, 10) == Fetched{false, true});
+}
+
+TEST_CASE("What was on its way when a context died is fetched by the next") {
+  Kept kept;
+  Fixture dead(&kept);
+  dead.bind_both();
+  (void)dead.axpy(0, 5, 1, 9);
+  const auto unfinished = dead.begin_axpy(0, 5, 1, 10);
+  REQUIRE(unfinished != nullptr);
+  Fixture f(&kept);
+  f.bind_both();
+  CHECK(f.axpy(0, 5, 1, 10) == Fetched{false, true});
+}
+
+TEST_CASE("What a launch that faulted wrote is fetched by the next context") {
+  Kept kept;
+  Fixture dead(&kept);
+  dead.bind_both();
+  (void)dead.axpy(0, 5, 1, 9);
+  dead.notes->faults = true;
+  (void)dead.axpy(0, 5, 1, 10);
+  Fixture f(&kept);
+  f.bind_both();
+  CHECK(f.axpy(0, 5, 1, 10) == Fetched{false, true});
+}
+
+TEST_CASE("Numbers of another scheduler mean nothing") {
+  Kept kept;
+  Fixture dead(&kept);
+  dead.bind_both(9);
+  (void)dead.axpy(0, 5, 1, 9);
+  Fixture f(&kept);
+  f.bind_both(10);
+  CHECK(f.axpy(0, 5, 1, 10) == Fetched{true, true});
+}
+
+TEST_CASE("Frozen memory is found by whoever binds it, and not as what it was before") {
+  Kept kept;
+  const auto bind = [](Fixture& to, bool constant, std::uint64_t binder) {
+    to.bind(0, 0, page, {.region = 4, .constant = constant, .binder = binder, .serial = binder});
+    to.bind(1);
+  };
+  Fixture first(&kept);
+  bind(first, false, 9);
+  (void)first.axpy(0, 1, 1, 1);
+  Fixture frozen(&kept);
+  bind(frozen, true, 9);
+  CHECK(frozen.axpy(0, 1, 1, 1) == Fetched{true, true});
+  Fixture next(&kept);
+  bind(next, true, 10);
+  CHECK(next.axpy(0, 3, 1, 1) == Fetched{false, true});
+}
+
+TEST_CASE("What a context wrote before it knew of a copy that was left makes that stale") {
+  Kept kept;
+  Fixture dead(&kept);
+  dead.bind_both();
+  (void)dead.axpy(0, 5, 1, 9);
+  Fixture f(&kept);
+  // All of the region, by another buffer.
+  f.bind(2, 0, 2 * page, {.region = 4, .binder = 9, .serial = 3});
+  f.bind(3, 0, page, {.region = 5, .binder = 9, .serial = 4});
+  (void)f.axpy(3, 1, 2, 1);
+  f.bind_both();
+  CHECK(f.axpy(0, 5, 1, 10) == Fetched{true, true});
 }

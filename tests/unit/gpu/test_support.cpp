@@ -8,6 +8,7 @@
 #include <map>
 
 #include "abi/include/aios/codelet.h"
+#include "drivers/gpu/cuda/cuda_devices.hpp"
 #include "drivers/gpu/cuda/cuda_gpu.hpp"
 
 namespace aios::gpu::test {
@@ -22,7 +23,7 @@ std::vector<std::byte> module_image(const std::string& name) {
 Result<std::unique_ptr<Gpu>> open_double(std::uint64_t limit_bytes) {
   auto api = TRY(cuda::DriverApi::load(CUDA_DOUBLE));
   const auto devices = TRY(cuda::discover(*api));
-  return cuda::open(std::move(api), devices.front().uuid, limit_bytes);
+  return cuda::open(std::move(api), devices.front().uuid, limit_bytes, nullptr);
 }
 
 std::string run_case(Gpu& gpu, const conformance::Case& c) {
