@@ -20,9 +20,7 @@ constexpr const char* gone_text = "the device is gone: its driver does not list 
 
 }  // namespace
 
-void DriverServer::set_devices(std::vector<DeviceDescription> devices,
-                               std::vector<Absence> absent) {
-  absent_ = std::move(absent);
+void DriverServer::set_devices(std::vector<DeviceDescription> devices) {
   for (Device& known : devices_) {
     const auto found = std::ranges::find(devices, known.is.uuid, &DeviceDescription::uuid);
     const bool failed = found == devices.end();

@@ -63,11 +63,13 @@ class DriverServer {
 
   /// Where replies and handles go; before the first request.
   void answer_through(ServerBase& server) { server_ = &server; }
-  /// What was found, and what was looked for and not found. The first time takes over the contexts
-  /// that a former driver left; those on devices that are gone are ended with their tenants. From
-  /// then on a device is the same when its uuid is: one that is not named any more has failed until
-  /// it is named again, and new ones come after those known.
-  void set_devices(std::vector<DeviceDescription> devices, std::vector<Absence> absent = {});
+  /// What was found. The first time takes over the contexts that a former driver left; those on
+  /// devices that are gone are ended with their tenants. From then on a device is the same when its
+  /// uuid is: one that is not named any more has failed until it is named again, and new ones come
+  /// after those known.
+  void set_devices(std::vector<DeviceDescription> devices);
+  /// What was looked for and not found.
+  void set_absent(std::vector<Absence> absent) { absent_ = std::move(absent); }
   bool any_failed() const;
   /// Asked whenever the device is listed.
   void read_by(std::function<Readings(const DeviceDescription&)> readings) {

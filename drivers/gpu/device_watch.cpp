@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <iterator>
 
 #include "abi/runtime/log.hpp"
 #include "drivers/gpu/open_gpu.hpp"
@@ -12,6 +13,7 @@ namespace {
 
 /// Until it is looked for again when a device is gone.
 constexpr std::uint64_t again_ns = 10 * ns_per_s;
+constexpr unsigned gauge_limit_ms = 2000;
 
 /// Of an OpenCL device unique only among those of its library: "libpocl.so.2-CL-0-0-Portable...".
 std::string uuid_of(const DeviceInfo& info) {
@@ -25,6 +27,8 @@ std::string uuid_of(const DeviceInfo& info) {
 Result<void> DeviceWatch::start(unsigned limit_s) {
   prober_ = TRY(Prober::start(
       loop_, limit_s, [this](std::optional<Findings> findings) { found(std::move(findings)); }));
+  gauges_ = TRY(Gauges::start(loop_, gauge_limit_ms, [this] { tell_absent(); }));
+  driver_.read_by([this](const device::DeviceDescription& of) { return gauges_->of(of.uuid); });
   driver_.when_doubted([this] { look_soon(); });
   prober_->look();
   return {};
@@ -42,16 +46,33 @@ void DeviceWatch::found(std::optional<Findings> findings) {
     log_line("the process that looks for GPUs has ended; the driver ends, and starts anew");
     return loop_.stop();
   }
-  for (const device::Absence& one : findings->absent)
-    if (std::ranges::find(told_, one) == told_.end()) log_line(one.backend + ": " + one.why);
-  told_ = findings->absent;
   log_line("devices found: " + std::to_string(findings->devices.size()));
   std::vector<device::DeviceDescription> devices;
-  for (const DeviceInfo& info : findings->devices) devices.push_back(describe(info));
-  driver_.set_devices(std::move(devices), std::move(findings->absent));
+  std::vector<GaugeSubject> subjects;
+  for (const DeviceInfo& info : findings->devices) {
+    devices.push_back(describe(info));
+    if (info.backend == "cuda" && !info.pci_address.empty())
+      subjects.push_back({info.pci_address, info.uuid});
+  }
+  driver_.set_devices(std::move(devices));
+  absent_ = std::move(findings->absent);
+  tell_absent();
+  gauges_->watch(std::move(subjects));
   if (!driver_.any_failed()) return;
   loop_.cancel(again_);
   again_ = loop_.after(again_ns, [this] { look_soon(); });
+}
+
+void DeviceWatch::tell_absent() {
+  std::vector<device::Absence> absent = absent_;
+  if (!gauges_->why_not().empty())
+    absent.push_back({"cuda", "how busy and warm GPUs are is not known: " + gauges_->why_not(),
+                      "NVIDIA's management library comes with its driver (Debian: libnvidia-ml1); "
+                      "if it hangs, look at dmesg and restart the machine's driver"});
+  for (const device::Absence& one : absent)
+    if (std::ranges::find(told_, one) == told_.end()) log_line(one.backend + ": " + one.why);
+  told_ = absent;
+  driver_.set_absent(std::move(absent));
 }
 
 device::DeviceDescription DeviceWatch::describe(const DeviceInfo& info) const {
@@ -69,7 +90,11 @@ device::DeviceDescription DeviceWatch::describe(const DeviceInfo& info) const {
       .peers = info.peers,
       .context_arguments = {"--backend", info.backend, "--uuid", info.uuid, "--memory",
                             std::to_string(info.memory_bytes)}};
-  std::vector<std::string> environment = environment_;
+  std::vector<std::string> environment;
+  // Contexts ask no gauges, and have a limited number of arguments.
+  std::ranges::copy_if(
+      environment_, std::back_inserter(environment),
+      [](const std::string& assignment) { return !assignment.starts_with("AIOS_NVML_"); });
   if (!info.library.empty())
     for (std::string& assignment : opencl_environment(info.library))
       environment.push_back(std::move(assignment));

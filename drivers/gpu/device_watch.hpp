@@ -1,5 +1,5 @@
 // Tells the driver's server what GPUs there are: at first, when a context says that its device does
-// not serve it, and now and then while one is gone.
+// not serve it, and now and then while one is gone; and how busy and how warm they are.
 #pragma once
 
 #include <memory>
@@ -8,6 +8,7 @@
 
 #include "abi/runtime/event_loop.hpp"
 #include "drivers/device/driver_server.hpp"
+#include "drivers/gpu/gauges.hpp"
 #include "drivers/gpu/prober.hpp"
 
 namespace aios::gpu {
@@ -26,13 +27,16 @@ class DeviceWatch {
  private:
   void found(std::optional<Findings> findings);
   void look_soon();
+  void tell_absent();
   device::DeviceDescription describe(const DeviceInfo& info) const;
 
   EventLoop& loop_;
   device::DriverServer& driver_;
   const std::vector<std::string> environment_;
   std::unique_ptr<Prober> prober_;
-  std::vector<device::Absence> told_;  ///< in the log
+  std::unique_ptr<Gauges> gauges_;
+  std::vector<device::Absence> absent_;  ///< as found
+  std::vector<device::Absence> told_;    ///< in the log
   TimerId again_ = 0;
 };
 

@@ -2,12 +2,8 @@
 
 #include <fcntl.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -15,6 +11,7 @@
 #include <cstring>
 
 #include "abi/runtime/time.hpp"
+#include "drivers/gpu/helper_process.hpp"
 #include "drivers/gpu/search.hpp"
 
 namespace aios::gpu {
@@ -22,25 +19,8 @@ namespace aios::gpu {
 namespace {
 
 constexpr std::size_t max_text_bytes = 64u << 10;
-constexpr char ready_byte = '+';
-constexpr int ready_limit_ms = 2000;
 /// The driver's end of the text that is told to it.
 constexpr std::string_view last_line = "end\n";
-
-/// Leaves nothing of the driver's open but `keep`, which becomes descriptor 0.
-void drop_all_but(int keep) {
-  ::dup2(keep, STDIN_FILENO);
-  ::syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, 0u);
-}
-
-void write_all(int fd, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t count = ::write(fd, text.data(), text.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) return;
-    text.remove_prefix(static_cast<std::size_t>(count));
-  }
-}
 
 // ---- the child and its children
 // ------------------------------------------------------------------
@@ -54,8 +34,7 @@ struct Look {
 };
 
 [[noreturn]] void look_in_child(const Place& place, int out) {
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  drop_all_but(out);
+  become_child(out);
   const std::string text = to_text(look(place));
   write_all(STDIN_FILENO, std::string_view(text).substr(0, max_text_bytes));
   ::_exit(0);
@@ -134,24 +113,12 @@ Findings look_everywhere(unsigned limit_s) {
   return together(std::move(found));
 }
 
-[[noreturn]] void serve(int socket, unsigned limit_s) {
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  ::prctl(PR_SET_NAME, "aios-gpu-prober");
-  drop_all_but(socket);
-  // The driver changes its root; this process keeps the host's. Where that is not possible the
-  // driver keeps it, too.
-  (void)::unshare(CLONE_NEWNS);
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  for (const int handled : {SIGCHLD, SIGTERM, SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL})
-    ::signal(handled, SIG_DFL);
-  write_all(STDIN_FILENO, {&ready_byte, 1});
+void serve(unsigned limit_s) {
   for (;;) {
     char asked = 0;
     const ssize_t count = ::read(STDIN_FILENO, &asked, 1);
     if (count < 0 && errno == EINTR) continue;
-    if (count <= 0) ::_exit(0);
+    if (count <= 0) return;
     write_all(STDIN_FILENO, to_text(look_everywhere(limit_s)));
     while (::waitpid(-1, nullptr, WNOHANG) > 0) {
     }
@@ -165,21 +132,8 @@ Findings look_everywhere(unsigned limit_s) {
 
 Result<std::unique_ptr<Prober>> Prober::start(EventLoop& loop, unsigned limit_s, Found found) {
   std::unique_ptr<Prober> prober(new Prober(loop, std::move(found)));
-  int ends[2];
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
-    return errno_error("make a socket", errno);
-  prober->socket_ = Fd(ends[0]);
-  const Fd other(ends[1]);
-  const pid_t child = ::fork();
-  if (child < 0) return errno_error("start looking for GPUs", errno);
-  if (child == 0) serve(other.get(), limit_s);
-  // It has what the driver is about to give up.
-  pollfd begun{prober->socket_.get(), POLLIN, 0};
-  char byte = 0;
-  if (::poll(&begun, 1, ready_limit_ms) != 1 || ::read(prober->socket_.get(), &byte, 1) != 1)
-    return error(Code::io_error, "the process that looks for GPUs does not start");
+  prober->socket_ = TRY(start_helper("aios-gpu-prober", [limit_s] { serve(limit_s); }));
   const int fd = prober->socket_.get();
-  ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK);
   TRY(loop.watch(fd, EPOLLIN, [self = prober.get()](std::uint32_t) { self->read(); }));
   return prober;
 }

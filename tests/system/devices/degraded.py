@@ -1,7 +1,7 @@
 """AIOS on hosts where something of the devices is missing or broken: it boots, says so, and works
 with what is there.
 
-usage: degraded.py AIOSCTL CUDA_DOUBLE OPENCL_DRIVERS MODULE EVERYWHERE STEADY
+usage: degraded.py AIOSCTL CUDA_DOUBLE NVML_DOUBLE OPENCL_DRIVERS MODULE EVERYWHERE STEADY
 
 OPENCL_DRIVERS is the folder of tests/support's broken ones; MODULE, EVERYWHERE and STEADY are the
 example of one kernel for every device, the program that runs it, and one that does so for long.
@@ -19,7 +19,7 @@ import schema  # noqa: E402
 from instance import Instance, expect, run_test, wait_until  # noqa: E402
 
 # The GPU driver and its contexts run in folders of their own.
-AIOSCTL, DOUBLE, DRIVERS, MODULE, EVERYWHERE, STEADY = map(os.path.abspath, sys.argv[1:7])
+AIOSCTL, DOUBLE, NVML, DRIVERS, MODULE, EVERYWHERE, STEADY = map(os.path.abspath, sys.argv[1:8])
 SCHEMA = json.loads((Path(__file__).resolve().parents[3] / "abi/schema/devices.json")
                     .read_text(encoding="utf-8"))
 POCL = Path("/etc/OpenCL/vendors/pocl.icd")
@@ -55,7 +55,8 @@ class Host(Instance):
         if opencl:
             variables["AIOS_OPENCL_LIBRARY"] = opencl
         variables["OCL_ICD_VENDORS"] = str(vendors or folder)
-        words = ["--probe-limit-s", str(PROBE_LIMIT_S)]
+        # A server has a limited number of arguments.
+        words = ["--probe-limit-s", str(PROBE_LIMIT_S)] if len(variables) < 4 else []
         for name, value in variables.items():
             words += ["--environment", f"{name}={value}"]
         manifest = folder / "aios.toml"
@@ -167,6 +168,37 @@ def with_a_probe_that_hangs(folder):
         host.check_work(["cpu"])
 
 
+def gauges(host):
+    listed = device(host.listing(), "cuda")
+    return listed["utilisation"], listed["temperature_celsius"]
+
+
+def with_gauges(folder):
+    """How busy and how warm the GPU is, by the management library."""
+    with Host(folder, cuda=DOUBLE, AIOS_NVML_LIBRARY=NVML,
+              AIOS_NVML_DOUBLE="busy=42;celsius=61") as host:
+        host.settled()
+        wait_until(lambda: gauges(host) == (0.42, 61), PATIENCE_S, "the GPU's gauges are listed")
+        expect(not [m for m in host.listing()["missing"] if "busy" in m["why"]], "told and missing")
+        text = host.ctl("devices")
+        expect("42%" in text and "61 C" in text, f"people read: {text}")
+
+
+def without_gauges(folder):
+    """The library is not there, or hangs: both are said, and the GPU works."""
+    for library, orders, words in [("/nowhere/libnvidia-ml.so.1", "", "/nowhere/libnvidia-ml.so.1"),
+                                   (NVML, "hang", "does not answer")]:
+        with Host(folder, cuda=DOUBLE, AIOS_NVML_LIBRARY=library,
+                  AIOS_NVML_DOUBLE=orders) as host:
+            host.settled()
+            wait_until(lambda: [m for m in host.listing()["missing"] if "busy" in m["why"]],
+                       PATIENCE_S, "it is said that the GPU's gauges are not known")
+            expect("libnvidia-ml1" in missing(host.listing(), "cuda", "busy", words)["advice"],
+                   "no advice on the management library")
+            expect(gauges(host) == (None, None), f"gauges: {gauges(host)}")
+            host.check_work(["cpu", "cuda"])
+
+
 def next_line(steady, start, wanted):
     """Reads on to a line that begins so; no task that could run elsewhere fails meanwhile."""
     for line in steady.stdout:
@@ -207,7 +239,8 @@ def with_a_device_that_disappears(folder):
 
 def main():
     for case in [without_anything, without_opencl_drivers, with_broken_drivers,
-                 with_a_probe_that_hangs, with_a_device_that_disappears]:
+                 with_a_probe_that_hangs, with_gauges, without_gauges,
+                 with_a_device_that_disappears]:
         print(case.__name__.replace("_", " "), flush=True)
         with tempfile.TemporaryDirectory(prefix="aios-degraded-") as folder:
             # The driver of an instance that root booted runs as another user.
