@@ -11,6 +11,7 @@
 #include <tuple>
 
 #include "abi/include/aios/mapreduce/format.hpp"
+#include "abi/lib/mapreduce_device_job.hpp"
 #include "abi/lib/mapreduce_input.hpp"
 #include "abi/lib/mapreduce_output.hpp"
 #include "abi/lib/mapreduce_unpack.hpp"
@@ -39,10 +40,9 @@ class Run {
     client_.on_disconnect([this] { lost_ = true; });
   }
 
-  Result<Report> run(const OnProgress& on_progress) {
+  Result<Report> run(std::span<const std::byte> module, const OnProgress& on_progress) {
     const std::uint64_t begin_ns = now_ns();
     files_ = TRY(walk_inputs(options_.inputs));
-    const std::vector<std::byte> module = TRY(read_module_file(options_.module_path));
     output_ = TRY(OutputFolder::create(options_.output, options_.reducers));
     const wire::Next::Reply last = TRY(work(module, on_progress));
     return commit(last, begin_ns);
@@ -281,6 +281,7 @@ Result<Report> Run::commit(const wire::Next::Reply& last, std::uint64_t begin_ns
   report.input_bytes = plan_.input_bytes;
   report.progress = last.progress;
   report.counters = counters(last);
+  report.parts = options_.reducers;
   ManifestFacts facts;
   facts.job = options_.label;
   facts.arguments = options_.arguments;
@@ -328,7 +329,10 @@ Result<std::uint32_t> device_threads(Kernel& kernel) {
 
 Result<Report> run(Kernel& kernel, Handle port, const Options& options,
                    const OnProgress& on_progress) {
-  return Run(kernel, port, options).run(on_progress);
+  const std::vector<std::byte> module = TRY(read_module_file(options.module_path));
+  if (const auto job = device_job_of(module))
+    return run_device_job(kernel, *job, module, options, on_progress);
+  return Run(kernel, port, options).run(module, on_progress);
 }
 
 }  // namespace aios::mapreduce_client

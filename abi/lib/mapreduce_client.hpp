@@ -1,5 +1,6 @@
 // Runs a MapReduce job for a program: walks and lends the input, gives memory, writes and commits
-// the output. Blocking; one thread.
+// the output. Blocking; one thread. Jobs that compute on devices are led from here, see
+// mapreduce_device_job.hpp.
 //
 //   auto kernel = TRY(Kernel::attach(socket, {.job_name = "mr-" + std::to_string(::getpid())}));
 //   auto report = TRY(mapreduce_client::run(*kernel, port, options, {}));
@@ -49,6 +50,8 @@ struct Report {
   proto::mapreduce::Progress progress{};
   std::vector<std::pair<std::string, std::uint64_t>> counters;
   std::vector<SkippedRecord> skipped;  ///< in order of file and offset
+  std::uint32_t parts = 1;
+  std::vector<std::string> notes;  ///< sentences that whoever reads the output should know
 };
 
 /// Sees every event; false cancels the job.

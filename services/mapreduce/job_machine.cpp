@@ -1,7 +1,8 @@
 #include "services/mapreduce/job_machine.hpp"
 
-#include <charconv>
 #include <utility>
+
+#include "abi/lib/mapreduce_place.hpp"
 
 namespace aios::mapreduce {
 
@@ -10,20 +11,13 @@ namespace {
 using proto::mapreduce::EventKind;
 using proto::mapreduce::Phase;
 
-/// Takes "@PIECE:OFFSET " off a message, when it begins with that.
 JobFailure with_place(const Status& why) {
-  JobFailure failure{why};
-  const std::string& text = why.message();
-  const char* const end = text.data() + text.size();
-  std::uint64_t piece = 0, offset = 0;
-  if (text.empty() || text[0] != '@') return failure;
-  const auto first = std::from_chars(text.data() + 1, end, piece);
-  if (first.ec != std::errc() || first.ptr == end || *first.ptr != ':') return failure;
-  const auto second = std::from_chars(first.ptr + 1, end, offset);
-  if (second.ec != std::errc() || second.ptr == end || *second.ptr != ' ') return failure;
-  failure.status = Status(why.code(), std::string(second.ptr + 1, end));
-  failure.piece = piece;
-  failure.offset = offset;
+  const auto taken = mapreduce_client::take_place(why.message());
+  JobFailure failure{Status(why.code(), taken.text)};
+  if (taken.place) {
+    failure.piece = taken.place->piece;
+    failure.offset = taken.place->offset;
+  }
   return failure;
 }
 

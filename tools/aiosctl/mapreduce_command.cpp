@@ -12,6 +12,8 @@
 #include <optional>
 
 #include "abi/lib/mapreduce_client.hpp"
+#include "abi/lib/mapreduce_device_job.hpp"
+#include "abi/lib/module_file.hpp"
 #include "abi/proto/mapreduce.hpp"
 #include "tools/aiosctl/install_paths.hpp"
 #include "tools/aiosctl/operator.hpp"
@@ -145,8 +147,9 @@ void print_report(const mapreduce_client::Options& options,
   for (const auto& record : report.skipped)
     fmt::print("skipped: {}, at byte {} ({})\n", printable(record.file), record.offset,
                code_name(record.why));
-  fmt::print("output: {} in {} part{}, {}\n", options.output, options.reducers,
-             options.reducers == 1 ? "" : "s", human_bytes(report.output_bytes));
+  for (const std::string& note : report.notes) fmt::print("{}\n", printable(note));
+  fmt::print("output: {} in {} part{}, {}\n", options.output, report.parts,
+             report.parts == 1 ? "" : "s", human_bytes(report.output_bytes));
 }
 
 json counters_json(const mapreduce_client::Report& report) {
@@ -175,6 +178,7 @@ void print_report_json(const mapreduce_client::Options& options,
                        {"retries", p.attempts - std::min(p.attempts, p.tasks)},
                        {"spilled_bytes", p.spilled_bytes},
                        {"skipped_records", skipped_json(report)},
+                       {"notes", report.notes},
                        {"counters", counters_json(report)}};
   print_json(object.dump(-1, ' ', false, json::error_handler_t::replace));
 }
@@ -185,6 +189,9 @@ Result<int> run_on_spark(const Session& session, const RunOptions& chosen) {
                  "--engine spark needs --master, such as spark://HOST:7077 or 'local[2]'");
   SparkJob job;
   job.module_path = TRY(find_module(chosen.job));
+  if (mapreduce_client::device_job_of(TRY(read_module_file(job.module_path))))
+    return error(Code::not_supported,
+                 chosen.job + " computes on this machine's devices: it is of the local engine");
   job.label = label_of(chosen.job);
   job.inputs = chosen.inputs;
   job.output = chosen.output;
@@ -322,7 +329,8 @@ void add_run(CLI::App& group, Session& session) {
       "run", "Runs a job over files and folders; its arguments follow after --");
   auto options = std::make_shared<RunOptions>();
   run->add_option("JOB", options->job,
-                  "wordcount, grep, sort, inverted-index, or the path of a module (.so)");
+                  "wordcount, grep, sort, inverted-index, k-means, image-histogram, or the path of "
+                  "a module (.so)");
   run->add_option("--mapper", options->mapper,
                   "Instead of JOB, a program: lines in, KEY<tab>VALUE lines out, as under Hadoop "
                   "Streaming; it is locked in, and sees files that the command names");
@@ -358,6 +366,13 @@ void add_run(CLI::App& group, Session& session) {
       ->allow_extra_args(false);
   run->add_flag("--json", session.json, "Ends with one JSON object");
   run->add_option("ARGUMENTS", options->arguments, "After --: the job's own arguments");
+  run->footer(
+      "Arguments of the jobs that come with AIOS:\n"
+      "  grep             PATTERN, an extended regular expression\n"
+      "  k-means          k=CENTRES [iterations=100] [tolerance=0] [seed=0]; its input is text, a\n"
+      "                   point a line: numbers with commas or blanks between them\n"
+      "  image-histogram  none; its input are JPEG and PNG files\n"
+      "What each writes: services/mapreduce/jobs/README.md");
   run->callback([&session, options] {
     session.action = [&session, options] {
       return run_command([&] { return run_job(session, *options); });

@@ -70,6 +70,11 @@ typedef struct aios_mapreduce_result {
   aios_mapreduce_counter counters[AIOS_MAX_COUNTERS]; /* those that the module declares */
 } aios_mapreduce_result;
 
+/* Jobs that compute on devices, k-means and image-histogram of libexec/aios/modules, are run like
+ * all others; they write two parts of their own making (leave `reducers` 0), and what `arguments`
+ * are and parts hold is in services/mapreduce/jobs/README.md.
+ */
+
 /* Runs a job and blocks until its output is there, complete and on disk, or until it failed and the
  * output folder is as it was. The job gets a job of its own at the kernel and shares its processes
  * with nothing else; input files are opened with the caller's rights. `callback` and `result` may

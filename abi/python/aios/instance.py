@@ -96,11 +96,11 @@ class Instance(Object):
                   on_progress: mapreduce.OnProgress | None = None) -> mapreduce.Result:
         """Runs a job and blocks until its output is complete and on disk.
 
-        `module` is an ELF file made with <aios/mapreduce.hpp>, `inputs` are files and folders,
-        `output` is a folder that is not there yet, or is empty. The output has a part for each of
-        `reducers`; `threads` tasks run at once (0: as many as the devices can) within
-        `memory_bytes` (0: a quarter of the machine's, at most 1 GiB), each at most `task_limit_s`
-        (0: for ever).
+        `module` is an ELF file made with <aios/mapreduce.hpp>, or one of AIOS's own jobs in
+        libexec/aios/modules; `inputs` are files and folders, `output` is a folder that is not there
+        yet, or is empty. The output has a part for each of `reducers`; `threads` tasks run at once
+        (0: as many as the devices can) within `memory_bytes` (0: a quarter of the machine's, at most
+        1 GiB), each at most `task_limit_s` (0: for ever).
 
         `on_progress` sees the progress several times a second. When it answers False the job is
         cancelled; what it raises cancels the job, too, and is raised here, and so is Ctrl-C. Until

@@ -86,6 +86,26 @@ class Jobs(Case):
         threads = [Thread(run_one, number) for number in range(2)]
         self.assertEqual({thread.result().progress.distinct_keys for thread in threads}, {4})
 
+    def test_a_job_that_computes_on_devices_is_run_like_any_other(self):
+        points = self.work / "points"
+        points.write_text("0,0\n9,9\n0,1\n9,8\n", encoding="utf-8")
+        module = self.module.with_name("k-means.so")
+        seen = []
+        result = self.instance.mapreduce(module, [points], self.output, arguments=["k=2"],
+                                         on_progress=seen.append)
+        self.assertEqual(result.counters["converged"], 1)
+        self.assertEqual(result.progress.records, 4)
+        self.assertEqual(result.progress.phase, aios.Phase.DONE)
+        self.assertTrue(seen)
+        centres = {line.split("\t", 1)[1] for line in
+                   (self.output / "part-00000").read_text(encoding="utf-8").splitlines()}
+        self.assertEqual(centres, {"2\t0,0.5", "2\t9,8.5"})
+        self.assertRaises(aios.InvalidArgument, self.instance.mapreduce, module, [points],
+                          self.work / "other", arguments=["k=5"])
+        self.assertRaises(aios.Cancelled, self.instance.mapreduce, module, [points],
+                          self.work / "other", arguments=["k=2"], on_progress=lambda _: False)
+        self.assertFalse((self.work / "other").exists())
+
     def test_jobs_that_cannot_be_are_refused(self):
         self.assertRaises(aios.NotFound, self.instance.mapreduce, "/no/such.so", self.inputs(),
                           self.output)

@@ -1,0 +1,126 @@
+#include "abi/lib/mapreduce_devices.hpp"
+
+#include <algorithm>
+#include <optional>
+
+#include "abi/lib/module_file.hpp"
+#include "abi/proto/scheduler.hpp"
+
+namespace aios::mapreduce_client {
+
+namespace {
+
+namespace wire = proto::scheduler;
+
+constexpr std::uint64_t call_ns = 10 * ns_per_s;
+/// How long a wait may last before somebody is asked whether to go on.
+constexpr std::uint64_t slice_ns = 100'000'000;
+
+Deadline soon() {
+  return Deadline::after(call_ns);
+}
+
+}  // namespace
+
+/// A call that is given up has its answer come later, or with the end of the link.
+template <class T, class Start>
+Result<T> DeviceTasks::call(Start&& start) {
+  const auto answer = std::make_shared<std::optional<Result<T>>>();
+  start(TaskCallback<T>([answer](Result<T> result) { answer->emplace(std::move(result)); }));
+  Deadline ask_at = Deadline::after(slice_ns);
+  while (!*answer) {
+    if (link_->client().work() || *answer) continue;
+    link_->client().wait(ask_at);
+    if (*answer || !ask_at.passed()) continue;
+    if (!keep_going_()) return error(Code::cancelled, "the job was cancelled");
+    ask_at = Deadline::after(slice_ns);
+  }
+  if (!**answer && (*answer)->error().code() == Code::peer_closed)
+    return error(Code::peer_closed, "the scheduler was restarted; run the job again");
+  return std::move(**answer);
+}
+
+Result<std::unique_ptr<DeviceTasks>> DeviceTasks::open(Kernel& kernel, std::string label,
+                                                       std::function<bool()> keep_going) {
+  const Handle port = TRY(kernel.startup(wire::Protocol::name)).handle;
+  std::unique_ptr<DeviceTasks> tasks(new DeviceTasks(std::move(label), std::move(keep_going)));
+  tasks->link_ = std::make_unique<TaskLink>(kernel, nullptr, port);
+  tasks->tenant_ = std::make_unique<TaskTenant>(*tasks->link_);
+  TRY(tasks->call<void>(
+      [&](auto done) { tasks->tenant_->open(kernel.job(), soon(), std::move(done)); }));
+  return tasks;
+}
+
+Result<std::vector<std::uint32_t>> DeviceTasks::codelets(
+    std::span<const std::byte> module, const std::vector<std::string>& functions) {
+  const Region region = TRY(module_region(link_->kernel(), module));
+  std::vector<std::uint32_t> numbers;
+  for (const std::string& function : functions)
+    numbers.push_back(TRY(call<std::uint32_t>([&](auto done) {
+      tenant_->register_codelet(region.handle(), 0, module.size(), function,
+                                label_ + "." + function, backends_of(module), soon(),
+                                std::move(done), module_hash_of(module));
+    })));
+  return numbers;
+}
+
+Result<std::uint32_t> DeviceTasks::memory(const Region& region, std::uint64_t offset,
+                                          std::uint64_t length, bool writable) {
+  return call<std::uint32_t>([&](auto done) {
+    tenant_->register_buffer(region.handle(), offset, length, writable, soon(), std::move(done));
+  });
+}
+
+Result<std::uint32_t> DeviceTasks::files(Handle channel) {
+  auto buffer = call<std::uint32_t>(
+      [&](auto done) { tenant_->register_files(channel, soon(), std::move(done)); });
+  link_->kernel().close(channel);
+  return buffer;
+}
+
+Result<void> DeviceTasks::release(std::uint32_t buffer) {
+  return call<void>([&](auto done) { tenant_->release_buffer(buffer, soon(), std::move(done)); });
+}
+
+std::uint64_t DeviceTasks::add(Record task) {
+  task.tag = ++last_tag_;
+  added_.push_back(task);
+  return task.tag;
+}
+
+Result<void> DeviceTasks::submit() {
+  const std::span<const Record> all(added_);
+  for (std::size_t at = 0; at < all.size(); at += wire::max_batch) {
+    const auto batch = all.subspan(at, std::min<std::size_t>(wire::max_batch, all.size() - at));
+    TRY(call<void>([&](auto done) { tenant_->submit(batch, soon(), std::move(done)); }));
+    unfinished_ += batch.size();
+  }
+  added_.clear();
+  return {};
+}
+
+Result<std::vector<DeviceTasks::Completion>> DeviceTasks::completions() {
+  auto some = TRY(call<std::vector<Completion>>(
+      [&](auto done) { tenant_->completions(Deadline::never(), std::move(done)); }));
+  unfinished_ -= std::min<std::uint64_t>(unfinished_, some.size());
+  for (const Completion& one : some) attempts_ += one.attempts;
+  return some;
+}
+
+Result<void> DeviceTasks::finish_all() {
+  std::optional<Status> first;
+  while (unfinished_ != 0)
+    for (const Completion& one : TRY(completions()))
+      if (one.status != 0 && !first) first = failure(one);
+  if (first) return std::unexpected(*first);
+  return {};
+}
+
+Status DeviceTasks::failure(const Completion& failed) {
+  const auto code = static_cast<Code>(failed.status);
+  const auto text =
+      call<std::string>([&](auto done) { tenant_->failure(failed.tag, soon(), std::move(done)); });
+  return Status(code, text ? *text : "a task failed");
+}
+
+}  // namespace aios::mapreduce_client

@@ -1,0 +1,71 @@
+// Tasks for a job that the client itself leads: a tenant of its own at the scheduler and calls that
+// block, while whoever started the job is asked whether to go on. One thread.
+//
+// The scheduler places each task on any device that its module has code for. When it dies every
+// call answers peer_closed.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "abi/lib/task_client.hpp"
+#include "abi/runtime/kernel.hpp"
+#include "abi/runtime/status.hpp"
+
+namespace aios::mapreduce_client {
+
+class DeviceTasks {
+ public:
+  using Record = proto::scheduler::TaskRecord;
+  using Completion = proto::scheduler::Completion;
+
+  /// `keep_going` is asked several times a second during every wait; once it says false the call
+  /// that waits answers cancelled. `label` begins what listings call the codelets.
+  static Result<std::unique_ptr<DeviceTasks>> open(Kernel& kernel, std::string label,
+                                                   std::function<bool()> keep_going);
+  DeviceTasks(const DeviceTasks&) = delete;
+
+  /// The numbers of these codelets of a module.
+  Result<std::vector<std::uint32_t>> codelets(std::span<const std::byte> module,
+                                              const std::vector<std::string>& functions);
+  Result<std::uint32_t> memory(const Region& region, std::uint64_t offset, std::uint64_t length,
+                               bool writable);
+  /// A channel of lent files, whose handle is closed here.
+  Result<std::uint32_t> files(Handle channel);
+  Result<void> release(std::uint32_t buffer);
+
+  /// Gives the task a tag; it is sent by the next `submit`.
+  std::uint64_t add(Record task);
+  Result<void> submit();
+  /// Waits for finished tasks: at least one.
+  Result<std::vector<Completion>> completions();
+  /// As completions() until every task has finished; the error of the first that failed.
+  Result<void> finish_all();
+  /// Why a task failed.
+  Status failure(const Completion& failed);
+
+  std::uint64_t tasks() const { return last_tag_; }
+  std::uint64_t attempts() const { return attempts_; }
+
+ private:
+  DeviceTasks(std::string label, std::function<bool()> keep_going)
+      : label_(std::move(label)), keep_going_(std::move(keep_going)) {}
+  template <class T, class Start>
+  Result<T> call(Start&& start);
+
+  std::string label_;
+  std::function<bool()> keep_going_;
+  std::unique_ptr<TaskTenant> tenant_;  // outlives the link, whose end still ends calls
+  std::unique_ptr<TaskLink> link_;
+  std::vector<Record> added_;
+  std::uint64_t unfinished_ = 0;
+  std::uint64_t last_tag_ = 0;
+  std::uint64_t attempts_ = 0;
+};
+
+}  // namespace aios::mapreduce_client
