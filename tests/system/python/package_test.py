@@ -10,6 +10,7 @@ from pathlib import Path
 
 import aios
 import common
+import pictures
 from common import PACKAGE, PATIENCE_S, ROOT, Case, build_folder, run_python
 
 EXAMPLES = ROOT / "abi/examples"
@@ -136,6 +137,16 @@ class Examples(Case):
                         "-o", module, EXAMPLES / "scale_module.c"], check=True)
         self.assertEqual(self.run_example("tasks.py", module),
                          "task 1: ok \ntask 2: ok \nthe last number is 999\n")
+
+    def test_pictures_are_looked_at_by_a_graph(self):
+        folder = self.folder()
+        files = [folder / "a.png", folder / "b.jpg"]
+        files[0].write_bytes(pictures.png_of([[(0, 0, 0)] * 8 + [(255, 255, 255)] * 8] * 10))
+        files[1].write_bytes(pictures.jpeg([[100] * 3] * 2))
+        libexec = build_folder() / "libexec"
+        self.assertEqual(self.run_example("pictures.py", libexec, *files),
+                         f"{files[0]}: mean grey 127.5, edges 12.5%\n"
+                         f"{files[1]}: mean grey 100.0, edges 0.0%\n")
 
     def test_one_kernel_computes_the_same_on_every_device(self):
         module = self.folder() / "everywhere.so"
