@@ -253,6 +253,8 @@ def check_bench_devices(aiosctl, instance):
             figures = devices[0][case]
             expect({"through", "direct"} <= set(figures), f"{case}: {figures}")
             expect(all(figure["lowest"] > 0 for figure in figures.values()), f"{case}: {figures}")
+        ready = devices[0]["kill_to_ready_ns"]
+        expect(set(ready) == {"through"} and ready["through"]["lowest"] > 0, f"ready: {ready}")
 
 
 def main():

@@ -68,17 +68,19 @@ class DeviceBench {
   void launch_round();
   void stream_round();
   void sgemm_round();
+  void crash_round();
 
   const BenchDevice device_;
   OpenBlas& blas_;
   std::unique_ptr<Way> through_;
   std::unique_ptr<Way> direct_;
+  std::unique_ptr<Crasher> crasher_;
   Pair one_block_;
   Pair stream_;
   Pair sgemm_;
   std::uint32_t stream_size_ = 0;
   std::uint32_t sgemm_size_ = 0;
-  Case launch_ns_, stream_gb_s_, sgemm_gflop_s_, ratios_;
+  Case launch_ns_, stream_gb_s_, sgemm_gflop_s_, kill_to_ready_ns_, ratios_;
 };
 
 std::uint32_t DeviceBench::fitting(std::uint32_t least, std::uint32_t most, double growth,
@@ -97,7 +99,8 @@ DeviceBench::DeviceBench(const DevicesOptions& options, const BenchDevice& devic
     : device_(device),
       blas_(blas),
       through_(through(options.socket, options.codelets, device)),
-      direct_(direct(options.codelets, device)) {
+      direct_(direct(options.codelets, device)),
+      crasher_(crasher(options.socket, options.codelets, device)) {
   one_block_ = prepare(one_block());
   stream_size_ = fitting(1u << 12, stream_floats, 2, bench::stream);
   stream_ = prepare(bench::stream(stream_size_));
@@ -156,10 +159,15 @@ void DeviceBench::sgemm_round() {
   ratios_["sgemm_through_over_openblas"].all.push_back(through / blas);
 }
 
+void DeviceBench::crash_round() {
+  kill_to_ready_ns_["through"].all.push_back(static_cast<double>(crasher_->ready_again_ns()));
+}
+
 void DeviceBench::round() {
   launch_round();
   stream_round();
   sgemm_round();
+  crash_round();
 }
 
 json to_json(const Case& figures) {
@@ -180,6 +188,7 @@ json DeviceBench::report() const {
           {"stream_gb_s", to_json(stream_gb_s_)},
           {"sgemm_size", sgemm_size_},
           {"sgemm_gflop_s", to_json(sgemm_gflop_s_)},
+          {"kill_to_ready_ns", to_json(kill_to_ready_ns_)},
           {"ratios", to_json(ratios_)}};
 }
 
@@ -201,6 +210,7 @@ void print(const json& out) {
         device["stream_gb_s"]);
     print_case(fmt::format("sgemm of {}, GFLOP/s:", device["sgemm_size"].get<int>()),
                device["sgemm_gflop_s"]);
+    print_case("killed context to next task done, ns:", device["kill_to_ready_ns"]);
     print_case("", device["ratios"]);
   }
 }

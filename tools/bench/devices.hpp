@@ -55,11 +55,22 @@ class Way {
   virtual std::unique_ptr<Prepared> prepare(const Workload& workload) = 0;
 };
 
+/// An application of a job of its own, whose context is made to crash.
+class Crasher {
+ public:
+  virtual ~Crasher() = default;
+  /// From the answer that a task has crashed its context to the end of the next task, in the
+  /// context that takes its place.
+  virtual std::uint64_t ready_again_ns() = 0;
+};
+
 /// Of the instance at `socket`, once its drivers have looked for them.
 std::vector<BenchDevice> list_devices(const std::string& socket);
 /// As an application, through scheduler and context. `codelets`: folder of the standard modules.
 std::unique_ptr<Way> through(const std::string& socket, const std::string& codelets,
                              const BenchDevice& device);
+std::unique_ptr<Crasher> crasher(const std::string& socket, const std::string& codelets,
+                                 const BenchDevice& device);
 /// The device's backend in this process, without scheduler, context and messages.
 std::unique_ptr<Way> direct(const std::string& codelets, const BenchDevice& device);
 

@@ -19,8 +19,10 @@ std::uint64_t now() {
 
 class Through final : public Way {
  public:
-  Through(const std::string& socket, std::string codelets, std::uint32_t device)
-      : instance(options(socket)),
+  /// `job`: a name, or null for the user's own.
+  Through(const std::string& socket, std::string codelets, std::uint32_t device,
+          const char* job = nullptr)
+      : instance(options(socket, job)),
         tenant(instance.tenant(timeout_ns)),
         codelets_(std::move(codelets)),
         device_(device) {}
@@ -30,9 +32,10 @@ class Through final : public Way {
   Tenant tenant;
 
  private:
-  static aios_attach_options options(const std::string& socket) {
+  static aios_attach_options options(const std::string& socket, const char* job) {
     aios_attach_options made{};
     made.socket_path = socket.c_str();
+    made.job_name = job;
     return made;
   }
   std::string codelets_;
@@ -106,7 +109,39 @@ std::uint64_t ThroughPrepared::run(std::size_t count, bool at_once) {
   return now() - begin;
 }
 
+class ThroughCrasher final : public Crasher {
+ public:
+  ThroughCrasher(const std::string& socket, const std::string& codelets, std::uint32_t device)
+      : way_(socket, codelets, device, "bench-crashes"),
+        good_(way_.prepare(one_block())),
+        region_(way_.instance.create_region(64, "bench")),
+        faulty_(1, way_.tenant.codelet(codelets + "/faults.so", "beyond")) {
+    constexpr std::uint64_t far = 1ull << 40;
+    faulty_.device(device).grid(1).arguments(far);
+    faulty_.buffer(way_.tenant.buffer(region_, Access::write), AIOS_MODE_READ_WRITE);
+  }
+  std::uint64_t ready_again_ns() override {
+    (void)good_->run(1, false);
+    way_.tenant.submit(faulty_);
+    const auto ended = way_.tenant.completions(timeout_ns);
+    if (ended.size() != 1 || ended.front().status != AIOS_CRASHED)
+      throw Error(AIOS_INTERNAL, "the faulty task did not crash its context");
+    return good_->run(1, false);
+  }
+
+ private:
+  Through way_;
+  std::unique_ptr<Prepared> good_;
+  Region region_;
+  Task faulty_;
+};
+
 }  // namespace
+
+std::unique_ptr<Crasher> crasher(const std::string& socket, const std::string& codelets,
+                                 const BenchDevice& device) {
+  return std::make_unique<ThroughCrasher>(socket, codelets, device.index);
+}
 
 std::unique_ptr<Way> through(const std::string& socket, const std::string& codelets,
                              const BenchDevice& device) {
