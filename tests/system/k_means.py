@@ -2,7 +2,7 @@
 for any split, any thread count, packed input and contexts that are killed; every device computes the same
 steps; and what is no input for it is told.
 
-usage: k_means.py AIOSCTL LIBAIOS CODELETS
+usage: k_means.py AIOSCTL LIBAIOS CODELETS CUDA_DOUBLE
 """
 
 import gzip
@@ -12,17 +12,33 @@ import random
 import signal
 import struct
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "abi/python")]
-AIOSCTL, LIBRARY, CODELETS = sys.argv[1:4]
+AIOSCTL, LIBRARY, CODELETS, DOUBLE = map(os.path.abspath, sys.argv[1:5])
 os.environ["AIOS_LIBRARY"] = LIBRARY
 import aios  # noqa: E402
 from instance import Instance, expect, run_test, wait_until  # noqa: E402
 
 PATIENCE_S = 60
+MANIFEST = """
+[server.cpu]
+binary = "aios-cpu"
+spawner = {{ binary = "aios-cpu-context", profile = "context", label = "spawner:context" }}
+
+[server.gpu]
+binary = "aios-gpu"
+arguments = ["--environment", "AIOS_CUDA_LIBRARY={double}"]
+spawner = {{ binary = "aios-gpu-context", profile = "jit", label = "spawner:context" }}
+
+[server.scheduler]
+binary = "aios-scheduler"
+routes = ["cpu", "gpu"]
+publish = true
+"""
 DIMENSIONS = 3
 CENTRES = 5
 MASK = 2**64 - 1
@@ -281,6 +297,9 @@ def refusals(jobs):
 
 def every_device(instance):
     """The steps of k-means are the same bits wherever they run."""
+    wait_until(lambda: any(d["backend"] == "cuda" for d in
+                           json.loads(instance.ctl("devices", "--json"))["devices"]),
+               PATIENCE_S, "the driver has found the double of a GPU")
     attached = aios.attach(str(instance.state / "aios.sock"), job_name="every-device")
     tenant = attached.tenant(PATIENCE_S)
     n, k, shares = 3000, 6, 3
@@ -331,7 +350,11 @@ def main():
         refusals(jobs)
         killed_contexts(jobs)
         interrupted(jobs)
-        every_device(instance)
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = Path(folder) / "aios.toml"
+        manifest.write_text(MANIFEST.format(double=DOUBLE))
+        with Instance(AIOSCTL, manifest) as instance:
+            every_device(instance)
 
 
 if __name__ == "__main__":
