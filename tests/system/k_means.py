@@ -261,6 +261,19 @@ def interrupted(jobs):
     expect(not jobs.output.exists(), "an interrupted job leaves its folder")
 
 
+def lost_scheduler(jobs):
+    """A job that loses its scheduler says so and leaves nothing."""
+    job = jobs.instance.start(*jobs.command([jobs.instance.work / "long"],
+                                            ["k=300", "iterations=1000000"]))
+    wait_until(jobs.instance.contexts, PATIENCE_S, "a context of the job")
+    jobs.instance.ctl("crash", "scheduler")
+    err = job.communicate(timeout=PATIENCE_S)[1]
+    expect(job.returncode == 1 and "the scheduler was restarted; run the job again" in err,
+           f"without its scheduler: {err}")
+    expect(not jobs.output.exists(), "a job that lost its scheduler leaves its folder")
+    jobs.instance.wait_running()
+
+
 def refusals(jobs):
     good = jobs.file("good", b"1,2\n3,4\n1,2\n")
     bad = {
@@ -350,6 +363,7 @@ def main():
         refusals(jobs)
         killed_contexts(jobs)
         interrupted(jobs)
+        lost_scheduler(jobs)
     with tempfile.TemporaryDirectory() as folder:
         manifest = Path(folder) / "aios.toml"
         manifest.write_text(MANIFEST.format(double=DOUBLE))
