@@ -181,18 +181,40 @@ def many(jobs):
     expected = jobs.run([folder])
     pixels = sum(map(int, expected[1].split("\t")[2].split(",")))
     expect(pixels == 400 * 24 * 20, f"{pixels} pixels")
+    killed(jobs, folder, expected, 5, 0.1)
+
+
+def large(jobs):
+    """Contexts die while they count, and what was counted twice is counted anew."""
+    folder = jobs.instance.work / "large"
+    folder.mkdir()
+    source = random.Random(6)
+    made = [pictures.png(2000, 1500, pictures.GREY, 8, [source.randbytes(2000)] * 1500)
+            for _ in range(2)]
+    for number in range(30):
+        (folder / f"{number:02}.png").write_bytes(made[number % 2])
+    expected = jobs.run([folder])
+    expect(len(set(line.split("\t", 1)[1] for line in expected[0].splitlines())) == 2, "two kinds")
+    killed(jobs, folder, expected, 20, 0.02)
+
+
+def killed(jobs, folder, expected, most, every_s):
     job = jobs.instance.start(*jobs.command([folder], "--json"))
     kills, end = 0, time.monotonic() + PATIENCE_S
     while job.poll() is None and time.monotonic() < end:
         contexts = jobs.instance.contexts()
-        if contexts and kills < 5:
-            os.kill(contexts[0]["pid"], signal.SIGKILL)
-            kills += 1
-        time.sleep(0.1)
+        if contexts and kills < most:
+            try:
+                os.kill(contexts[kills % len(contexts)]["pid"], signal.SIGKILL)
+                kills += 1
+            except ProcessLookupError:
+                pass  # it has ended meanwhile
+        time.sleep(every_s)
     out, err = job.communicate(timeout=PATIENCE_S)
     expect(job.returncode == 0, f"with killed contexts: {err}")
     expect(jobs.parts() == expected, "another output when contexts are killed")
-    print(f"400 images; {kills} contexts killed, {json.loads(out.splitlines()[-1])['retries']} retries",
+    retries = json.loads(out.splitlines()[-1])["retries"]
+    print(f"{len(expected[0].splitlines())} images; {kills} contexts killed, {retries} retries",
           flush=True)
 
 
@@ -247,6 +269,7 @@ def main():
         as_the_reference(jobs)
         bad_images(jobs)
         many(jobs)
+        large(jobs)
 
 
 if __name__ == "__main__":

@@ -240,8 +240,11 @@ def killed_contexts(jobs):
     while job.poll() is None and time.monotonic() < end:
         contexts = jobs.instance.contexts()
         if contexts and kills < 6:
-            os.kill(contexts[0]["pid"], signal.SIGKILL)
-            kills += 1
+            try:
+                os.kill(contexts[0]["pid"], signal.SIGKILL)
+                kills += 1
+            except ProcessLookupError:
+                pass  # it has ended meanwhile
         time.sleep(0.15)
     out, err = job.communicate(timeout=PATIENCE_S)
     expect(job.returncode == 0, f"with killed contexts: {err}")
