@@ -37,6 +37,20 @@ std::uint64_t open_files() {
   return std::min<std::uint64_t>(limit.rlim_cur, 1u << 20);
 }
 
+Result<std::vector<mapreduce_client::Stage>> stages(const aios_mapreduce_stage* stage) {
+  std::vector<mapreduce_client::Stage> all;
+  for (; stage != nullptr; stage = stage->then) {
+    if (stage->module_path == nullptr)
+      return error(Code::invalid_argument, "aios_mapreduce_run: a stage has no module");
+    if (all.size() + 1 == AIOS_MAX_STAGES)
+      return error(Code::quota, "aios_mapreduce_run: a chain has at most " +
+                                    std::to_string(AIOS_MAX_STAGES) + " stages");
+    all.push_back({stage->label != nullptr ? stage->label : "job", stage->module_path,
+                   TRY(strings(stage->arguments, stage->argument_count))});
+  }
+  return all;
+}
+
 Result<mapreduce_client::Options> convert(const aios_mapreduce_options& given) {
   for (const std::uint64_t reserved : given.reserved)
     if (reserved != 0)
@@ -54,6 +68,9 @@ Result<mapreduce_client::Options> convert(const aios_mapreduce_options& given) {
   options.memory_bytes = given.memory_bytes;
   options.task_limit_ns = given.task_limit_ns;
   options.open_files = open_files();
+  if (given.input_format != nullptr) options.input_format = given.input_format;
+  if (given.field != nullptr) options.field = given.field;
+  options.then = TRY(stages(given.then));
   return options;
 }
 

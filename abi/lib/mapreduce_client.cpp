@@ -12,7 +12,9 @@
 
 #include "abi/include/aios/mapreduce/format.hpp"
 #include "abi/lib/mapreduce_device_job.hpp"
+#include "abi/lib/mapreduce_format.hpp"
 #include "abi/lib/mapreduce_input.hpp"
+#include "abi/lib/mapreduce_objects.hpp"
 #include "abi/lib/mapreduce_output.hpp"
 #include "abi/lib/mapreduce_unpack.hpp"
 #include "abi/lib/module_file.hpp"
@@ -31,25 +33,41 @@ constexpr std::uint64_t module_alignment = 4096;
 constexpr std::uint32_t memory_rights =
     rights::info | rights::send | rights::map_read | rights::map_write;
 
+using Keep = std::function<bool()>;
+
+/// What a job reads.
+struct Input {
+  InputFormat format{};
+  std::vector<InputFile> files{};
+  std::vector<std::byte> names{};  ///< by which reduce() knows the documents
+};
+
+/// One job of the service, without what it reads and where its output goes.
 class Run {
  public:
-  Run(Kernel& kernel, Handle port, const Options& options)
+  Run(Kernel& kernel, Handle port, const Options& options, const Input& input, OutputFolder& output)
       : kernel_(kernel),
         options_(options),
+        input_(input),
+        files_(input.files),
+        output_(output),
         client_(kernel, nullptr, port, wire::Protocol::version, wire::Protocol::name) {
     client_.on_disconnect([this] { lost_ = true; });
   }
 
-  Result<Report> run(std::span<const std::byte> module, const OnProgress& on_progress) {
-    const std::uint64_t begin_ns = now_ns();
-    files_ = TRY(walk_inputs(options_.inputs));
-    output_ = TRY(OutputFolder::create(options_.output, options_.reducers));
-    const wire::Next::Reply last = TRY(work(module, on_progress));
-    return commit(last, begin_ns);
+  Result<Report> run(std::span<const std::byte> module, const OnProgress& on_progress,
+                     const Keep& keep_going) {
+    keep_going_ = &keep_going;
+    plan_ = plan_splits(files_, options_.threads,
+                        pieces_per_split(options_.threads, options_.open_files));
+    TRY(align_pieces(input_.format, files_, plan_.pieces, keep_going));
+    measure();
+    TRY(submit(module));
+    return report(TRY(serve(on_progress)));
   }
 
  private:
-  Result<wire::Next::Reply> work(std::span<const std::byte> module, const OnProgress& on_progress);
+  void measure();
   Result<void> submit(std::span<const std::byte> module);
   Result<wire::Next::Reply> serve(const OnProgress& on_progress);
   Result<void> obey(const wire::Next::Reply& event);
@@ -61,17 +79,19 @@ class Run {
   std::unexpected<Status> why_failed();
   std::string place(const wire::Failure::Reply& failure) const;
   Result<void> skipped(const wire::Next::Reply& event);
-  Result<Report> commit(const wire::Next::Reply& last, std::uint64_t begin_ns);
+  Report report(const wire::Next::Reply& last);
   std::vector<std::pair<std::string, std::uint64_t>> counters(const wire::Next::Reply& last) const;
   /// What a call that failed means for the person who waits.
   std::unexpected<Status> explained(const Status& status) const;
 
   Kernel& kernel_;
   const Options& options_;
+  const Input& input_;
+  const std::vector<InputFile>& files_;
+  OutputFolder& output_;
   Client client_;
-  std::vector<InputFile> files_;
+  const Keep* keep_going_ = nullptr;
   SplitPlan plan_;
-  std::unique_ptr<OutputFolder> output_;
   Region region_;
   bool lost_ = false;  ///< the service that knew the job is gone
   std::uint64_t job_ = 0;
@@ -86,15 +106,13 @@ std::unexpected<Status> Run::explained(const Status& status) const {
   return std::unexpected(status);
 }
 
-Result<wire::Next::Reply> Run::work(std::span<const std::byte> module,
-                                    const OnProgress& on_progress) {
-  const UnpackedInputs unpacked = TRY(UnpackedInputs::create(
-      files_, output_->temporary_path() + "/unpacked",
-      [&, bytes = total_bytes(files_)] { return !on_progress || on_progress({}, bytes); }));
-  plan_ = plan_splits(files_, options_.threads,
-                      pieces_per_split(options_.threads, options_.open_files));
-  TRY(submit(module));
-  return serve(on_progress);
+/// Pieces that begin where records do are not as long as they were planned.
+void Run::measure() {
+  for (Split& split : plan_.splits) {
+    split.bytes = 0;
+    for (const Piece& piece : std::span(plan_.pieces).subspan(split.first_piece, split.pieces))
+      split.bytes += piece.length;
+  }
 }
 
 Result<void> Run::submit(std::span<const std::byte> module) {
@@ -104,7 +122,7 @@ Result<void> Run::submit(std::span<const std::byte> module) {
   if (parameters.size() > wire::max_parameter_bytes)
     return error(Code::too_large, "the job's arguments are longer than 64 KiB");
   wire::Submit::Request request{};
-  const std::vector<std::byte> names = document_names(files_);
+  const std::vector<std::byte>& names = input_.names;
   const std::uint64_t header_bytes = engine::job_header_bytes(options_.reducers);
   if (!names.empty()) request.names_offset = header_bytes;
   request.parameter_offset = header_bytes + names.size();
@@ -113,6 +131,7 @@ Result<void> Run::submit(std::span<const std::byte> module) {
                           module_alignment * module_alignment;
   request.module_bytes = module.size();
   region_ = TRY(Region::create(kernel_, request.module_offset + module.size(), "mapreduce-job"));
+  std::memcpy(region_.data() + engine::input_format_offset, &input_.format, sizeof input_.format);
   std::memcpy(region_.data() + header_bytes, names.data(), names.size());
   std::memcpy(region_.data() + request.parameter_offset, parameters.data(), parameters.size());
   std::memcpy(region_.data() + request.module_offset, module.data(), module.size());
@@ -181,7 +200,8 @@ Result<void> Run::lend(std::uint64_t until) {
 }
 
 Result<void> Run::lend_sample() {
-  const std::vector<Piece> pieces = plan_sample(files_);
+  std::vector<Piece> pieces = plan_sample(files_);
+  TRY(align_pieces(input_.format, files_, pieces, *keep_going_));
   Split sample{};
   for (const Piece& piece : pieces) sample.bytes += piece.length;
   return lend_split(wire::sample_split, sample, pieces);
@@ -232,7 +252,7 @@ Result<void> Run::write(const wire::Next::Reply& event) {
   const std::span<const std::byte> memory = segments_[event.segment].bytes();
   if (event.bytes > memory.size() || event.offset > memory.size() - event.bytes)
     return error(Code::protocol_error, "the MapReduce service named output outside its segment");
-  TRY(output_->append(event.partition, memory.subspan(event.offset, event.bytes)));
+  TRY(output_.append(event.partition, memory.subspan(event.offset, event.bytes)));
   TRY(client_.call<wire::Written>({job_, event.number}, Deadline::after(call_ns)));
   return {};
 }
@@ -275,31 +295,176 @@ std::vector<std::pair<std::string, std::uint64_t>> Run::counters(
   return all;
 }
 
-Result<Report> Run::commit(const wire::Next::Reply& last, std::uint64_t begin_ns) {
+Report Run::report(const wire::Next::Reply& last) {
   Report report;
   report.input_files = files_.size();
   report.input_bytes = plan_.input_bytes;
   report.progress = last.progress;
   report.counters = counters(last);
   report.parts = options_.reducers;
+  report.skipped = std::move(skipped_);
+  return report;
+}
+
+/// A job as the user sees it: one of the service, or several of which each reads what the one
+/// before it wrote, and one output, which appears when all are done.
+class Job {
+ public:
+  Job(Kernel& kernel, Handle port, const Options& options, const OnProgress& on_progress)
+      : kernel_(kernel), port_(port), options_(options), on_progress_(on_progress) {}
+
+  Result<Report> run();
+
+ private:
+  using Modules = std::vector<std::vector<std::byte>>;
+
+  Result<Modules> read_modules() const;
+  Result<void> run_stages(Input input, const Modules& modules);
+  Result<Report> run_stage(std::size_t number, const Input& input, OutputFolder& output,
+                           std::span<const std::byte> module);
+  Stage stage(std::size_t number) const;
+  void add(bool first, Report&& done);
+  Result<Report> commit();
+
+  Kernel& kernel_;
+  Handle port_;
+  const Options& options_;
+  const OnProgress& on_progress_;
+  const std::uint64_t begin_ns_ = now_ns();
+  std::unique_ptr<OutputFolder> output_;
+  Report report_;
+};
+
+Result<Report> Job::run() {
+  const Modules modules = TRY(read_modules());
+  if (const auto job = device_job_of(modules[0]))
+    return run_device_job(kernel_, *job, modules[0], options_, on_progress_);
+  Input input;
+  input.format = TRY(parse_input_format(options_.input_format, options_.field));
+  {
+    Inputs inputs(kernel_);
+    input.files = TRY(inputs.find(options_.inputs));
+    output_ = TRY(OutputFolder::create(options_.output, options_.reducers));
+    const Keep keep_going = [&, bytes = total_bytes(input.files)] {
+      return !on_progress_ || on_progress_({}, bytes);
+    };
+    TRY(inputs.fetch(input.files, output_->temporary_path() + "/objects", keep_going));
+    const UnpackedInputs unpacked = TRY(
+        UnpackedInputs::create(input.files, output_->temporary_path() + "/unpacked", keep_going));
+    input.names = document_names(input.files);
+    TRY(run_stages(std::move(input), modules));
+  }
+  return commit();
+}
+
+Result<Job::Modules> Job::read_modules() const {
+  Modules modules;
+  for (std::size_t i = 0; i <= options_.then.size(); ++i) {
+    modules.push_back(TRY(read_module_file(stage(i).module_path)));
+    if (i != 0 && device_job_of(modules.back()))
+      return error(Code::not_supported,
+                   stage(i).label + " computes on devices: it cannot be in a chain");
+  }
+  return modules;
+}
+
+Stage Job::stage(std::size_t number) const {
+  if (number != 0) return options_.then[number - 1];
+  return {options_.label, options_.module_path, options_.arguments};
+}
+
+/// The parts that a stage wrote, as the input of the next one.
+Result<std::vector<InputFile>> parts_of(const OutputFolder& output, std::size_t stage) {
+  std::vector<InputFile> files = TRY(walk_inputs(output.part_paths()));
+  for (InputFile& file : files)
+    file.known_as =
+        "stage-" + std::to_string(stage) + file.path.substr(file.path.find_last_of('/'));
+  return files;
+}
+
+/// What a stage wrote is removed with its folder, which is never committed, when the next one is
+/// done.
+Result<void> Job::run_stages(Input input, const Modules& modules) {
+  std::unique_ptr<OutputFolder> before;
+  for (std::size_t i = 0; i < modules.size(); ++i) {
+    std::unique_ptr<OutputFolder> between;
+    if (i + 1 < modules.size())
+      between = TRY(OutputFolder::create(
+          output_->temporary_path() + "/stage-" + std::to_string(i + 1), options_.reducers));
+    add(i == 0, TRY(run_stage(i, input, between != nullptr ? *between : *output_, modules[i])));
+    if (between != nullptr) input.files = TRY(parts_of(*between, i + 1));
+    input.format = {};
+    input.format.later_stage = 1;
+    before = std::move(between);
+  }
+  return {};
+}
+
+Result<Report> Job::run_stage(std::size_t number, const Input& input, OutputFolder& output,
+                              std::span<const std::byte> module) {
+  const Stage stage = this->stage(number);
+  Options options = options_;
+  options.label = stage.label;
+  options.arguments = stage.arguments;
+  const bool chained = !options_.then.empty();
+  if (chained && options_.on_stage) options_.on_stage(stage);
+  const Keep keep_going = [&, bytes = total_bytes(input.files)] {
+    return !on_progress_ || on_progress_({}, bytes);
+  };
+  Result<Report> done =
+      Run(kernel_, port_, options, input, output).run(module, on_progress_, keep_going);
+  if (!done && chained)
+    return error(done.error().code(), "stage " + std::to_string(number + 1) + " (" + stage.label +
+                                          "): " + done.error().message());
+  return done;
+}
+
+void Job::add(bool first, Report&& done) {
+  const wire::Progress before = report_.progress;
+  if (first) {
+    report_.input_files = done.input_files;
+    report_.input_bytes = done.input_bytes;
+  }
+  report_.parts = done.parts;
+  report_.progress = done.progress;
+  if (!first) report_.progress.records = before.records;
+  report_.progress.tasks += before.tasks;
+  report_.progress.attempts += before.attempts;
+  report_.progress.spilled_bytes += before.spilled_bytes;
+  report_.progress.skipped_records += before.skipped_records;
+  for (auto& [name, value] : done.counters) {
+    const auto same = std::find_if(report_.counters.begin(), report_.counters.end(),
+                                   [&](const auto& one) { return one.first == name; });
+    if (same != report_.counters.end())
+      same->second += value;
+    else
+      report_.counters.emplace_back(std::move(name), value);
+  }
+  report_.skipped.insert(report_.skipped.end(), done.skipped.begin(), done.skipped.end());
+}
+
+Result<Report> Job::commit() {
   ManifestFacts facts;
   facts.job = options_.label;
   facts.arguments = options_.arguments;
   facts.inputs = options_.inputs;
-  facts.input_files = report.input_files;
-  facts.input_bytes = report.input_bytes;
-  facts.records = last.progress.records;
-  facts.distinct_keys = last.progress.distinct_keys;
-  facts.counters = report.counters;
-  std::sort(skipped_.begin(), skipped_.end(), [](const SkippedRecord& a, const SkippedRecord& b) {
-    return std::tie(a.file, a.offset) < std::tie(b.file, b.offset);
-  });
-  for (const SkippedRecord& one : skipped_) facts.skipped.emplace_back(one.file, one.offset);
+  if (options_.input_format != "text") facts.input_format = options_.input_format;
+  facts.field = options_.field;
+  for (const Stage& later : options_.then) facts.then.emplace_back(later.label, later.arguments);
+  facts.input_files = report_.input_files;
+  facts.input_bytes = report_.input_bytes;
+  facts.records = report_.progress.records;
+  facts.distinct_keys = report_.progress.distinct_keys;
+  facts.counters = report_.counters;
+  std::stable_sort(report_.skipped.begin(), report_.skipped.end(),
+                   [](const SkippedRecord& a, const SkippedRecord& b) {
+                     return std::tie(a.file, a.offset) < std::tie(b.file, b.offset);
+                   });
+  for (const SkippedRecord& one : report_.skipped) facts.skipped.emplace_back(one.file, one.offset);
   TRY(output_->commit(facts));
-  report.output_bytes = output_->written_bytes();
-  report.skipped = std::move(skipped_);
-  report.seconds_ns = now_ns() - begin_ns;
-  return report;
+  report_.output_bytes = output_->written_bytes();
+  report_.seconds_ns = now_ns() - begin_ns_;
+  return std::move(report_);
 }
 
 }  // namespace
@@ -329,10 +494,7 @@ Result<std::uint32_t> device_threads(Kernel& kernel) {
 
 Result<Report> run(Kernel& kernel, Handle port, const Options& options,
                    const OnProgress& on_progress) {
-  const std::vector<std::byte> module = TRY(read_module_file(options.module_path));
-  if (const auto job = device_job_of(module))
-    return run_device_job(kernel, *job, module, options, on_progress);
-  return Run(kernel, port, options).run(module, on_progress);
+  return Job(kernel, port, options, on_progress).run();
 }
 
 }  // namespace aios::mapreduce_client

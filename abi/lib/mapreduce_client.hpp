@@ -21,12 +21,24 @@
 
 namespace aios::mapreduce_client {
 
+/// A job of a chain: it reads the lines that the one before it wrote.
+struct Stage {
+  std::string label;
+  std::string module_path;
+  std::vector<std::string> arguments;
+};
+
 struct Options {
   std::string label;  ///< what the job is called in listings and in the manifest
   std::string module_path;
   std::vector<std::string> arguments;
-  std::vector<std::string> inputs;
+  std::vector<std::string> inputs;  ///< files, folders, and objects of storage: "aios:NAME"
+  std::string input_format{};       ///< with `field` as parse_input_format has them
+  std::string field{};
   std::string output;
+  /// What makes it a chain: the jobs after this one. Only what the last one writes is the output.
+  std::vector<Stage> then{};
+  std::function<void(const Stage&)> on_stage{};  ///< told of the jobs of a chain as they begin
   std::uint32_t reducers = 1;
   std::uint32_t threads = 1;
   std::uint64_t memory_bytes = 0;  ///< 0: default_memory_bytes()
@@ -47,6 +59,7 @@ struct Report {
   std::uint64_t input_bytes = 0;
   std::uint64_t output_bytes = 0;
   std::uint64_t seconds_ns = 0;  ///< from the call to the committed output
+  /// Of a chain: records are those of its first job, keys those of its last, the rest is of all.
   proto::mapreduce::Progress progress{};
   std::vector<std::pair<std::string, std::uint64_t>> counters;
   std::vector<SkippedRecord> skipped;  ///< in order of file and offset
@@ -66,8 +79,9 @@ std::uint64_t default_memory_bytes();
 Result<std::uint32_t> device_threads(Kernel& kernel);
 
 /// `port` is a connect handle of the service. On an error the output folder is as it was, and the
-/// message says what is wrong, with the input file and the offset where it is about one. cancelled
-/// when `on_progress` said so; peer_closed when the service or the scheduler died meanwhile.
+/// message says what is wrong, with the input file and the offset where it is about one, and in a
+/// chain the stage. cancelled when `on_progress` said so; peer_closed when the service or the
+/// scheduler died meanwhile.
 Result<Report> run(Kernel& kernel, Handle port, const Options& options,
                    const OnProgress& on_progress);
 

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cmath>
 
+#include "abi/lib/mapreduce_objects.hpp"
 #include "abi/runtime/elf_sections.hpp"
 
 namespace aios::mapreduce_client {
@@ -122,17 +123,30 @@ Result<Report> DeviceJob::run(std::span<const std::byte> module) {
   if (options_.reducers > 1)
     return error(Code::invalid_argument,
                  options_.label + " writes two parts, whatever --reducers says: leave it out");
+  const bool text = options_.input_format.empty() || options_.input_format == "text";
+  if (!text || !options_.field.empty() || !options_.then.empty())
+    return error(Code::not_supported,
+                 options_.label +
+                     " computes on devices: it has no input format, no field, and "
+                     "cannot be in a chain");
   if (const Result<void> checked = check_arguments(); !checked)
     return error(checked.error().code(), options_.label + ": " + checked.error().message());
-  files_ = TRY(walk_inputs(options_.inputs));
+  TRY(compute(module));
+  return commit(begin_ns);
+}
+
+Result<void> DeviceJob::compute(std::span<const std::byte> module) {
+  Inputs inputs(kernel_);
+  files_ = TRY(inputs.find(options_.inputs));
   report_.input_files = files_.size();
   report_.input_bytes = total_bytes(files_);
   report_.parts = parts;
   output_ = TRY(OutputFolder::create(options_.output, parts));
   if (!keep_going()) return error(Code::cancelled, "the job was cancelled");
+  TRY(inputs.fetch(files_, output_->temporary_path() + "/objects",
+                   [this] { return keep_going(); }));
   tasks_ = TRY(DeviceTasks::open(kernel_, options_.label, [this] { return keep_going(); }));
-  TRY(work(module));
-  return commit(begin_ns);
+  return work(module);
 }
 
 Result<Report> DeviceJob::commit(std::uint64_t begin_ns) {

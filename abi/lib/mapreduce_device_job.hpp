@@ -87,6 +87,7 @@ class DeviceJob {
   Report report_;
 
  private:
+  Result<void> compute(std::span<const std::byte> module);
   Result<Report> commit(std::uint64_t begin_ns);
 
   const OnProgress& on_progress_;

@@ -88,20 +88,6 @@ class Walk {
   std::vector<InputFile> files_;
 };
 
-/// Checks that this is still the file that was walked.
-Result<Fd> open_input(const InputFile& file) {
-  Fd fd(::open(file.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-  if (!fd.valid()) return errno_error(file.name(), errno);
-  struct stat info {};
-  if (::fstat(fd.get(), &info) != 0) return errno_error(file.name(), errno);
-  if (!S_ISREG(info.st_mode) || info.st_dev != file.device || info.st_ino != file.inode)
-    return error(Code::source_changed,
-                 file.name() + ": replaced by another file since the job began");
-  if (static_cast<std::uint64_t>(info.st_size) < file.size_bytes)
-    return error(Code::source_changed, file.name() + ": became shorter since the job began");
-  return fd;
-}
-
 Result<Handle> lend_channel(Kernel& kernel, std::span<const InputFile> files,
                             std::span<const Piece> pieces) {
   std::vector<Fd> fds;
@@ -115,6 +101,19 @@ Result<Handle> lend_channel(Kernel& kernel, std::span<const InputFile> files,
 }
 
 }  // namespace
+
+Result<Fd> open_input(const InputFile& file) {
+  Fd fd(::open(file.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+  if (!fd.valid()) return errno_error(file.name(), errno);
+  struct stat info {};
+  if (::fstat(fd.get(), &info) != 0) return errno_error(file.name(), errno);
+  if (!S_ISREG(info.st_mode) || info.st_dev != file.device || info.st_ino != file.inode)
+    return error(Code::source_changed,
+                 file.name() + ": replaced by another file since the job began");
+  if (static_cast<std::uint64_t>(info.st_size) < file.size_bytes)
+    return error(Code::source_changed, file.name() + ": became shorter since the job began");
+  return fd;
+}
 
 Result<std::vector<InputFile>> walk_inputs(std::span<const std::string> paths) {
   Walk walk;

@@ -24,10 +24,10 @@ struct InputFile {
   std::uint64_t size_bytes;
   dev_t device;
   ino_t inode;
-  std::string unpacked_from{};  ///< the compressed file that this is the text of
+  std::string known_as{};  ///< what this is a copy of: a compressed file or an object
 
   /// As the user knows it.
-  const std::string& name() const { return unpacked_from.empty() ? path : unpacked_from; }
+  const std::string& name() const { return known_as.empty() ? path : known_as; }
 };
 
 /// The regular files that the paths are or contain: paths in the order given, within a folder in
@@ -35,6 +35,10 @@ struct InputFile {
 /// over. not_found or denied, naming the path; invalid_argument: neither a file nor a folder;
 /// quota: too many files.
 Result<std::vector<InputFile>> walk_inputs(std::span<const std::string> paths);
+
+/// Opens one of them. The file's errors, naming it; source_changed when it is no longer the file
+/// that was walked, or shorter.
+Result<Fd> open_input(const InputFile& file);
 
 std::uint64_t total_bytes(std::span<const InputFile> files);
 
@@ -76,8 +80,8 @@ std::vector<std::byte> document_names(std::span<const InputFile> files);
 std::uint32_t pieces_per_split(std::uint32_t threads, std::uint64_t open_files);
 
 /// Opens the files of these pieces and puts them on channels of at most 128 files each, whose
-/// handles are the caller's. Errors name the file: source_changed when it is no longer the file
-/// that was walked, or shorter; denied; quota when too many files are lent at once.
+/// handles are the caller's. Errors are those of open_input; quota when too many files are lent at
+/// once.
 Result<std::vector<Handle>> lend_pieces(Kernel& kernel, std::span<const InputFile> files,
                                         std::span<const Piece> pieces);
 

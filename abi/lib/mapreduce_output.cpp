@@ -119,6 +119,12 @@ std::string OutputFolder::temporary_path() const {
   return path_ + "/" + temporary_name;
 }
 
+std::vector<std::string> OutputFolder::part_paths() const {
+  std::vector<std::string> paths;
+  for (const Part& part : parts_) paths.push_back(temporary_path() + "/" + part.name);
+  return paths;
+}
+
 std::uint64_t OutputFolder::written_bytes() const {
   std::uint64_t bytes = 0;
   for (const Part& part : parts_) bytes += part.bytes;
@@ -137,16 +143,19 @@ std::string OutputFolder::manifest(const ManifestFacts& facts) const {
   ordered_json skipped = ordered_json::array();
   for (const auto& [file, offset] : facts.skipped)
     skipped.push_back(ordered_json{{"file", file}, {"offset", offset}});
-  const ordered_json document = {{"job", facts.job},
-                                 {"arguments", facts.arguments},
-                                 {"inputs", facts.inputs},
-                                 {"input_files", facts.input_files},
-                                 {"input_bytes", facts.input_bytes},
-                                 {"records", facts.records},
-                                 {"distinct_keys", facts.distinct_keys},
-                                 {"counters", counters},
-                                 {"skipped_records", skipped},
-                                 {"parts", parts}};
+  ordered_json document = {
+      {"job", facts.job}, {"arguments", facts.arguments}, {"inputs", facts.inputs}};
+  if (!facts.input_format.empty()) document["input_format"] = facts.input_format;
+  if (!facts.field.empty()) document["field"] = facts.field;
+  for (const auto& [job, arguments] : facts.then)
+    document["then"].push_back(ordered_json{{"job", job}, {"arguments", arguments}});
+  document["input_files"] = facts.input_files;
+  document["input_bytes"] = facts.input_bytes;
+  document["records"] = facts.records;
+  document["distinct_keys"] = facts.distinct_keys;
+  document["counters"] = counters;
+  document["skipped_records"] = skipped;
+  document["parts"] = parts;
   return document.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 

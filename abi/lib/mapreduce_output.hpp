@@ -22,6 +22,10 @@ struct ManifestFacts {
   std::string job;
   std::vector<std::string> arguments;
   std::vector<std::string> inputs;
+  std::string input_format{};  ///< with `field` told when it is not text
+  std::string field{};
+  /// The jobs after it in a chain, with their arguments.
+  std::vector<std::pair<std::string, std::vector<std::string>>> then{};
   std::uint64_t input_files = 0;
   std::uint64_t input_bytes = 0;
   std::uint64_t records = 0;
@@ -42,6 +46,8 @@ class OutputFolder {
   Result<void> append(std::uint32_t part, std::span<const std::byte> bytes);
   Result<void> commit(const ManifestFacts& facts);
   std::uint64_t written_bytes() const;
+  /// Of the parts, where they lie until the commit.
+  std::vector<std::string> part_paths() const;
   /// For what else has to lie somewhere until the commit; whoever puts it there removes it before.
   std::string temporary_path() const;
 

@@ -128,13 +128,13 @@ Result<void> unpack(Format& format, const Fd& from, const std::string& path, con
 Result<void> replace(InputFile& file, Format& format, const std::string& target,
                      const std::function<bool()>& keep_going) {
   const Fd from(::open(file.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-  if (!from.valid()) return errno_error(file.path, errno);
+  if (!from.valid()) return errno_error(file.name(), errno);
   const Fd to(::open(target.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (!to.valid()) return errno_error(target, errno);
-  TRY(unpack(format, from, file.path, to, target, keep_going));
+  TRY(unpack(format, from, file.name(), to, target, keep_going));
   struct stat info {};
   if (::fstat(to.get(), &info) != 0) return errno_error(target, errno);
-  file = {target, static_cast<std::uint64_t>(info.st_size), info.st_dev, info.st_ino, file.path};
+  file = {target, static_cast<std::uint64_t>(info.st_size), info.st_dev, info.st_ino, file.name()};
   return {};
 }
 
@@ -145,7 +145,7 @@ Result<UnpackedInputs> UnpackedInputs::create(std::vector<InputFile>& files,
                                               const std::function<bool()>& keep_going) {
   UnpackedInputs unpacked;
   for (std::size_t i = 0; i < files.size(); ++i) {
-    const std::unique_ptr<Format> format = format_of(files[i].path);
+    const std::unique_ptr<Format> format = format_of(files[i].name());
     if (format == nullptr || files[i].size_bytes == 0) continue;
     if (unpacked.folder_.empty()) {
       if (::mkdir(folder.c_str(), 0700) != 0) return errno_error(folder, errno);

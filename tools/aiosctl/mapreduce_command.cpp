@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <sys/resource.h>
 #include <unistd.h>
+#include <wordexp.h>
 
 #include <algorithm>
 #include <csignal>
@@ -13,6 +14,7 @@
 
 #include "abi/lib/mapreduce_client.hpp"
 #include "abi/lib/mapreduce_device_job.hpp"
+#include "abi/lib/mapreduce_format.hpp"
 #include "abi/lib/module_file.hpp"
 #include "abi/proto/mapreduce.hpp"
 #include "tools/aiosctl/install_paths.hpp"
@@ -38,6 +40,9 @@ volatile std::sig_atomic_t interrupted = 0;
 struct RunOptions {
   std::string job;
   std::vector<std::string> inputs;
+  std::string input_format;
+  std::string field;
+  std::vector<std::string> then;
   std::string output;
   std::uint32_t reducers = 1;
   std::uint32_t threads = 0;
@@ -77,8 +82,8 @@ class ProgressLine {
     shown_ns_ = now;
     const double seconds = static_cast<double>(now - begin_ns_) / ns_per_s;
     const std::string text =
-        fmt::format("{:<6} {:3.0f}%  {:.0f} MB/s  {} records  {} spilled", phase_name(p.phase),
-                    100 * part_done(p, input_bytes),
+        fmt::format("{}{:<6} {:3.0f}%  {:.0f} MB/s  {} records  {} spilled", stage_,
+                    phase_name(p.phase), 100 * part_done(p, input_bytes),
                     static_cast<double>(p.mapped_bytes) / 1e6 / std::max(seconds, 0.001), p.records,
                     human_bytes(p.spilled_bytes));
     if (terminal_)
@@ -88,6 +93,11 @@ class ProgressLine {
     std::fflush(stderr);
     drawn_ = true;
   }
+  /// A stage of a chain begins.
+  void begin(const std::string& stage) {
+    stage_ = stage + ": ";
+    begin_ns_ = shown_ns_ = now_ns();
+  }
   void clear() {
     if (terminal_ && drawn_) fmt::print(stderr, "\r\033[K");
     drawn_ = false;
@@ -96,6 +106,7 @@ class ProgressLine {
  private:
   bool terminal_ = ::isatty(STDERR_FILENO) == 1;
   bool drawn_ = false;
+  std::string stage_;
   std::uint64_t begin_ns_ = now_ns();
   std::uint64_t shown_ns_ = begin_ns_;
 };
@@ -205,6 +216,50 @@ Result<int> run_on_spark(const Session& session, const RunOptions& chosen) {
   return std::unexpected(become_spark_driver(job));
 }
 
+/// The jobs of those that come with AIOS as chains.
+std::vector<std::string> jobs_of(const std::string& job) {
+  return {job};
+}
+
+/// A stage, as --then names it: a job and its arguments, split as sh would.
+Result<mapreduce_client::Stage> stage_of(const std::string& command) {
+  wordexp_t words{};
+  const int problem = ::wordexp(command.c_str(), &words, WRDE_NOCMD | WRDE_UNDEF);
+  const std::vector<std::string> split(words.we_wordv, words.we_wordv + words.we_wordc);
+  if (problem == 0 || problem == WRDE_NOSPACE) ::wordfree(&words);
+  if (problem != 0 || split.empty())
+    return error(Code::invalid_argument,
+                 "--then '" + command + "' is no JOB with its arguments; is a quote missing?");
+  if (jobs_of(split[0]).size() != 1)
+    return error(Code::invalid_argument, "--then " + split[0] + ": it is a chain of its own");
+  return mapreduce_client::Stage{
+      label_of(split[0]), TRY(find_module(split[0])), {split.begin() + 1, split.end()}};
+}
+
+/// The jobs after the first.
+Result<std::vector<mapreduce_client::Stage>> later_stages(const RunOptions& chosen) {
+  std::vector<mapreduce_client::Stage> stages;
+  const std::vector<std::string> jobs = jobs_of(chosen.job);
+  for (std::size_t i = 1; i < jobs.size(); ++i)
+    stages.push_back({jobs[i], TRY(find_module(jobs[i])), {}});
+  for (const std::string& command : chosen.then) stages.push_back(TRY(stage_of(command)));
+  return stages;
+}
+
+/// What Spark's nodes cannot do.
+Result<void> check_spark(const RunOptions& chosen) {
+  const auto local = [](const std::string& what) {
+    return error(Code::not_supported, what + " is of the local engine");
+  };
+  if (!chosen.input_format.empty() && chosen.input_format != "text")
+    return local("--input-format " + chosen.input_format);
+  if (!chosen.then.empty()) return local("--then");
+  if (jobs_of(chosen.job).size() != 1) return local(chosen.job + ", a chain of jobs,");
+  for (const std::string& input : chosen.inputs)
+    if (input.starts_with("aios:")) return local(input + ", an object of one host's storage,");
+  return {};
+}
+
 /// Options that contradict one another, or lack something.
 Result<void> check(const RunOptions& chosen) {
   const auto bad = [](const char* what) { return error(Code::invalid_argument, what); };
@@ -217,6 +272,10 @@ Result<void> check(const RunOptions& chosen) {
     return bad("write the programs' arguments into --mapper and --reducer");
   if (streaming && chosen.max_bad_records != 0)
     return bad("--skip-bad-records is of jobs that are modules");
+  if (streaming && (!chosen.input_format.empty() || !chosen.field.empty() || !chosen.then.empty()))
+    return bad("--input-format, --field and --then are of jobs that are modules");
+  TRY(mapreduce_client::parse_input_format(chosen.input_format, chosen.field));
+  if (chosen.engine == "spark") TRY(check_spark(chosen));
   if (chosen.engine == "spark" && (streaming || chosen.max_bad_records != 0))
     return bad("--mapper and --skip-bad-records are of the local engine");
   return {};
@@ -237,8 +296,11 @@ Result<int> run_job(const Session& session, const RunOptions& chosen) {
   if (chosen.engine == "spark") return run_on_spark(session, chosen);
   mapreduce_client::Options options;
   const std::string job = chosen.mapper.empty() ? chosen.job : "streaming";
-  options.module_path = TRY(find_module(job));
+  options.module_path = TRY(find_module(jobs_of(job)[0]));
   options.label = label_of(job);
+  options.input_format = chosen.input_format;
+  options.field = chosen.field;
+  options.then = TRY(later_stages(chosen));
   options.arguments = chosen.arguments;
   options.inputs = chosen.inputs;
   options.output = chosen.output;
@@ -256,6 +318,7 @@ Result<int> run_job(const Session& session, const RunOptions& chosen) {
                                         : TRY(mapreduce_client::device_threads(attached.kernel()));
   catch_interrupts();
   ProgressLine line;
+  options.on_stage = [&line](const mapreduce_client::Stage& stage) { line.begin(stage.label); };
   const auto report = execute(attached, chosen, options,
                               [&line](const wire::Progress& progress, std::uint64_t input_bytes) {
                                 line.show(progress, input_bytes);
@@ -329,8 +392,8 @@ void add_run(CLI::App& group, Session& session) {
       "run", "Runs a job over files and folders; its arguments follow after --");
   auto options = std::make_shared<RunOptions>();
   run->add_option("JOB", options->job,
-                  "wordcount, grep, sort, inverted-index, k-means, image-histogram, or the path of "
-                  "a module (.so)");
+                  "wordcount, grep, sort, inverted-index, k-means, image-histogram, or the "
+                  "path of a module (.so)");
   run->add_option("--mapper", options->mapper,
                   "Instead of JOB, a program: lines in, KEY<tab>VALUE lines out, as under Hadoop "
                   "Streaming; it is locked in, and sees files that the command names");
@@ -338,9 +401,24 @@ void add_run(CLI::App& group, Session& session) {
                   "With --mapper: a program that gets these lines sorted by key");
   run->add_option("--file", options->files, "What these programs may read beside")
       ->allow_extra_args(false);
-  run->add_option("--input", options->inputs, "Files and folders; .gz and .zst are unpacked")
+  run->add_option(
+         "--input", options->inputs,
+         "Files, folders, and objects of storage as aios:NAME or aios:PREFIX/; .gz and .zst "
+         "are unpacked")
       ->required()
       ->expected(1, -1);
+  run->add_option("--input-format", options->input_format,
+                  "What records are: text, csv (csv:D with another delimiter; csv:tab), jsonl, or "
+                  "fixed:N with N bytes each [text]");
+  run->add_option("--field", options->field,
+                  "What of a record the job sees. csv: its number, or its name in the header that "
+                  "every file then begins with; jsonl: a member's name or a JSON pointer; fixed: "
+                  "OFFSET:BYTES [all of it]");
+  run->add_option(
+         "--then", options->then,
+         "A chain: 'JOB ARGUMENT...' that reads what the job before it wrote, any number of "
+         "times; the output is that of the last")
+      ->allow_extra_args(false);
   run->add_option("--output", options->output, "A folder that is empty or not there")->required();
   run->add_option("--reducers", options->reducers, "Parts of the output")
       ->check(CLI::Range(1u, wire::max_reducers));

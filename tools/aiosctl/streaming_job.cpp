@@ -16,6 +16,7 @@
 #include <sstream>
 
 #include "abi/lib/mapreduce_input.hpp"
+#include "abi/lib/mapreduce_objects.hpp"
 #include "abi/lib/mapreduce_output.hpp"
 #include "abi/lib/mapreduce_unpack.hpp"
 #include "tools/aiosctl/streaming_program.hpp"
@@ -80,18 +81,18 @@ Result<std::uint64_t> next_line(const Fd& fd, std::uint64_t offset, const std::s
 /// The lines that begin in the piece, each ended by a newline, in a file of their own in memory.
 Result<Fd> lines_of(const client::InputFile& file, const client::Piece& piece) {
   const Fd fd(::open(file.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-  if (!fd.valid()) return errno_error(file.path, errno);
-  std::uint64_t at = piece.offset == 0 ? 0 : TRY(next_line(fd, piece.offset - 1, file.path));
+  if (!fd.valid()) return errno_error(file.name(), errno);
+  std::uint64_t at = piece.offset == 0 ? 0 : TRY(next_line(fd, piece.offset - 1, file.name()));
   const std::uint64_t piece_end = piece.offset + piece.length;
-  const std::uint64_t end = at >= piece_end ? at : TRY(next_line(fd, piece_end - 1, file.path));
+  const std::uint64_t end = at >= piece_end ? at : TRY(next_line(fd, piece_end - 1, file.name()));
   Fd lines(::memfd_create("lines", MFD_CLOEXEC));
   if (!lines.valid()) return errno_error("make a file in memory", errno);
   std::string buffer;
   char last = '\n';
   while (at < end) {
     const std::size_t wanted = std::min<std::uint64_t>(chunk_bytes, end - at);
-    if (TRY(read_some(fd, buffer, at, wanted, file.path)) == 0)
-      return error(Code::source_changed, file.path + ": became shorter since the job began");
+    if (TRY(read_some(fd, buffer, at, wanted, file.name())) == 0)
+      return error(Code::source_changed, file.name() + ": became shorter since the job began");
     TRY(write_all(lines, buffer, "a file in memory"));
     at += buffer.size();
     last = buffer.back();
@@ -277,13 +278,17 @@ class Job {
 };
 
 Result<client::Report> Job::run() {
-  files_ = TRY(client::walk_inputs(options_.job.inputs));
-  output_ = TRY(client::OutputFolder::create(options_.job.output, options_.job.reducers));
   client::Report report;
   {
+    client::Inputs inputs(kernel_);
+    files_ = TRY(inputs.find(options_.job.inputs));
+    output_ = TRY(client::OutputFolder::create(options_.job.output, options_.job.reducers));
+    const auto keep_going = [&, bytes = client::total_bytes(files_)] {
+      return on_progress_({}, bytes);
+    };
+    TRY(inputs.fetch(files_, output_->temporary_path() + "/objects", keep_going));
     const client::UnpackedInputs unpacked = TRY(client::UnpackedInputs::create(
-        files_, output_->temporary_path() + "/unpacked",
-        [&, bytes = client::total_bytes(files_)] { return on_progress_({}, bytes); }));
+        files_, output_->temporary_path() + "/unpacked", keep_going));
     // As in Hadoop, a mapper reads of one file only.
     plan_ = client::plan_splits(files_, options_.job.threads, 1);
     const Scratch scratch = TRY(Scratch::create(options_.job.output));

@@ -423,6 +423,13 @@ class Tenant {
   std::uint64_t timeout_ns_;
 };
 
+/// A job of a chain.
+struct JobStage {
+  std::string module_path;
+  std::vector<std::string> arguments{};
+  std::string label = "job";
+};
+
 struct JobOptions {
   std::string label = "job";
   std::string module_path;
@@ -433,6 +440,9 @@ struct JobOptions {
   std::uint32_t threads = 0;
   std::uint64_t memory_bytes = 0;
   std::uint64_t task_limit_ns = 0;
+  std::string input_format = "text";
+  std::string field{};  ///< empty: all of a record
+  std::vector<JobStage> then{};
 };
 /// False cancels the job; what it throws does, too, and is thrown again.
 using OnProgress = std::function<bool(const aios_mapreduce_progress&)>;
@@ -524,6 +534,17 @@ inline aios_mapreduce_result Instance::run_job(const JobOptions& options,
   raw.threads = options.threads;
   raw.memory_bytes = options.memory_bytes;
   raw.task_limit_ns = options.task_limit_ns;
+  raw.input_format = options.input_format.c_str();
+  if (!options.field.empty()) raw.field = options.field.c_str();
+  std::vector<std::vector<const char*>> stage_arguments;
+  std::vector<aios_mapreduce_stage> stages;
+  for (const JobStage& stage : options.then) {
+    stage_arguments.push_back(pointers(stage.arguments));
+    stages.push_back({stage.label.c_str(), stage.module_path.c_str(), stage_arguments.back().data(),
+                      stage.arguments.size(), nullptr});
+  }
+  for (std::size_t i = 1; i < stages.size(); ++i) stages[i - 1].then = &stages[i];
+  raw.then = stages.empty() ? nullptr : stages.data();
   struct Context {
     const OnProgress* on_progress;
     std::exception_ptr thrown;

@@ -12,12 +12,25 @@
 extern "C" {
 #endif
 
+/* A job of a chain: it reads the lines that the one before it wrote, and knows the input files of
+ * the first by their names alone. */
+typedef struct aios_mapreduce_stage {
+  const char* label; /* in listings, the manifest and messages; NULL: "job" */
+  const char* module_path;
+  const char* const* arguments; /* for the module */
+  size_t argument_count;
+  const struct aios_mapreduce_stage* then; /* the job after it; NULL: it is the last */
+} aios_mapreduce_stage;
+
+#define AIOS_MAX_STAGES 32
+
 typedef struct aios_mapreduce_options {
   const char* label;            /* in listings and in the manifest; NULL: "job" */
   const char* module_path;      /* of the module, an ELF file */
   const char* const* arguments; /* for the module */
   size_t argument_count;
-  const char* const* inputs; /* files and folders */
+  const char* const* inputs; /* files, folders (what ends in .gz or .zst is unpacked), and objects
+                                of storage: "aios:NAME", or "aios:PREFIX/" for all below */
   size_t input_count;
   const char* output;     /* a folder that is not there yet, or is empty */
   uint32_t reducers;      /* how many parts the output has; 0: 1 */
@@ -25,7 +38,18 @@ typedef struct aios_mapreduce_options {
   uint64_t memory_bytes;  /* for tables, runs and merging; 0: a quarter of the machine's, at most
                              1 GiB */
   uint64_t task_limit_ns; /* run time of one task; 0: none */
-  uint64_t reserved[4];   /* zero */
+  /* What records are: NULL or "text": words or lines, as the module wants; "csv", or "csv:D" with
+   * another delimiter than a comma ("tab" is one); "jsonl": JSON Lines; "fixed:N": N bytes each. */
+  const char* input_format;
+  /* The part of a record that the module sees; NULL: all of it. csv: its number, from 1, or its
+   * name in the header that every file then begins with ("=NAME" where the name is a number).
+   * jsonl: the name of a member, or a JSON pointer, which begins with '/'. fixed: "OFFSET:BYTES".
+   */
+  const char* field;
+  /* Makes it a chain: the job that reads what this one writes, at most AIOS_MAX_STAGES in all. What
+   * lies between two jobs is removed; `output` appears when the last is done. NULL: none. */
+  const aios_mapreduce_stage* then;
+  uint64_t reserved[1]; /* zero */
 } aios_mapreduce_options;
 
 typedef enum aios_mapreduce_phase {
@@ -84,9 +108,9 @@ typedef struct aios_mapreduce_result {
  * Errors: NOT_FOUND, DENIED: of the module, an input, or the services; INVALID_ARGUMENT: naming
  * what, also what the module says of its arguments; ALREADY_EXISTS: the output folder is not empty;
  * CANCELLED: by the callback or an operator; SOURCE_CHANGED: an input file changed meanwhile;
- * CRASHED, and any code the module returns: the message names the input file and the place in it;
- * TIMED_OUT: a task exceeded its limit; NO_SPACE, IO_ERROR: of the output; PEER_CLOSED: a service
- * died meanwhile; UNREACHABLE, QUOTA. */
+ * CRASHED, and any code the module returns: the message names the input file and the place in it,
+ * and in a chain the stage; TIMED_OUT: a task exceeded its limit; NO_SPACE, IO_ERROR: of the
+ * output; PEER_CLOSED: a service died meanwhile; UNREACHABLE, QUOTA. */
 AIOS_API aios_code aios_mapreduce_run(aios_instance* instance,
                                       const aios_mapreduce_options* options,
                                       aios_mapreduce_callback callback, void* context,

@@ -14,7 +14,8 @@
 //   aiosctl mapreduce run ./first_words.so --input TEXT --output OUT
 //
 // The class derives from Words (records are maximal runs of bytes that are not ASCII white space,
-// at most 1 MiB each) or Lines (without their newline, at most 16 MiB each), and has
+// at most 1 MiB each), Lines (without their newline, at most 16 MiB each), or Records (lines too,
+// unless the input has a format), and has
 //
 //   void map(std::string_view record, auto& out)
 //       out.emit(key, value) as often as it likes; out.count(i) adds to counter i. `record` and
@@ -53,6 +54,17 @@
 //       come from a sample of the input, about as much for each part
 //   static constexpr const char* counters[] = {"matches", ...};   at most 16, of at most 31 bytes
 //
+//   using Json = aios::mapreduce::Json;   of <aios/mapreduce/json.hpp>: lets it read JSON Lines
+//
+// Input may have a format (--input-format): CSV, JSON Lines, or records of a fixed length, each at
+// most 16 MiB, and of each record the job sees one field (--field), or all of its bytes. A job of
+// Records is given that text whole, whatever bytes it has; one of Words, its words; one of Lines,
+// its lines: at least one, an empty text is an empty line. Counts of records, and what is skipped
+// as bad, are those of the format. A record that is no CSV or JSON fails the job like a Failure.
+//
+// In a later job of a chain the lines of the one before are the input; map() has no document(), and
+// reduce()'s document_name() names the files that the chain began with, documents() their number.
+//
 // Throwing aios::mapreduce::Failure, or any std::exception, fails the job with its message and the
 // place in the input. A job object is made for every task and used by one thread. Work may be done
 // twice when a context dies, so map() and reduce() must depend on nothing but their arguments.
@@ -81,6 +93,9 @@ struct Words {
 struct Lines {
   static constexpr InputKind input_kind = InputKind::lines;
 };
+struct Records {
+  static constexpr InputKind input_kind = InputKind::records;
+};
 
 namespace engine {
 
@@ -89,6 +104,7 @@ void describe(const aios_task& task, const DescribeArguments& arguments) {
   Job job = make_job<Job>(
       split_arguments(static_cast<const char*>(task.buffers[0].data) + arguments.parameter_offset,
                       arguments.parameter_bytes));
+  check_input<Job>(RecordDecoder<Job>::read_format(static_cast<const char*>(task.buffers[0].data)));
   char* const reply = static_cast<char*>(task.buffers[1].data) + arguments.reply_offset;
   Description description{};
   description.version = format_version;

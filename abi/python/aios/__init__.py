@@ -25,7 +25,7 @@ from .errors import (AlreadyExists, BadHandle, Busy, Cancelled, Code, Corrupt, C
                      SourceChanged, TimedOut, TooLarge, TooLate, Unreachable, VersionMismatch,
                      WrongType)
 from .instance import Instance, attach
-from .mapreduce import Progress, Result
+from .mapreduce import Progress, Result, Stage
 from .region import Region
 from .server import Peer, Request, Server
 from .service import Call, Service
@@ -44,7 +44,7 @@ __all__ = [
     "MAX_REQUEST_BYTES", "Mode", "NoMemory", "NoSpace", "NotFound", "NotSupported", "ObjectEntry",
     "ObjectInfo", "Peer", "PeerClosed", "Phase", "Prediction", "Progress", "ProtocolError", "Quota",
     "Region",
-    "Request", "Result", "Server", "Service", "ServiceDown", "SourceChanged", "Storage", "Task",
+    "Request", "Result", "Server", "Service", "ServiceDown", "SourceChanged", "Stage", "Storage", "Task",
     "Tenant", "TimedOut", "TooLarge", "TooLate", "Unreachable", "VersionMismatch", "WrongType", "aio",
     "attach", "errors", "wait",
 ]

@@ -23,6 +23,7 @@ MAX_TASK_BUFFERS = 16
 MAX_TASK_DEPENDENCIES = 12
 MAX_TASK_ARGUMENT_BYTES = 64
 MAX_COUNTERS = 16
+MAX_STAGES = 32
 RESULT_WORDS = 4
 FOREVER = 2**64 - 1
 ATTACH_NEVER_SPIN = 1
@@ -133,12 +134,22 @@ class Completion(ctypes.Structure):
                 ("result", c_uint64 * RESULT_WORDS)]
 
 
+class MapreduceStage(ctypes.Structure):
+    pass
+
+
+MapreduceStage._fields_ = [("label", c_char_p), ("module_path", c_char_p),
+                           ("arguments", POINTER(c_char_p)), ("argument_count", c_size_t),
+                           ("then", POINTER(MapreduceStage))]
+
+
 class MapreduceOptions(ctypes.Structure):
     _fields_ = [("label", c_char_p), ("module_path", c_char_p), ("arguments", POINTER(c_char_p)),
                 ("argument_count", c_size_t), ("inputs", POINTER(c_char_p)),
                 ("input_count", c_size_t), ("output", c_char_p), ("reducers", c_uint32),
                 ("threads", c_uint32), ("memory_bytes", c_uint64), ("task_limit_ns", c_uint64),
-                ("reserved", c_uint64 * 4)]
+                ("input_format", c_char_p), ("field", c_char_p),
+                ("then", POINTER(MapreduceStage)), ("reserved", c_uint64 * 1)]
 
 
 class MapreduceProgress(ctypes.Structure):

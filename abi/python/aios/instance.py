@@ -92,15 +92,26 @@ class Instance(Object):
     def mapreduce(self, module: mapreduce.Path, inputs: Sequence[mapreduce.Path],
                   output: mapreduce.Path, *, arguments: Sequence[str] = (), label: str = "job",
                   reducers: int = 1, threads: int = 0, memory_bytes: int = 0,
-                  task_limit_s: float = 0.0,
+                  task_limit_s: float = 0.0, input_format: str = "text", field: str | None = None,
+                  then: Sequence[mapreduce.Stage] = (),
                   on_progress: mapreduce.OnProgress | None = None) -> mapreduce.Result:
         """Runs a job and blocks until its output is complete and on disk.
 
         `module` is an ELF file made with <aios/mapreduce.hpp>, or one of AIOS's own jobs in
-        libexec/aios/modules; `inputs` are files and folders, `output` is a folder that is not there
-        yet, or is empty. The output has a part for each of `reducers`; `threads` tasks run at once
-        (0: as many as the devices can) within `memory_bytes` (0: a quarter of the machine's, at most
-        1 GiB), each at most `task_limit_s` (0: for ever).
+        libexec/aios/modules; `inputs` are files and folders, what ends in .gz or .zst is unpacked,
+        and objects of storage: "aios:NAME", or "aios:PREFIX/" for all below; `output` is a folder
+        that is not there yet, or is empty. The output has a part for each of `reducers`; `threads`
+        tasks run at once (0: as many as the devices can) within `memory_bytes` (0: a quarter of the
+        machine's, at most 1 GiB), each at most `task_limit_s` (0: for ever).
+
+        `input_format` says what records are: "text" (words or lines, as the module wants), "csv" or
+        "csv:D" with another delimiter than a comma ("tab" is one), "jsonl", or "fixed:N" with N bytes
+        each. `field` is the part of a record that the module sees. csv: its number, from 1, or its
+        name in the header that every file then begins with; jsonl: the name of a member, or a JSON
+        pointer; fixed: "OFFSET:BYTES".
+
+        The jobs of `then` make it a chain: each reads the lines that the one before it wrote. What
+        lies between two of them is removed, and the output appears when the last one is done.
 
         `on_progress` sees the progress several times a second. When it answers False the job is
         cancelled; what it raises cancels the job, too, and is raised here, and so is Ctrl-C. Until
@@ -114,7 +125,8 @@ class Instance(Object):
         `Unreachable`; `Quota`. The output folder is then as it was.
         """
         return mapreduce.run(self._native(), module, inputs, output, arguments, label, reducers,
-                             threads, memory_bytes, task_limit_s, on_progress)
+                             threads, memory_bytes, task_limit_s, input_format, field, then,
+                             on_progress)
 
     # For foreign event loops; for asyncio there is aios.aio.
 

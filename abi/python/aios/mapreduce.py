@@ -45,6 +45,15 @@ class Result:
     counters: dict[str, int]  # those that the module declares
 
 
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A job of a chain: it reads what the one before it wrote."""
+
+    module: Path
+    arguments: Sequence[str] = ()
+    label: str = "job"
+
+
 # Sees the progress; False cancels the job, and so does an exception.
 OnProgress = Callable[[Progress], object]
 
@@ -124,9 +133,26 @@ def _path(path: Path, what: str) -> bytes:
     return text(os.fspath(path), what)
 
 
+def _stages(then: Sequence[Stage]) -> Any:
+    """A pointer to the first of them, each with one to the next."""
+    first = None
+    for one in reversed(then):
+        if isinstance(one.arguments, str):
+            raise TypeError("the arguments of a stage are a list")
+        stage = _native.MapreduceStage(
+            label=text(one.label, "label"), module_path=_path(one.module, "module"),
+            arguments=_strings([text(given, "an argument") for given in one.arguments]),
+            argument_count=len(one.arguments))
+        if first is not None:
+            stage.then = first
+        first = ctypes.pointer(stage)
+    return first
+
+
 def run(instance: Owned, module: Path, inputs: Sequence[Path], output: Path,
         arguments: Sequence[str], label: str, reducers: int, threads: int, memory_bytes: int,
-        task_limit_s: float, on_progress: OnProgress | None) -> Result:
+        task_limit_s: float, input_format: str, field: str | None, then: Sequence[Stage],
+        on_progress: OnProgress | None) -> Result:
     """`Instance.mapreduce`."""
     if isinstance(inputs, (str, os.PathLike)) or isinstance(arguments, str):
         raise TypeError("inputs and arguments are lists")
@@ -138,7 +164,8 @@ def run(instance: Owned, module: Path, inputs: Sequence[Path], output: Path,
         reducers=unsigned(reducers, "reducers", MAX_U32),
         threads=unsigned(threads, "threads", MAX_U32),
         memory_bytes=unsigned(memory_bytes, "memory_bytes"),
-        task_limit_ns=nanoseconds(task_limit_s))
+        task_limit_ns=nanoseconds(task_limit_s), input_format=text(input_format, "input_format"),
+        field=None if field is None else text(field, "field"), then=_stages(then))
     result = _native.MapreduceResult()
     signals = _Signals()
     watch = _Watch(on_progress, signals)

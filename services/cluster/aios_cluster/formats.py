@@ -19,7 +19,7 @@ import zstandard
 
 from aios import errors
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 MAX_PARTITIONS = 512
 MAX_COUNTERS = 16
 RUN_MAGIC = 0x316E75725F726D61

@@ -2,6 +2,7 @@
 #include <regex.h>
 
 #include <aios/mapreduce.hpp>
+#include <aios/mapreduce/json.hpp>
 #include <memory>
 #include <string>
 
@@ -10,6 +11,7 @@ namespace {
 class Grep : public aios::mapreduce::Lines {
  public:
   using Value = std::uint64_t;
+  using Json = aios::mapreduce::Json;
 
   explicit Grep(const aios::mapreduce::Arguments& arguments) {
     if (arguments.size() != 1) throw aios::mapreduce::Failure("usage: grep … -- PATTERN");

@@ -1,8 +1,11 @@
 // inverted-index: for every word the files it occurs in, each once and in the order of the input:
 // "WORD\tFILE\tFILE...". In a file's name a backslash, tab and newline are written \\, \t and \n.
 #include <aios/mapreduce.hpp>
+#include <aios/mapreduce/json.hpp>
 #include <array>
 #include <string>
+
+#include "services/mapreduce/jobs/document.hpp"
 
 namespace {
 
@@ -34,6 +37,8 @@ class RecentWords {
 
 class InvertedIndex : public aios::mapreduce::Words {
  public:
+  using Json = aios::mapreduce::Json;
+
   void map(std::string_view word, auto& out) {
     const std::uint32_t document = out.document();
     if (recent_.seen(word, document)) return;
@@ -49,20 +54,13 @@ class InvertedIndex : public aios::mapreduce::Words {
       std::memcpy(&document, value->data(), sizeof document);
       if (!line_.empty() && document == previous) continue;
       previous = document;
-      append(out.document_name(document));
+      line_ += '\t';
+      append_document(line_, out.document_name(document));
     }
     out.emit(std::string_view(line_).substr(1));
   }
 
  private:
-  void append(std::string_view name) {
-    line_ += '\t';
-    for (const char c : name) {
-      if (c == '\\' || c == '\t' || c == '\n') line_ += '\\';
-      line_ += c == '\t' ? 't' : c == '\n' ? 'n' : c;
-    }
-  }
-
   RecentWords recent_;
   std::string line_;
 };

@@ -106,6 +106,68 @@ class Jobs(Case):
                           self.work / "other", arguments=["k=2"], on_progress=lambda _: False)
         self.assertFalse((self.work / "other").exists())
 
+    def test_an_object_is_read_as_it_was_when_the_job_began(self):
+        storage = self.instance.storage()
+        large = b"word\n" * (4 << 20)  # more than is copied between two looks at the progress
+        storage.put("mr/large", large)
+        storage.put("mr/small", b"one\ttwo\none\ttwo\n")
+
+        def run(number, inputs, **options):
+            return self.instance.mapreduce(self.module, inputs, self.work / f"out-{number}", **options)
+
+        result = run(0, ["aios:mr/large", "aios:mr/small"], input_format="csv:tab", field="1")
+        self.assertEqual(result.progress.distinct_keys, 2)
+        self.assertEqual(result.input_files, 2)
+        looks = []
+
+        def remove_at_second(progress):
+            looks.append(progress)
+            if len(looks) == 2:
+                storage.remove("mr/large")
+
+        with self.assertRaisesRegex(aios.SourceChanged, "aios:mr/large: was removed"):
+            run(1, ["aios:mr/large"], on_progress=remove_at_second)
+        self.assertFalse((self.work / "out-1").exists())
+        storage.put("mr/large", large)
+        looks.clear()
+
+        def replace_at_second(progress):
+            looks.append(progress)
+            if len(looks) == 2:
+                storage.put("mr/large", large)
+
+        with self.assertRaisesRegex(aios.SourceChanged, "aios:mr/large: was replaced"):
+            run(2, ["aios:mr/large"], on_progress=replace_at_second)
+        looks.clear()
+
+        def remove_when_read(progress):
+            looks.append(progress)
+            if progress.tasks and "mr/large" in [one.name for one in storage.list("mr/")]:
+                storage.remove("mr/large")
+
+        result = run(3, ["aios:mr/large"], on_progress=remove_when_read)
+        self.assertEqual((self.work / "out-3/part-00000").read_text(), f"word\t{4 << 20}\n")
+        self.assertEqual([one.name for one in storage.list("mr/")], ["mr/small"])
+        self.assertRaisesRegex(aios.NotFound, "aios:mr/large", run, 4, ["aios:mr/large"])
+        storage.remove("mr/small")
+
+    def test_a_chain_gives_what_its_last_job_writes(self):
+        sort = self.module.with_name("sort.so")
+        grep = self.module.with_name("grep.so")
+        self.run_job(then=[aios.Stage(grep, ["^b|^n"], "some"), aios.Stage(sort)])
+        self.assertEqual((self.output / "part-00000").read_text(),
+                         "be\t16000\t1\nnot\t8000\t1\n")
+        self.assertEqual(sorted(path.name for path in self.output.glob("*")),
+                         ["_SUCCESS", "manifest.json", "part-00000"])
+        with self.assertRaisesRegex(aios.InvalidArgument, r"stage 3 \(last\)"):
+            self.instance.mapreduce(self.module, self.inputs(), self.work / "failed",
+                                    then=[aios.Stage(sort), aios.Stage(grep, label="last")])
+        self.assertFalse((self.work / "failed").exists())
+        self.assertRaises(aios.Quota, self.instance.mapreduce, self.module, self.inputs(),
+                          self.work / "failed", then=[aios.Stage(sort)] * 32)
+        self.assertRaises(aios.InvalidArgument, self.instance.mapreduce, self.module, self.inputs(),
+                          self.work / "failed", input_format="xml")
+
     def test_jobs_that_cannot_be_are_refused(self):
         self.assertRaises(aios.NotFound, self.instance.mapreduce, "/no/such.so", self.inputs(),
                           self.output)

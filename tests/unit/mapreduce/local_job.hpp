@@ -39,6 +39,7 @@ struct LocalOptions {
   std::uint64_t window_bytes = 0;  ///< 0: every window is a whole run's partition
   std::uint64_t output_bytes = 1u << 20;
   std::vector<std::string> arguments;
+  engine::InputFormat format{};
 };
 
 template <class Job>
@@ -48,6 +49,8 @@ class LocalJob {
 
   explicit LocalJob(LocalOptions options)
       : options_(std::move(options)), parameters_(job_header(), '\0') {
+    std::memcpy(parameters_.data() + engine::input_format_offset, &options_.format,
+                sizeof options_.format);
     for (const std::string& argument : options_.arguments) {
       parameters_ += argument;
       parameters_ += '\0';
@@ -66,6 +69,14 @@ class LocalJob {
       parts.push_back(std::move(part));
     }
     return parts;
+  }
+
+  /// Whether the job takes its arguments and input.
+  bool describe() {
+    engine::DescribeArguments arguments{job_header(), parameter_bytes(), 0, 0};
+    aios_buffer buffers[] = {parameters(),
+                             {parameters_.data(), parameters_.size(), AIOS_MODE_WRITE, 0, nullptr}};
+    return call(0, buffers, 2, &arguments, sizeof arguments);
   }
 
   /// Chooses boundaries from all of the input, for a job that needs them.

@@ -11,13 +11,15 @@
 namespace aios::mapreduce::engine {
 
 /// Grows with every change to what follows; `describe` reports it, and the service refuses others.
-inline constexpr std::uint64_t format_version = 4;
+inline constexpr std::uint64_t format_version = 5;
 
 inline constexpr std::uint32_t max_partitions = 512;
 inline constexpr std::uint32_t max_counters = 16;
 inline constexpr std::uint32_t max_counter_name_bytes = 32;  ///< with its NUL
 inline constexpr std::uint64_t max_word_bytes = 1u << 20;
 inline constexpr std::uint64_t max_line_bytes = 16u << 20;
+inline constexpr std::uint64_t max_record_bytes = 16u << 20;  ///< of a record of an input format
+inline constexpr std::uint32_t max_field_name_bytes = 1024;
 /// A run's index has an entry about every so many bytes of a partition.
 inline constexpr std::uint64_t index_stride_bytes = 16u << 10;
 /// Regions are used in units of this.
@@ -47,9 +49,10 @@ struct DescribeArguments {
   std::uint64_t partitions;
 };
 
-/// The parameter buffer begins with the description, then, for more than one partition, the
-/// boundaries: their number, then in slots of their own those between partitions 0 and 1, 1 and 2
-/// and so on, ascending. Boundaries that a short sample did not give leave the last ones empty.
+/// The parameter buffer begins with the description, and in the same page the input's format; then,
+/// for more than one partition, the boundaries: their number, then in slots of their own those
+/// between partitions 0 and 1, 1 and 2 and so on, ascending. Boundaries that a short sample did not
+/// give leave the last ones empty.
 inline constexpr std::uint64_t description_bytes = 4096;
 inline constexpr std::uint64_t max_boundary_bytes = 510;
 struct BoundarySlot {
@@ -57,6 +60,33 @@ struct BoundarySlot {
   char bytes[max_boundary_bytes];
 };
 static_assert(sizeof(BoundarySlot) == 512);
+
+/// What the records of the input are.
+enum class RecordKind : std::uint32_t {
+  by_job = 0,      ///< words or lines of text, as the job wants them
+  csv = 1,         ///< pieces begin where a record does
+  json_lines = 2,  ///< pieces begin anywhere
+  fixed = 3,       ///< `record_bytes` each; pieces begin where a record does
+};
+/// How the part of a record that the job sees is named.
+enum class FieldKind : std::uint32_t { none = 0, number = 1, name = 2 };
+
+/// The client writes it at `input_format_offset` of the parameter buffer; zero: text.
+struct InputFormat {
+  RecordKind records;
+  FieldKind field;
+  std::uint64_t record_bytes;
+  std::uint64_t field_begin;  ///< csv: its number, from 0; fixed: the offset of its first byte
+  std::uint64_t field_bytes;  ///< fixed
+  std::uint32_t later_stage;  ///< 1: the input is what another job wrote: it has no documents
+  std::uint16_t name_bytes;
+  char delimiter;  ///< csv
+  char reserved;
+  char name[max_field_name_bytes];  ///< csv: of the header; json_lines: of a member, or a pointer
+};
+inline constexpr std::uint64_t input_format_offset = 2048;
+static_assert(input_format_offset >= sizeof(Description) &&
+              input_format_offset + sizeof(InputFormat) <= description_bytes);
 
 /// What precedes the job's arguments in the parameter buffer.
 constexpr std::uint64_t job_header_bytes(std::uint32_t partitions) {

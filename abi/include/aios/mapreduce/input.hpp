@@ -1,4 +1,4 @@
-// Reads the records of a split's pieces: words or lines.
+// Reads the records of a split's pieces: words or lines. Those of input formats are in records.hpp.
 //
 // A record belongs to the piece in which it begins. A piece that does not begin its file skips the
 // record that the byte before it is part of, and reads past its end to finish its last one.
@@ -26,7 +26,7 @@
 
 namespace aios::mapreduce {
 
-enum class InputKind { words, lines };
+enum class InputKind { words, lines, records };
 
 namespace engine {
 
@@ -322,20 +322,27 @@ class LineReader {
   std::size_t next_ = 0;
 };
 
+/// A reader for pieces that begin where a record does.
+template <class Reader>
+concept Aligned = requires {
+  requires Reader::aligned;
+};
+
 /// Reads all pieces from `start` on; returns where it stopped (piece = count: everything is read).
-template <template <class> class Reader, class Sink>
-Position read_pieces(const std::vector<const aios_file_piece*>& pieces, Position start,
-                     Sink& sink) {
+/// `more`: what the reader wants to know beside.
+template <template <class> class Reader, class Sink, class... More>
+Position read_pieces(const std::vector<const aios_file_piece*>& pieces, Position start, Sink& sink,
+                     const More&... more) {
   FileWindow window;
   for (std::uint32_t i = start.piece; i < pieces.size(); ++i) {
     const aios_file_piece& piece = *pieces[i];
     const std::uint64_t from =
         i == start.piece ? std::max(start.offset, piece.offset) : piece.offset;
     if (from >= std::min(piece.file_size, piece.offset + piece.length)) continue;
-    const bool skip_partial = from > 0;
+    const bool skip_partial = from > 0 && !Aligned<Reader<Sink>>;
     window.open(piece, i, from - skip_partial);
     window.more(0);
-    Reader<Sink> reader(window, piece, sink);
+    Reader<Sink> reader(window, piece, sink, more...);
     sink.enter(i);
     const bool done = reader.read(skip_partial);
     sink.release();

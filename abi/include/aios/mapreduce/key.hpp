@@ -17,6 +17,7 @@ namespace aios::mapreduce {
 class Failure : public std::runtime_error {
  public:
   static constexpr std::int32_t invalid_argument = 1;
+  static constexpr std::int32_t not_found = 5;
   static constexpr std::int32_t no_memory = 8;
   static constexpr std::int32_t too_large = 16;
   static constexpr std::int32_t io_error = 17;

@@ -14,6 +14,7 @@
 #include <aios/mapreduce/format.hpp>
 #include <aios/mapreduce/input.hpp>
 #include <aios/mapreduce/order.hpp>
+#include <aios/mapreduce/records.hpp>
 #include <aios/mapreduce/store.hpp>
 
 namespace aios::mapreduce {
@@ -223,10 +224,15 @@ class MapOutput {
   }
 
   /// The number of the input file that the record begins in; ReduceOutput knows its name.
-  std::uint32_t document() const { return document_; }
+  std::uint32_t document() const {
+    if (document_ == no_document)
+      throw Failure("a job that reads what another one wrote cannot ask for its documents");
+    return document_;
+  }
 
   void begin_record(std::string_view record) { record_ = record; }
   void begin_document(std::uint32_t number) { document_ = number; }
+  static constexpr std::uint32_t no_document = ~0u;
 
  private:
   Store& store_;
@@ -279,28 +285,39 @@ class MapTask {
                 run_payload(owner.arguments_.run_bytes, owner.arguments_.partitions)),
           hint(owner.hint()),
           output(store, counters),
+          decoder(static_cast<const char*>(owner.task_.buffers[0].data)),
           job(make_job<Job>(owner.job_arguments_)) {}
 
     Position gather() {
-      if constexpr (Job::input_kind == InputKind::words)
-        return read_pieces<WordReader>(task.pieces_, task.start(), *this);
-      else
-        return read_pieces<LineReader>(task.pieces_, task.start(), *this);
+      return read_input<Job>(task.pieces_, task.start(), decoder.format(), *this);
     }
 
     void enter(std::uint32_t index) {
       piece = index;
       hint->piece = index;
-      output.begin_document(task.arguments_.first_document + index);
+      output.begin_document(decoder.format().later_stage != 0
+                                ? output.no_document
+                                : task.arguments_.first_document + index);
+      decoder.enter(*task.pieces_[index], index);
     }
     void release() { store.flush(); }
     bool record(std::string_view text, std::uint64_t offset) {
+      return take(text, offset, [&] { job.map(text, output); });
+    }
+    bool structured(std::string_view record, std::uint64_t offset) {
+      if (decoder.is_blank(record)) return true;
+      return take(record, offset, [&] {
+        decoder.decode(record, [&](std::string_view text) { job.map(text, output); });
+      });
+    }
+    template <class Map>
+    bool take(std::string_view text, std::uint64_t offset, Map map) {
       hint->offset = offset;
       hint->records = ++records;
       if (task.skipping_) return false;
       output.begin_record(text);
       try {
-        job.map(text, output);
+        map();
       } catch (const std::exception& problem) {
         const auto* failure = dynamic_cast<const Failure*>(&problem);
         fail_at({piece, offset}, failure ? failure->code() : Failure::invalid_argument,
@@ -319,6 +336,7 @@ class MapTask {
     Store store;
     volatile MapHint* hint;
     MapOutput<Job> output;
+    RecordDecoder<Job> decoder;
     Job job;
   };
 

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include <aios/mapreduce/format.hpp>
-#include <aios/mapreduce/input.hpp>
+#include <aios/mapreduce/records.hpp>
 
 namespace aios::mapreduce::engine {
 
@@ -88,12 +88,33 @@ template <class Job>
 struct SampleSink {
   Job& job;
   KeySample& sample;
+  RecordDecoder<Job>& decoder;
+  const std::vector<const aios_file_piece*>& pieces;
+  bool readable = true;  ///< the piece that is read
 
-  void enter(std::uint32_t) {}
+  void enter(std::uint32_t index) {
+    try {
+      decoder.enter(*pieces[index], index);
+      readable = true;
+    } catch (const std::exception&) {
+      readable = false;
+    }
+  }
   void release() {}
   bool record(std::string_view text, std::uint64_t) {
+    return gather([&] { job.map(text, sample); });
+  }
+  bool structured(std::string_view record, std::uint64_t) {
+    return gather([&] {
+      if (readable) decoder.decode(record, [&](std::string_view text) { job.map(text, sample); });
+    });
+  }
+
+ private:
+  template <class Map>
+  bool gather(Map map) {
     try {
-      job.map(text, sample);
+      map();
     } catch (const std::exception&) {
     }
     return !sample.full();
@@ -107,11 +128,9 @@ void sample_order(const aios_task& task, Job& job, char* header, std::uint32_t p
     for (std::uint32_t j = 0; j < task.buffers[i].file_count; ++j)
       pieces.push_back(&task.buffers[i].files[j]);
   KeySample sample;
-  SampleSink<Job> sink{job, sample};
-  if constexpr (Job::input_kind == InputKind::words)
-    read_pieces<WordReader>(pieces, {}, sink);
-  else
-    read_pieces<LineReader>(pieces, {}, sink);
+  RecordDecoder<Job> decoder(static_cast<const char*>(task.buffers[0].data));
+  SampleSink<Job> sink{job, sample, decoder, pieces};
+  read_input<Job>(pieces, {}, decoder.format(), sink);
   write_boundaries(header, partitions, sample.keys());
 }
 

@@ -98,13 +98,19 @@ class ReduceOutput {
     engine::check_counter(counter);
     counters_[counter] += by;
   }
+  /// How many input files are not empty: what document_name() has names of.
+  std::uint64_t documents() const {
+    std::uint64_t count = 0;
+    if (names_ == nullptr)
+      throw Failure(Failure::too_large, "the input has too many files to hand out their names");
+    std::memcpy(&count, names_, sizeof count);
+    return count;
+  }
   /// The path of the input file that map() saw as this number.
   std::string_view document_name(std::uint32_t number) const {
-    std::uint64_t count = 0, at[2];
-    if (names_ != nullptr) std::memcpy(&count, names_, sizeof count);
-    if (number >= count)
-      throw Failure(Failure::too_large, "the input has too many files to hand out their names");
-    std::memcpy(at, names_ + sizeof count + number * sizeof at[0], sizeof at);
+    if (number >= documents()) throw Failure("the job asks for a document that is not there");
+    std::uint64_t at[2];
+    std::memcpy(at, names_ + sizeof(std::uint64_t) + number * sizeof at[0], sizeof at);
     return {names_ + at[0], static_cast<std::size_t>(at[1] - at[0])};
   }
 
