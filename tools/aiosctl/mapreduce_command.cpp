@@ -218,6 +218,7 @@ Result<int> run_on_spark(const Session& session, const RunOptions& chosen) {
 
 /// The jobs of those that come with AIOS as chains.
 std::vector<std::string> jobs_of(const std::string& job) {
+  if (job == "tf-idf") return {"tf-idf-count", "tf-idf-length", "tf-idf-weight"};
   return {job};
 }
 
@@ -392,7 +393,7 @@ void add_run(CLI::App& group, Session& session) {
       "run", "Runs a job over files and folders; its arguments follow after --");
   auto options = std::make_shared<RunOptions>();
   run->add_option("JOB", options->job,
-                  "wordcount, grep, sort, inverted-index, k-means, image-histogram, or the "
+                  "wordcount, grep, sort, inverted-index, tf-idf, k-means, image-histogram, or the "
                   "path of a module (.so)");
   run->add_option("--mapper", options->mapper,
                   "Instead of JOB, a program: lines in, KEY<tab>VALUE lines out, as under Hadoop "
