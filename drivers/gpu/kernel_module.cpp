@@ -39,6 +39,27 @@ Result<KernelInfo> read_record(const aios_kernel_record& record) {
   return info;
 }
 
+Result<void> read_gemms(const ElfSections& sections, KernelModule& module) {
+  const auto records = sections.find(AIOS_GEMM_SECTION);
+  if (!records) return {};
+  if (records->size() % sizeof(aios_gemm_record) != 0)
+    return malformed("its list of matrix products is damaged");
+  for (std::size_t at = 0; at < records->size(); at += sizeof(aios_gemm_record)) {
+    aios_gemm_record record;
+    std::memcpy(&record, records->data() + at, sizeof record);
+    const std::string name(record.name, strnlen(record.name, sizeof record.name));
+    const auto kernel = std::ranges::find(module.kernels, name, &KernelInfo::name);
+    const std::vector<std::uint32_t> modes{AIOS_MODE_READ, AIOS_MODE_READ, AIOS_MODE_READ_WRITE};
+    if (kernel == module.kernels.end() || kernel->modes != modes ||
+        kernel->argument_bytes != sizeof(GemmArguments) || record.tile == 0 ||
+        record.element < AIOS_ELEMENT_f32 || record.element > AIOS_ELEMENT_bf16)
+      return malformed(name + " is no product of matrices");
+    kernel->gemm = static_cast<GemmElement>(record.element);
+    kernel->gemm_tile = record.tile;
+  }
+  return {};
+}
+
 /// Up to the zero byte that aios-kc puts behind it.
 Result<std::string> read_text(const ElfSections& sections, std::string_view name) {
   const auto bytes = sections.find(name);
@@ -74,6 +95,7 @@ Result<KernelModule> read_kernel_module(std::span<const std::byte> image) {
     std::memcpy(&record, records->data() + i * sizeof record, sizeof record);
     module.kernels.push_back(TRY(read_record(record)));
   }
+  TRY(read_gemms(sections, module));
   module.ptx = TRY(read_text(sections, ".aios.ptx"));
   module.opencl = TRY(read_text(sections, ".aios.opencl"));
   return module;

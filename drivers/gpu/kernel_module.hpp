@@ -13,11 +13,22 @@
 
 namespace aios::gpu {
 
+/// Of matrices that a kernel multiplies.
+enum class GemmElement : std::uint32_t { none = 0, f32 = 1, f16 = 2, bf16 = 3 };
+
 struct KernelInfo {
   std::string name;
   std::array<std::uint32_t, 3> block{};  ///< threads
   std::uint32_t argument_bytes = 0;
-  std::vector<std::uint32_t> modes;  ///< AIOS_MODE_* of each buffer
+  std::vector<std::uint32_t> modes;      ///< AIOS_MODE_* of each buffer
+  GemmElement gemm = GemmElement::none;  ///< that it computes what aios/kernel.h's AIOS_GEMM says
+  std::uint32_t gemm_tile = 0;
+};
+
+/// Its arguments.
+struct GemmArguments {
+  std::uint32_t m, n, k;
+  float alpha, beta;
 };
 
 struct KernelModule {

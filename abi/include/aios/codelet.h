@@ -101,6 +101,17 @@ typedef struct aios_kernel_record {
   uint32_t reserved[3];
 } __attribute__((aligned(32))) aios_kernel_record;
 
+/* Kernels that compute C = alpha A B + beta C (kernel.h's AIOS_GEMM), each of which a device with a
+ * library for that may do by it. One for each, in the section AIOS_GEMM_SECTION. */
+#define AIOS_GEMM_SECTION ".aios.gemms"
+enum { AIOS_ELEMENT_f32 = 1, AIOS_ELEMENT_f16 = 2, AIOS_ELEMENT_bf16 = 3 };
+typedef struct aios_gemm_record {
+  char name[64];
+  uint32_t element; /* AIOS_ELEMENT_* */
+  uint32_t tile;    /* rows and columns of C that a block computes */
+  uint32_t reserved[6];
+} __attribute__((aligned(32))) aios_gemm_record;
+
 #ifdef __cplusplus
 }
 #endif

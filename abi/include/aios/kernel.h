@@ -28,6 +28,13 @@
  *
  * aios_abort() ends the task with CRASHED, and its context with it.
  *
+ *   AIOS_GEMM(name, element, tile)
+ *
+ * after a kernel says that it computes C = alpha A B + beta C by rows, C being tile x tile in each
+ * block, of elements f32, f16 or bf16, with single precision in between: its buffers are A (m x k),
+ * B (k x n) and C (m x n), its arguments m, n, k, alpha and beta. A GPU that has a library of its
+ * vendor's for that may use it instead.
+ *
  * On the processor the threads of a block are a loop. Where another way is faster there, a file may
  * say it after the kernel, under `#ifdef AIOS_TARGET_CPU`:
  *
@@ -93,6 +100,7 @@ typedef uchar uint8_t;
   __kernel __attribute__((reqd_work_group_size shape)) void name( \
       const name##_arguments arguments AIOS_FOR(AIOS_PARAMETER, __VA_ARGS__))
 #define AIOS_MODULE(...)
+#define AIOS_GEMM(name, element, tile)
 #define AIOS_DEVICE static
 #define AIOS_GLOBAL __global
 
@@ -136,6 +144,7 @@ typedef unsigned char uint8_t;
   extern "C" __attribute__((global, launch_bounds(AIOS_THREAD_COUNT shape))) void name( \
       const name##_arguments arguments AIOS_FOR(AIOS_PARAMETER, __VA_ARGS__))
 #define AIOS_MODULE(...)
+#define AIOS_GEMM(name, element, tile)
 #define AIOS_DEVICE static __attribute__((device, always_inline))
 #define AIOS_GLOBAL
 
@@ -250,6 +259,10 @@ typedef struct aios_block {
     return 0;                                                                                \
   }                                                                                          \
   AIOS_BODY(name, __VA_ARGS__)
+
+#define AIOS_GEMM(name, element, tile)                                                            \
+  __attribute__((section(AIOS_GEMM_SECTION), used)) static const aios_gemm_record name##_gemm = { \
+      #name, AIOS_ELEMENT_##element, tile, {0}};
 
 /* Also compiled for processors with AVX2 and FMA; which form runs is found when it is loaded. */
 #if defined(__x86_64__)

@@ -1,9 +1,13 @@
 #include "drivers/gpu/cuda/cuda_gpu.hpp"
 
+#include <cstdlib>
+#include <cstring>
 #include <mutex>
 #include <optional>
 
+#include "abi/runtime/log.hpp"
 #include "abi/runtime/time.hpp"
+#include "drivers/gpu/cuda/cublas.hpp"
 #include "drivers/gpu/cuda/cuda_devices.hpp"
 #include "drivers/gpu/cuda/cuda_memory.hpp"
 
@@ -96,6 +100,8 @@ class CudaGpu final : public Gpu {
   Result<Events> take_events();
   Result<void> queue(const Launch& launch, const Events& events);
   Result<void> copy(const Launch& launch, bool in);
+  void load_cublas();
+  bool queue_gemm(const Launch& launch) const;
 
   std::unique_ptr<const DriverApi> api_;
   DeviceInfo info_;
@@ -103,6 +109,8 @@ class CudaGpu final : public Gpu {
   KeptMemory* const kept_;
   Context context_ = nullptr;
   Stream stream_ = nullptr;
+  std::unique_ptr<Cublas> cublas_;
+  bool looked_for_cublas_ = false;
   std::mutex events_mutex_;
   std::vector<Events> unused_events_;
   bool can_register_ = false;
@@ -238,9 +246,42 @@ Result<std::vector<std::unique_ptr<Kernel>>> CudaGpu::compile(const KernelModule
     Function function = nullptr;
     TRY(check(*api_, ("find kernel " + info.name).c_str(),
               api_->module_function(&function, loaded, info.name.c_str())));
+    if (info.gemm != GemmElement::none) load_cublas();
     kernels.push_back(std::make_unique<CudaKernel>(info, function));
   }
   return kernels;
+}
+
+/// With the first module that multiplies matrices, since it takes long and much memory.
+void CudaGpu::load_cublas() {
+  if (std::exchange(looked_for_cublas_, true)) return;
+  // The real one knows nothing of the double of a driver.
+  if (info_.emulated && std::getenv(cublas_variable) == nullptr) return;
+  auto loaded = Cublas::load(stream_);
+  if (loaded)
+    cublas_ = std::move(*loaded);
+  else
+    log_line("products of matrices are done without cuBLAS: " + loaded.error().message());
+}
+
+/// False: the kernel has to do it. So it does what would reach beyond the buffers.
+bool CudaGpu::queue_gemm(const Launch& launch) const {
+  const KernelInfo& info = launch.kernel->info;
+  if (info.gemm == GemmElement::none || cublas_ == nullptr) return false;
+  GemmArguments a{};
+  std::memcpy(&a, launch.arguments.data(), sizeof a);
+  const auto buffer = [&](std::size_t i) -> const CudaBuffer& {
+    return static_cast<const CudaBuffer&>(*launch.buffers[i].buffer);
+  };
+  const auto holds = [&](std::size_t i, std::uint64_t rows, std::uint64_t columns) {
+    const std::uint64_t width = info.gemm == GemmElement::f32 ? 4 : 2;
+    return columns == 0 || rows <= buffer(i).memory().size() / width / columns;
+  };
+  const bool whole = std::uint64_t{launch.grid[0]} * info.gemm_tile >= a.n &&
+                     std::uint64_t{launch.grid[1]} * info.gemm_tile >= a.m;
+  if (!whole || !holds(0, a.m, a.k) || !holds(1, a.k, a.n) || !holds(2, a.m, a.n)) return false;
+  return cublas_->queue({info.gemm, a.m, a.n, a.k, a.alpha, a.beta, buffer(0).address(),
+                         buffer(1).address(), buffer(2).address()});
 }
 
 Result<std::unique_ptr<DeviceBuffer>> CudaGpu::attach(std::span<std::byte> memory, bool writable,
@@ -280,9 +321,10 @@ Result<void> CudaGpu::queue(const Launch& launch, const Events& events) {
   const auto& block = kernel.info.block;
   TRY(copy(launch, true));
   TRY(check(*api_, "mark the begin", api_->event_record(events.begin, stream_)));
-  TRY(check(*api_, ("launch " + kernel.info.name).c_str(),
-            api_->launch(kernel.function, grid[0], grid[1], grid[2], block[0], block[1], block[2],
-                         0, stream_, parameters.data(), nullptr)));
+  if (!queue_gemm(launch))
+    TRY(check(*api_, ("launch " + kernel.info.name).c_str(),
+              api_->launch(kernel.function, grid[0], grid[1], grid[2], block[0], block[1], block[2],
+                           0, stream_, parameters.data(), nullptr)));
   TRY(check(*api_, "mark the end", api_->event_record(events.end, stream_)));
   TRY(copy(launch, false));
   return check(*api_, "mark the end of the copies", api_->event_record(events.copied, stream_));

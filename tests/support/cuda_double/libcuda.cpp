@@ -9,6 +9,7 @@
 
 #include "tests/support/cuda_double/codes.hpp"
 #include "tests/support/cuda_double/device.hpp"
+#include "tests/support/cuda_double/stream.hpp"
 
 namespace cu = aios::gpu::cuda;
 using cu::Code;
@@ -23,9 +24,6 @@ struct ModuleObject {
 };
 struct FunctionObject {
   const Kernel* kernel;
-};
-struct StreamObject {
-  WorkStream work;
 };
 struct EventObject {
   // Shared with the streams that are still to record it.

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 #include <elf.h>
 
+#include <algorithm>
 #include <cstring>
 #include <random>
 
@@ -48,6 +49,9 @@ TEST_CASE("A module says what its kernels take") {
   CHECK((*kernel)->argument_bytes == 20);
   CHECK((*kernel)->modes ==
         std::vector<std::uint32_t>{AIOS_MODE_READ, AIOS_MODE_READ, AIOS_MODE_READ_WRITE});
+  CHECK((*kernel)->gemm == GemmElement::f32);
+  CHECK((*kernel)->gemm_tile == 64);
+  CHECK((*module->kernel("softmax"))->gemm == GemmElement::none);
   CHECK(module->ptx.find(".entry sgemm") != std::string::npos);
   CHECK(module->opencl.find("__kernel") != std::string::npos);
 }
@@ -61,6 +65,25 @@ TEST_CASE("A kernel that is not there is not_found and those that are get listed
   CHECK(none.error().message().starts_with("the module has no kernel 'dgemm'; it has "));
   for (const char* name : {"sgemm", "softmax", "layer_norm", "conv2d"})
     CHECK(none.error().message().find(name) != std::string::npos);
+}
+
+TEST_CASE("What is said to be a product of matrices and cannot be is refused") {
+  const auto image = module_image("matrix");
+  const aios_gemm_record said{"sgemm", AIOS_ELEMENT_f32, 64, {}};
+  const auto raw = std::as_bytes(std::span(&said, 1));
+  const auto at = std::ranges::search(image, raw).begin() - image.begin();
+  REQUIRE(static_cast<std::size_t>(at) < image.size());
+  const auto refused = [&](const aios_gemm_record& record) {
+    auto damaged = image;
+    std::memcpy(damaged.data() + at, &record, sizeof record);
+    return refusal(damaged).find("is no product of matrices") != std::string::npos;
+  };
+  CHECK(!refused(said));
+  CHECK(refused({"sgemm", AIOS_ELEMENT_bf16 + 1, 64, {}}));
+  CHECK(refused({"sgemm", 0, 64, {}}));
+  CHECK(refused({"sgemm", AIOS_ELEMENT_f32, 0, {}}));
+  CHECK(refused({"softmax", AIOS_ELEMENT_f32, 64, {}}));
+  CHECK(refused({"dgemm", AIOS_ELEMENT_f32, 64, {}}));
 }
 
 TEST_CASE("What is no module is refused") {

@@ -1,0 +1,78 @@
+#include "drivers/gpu/cuda/cublas.hpp"
+
+#include <dlfcn.h>
+
+#include <climits>
+#include <cstdlib>
+#include <string>
+
+namespace aios::gpu::cuda {
+
+namespace {
+
+constexpr int success = 0;
+constexpr int as_it_is = 0;
+/// cublasComputeType_t: products and sums in single precision, of whatever is multiplied.
+constexpr int in_single_precision = 68;
+constexpr int library_decides = -1;
+
+/// cudaDataType_t.
+int type_of(GemmElement element) {
+  switch (element) {
+    case GemmElement::f16:
+      return 2;
+    case GemmElement::bf16:
+      return 14;
+    default:
+      return 0;
+  }
+}
+
+void* open_library() {
+  if (const char* const named = std::getenv(cublas_variable))
+    return ::dlopen(named, RTLD_NOW | RTLD_LOCAL);
+  for (const char* name : {"libcublas.so.13", "libcublas.so.12", "libcublas.so.11"})
+    if (void* const opened = ::dlopen(name, RTLD_NOW | RTLD_LOCAL)) return opened;
+  return nullptr;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Cublas>> Cublas::load(Stream stream) {
+  void* const library = open_library();
+  if (library == nullptr) return error(aios::Code::not_found, ::dlerror());
+  std::unique_ptr<Cublas> made(new Cublas);
+  TRY(made->start(library, stream));
+  return made;
+}
+
+Result<void> Cublas::start(void* library, Stream stream) {
+  const auto create = reinterpret_cast<Status (*)(Handle*)>(::dlsym(library, "cublasCreate_v2"));
+  const auto set_stream =
+      reinterpret_cast<Status (*)(Handle, Stream)>(::dlsym(library, "cublasSetStream_v2"));
+  gemm_ = reinterpret_cast<decltype(gemm_)>(::dlsym(library, "cublasGemmEx"));
+  if (create == nullptr || set_stream == nullptr || gemm_ == nullptr)
+    return error(aios::Code::not_found, "cuBLAS lacks cublasCreate, cublasSetStream or GemmEx");
+  Status status = create(&handle_);
+  if (status == success) status = set_stream(handle_, stream);
+  if (status == success) return {};
+  return error(aios::Code::io_error, "cuBLAS does not start (" + std::to_string(status) + ")");
+}
+
+/// It takes matrices by columns: what is by rows is to it transposed, and the transpose of A B is
+/// that of B times that of A.
+bool Cublas::queue(const GemmCall& call) const {
+  if (call.m == 0 || call.n == 0 || call.k == 0 || call.m > INT_MAX || call.n > INT_MAX ||
+      call.k > INT_MAX)
+    return false;
+  const int m = static_cast<int>(call.m);
+  const int n = static_cast<int>(call.n);
+  const int k = static_cast<int>(call.k);
+  const int type = type_of(call.element);
+  const auto at = [](DevicePointer address) { return reinterpret_cast<void*>(address); };
+  return gemm_(handle_, as_it_is, as_it_is, n, m, k, &call.alpha, at(call.b), type, n, at(call.a),
+               type, k, &call.beta, at(call.c), type, n, in_single_precision,
+               library_decides) == success;
+}
+
+}  // namespace aios::gpu::cuda
