@@ -153,18 +153,29 @@ def put_together(chains, module):
            [numbered.replace(b"b\t1000\n", b"")], "a bad record of a later stage")
 
 
-def interrupted(chains, module):
+def ended_in_its_second_stage(chains, module, what, end, words):
     instance = chains.instance
-    output = instance.work / "interrupted"
+    output = instance.work / what
     job = instance.start("mapreduce", "run", "wordcount", "--input", instance.work / "one", "--then",
                          f"{module} hang", "--output", output)
     wait_until(lambda: [one["name"] for one in json.loads(
         instance.ctl("mapreduce", "jobs", "--json"))] == ["job"], 20, "the second stage runs")
     expect((output / "_temporary/stage-1").exists(), "what the first stage wrote is not there")
-    job.send_signal(signal.SIGINT)
+    end(job)
     _, errors = job.communicate(timeout=20)
-    expect(job.returncode == 1 and "cancelled" in errors, f"{job.returncode}: {errors}")
+    expect(job.returncode == 1 and all(word in errors for word in words), f"{job.returncode}: {errors}")
     expect(not output.exists(), f"it leaves {list(output.rglob('*')) if output.exists() else ''}")
+    wait_until(lambda: json.loads(instance.ctl("mapreduce", "jobs", "--json")) == [], 20, "it ends")
+
+
+def interrupted(chains, module):
+    ended_in_its_second_stage(chains, module, "interrupted",
+                              lambda job: job.send_signal(signal.SIGINT), ["stage 2", "cancelled"])
+    for server in ("mapreduce", "scheduler"):
+        ended_in_its_second_stage(chains, module, f"without-{server}",
+                                  lambda _, dies=server: chains.instance.ctl("crash", dies),
+                                  ["stage 2 (job)", "restarted"])
+        chains.instance.wait_running()
 
 
 def main():

@@ -7,12 +7,27 @@ import gzip
 import io
 import json
 import random
+import subprocess
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests/support"))
 from instance import Instance, expect, run_test  # noqa: E402
 
+# For every value of the first field the sum of the third.
+MODULE = """
+#include <aios/mapreduce.hpp>
+struct Sums : aios::mapreduce::Records {
+  using Value = std::int64_t;
+  void map(std::string_view record, auto& out) {
+    const auto fields = aios::mapreduce::csv_fields(record);
+    if (fields.size() != 3) throw aios::mapreduce::Failure("no three fields");
+    out.emit(fields[0], std::stoll(fields[2]));
+  }
+};
+AIOS_MAPREDUCE_JOB(Sums)
+"""
 SPACE = " \t\n\v\f\r"
 
 
@@ -166,6 +181,25 @@ def wrong(jobs):
     jobs.fails("a program", ["modules"], ["--mapper=cat"], [good], *by_two)
 
 
+def a_job_of_records(jobs):
+    source, module = jobs.file("sums.cpp", MODULE), jobs.instance.work / "sums.so"
+    subprocess.run(["c++", "-std=c++20", "-O2", "-fPIC", "-shared", "-I", ROOT / "abi/include",
+                    source, "-o", module], check=True)
+    rows = [[f"k\t{i % 7}", "a\nb,\"c\"", i - 100_000] for i in range(200_000)]
+    path = jobs.file("sums.csv", csv_text(rows))
+    sums = collections.Counter()
+    for key, _, value in rows:
+        sums[key] += value
+    expect(jobs.parts(module, [path], "--input-format", "csv") ==
+           ["".join(f"{key}\t{sums[key]}\n" for key in sorted(sums)).encode()], "a job of records")
+    short = jobs.file("short.csv", "a,b,1\na,b\n")
+    jobs.fails("a record of its own", [f"{short}, at byte 6: no three fields"], module, [short],
+               "--input-format", "csv")
+    jobs.fails("no JSON for it", ["json.hpp"], module, [path], "--input-format", "jsonl")
+    lines = jobs.file("lines", "a,b,1\na,b,2\n")
+    expect(jobs.parts(module, [lines]) == [b"a\t3\n"], "records of text are lines")
+
+
 def objects(jobs):
     instance, work = jobs.instance, jobs.instance.work
     source = random.Random(3)
@@ -215,7 +249,8 @@ def main():
     with Instance(sys.argv[1]) as instance:
         expect(all(not c.split() for c in SPACE), "white space")
         jobs = Jobs(instance)
-        for part in (as_python_reads_csv, as_python_reads_json, fixed, wrong, objects):
+        for part in (as_python_reads_csv, as_python_reads_json, fixed, wrong, a_job_of_records,
+                     objects):
             part(jobs)
 
 
