@@ -60,8 +60,9 @@
 // most 16 MiB, and of each record the job sees one field (--field), or all of its bytes. A job of
 // Records is given that text whole, whatever bytes it has; one of Words, its words; one of Lines,
 // its lines: at least one, an empty text is an empty line. Without --field a job of Records sees a
-// record of CSV as it is written; aios::mapreduce::csv_fields(record) takes it apart. Counts of records, and what is skipped
-// as bad, are those of the format. A record that is no CSV or JSON fails the job like a Failure.
+// record of CSV as it is written; aios::mapreduce::csv_fields(record) takes it apart. Counts of
+// records, and what is skipped as bad, are those of the format. A record that is no CSV or JSON
+// fails the job like a Failure.
 //
 // In a later job of a chain the lines of the one before are the input; map() has no document(), and
 // reduce()'s document_name() names the files that the chain began with, documents() their number.
