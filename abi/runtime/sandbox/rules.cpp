@@ -1,5 +1,7 @@
 #include "abi/runtime/sandbox/rules.hpp"
 
+#include <unistd.h>
+
 #include <string>
 
 namespace aios::sandbox {
@@ -20,19 +22,26 @@ std::vector<Folder> system_folders() {
   return folders;
 }
 
-/// What the libraries of GPUs need besides: which drivers there are, what the processors are like,
-/// and the devices themselves. Those that a host does not have are left out.
-void add_device_folders(std::vector<Folder>& folders) {
+std::vector<std::string> device_files() {
   constexpr int most_devices = 16;
   constexpr int first_render_node = 128;
-  for (const char* path : {"/etc/OpenCL", "/sys/devices/system/cpu", "/sys/devices/system/node"})
-    folders.push_back({path, Access::read});
-  for (const char* path :
-       {"/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools", "/dev/kfd"})
-    folders.push_back({path, Access::write});
+  std::vector<std::string> files{"/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools",
+                                 "/dev/kfd"};
   for (int i = 0; i < most_devices; ++i) {
-    folders.push_back({"/dev/nvidia" + std::to_string(i), Access::write});
-    folders.push_back({"/dev/dri/renderD" + std::to_string(first_render_node + i), Access::write});
+    files.push_back("/dev/nvidia" + std::to_string(i));
+    files.push_back("/dev/dri/renderD" + std::to_string(first_render_node + i));
+  }
+  return files;
+}
+
+/// What the libraries of GPUs need besides: which drivers there are, what the processors are like,
+/// and the devices themselves. Those that a host does not have are left out.
+void add_device_needs(Rules& rules) {
+  for (const char* path : {"/etc/OpenCL", "/sys/devices/system/cpu", "/sys/devices/system/node"})
+    rules.folders.push_back({path, Access::read});
+  for (const std::string& path : device_files()) {
+    rules.folders.push_back({path, Access::write});
+    rules.devices = rules.devices || ::access(path.c_str(), F_OK) == 0;
   }
 }
 
@@ -67,7 +76,7 @@ Rules rules_of(const Plan& plan) {
     case Profile::tool:
       rules.programs = true;
       rules.folders = system_folders();
-      if (plan.profile == Profile::jit) add_device_folders(rules.folders);
+      if (plan.profile == Profile::jit) add_device_needs(rules);
       if (plan.profile == Profile::tool) add_user_needs(plan, rules);
       [[fallthrough]];
     case Profile::context:

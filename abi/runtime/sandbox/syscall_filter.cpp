@@ -220,6 +220,14 @@ void add_threads(Filter& filter, const Rules& rules) {
     filter.refuse(EPERM, number);
 }
 
+/// A GPU's library talks to the driver in the kernel, each its own dialect. It looks for a daemon
+/// of its vendor's, and would make the device's files: it does without both.
+void add_devices(Filter& filter) {
+  filter.allow(SCMP_SYS(ioctl));
+  filter.refuse(EACCES, SCMP_SYS(socket));
+  for (const int number : {SCMP_SYS(mknod), SCMP_SYS(mknodat)}) filter.refuse(EPERM, number);
+}
+
 void add_descriptors(Filter& filter, const Rules& rules) {
   const auto command = [](int value) {
     return SCMP_A1(SCMP_CMP_EQ, static_cast<scmp_datum_t>(value));
@@ -229,7 +237,7 @@ void add_descriptors(Filter& filter, const Rules& rules) {
         F_GETLK, F_SETLK, F_SETLKW, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW})
     filter.allow(SCMP_SYS(fcntl), {command(allowed)});
   // A standard stream asks whether it is a terminal. It is not.
-  filter.refuse(ENOTTY, SCMP_SYS(ioctl));
+  if (!rules.devices) filter.refuse(ENOTTY, SCMP_SYS(ioctl));
   // Libraries look for optional files, and name services for their daemon.
   for (const int number : by_path) {
     if (rules.files)
@@ -241,6 +249,7 @@ void add_descriptors(Filter& filter, const Rules& rules) {
   }
   if (rules.files) filter.allow_all(on_files);
   if (rules.programs) filter.allow_all(to_run_programs);
+  if (rules.devices) add_devices(filter);
   if (rules.ring) filter.allow(SCMP_SYS(io_uring_enter));
   if (!rules.sockets) return;
   filter.allow(SCMP_SYS(socket), {SCMP_A0(SCMP_CMP_EQ, AF_UNIX)});

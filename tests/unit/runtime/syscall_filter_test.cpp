@@ -1,0 +1,59 @@
+// What contexts may ask of the kernel on hosts with GPUs and on others: each in a child.
+#include "abi/runtime/sandbox/syscall_filter.hpp"
+
+#include <doctest/doctest.h>
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <functional>
+
+using namespace aios;
+
+namespace {
+
+/// What errno `attempt` leaves under the rules (0: none) in a child; 128 plus the signal that ended
+/// it.
+int attempt(const sandbox::Rules& rules, const std::function<int()>& attempt) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (!sandbox::filter_syscalls(rules)) ::_exit(127);
+    ::_exit(attempt() < 0 ? errno : 0);
+  }
+  int status = 0;
+  ::waitpid(child, &status, 0);
+  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+sandbox::Rules rules(bool devices) {
+  return {.files = true, .code = true, .programs = true, .devices = devices, .threads = 64};
+}
+
+/// How many bytes a pipe holds: a command that any kernel knows.
+int ask_pipe() {
+  int ends[2];
+  int bytes = 0;
+  return ::pipe2(ends, O_CLOEXEC) == 0 ? ::ioctl(ends[0], FIONREAD, &bytes) : -1;
+}
+
+}  // namespace
+
+TEST_CASE("Where a host has GPUs their contexts may ask them, and elsewhere not") {
+  CHECK(attempt(rules(true), ask_pipe) == 0);
+  CHECK(attempt(rules(false), ask_pipe) == ENOTTY);
+}
+
+TEST_CASE("What GPUs' libraries try in vain is refused, not punished") {
+  const auto socket = [] { return ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0); };
+  const auto make = [] { return ::mknod("/dev/nvidiactl", S_IFCHR | 0600, 0); };
+  CHECK(attempt(rules(true), socket) == EACCES);
+  CHECK(attempt(rules(true), make) == EPERM);
+  CHECK(attempt(rules(false), socket) == 128 + SIGSYS);
+  CHECK(attempt(rules(false), make) == 128 + SIGSYS);
+}
