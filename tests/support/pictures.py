@@ -15,7 +15,7 @@ def png(width, height, colour, bits, rows, palette=b""):
     """`rows` are bytes as PNG packs them; row i gets filter i % 3: none, left or above."""
     channels = {GREY: 1, RGB: 3, PALETTE: 1, GREY_ALPHA: 2, RGB_ALPHA: 4}[colour]
     step = max(channels * bits // 8, 1)
-    packed, above = b"", bytes(len(rows[0]))
+    packed, above = bytearray(), bytes(len(rows[0]))
     for number, row in enumerate(rows):
         kind = number % 3
         before = bytes(step) + row if kind == 1 else above if kind == 2 else bytes(len(row))
