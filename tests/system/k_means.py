@@ -219,8 +219,9 @@ def always_the_same(jobs, path, points):
         (folder / f"{number}").write_bytes(data[a:b].replace(b"\n", b"\r\n") + b"\n \n")
     (folder / "5.gz").write_bytes(gzip.compress(b"\n"))
     packed = jobs.file("points.gz", gzip.compress(data.rstrip(b"\n")))
+    jobs.instance.ctl("fs", "put", path, "points")
     for inputs, options in (([path], ("--threads", 1)), ([path], ("--threads", 7)), ([folder], ()),
-                            ([packed], ("--memory-mb", 8))):
+                            ([packed], ("--memory-mb", 8)), (["aios:points"], ())):
         expect(jobs.run(inputs, arguments, *options) == once, f"{inputs} {options}: another output")
     text = jobs.instance.ctl(*jobs.command([path], arguments))
     expect("not converged after 3 iterations" in text and "in 2 parts" in text, text)
@@ -303,6 +304,8 @@ def refusals(jobs):
         jobs.refused(f"arguments {arguments}", [good], arguments, words, "the arguments are k=")
     jobs.refused("reducers", [good], ["k=1"], "writes two parts", options=("--reducers", 3))
     jobs.refused("skipping", [good], ["k=1"], "cannot be skipped", options=("--skip-bad-records",))
+    for options in (("--then", "sort"), ("--input-format", "csv"), ("--field", "1")):
+        jobs.refused(f"{options}", [good], ["k=1"], options=options)
     jobs.refused("Spark", [good], ["k=1"], "local engine",
                  options=("--engine", "spark", "--master", "local[1]"))
     line = b"1.5 " * 4000 + b"\n"
