@@ -257,7 +257,7 @@ def killed_contexts(jobs):
 
 def interrupted(jobs):
     path = jobs.file("long", text_of(blobs(60_000, seed=5, apart=0.1)))
-    job = jobs.instance.start(*jobs.command([path], ["k=300", "iterations=1000000"]))
+    job = jobs.instance.start(*jobs.command([path], ["k=3000", "iterations=1000000"]))
     wait_until(jobs.instance.contexts, PATIENCE_S, "a context of the job")
     job.send_signal(signal.SIGINT)
     err = job.communicate(timeout=PATIENCE_S)[1]
@@ -268,7 +268,7 @@ def interrupted(jobs):
 def lost_scheduler(jobs):
     """A job that loses its scheduler says so and leaves nothing."""
     job = jobs.instance.start(*jobs.command([jobs.instance.work / "long"],
-                                            ["k=300", "iterations=1000000"]))
+                                            ["k=3000", "iterations=1000000"]))
     wait_until(jobs.instance.contexts, PATIENCE_S, "a context of the job")
     jobs.instance.ctl("crash", "scheduler")
     err = job.communicate(timeout=PATIENCE_S)[1]
