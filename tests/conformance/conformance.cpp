@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <set>
 #include <thread>
@@ -48,8 +49,8 @@ class Application {
   std::string run_beside_fault(const Case& c, const Device& device);
   std::uint32_t codelet(const std::string& module, const std::string& name);
   /// What a task has left in the device's memory, and nowhere else, is found there by a task in the
-  /// next context: empty when it is.
-  std::string find_after_crash(const Device& device);
+  /// next context: empty when it is. `before_crash` is done in between.
+  std::string find_after_crash(const Device& device, const std::function<void()>& before_crash);
   /// Adds 1 to each number of a buffer that it keeps for this device, and looks at all of them.
   std::string add_to_held(const Device& device);
 
@@ -189,7 +190,8 @@ std::string Application::run_chain(const Device& device, bool crash) {
 /// A task that writes one number of a buffer brings all of it back from the device: the others are
 /// what a context before it has left there. (Applications cannot rely on that: for them they are
 /// undefined.)
-std::string Application::find_after_crash(const Device& device) {
+std::string Application::find_after_crash(const Device& device,
+                                          const std::function<void()>& before_crash) {
   constexpr std::uint32_t n = 1u << 19;
   constexpr std::uint64_t bytes = n * sizeof(float);
   const Region ones = instance_.create_region(bytes, "ones");
@@ -206,6 +208,7 @@ std::string Application::find_after_crash(const Device& device) {
   };
   const aios_code before = add(n);
   std::ranges::fill(sums.as<float>(), 0.0f);
+  before_crash();
   const aios_code crash = run_alone(fault_module, "beyond", device, 64, 1ull << 40, 0).first;
   const aios_code after = add(1);
   tenant_.release(ones_id);
@@ -394,7 +397,13 @@ Outcome keeps_no_memory(const Device& device) {
 /// Memory of the device itself, that is: no bytes are copied there again.
 Outcome memory_survives_crash(Pair& pair, const Device& device) {
   if (Outcome skipped = keeps_no_memory(device); !skipped.empty()) return skipped;
-  return pair.a.find_after_crash(device);
+  return pair.a.find_after_crash(device, [] {});
+}
+
+/// The next driver knows which process owns whose memory.
+Outcome memory_survives_driver(Pair& pair, const Device& device) {
+  if (Outcome skipped = keeps_no_memory(device); !skipped.empty()) return skipped;
+  return pair.a.find_after_crash(device, [&] { pair.system.restart_gpu_driver(); });
 }
 
 /// Who owns the memory dies: contexts go on with what they have, and when it is back memory
@@ -409,9 +418,9 @@ Outcome owner_of_memory_ends(Pair& pair, const Device& device) {
   if (Outcome wrong = b.add_to_held(device); !wrong.empty()) return "the other's: " + wrong;
   if (system.contexts() != before) return "contexts have ended with it";
   const auto until = std::chrono::steady_clock::now() + std::chrono::nanoseconds(timeout_ns);
-  Outcome wrong = a.find_after_crash(device);
+  Outcome wrong = a.find_after_crash(device, [] {});
   while (!wrong.empty() && std::chrono::steady_clock::now() < until)
-    wrong = a.find_after_crash(device);
+    wrong = a.find_after_crash(device, [] {});
   return wrong;
 }
 
@@ -432,6 +441,7 @@ constexpr Scenario scenarios[] = {
     {"what the client changes, the next task sees", changes_between_tasks},
     {"buffers survive the crash of their context", survives_crash},
     {"context crash with memory surviving", memory_survives_crash},
+    {"memory survives the driver, and then a crash of its context", memory_survives_driver},
     {"the owner of device memory dies and comes back", owner_of_memory_ends},
     {"a fault among several at once is one's alone", fault_among_others},
     {"an endless loop is ended at its limit, while another application works", endless},

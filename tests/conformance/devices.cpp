@@ -98,4 +98,16 @@ std::size_t System::kill_memory_owners() const {
   return count;
 }
 
+void System::restart_gpu_driver() const {
+  test::TestInstance& running = *instance_->running;
+  const auto before = running.server("gpu");
+  const auto restarted = [&]() -> Result<void> {
+    TRY(before);
+    TRY(running.crash("gpu", proto::supervisor::CrashHow::kill));
+    TRY(running.wait_restarted("gpu", before->epoch));
+    return {};
+  }();
+  if (!restarted) throw std::runtime_error(restarted.error().to_string());
+}
+
 }  // namespace aios::conformance

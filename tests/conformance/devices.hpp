@@ -29,6 +29,8 @@ class System {
   std::set<std::uint64_t> contexts() const;
   /// Ends, as from outside, the processes that own device memory: how many there were.
   std::size_t kill_memory_owners() const;
+  /// Kills the driver of GPUs and waits until there is another. Throws std::runtime_error.
+  void restart_gpu_driver() const;
 
  private:
   struct Instance;
