@@ -22,22 +22,38 @@ Deadline soon() {
 
 }  // namespace
 
-/// A call that is given up has its answer come later, or with the end of the link.
+/// Calls that are given up have their answers come later, or with the end of the link.
 template <class T, class Start>
-Result<T> DeviceTasks::call(Start&& start) {
-  const auto answer = std::make_shared<std::optional<Result<T>>>();
-  start(TaskCallback<T>([answer](Result<T> result) { answer->emplace(std::move(result)); }));
+Result<DeviceTasks::Answers<T>> DeviceTasks::call_all(std::size_t count, Start&& start) {
+  struct Pending {
+    Answers<T> answers;
+    std::size_t left;
+  };
+  const auto pending = std::make_shared<Pending>(Answers<T>(count), count);
+  for (std::size_t i = 0; i < count; ++i)
+    start(i, TaskCallback<T>([pending, i](Result<T> result) {
+            pending->answers[i].emplace(std::move(result));
+            --pending->left;
+          }));
   Deadline ask_at = Deadline::after(slice_ns);
-  while (!*answer) {
-    if (link_->client().work() || *answer) continue;
+  while (pending->left != 0) {
+    if (link_->client().work() || pending->left == 0) continue;
     link_->client().wait(ask_at);
-    if (*answer || !ask_at.passed()) continue;
+    if (pending->left == 0 || !ask_at.passed()) continue;
     if (!keep_going_()) return error(Code::cancelled, "the job was cancelled");
     ask_at = Deadline::after(slice_ns);
   }
-  if (!**answer && (*answer)->error().code() == Code::peer_closed)
-    return error(Code::peer_closed, "the scheduler was restarted; run the job again");
-  return std::move(**answer);
+  for (const auto& answer : pending->answers)
+    if (!*answer && answer->error().code() == Code::peer_closed)
+      return error(Code::peer_closed, "the scheduler was restarted; run the job again");
+  return std::move(pending->answers);
+}
+
+template <class T, class Start>
+Result<T> DeviceTasks::call(Start&& start) {
+  auto answers =
+      TRY(call_all<T>(1, [&](std::size_t, TaskCallback<T> done) { start(std::move(done)); }));
+  return *std::move(answers.front());
 }
 
 Result<std::unique_ptr<DeviceTasks>> DeviceTasks::open(Kernel& kernel, std::string label,
@@ -64,11 +80,15 @@ Result<std::vector<std::uint32_t>> DeviceTasks::codelets(
   return numbers;
 }
 
-Result<std::uint32_t> DeviceTasks::memory(const Region& region, std::uint64_t offset,
-                                          std::uint64_t length, bool writable) {
-  return call<std::uint32_t>([&](auto done) {
-    tenant_->register_buffer(region.handle(), offset, length, writable, soon(), std::move(done));
-  });
+Result<std::vector<std::uint32_t>> DeviceTasks::memory(const Region& region,
+                                                       const std::vector<Range>& ranges) {
+  const auto answers = TRY(call_all<std::uint32_t>(ranges.size(), [&](std::size_t i, auto done) {
+    tenant_->register_buffer(region.handle(), ranges[i].offset, ranges[i].length,
+                             ranges[i].writable, soon(), std::move(done));
+  }));
+  std::vector<std::uint32_t> buffers;
+  for (const auto& answer : answers) buffers.push_back(TRY(*answer));
+  return buffers;
 }
 
 Result<std::uint32_t> DeviceTasks::files(Handle channel) {
@@ -78,8 +98,12 @@ Result<std::uint32_t> DeviceTasks::files(Handle channel) {
   return buffer;
 }
 
-Result<void> DeviceTasks::release(std::uint32_t buffer) {
-  return call<void>([&](auto done) { tenant_->release_buffer(buffer, soon(), std::move(done)); });
+Result<void> DeviceTasks::release(std::span<const std::uint32_t> buffers) {
+  const auto answers = TRY(call_all<void>(buffers.size(), [&](std::size_t i, auto done) {
+    tenant_->release_buffer(buffers[i], soon(), std::move(done));
+  }));
+  for (const auto& answer : answers) TRY(*answer);
+  return {};
 }
 
 std::uint64_t DeviceTasks::add(Record task) {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -33,11 +34,16 @@ class DeviceTasks {
   /// The numbers of these codelets of a module.
   Result<std::vector<std::uint32_t>> codelets(std::span<const std::byte> module,
                                               const std::vector<std::string>& functions);
-  Result<std::uint32_t> memory(const Region& region, std::uint64_t offset, std::uint64_t length,
-                               bool writable);
+  struct Range {
+    std::uint64_t offset;
+    std::uint64_t length;
+    bool writable;
+  };
+  /// Parts of a region as buffers, all of them at once.
+  Result<std::vector<std::uint32_t>> memory(const Region& region, const std::vector<Range>& ranges);
   /// A channel of lent files, whose handle is closed here.
   Result<std::uint32_t> files(Handle channel);
-  Result<void> release(std::uint32_t buffer);
+  Result<void> release(std::span<const std::uint32_t> buffers);
 
   /// Gives the task a tag; it is sent by the next `submit`.
   std::uint64_t add(Record task);
@@ -55,6 +61,11 @@ class DeviceTasks {
  private:
   DeviceTasks(std::string label, std::function<bool()> keep_going)
       : label_(std::move(label)), keep_going_(std::move(keep_going)) {}
+  template <class T>
+  using Answers = std::vector<std::optional<Result<T>>>;
+  /// Starts calls 0 to count - 1 by `start(number, done)` and waits for all.
+  template <class T, class Start>
+  Result<Answers<T>> call_all(std::size_t count, Start&& start);
   template <class T, class Start>
   Result<T> call(Start&& start);
 

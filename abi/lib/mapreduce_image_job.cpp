@@ -7,6 +7,7 @@
 #include <list>
 #include <map>
 #include <utility>
+#include <vector>
 
 #include "abi/include/aios/codelet.h"
 #include "abi/lib/mapreduce_device_job.hpp"
@@ -70,8 +71,8 @@ class ImageJob final : public DeviceJob {
     std::uint64_t width = 0, height = 0;
     std::uint64_t needed_bytes = 0;  ///< counted in used_bytes_ while it has its memory
     Region memory{};
-    std::array<std::uint32_t, 5> buffers{};  ///< colours, grey, edges, and the counts of these two
-    std::uint32_t unfinished = 0;            ///< tasks
+    std::vector<std::uint32_t> buffers{};  ///< colours, grey, edges, and the counts of these two
+    std::uint32_t unfinished = 0;          ///< tasks
     bool counted_twice = false;
     std::uint32_t recounts = 0;
     std::optional<Status> failure{};
@@ -212,14 +213,12 @@ Result<void> ImageJob::fetch_memory() {
     used_bytes_ += image->needed_bytes;
     const std::uint64_t pixels = image->pixels();
     image->memory = TRY(Region::create(kernel_, 2 * bins_bytes + held_of_pixel * pixels, "image"));
-    std::uint64_t at = 2 * bins_bytes;
-    const std::uint64_t lengths[] = {3 * pixels, pixels, pixels};
-    for (std::size_t i = 0; i < std::size(lengths); ++i) {
-      image->buffers[i] = TRY(tasks_->memory(image->memory, at, lengths[i], true));
-      at += lengths[i];
-    }
-    for (std::size_t i = 0; i < 2; ++i)
-      image->buffers[3 + i] = TRY(tasks_->memory(image->memory, i * bins_bytes, bins_bytes, true));
+    const std::uint64_t colours = 2 * bins_bytes, greys = colours + 3 * pixels;
+    image->buffers = TRY(tasks_->memory(image->memory, {{colours, 3 * pixels, true},
+                                                        {greys, pixels, true},
+                                                        {greys + pixels, pixels, true},
+                                                        {0, bins_bytes, true},
+                                                        {bins_bytes, bins_bytes, true}}));
     TRY(compute(image));
   }
   return {};
@@ -229,7 +228,8 @@ Result<void> ImageJob::compute(Images::iterator image) {
   const auto width = static_cast<std::uint32_t>(image->width);
   const auto height = static_cast<std::uint32_t>(image->height);
   const auto pixels = static_cast<std::uint32_t>(image->pixels());
-  const auto [colours, greys, edge, grey_counts, edge_counts] = image->buffers;
+  const std::uint32_t colours = image->buffers[0], greys = image->buffers[1];
+  const std::uint32_t edge = image->buffers[2];
   std::memset(image->memory.data(), 0, 2 * bins_bytes);
   const auto task = [&](Step step, std::array<std::uint32_t, 2> arguments, std::size_t count) {
     Record record = make_task(0, codelets_[step]);
@@ -270,8 +270,8 @@ Result<void> ImageJob::compute(Images::iterator image) {
     follow(counting, after);
     add(image, step, counting);
   };
-  count(count_grey, greys, grey_counts, greyed);
-  count(count_edges, edge, edge_counts, found);
+  count(count_grey, greys, image->buffers[3], greyed);
+  count(count_edges, edge, image->buffers[4], found);
   return {};
 }
 
@@ -327,11 +327,10 @@ Result<void> ImageJob::bad(Images::iterator image, const Status& why) {
 }
 
 Result<void> ImageJob::end(Images::iterator image, std::string line) {
-  if (files_[image->file].size_bytes != 0) TRY(tasks_->release(image->file_buffer));
-  if (image->memory.valid()) {
-    for (const std::uint32_t buffer : image->buffers) TRY(tasks_->release(buffer));
-    used_bytes_ -= image->needed_bytes;
-  }
+  std::vector<std::uint32_t> done_with = std::move(image->buffers);
+  if (files_[image->file].size_bytes != 0) done_with.push_back(image->file_buffer);
+  if (image->memory.valid()) used_bytes_ -= image->needed_bytes;
+  TRY(tasks_->release(done_with));
   report_.progress.mapped_bytes += files_[image->file].size_bytes;
   lines_.emplace(image->file, std::move(line));
   images_.erase(image);

@@ -232,7 +232,7 @@ Result<void> KMeansJob::read() {
         const std::uint64_t bytes = measured_[split].points * row_bytes;
         report_.progress.mapped_bytes += plan_.splits[split].bytes;
         if (bytes == 0) return std::optional<Record>();
-        rows[split] = TRY(tasks_->memory(points_, at, bytes, true));
+        rows[split] = TRY(tasks_->memory(points_, {{at, bytes, true}}))[0];
         at += bytes;
         Record record = make_task(0, read_);
         add_buffer(record, rows[split], AIOS_MODE_WRITE);
@@ -241,7 +241,7 @@ Result<void> KMeansJob::read() {
         return record;
       },
       [&](std::size_t split, const Completion&) -> Result<void> {
-        TRY(tasks_->release(rows.at(split)));
+        TRY(tasks_->release(std::span(&rows.at(split), 1)));
         rows.erase(split);
         return {};
       });
@@ -271,7 +271,7 @@ Result<void> KMeansJob::over_splits(const Begin& begin, const End& end) {
       if (found.empty())
         return error(Code::protocol_error, "the scheduler finished an unknown task");
       if (done.status != 0) return failed(found.mapped().split, done);
-      for (const std::uint32_t files : found.mapped().files) TRY(tasks_->release(files));
+      TRY(tasks_->release(found.mapped().files));
       TRY(end(found.mapped().split, done));
     }
   }
@@ -304,20 +304,23 @@ std::unexpected<Status> KMeansJob::failed(std::size_t split, const Completion& c
 Result<void> KMeansJob::make_chunks() {
   const std::uint64_t cells = std::uint64_t{k_} * dimensions_;
   const std::uint64_t chunk_shares = std::max(least_shares, parts_of(layout_->shares, max_chunks));
-  centres_buffer_ = TRY(tasks_->memory(state_, 0, cells * sizeof(float), false));
+  centres_buffer_ = TRY(tasks_->memory(state_, {{0, cells * sizeof(float), false}}))[0];
   for (std::uint64_t share = 0; share < layout_->shares; share += chunk_shares) {
     const std::uint64_t first = share * share_points;
+    const std::uint64_t row_bytes = dimensions_ * sizeof(float);
     Chunk chunk{};
     chunk.shares = std::min(chunk_shares, layout_->shares - share);
     chunk.points = std::min(chunk.shares * share_points, count_ - first);
-    const auto array = [&](std::uint64_t begin, std::uint64_t at, std::uint64_t count) {
-      return tasks_->memory(state_, begin + at * sizeof(float), count * sizeof(float), true);
+    chunk.points_buffer =
+        TRY(tasks_->memory(points_, {{first * row_bytes, chunk.points * row_bytes, false}}))[0];
+    const auto array = [](std::uint64_t begin, std::uint64_t at, std::uint64_t count) {
+      return DeviceTasks::Range{begin + at * sizeof(float), count * sizeof(float), true};
     };
-    chunk.points_buffer = TRY(tasks_->memory(points_, first * dimensions_ * sizeof(float),
-                                             chunk.points * dimensions_ * sizeof(float), false));
-    chunk.labels_buffer = TRY(array(layout_->labels, first, chunk.points));
-    chunk.sums_buffer = TRY(array(layout_->sums, share * cells, chunk.shares * cells));
-    chunk.counts_buffer = TRY(array(layout_->counts, share * k_, chunk.shares * k_));
+    const auto made =
+        TRY(tasks_->memory(state_, {array(layout_->labels, first, chunk.points),
+                                    array(layout_->sums, share * cells, chunk.shares * cells),
+                                    array(layout_->counts, share * k_, chunk.shares * k_)}));
+    chunk.labels_buffer = made[0], chunk.sums_buffer = made[1], chunk.counts_buffer = made[2];
     chunks_.push_back(chunk);
   }
   return {};
