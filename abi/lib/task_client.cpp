@@ -1,6 +1,7 @@
 #include "abi/lib/task_client.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <bit>
 #include <cassert>
 #include <cstring>
@@ -90,13 +91,24 @@ std::uint64_t TaskLink::room_offset(std::uint32_t number) const {
 
 // ---- the tenant ---------------------------------------------------------------------------------
 
+namespace {
+
+std::uint64_t next_session() {
+  static std::atomic<std::uint64_t> last = 0;
+  return last.fetch_add(1, std::memory_order_relaxed) + 1;
+}
+
+}  // namespace
+
+TaskTenant::TaskTenant(TaskLink& link) : link_(link), session_(next_session()) {}
+
 void TaskTenant::open(Handle job, Deadline deadline, TaskCallback<void> done) {
   link_.prepare(deadline, [this, job, deadline,
                            done = std::move(done)](Result<void> prepared) mutable {
     if (!prepared) return done(std::move(prepared));
     const std::uint32_t use = rights::info | rights::act | rights::send;
     link_.client_->start_with_handles<wire::OpenTenant>(
-        {0}, {{job, ObjectType::job, use, rights::info | rights::act, false}},
+        {0, session_}, {{job, ObjectType::job, use, rights::info | rights::act, false}},
         [](std::span<const Handle> numbers, wire::OpenTenant::Request& r) { r.job = numbers[0]; },
         deadline,
         [this, connection = link_.connection_,

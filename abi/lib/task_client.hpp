@@ -78,11 +78,12 @@ class TaskTenant {
   using TaskRecord = proto::scheduler::TaskRecord;
   using Completions = std::vector<proto::scheduler::Completion>;
 
-  explicit TaskTenant(TaskLink& link) : link_(link) {}
+  explicit TaskTenant(TaskLink& link);
   TaskTenant(const TaskTenant&) = delete;
 
   /// Opens it for `job`: kernel.job(), or a handle with use send and grant info|act|send. After a
-  /// loss open it again from `on_lost` or later, not from the callback of a call that was lost.
+  /// loss open it again from `on_lost` or later, not from the callback of a call that was lost: it
+  /// is open when none of the tasks that it had runs any more.
   void open(Handle job, Deadline deadline, TaskCallback<void> done);
   /// Answered when none of its tasks runs any more.
   void close(Deadline deadline, TaskCallback<void> done);
@@ -134,6 +135,7 @@ class TaskTenant {
 
   TaskLink& link_;
   std::uint64_t connection_ = 0;  ///< of the link, on which it was opened
+  std::uint64_t session_;
   std::uint32_t id_ = 0;
 };
 

@@ -17,13 +17,18 @@ inline constexpr std::uint32_t max_pending_per_tenant = 65536;
 
 /// Work for the job named by `job`, mostly the client's own: a handle sent over this link, with use
 /// act|send and grant act, for it is shown to drivers. At most 64 tenants a link.
+/// A tenant that the same process opened under the same `session`, unless that is 0, is closed, and
+/// the answer waits until none of its tasks runs any more: for who comes again because the link
+/// broke, and would not have two of one task run at once.
 /// invalid_argument: not a job, or 0. denied: a right is missing. quota.
 struct OpenTenant {
   static constexpr std::uint16_t opcode = 1;
   static constexpr const char* name = "open_tenant";
+  static constexpr bool parks = true;
   struct Request {
     kernel::Handle job;
-    AIOS_FIELDS(Request, job)
+    std::uint64_t session;  ///< the client's number for what it opens, also again
+    AIOS_FIELDS(Request, job, session)
   };
   struct Reply {
     std::uint32_t tenant;
@@ -506,7 +511,7 @@ struct GraphNext {
 
 struct Protocol {
   static constexpr const char* name = "scheduler";
-  static constexpr std::uint16_t version = 8;
+  static constexpr std::uint16_t version = 9;
   using Methods = MethodList<Null, Drain, OpenTenant, CloseTenant, RegisterCodelet, RegisterBuffer,
                              ReleaseBuffer, SetArena, Submit, Completions, Failure, Cancel,
                              TaskNext, DeviceNext, PlacementNext, ModelNext, CancelRange,

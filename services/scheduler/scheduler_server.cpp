@@ -1,5 +1,6 @@
 #include "services/scheduler/scheduler_server.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "abi/runtime/log.hpp"
@@ -68,18 +69,58 @@ Answer<wire::OpenTenant::Reply> SchedulerServer::handle(wire::OpenTenant,
                                                         CallContext& call) {
   if (request.job == 0)
     return error(Code::invalid_argument, "send the handle of the job that the tasks are for");
-  LinkState& link = links_[call.client()];
-  auto job = TRY(claims_.claim(request.job, call.peer().process_id, {ObjectType::job},
-                               rights::act | rights::send, rights::info | rights::act));
+  Opening opening{call.token(), {call.peer().process_id, request.session}, {}};
+  opening.job = TRY(claims_.claim(request.job, call.peer().process_id, {ObjectType::job},
+                                  rights::act | rights::send, rights::info | rights::act));
+  end_session(opening.session);
+  if (!is_there(opening.session)) return TRY(open(std::move(opening)));
+  openings_.push_back(std::move(opening));
+  return deferred;
+}
+
+Result<wire::OpenTenant::Reply> SchedulerServer::open(Opening opening) {
+  LinkState& link = links_[opening.token.client];
   if (link.tenants.size() >= max_tenants_per_link)
     return error(Code::quota, "a link may have 64 tenants open; close some");
-  const JobId id = job.info.object_id;
+  const HandleClaims::Info& job = opening.job.info;
   // Of whom the work is: the client may be a service that does it on behalf of another.
-  const auto uid = static_cast<std::uint32_t>(job.info.detail);
-  const TenantId tenant = TRY(core_.open_tenant(id, job.info.name.view(), uid));
-  resources_.add_job(id, std::move(job.handle));
-  link.tenants[tenant] = {id, false};
+  const auto uid = static_cast<std::uint32_t>(job.detail);
+  const TenantId tenant = TRY(core_.open_tenant(job.object_id, job.name.view(), uid));
+  resources_.add_job(job.object_id, std::move(opening.job.handle));
+  link.tenants[tenant] = {job.object_id, false};
+  if (opening.session.number != 0) sessions_[tenant] = opening.session;
   return wire::OpenTenant::Reply{tenant, 0};
+}
+
+/// Closes what was opened by its name: the link may not be known as broken yet.
+void SchedulerServer::end_session(const Session& session) {
+  std::vector<TenantId> earlier;
+  for (auto& [client, link] : links_)
+    for (const auto& [tenant, state] : link.tenants)
+      if (const auto of = sessions_.find(tenant); of != sessions_.end() && of->second == session)
+        earlier.push_back(tenant);
+  for (const TenantId tenant : earlier) {
+    for (auto& [client, link] : links_) link.tenants.erase(tenant);
+    close(tenant);
+  }
+}
+
+/// Also one that is closed, while tasks of it run.
+bool SchedulerServer::is_there(const Session& session) const {
+  return std::ranges::any_of(sessions_, [&](const auto& one) { return one.second == session; });
+}
+
+void SchedulerServer::answer_openings() {
+  for (std::size_t i = 0; i < openings_.size();) {
+    if (is_there(openings_[i].session)) {
+      ++i;
+      continue;
+    }
+    Opening opening = std::move(openings_[i]);
+    openings_.erase(openings_.begin() + static_cast<std::ptrdiff_t>(i));
+    const ReplyToken token = opening.token;
+    server_->reply<wire::OpenTenant>(token, open(std::move(opening)));
+  }
 }
 
 Answer<proto::Empty> SchedulerServer::handle(wire::CloseTenant,
@@ -101,6 +142,7 @@ void SchedulerServer::close(TenantId tenant) {
 }
 
 void SchedulerServer::client_closed(ClientId client) {
+  std::erase_if(openings_, [&](const Opening& one) { return one.token.client == client; });
   const auto link = links_.find(client);
   if (link == links_.end()) return;
   const auto tenants = std::move(link->second.tenants);
@@ -115,6 +157,7 @@ void SchedulerServer::forget_tenant(TenantId tenant, JobId job) {
   const auto waiters = waiters_.extract(tenant);
   if (!waiters.empty() && waiters.mapped().closed != nullptr)
     server_->reply<wire::CloseTenant>(*waiters.mapped().closed, proto::Empty{});
+  sessions_.erase(tenant);
 }
 
 // ---- registration -----------------------------------------------------------------------------
@@ -518,6 +561,8 @@ void SchedulerServer::carry_out_all() {
     for (const Action& action : actions) carry_out(action);
   pool_.flush();
   carrying_out_ = false;
+  // Only now all is forgotten that the tenants before had.
+  answer_openings();
   if (core_.idle()) answer_drain();
 }
 

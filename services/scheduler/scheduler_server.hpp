@@ -109,6 +109,18 @@ class SchedulerServer {
     std::map<TenantId, TenantState> tenants;
     Arena arena;
   };
+  /// What a client calls a tenant that it may open again, see OpenTenant.
+  struct Session {
+    std::uint64_t process_id;
+    std::uint64_t number;  ///< 0: none
+    friend bool operator==(const Session&, const Session&) = default;
+  };
+  /// An OpenTenant that waits for the end of the tenant's last life.
+  struct Opening {
+    ReplyToken token;
+    Session session;
+    HandleClaims::Claimed job;
+  };
   struct CompletionsWait {
     ReplyToken token;
     std::uint64_t offset;
@@ -121,6 +133,10 @@ class SchedulerServer {
   };
 
   Result<JobId> job_of(const CallContext& call, std::uint32_t tenant);
+  Result<proto::scheduler::OpenTenant::Reply> open(Opening opening);
+  void end_session(const Session& session);
+  bool is_there(const Session& session) const;
+  void answer_openings();
   void close(TenantId tenant);
   Result<void> submit(const proto::scheduler::Submit::Request& request, const CallContext& call);
   void answer_completions(TenantId tenant);
@@ -149,6 +165,8 @@ class SchedulerServer {
   LearnedCosts* models_;  ///< the core's; null when the policy needs none
   Core core_;
   std::map<ClientId, LinkState> links_;
+  std::map<TenantId, Session> sessions_;  ///< of those that have one, until they are forgotten
+  std::vector<Opening> openings_;
   std::unordered_map<TenantId, Waiters> waiters_;
   std::vector<DevicePlace> places_;  ///< by device
   std::vector<std::unique_ptr<Driver>> drivers_;

@@ -101,7 +101,7 @@ void wrong_type_handle(Peer& peer) {
   RawLink* to_scheduler = peer.link(peer.target("scheduler"));
   if (to_scheduler == nullptr) return;
   const Handle region = peer.send_region(*to_scheduler, 0, peer.region(), read_write, read_write);
-  const Code code = to_scheduler->call<scheduler::OpenTenant>({region});
+  const Code code = to_scheduler->call<scheduler::OpenTenant>({region, 0});
   if (code == Code::ok) breach("the scheduler took a region for a job");
   peer.counts.done(Kind::wrong_type_handle, code != Code::peer_closed);
 }
@@ -162,7 +162,8 @@ std::optional<std::uint32_t> open_tenant(Peer& peer, RawLink& link) {
                         rights::act | rights::send, rights::act | rights::info, 0};
   const auto sent = peer.kernel().call<wire::LinkSend>(request);
   scheduler::OpenTenant::Reply reply{};
-  if (!sent.ok() || link.call<scheduler::OpenTenant>({sent.reply.handles[0]}, &reply) != Code::ok)
+  if (!sent.ok() ||
+      link.call<scheduler::OpenTenant>({sent.reply.handles[0], 0}, &reply) != Code::ok)
     return std::nullopt;
   return reply.tenant;
 }

@@ -30,7 +30,7 @@ class Raw {
         [&](std::span<const Handle> numbers, auto& r) { r.*field = last_ = numbers[0]; }, soon());
   }
   Result<wire::OpenTenant::Reply> open(Handle job, std::uint32_t use, std::uint32_t grant) {
-    return send<wire::OpenTenant>({0}, {job, ObjectType::job, use, grant, false},
+    return send<wire::OpenTenant>({0, 0}, {job, ObjectType::job, use, grant, false},
                                   &wire::OpenTenant::Request::job);
   }
   std::uint32_t open() {
@@ -70,13 +70,13 @@ TEST_CASE("A tenant needs a job with the right to act and to pass it on") {
   Rig rig(Rig::With::no_driver);
   Raw raw(rig);
   const Handle job = rig.make_job("one");
-  CHECK(raw.call<wire::OpenTenant>({0}) == Code::invalid_argument);
-  CHECK(raw.call<wire::OpenTenant>({12345}) == Code::bad_handle);
+  CHECK(raw.call<wire::OpenTenant>({0, 0}) == Code::invalid_argument);
+  CHECK(raw.call<wire::OpenTenant>({12345, 0}) == Code::bad_handle);
   CHECK(code_of(raw.open(job, rights::send, rights::act | rights::info)) == Code::denied);
   CHECK(code_of(raw.open(job, rights::send | rights::act, 0)) == Code::denied);
   const Region region = *Region::create(rig.kernel(), 4096, "r");
   CHECK(code_of(raw.send<wire::OpenTenant>(
-            {0}, {region.handle(), ObjectType::region, rights::send, 0, false},
+            {0, 0}, {region.handle(), ObjectType::region, rights::send, 0, false},
             &wire::OpenTenant::Request::job)) == Code::wrong_type);
 }
 
@@ -99,7 +99,7 @@ TEST_CASE("Handles that were sent in vain are given back at once") {
   constexpr std::uint32_t rounds = 8;
   for (std::uint32_t i = 0; i < rounds; ++i) {
     CHECK(code_of(raw.send<wire::OpenTenant>(
-              {0}, {region.handle(), ObjectType::region, rights::send, 0, false},
+              {0, 0}, {region.handle(), ObjectType::region, rights::send, 0, false},
               &wire::OpenTenant::Request::job)) == Code::wrong_type);
     CHECK(code_of(raw.buffer(tenant, region, 0, 4096, 0)) == Code::denied);
     CHECK(code_of(raw.buffer(tenant, region, 1, 4096)) == Code::invalid_argument);

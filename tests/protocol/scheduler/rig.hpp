@@ -71,6 +71,7 @@ class Tenant {
   std::string failure(std::uint64_t tag);
   Result<void> close();
   Result<void> reopen();
+  Handle job() const { return job_; }
 
   TaskTenant& operator*() { return tenant_; }
   TaskTenant* operator->() { return &tenant_; }

@@ -236,6 +236,38 @@ TEST_CASE("When a client goes its contexts end, even in the middle of an endless
   rig.await_contexts(0);
 }
 
+TEST_CASE("Who opens a tenant again is answered when nothing of its last life runs") {
+  using State = proto::scheduler::TaskState;
+  Rig rig;
+  Tenant tenant(rig, "one");
+  // Keeps the job's context.
+  TaskTenant beside(rig.link());
+  REQUIRE(wait_for<void>(rig.link(),
+                         [&](auto done) { beside.open(tenant.job(), soon(), std::move(done)); }));
+  TaskRecord endless = make_task(1, tenant.codelet("faulty", "loop"));
+  endless.limit_ns = 300 * ns_per_ms;
+  const auto state = [&](std::uint64_t after) {
+    return static_cast<State>(
+        rig.client().call<proto::scheduler::TaskNext>({after}, soon())->state);
+  };
+  REQUIRE(tenant.submit({endless}));
+  while (state(0) != State::running) {
+  }
+  // As after a link that broke, and of which the scheduler has not heard.
+  REQUIRE(tenant.reopen());
+  CHECK(state(0) == State::failed);
+  const std::uint32_t loop = tenant.codelet("faulty", "loop");
+  REQUIRE(tenant.submit({make_task(1, loop)}));
+  while (state(1) != State::running) {
+  }
+  // Another one does not wait, and neither does the last of a job, whose context ends with it.
+  Tenant other(rig, "two");
+  CHECK(state(1) == State::running);
+  CHECK(wait_for<void>(rig.link(), [&](auto done) { beside.close(soon(), std::move(done)); }));
+  REQUIRE(tenant.reopen());
+  CHECK(code(tenant.run(make_task(1, tenant.codelet("good", "count")))) == Code::ok);
+}
+
 TEST_CASE("When the scheduler dies calls end with peer_closed and its successor serves") {
   Rig rig;
   Tenant tenant(rig, "one");
