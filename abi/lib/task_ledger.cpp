@@ -1,0 +1,342 @@
+#include "abi/lib/task_ledger.hpp"
+
+#include <algorithm>
+#include <unordered_map>
+
+#include "abi/include/aios/codelet.h"
+
+namespace aios {
+
+namespace {
+
+namespace flag = proto::scheduler::task_flag;
+
+std::uint32_t low(std::uint64_t tag) {
+  return static_cast<std::uint32_t>(tag);
+}
+std::uint32_t buffer_of(std::uint32_t use) {
+  return use & 0x0fffffff;
+}
+std::uint32_t mode_of(std::uint32_t use) {
+  return use >> 28;
+}
+bool reads(std::uint32_t mode) {
+  return mode != AIOS_MODE_WRITE && mode != AIOS_MODE_SCRATCH;
+}
+bool writes(std::uint32_t mode) {
+  return mode != AIOS_MODE_READ;
+}
+bool may_run_again(const TaskLedger::Record& record) {
+  return (record.flags & (flag::idempotent | flag::join)) != 0;
+}
+
+std::string because_of(std::uint32_t tag) {
+  return "task " + std::to_string(tag) + ", on which it depends, failed";
+}
+
+/// Finds out which tasks may not run again for what others have done to memory since.
+class Overwritten {
+ public:
+  explicit Overwritten(const TaskLedger::MemoryOf& memory_of) : memory_of_(memory_of) {}
+
+  /// The next task, in order. False: it names a buffer that is gone.
+  bool add(const TaskLedger::Record& record) {
+    const auto position = static_cast<std::uint32_t>(barred_.size());
+    barred_.push_back(false);
+    bool known = true;
+    // The scheduler may never have looked at it.
+    const auto uses = std::span(record.buffers)
+                          .first(std::min(record.buffer_count, proto::context::max_task_buffers));
+    for (const std::uint32_t use : uses) known = note_read(use, position) && known;
+    for (const std::uint32_t use : uses) note_write(use, position);
+    return known;
+  }
+  bool barred(std::size_t position) const { return barred_[position]; }
+
+ private:
+  struct Group {
+    bool made_anew = false;
+    std::vector<std::uint32_t> readers;  ///< of what was there before any of these tasks
+  };
+
+  bool note_read(std::uint32_t use, std::uint32_t position) {
+    const auto memory = memory_of_(buffer_of(use));
+    if (!memory) return false;
+    Group& group = groups_[memory->group];
+    if (reads(mode_of(use)) && !group.made_anew) group.readers.push_back(position);
+    return true;
+  }
+
+  void note_write(std::uint32_t use, std::uint32_t position) {
+    const auto memory = memory_of_(buffer_of(use));
+    if (!memory || !writes(mode_of(use))) return;
+    Group& group = groups_[memory->group];
+    std::erase_if(group.readers, [&](std::uint32_t reader) {
+      if (reader == position) return false;
+      barred_[reader] = true;
+      return true;
+    });
+    if (mode_of(use) == AIOS_MODE_WRITE && memory->whole) group.made_anew = true;
+  }
+
+  const TaskLedger::MemoryOf& memory_of_;
+  std::unordered_map<std::uint32_t, Group> groups_;
+  std::vector<bool> barred_;  ///< by position
+};
+
+}  // namespace
+
+// ---- what is unfinished -------------------------------------------------------------------------
+
+TaskLedger::Slot TaskLedger::take_slot() {
+  if (free_.empty()) {
+    const auto first = static_cast<Slot>(chunks_.size() * chunk_entries);
+    // As many as it may ever have to hold: giving a slot back must not fail.
+    free_.reserve(first + chunk_entries);
+    chunks_.push_back(std::make_unique<Chunk>());
+    for (Slot i = chunk_entries; i-- > 0;) free_.push_back(first + i);
+  }
+  const Slot slot = free_.back();
+  free_.pop_back();
+  return slot;
+}
+
+void TaskLedger::forget(std::uint32_t tag, Slot slot) {
+  index_.erase(tag);
+  free_.push_back(slot);
+}
+
+Result<TaskLedger::Range> TaskLedger::add(std::span<const Record> batch, bool held) {
+  const std::uint64_t first = next_sequence_;
+  const auto undo = [&](std::size_t count) {
+    for (const Record& record : batch.first(count))
+      forget(low(record.tag), index_[low(record.tag)]);
+    next_sequence_ = first;
+  };
+  std::size_t added = 0;
+  try {
+    for (; added < batch.size(); ++added) {
+      const Record& record = batch[added];
+      const Slot slot = take_slot();
+      if (!index_.emplace(low(record.tag), slot).second) {
+        free_.push_back(slot);
+        undo(added);
+        return error(Code::already_exists,
+                     "task " + std::to_string(record.tag) +
+                         ": an unfinished task has a tag with the same low 32 bits");
+      }
+      Entry& one = entry(slot);
+      one.record = record;
+      one.sequence = next_sequence_++;
+      one.deaths = 0;
+      one.held = held;
+      one.cancelled = one.doomed = false;
+    }
+  } catch (const std::bad_alloc&) {
+    undo(added);
+    throw;
+  }
+  return Range{first, next_sequence_};
+}
+
+void TaskLedger::remove(Range range) {
+  std::vector<std::pair<std::uint32_t, Slot>> gone;
+  for (const auto& [tag, slot] : index_)
+    if (entry(slot).sequence >= range.first && entry(slot).sequence < range.end)
+      gone.emplace_back(tag, slot);
+  for (const auto& [tag, slot] : gone) forget(tag, slot);
+}
+
+void TaskLedger::withdraw(std::uint64_t first, std::uint64_t last) {
+  for (std::uint64_t tag = first; tag <= last; ++tag)
+    if (contains(tag)) forget(low(tag), index_[low(tag)]);
+}
+
+void TaskLedger::admitted(std::uint64_t first, std::uint64_t last, std::uint64_t deadline_ns) {
+  for (std::uint64_t tag = first; tag <= last; ++tag) {
+    if (!contains(tag)) continue;
+    Entry& one = entry(index_[low(tag)]);
+    one.held = false;
+    std::uint64_t& own_ns = one.record.deadline_ns;
+    own_ns = own_ns == 0 ? deadline_ns : std::min(own_ns, deadline_ns);
+  }
+}
+
+bool TaskLedger::contains(std::uint64_t tag) const {
+  const auto at = index_.find(low(tag));
+  return at != index_.end() && entry(at->second).record.tag == tag;
+}
+
+bool TaskLedger::finish(std::uint64_t tag, bool ok) {
+  const auto at = index_.find(low(tag));
+  if (at == index_.end() || entry(at->second).record.tag != tag) return false;
+  free_.push_back(at->second);
+  index_.erase(at);
+  remember(low(tag), !ok);
+  // This scheduler knows it by itself.
+  if (!earlier_.empty()) earlier_.erase(low(tag));
+  return true;
+}
+
+void TaskLedger::remember(std::uint32_t tag, bool failed) {
+  if (finished_.size() < remembered)
+    finished_.push_back({tag, failed});
+  else
+    finished_[next_finished_] = {tag, failed};
+  next_finished_ = (next_finished_ + 1) % remembered;
+  if (++finished_since_ == remembered) earlier_.clear();
+}
+
+void TaskLedger::end_here(std::uint64_t tag) {
+  if (finish(tag, false)) earlier_[low(tag)] = true;
+}
+
+void TaskLedger::cancelled(std::uint64_t tag) {
+  if (contains(tag)) entry(index_[low(tag)]).cancelled = true;
+}
+
+void TaskLedger::cancelled(std::uint64_t first, std::uint64_t last, std::uint64_t end) {
+  for (const auto& [tag, slot] : index_) {
+    Entry& one = entry(slot);
+    // Of those that may not run again nobody knows whether they were pending.
+    if (one.record.tag >= first && one.record.tag <= last && one.sequence < end &&
+        may_run_again(one.record))
+      one.cancelled = true;
+  }
+}
+
+// ---- the scheduler's death ----------------------------------------------------------------------
+
+std::vector<TaskLedger::Slot> TaskLedger::in_order() const {
+  std::vector<Slot> slots;
+  slots.reserve(index_.size());
+  for (const auto& [tag, slot] : index_) slots.push_back(slot);
+  std::ranges::sort(slots, {}, [this](Slot slot) { return entry(slot).sequence; });
+  return slots;
+}
+
+/// What ended so far, the last meaning of each tag.
+void TaskLedger::recall() {
+  earlier_.clear();
+  finished_since_ = 0;
+  const std::size_t oldest = finished_.size() < remembered ? 0 : next_finished_;
+  for (std::size_t i = 0; i < finished_.size(); ++i) {
+    const Finished& one = finished_[(oldest + i) % finished_.size()];
+    earlier_[one.tag] = one.failed;
+  }
+}
+
+std::vector<TaskLedger::Ended> TaskLedger::lose(const MemoryOf& memory_of) {
+  recall();
+  replay_.clear();
+  offered_.clear();
+  const std::vector<Slot> order = in_order();
+  Overwritten overwritten(memory_of);
+  std::vector<bool> released;
+  for (const Slot slot : order) released.push_back(!overwritten.add(entry(slot).record));
+  std::vector<Ended> ended;
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    Entry& one = entry(order[i]);
+    ++one.deaths;
+    if (auto end = fate(one, overwritten.barred(i), released[i]))
+      ended.push_back(*std::move(end));
+    else
+      replay_.push_back(order[i]);
+  }
+  for (const Ended& one : ended) end_here(one.tag);
+  return ended;
+}
+
+std::optional<TaskLedger::Ended> TaskLedger::fate(const Entry& one, bool overwritten,
+                                                  bool released) const {
+  const auto as = [&](Code code, const char* why) { return Ended{one.record.tag, code, why}; };
+  if (one.doomed)
+    return as(Code::cancelled, "a task on which it depends failed before the scheduler died");
+  if (one.cancelled) return as(Code::cancelled, "cancelled by its client");
+  if (one.held)
+    return as(Code::indeterminate,
+              "the scheduler died before it said whether its graph is accepted");
+  if (!may_run_again(one.record))
+    return as(
+        Code::indeterminate,
+        "the scheduler died; it may have run, and is not idempotent, so it does not run again");
+  if (overwritten)
+    return as(Code::indeterminate,
+              "the scheduler died; it may have run, and so may a later task that overwrites what "
+              "it reads, so it does not run again");
+  if (released)
+    return as(Code::indeterminate, "the scheduler died, and a buffer of it has been released");
+  if (one.deaths > max_deaths)
+    return as(Code::crashed, "the scheduler died 100 times before it was done");
+  return std::nullopt;
+}
+
+// ---- the scheduler's next life ------------------------------------------------------------------
+
+/// Leaves out dependencies on what has ended well. The tag of one that has not, if there is one.
+std::optional<std::uint32_t> TaskLedger::resolve(Record& record) const {
+  // One that the scheduler will refuse.
+  if (record.dependency_count > proto::scheduler::max_dependencies) return std::nullopt;
+  std::uint32_t kept = 0;
+  for (std::uint32_t i = 0; i < record.dependency_count; ++i) {
+    const std::uint32_t tag = record.dependencies[i];
+    if (const auto at = index_.find(tag); at != index_.end()) {
+      if (entry(at->second).doomed) return tag;
+    } else if (const auto before = earlier_.find(tag); before != earlier_.end()) {
+      if (before->second) return tag;
+      continue;
+    }
+    record.dependencies[kept++] = tag;
+  }
+  std::fill(record.dependencies + kept, record.dependencies + record.dependency_count, 0u);
+  record.dependency_count = kept;
+  return std::nullopt;
+}
+
+std::span<TaskLedger::Record> TaskLedger::replay(std::size_t most, std::uint64_t now_ns,
+                                                 std::vector<Ended>& ended) {
+  replay_.insert(replay_.begin(), offered_.begin(), offered_.end());
+  offered_.clear();
+  batch_.clear();
+  while (batch_.size() < most && !replay_.empty()) {
+    const Slot slot = replay_.front();
+    replay_.pop_front();
+    Record record = entry(slot).record;
+    if (const auto failed = resolve(record)) {
+      ended.push_back({record.tag, Code::cancelled, because_of(*failed)});
+      end_here(record.tag);
+      continue;
+    }
+    if (record.deadline_ns != 0)
+      record.deadline_ns = std::max(record.deadline_ns, now_ns + late_deadline_ns);
+    batch_.push_back(record);
+    offered_.push_back(slot);
+  }
+  return batch_;
+}
+
+std::vector<TaskLedger::Ended> TaskLedger::refuse(const Status& status) {
+  std::vector<Ended> ended;
+  for (const Slot slot : offered_)
+    ended.push_back({entry(slot).record.tag, status.code(), status.message()});
+  offered_.clear();
+  for (const Ended& one : ended) end_here(one.tag);
+  return ended;
+}
+
+std::span<TaskLedger::Record> TaskLedger::prepare(std::span<const Record> batch,
+                                                  std::vector<Ended>& doomed) {
+  batch_.clear();
+  for (const Record& given : batch) {
+    Record record = given;
+    if (const auto failed = resolve(record)) {
+      entry(index_[low(record.tag)]).doomed = true;
+      doomed.push_back({record.tag, Code::cancelled, because_of(*failed)});
+    } else {
+      batch_.push_back(record);
+    }
+  }
+  return batch_;
+}
+
+}  // namespace aios
