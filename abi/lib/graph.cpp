@@ -52,8 +52,7 @@ Result<void> still_building(const aios_graph& graph) {
 
 Result<void> cancel(aios_graph& graph, Deadline deadline) {
   const auto [first, last] = graph.tags();
-  TRY(graph.tenant->ask<TaskTenant::Cancelled>(
-      [&](TaskTenant& t, auto done) { t.cancel_range(first, last, deadline, std::move(done)); }));
+  TRY(graph.tenant->cancel(first, last, deadline));
   return {};
 }
 
@@ -69,48 +68,78 @@ void drop_ended(const aios_graph& graph, wire::TaskRecord& record) {
   record.dependency_count = static_cast<std::uint32_t>(kept - record.dependencies);
 }
 
-/// At the scheduler, where it has a deadline; else 0.
-Result<std::uint32_t> open(aios_graph& graph, std::size_t tasks, Deadline deadline) {
-  if (graph.due_ns == 0) return 0;
+/// At the scheduler, where it has a deadline; else its number is 0.
+Result<HeldGraph> open(aios_graph& graph, std::size_t tasks, Deadline deadline) {
+  HeldGraph held;
+  if (graph.due_ns == 0) return held;
   if (tasks > wire::max_graph_tasks)
     return error(Code::quota,
                  "a graph with a deadline has at most 32,768 tasks, joins among them; "
                  "this one has " +
                      std::to_string(tasks));
-  return graph.tenant->ask<std::uint32_t>(
-      [&](TaskTenant& t, auto done) { t.open_graph(graph.due_ns, deadline, std::move(done)); });
+  held.number = TRY(graph.tenant->ask<std::uint32_t>(deadline, [&](TaskTenant& t, auto done) {
+    held.life = graph.tenant->life();
+    t.open_graph(graph.due_ns, deadline, std::move(done));
+  }));
+  return held;
 }
 
 /// Of a refused graph nothing is left: it may be submitted again.
 void withdrawn(aios_graph& graph) {
   const std::lock_guard lock(graph.tenant->mutex);
-  graph.tenant->withdrawn(graph.taken);
+  const auto [first, last] = graph.tags();
+  graph.tenant->withdraw(first, last);
   graph.tenant->unwatch(graph.first_tag, true);
-  graph.taken = 0;
+  graph.taken = graph.ended_count = graph.failed = 0;
   graph.submitted = false;
 }
 
+/// The scheduler that held it is gone, and with it the graph.
+bool is_gone(const Result<void>& done) {
+  return !done &&
+         (done.error().code() == Code::peer_closed || done.error().code() == Code::indeterminate);
+}
+
+Result<TaskTenant::Admitted> ask_for_admission(aios_graph& graph, HeldGraph held, bool withdraw,
+                                               Deadline deadline) {
+  aios_tenant& tenant = *graph.tenant;
+  const auto accepted = [&graph, &tenant,
+                         tags = graph.tags()](const wire::AdmitGraph::Reply& reply) {
+    if (refusal_of(reply)) tenant.admitted(tags.first, tags.second, graph.due_ns);
+  };
+  return tenant.ask<TaskTenant::Admitted>(
+      deadline,
+      [&](TaskTenant& t, auto done) {
+        t.admit_graph(
+            held.number, withdraw, deadline,
+            [accepted, done = std::move(done)](Result<TaskTenant::Admitted> reply) mutable {
+              if (reply) accepted(*reply);
+              done(std::move(reply));
+            });
+      },
+      held.life);
+}
+
 /// Asks whether it is accepted, once all of it was `taken`.
-Result<void> admit(aios_graph& graph, std::uint32_t number, const Result<void>& taken,
+Result<void> admit(aios_graph& graph, HeldGraph held, const Result<void>& taken,
                    Deadline deadline) {
   const bool withdraw = !taken;
-  const Deadline until = withdraw ? Deadline::after(5 * ns_per_s) : deadline;
-  const Result<TaskTenant::Admitted> answer = graph.tenant->ask<TaskTenant::Admitted>(
-      [&](TaskTenant& t, auto done) { t.admit_graph(number, withdraw, until, std::move(done)); });
+  auto answer =
+      ask_for_admission(graph, held, withdraw, withdraw ? Deadline::after(5 * ns_per_s) : deadline);
   if (answer) graph.admitted = *answer;
+  if (!answer && answer.error().code() == Code::indeterminate)
+    answer = error(Code::indeterminate,
+                   "the scheduler died before it said whether the graph is accepted: tasks of it "
+                   "may have begun, and none goes on");
   const Result<void> accepted = !taken    ? taken
                                 : !answer ? error(answer.error().code(), answer.error().message())
                                           : refusal_of(*answer);
-  if (!accepted && answer) withdrawn(graph);
+  if (!accepted && (answer || is_gone(accepted))) withdrawn(graph);
   return accepted;
 }
 
-Result<void> submit(aios_graph& graph, Deadline deadline) {
-  TRY(still_building(graph));
-  if (graph.tasks.size() == 0) return error(Code::invalid_argument, "the graph has no task");
-  // Joins are known only with the plan: positions first, then tags.
-  TaskGraph::Plan plan = TRY(graph.tasks.plan(0));
-  const std::uint32_t number = TRY(open(graph, plan.records.size(), deadline));
+Result<void> submit_once(aios_graph& graph, TaskGraph::Plan plan, Deadline deadline) {
+  const auto held = TRY(open(graph, plan.records.size(), deadline));
   graph.submitted = true;
   graph.ended.assign(plan.records.size(), {});
   {
@@ -130,10 +159,25 @@ Result<void> submit(aios_graph& graph, Deadline deadline) {
       drop_ended(graph, record);
   };
   const Result<void> done =
-      graph.tenant->submit_many(plan.records, deadline, graph.taken, forget_ended, number);
-  if (number != 0) return admit(graph, number, done, deadline);
+      graph.tenant->submit_many(plan.records, deadline, graph.taken, forget_ended, held);
+  if (held.number != 0) return admit(graph, held, done, deadline);
   if (!done && graph.taken > 0) (void)cancel(graph, Deadline::after(5 * ns_per_s));
   return done;
+}
+
+Result<void> submit(aios_graph& graph, Deadline deadline) {
+  TRY(still_building(graph));
+  if (graph.tasks.size() == 0) return error(Code::invalid_argument, "the graph has no task");
+  // Joins are known only with the plan: positions first, then tags.
+  TaskGraph::Plan plan = TRY(graph.tasks.plan(0));
+  if (graph.due_ns == 0) return submit_once(graph, std::move(plan), deadline);
+  for (;;) {
+    Result<void> done = submit_once(graph, plan, deadline);
+    // Nothing of it was begun: once more, to the next scheduler.
+    if (done || done.error().code() != Code::peer_closed || deadline.passed()) return done;
+    const std::lock_guard lock(graph.tenant->mutex);
+    if (graph.tenant->broken) return done;
+  }
 }
 
 Result<void> wait(aios_graph& graph, Deadline deadline) {

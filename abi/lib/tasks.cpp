@@ -32,191 +32,6 @@ static_assert(AIOS_MAX_BATCH == wire::max_batch &&
               AIOS_TASK_IDEMPOTENT == wire::task_flag::idempotent);
 
 namespace {
-/// Fetched and not taken by the program; beyond it the scheduler keeps them.
-constexpr std::size_t most_finished = 4096;
-}  // namespace
-
-aios_tenant::aios_tenant(std::shared_ptr<Core> of, Handle port)
-    : ClientEndpoint(std::move(of)), link(core().kernel(), nullptr, port), tenant(link) {
-  client = &link.client();
-  link.on_lost([this] {
-    if (!broken) broken.emplace(Code::peer_closed, "the scheduler died; open another tenant");
-    changed();
-  });
-}
-
-void aios_tenant::close() {
-  link.on_lost({});
-  client->disconnect();
-}
-
-Result<void> aios_tenant::submit(Records records, Deadline deadline) {
-  TRY(core().check_process());
-  TRY(prepare_to_sleep());
-  std::unique_lock lock(mutex);
-  const auto has_place = [this] { return batches_ < TaskLink::arena_batches; };
-  finish(*this, lock, has_place, deadline);
-  if (!has_place()) return error(Code::timed_out, "earlier batches are not taken yet");
-  struct Answer {
-    bool done = false;
-    Result<void> result = error(Code::internal);
-  };
-  const auto answer = std::make_shared<Answer>();
-  ++batches_;
-  tenant.submit(records, deadline, [this, answer, count = records.size()](Result<void> result) {
-    --batches_;
-    if (result) unfinished_ += count;
-    answer->result = std::move(result);
-    answer->done = true;
-    changed();
-  });
-  want_completions();
-  finish(*this, lock, [&] { return answer->done; });
-  return std::move(answer->result);
-}
-
-/// What submit_many shares with the answers to its batches, which may outlive it.
-struct aios_tenant::Series {
-  const Records::element_type* first;
-  BeforeSend before_send;
-  Records left;  ///< not sent, or sent and to be sent again
-  std::size_t taken = 0;
-  std::uint32_t on_the_way = 0;
-  bool began = false;             ///< the next batch continues one before it
-  std::uint32_t graph = 0;        ///< at the scheduler
-  std::optional<Status> refusal;  ///< of the first batch that was refused
-  Deadline deadline = Deadline::never();
-};
-
-bool aios_tenant::may_send_more(const Series& series) const {
-  if (series.refusal || series.left.empty() || batches_ >= TaskLink::arena_batches) return false;
-  return unfinished_ + wire::max_batch <= wire::max_pending_per_tenant;
-}
-
-void aios_tenant::send_next(const std::shared_ptr<Series>& series) {
-  const Records batch =
-      series->left.first(std::min<std::size_t>(series->left.size(), wire::max_batch));
-  series->left = series->left.subspan(batch.size());
-  if (series->before_send)
-    series->before_send(static_cast<std::size_t>(batch.data() - series->first), batch.size());
-  ++batches_;
-  ++series->on_the_way;
-  unfinished_ += batch.size();
-  const bool continues = std::exchange(series->began, true);
-  const auto answered = [this, series, batch](Result<void> result) {
-    --batches_;
-    --series->on_the_way;
-    if (result) {
-      series->taken += batch.size();
-    } else {
-      unfinished_ -= batch.size();
-      // Those that were sent after it are refused as well: what is left begins here.
-      if (!series->refusal) {
-        series->refusal = std::move(result).error();
-        series->left = Records(batch.data(), series->left.data() + series->left.size());
-      }
-    }
-    changed();
-  };
-  tenant.submit(batch, series->deadline, answered, continues, series->graph);
-}
-
-Result<void> aios_tenant::submit_many(Records records, Deadline deadline, std::size_t& taken,
-                                      BeforeSend before_send, std::uint32_t graph) {
-  TRY(core().check_process());
-  TRY(prepare_to_sleep());
-  std::unique_lock lock(mutex);
-  const auto series = std::make_shared<Series>();
-  series->first = records.data();
-  series->before_send = std::move(before_send);
-  series->left = records;
-  series->deadline = deadline;
-  series->graph = graph;
-  keep_all_ = true;
-  const auto ended = [&] {
-    while (may_send_more(*series)) send_next(series);
-    // Nothing wakes who waits for room but completions.
-    want_completions(unfinished_ + wire::max_batch > wire::max_pending_per_tenant
-                         ? TaskLink::completions_a_call
-                         : wire::max_pending_per_tenant);
-    return series->on_the_way == 0 && (series->left.empty() || series->refusal || broken);
-  };
-  for (;;) {
-    finish(*this, lock, ended, deadline);
-    const bool full = series->refusal && series->refusal->code() == Code::quota &&
-                      series->on_the_way == 0 && unfinished_ > 0 && !broken;
-    if (!full || deadline.passed()) break;
-    // Other tenants of the user have filled what there is: as soon as something ends it is tried
-    // again.
-    const std::size_t before = unfinished_;
-    finish(
-        *this, lock, [&] { return unfinished_ < before || broken; }, deadline);
-    series->refusal.reset();
-    series->began = false;
-  }
-  keep_all_ = false;
-  taken = series->taken;
-  if (series->refusal) return std::unexpected(*series->refusal);
-  if (broken) return std::unexpected(*broken);
-  if (!series->left.empty() || series->on_the_way > 0)
-    return error(Code::timed_out, "not all batches were taken in time");
-  return {};
-}
-
-std::uint64_t aios_tenant::watch(std::size_t count,
-                                 std::function<void(const aios_completion&)> watcher) {
-  // Never the tags of programs in the low half, by which tasks are told apart.
-  constexpr std::uint64_t graph_bit = 1ull << 31;
-  if (static_cast<std::uint32_t>(next_tag_) + count > UINT32_MAX)
-    next_tag_ = ((next_tag_ >> 32) + 1) << 32 | graph_bit;
-  const std::uint64_t first = std::exchange(next_tag_, next_tag_ + count);
-  watched_[first] = {first + count, std::move(watcher)};
-  return first;
-}
-
-void aios_tenant::unwatch(std::uint64_t first_tag, bool all_ended) {
-  if (all_ended)
-    watched_.erase(first_tag);
-  else
-    watched_.at(first_tag).watcher = [](const aios_completion&) {};
-}
-
-void aios_tenant::want_completions(std::size_t least) {
-  if (broken || !tenant.is_open() || (finished.size() >= most_finished && !keep_all_)) return;
-  least = std::min<std::size_t>(least, TaskLink::completions_a_call);
-  // A second call makes the scheduler answer the first.
-  if (asked_ > 1 || (asked_ == 1 && asked_least_ <= least)) return;
-  ++asked_;
-  asked_least_ = least;
-  tenant.completions(
-      Deadline::never(),
-      [this](Result<TaskTenant::Completions> completions) {
-        --asked_;
-        arrived(std::move(completions));
-      },
-      static_cast<std::uint32_t>(least));
-}
-
-void aios_tenant::arrived(Result<TaskTenant::Completions> completions) {
-  changed();
-  if (!completions) {
-    if (!broken) broken = completions.error();
-    return;
-  }
-  unfinished_ -= std::min(unfinished_, completions->size());
-  for (const wire::Completion& completion : *completions) {
-    aios_completion one;
-    std::memcpy(&one, &completion, sizeof one);
-    const auto after = watched_.upper_bound(one.tag);
-    if (after != watched_.begin() && one.tag < std::prev(after)->second.end_tag)
-      std::prev(after)->second.watcher(one);
-    else
-      finished.push_back(one);
-  }
-  want_completions(asked_least_);
-}
-
-namespace {
 
 aios_device describe(std::uint32_t index, const proto::driver::Device::Reply& from) {
   aios_device device{};
@@ -237,13 +52,30 @@ aios_device describe(std::uint32_t index, const proto::driver::Device::Reply& fr
   return device;
 }
 
+/// Keeps what is registered when it has been; the program is told our number for it.
+template <class What>
+TaskCallback<std::uint32_t> note(aios_tenant& tenant, What what, TaskCallback<std::uint32_t> done) {
+  return [&tenant, what = std::move(what),
+          done = std::move(done)](Result<std::uint32_t> there) mutable {
+    if (!there) return done(std::move(there));
+    what.there = *there;
+    done(tenant.registered.add(std::move(what)));
+  };
+}
+
 Result<std::uint32_t> register_codelet(aios_tenant& tenant, std::span<const std::byte> module,
                                        const char* function, Deadline deadline) {
   TRY(tenant.core().check_process());
-  const Region region = TRY(module_region(tenant.core().kernel(), module));
-  return tenant.ask<std::uint32_t>([&](TaskTenant& t, auto done) {
-    t.register_codelet(region.handle(), 0, module.size(), function, function, backends_of(module),
-                       deadline, std::move(done), module_hash_of(module));
+  Registrations::Codelet one{
+      std::make_shared<Region>(TRY(module_region(tenant.core().kernel(), module))),
+      module.size(),
+      function,
+      backends_of(module),
+      module_hash_of(module),
+      0};
+  return tenant.ask<std::uint32_t>(deadline, [&](TaskTenant& t, auto done) {
+    t.register_codelet(one.module->handle(), 0, one.length, one.function, one.function,
+                       one.backends, deadline, note(tenant, one, std::move(done)), one.module_hash);
   });
 }
 
@@ -257,8 +89,13 @@ Result<std::uint32_t> register_buffer(aios_tenant& tenant, const aios_region& re
   if (write && !region.writable) return error(Code::denied, "the region is read-only here");
   if (offset > region.region.size() || length > region.region.size() - offset)
     return error(Code::invalid_argument, "the buffer is not within the region");
-  return tenant.ask<std::uint32_t>([&](TaskTenant& t, auto done) {
-    t.register_buffer(region.region.handle(), offset, length, write, deadline, std::move(done));
+  TRY(tenant.core().check_process());
+  const auto kept = TRY(tenant.keep(region.region.handle(), write));
+  const Registrations::Buffer one{
+      kept.handle, kept.object_id, ObjectType::region, offset, length, write, 0};
+  return tenant.ask<std::uint32_t>(deadline, [&](TaskTenant& t, auto done) {
+    t.register_buffer(kept.handle->get(), offset, length, write, deadline,
+                      note(tenant, one, std::move(done)));
   });
 }
 
@@ -285,12 +122,24 @@ Result<std::uint32_t> register_files(aios_tenant& tenant, std::span<const aios_f
   std::vector<LentPiece> pieces;
   if (ranges.size() <= AIOS_MAX_FILE_RANGES)
     for (const aios_file_range& range : ranges) pieces.push_back(TRY(lendable(range)));
-  const Handle channel = TRY(lend_files(kernel, pieces));
-  Result<std::uint32_t> buffer = tenant.ask<std::uint32_t>(
-      [&](TaskTenant& t, auto done) { t.register_files(channel, deadline, std::move(done)); });
-  // The scheduler has a handle of its own.
-  kernel.close(channel);
-  return buffer;
+  const auto channel = std::make_shared<KeptHandle>(kernel, TRY(lend_files(kernel, pieces)));
+  const auto info = TRY(kernel.call<proto::kernel::HandleInfo>({channel->get()}));
+  const Registrations::Buffer one{channel, info.reply.object_id, ObjectType::file, 0, 0, false, 0};
+  return tenant.ask<std::uint32_t>(deadline, [&](TaskTenant& t, auto done) {
+    t.register_files(channel->get(), deadline, note(tenant, one, std::move(done)));
+  });
+}
+
+Result<void> release_buffer(aios_tenant& tenant, std::uint32_t buffer, Deadline deadline) {
+  return tenant.ask<void>(deadline, [&](TaskTenant& t, auto done) {
+    const auto there = tenant.registered.buffer_there(buffer);
+    if (!there) return done(std::unexpected(there.error()));
+    t.release_buffer(*there, deadline,
+                     [&tenant, buffer, done = std::move(done)](Result<void> result) mutable {
+                       if (result) tenant.registered.remove_buffer(buffer);
+                       done(std::move(result));
+                     });
+  });
 }
 
 Result<std::size_t> take_completions(aios_tenant& tenant, std::span<aios_completion> out,
@@ -325,9 +174,7 @@ aios_code aios_tenant_open(aios_instance* instance, std::uint64_t timeout_ns,
     if (!port || port->type != ObjectType::port)
       return error(Code::not_found, "this instance has no scheduler");
     auto made = std::make_shared<aios_tenant>(instance->core, port->handle);
-    TRY(made->ask<void>([&](TaskTenant& t, auto done) {
-      t.open(core.kernel().job(), deadline_of(timeout_ns), std::move(done));
-    }));
+    TRY(made->open(deadline_of(timeout_ns)));
     core.add(made);
     made->self = made;
     *tenant = made.get();
@@ -347,9 +194,9 @@ aios_code aios_tenant_device(aios_tenant* tenant, std::uint32_t index, std::uint
                              aios_device* device) {
   if (tenant == nullptr || device == nullptr) return null_argument("aios_tenant_device");
   return guarded([&]() -> Result<void> {
-    const auto reply = TRY(tenant->ask<wire::DeviceNext::Reply>([&](TaskTenant& t, auto done) {
-      t.device(index, deadline_of(timeout_ns), std::move(done));
-    }));
+    const Deadline deadline = deadline_of(timeout_ns);
+    const auto reply = TRY(tenant->ask<wire::DeviceNext::Reply>(
+        deadline, [&](TaskTenant& t, auto done) { t.device(index, deadline, std::move(done)); }));
     *device = describe(index, reply.device);
     return {};
   });
@@ -402,11 +249,7 @@ aios_code aios_files_register(aios_tenant* tenant, const aios_file_range* ranges
 
 aios_code aios_buffer_release(aios_tenant* tenant, std::uint32_t buffer, std::uint64_t timeout_ns) {
   if (tenant == nullptr) return null_argument("aios_buffer_release");
-  return guarded([&] {
-    return tenant->ask<void>([&](TaskTenant& t, auto done) {
-      t.release_buffer(buffer, deadline_of(timeout_ns), std::move(done));
-    });
-  });
+  return guarded([&] { return release_buffer(*tenant, buffer, deadline_of(timeout_ns)); });
 }
 
 aios_code aios_task_init(aios_task_record* task, std::uint64_t tag, std::uint32_t codelet) {
@@ -451,9 +294,8 @@ aios_code aios_tasks_submit(aios_tenant* tenant, const aios_task_record* tasks, 
   return guarded([&]() -> Result<void> {
     if (count == 0 || count > AIOS_MAX_BATCH)
       return error(Code::invalid_argument, "a batch is 1 to 1024 tasks");
-    std::vector<wire::TaskRecord> records(count);
-    std::memcpy(records.data(), tasks, count * sizeof *tasks);
-    return tenant->submit(records, deadline_of(timeout_ns));
+    return tenant->submit({reinterpret_cast<const wire::TaskRecord*>(tasks), count},
+                          deadline_of(timeout_ns));
   });
 }
 
@@ -496,9 +338,7 @@ aios_code aios_task_failure(aios_tenant* tenant, std::uint64_t tag, char* text, 
                             std::uint64_t timeout_ns) {
   if (tenant == nullptr || text == nullptr || room == 0) return null_argument("aios_task_failure");
   return guarded([&]() -> Result<void> {
-    const std::string why = TRY(tenant->ask<std::string>([&](TaskTenant& t, auto done) {
-      t.failure(tag, deadline_of(timeout_ns), std::move(done));
-    }));
+    const std::string why = TRY(tenant->failure(tag, deadline_of(timeout_ns)));
     const std::size_t length = std::min(why.size(), room - 1);
     std::memcpy(text, why.data(), length);
     text[length] = '\0';
@@ -511,10 +351,7 @@ aios_code aios_tasks_cancel(aios_tenant* tenant, std::uint64_t first, std::uint6
                             std::size_t* running) {
   if (tenant == nullptr || cancelled == nullptr) return null_argument("aios_tasks_cancel");
   return guarded([&]() -> Result<void> {
-    const TaskTenant::Cancelled counts =
-        TRY(tenant->ask<TaskTenant::Cancelled>([&](TaskTenant& t, auto done) {
-          t.cancel_range(first, last, deadline_of(timeout_ns), std::move(done));
-        }));
+    const auto counts = TRY(tenant->cancel(first, last, deadline_of(timeout_ns)));
     *cancelled = counts.cancelled;
     if (running != nullptr) *running = counts.running;
     return {};
@@ -523,8 +360,5 @@ aios_code aios_tasks_cancel(aios_tenant* tenant, std::uint64_t first, std::uint6
 
 aios_code aios_task_cancel(aios_tenant* tenant, std::uint64_t tag, std::uint64_t timeout_ns) {
   if (tenant == nullptr) return null_argument("aios_task_cancel");
-  return guarded([&] {
-    return tenant->ask<void>(
-        [&](TaskTenant& t, auto done) { t.cancel(tag, deadline_of(timeout_ns), std::move(done)); });
-  });
+  return guarded([&] { return tenant->cancel(tag, deadline_of(timeout_ns)); });
 }

@@ -1,6 +1,8 @@
 // Tasks with known results. Batches of two codelets: `count` gives back the size of its grid and
 // the sum of its positions, `increment` adds one to every byte of a buffer. Each tag comes back
-// once, with the right result, or with a status that a fault on its way explains.
+// once, with the right result, or with a status that a fault on its way explains. The tenant
+// survives the scheduler: whatever is done to that, no call may say that the tenant is lost, and no
+// idempotent task may end as indeterminate.
 #include <aios/codelet.h>
 #include <aios/tasks.h>
 
@@ -50,7 +52,7 @@ class TaskWorker final : public Worker {
     make_batch(count);
     begin_work(to_run);
     const std::uint64_t begin = now_ns();
-    const aios_code code = call("submit", to_run, call_timeout_ns, [&](std::uint64_t timeout) {
+    const aios_code code = tenant_call("submit", to_run, [&](std::uint64_t timeout) {
       return aios_tasks_submit(tenant_, tasks_.data(), count, timeout);
     });
     if (code == AIOS_OK)
@@ -61,19 +63,27 @@ class TaskWorker final : public Worker {
   }
 
  private:
+  /// As `call`, of a tenant: one that is lost did not survive.
+  aios_code tenant_call(const char* what, Parts which,
+                        const std::function<aios_code(std::uint64_t)>& body) {
+    const aios_code code = call(what, which, call_timeout_ns, body);
+    if (code == AIOS_PEER_CLOSED) breach(std::string(what) + ": the tenant was lost");
+    return code;
+  }
+
   bool open_tenant() {
-    const aios_code opened = call("open tenant", to_open, call_timeout_ns, [&](std::uint64_t t) {
+    const aios_code opened = tenant_call("open tenant", to_open, [&](std::uint64_t t) {
       return aios_tenant_open(instance_, t, &tenant_);
     });
     if (opened != AIOS_OK) return false;
     const auto registered = [&](const char* function, std::uint32_t& codelet) {
-      return call("register codelet", to_open, call_timeout_ns, [&](std::uint64_t t) {
+      return tenant_call("register codelet", to_open, [&](std::uint64_t t) {
                return aios_codelet_register_file(tenant_, ground_.task_module.c_str(), function, t,
                                                  &codelet);
              }) == AIOS_OK;
     };
     const auto buffer = [&](std::uint64_t offset, std::uint32_t access, std::uint32_t& id) {
-      return call("register buffer", to_open, call_timeout_ns, [&](std::uint64_t t) {
+      return tenant_call("register buffer", to_open, [&](std::uint64_t t) {
                return aios_buffer_register(tenant_, region_, offset, buffer_bytes, access, t, &id);
              }) == AIOS_OK;
     };
@@ -116,11 +126,10 @@ class TaskWorker final : public Worker {
     std::size_t left = count;
     while (left != 0 && !ground_.breaches.any()) {
       std::size_t got = 0;
-      const aios_code code =
-          call("completions", to_run, call_timeout_ns, [&](std::uint64_t timeout) {
-            return aios_tenant_completions(tenant_, completions.data(), completions.size(), timeout,
-                                           &got);
-          });
+      const aios_code code = tenant_call("completions", to_run, [&](std::uint64_t timeout) {
+        return aios_tenant_completions(tenant_, completions.data(), completions.size(), timeout,
+                                       &got);
+      });
       if (code != AIOS_OK) return lose();
       for (std::size_t i = 0; i < got; ++i) check(completions[i], count, begin_ns);
       left -= std::min(left, got);

@@ -4,10 +4,21 @@
  * run in processes of the job's own: a codelet that crashes takes none of the caller with it. The
  * modules are written with codelet.h, and its AIOS_MODE_* say how a task uses a buffer.
  *
- * When the scheduler dies, every call answers PEER_CLOSED from then on: open another tenant and
- * register again. Several threads may use one tenant at once. Conventions are those of aios.h.
- * Errors of every call with a timeout beside those named: TIMED_OUT (it may still be done),
- * PEER_CLOSED, SERVICE_DOWN, QUOTA.
+ * A tenant survives the scheduler, which is started again when it dies. What is registered is
+ * registered again, under the same numbers, and unfinished tasks run again when they can: those
+ * that are idempotent, unless a later one, which may have run, overwrites what they read (of B =
+ * f(A) and A = g(B) the first; not where an unfinished task before it writes all of that with
+ * WRITE, and so makes it anew). The others end as INDETERMINATE: they may have run, in part or
+ * wholly. Those that depend on them end as CANCELLED. Every task ends once. Calls meanwhile wait,
+ * each until its own timeout; a batch that was on its way counts as taken, and a task of it that
+ * turns out to make no sense ends with that code. Programs have to do nothing for it but call, or
+ * poll. When the scheduler is not back in 30 s, the tenant is given up: calls answer PEER_CLOSED
+ * from then on; SERVICE_DOWN when it is in quarantine. Open another tenant then, and register
+ * again.
+ *
+ * Several threads may use one tenant at once. Conventions are those of aios.h. Errors of every call
+ * with a timeout beside those named: TIMED_OUT (it may still be done), PEER_CLOSED, SERVICE_DOWN,
+ * QUOTA.
  */
 #ifndef AIOS_TASKS_H
 #define AIOS_TASKS_H
@@ -93,13 +104,13 @@ AIOS_API aios_code aios_files_register(aios_tenant* tenant, const aios_file_rang
 AIOS_API aios_code aios_buffer_release(aios_tenant* tenant, uint32_t buffer, uint64_t timeout_ns);
 
 enum {
-  AIOS_TASK_IDEMPOTENT = 1, /* may run again after the process that ran it died */
+  AIOS_TASK_IDEMPOTENT = 1, /* may run again after its process or the scheduler died */
   AIOS_TASK_JOIN = 2        /* nothing runs: done when those are on which it depends; no buffers */
 };
 
 /* Fill it in by the functions below, or by hand; unused fields are zero. */
 typedef struct aios_task_record {
-  uint64_t tag; /* the caller's name for it, unique among its unfinished tasks */
+  uint64_t tag; /* the caller's name for it, unique among those whose completions did not come */
   uint32_t codelet;
   uint32_t flags;
   int32_t priority; /* higher first; equal ones in order of submission */
@@ -144,8 +155,9 @@ AIOS_API aios_code aios_tasks_submit_many(aios_tenant* tenant, const aios_task_r
 
 typedef struct aios_completion {
   uint64_t tag;
-  uint32_t status; /* an aios_code; CRASHED: it took its process with it */
-  uint32_t attempts;
+  uint32_t status; /* an aios_code; CRASHED: it took its process with it; INDETERMINATE: it may have
+                      run, and nobody can know */
+  uint32_t attempts; /* since the scheduler last died */
   uint64_t start_ns; /* CLOCK_MONOTONIC, on the device */
   uint64_t end_ns;
   uint64_t peak_memory_bytes;
@@ -162,7 +174,7 @@ AIOS_API aios_code aios_tenant_completions_of(aios_tenant* tenant, aios_completi
                                               size_t room, size_t least, uint64_t timeout_ns,
                                               size_t* count);
 /* Why a finished task failed, as text that ends with NUL, cut to `room` bytes. The last 256
- * failures are remembered. Errors: NOT_FOUND. */
+ * failures are remembered, but not over the scheduler's death. Errors: NOT_FOUND. */
 AIOS_API aios_code aios_task_failure(aios_tenant* tenant, uint64_t tag, char* text, size_t room,
                                      uint64_t timeout_ns);
 /* Cancels every pending task whose tag is from `first` to `last`. What runs is not touched;

@@ -91,8 +91,8 @@ class Completion:
     """A task that has ended."""
 
     tag: int
-    status: int  # an `errors.Code`
-    attempts: int
+    status: int  # an `errors.Code`; INDETERMINATE: it may have run, and nobody can know
+    attempts: int  # since the scheduler last died
     start_ns: int  # CLOCK_MONOTONIC, on the device
     end_ns: int
     peak_memory_bytes: int
@@ -126,8 +126,13 @@ class Tenant(waiting.Waitable):
     that crashes takes none of this program with it. Modules are written with <aios/codelet.h> or
     <aios/kernel.h>. Several threads may use one tenant at once. Closing it cancels what is pending.
 
-    When the scheduler dies every call raises `PeerClosed` from then on: open another tenant and
-    register again. All calls raise `TimedOut` (it may still be done), `ServiceDown` and `Quota`.
+    It survives the scheduler, which is started again when it dies: what is registered stays, and
+    unfinished tasks run again when they can. Those that are not idempotent end as INDETERMINATE (they
+    may have run), and so do those of which a later one, which may have run, overwrites what they
+    read; what depends on such a task ends as CANCELLED. Calls meanwhile wait until their timeout.
+    When the scheduler is not back in 30 s every call raises `PeerClosed`, in quarantine
+    `ServiceDown`: open another tenant then. All calls raise `TimedOut` (it may still be done) and
+    `Quota`.
     """
 
     _wait_kind = WaitKind.TENANT
@@ -230,7 +235,10 @@ class Tenant(waiting.Waitable):
         return [_completion(one) for one in some[:count.value]]
 
     def failure(self, tag: int, timeout_s: float | None = DEFAULT_TIMEOUT_S) -> str:
-        """Why a finished task failed. The last 256 failures are remembered; `NotFound` beyond."""
+        """Why a finished task failed. `NotFound`: it did not, or that is no longer known.
+
+        The last 256 failures are remembered, but not over the scheduler's death.
+        """
         why = ctypes.create_string_buffer(FAILURE_BYTES)
         check(lib.aios_task_failure(self._native(), unsigned(tag, "tag"), why, FAILURE_BYTES,
                                     nanoseconds(timeout_s)))
@@ -313,8 +321,10 @@ class Graph(Object):
 
         With a deadline none of its tasks starts before the scheduler has accepted the graph.
         `TooLate`: it would not be done in time, and the text says when; nothing of it was begun,
-        and it may be submitted again with another deadline. `InvalidArgument`: tasks wait for one
-        another in a circle, or the deadline has passed.
+        and it may be submitted again with another deadline. `Indeterminate`: the scheduler died
+        before it said whether it accepts it; tasks of it may have begun, none goes on, and it may
+        be submitted again. `InvalidArgument`: tasks wait for one another in a circle, or the
+        deadline has passed.
         """
         check(lib.aios_graph_submit(self._native(), nanoseconds(timeout_s)))
 

@@ -221,28 +221,57 @@ TEST_CASE("Threads submit to one tenant at once while another takes the completi
   CHECK(std::ranges::all_of(done, [](const auto& one) { return one.status == AIOS_OK; }));
 }
 
-TEST_CASE("When the scheduler dies a tenant is peer closed for good and another can be opened") {
+TEST_CASE("A tenant survives the scheduler, with what is registered and what is unfinished") {
   const auto instance = attach();
   const auto tenant = open_tenant(instance.get());
+  const std::uint32_t count = codelet(tenant.get(), "count");
   const auto before = the_instance().server("scheduler");
   REQUIRE(before.has_value());
   aios_wait_item item{};
   item.kind = AIOS_WAIT_TENANT;
   item.what.tenant = tenant.get();
   CHECK(aios_wait(&item, 1, 0) == AIOS_TIMED_OUT);
+  aios_task_record tasks[] = {task_of(1, count), task_of(2, count), task_of(3, count)};
+  ok(aios_task_add_dependency(&tasks[1], 1));
+  ok(aios_tasks_submit(tenant.get(), tasks, 2, long_ns));
   ::kill(static_cast<pid_t>(before->pid), SIGKILL);
   ok(aios_wait(&item, 1, long_ns));
+  ok(aios_task_add_dependency(&tasks[2], 2));
+  ok(aios_tasks_submit(tenant.get(), &tasks[2], 1, long_ns));
+  const auto done = finished(tenant.get(), 3);
+  for (std::size_t i = 0; i < 3; ++i) {
+    CHECK(done[i].tag == i + 1);
+    CHECK(done[i].status == AIOS_OK);
+    CHECK(done[i].result[0] == 1);
+  }
+  std::size_t got = 0;
   aios_completion one;
-  std::size_t count = 0;
-  std::uint32_t id = 0;
-  CHECK(aios_tenant_completions(tenant.get(), &one, 1, long_ns, &count) == AIOS_PEER_CLOSED);
-  CHECK(aios_codelet_register_file(tenant.get(), good_module.c_str(), "count", long_ns, &id) ==
-        AIOS_PEER_CLOSED);
-  const auto next = open_tenant(instance.get());
-  aios_task_record task = task_of(1, codelet(next.get(), "count"));
-  // The driver may not be linked yet; the task waits for it.
-  ok(aios_tasks_submit(next.get(), &task, 1, long_ns));
-  CHECK(finished(next.get(), 1)[0].status == AIOS_OK);
+  CHECK(aios_tenant_completions(tenant.get(), &one, 1, 0, &got) == AIOS_TIMED_OUT);
+  REQUIRE(the_instance().wait_restarted("scheduler", before->epoch).has_value());
+}
+
+TEST_CASE("A descriptor that is polled drives a tenant over its scheduler's death") {
+  const auto instance = attach();
+  const auto tenant = open_tenant(instance.get());
+  aios_task_record task = task_of(1, codelet(tenant.get(), "count"));
+  const auto before = the_instance().server("scheduler");
+  REQUIRE(before.has_value());
+  ::kill(static_cast<pid_t>(before->pid), SIGKILL);
+  ok(aios_tasks_submit(tenant.get(), &task, 1, long_ns));
+  aios_wait_item item{};
+  item.kind = AIOS_WAIT_TENANT;
+  item.what.tenant = tenant.get();
+  int fd = -1;
+  ok(aios_poll_fd(instance.get(), &fd));
+  while (aios_wait(&item, 1, 0) == AIOS_TIMED_OUT) {
+    int ready = 0;
+    ok(aios_arm(instance.get(), &ready));
+    pollfd polled{fd, POLLIN, 0};
+    if (ready == 0) ::poll(&polled, 1, -1);
+    ok(aios_dispatch(instance.get()));
+  }
+  CHECK(finished(tenant.get(), 1)[0].status == AIOS_OK);
+  REQUIRE(the_instance().wait_restarted("scheduler", before->epoch).has_value());
 }
 
 TEST_CASE("A MapReduce job runs, shows its progress, and can be cancelled") {

@@ -55,16 +55,6 @@ class Servers(Case):
         wait_until(lambda: common.booted.pid_of("storage"), PATIENCE_S, "storage runs")
         self.assertEqual(storage.get("python/kept"), b"kept")
 
-    def test_a_tenant_ends_with_its_scheduler_and_another_one_works(self):
-        instance = self.attach()
-        tenant = instance.tenant()
-        waiting = Thread(tenant.completions)
-        kill("scheduler")
-        self.assertRaises(aios.PeerClosed, waiting.result)
-        self.assertRaises(aios.PeerClosed, tenant.cancel, 1)
-        with instance.tenant() as another:
-            self.assertEqual(another.completions(0), [])
-
 
 class InstanceEnd(Case):
     def test_everything_ends_with_the_instance_and_memory_stays(self):
