@@ -30,6 +30,8 @@ namespace engine = mapreduce::engine;
 
 constexpr std::uint64_t call_ns = 10 * ns_per_s;
 constexpr std::uint64_t module_alignment = 4096;
+/// Of a job that lost the service or the scheduler: it begins anew, for nothing is committed yet.
+constexpr std::uint32_t max_attempts = 3;
 constexpr std::uint32_t memory_rights =
     rights::info | rights::send | rights::map_read | rights::map_write;
 
@@ -62,14 +64,16 @@ class Run {
                         pieces_per_split(options_.threads, options_.open_files));
     TRY(align_pieces(input_.format, files_, plan_.pieces, keep_going));
     measure();
-    TRY(submit(module));
-    return report(TRY(serve(on_progress)));
+    return report(TRY(persist(module, on_progress)));
   }
 
  private:
   void measure();
   Result<void> submit(std::span<const std::byte> module);
   Result<wire::Next::Reply> serve(const OnProgress& on_progress);
+  Result<wire::Next::Reply> persist(std::span<const std::byte> module,
+                                    const OnProgress& on_progress);
+  Result<void> begin_anew();
   Result<void> obey(const wire::Next::Reply& event);
   Result<void> lend(std::uint64_t until);
   Result<void> lend_split(std::uint64_t number, const Split& split, std::span<const Piece> pieces);
@@ -102,7 +106,8 @@ class Run {
 
 std::unexpected<Status> Run::explained(const Status& status) const {
   if (lost_)
-    return error(Code::peer_closed, "the MapReduce service was restarted; run the job again");
+    return error(Code::peer_closed,
+                 "the MapReduce service died again and again; run the job again");
   return std::unexpected(status);
 }
 
@@ -113,6 +118,26 @@ void Run::measure() {
     for (const Piece& piece : std::span(plan_.pieces).subspan(split.first_piece, split.pieces))
       split.bytes += piece.length;
   }
+}
+
+Result<wire::Next::Reply> Run::persist(std::span<const std::byte> module,
+                                       const OnProgress& on_progress) {
+  for (std::uint32_t attempt = 1;; ++attempt) {
+    const Result<void> submitted = submit(module);
+    const Result<wire::Next::Reply> last =
+        submitted ? serve(on_progress) : std::unexpected(submitted.error());
+    if (last || last.error().code() != Code::peer_closed || attempt == max_attempts) return last;
+    TRY(begin_anew());
+  }
+}
+
+Result<void> Run::begin_anew() {
+  client_.disconnect();  // the service forgets what is left of the job
+  lost_ = false;
+  lent_ = 0;
+  segments_.clear();
+  skipped_.clear();
+  return output_.clear();
 }
 
 Result<void> Run::submit(std::span<const std::byte> module) {

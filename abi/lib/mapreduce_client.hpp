@@ -80,8 +80,9 @@ Result<std::uint32_t> device_threads(Kernel& kernel);
 
 /// `port` is a connect handle of the service. On an error the output folder is as it was, and the
 /// message says what is wrong, with the input file and the offset where it is about one, and in a
-/// chain the stage. cancelled when `on_progress` said so; peer_closed when the service or the
-/// scheduler died meanwhile.
+/// chain the stage. cancelled when `on_progress` said so. When the service, the scheduler or
+/// storage dies meanwhile a job is done anew from the beginning, in a chain the one that runs;
+/// peer_closed when that happened three times.
 Result<Report> run(Kernel& kernel, Handle port, const Options& options,
                    const OnProgress& on_progress);
 

@@ -14,13 +14,13 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "abi/lib/mapreduce_leftovers.hpp"
+
 namespace aios::mapreduce_client {
 
 namespace {
 
-constexpr const char* temporary_name = "_temporary";
 constexpr const char* manifest_name = "manifest.json";
-constexpr const char* success_name = "_SUCCESS";
 
 Result<Fd> open_folder(int at, const std::string& path) {
   Fd fd(::openat(at, path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
@@ -82,12 +82,14 @@ Result<void> OutputFolder::begin(std::uint32_t parts) {
   made_folder_ = ::mkdir(path_.c_str(), 0777) == 0;
   if (!made_folder_ && errno != EEXIST) return errno_error(path_, errno);
   folder_ = TRY(open_folder(AT_FDCWD, path_));
+  TRY(remove_leftovers(folder_, path_));
   if (!TRY(is_empty(folder_, path_)))
     return error(Code::already_exists,
                  path_ + ": the output folder is not empty; name another, or empty it first");
   if (::mkdirat(folder_.get(), temporary_name, 0777) != 0)
     return errno_error(path_ + "/" + temporary_name, errno);
   temporary_ = TRY(open_folder(folder_.get(), temporary_name));
+  owner_ = TRY(own_temporary(temporary_, path_));
   for (std::uint32_t i = 0; i < parts; ++i) TRY(make_part(i));
   return {};
 }
@@ -112,6 +114,16 @@ Result<void> OutputFolder::append(std::uint32_t part_number, std::span<const std
                     SYNC_FILE_RANGE_WRITE);
   part.bytes += bytes.size();
   XXH3_64bits_update(&part.hasher->state, bytes.data(), bytes.size());
+  return {};
+}
+
+Result<void> OutputFolder::clear() {
+  for (Part& part : parts_) {
+    if (::ftruncate(part.fd.get(), 0) != 0 || ::lseek(part.fd.get(), 0, SEEK_SET) != 0)
+      return errno_error(path_ + "/" + part.name, errno);
+    part.bytes = 0;
+    part.hasher = std::make_shared<Hasher>();
+  }
   return {};
 }
 
@@ -167,9 +179,13 @@ Result<void> OutputFolder::write_file(const std::string& name, const std::string
   return flush(fd, path_ + "/" + name);
 }
 
-/// Moves a finished file from _temporary into the folder; something there already is left alone.
+/// Links a finished file from _temporary into the folder; something there already is left alone.
+/// While it has both names it can be told whose it is. Where there are no links it is moved.
 Result<void> OutputFolder::publish(const std::string& name) {
-  if (::renameat2(temporary_.get(), name.c_str(), folder_.get(), name.c_str(), RENAME_NOREPLACE) !=
+  const bool linked = ::linkat(temporary_.get(), name.c_str(), folder_.get(), name.c_str(), 0) == 0;
+  if (!linked && errno == EEXIST) return errno_error(path_ + "/" + name, errno);
+  if (!linked &&
+      ::renameat2(temporary_.get(), name.c_str(), folder_.get(), name.c_str(), RENAME_NOREPLACE) !=
           0 &&
       (errno != EINVAL ||
        ::renameat(temporary_.get(), name.c_str(), folder_.get(), name.c_str()) != 0))
@@ -187,18 +203,22 @@ Result<void> OutputFolder::commit(const ManifestFacts& facts) {
   TRY(flush(folder_, path_));
   TRY(publish(success_name));
   committed_ = true;
-  ::unlinkat(folder_.get(), temporary_name, AT_REMOVEDIR);
+  remove_temporary();
   return flush(folder_, path_);
+}
+
+void OutputFolder::remove_temporary() {
+  for (const Part& part : parts_) ::unlinkat(temporary_.get(), part.name.c_str(), 0);
+  for (const char* name : {manifest_name, success_name, owner_name})
+    ::unlinkat(temporary_.get(), name, 0);
+  ::unlinkat(folder_.get(), temporary_name, AT_REMOVEDIR);
 }
 
 OutputFolder::~OutputFolder() {
   if (committed_) return;
   if (temporary_.valid()) {
     for (const std::string& name : published_) ::unlinkat(folder_.get(), name.c_str(), 0);
-    for (const Part& part : parts_) ::unlinkat(temporary_.get(), part.name.c_str(), 0);
-    ::unlinkat(temporary_.get(), manifest_name, 0);
-    ::unlinkat(temporary_.get(), success_name, 0);
-    ::unlinkat(folder_.get(), temporary_name, AT_REMOVEDIR);
+    remove_temporary();
   }
   if (made_folder_) ::rmdir(path_.c_str());  // only if nothing else is in it
 }

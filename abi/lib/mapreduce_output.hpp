@@ -1,7 +1,9 @@
 // The output folder of a MapReduce job: written under DIR/_temporary, then moved into place.
 //
 // DIR/_SUCCESS appears last, when every part and manifest.json are there and on disk. A job that
-// does not commit leaves nothing of its own and removes nothing of others'.
+// does not commit leaves nothing of its own and removes nothing of others'. What a program that was
+// killed has left the next job removes: _temporary with a file that its program has locked while it
+// lives, and what is linked from there into DIR, unless _SUCCESS says that the output is complete.
 #pragma once
 
 #include <cstddef>
@@ -37,13 +39,16 @@ struct ManifestFacts {
 class OutputFolder {
  public:
   /// Makes `path` if it is not there, and in it _temporary with `parts` empty parts.
-  /// already_exists: there is something in it. Otherwise the error of the system, naming the path.
+  /// already_exists: there is something in it, or another job writes there. Otherwise the error of
+  /// the system, naming the path.
   static Result<std::unique_ptr<OutputFolder>> create(const std::string& path, std::uint32_t parts);
   OutputFolder(const OutputFolder&) = delete;
   /// Removes what was written unless it was committed.
   ~OutputFolder();
 
   Result<void> append(std::uint32_t part, std::span<const std::byte> bytes);
+  /// Takes back what was appended.
+  Result<void> clear();
   Result<void> commit(const ManifestFacts& facts);
   std::uint64_t written_bytes() const;
   /// Of the parts, where they lie until the commit.
@@ -65,11 +70,13 @@ class OutputFolder {
   Result<void> make_part(std::uint32_t number);
   Result<void> write_file(const std::string& name, const std::string& text);
   Result<void> publish(const std::string& name);
+  void remove_temporary();
   std::string manifest(const ManifestFacts& facts) const;
 
   std::string path_;
   Fd folder_;
   Fd temporary_;
+  Fd owner_;  ///< locked
   bool made_folder_ = false;
   bool committed_ = false;
   std::vector<Part> parts_;

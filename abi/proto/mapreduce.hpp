@@ -72,8 +72,10 @@ struct Progress {
   std::uint64_t spilled_bytes;
   std::uint32_t phase;
   std::uint32_t skipped_records;  ///< not among `records`
+  std::uint32_t transfers;        ///< sorted runs that are on their way to or from storage
+  std::uint32_t reserved;
   AIOS_FIELDS(Progress, mapped_bytes, merge_bytes, merged_bytes, records, distinct_keys, tasks,
-              attempts, spilled_bytes, phase, skipped_records)
+              attempts, spilled_bytes, phase, skipped_records, transfers, reserved)
 };
 
 enum class EventKind : std::uint32_t {
@@ -214,7 +216,7 @@ struct JobNext {
 
 struct Protocol {
   static constexpr const char* name = "mapreduce";
-  static constexpr std::uint16_t version = 5;
+  static constexpr std::uint16_t version = 6;
   using Methods =
       MethodList<Null, Drain, Submit, Next, Lend, AddSegment, Written, Failure, Cancel, JobNext>;
 };

@@ -32,7 +32,9 @@ struct Operation {
 };
 inline constexpr std::uint64_t max_unacknowledged = 1024;
 
-/// `region` (map_read, and map_write if gets are to fill it) is moved over this link. quota.
+/// `region` (map_read, and map_write if gets are to fill it) is moved over this link. Its number is
+/// no other region's for long, also when the server is restarted: a request with the number of a
+/// former connection is not_found. quota.
 struct AttachRegion {
   static constexpr std::uint16_t opcode = 1;
   static constexpr const char* name = "attach_region";

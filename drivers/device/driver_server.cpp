@@ -16,6 +16,7 @@ using proto::driver::OpenContext;
 namespace kernel_calls = proto::kernel;
 
 constexpr std::uint64_t lonely_ns = 2 * ns_per_s;
+constexpr std::uint64_t remembered_ns = 6 * ns_per_s;
 constexpr const char* gone_text = "the device is gone: its driver does not list it any more";
 
 }  // namespace
@@ -294,6 +295,11 @@ void DriverServer::find_out_end(Context& context) {
   }
   auto tombstone = std::make_shared<Tombstone>(kernel_, loop_);
   if (tombstone->listen(context.port)) tombstones_[context.port] = std::move(tombstone);
+  // It is remembered for who was linked to it, and asks soon; for ever it would keep its job.
+  loop_.after(remembered_ns, [this, process = context.process] {
+    const Context* ended = contexts_.find_process(process);
+    if (ended != nullptr && !ended->alive) this->end(ended->key);
+  });
 }
 
 void DriverServer::release(const Context& context) {

@@ -157,6 +157,7 @@ void JobMachine::task_failed(std::uint64_t tag, std::uint32_t attempts, const St
 
 void JobMachine::put_done(std::uint64_t object, const Result<void>& result) {
   if (over()) return;
+  --job_.progress.transfers;
   if (!result)
     return job_.fail(result.error().code(), "cannot spill to storage: " + result.error().message());
   runs_.put_done(object);
@@ -166,6 +167,7 @@ void JobMachine::put_done(std::uint64_t object, const Result<void>& result) {
 void JobMachine::get_done(std::uint64_t tag, const Result<std::uint64_t>& bytes,
                           std::uint64_t wanted) {
   if (over()) return;
+  --job_.progress.transfers;
   if (!bytes)
     return job_.fail(bytes.error().code(),
                      "cannot read back from storage: " + bytes.error().message());

@@ -202,7 +202,7 @@ void JobRunner::abort(const Status& why) {
 
 void JobRunner::scheduler_failed(const Status& why) {
   if (why.code() == Code::peer_closed)
-    abort(Status(Code::peer_closed, "the scheduler was restarted; run the job again"));
+    abort(Status(Code::peer_closed, "the scheduler died again and again; run the job again"));
   else
     abort(why);
 }

@@ -135,6 +135,7 @@ bool MergeStream::refill() {
     source.loaded_end = std::min(source.end, source.cursor + source.window.bytes);
     const std::uint64_t tag = job_.next_tag();
     gets_.emplace(tag, i);
+    ++job_.progress.transfers;
     job_.actions.emplace_back(
         GetRun{tag, source.run->object,
                source.run->info.partitions[range_.partition].offset + source.cursor,

@@ -33,6 +33,7 @@ bool RunStore::spill(std::uint64_t bytes) {
     freed += run->slice.bytes;
     Slice stored = run->slice;
     stored.bytes = run->bytes;
+    ++job_.progress.transfers;
     job_.actions.emplace_back(PutRun{run->object, stored});
   }
   return freed != 0;

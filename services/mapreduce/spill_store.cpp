@@ -50,8 +50,10 @@ template <class M>
 void SpillStore::transfer(StoredRegionPointer region, const typename M::Request& request,
                           std::move_only_function<void(Result<typename M::Reply>)> done,
                           std::uint32_t retries) {
-  auto ended = [this, region, request, done = std::move(done),
-                retries](Result<typename M::Reply> reply) mutable {
+  auto ended = [this, region, request, done = std::move(done), retries,
+                began = connection_](Result<typename M::Reply> reply) mutable {
+    if (!reply && reply.error().code() == Code::not_found && began != connection_)
+      return transfer<M>(std::move(region), request, std::move(done), retries);
     if (!reply && reply.error().code() == Code::peer_closed && retries != 0) {
       region->connection = 0;  // on_disconnect comes only after the calls that were in flight
       return transfer<M>(std::move(region), request, std::move(done), retries - 1);

@@ -1,6 +1,7 @@
 // Spilled runs in storage. When storage dies the connection is made anew, regions are attached
 // again, and what was in flight is tried a second time: putting the same bytes under the same name
-// and getting them are harmless to repeat.
+// and getting them are harmless to repeat. What was not sent yet waits for the new connection with
+// a region's old number, which nobody has there: it is made once more.
 #pragma once
 
 #include <functional>

@@ -1,7 +1,6 @@
 // The regions that clients have lent to storage, mapped.
 #pragma once
 
-#include <array>
 #include <map>
 #include <memory>
 #include <set>
@@ -25,7 +24,7 @@ class AttachedRegions {
     std::shared_ptr<const Attached> keep;
   };
 
-  explicit AttachedRegions(Kernel& kernel) : kernel_(kernel) {}
+  explicit AttachedRegions(Kernel& kernel);
 
   /// Maps a region whose handle a client names; the number is the client's word. On success the
   /// handle is this object's; on failure it is closed if it was a region of nobody else's. quota;
@@ -43,9 +42,10 @@ class AttachedRegions {
                       std::uint64_t length, bool to_write) const;
 
  private:
-  using Table = std::array<std::shared_ptr<Attached>, proto::storage::max_attached_regions>;
+  using Table = std::map<std::uint32_t, std::shared_ptr<Attached>>;
 
   Kernel& kernel_;
+  std::uint32_t last_number_;
   std::map<std::uint64_t, Table> clients_;
   /// Handles that are attached or still used by a request: nobody can attach one again.
   std::shared_ptr<std::set<Handle>> in_use_ = std::make_shared<std::set<Handle>>();

@@ -110,7 +110,8 @@ typedef struct aios_mapreduce_result {
  * CANCELLED: by the callback or an operator; SOURCE_CHANGED: an input file changed meanwhile;
  * CRASHED, and any code the module returns: the message names the input file and the place in it,
  * and in a chain the stage; TIMED_OUT: a task exceeded its limit; NO_SPACE, IO_ERROR: of the
- * output; PEER_CLOSED: a service died meanwhile; UNREACHABLE, QUOTA. */
+ * output; PEER_CLOSED: a service died meanwhile, three times (until then the
+ * job is done anew); UNREACHABLE, QUOTA. */
 AIOS_API aios_code aios_mapreduce_run(aios_instance* instance,
                                       const aios_mapreduce_options* options,
                                       aios_mapreduce_callback callback, void* context,

@@ -121,8 +121,8 @@ class Instance(Object):
         what the module says of its arguments; `AlreadyExists`: the output folder is not empty;
         `Cancelled`; `SourceChanged`: an input changed meanwhile; `Crashed`, and what the module
         returns: the message names the input file and the place in it; `TimedOut`: a task exceeded
-        its limit; `NoSpace`, `IoError`: of the output; `PeerClosed`: a service died meanwhile;
-        `Unreachable`; `Quota`. The output folder is then as it was.
+        its limit; `NoSpace`, `IoError`: of the output; `PeerClosed`: a service died meanwhile,
+        three times (until then the job is done anew); `Unreachable`; `Quota`. The output folder is then as it was.
         """
         return mapreduce.run(self._native(), module, inputs, output, arguments, label, reducers,
                              threads, memory_bytes, task_limit_s, input_format, field, then,

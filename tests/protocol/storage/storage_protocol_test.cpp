@@ -151,11 +151,19 @@ TEST_CASE_FIXTURE(Fixture, "A region lent for reading is neither written nor att
 }
 
 TEST_CASE_FIXTURE(Fixture, "More attached regions than the limit return quota") {
-  for (std::uint32_t i = 1; i < wire::max_attached_regions; ++i)
-    REQUIRE(storage.attach(memory, true));
+  std::uint32_t last = region;
+  for (std::uint32_t i = 1; i < wire::max_attached_regions; ++i) {
+    const auto next = storage.attach(memory, true);
+    REQUIRE(next);
+    last = *next;
+  }
   CHECK(code_of(storage.attach(memory, true)) == Code::quota);
-  REQUIRE(storage.call<wire::DetachRegion>({5}));
-  CHECK(storage.attach(memory, true) == 5);
+  REQUIRE(storage.call<wire::DetachRegion>({last}));
+  const auto again = storage.attach(memory, true);
+  REQUIRE(again);
+  // Who still names the region that is gone must not meet another one.
+  CHECK(*again != last);
+  CHECK(code_of(storage.call<wire::DetachRegion>({last})) == Code::not_found);
 }
 
 TEST_CASE_FIXTURE(Fixture, "Detaching a region that a request uses returns busy") {

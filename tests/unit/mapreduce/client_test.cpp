@@ -189,3 +189,73 @@ TEST_CASE("A folder with something in it is refused and left alone") {
   REQUIRE_FALSE(nowhere);
   CHECK(nowhere.error().code() == Code::not_found);
 }
+
+TEST_CASE("What a killed program left in the folder makes room for the next job") {
+  const Folder folder;
+  folder.file("out/_temporary/_owner", "");
+  folder.file("out/_temporary/unpacked/0.txt", "text");
+  folder.file("out/_temporary/part-00000", "half");
+  fs::create_hard_link(folder / "out/_temporary/part-00000", folder / "out/part-00000");
+  {
+    auto output = OutputFolder::create(folder / "out", 1);
+    REQUIRE(output);
+    REQUIRE((*output)->append(0, bytes("whole\n")));
+    REQUIRE((*output)->commit({}));
+  }
+  CHECK(folder.names("out") == std::set<std::string>{"part-00000", "manifest.json", "_SUCCESS"});
+  CHECK(folder.text("out/part-00000") == "whole\n");
+}
+
+TEST_CASE("Of a killed program's folder only what is its own is removed") {
+  const Folder folder;
+  folder.file("out/_temporary/_owner", "");
+  folder.file("out/_temporary/part-00000", "half");
+  folder.file("out/part-00000", "somebody else's");
+  const auto output = OutputFolder::create(folder / "out", 1);
+  REQUIRE_FALSE(output);
+  CHECK(output.error().code() == Code::already_exists);
+  CHECK(folder.names("out") == std::set<std::string>{"part-00000"});
+  CHECK(folder.text("out/part-00000") == "somebody else's");
+}
+
+TEST_CASE("An output that was complete when its program was killed stays, without its leftovers") {
+  const Folder folder;
+  folder.file("out/_temporary/_owner", "");
+  folder.file("out/_temporary/part-00000", "whole");
+  folder.file("out/_SUCCESS", "");
+  fs::create_hard_link(folder / "out/_temporary/part-00000", folder / "out/part-00000");
+  const auto output = OutputFolder::create(folder / "out", 1);
+  REQUIRE_FALSE(output);
+  CHECK(output.error().code() == Code::already_exists);
+  CHECK(folder.names("out") == std::set<std::string>{"part-00000", "_SUCCESS"});
+}
+
+TEST_CASE("A folder that a job writes to is not taken for left over") {
+  const Folder folder;
+  auto first = OutputFolder::create(folder / "out", 1);
+  REQUIRE(first);
+  REQUIRE((*first)->append(0, bytes("first\n")));
+  const auto second = OutputFolder::create(folder / "out", 1);
+  REQUIRE_FALSE(second);
+  CHECK(second.error().code() == Code::already_exists);
+  CHECK(second.error().message().find("another job") != std::string::npos);
+  REQUIRE((*first)->commit({}));
+  CHECK(folder.text("out/part-00000") == "first\n");
+  // Somebody else's folder of that name, which nobody of AIOS owns.
+  folder.file("other/_temporary/part-00000", "kept");
+  CHECK_FALSE(OutputFolder::create(folder / "other", 1));
+  CHECK(folder.text("other/_temporary/part-00000") == "kept");
+}
+
+TEST_CASE("What is written again after it was taken back is all there is") {
+  const Folder folder;
+  auto output = OutputFolder::create(folder / "out", 1);
+  REQUIRE(output);
+  REQUIRE((*output)->append(0, bytes("of an attempt that is given up\n")));
+  REQUIRE((*output)->clear());
+  CHECK((*output)->written_bytes() == 0);
+  REQUIRE((*output)->append(0, bytes("b\n")));
+  REQUIRE((*output)->commit({}));
+  CHECK(folder.text("out/part-00000") == "b\n");
+  CHECK(folder.text("out/manifest.json").find("\"bytes\": 2,") != std::string::npos);
+}
