@@ -54,7 +54,7 @@ struct Device {
     std::int32_t numa_node;       ///< that it hangs at; no_numa_node: all of them, or unknown
     std::int32_t millicelsius;    ///< or unknown_temperature
     std::uint32_t busy_permille;  ///< of late; or unknown_utilisation
-    std::uint32_t reserved;
+    std::uint32_t queue_depth;    ///< tasks that may lie in its own queue beside those that run
     std::uint64_t memory_bytes;
     std::uint64_t cache_bytes;  ///< last level
     Text<16> kind;              ///< "cpu", "gpu" or "xla"
@@ -64,7 +64,7 @@ struct Device {
     Text<16> pci_address;  ///< "0000:01:00.0"; empty: none
     Text<96> reason;       ///< why it is not ok
     AIOS_FIELDS(Reply, count, health, cores, threads, numa_nodes, contexts, context_restarts,
-                emulated, faults, peers, numa_node, millicelsius, busy_permille, reserved,
+                emulated, faults, peers, numa_node, millicelsius, busy_permille, queue_depth,
                 memory_bytes, cache_bytes, kind, backend, uuid, model, pci_address, reason)
   };
 };
@@ -136,7 +136,7 @@ struct Absent {
 
 struct Protocol {
   static constexpr const char* name = "driver";
-  static constexpr std::uint16_t version = 3;
+  static constexpr std::uint16_t version = 4;
   using Methods = MethodList<Null, Device, OpenContext, CloseContext, Absent>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
@@ -248,11 +248,19 @@ struct Run {
 /// Runs several short tasks without time limits, one after the other, on one thread. The first that
 /// fails is the last that is begun: `why` (BatchFailure) tells what it said. The answer comes when
 /// all have ended, so tasks that may take long have no place here.
-/// invalid_argument: the packed tasks make no sense; then none has begun.
+///
+/// It begins when the batches in `after`, sent earlier on the same link, have ended; one that is
+/// not on its way any more has. When one of those ended early, or was not begun, this one is not
+/// begun either: it is answered with count 0 and status `cancelled`.
+/// invalid_argument: the packed tasks make no sense, or the numbers do; then none has begun.
+/// not_supported: `after` on a device with a queue of its own.
 struct RunBatch {
   static constexpr std::uint16_t opcode = 5;
   static constexpr const char* name = "run_batch";
   static constexpr std::uint32_t max_tasks = 10;
+  static constexpr std::uint32_t max_after = 8;
+  /// How far back they may lie: of so many batches it is remembered how they ended.
+  static constexpr std::uint64_t max_distance = 4096;
   /// Each task in turn: a PackedRun, its BufferUses, its arguments, and zeros up to the next
   /// multiple of 4.
   struct PackedRun {
@@ -263,11 +271,13 @@ struct RunBatch {
     AIOS_FIELDS(PackedRun, codelet, grid, buffer_count, argument_bytes)
   };
   struct Request {
-    std::uint64_t number;  ///< for BatchFailure; the client's choice
-    std::uint32_t count;
-    std::uint32_t packed_bytes;
-    std::uint8_t packed[424];
-    AIOS_FIELDS(Request, number, count, packed_bytes, packed)
+    std::uint64_t number;  ///< the client's choice, greater with each batch of a link
+    std::uint16_t count;
+    std::uint16_t packed_bytes;
+    std::uint32_t after_count;
+    std::uint16_t after[max_after];  ///< by how much less their numbers are
+    std::uint8_t packed[408];
+    AIOS_FIELDS(Request, number, count, packed_bytes, after_count, after, packed)
   };
   struct Ended {
     std::uint32_t start_ns;  ///< after `base_ns`; at most 2^32 - 1, as `end_ns`
@@ -278,7 +288,7 @@ struct RunBatch {
   struct Reply {
     std::uint64_t base_ns;            ///< CLOCK_MONOTONIC
     std::uint64_t peak_memory_bytes;  ///< of the context since it started
-    std::uint32_t count;              ///< how many have run
+    std::uint32_t count;              ///< how many have run; 0: it was not begun
     std::uint32_t status;             ///< of the last of them
     Ended ended[max_tasks];
     AIOS_FIELDS(Reply, base_ns, peak_memory_bytes, count, status, ended)

@@ -25,6 +25,10 @@ constexpr std::uint64_t load_limit_ns = 10 * ns_per_s;
 /// Of jobs that nobody waits for.
 constexpr std::uint64_t no_answer = 0;
 
+proto::context::RunBatch::Reply not_begun() {
+  return {.status = static_cast<std::uint32_t>(Code::cancelled)};
+}
+
 bool is_constant(const Fd& memory) {
   const int seals = ::fcntl(memory.get(), F_GET_SEALS);
   return seals >= 0 && (seals & F_SEAL_WRITE) != 0;
@@ -82,8 +86,8 @@ Answer<Load::Reply> ContextServer::handle(Load, const Load::Request& request, Ca
                                                    .length = request.length,
                                                    .codelet = std::string(request.codelet.view())});
   Loading* raw = loading.get();
-  TRY(submit({.token = call.token(), .limit_ns = load_limit_ns, .work = std::move(loading)}, 1,
-             [this, raw](std::uint32_t) { return load(*raw); }));
+  TRY(submit({.token = call.token(), .limit_ns = load_limit_ns, .work = std::move(loading)},
+             {.block_count = 1, .run_block = [this, raw](std::uint32_t) { return load(*raw); }}));
   return deferred;
 }
 
@@ -158,22 +162,32 @@ Answer<Unbind::Reply> ContextServer::handle(Unbind, const Unbind::Request& reque
 Answer<Run::Reply> ContextServer::handle(Run, const Run::Request& request, CallContext& call) {
   auto work = TRY(backend_.prepare(request, buffers_[call.client()]));
   Work* raw = work.get();
-  TRY(submit(
-      {.token = call.token(), .limit_ns = request.limit_ns, .work = std::move(work)},
-      raw->block_count(), [raw](std::uint32_t block) { return raw->run_block(block); },
-      [raw] { return raw->begin(); }));
+  TRY(submit({.token = call.token(), .limit_ns = request.limit_ns, .work = std::move(work)},
+             {.block_count = raw->block_count(),
+              .run_block = [raw](std::uint32_t block) { return raw->run_block(block); },
+              .begin = [raw] { return raw->begin(); }}));
   return deferred;
 }
 
 Answer<proto::context::RunBatch::Reply> ContextServer::handle(
     proto::context::RunBatch, const proto::context::RunBatch::Request& request, CallContext& call) {
+  BatchLog& batches = batches_[call.client()];
+  BatchLog::Before before = TRY(batches.before(request));
+  if (request.after_count > 0 && !executor_->keeps_order())
+    return error(Code::not_supported, "this device has a queue of its own: no batch waits here");
   auto batch = TRY(RunBatch::create(request, backend_, buffers_[call.client()]));
+  if (before.cancelled) {
+    batches.ended_early(request.number, {});
+    return not_begun();
+  }
   RunBatch* raw = batch.get();
-  TRY(submit({.token = call.token(), .limit_ns = 0, .work = std::move(batch)}, 1,
-             [raw](std::uint32_t) -> Result<> {
-               raw->run();
-               return {};
-             }));
+  const std::uint64_t job =
+      TRY(submit({.token = call.token(), .limit_ns = 0, .work = std::move(batch)},
+                 {.block_count = 1,
+                  .brief = true,
+                  .run_block = [raw](std::uint32_t) { return raw->run(); },
+                  .after = std::move(before.jobs)}));
+  batches.begun(request.number, job);
   return deferred;
 }
 
@@ -181,26 +195,19 @@ Answer<proto::context::BatchFailure::Reply> ContextServer::handle(
     proto::context::BatchFailure, const proto::context::BatchFailure::Request& request,
     CallContext& call) {
   using Reply = proto::context::BatchFailure::Reply;
-  const std::string why = TRY(batch_failures_[call.client()].take(request.number));
+  const std::string why = TRY(batches_[call.client()].take_reason(request.number));
   return Reply{decltype(Reply::why)::from(why)};
 }
 
-Result<void> ContextServer::submit(Pending pending, std::uint32_t block_count,
-                                   std::function<Result<>(std::uint32_t)> run_block,
-                                   std::function<Result<>()> begin) {
-  const std::uint64_t id = next_job_++;
-  const std::uint64_t limit_ns = pending.limit_ns;
-  const bool brief = std::holds_alternative<std::shared_ptr<RunBatch>>(pending.work);
-  TRY(executor_->submit({.id = id,
-                         .block_count = block_count,
-                         .limit_ns = limit_ns,
-                         .brief = brief,
-                         .run_block = std::move(run_block),
-                         .begin = std::move(begin)}));
+/// Returns the job's id.
+Result<std::uint64_t> ContextServer::submit(Pending pending, Executor::Job job) {
+  const std::uint64_t id = job.id = next_job_++;
+  const std::uint64_t limit_ns = job.limit_ns = pending.limit_ns;
+  TRY(executor_->submit(std::move(job)));
   kick_later();
   pending_.emplace(id, std::move(pending));
   if (limit_ns != 0) check_limits_at(Deadline::after(limit_ns).at_ns);
-  return {};
+  return id;
 }
 
 /// By a worker, after what runs now: the device's library belongs to it. One that is queued already
@@ -285,9 +292,16 @@ void ContextServer::answer(const Pending& pending, const Executor::Finished& fin
 }
 
 void ContextServer::answer(const Pending& pending, const RunBatch& batch) {
-  if (batch.failure())
-    batch_failures_[pending.token.client].add(batch.number(), batch.failure()->message());
+  BatchLog& batches = batches_[pending.token.client];
   proto::context::RunBatch::Reply reply = batch.reply();
+  if (reply.count == 0) {
+    batches.ended_early(batch.number(), {});
+    reply = not_begun();
+  } else if (batch.failure()) {
+    batches.ended_early(batch.number(), batch.failure()->message());
+  } else {
+    batches.ended(batch.number());
+  }
   reply.peak_memory_bytes = backend_.peak_memory_bytes();
   server_->reply<proto::context::RunBatch>(pending.token, reply);
 }
@@ -312,7 +326,7 @@ void ContextServer::client_closed(ClientId client) {
     ::_exit(exit_in_order);
   }
   buffers_.erase(client);
-  batch_failures_.erase(client);
+  batches_.erase(client);
   release_unbound();
   if (lonely_ns_ != 0 && server_->client_count() == 0) end_when_lonely(lonely_ns_);
 }

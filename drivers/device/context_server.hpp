@@ -95,9 +95,7 @@ class ContextServer {
   static Result<std::unique_ptr<ContextServer>> create_with(Kernel& kernel, EventLoop& loop,
                                                             Backend& backend,
                                                             const MakeExecutor& make_executor);
-  Result<void> submit(Pending pending, std::uint32_t block_count,
-                      std::function<Result<>(std::uint32_t)> run_block,
-                      std::function<Result<>()> begin = {});
+  Result<std::uint64_t> submit(Pending pending, Executor::Job job);
   void kick_later();
   bool is_suspect(const Executor::Finished& finished) const;
   void answer_finished();
@@ -113,7 +111,7 @@ class ContextServer {
   ServerBase* server_ = nullptr;
   Backend& backend_;
   std::map<ClientId, BufferTable> buffers_;
-  std::map<ClientId, BatchFailures> batch_failures_;
+  std::map<ClientId, BatchLog> batches_;
   std::unordered_map<std::uint64_t, Pending> pending_;
   std::uint64_t next_job_ = 1;
   std::uint64_t lonely_ns_ = 0;

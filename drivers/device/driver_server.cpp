@@ -92,6 +92,7 @@ Answer<proto::driver::Device::Reply> DriverServer::handle(
   const auto index = static_cast<std::uint32_t>(request.index);
   reply.cores = device.cores;
   reply.threads = device.threads;
+  reply.queue_depth = device.queue_depth;
   reply.numa_nodes = device.numa_nodes;
   reply.contexts = contexts_.alive(index);
   reply.context_restarts = contexts_.restarts(index);

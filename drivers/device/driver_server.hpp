@@ -30,7 +30,8 @@ struct DeviceDescription {
   std::string uuid;     ///< the same after a reboot
   std::string model;    ///< as the machine names it
   std::uint32_t cores = 0;
-  std::uint32_t threads = 1;  ///< tasks of one context that run at once
+  std::uint32_t threads = 1;      ///< tasks of one context that run at once
+  std::uint32_t queue_depth = 0;  ///< that may lie in the device's own queue besides
   std::uint32_t numa_nodes = 1;
   bool emulated = false;
   std::uint64_t memory_bytes = 0;

@@ -69,13 +69,14 @@ Executor::~Executor() {
 Result<> Executor::submit(Job job) {
   assert(job.block_count > 0 && job.run_block && (!queue_ || job.block_count == 1));
   assert(!job.brief || (job.block_count == 1 && job.limit_ns == 0));
+  assert(job.after.empty() || (job.brief && !queue_));
   const std::lock_guard lock(mutex_);
-  if (runs_.size() + brief_.size() >= max_jobs)
+  if (runs_.size() + unfinished_brief_.size() >= max_jobs)
     return error(Code::quota, "too many tasks wait in this context; wait for some to finish");
   const std::uint64_t number = ++last_number_;
-  submitted_.store(number, std::memory_order_release);
+  news_.fetch_add(1, std::memory_order_release);
   if (job.brief && !queue_) {
-    brief_.push_back({std::move(job), number});
+    submit_brief(std::move(job), number);
   } else {
     unkicked_ += job.block_count;
     runs_.push_back(std::make_shared<Run>(Run{.job = std::move(job), .number = number}));
@@ -83,17 +84,48 @@ Result<> Executor::submit(Job job) {
   return {};
 }
 
+void Executor::submit_brief(Job job, std::uint64_t number) {
+  if (free_brief_.empty()) free_brief_.push_back(&brief_jobs_.emplace_back());
+  BriefJob& brief = *free_brief_.back();
+  free_brief_.pop_back();
+  unfinished_brief_.emplace(job.id, &brief);
+  brief.number = number;
+  brief.waits_for = 0;
+  brief.cancelled = false;
+  for (const std::uint64_t id : job.after) {
+    if (const auto at = unfinished_brief_.find(id); at != unfinished_brief_.end()) {
+      at->second->waiters.push_back(&brief);
+      ++brief.waits_for;
+    } else {
+      // It has ended; if the owner has not heard of it yet, perhaps badly.
+      brief.cancelled = brief.cancelled || std::ranges::any_of(finished_, [id](const Finished& f) {
+                          return f.id == id && !f.outcome;
+                        });
+    }
+  }
+  brief.job = std::move(job);
+  if (brief.waits_for == 0)
+    brief_.push_back(&brief);
+  else
+    ++waiting_brief_;
+}
+
 void Executor::kick() {
   std::size_t wanted = 0;
   {
     const std::lock_guard lock(mutex_);
-    const std::size_t at_once = brief_at_once();
-    const std::size_t for_brief = (brief_.size() + at_once - 1) / at_once;
     wanted = std::min<std::uint64_t>(std::exchange(unkicked_, 0), thread_count_);
-    if (for_brief > briefly_busy_) wanted += for_brief - briefly_busy_;
+    wanted += wanted_for_brief();
     wanted = std::min(wanted - std::min(wanted, looking_), idle_);
   }
   for (; wanted > 0; --wanted) work_.notify_one();
+}
+
+/// Threads, beyond those that look again soon.
+std::size_t Executor::wanted_for_brief() const {
+  const std::size_t at_once = brief_at_once();
+  const std::size_t threads = (brief_.size() + at_once - 1) / at_once;
+  return threads - std::min(threads, briefly_busy_);
 }
 
 std::vector<Executor::Finished> Executor::take_finished() {
@@ -154,7 +186,7 @@ std::uint32_t Executor::chunk_of(const Run& run) const {
 
 /// In order of submission; `run` is the next that is not brief, or null.
 bool Executor::brief_is_next(const Run* run) const {
-  return !brief_.empty() && (run == nullptr || brief_.front().number < run->number);
+  return !brief_.empty() && (run == nullptr || brief_.front()->number < run->number);
 }
 
 void Executor::work() {
@@ -185,12 +217,11 @@ void Executor::work() {
 /// One thread at a time looks, as long as that has paid of late: to be woken costs more than most
 /// brief jobs. It comes back to the queue whatever it saw.
 void Executor::look(std::unique_lock<std::mutex>& lock, SpinPolicy& policy) {
-  const std::uint64_t seen = last_number_;
+  const std::uint64_t seen = news_.load(std::memory_order_relaxed);
   ++looking_;
   lock.unlock();
   spin_until(
-      policy, [&] { return submitted_.load(std::memory_order_acquire) != seen; },
-      [] { return false; });
+      policy, [&] { return news_.load(std::memory_order_acquire) != seen; }, [] { return false; });
   lock.lock();
   --looking_;
 }
@@ -200,29 +231,59 @@ std::size_t Executor::brief_at_once() const {
   return fit >= brief_chunk ? brief_chunk : std::max<std::size_t>(static_cast<std::size_t>(fit), 1);
 }
 
-void Executor::run_brief(std::unique_lock<std::mutex>& lock) {
-  std::array<BriefJob, brief_chunk> jobs;
-  // The threads share what there is.
+/// How many to take. The threads share what there is; and where others wait for these, one: they
+/// can begin as soon as that is told.
+std::size_t Executor::share_of_brief() const {
+  if (waiting_brief_ > 0) return 1;
   const std::size_t share = (brief_.size() + thread_count_ - 1) / thread_count_;
-  const std::size_t count = std::min(share, brief_at_once());
+  return std::min(share, brief_at_once());
+}
+
+Result<> Executor::run_unless_cancelled(const BriefJob& brief) {
+  if (brief.cancelled) return error(Code::cancelled, "one that it waited for failed");
+  return brief.job.run_block(0);
+}
+
+void Executor::run_brief(std::unique_lock<std::mutex>& lock) {
+  std::array<BriefJob*, brief_chunk> jobs;
+  const std::size_t count = share_of_brief();
   for (std::size_t i = 0; i < count; ++i) {
-    jobs[i] = std::move(brief_.front());
+    jobs[i] = brief_.front();
     brief_.pop_front();
   }
   ++briefly_busy_;
   lock.unlock();
-  std::array<Finished, brief_chunk> finished;
+  std::array<Result<>, brief_chunk> outcomes;
   const std::uint64_t begin_ns = now_ns();
-  for (std::size_t i = 0; i < count; ++i)
-    finished[i] = {jobs[i].job.id, 0, 0, jobs[i].job.run_block(0)};
+  for (std::size_t i = 0; i < count; ++i) outcomes[i] = run_unless_cancelled(*jobs[i]);
   const double each_ns = static_cast<double>(now_ns() - begin_ns) / static_cast<double>(count);
   lock.lock();
   --briefly_busy_;
   brief_ns_ += (each_ns - brief_ns_) / 4;
   const bool first = finished_.empty();
-  finished_.insert(finished_.end(), std::make_move_iterator(finished.begin()),
-                   std::make_move_iterator(finished.begin() + static_cast<std::ptrdiff_t>(count)));
+  for (std::size_t i = 0; i < count; ++i) finish_brief(*jobs[i], std::move(outcomes[i]));
   if (first) notify_();
+}
+
+/// Those that waited for it may begin; this thread will take some of them itself.
+void Executor::finish_brief(BriefJob& job, Result<> outcome) {
+  const bool failed = !outcome;
+  const std::size_t before = brief_.size();
+  for (BriefJob* waiter : job.waiters) {
+    waiter->cancelled = waiter->cancelled || failed;
+    if (--waiter->waits_for > 0) continue;
+    --waiting_brief_;
+    brief_.push_back(waiter);
+  }
+  job.waiters.clear();
+  if (brief_.size() > before) {
+    news_.fetch_add(1, std::memory_order_release);
+    if (wanted_for_brief() > 1 && looking_ == 0 && idle_ > 0) work_.notify_one();
+  }
+  finished_.push_back({job.job.id, 0, 0, std::move(outcome), false});
+  unfinished_brief_.erase(job.job.id);
+  job.job = {};
+  free_brief_.push_back(&job);
 }
 
 void Executor::run_blocks(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run) {

@@ -2,8 +2,9 @@
 //
 // Jobs start in the order of their submission, as threads come free; the blocks of one job spread
 // over every idle thread, and several jobs run at once. Brief jobs, of one block each, are taken
-// several at a time, so that taking, waking and reporting cost little for each. Called by one
-// thread, the owner; the threads only run blocks and report.
+// several at a time, so that taking, waking and reporting cost little for each; and they may wait
+// for brief jobs submitted before them. Called by one thread, the owner; the threads only run
+// blocks and report.
 //
 // For a device with a queue of its own there is another order: each thread takes a job of one
 // block, brief or not, hands it to the device by `begin`, which is done in the order of submission,
@@ -20,6 +21,7 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <unordered_map>
 #include <vector>
 
 #include "abi/runtime/sleep.hpp"
@@ -30,15 +32,18 @@ namespace aios::device {
 class Executor {
  public:
   struct Job {
-    std::uint64_t id;  ///< chosen by the owner, repeated in Finished
-    std::uint32_t block_count;
-    std::uint64_t limit_ns;  ///< from the start of its first block; 0: none
-    bool brief = false;      ///< of one block that takes microseconds, without a limit
+    std::uint64_t id = 0;  ///< chosen by the owner, repeated in Finished
+    std::uint32_t block_count = 1;
+    std::uint64_t limit_ns = 0;  ///< from the start of its first block; 0: none
+    bool brief = false;          ///< of one block that takes microseconds, without a limit
     /// Runs one block, on any thread and at the same time as others. No exception may escape.
     std::function<Result<>(std::uint32_t block)> run_block;
     /// On a queue: before run_block, which is left out when it fails; never at the same time as
     /// that of another job.
     std::function<Result<>()> begin = {};
+    /// Ids of brief jobs that have to end before this one, brief itself, begins. Those that are not
+    /// waiting or running any more have ended. When one fails this one is not run: `cancelled`.
+    std::vector<std::uint64_t> after = {};
   };
   struct Finished {
     std::uint64_t id;
@@ -72,6 +77,9 @@ class Executor {
   static Result<std::unique_ptr<Executor>> create_queue(std::size_t depth,
                                                         std::function<void()> notify);
 
+  /// Whether jobs may wait for others: not on a queue.
+  bool keeps_order() const { return !queue_; }
+
   /// It begins when a thread looks, at the latest after the next `kick`. quota: max_jobs are
   /// waiting or running.
   Result<> submit(Job job);
@@ -103,13 +111,21 @@ class Executor {
   Result<void> start_threads(const std::vector<int>& cpus);
   struct BriefJob {
     Job job;
-    std::uint64_t number;
+    std::uint64_t number = 0;
+    std::uint32_t waits_for = 0;          // that many of those before it
+    bool cancelled = false;               // one of those before it failed
+    std::vector<BriefJob*> waiters = {};  // each once for every time that it named this one
   };
   void work();
   void look(std::unique_lock<std::mutex>& lock, SpinPolicy& policy);
   bool brief_is_next(const Run* run) const;
   std::size_t brief_at_once() const;
+  void submit_brief(Job job, std::uint64_t number);
+  std::size_t share_of_brief() const;
+  static Result<> run_unless_cancelled(const BriefJob& brief);
   void run_brief(std::unique_lock<std::mutex>& lock);
+  void finish_brief(BriefJob& job, Result<> outcome);
+  std::size_t wanted_for_brief() const;
   void run_blocks(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run);
   void work_in_order();
   void begin_run(Run& run);
@@ -126,14 +142,18 @@ class Executor {
   mutable std::mutex mutex_;
   std::condition_variable work_;
   std::deque<std::shared_ptr<Run>> runs_;  // unfinished, in order of submission
-  std::deque<BriefJob> brief_;             // not begun, in order of submission
+  std::deque<BriefJob> brief_jobs_;        // places
+  std::vector<BriefJob*> free_brief_;      // of these those that are free
+  std::unordered_map<std::uint64_t, BriefJob*> unfinished_brief_;  // by id
+  std::deque<BriefJob*> brief_;    // can begin, in the order in which that came about
+  std::size_t waiting_brief_ = 0;  // for others
   std::uint64_t last_number_ = 0;
-  std::atomic<std::uint64_t> submitted_ = 0;
-  std::size_t idle_ = 0;          // threads that wait
-  std::size_t looking_ = 0;       // threads that will look at the queue by themselves
-  std::size_t briefly_busy_ = 0;  // threads that will look again soon
-  double brief_ns_ = 0;           // what a brief job takes, of the last ones
-  std::uint64_t unkicked_ = 0;    // blocks of jobs that are not brief, since the last kick
+  std::atomic<std::uint64_t> news_ = 0;  // counts what makes it worth to look
+  std::size_t idle_ = 0;                 // threads that wait
+  std::size_t looking_ = 0;              // threads that will look at the queue by themselves
+  std::size_t briefly_busy_ = 0;         // threads that will look again soon
+  double brief_ns_ = 0;                  // what a brief job takes, of the last ones
+  std::uint64_t unkicked_ = 0;           // blocks of jobs that are not brief, since the last kick
   std::vector<Finished> finished_;
   std::uint64_t last_end_ns_ = 0;
   std::uint64_t pause_ns_ = 0;  // since when; 0: not paused

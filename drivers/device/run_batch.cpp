@@ -77,7 +77,7 @@ Result<std::shared_ptr<RunBatch>> RunBatch::create(const Message::Request& reque
   return batch;
 }
 
-void RunBatch::run() {
+Result<> RunBatch::run() {
   std::uint64_t last_ns = reply_.base_ns = now_ns();
   for (const std::shared_ptr<Work>& work : works_) {
     Result<> outcome = run_one(*work, last_ns);
@@ -89,7 +89,9 @@ void RunBatch::run() {
     failure_ = std::move(unprepared_);
     ++reply_.count;
   }
-  if (failure_) reply_.status = static_cast<std::uint32_t>(failure_->code());
+  if (!failure_) return {};
+  reply_.status = static_cast<std::uint32_t>(failure_->code());
+  return std::unexpected(*failure_);
 }
 
 Result<> RunBatch::run_one(Work& work, std::uint64_t& last_ns) {
@@ -107,17 +109,51 @@ Result<> RunBatch::run_one(Work& work, std::uint64_t& last_ns) {
   return outcome;
 }
 
-void BatchFailures::add(std::uint64_t number, std::string why) {
-  if (failures_.size() == most) failures_.pop_front();
-  failures_.emplace_back(number, std::move(why));
+// ---- the batches of a client --------------------------------------------------------------------
+
+Result<BatchLog::Before> BatchLog::before(const Message::Request& request) const {
+  if (request.number <= last_)
+    return error(Code::invalid_argument, "the numbers of a link's batches must rise");
+  if (request.after_count > Message::max_after)
+    return error(Code::invalid_argument, "a batch waits for at most 8 others");
+  Before before;
+  for (std::uint32_t i = 0; i < request.after_count; ++i) {
+    const std::uint64_t distance = request.after[i];
+    if (distance == 0 || distance > Message::max_distance || distance >= request.number)
+      return error(Code::invalid_argument, "a batch waits for ones 1 to 4096 numbers before it");
+    const std::uint64_t number = request.number - distance;
+    before.cancelled = before.cancelled || early_.contains(number);
+    if (const auto at = jobs_.find(number); at != jobs_.end()) before.jobs.push_back(at->second);
+  }
+  return before;
 }
 
-Result<std::string> BatchFailures::take(std::uint64_t number) {
-  const auto at = std::ranges::find(failures_, number, [](const auto& one) { return one.first; });
-  if (at == failures_.end())
+void BatchLog::begun(std::uint64_t number, std::uint64_t job) {
+  last_ = number;
+  jobs_.emplace_hint(jobs_.end(), number, job);
+}
+
+void BatchLog::ended(std::uint64_t number) {
+  jobs_.erase(number);
+}
+
+void BatchLog::ended_early(std::uint64_t number, std::string why) {
+  last_ = std::max(last_, number);
+  jobs_.erase(number);
+  early_.insert(number);
+  if (last_ > Message::max_distance)
+    early_.erase(early_.begin(), early_.lower_bound(last_ - Message::max_distance));
+  if (why.empty()) return;
+  if (reasons_.size() == most_reasons) reasons_.pop_front();
+  reasons_.emplace_back(number, std::move(why));
+}
+
+Result<std::string> BatchLog::take_reason(std::uint64_t number) {
+  const auto at = std::ranges::find(reasons_, number, [](const auto& one) { return one.first; });
+  if (at == reasons_.end())
     return error(Code::not_found, "no failure of batch " + std::to_string(number) + " is known");
   std::string why = std::move(at->second);
-  failures_.erase(at);
+  reasons_.erase(at);
   return why;
 }
 

@@ -3,8 +3,10 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -23,8 +25,8 @@ class RunBatch {
   static Result<std::shared_ptr<RunBatch>> create(const Message::Request& request, Backend& backend,
                                                   const BufferTable& buffers);
 
-  /// On one worker: until one fails.
-  void run();
+  /// On one worker: until one fails, which is then also what is returned.
+  Result<> run();
 
   // Valid once it has run.
   std::uint64_t number() const { return number_; }
@@ -43,16 +45,31 @@ class RunBatch {
   std::optional<Status> failure_;
 };
 
-/// Why batches ended early, until somebody asks.
-class BatchFailures {
+/// The batches of one client by their numbers: which are on their way, which ended early, and why,
+/// until somebody asks.
+class BatchLog {
  public:
-  static constexpr std::size_t most = 64;
-  void add(std::uint64_t number, std::string why);
+  static constexpr std::size_t most_reasons = 64;
+
+  /// What a batch with this number waits for.
+  struct Before {
+    std::vector<std::uint64_t> jobs;  ///< of the executor
+    bool cancelled = false;           ///< one of them ended early: it must not begin
+  };
+  /// invalid_argument: the numbers make no sense.
+  Result<Before> before(const RunBatch::Message::Request& request) const;
+  void begun(std::uint64_t number, std::uint64_t job);
+  void ended(std::uint64_t number);
+  /// Or was not begun; `why`, if there is anything to tell.
+  void ended_early(std::uint64_t number, std::string why);
   /// not_found
-  Result<std::string> take(std::uint64_t number);
+  Result<std::string> take_reason(std::uint64_t number);
 
  private:
-  std::deque<std::pair<std::uint64_t, std::string>> failures_;
+  std::uint64_t last_ = 0;
+  std::map<std::uint64_t, std::uint64_t> jobs_;  // by number, of those on their way
+  std::set<std::uint64_t> early_;                // of the last max_distance
+  std::deque<std::pair<std::uint64_t, std::string>> reasons_;
 };
 
 }  // namespace aios::device

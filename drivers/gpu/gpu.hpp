@@ -115,10 +115,9 @@ class Gpu {
   virtual std::uint64_t peak_memory_bytes() const = 0;
 };
 
-/// How many tasks the scheduler gives to a device: one runs, and the next is there when it ends.
-/// More would have a place in a context's queue, but the scheduler would take them to run side by
-/// side.
-inline constexpr std::uint32_t launches_at_once = 2;
+/// How many tasks lie in a device's queue beside the one that runs: the next is there when that
+/// ends.
+inline constexpr std::uint32_t queue_depth = 1;
 
 /// Counts device memory against a limit.
 class MemoryBudget {

@@ -133,7 +133,11 @@ void ContextPool::connect(Key key, Entry& entry, ClaimedHandle port) {
             : core_.context_resumed(key.first, key.second);
     changed_();
   };
-  events.begun = [this](TaskRef task) { core_.task_begun(task); };
+  events.begun = [this](TaskRef task, std::uint64_t batch) { core_.task_begun(task, batch); };
+  events.not_begun = [this](TaskRef task) {
+    core_.task_not_begun(task);
+    answered_();
+  };
   events.answered = [this, key, serial](TaskRef task, const Result<Core::RunReply>& answer) {
     on_answered(key, serial, task, answer);
   };
@@ -160,7 +164,9 @@ void ContextPool::start(TaskRef ref, JobId job, DeviceId device) {
   const Task* task = core_.find(ref);
   const auto at = entries_.find({job, device});
   if (task == nullptr || at == entries_.end() || at->second.session == nullptr) return;
-  at->second.session->run(ref, *task, task->brief);
+  if (task->state != State::running) return;  // what has happened since ended it
+  if (!core_.batches_before(*task, batches_)) return core_.task_not_begun(ref);
+  at->second.session->run(ref, *task, task->brief, batches_);
 }
 
 void ContextPool::flush() {

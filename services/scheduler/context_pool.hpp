@@ -87,6 +87,7 @@ class ContextPool {
   std::function<void()> answered_;
   std::map<Key, Entry> entries_;
   std::uint64_t last_serial_ = 0;
+  std::vector<std::uint64_t> batches_;                    // scratch, to spare allocations
   std::vector<std::unique_ptr<ContextSession>> dropped_;  ///< until the next turn of the loop
 };
 

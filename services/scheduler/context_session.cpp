@@ -92,7 +92,8 @@ ContextSession::Running& ContextSession::add_running(TaskRef ref, const Task& ta
   return running;
 }
 
-void ContextSession::run(TaskRef ref, const Task& task, bool brief) {
+void ContextSession::run(TaskRef ref, const Task& task, bool brief,
+                         std::span<const std::uint64_t> after) {
   was_used_ = true;
   watch();
   Running& running = add_running(ref, task, brief);
@@ -101,11 +102,13 @@ void ContextSession::run(TaskRef ref, const Task& task, bool brief) {
   Loaded& codelet = entry->second;
   switch (codelet.state) {
     case Loaded::State::loading:
-      codelet.waiting.push_back(&running);
+      if (after.empty()) codelet.waiting.push_back(&running);
       if (is_new) load(key);
+      // By the time it is loaded those before it are no longer there.
+      if (!after.empty()) not_begun(running);
       return;
     case Loaded::State::loaded:
-      return send(running, codelet.number);
+      return send(running, codelet.number, after);
     case Loaded::State::failed:
       return finish(running, std::unexpected(codelet.failure));
   }
@@ -140,7 +143,7 @@ void ContextSession::loaded(std::pair<TenantId, std::uint32_t> key,
   for (Running* running : waiting) {
     if (closed_) return;
     if (reply)
-      send(*running, reply->codelet);
+      send(*running, reply->codelet, {});
     else
       finish(*running, std::unexpected(codelets_.at(key).failure));
   }
@@ -148,13 +151,15 @@ void ContextSession::loaded(std::pair<TenantId, std::uint32_t> key,
 }
 
 /// The context serves a link in order: the Run may follow its Binds without waiting for them.
-void ContextSession::send(Running& running, std::uint32_t codelet) {
+void ContextSession::send(Running& running, std::uint32_t codelet,
+                          std::span<const std::uint64_t> after) {
   running.request.codelet = codelet;
   for (std::uint32_t i = 0; i < running.request.buffer_count; ++i)
     bind(running.request.buffers[i].id);
   running.sent = true;
-  events_.begun(running.ref);
-  running.brief ? pack(running) : send_alone(running);
+  if (running.brief) return pack(running, after);
+  events_.begun(running.ref, 0);
+  send_alone(running);
 }
 
 void ContextSession::send_alone(Running& running) {
@@ -169,7 +174,7 @@ void ContextSession::send_alone(Running& running) {
 
 // ---- batches ------------------------------------------------------------------------------------
 
-void ContextSession::pack(Running& running) {
+void ContextSession::pack(Running& running, std::span<const std::uint64_t> after) {
   const Run::Request& request = running.request;
   const RunBatch::PackedRun head{request.codelet,
                                  {request.grid[0], request.grid[1], request.grid[2]},
@@ -181,8 +186,12 @@ void ContextSession::pack(Running& running) {
       static_cast<std::uint32_t>(sizeof head) + buffer_bytes + argument_bytes;
   if (batch_tasks_.size() == RunBatch::max_tasks ||
       batch_.packed_bytes + bytes > sizeof batch_.packed ||
-      batch_ns_ + running.expected_ns > max_batch_ns)
+      batch_ns_ + running.expected_ns > max_batch_ns || !goes_with_batch(after))
     flush();
+  if (!wait_for(after)) {
+    flush();
+    if (!wait_for(after)) return not_begun(running);
+  }
   std::uint8_t* to = batch_.packed + batch_.packed_bytes;
   std::memcpy(to, &head, sizeof head);
   to += sizeof head;
@@ -193,30 +202,64 @@ void ContextSession::pack(Running& running) {
   batch_.packed_bytes += bytes;
   batch_tasks_.push_back(&running);
   batch_ns_ += running.expected_ns;
+  events_.begun(running.ref, last_batch_ + 1);
+}
+
+/// A task that waits for nothing would wait in a batch that does, and the other way round it would
+/// make those that are there wait. With what it depends on it has to wait for the rest anyway.
+bool ContextSession::goes_with_batch(std::span<const std::uint64_t> after) const {
+  if (std::ranges::find(after, last_batch_ + 1) != after.end()) return true;
+  return after.empty() == (batch_.after_count == 0);
+}
+
+/// Has the batch that is being filled wait for these as well, but for itself. False, and nothing is
+/// changed: they are too many, or one is too far back.
+bool ContextSession::wait_for(std::span<const std::uint64_t> batches) {
+  const std::uint64_t number = last_batch_ + 1;
+  std::uint32_t count = batch_.after_count;
+  for (const std::uint64_t batch : batches) {
+    if (batch == number) continue;
+    if (number - batch > RunBatch::max_distance) return false;
+    const auto distance = static_cast<std::uint16_t>(number - batch);
+    const auto end = batch_.after + count;
+    if (std::find(batch_.after, end, distance) != end) continue;
+    if (count == RunBatch::max_after) return false;
+    batch_.after[count++] = distance;
+  }
+  batch_.after_count = count;
+  return true;
 }
 
 void ContextSession::flush() {
   if (batch_tasks_.empty() || closed_) return;
   batch_.number = ++last_batch_;
-  batch_.count = static_cast<std::uint32_t>(batch_tasks_.size());
+  batch_.count = static_cast<std::uint16_t>(batch_tasks_.size());
+  std::fill(batch_.after + batch_.after_count, std::end(batch_.after), std::uint16_t{0});
   std::fill(batch_.packed + batch_.packed_bytes, std::end(batch_.packed), std::uint8_t{0});
-  client_->start<RunBatch>(batch_, Deadline::never(),
-                           [this, number = last_batch_, tasks = std::exchange(batch_tasks_, {})](
-                               const Result<RunBatch::Reply>& reply) {
-                             if (closed_ || (!reply && !client_->connected())) return;
-                             batch_ended(tasks, number, reply);
-                           });
+  client_->start<RunBatch>(
+      batch_, Deadline::never(),
+      [this, number = last_batch_, waits = batch_.after_count > 0,
+       tasks = std::exchange(batch_tasks_, {})](const Result<RunBatch::Reply>& reply) {
+        if (closed_ || (!reply && !client_->connected())) return;
+        batch_ended(tasks, number, waits, reply);
+      });
   batch_.packed_bytes = 0;
+  batch_.after_count = 0;
   batch_ns_ = 0;
 }
 
+/// `waits`: for other batches, so that perhaps it was not begun.
 void ContextSession::batch_ended(const std::vector<Running*>& tasks, std::uint64_t number,
-                                 const Result<RunBatch::Reply>& reply) {
+                                 bool waits, const Result<RunBatch::Reply>& reply) {
   if (!reply) {
     for (Running* task : tasks) finish(*task, std::unexpected(reply.error()));
     return;
   }
   const bool failed = reply->status != 0;
+  if (waits && reply->count == 0 && failed) {
+    for (Running* task : tasks) not_begun(*task);
+    return;
+  }
   if (reply->count == 0 || reply->count > tasks.size() ||
       (!failed && reply->count != tasks.size())) {
     for (Running* task : tasks)
@@ -234,8 +277,7 @@ void ContextSession::batch_ended(const std::vector<Running*>& tasks, std::uint64
   }
   if (!failed) return;
   batch_failed(*tasks[reply->count - 1], number, static_cast<Code>(reply->status));
-  for (std::size_t i = reply->count; i < tasks.size(); ++i) pack(*tasks[i]);
-  flush();
+  for (std::size_t i = reply->count; i < tasks.size(); ++i) not_begun(*tasks[i]);
 }
 
 /// Asks for the reason first.
@@ -274,6 +316,13 @@ void ContextSession::bound(std::uint32_t buffer, std::uint64_t serial, const Sta
   for (Running& running : running_)
     for (std::uint32_t i = 0; running.ref.number != 0 && i < running.request.buffer_count; ++i)
       if (running.request.buffers[i].id == buffer) running.bind_failure = checked(failure);
+}
+
+void ContextSession::not_begun(Running& running) {
+  const TaskRef ref = std::exchange(running.ref, {});
+  running.bind_failure.reset();
+  free_.push_back(&running);
+  events_.not_begun(ref);
 }
 
 void ContextSession::finish(Running& running, Result<RunReply> answer) {

@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
@@ -28,7 +29,9 @@ struct SessionEvents {
   std::function<void(Result<void>)> opened;  ///< once: it answers, or cannot be reached
   std::function<void()> lost;                ///< it had answered; its link is gone
   std::function<void(bool)> stalled;         ///< it does not go on with its tasks; or does again
-  std::function<void(TaskRef)> begun;        ///< the task's Run is on its way
+  /// The task's Run is on its way, with others in a batch of that number, or alone (0).
+  std::function<void(TaskRef, std::uint64_t batch)> begun;
+  std::function<void(TaskRef)> not_begun;  ///< one before it failed, or it could not be sent now
   /// Several may follow one another.
   std::function<void(TaskRef, const Result<proto::context::Run::Reply>&)> answered;
 };
@@ -43,8 +46,10 @@ class ContextSession {
   /// Calls the context; `opened` follows.
   void open();
   /// Loads and binds what the task needs that is not there yet, then runs it. `answered` follows,
-  /// unless the context is lost first. One that is `brief` may wait for others, until `flush`.
-  void run(TaskRef ref, const Task& task, bool brief);
+  /// unless the context is lost first. One that is `brief` may wait for others, until `flush`, and
+  /// then for the batches in `after` to end; if they end badly, or are not known, `not_begun`
+  /// follows.
+  void run(TaskRef ref, const Task& task, bool brief, std::span<const std::uint64_t> after);
   /// Sends what waits.
   void flush();
   /// The buffer's registration has ended.
@@ -81,14 +86,17 @@ class ContextSession {
   void load(std::pair<TenantId, std::uint32_t> key);
   void loaded(std::pair<TenantId, std::uint32_t> key,
               const Result<proto::context::Load::Reply>& reply);
-  void send(Running& running, std::uint32_t codelet);
+  void send(Running& running, std::uint32_t codelet, std::span<const std::uint64_t> after);
   void send_alone(Running& running);
-  void pack(Running& running);
-  void batch_ended(const std::vector<Running*>& tasks, std::uint64_t number,
+  void pack(Running& running, std::span<const std::uint64_t> after);
+  bool goes_with_batch(std::span<const std::uint64_t> after) const;
+  bool wait_for(std::span<const std::uint64_t> batches);
+  void batch_ended(const std::vector<Running*>& tasks, std::uint64_t number, bool waits,
                    const Result<proto::context::RunBatch::Reply>& reply);
   void batch_failed(Running& task, std::uint64_t number, Code code);
   void bind(std::uint32_t buffer);
   void bound(std::uint32_t buffer, std::uint64_t serial, const Status& failure);
+  void not_begun(Running& running);
   void finish(Running& running, Result<RunReply> answer);
   Running& add_running(TaskRef ref, const Task& task, bool brief);
   void watch();

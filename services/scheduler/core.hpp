@@ -11,7 +11,7 @@
 // threads). A user of whom nothing runs may start one task although no slot is free: nobody waits
 // for another user's endless tasks. Idempotent tasks that are known to be brief (brevity.hpp) take
 // no slot: as many are given to a context as it works off in a fraction of a millisecond, so that
-// it need not wait for the next.
+// it need not wait for the next; also those that depend on brief ones there (core_ahead.cpp).
 //
 // A task whose context ended under it:
 // - begun (its Run was sent) and not idempotent: `indeterminate`;
@@ -24,6 +24,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -67,10 +68,11 @@ struct ContextEnd {
 };
 
 struct DeviceState {
-  std::uint32_t slots = 0;
-  std::uint32_t running = 0;   ///< slots taken
-  std::uint32_t ahead = 0;     ///< brief tasks given to contexts
-  std::uint64_t ahead_ns = 0;  ///< what they are expected to take, all together
+  std::uint32_t slots = 0;        ///< tasks that it runs at once
+  std::uint32_t queue_depth = 0;  ///< that may lie in its own queue besides
+  std::uint32_t running = 0;      ///< slots and places in the queue that are taken
+  std::uint32_t ahead = 0;        ///< brief tasks given to contexts
+  std::uint64_t ahead_ns = 0;     ///< what they are expected to take, all together
   bool usable = false;
   std::uint64_t open_ns = 20'000'000;  ///< a context
   std::uint32_t backend = 0;
@@ -78,6 +80,14 @@ struct DeviceState {
   std::uint64_t tasks_done = 0;
   std::uint64_t tasks_failed = 0;
   std::uint64_t busy_ns = 0;  ///< sum over its tasks
+  bool keeps_order = false;   ///< see set_keeps_order
+
+  /// How many more it takes.
+  std::uint32_t room() const {
+    return slots + queue_depth > running ? slots + queue_depth - running : 0;
+  }
+  /// Whether what it takes now waits in its queue.
+  bool would_queue() const { return running >= slots && running < slots + queue_depth; }
 };
 
 class Core {
@@ -99,6 +109,10 @@ class Core {
                   std::uint32_t backend = proto::driver::backend::cpu,
                   std::string_view identity = {});
   /// Every driver has said what it has: from now on tasks that no device runs are refused.
+  /// So many tasks more than run at once it takes, to have the next there when one ends.
+  void set_queue_depth(DeviceId device, std::uint32_t depth) {
+    devices_[device].queue_depth = std::min(depth, max_slots_per_device - devices_[device].slots);
+  }
   void all_devices_known() { all_devices_known_ = true; }
   bool knows_all_devices() const { return all_devices_known_; }
   const std::vector<DeviceState>& devices() const { return devices_; }
@@ -108,6 +122,9 @@ class Core {
   /// How long it takes to open a context there, as far as that is known: who looks ahead waits for
   /// one only where the task is then done sooner.
   void set_open_time(DeviceId device, std::uint64_t open_ns) { devices_[device].open_ns = open_ns; }
+  /// Its contexts begin a brief task when those before it, that it depends on, have ended: it may
+  /// be given to them while these are still there.
+  void set_keeps_order(DeviceId device) { devices_[device].keeps_order = true; }
   void set_transfer(MemoryId from, MemoryId to, TransferCost cost);
   /// What would have to be brought to the device for the task now.
   Transfer transfer_to(const Task& task, DeviceId device) const;
@@ -171,7 +188,13 @@ class Core {
   /// Every task that was submitted has finished.
   bool idle() const { return tasks_.used() == 0; }
   const Task* find(TaskRef task) const { return tasks_.find(task); }
-  void task_begun(TaskRef task);
+  /// It was sent, with others in a batch of that number, or alone.
+  void task_begun(TaskRef task, std::uint64_t batch = 0);
+  /// The numbers of the batches, of its own context, that have to end before it begins. False: they
+  /// cannot be told, or are too many; then it must not be sent.
+  bool batches_before(const Task& task, std::vector<std::uint64_t>& out) const;
+  /// It could not be sent now, or was sent and not begun, since one before it failed.
+  void task_not_begun(TaskRef task);
   /// Ignored when the task is no longer running.
   void task_answered(TaskRef task, const Result<RunReply>& answer);
 
@@ -287,6 +310,12 @@ class Core {
   void want_context(Tenant& tenant, const Task& task);
   bool can_open(const Tenant& tenant, DeviceId device) const;
   void open_context(Tenant& tenant, DeviceId device);
+  // core_ahead.cpp
+  std::optional<DeviceId> device_ahead(const Task& task) const;
+  bool may_go_ahead(const Tenant& tenant, const Task& task, DeviceId device);
+  void offer_successors(Slot slot);
+  void take_followers();
+  void wait_again(Tenant& tenant, Task& task);
   // core_fairness.cpp
   struct Charge {
     TenantId tenant;
@@ -345,6 +374,7 @@ class Core {
   // Scratch, to spare allocations.
   std::vector<Wake> wakes_;
   std::vector<Slot> successors_;
+  std::vector<TaskRef> followers_;  ///< ready as soon as no row of tasks is being looked at
   std::vector<Tenant*> round_;
   std::vector<Candidate> candidates_;
   std::vector<Slot> batch_;

@@ -59,7 +59,11 @@ void Core::context_ended(JobId job, DeviceId device, const ContextEnd& end) {
   context->state = end.has_successor ? ContextState::opening : ContextState::none;
   const bool limit_answered = std::exchange(context->limit_answered, false);
   const std::vector<Slot> in_flight = context->in_flight;
-  for (const Slot slot : in_flight) judge(slot, limit_answered, end, in_flight.size() == 1);
+  for (const Slot slot : in_flight) {
+    // One that was sent ahead may have ended with one before it.
+    if (tasks_[slot].state == State::running)
+      judge(slot, limit_answered, end, in_flight.size() == 1);
+  }
   drop_closed_tenants();
   if (const auto at = jobs_.find(job); at != jobs_.end()) drop_job_if_unused(*at->second);
 }
@@ -95,8 +99,13 @@ void Core::judge(Slot slot, bool limit_answered, const ContextEnd& end, bool alo
 
 void Core::retry(Slot slot) {
   leave_context(slot);
-  tasks_[slot].begun = false;
-  make_ready(slot);
+  Task& task = tasks_[slot];
+  task.begun = false;
+  task.batch = 0;
+  if (task.remaining > 0)
+    task.state = State::waiting;
+  else
+    make_ready(slot);
 }
 
 void Core::context_refused(JobId job_id, DeviceId device, const Status& status) {
@@ -107,6 +116,7 @@ void Core::context_refused(JobId job_id, DeviceId device, const Status& status) 
   context->limit_answered = false;
   const std::vector<Slot> in_flight = context->in_flight;
   for (const Slot slot : in_flight) {
+    if (tasks_[slot].state != State::running) continue;
     if (tasks_[slot].tenant->closing)
       finish(slot, {Code::cancelled, "its tenant was closed", nullptr, false});
     else if (tasks_[slot].begun && !tasks_[slot].idempotent())

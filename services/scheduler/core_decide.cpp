@@ -42,11 +42,12 @@ bool Core::has_code_for(const Tenant& tenant, const TaskRecord& record, DeviceId
 bool Core::has_room(const Tenant& tenant, DeviceId device) const {
   const DeviceState& state = devices_[device];
   if (!state.usable || tenant.job->contexts[device].state != ContextState::ready) return false;
-  return state.running < state.slots || tenant.job->user->running == 0;
+  return state.room() > 0 || tenant.job->user->running == 0;
 }
 
 bool Core::can_take(const Tenant& tenant, const Task& task, DeviceId device) const {
   if (!suits(tenant, task.record, device) || !has_room(tenant, device)) return false;
+  if (task.remaining > 0 && device_ahead(task) != device) return false;
   if (!has_room_ahead(device) && is_brief(tenant, task, device)) return false;
   const Context& context = tenant.job->contexts[device];
   if (context.in_flight.empty()) return true;
@@ -109,12 +110,14 @@ void Core::decide(std::uint64_t now_ns) {
     place_next(*next);
     std::erase_if(round_, [&](Tenant* t) { return !startable(*t); });
   }
+  take_followers();
   for (Tenant* tenant : active_) want_contexts(*tenant);
 }
 
 void Core::place_next(Tenant& tenant) {
   const TaskRef ref = next_of(tenant, tasks_)->task;
   Task& task = tasks_[ref.slot];
+  if (task.remaining > 0 && !device_ahead(task)) return wait_again(tenant, task);
   if (placement_->looks_ahead() && waits_on(tenant, task)) {
     ++tenant.waiting_ahead;
     return;
@@ -135,7 +138,7 @@ void Core::place_next(Tenant& tenant) {
     return;
   }
   tenant.ready.take(tenant.waiting_ahead);
-  task.placed_because = choice.reason;
+  task.placed_because = task.remaining > 0 ? Reason::behind : choice.reason;
   log_placement(task, choice);
   start(tenant, task, ref, where);
 }
@@ -145,8 +148,7 @@ void Core::fill_candidates(Tenant& tenant, Task& task) {
   if (placement_->looks_ahead()) return look_ahead(tenant, task);
   for (DeviceId d = 0; d < devices_.size(); ++d) {
     if (!can_take(tenant, task, d)) continue;
-    const DeviceState& state = devices_[d];
-    candidates_.push_back({d, state.slots > state.running ? state.slots - state.running : 0});
+    candidates_.push_back({d, devices_[d].room()});
   }
 }
 
@@ -163,6 +165,7 @@ void Core::start(Tenant& tenant, Task& task, TaskRef ref, const Candidate& where
   take_slot(ref.slot);
   if (placement_->looks_ahead()) account_placement(ref, where);
   actions_.push_back({Action::Kind::start, ref, tenant.id, tenant.job->id, where.device});
+  offer_successors(ref.slot);
 }
 
 /// Tasks that must wait for one device do not keep a context on another from those behind them. Who
@@ -191,7 +194,7 @@ void Core::want_context(Tenant& tenant, const Task& task) {
   for (DeviceId d = 0; d < devices_.size(); ++d) {
     if (!suits(tenant, task.record, d) || !can_open(tenant, d)) continue;
     // A further device is of use only when it has room.
-    if (has_one && devices_[d].running >= devices_[d].slots) continue;
+    if (has_one && devices_[d].room() == 0) continue;
     return open_context(tenant, d);
   }
 }

@@ -7,10 +7,11 @@
 
 namespace aios::scheduler {
 
-void Core::task_begun(TaskRef ref) {
+void Core::task_begun(TaskRef ref, std::uint64_t batch) {
   Task* task = tasks_.find(ref);
   if (task == nullptr || task->state != State::running) return;
   task->begun = true;
+  task->batch = batch;
   for (std::uint32_t i = 0; i < task->record.buffer_count; ++i)
     if (mode_writes(buffer_mode(task->record.buffers[i])))
       ++task->tenant->job->buffers[buffer_id(task->record.buffers[i])].content;
@@ -57,9 +58,11 @@ void Core::finish(Slot slot, const Outcome& outcome) {
                  {Code::cancelled,
                   "task " + std::to_string(wake.predecessor_tag) + ", on which it depends, failed",
                   nullptr, true});
-    } else if (task.remaining == 0 && is_join(task.record)) {
+    } else if (task.remaining > 0 || task.state != State::waiting) {
+      continue;  // it was given to its context ahead of time, or will be
+    } else if (is_join(task.record)) {
       finish_one(wake.successor, {Code::ok, {}, nullptr, false});
-    } else if (task.remaining == 0) {
+    } else {
       make_ready(wake.successor);
     }
   }

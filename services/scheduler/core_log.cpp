@@ -47,7 +47,7 @@ void Core::log_placement(Task& task, const Choice& choice) {
   describe_task(task, entry);
   entry.placed_ns = now_ns_;
   entry.state = static_cast<std::uint32_t>(proto::scheduler::TaskState::running);
-  entry.reason = static_cast<std::uint8_t>(choice.reason);
+  entry.reason = static_cast<std::uint8_t>(task.placed_because);
   entry.considered = static_cast<std::uint8_t>(std::min<std::size_t>(candidates_.size(), 255));
   // The chosen one first, then the others by device.
   entry.candidates[entry.candidate_count++] = logged(candidates_[choice.candidate], now_ns_);

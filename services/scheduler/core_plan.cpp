@@ -16,19 +16,20 @@ void Core::look_ahead(Tenant& tenant, Task& task) {
     const DeviceState& state = devices_[d];
     const Context& context = tenant.job->contexts[d];
     if (!state.usable || !suits(tenant, task.record, d)) continue;
+    if (task.remaining > 0 && device_ahead(task) != d) continue;
     if (context.state == ContextState::closing) continue;
     if (context.state == ContextState::none && context.refused) continue;
     const bool is_open = context.state == ContextState::ready;
     const bool alone =
         !context.in_flight.empty() && (task.suspect || tasks_[context.in_flight.front()].suspect);
-    const std::uint32_t room = state.slots > state.running ? state.slots - state.running : 0;
-    Candidate c{d, room};
+    Candidate c{d, state.room()};
     c.free_ns = timelines_[d].free_ns();
-    // What was planned before it on this device has the room that there is.
+    // What was planned before it on this device has the slots that there are.
     const bool brief = is_brief(tenant, task, d);
+    const bool has_slot = c.free_slots == 0 || c.free_ns <= now_ns_;
     c.at_once = is_open && !alone && has_room(tenant, d) &&
-                (brief ? has_room_ahead(d) : room == 0 || c.free_ns <= now_ns_);
-    if (c.at_once) c.free_ns = now_ns_;
+                (brief ? has_room_ahead(d) : has_slot || state.would_queue());
+    if (c.at_once && (brief || has_slot)) c.free_ns = now_ns_;
     // It goes to the context at once, and begins after those that are there.
     if (brief && c.at_once) c.free_ns += state.ahead_ns / std::max(state.slots, 1u);
     if (!is_open) c.free_ns = std::max(c.free_ns, now_ns_ + state.open_ns);
@@ -95,8 +96,10 @@ void Core::wait_in_plan(const Task::Wait& wait) {
 
 void Core::account_placement(TaskRef task, const Candidate& where) {
   // Of what is brief a device knows only how much there is.
-  if (!tasks_[task.slot].brief)
-    timelines_[where.device].started(task.slot, now_ns_, now_ns_ + plan(where));
+  if (!tasks_[task.slot].brief) {
+    (void)plan(where);
+    timelines_[where.device].started(task.slot, now_ns_, finish_ns(where));
+  }
   costs_->placed(tasks_[task.slot].work, where.device);
 }
 

@@ -69,7 +69,8 @@ Core::Times Core::times_of(const Tenant& tenant, const Task& task, bool anywhere
 
 std::uint64_t Core::longest_way_on_ns(Slot slot) {
   std::uint64_t longest = 0;
-  tasks_.for_successors(slot, [&](const Task& task) {
+  tasks_.for_successors(slot, [&](Slot successor) {
+    const Task& task = tasks_[successor];
     longest = std::max(longest, mean_transfer_ns(tasks_[slot], task) + task.upward_rank_ns);
   });
   return longest;
@@ -94,7 +95,7 @@ void Core::rank_predecessors(const Task& task, std::uint64_t first_number, std::
     for (std::uint32_t i = 0; i < later.record.dependency_count; ++i) {
       const auto known = task.tenant->tags.find(later.record.dependencies[i]);
       if (!known || known->slot == no_slot) continue;
-      // One that is ready keeps its rank, and nothing before it is unfinished.
+      // One that is ready keeps its rank.
       const Task& earlier = tasks_[known->slot];
       if (earlier.state == State::waiting && earlier.number < first_number)
         to_rank_.push_back(known->slot);

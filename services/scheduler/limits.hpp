@@ -54,6 +54,9 @@ inline constexpr std::uint32_t max_context_ends_per_task = 8;
 /// How often its context may fault while it runs alone there.
 inline constexpr std::uint32_t max_lone_faults = 2;
 
+/// How often a context may say that it did not begin it.
+inline constexpr std::uint32_t max_unbegun = 64;
+
 inline constexpr std::uint64_t max_grid_blocks = 1ull << 24;
 inline constexpr std::uint64_t max_arena_bytes = 64ull << 20;
 

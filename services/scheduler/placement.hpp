@@ -40,6 +40,7 @@ enum class Reason : std::uint8_t {
   earliest_finish,  ///< where it is predicted to finish first
   probe,            ///< to find out again how long it takes there
   memory,           ///< where it would finish first its memory does not fit
+  behind,           ///< those on which it depends are on their way there
 };
 
 struct Choice {

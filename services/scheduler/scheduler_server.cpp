@@ -477,8 +477,11 @@ void SchedulerServer::adopt_devices(Driver& driver) {
     const Driver::Device& device = driver.devices()[i];
     const bool usable = device.health != static_cast<std::uint32_t>(proto::driver::Health::failed);
     const std::string name = std::string(device.kind.view()) + std::to_string(id);
-    core_.set_device(id, device.threads, usable, name,
-                     proto::driver::backend::from(device.backend.view()), identity_of(device));
+    const std::uint32_t backend = proto::driver::backend::from(device.backend.view());
+    core_.set_device(id, device.threads, usable, name, backend, identity_of(device));
+    core_.set_queue_depth(id, device.queue_depth);
+    // The others have queues of their own.
+    if (backend == proto::driver::backend::cpu) core_.set_keeps_order(id);
   }
   if (std::ranges::all_of(drivers_, [](const auto& one) { return one->has_answered(); }))
     core_.all_devices_known();

@@ -30,6 +30,7 @@ void TaskTable::add_dependency(Slot slot, Slot predecessor) {
   Task& task = tasks_[slot];
   assert(task.edges < max_dependencies && slot != predecessor);
   task.next_edge[task.edges] = tasks_[predecessor].first_successor;
+  task.predecessors[task.edges] = predecessor;
   tasks_[predecessor].first_successor = slot * max_dependencies + task.edges;
   ++task.edges;
   ++task.remaining;
@@ -40,6 +41,7 @@ void TaskTable::take_successors(Slot slot, std::vector<Slot>& out) {
   while (edge != no_slot) {
     const Slot successor = edge / max_dependencies;
     out.push_back(successor);
+    tasks_[successor].predecessors[edge % max_dependencies] = no_slot;
     edge = tasks_[successor].next_edge[edge % max_dependencies];
   }
 }

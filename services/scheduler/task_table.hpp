@@ -62,6 +62,7 @@ struct Task {
   std::uint32_t remaining = 0;     ///< dependencies not finished
   std::uint32_t first_successor = no_slot;
   std::uint32_t next_edge[proto::scheduler::max_dependencies]{};
+  Slot predecessors[proto::scheduler::max_dependencies]{};  ///< by edge; no_slot: it has finished
   std::uint32_t edges = 0;
   Transfer transfer;  ///< what was brought for it when it started
   Reason placed_because = Reason::first_free;
@@ -69,7 +70,9 @@ struct Task {
   std::uint32_t attempts = 0;
   std::uint8_t context_ends = 0;
   std::uint8_t lone_faults = 0;
-  bool begun = false;  ///< its Run was sent: it may have had effects
+  bool begun = false;         ///< its Run was sent: it may have had effects
+  std::uint64_t batch = 0;    ///< with which; 0: alone
+  std::uint32_t unbegun = 0;  ///< how often it was sent ahead, or in a batch, and not begun
   bool holds_slot = false;
   std::uint64_t slot_since_ns = 0;
   std::int64_t charged_ns = 0;     ///< to its user and tenant, for holding the slot
@@ -99,13 +102,13 @@ class TaskTable {
 
   /// `task` waits for `predecessor`; at most max_dependencies times.
   void add_dependency(Slot task, Slot predecessor);
-  /// Calls `visit` with each task that waits for `slot`.
+  /// Calls `visit` with the slot of each task that waits for `slot`.
   template <class Visit>
   void for_successors(Slot slot, Visit visit) const {
     for (std::uint32_t edge = tasks_[slot].first_successor; edge != no_slot;) {
-      const Task& successor = tasks_[edge / proto::scheduler::max_dependencies];
+      const Slot successor = edge / proto::scheduler::max_dependencies;
       visit(successor);
-      edge = successor.next_edge[edge % proto::scheduler::max_dependencies];
+      edge = tasks_[successor].next_edge[edge % proto::scheduler::max_dependencies];
     }
   }
   /// Appends the tasks that wait for `slot`, one entry per dependency, and forgets them.

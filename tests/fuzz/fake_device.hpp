@@ -72,6 +72,10 @@ class FakeContext {
       case 4:  // a hostile context
         reply.count = request.count + 1;
         return reply;
+      case 5:  // one before it failed
+        reply.count = 0;
+        reply.status = static_cast<std::uint32_t>(Code::cancelled);
+        return reply;
       default:
         return reply;
     }

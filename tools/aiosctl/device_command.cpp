@@ -64,6 +64,7 @@ json topology_of(std::size_t index, const Listed& all) {
   const driver::Device::Reply& d = all[index].device;
   return {{"cores", d.cores},
           {"threads", d.threads},
+          {"queue_depth", d.queue_depth},
           {"cache_bytes", d.cache_bytes},
           {"numa_nodes", d.numa_nodes},
           {"numa_node", d.numa_node == driver::no_numa_node ? json(nullptr) : json(d.numa_node)},

@@ -50,6 +50,7 @@ std::string_view reason_text(std::uint32_t reason) {
       "predicted to finish first there",
       "to find out again how long it takes there",
       "where it would finish first its memory does not fit",
+      "those on which it depends are on their way there",
   };
   return reason < std::size(texts) ? texts[reason] : "for a reason of a later version";
 }

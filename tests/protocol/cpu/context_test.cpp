@@ -284,7 +284,7 @@ TEST_CASE("Tasks of a batch run one after the other, each with its own result an
   ContextLink context(rig, rig.make_tenant("tenant"));
   const auto codelet = context.load("good", "count");
   REQUIRE(codelet);
-  RunBatch::Request batch{};
+  RunBatch::Request batch{.number = 1};
   for (std::uint32_t i = 1; i <= RunBatch::max_tasks; ++i) pack(batch, *codelet, i);
   const auto done = context.client().call<RunBatch>(batch, soon());
   REQUIRE(done);
@@ -341,8 +341,8 @@ TEST_CASE("Batches that are packed wrongly are refused, and nothing of them has 
     const auto done = context.client().call<RunBatch>(batch, soon());
     return done ? Code::ok : done.error().code();
   };
-  CHECK(code_of({}) == Code::invalid_argument);
-  RunBatch::Request batch{};
+  CHECK(code_of({.number = 1}) == Code::invalid_argument);
+  RunBatch::Request batch{.number = 5};
   pack(batch, *codelet, 1);
   RunBatch::Request broken = batch;
   broken.count = 2;
@@ -359,5 +359,42 @@ TEST_CASE("Batches that are packed wrongly are refused, and nothing of them has 
   broken = batch;
   broken.packed[16] = 200;  // buffers
   CHECK(code_of(broken) == Code::invalid_argument);
+  broken = batch;
+  broken.after_count = RunBatch::max_after + 1;
+  CHECK(code_of(broken) == Code::invalid_argument);
+  for (const std::uint16_t distance : {0, 5, 4097, 65535}) {
+    broken = batch;
+    broken.after_count = 1;
+    broken.after[0] = distance;
+    CHECK(code_of(broken) == Code::invalid_argument);
+  }
   CHECK(code_of(batch) == Code::ok);
+  CHECK(code_of(batch) == Code::invalid_argument);  // the number again
+}
+
+TEST_CASE("Batches wait for those that they name, and are not begun after one that failed") {
+  Rig rig;
+  ContextLink context(rig, rig.make_tenant("tenant"));
+  const auto good = context.load("good", "count");
+  const auto bad = context.load("good", "fail_silently");
+  REQUIRE(good);
+  REQUIRE(bad);
+  const auto run = [&](std::uint64_t number, std::uint32_t codelet, std::uint16_t after) {
+    RunBatch::Request batch{.number = number};
+    pack(batch, codelet, 6);  // the bad one fails in its sixth block
+    if (after != 0) batch.after[batch.after_count++] = static_cast<std::uint16_t>(number - after);
+    const auto done = context.client().call<RunBatch>(batch, soon());
+    REQUIRE(done);
+    return *done;
+  };
+  CHECK(run(1, *good, 0).count == 1);
+  CHECK(run(2, *good, 1).count == 1);
+  CHECK(run(3, *bad, 2).status != 0);
+  // After the failure is known, and after one that was not begun for it.
+  for (const std::uint16_t after : {3, 4}) {
+    const auto not_begun = run(after + 1u, *good, after);
+    CHECK(not_begun.count == 0);
+    CHECK(not_begun.status == static_cast<std::uint32_t>(Code::cancelled));
+  }
+  CHECK(run(6, *good, 2).count == 1);
 }

@@ -238,6 +238,73 @@ TEST_CASE("Brief jobs that were long of late are taken and reported one at a tim
   CHECK(fixture.wait_for(1).front().id == 10);
 }
 
+TEST_CASE("Brief jobs wait for those that they name, on whatever threads these run") {
+  Fixture fixture(2);
+  std::mutex mutex;
+  std::vector<std::uint64_t> order;
+  const auto submit = [&](std::uint64_t id, std::vector<std::uint64_t> after) {
+    const auto run = [&, id](std::uint32_t) -> Result<> {
+      const std::lock_guard lock(mutex);
+      order.push_back(id);
+      return {};
+    };
+    REQUIRE(fixture.executor->submit(
+        {.id = id, .brief = true, .run_block = run, .after = std::move(after)}));
+  };
+  // Each in a row of eight waits for three of the row before; the first of all names one that has
+  // never been.
+  constexpr std::uint64_t width = 8;
+  constexpr std::uint64_t count = 2000;
+  for (std::uint64_t id = 0; id < count; ++id) {
+    if (id == 0)
+      submit(id, {99'999});
+    else if (id < width)
+      submit(id, {});
+    else if (id % width == 0)
+      submit(id, {id - width});
+    else
+      submit(id, {id - width, id - width - 1, id - width});
+    if (id % 16 == 0) fixture.executor->kick();
+  }
+  fixture.executor->kick();
+  CHECK(fixture.wait_for(count).size() == count);
+  std::vector<std::size_t> place(count);
+  for (std::size_t i = 0; i < order.size(); ++i) place[order[i]] = i;
+  for (std::uint64_t id = width; id < count; ++id) {
+    REQUIRE(place[id] > place[id - width]);
+    if (id % width != 0) REQUIRE(place[id] > place[id - width - 1]);
+  }
+}
+
+TEST_CASE("A brief job is not run when one that it waited for failed, even one that has ended") {
+  Fixture fixture(2);
+  std::atomic<bool> ran = false;
+  std::latch go(1);
+  const auto wait_and_fail = [&](std::uint32_t) -> Result<> {
+    go.wait();
+    return error(Code::io_error, "on purpose");
+  };
+  const auto run = [&](std::uint32_t) -> Result<> {
+    ran = true;
+    return {};
+  };
+  REQUIRE(fixture.executor->submit({.id = 1, .brief = true, .run_block = wait_and_fail}));
+  REQUIRE(fixture.executor->submit({.id = 2, .brief = true, .run_block = run, .after = {1}}));
+  REQUIRE(fixture.executor->submit({.id = 3, .brief = true, .run_block = run, .after = {2}}));
+  fixture.executor->kick();
+  go.count_down();
+  const auto finished = fixture.wait_for(3);
+  REQUIRE(finished.size() == 3);
+  for (const auto& one : finished)
+    CHECK(one.outcome.error().code() == (one.id == 1 ? Code::io_error : Code::cancelled));
+  CHECK(!ran);
+  // They have been fetched: what comes after them now may run, as its owner knows best.
+  REQUIRE(fixture.executor->submit({.id = 4, .brief = true, .run_block = run, .after = {1}}));
+  fixture.executor->kick();
+  CHECK(fixture.wait_for(1).front().outcome);
+  CHECK(ran);
+}
+
 namespace {
 
 /// Jobs on a device's queue of `depth`.
