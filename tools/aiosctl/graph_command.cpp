@@ -362,8 +362,8 @@ void add_graph_commands(CLI::App& app, Session& session) {
   CLI::App* graph = app.add_subcommand("graph", "Graphs of tasks, and whether they meet deadlines");
   graph->require_subcommand(1);
   const auto options = std::make_shared<Options>();
-  CLI::App* run = graph->add_subcommand(
-      "run", "Runs the graph of a JSON file (tools/aiosctl/graph_file.hpp says what is in it)");
+  CLI::App* run = graph->add_subcommand("run", "Runs the graph of a JSON file");
+  run->footer(graph_file_help);
   run->add_option("FILE", options->file, "The graph")->required();
   const auto take_deadline = [options](const std::string& text) {
     options->deadline_ns = parse_duration(text);

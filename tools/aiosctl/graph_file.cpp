@@ -252,6 +252,9 @@ class Reader {
 
 Result<GraphFile> read_graph_file(const std::string& path) {
   std::error_code failed;
+  // A pipe or a device would be read without end.
+  if (fs::exists(path, failed) && !fs::is_regular_file(path, failed))
+    return error(Code::invalid_argument, path + " is not a regular file");
   const auto bytes = fs::file_size(path, failed);
   if (failed) return errno_error(path, failed.value());
   if (bytes > most_file_bytes) return error(Code::too_large, path + " is larger than 256 MiB");

@@ -1,15 +1,4 @@
-// A graph of tasks as a JSON file, for `aiosctl graph run`:
-//
-//   {"codelets": {"add": {"module": "vector.so", "function": "vector_add"}},
-//    "buffers": {"a": {"bytes": 4096}, "b": {"bytes": 4096}, "c": {"bytes": 4096}},
-//    "tasks": [{"name": "first", "codelet": "add", "grid": [4], "arguments": [{"u32": 1024}],
-//               "buffers": [["a", "read"], ["b", "read"], ["c", "write"]]},
-//              {"name": "next", "codelet": "add", "after": ["first"], …}]}
-//
-// A module is a path, from the file's folder, or the name of one of AIOS's own. Buffers begin as
-// zeros. Tasks depend on one another by what they do to buffers, in the order of the file, and by
-// `after`. Optional in a task: grid, arguments (u32, i32, u64, i64, f32, f64), buffers, after,
-// device (its index), priority, limit_s, idempotent (true).
+// A graph of tasks as a JSON file, for `aiosctl graph run`.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +11,21 @@
 #include "abi/runtime/status.hpp"
 
 namespace aios::ctl {
+
+/// What such a file holds, for those who write one.
+inline constexpr const char* graph_file_help =
+    R"(FILE, for example:
+
+  {"codelets": {"add": {"module": "vector.so", "function": "vector_add"}},
+   "buffers": {"a": {"bytes": 4096}, "b": {"bytes": 4096}, "c": {"bytes": 4096}},
+   "tasks": [{"name": "first", "codelet": "add", "grid": [4], "arguments": [{"u32": 1024}],
+              "buffers": [["a", "read"], ["b", "read"], ["c", "write"]]},
+             {"name": "next", "codelet": "add", "after": ["first"]}]}
+
+A module is a path, from the file's folder, or the name of one of AIOS's own. Buffers begin as
+zeros. Tasks depend on one another by what they do to buffers, in the order of the file, and by
+"after". Optional in a task: grid, arguments (u32, i32, u64, i64, f32, f64), buffers, after,
+device (its index), priority, limit_s, idempotent (true).)";
 
 struct GraphFile {
   struct Codelet {
