@@ -30,6 +30,9 @@ wire::ModelNext::Reply describe_model(const LearnedCosts::Row& row) {
   return out;
 }
 
+/// How long the devices of a driver wait for those of the drivers before it.
+constexpr std::uint64_t in_order_for_ns = ns_per_s;
+
 /// Of the very device, so that what was learned is not taken for another that has its place now.
 std::string identity_of(const Driver::Device& device) {
   const std::string uuid(device.uuid.view());
@@ -461,11 +464,27 @@ Answer<proto::Empty> SchedulerServer::handle(wire::Suspend, const wire::Suspend:
 // ---- devices and actions ------------------------------------------------------------------------
 
 void SchedulerServer::add_driver(std::string name, std::unique_ptr<Client> client) {
-  const std::size_t number = drivers_.size();
-  drivers_.push_back(
-      std::make_unique<Driver>(loop_, std::move(name), std::move(client),
-                               [this, number] { adopt_devices(*drivers_[number]); }));
+  if (drivers_.empty())
+    in_order_timer_ = loop_.after(in_order_for_ns, [this] {
+      in_order_ = false;
+      adopt_devices();
+    });
+  drivers_.push_back(std::make_unique<Driver>(loop_, std::move(name), std::move(client),
+                                              [this] { adopt_devices(); }));
   drivers_.back()->discover();
+}
+
+/// They are numbered in the order of their drivers, not of the answers, so that a number means the
+/// same device after a restart; but a driver that does not answer keeps nobody waiting for long.
+void SchedulerServer::adopt_devices() {
+  for (const auto& driver : drivers_) {
+    if (in_order_ && !driver->has_answered()) break;
+    adopt_devices(*driver);
+  }
+  if (std::ranges::all_of(drivers_, [](const auto& one) { return one->has_answered(); }))
+    core_.all_devices_known();
+  restore_history();
+  changed();
 }
 
 void SchedulerServer::adopt_devices(Driver& driver) {
@@ -483,10 +502,6 @@ void SchedulerServer::adopt_devices(Driver& driver) {
     // The others have queues of their own.
     if (backend == proto::driver::backend::cpu) core_.set_keeps_order(id);
   }
-  if (std::ranges::all_of(drivers_, [](const auto& one) { return one->has_answered(); }))
-    core_.all_devices_known();
-  restore_history();
-  changed();
 }
 
 // ---- history ----------------------------------------------------------------------------------

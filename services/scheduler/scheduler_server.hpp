@@ -28,6 +28,10 @@ class SchedulerServer {
   using Request = typename M::Request;
 
   SchedulerServer(Kernel& kernel, EventLoop& loop, Policy policy);
+  ~SchedulerServer() {
+    loop_.cancel(in_order_timer_);
+    loop_.cancel(decide_again_);
+  }
   SchedulerServer(const SchedulerServer&) = delete;
 
   /// Where replies go; before the first request.
@@ -143,6 +147,7 @@ class SchedulerServer {
   Result<proto::scheduler::Completions::Reply> take_completions(TenantId tenant,
                                                                 const CompletionsWait& waiter);
   void forget_tenant(TenantId tenant, JobId job);
+  void adopt_devices();
   void adopt_devices(Driver& driver);
   void take_history(const std::vector<std::byte>& bytes);
   /// What was stored may speak of devices that are known only now.
@@ -170,6 +175,8 @@ class SchedulerServer {
   std::unordered_map<TenantId, Waiters> waiters_;
   std::vector<DevicePlace> places_;  ///< by device
   std::vector<std::unique_ptr<Driver>> drivers_;
+  bool in_order_ = true;  // devices wait for those of the drivers before theirs
+  TimerId in_order_timer_ = 0;
   std::vector<proto::scheduler::TaskRecord> records_;  ///< scratch for Submit
   Draining draining_;
   bool carrying_out_ = false;
