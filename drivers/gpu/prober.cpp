@@ -19,8 +19,8 @@ namespace aios::gpu {
 namespace {
 
 constexpr std::size_t max_text_bytes = 64u << 10;
-/// The driver's end of the text that is told to it.
-constexpr std::string_view last_line = "end\n";
+/// The end of the text that is told to the driver: a line of its own, not the end of one.
+constexpr std::string_view last_line = "\nend\n";
 
 // ---- the child and its children
 // ------------------------------------------------------------------
@@ -156,7 +156,7 @@ void Prober::read() {
   if (count < 0 && (errno == EAGAIN || errno == EINTR)) return;
   if (count <= 0 || text_.size() > 16 * max_text_bytes) return give_up();
   text_.append(buffer, static_cast<std::size_t>(count));
-  if (!text_.ends_with(last_line)) return;
+  if (!("\n" + text_).ends_with(last_line)) return;
   auto findings = from_text(text_);
   if (!findings) return give_up();
   looking_ = false;
