@@ -1,6 +1,8 @@
 #include "abi/lib/task_ledger.hpp"
 
 #include <algorithm>
+#include <cstddef>
+#include <cstring>
 #include <unordered_map>
 
 #include "abi/include/aios/codelet.h"
@@ -13,6 +15,9 @@ namespace flag = proto::scheduler::task_flag;
 
 std::uint32_t low(std::uint64_t tag) {
   return static_cast<std::uint32_t>(tag);
+}
+std::uint32_t high(std::uint64_t tag) {
+  return static_cast<std::uint32_t>(tag >> 32);
 }
 std::uint32_t buffer_of(std::uint32_t use) {
   return use & 0x0fffffff;
@@ -28,6 +33,24 @@ bool writes(std::uint32_t mode) {
 }
 bool may_run_again(const TaskLedger::Record& record) {
   return (record.flags & (flag::idempotent | flag::join)) != 0;
+}
+
+constexpr std::size_t head_bytes = offsetof(TaskLedger::Record, buffers);
+
+/// Where the lists of a record are, as far as they are used: the scheduler may never have looked at
+/// it.
+template <class Call>
+void for_each_list(const TaskLedger::Record& record, Call call) {
+  using Record = TaskLedger::Record;
+  const auto list = [&](std::size_t offset, std::uint32_t count, std::uint32_t most,
+                        std::size_t size) {
+    if (count != 0) call(offset, std::min(count, most) * size);
+  };
+  list(offsetof(Record, buffers), record.buffer_count, proto::context::max_task_buffers,
+       sizeof record.buffers[0]);
+  list(offsetof(Record, dependencies), record.dependency_count, proto::scheduler::max_dependencies,
+       sizeof record.dependencies[0]);
+  list(offsetof(Record, arguments), record.argument_bytes, proto::context::max_argument_bytes, 1);
 }
 
 std::string because_of(std::uint32_t tag) {
@@ -88,12 +111,36 @@ class Overwritten {
 
 // ---- what is unfinished -------------------------------------------------------------------------
 
+void TaskLedger::pack(Slot slot, const Record& record) {
+  std::byte* const to = packed(slot).bytes.data();
+  const auto* const from = reinterpret_cast<const std::byte*>(&record);
+  const auto copy = [&](std::size_t offset, std::size_t bytes) {
+    std::memcpy(to + offset, from + offset, bytes);
+  };
+  copy(0, head_bytes);
+  for_each_list(record, copy);
+  marks_[slot].deadline_ns = record.deadline_ns;
+}
+
+TaskLedger::Record TaskLedger::unpack(Slot slot) const {
+  Record record{};
+  const std::byte* const from = packed(slot).bytes.data();
+  const auto copy = [&](std::size_t offset, std::size_t bytes) {
+    std::memcpy(reinterpret_cast<std::byte*>(&record) + offset, from + offset, bytes);
+  };
+  copy(0, head_bytes);
+  for_each_list(record, copy);
+  record.deadline_ns = marks_[slot].deadline_ns;
+  return record;
+}
+
 TaskLedger::Slot TaskLedger::take_slot() {
   if (free_.empty()) {
     const auto first = static_cast<Slot>(chunks_.size() * chunk_entries);
     // As many as it may ever have to hold: giving a slot back must not fail.
     free_.reserve(first + chunk_entries);
-    chunks_.push_back(std::make_unique<Chunk>());
+    marks_.resize(first + chunk_entries);
+    chunks_.push_back(std::make_unique_for_overwrite<Chunk>());
     for (Slot i = chunk_entries; i-- > 0;) free_.push_back(first + i);
   }
   const Slot slot = free_.back();
@@ -106,11 +153,22 @@ void TaskLedger::forget(std::uint32_t tag, Slot slot) {
   free_.push_back(slot);
 }
 
+TaskLedger::Mark* TaskLedger::find(std::uint64_t tag) {
+  const auto at = index_.find(low(tag));
+  if (at == index_.end() || at->second.high != high(tag)) return nullptr;
+  return &marks_[at->second.slot];
+}
+
+bool TaskLedger::contains(std::uint64_t tag) const {
+  const auto at = index_.find(low(tag));
+  return at != index_.end() && at->second.high == high(tag);
+}
+
 Result<TaskLedger::Range> TaskLedger::add(std::span<const Record> batch, bool held) {
   const std::uint64_t first = next_sequence_;
   const auto undo = [&](std::size_t count) {
     for (const Record& record : batch.first(count))
-      forget(low(record.tag), index_[low(record.tag)]);
+      forget(low(record.tag), index_[low(record.tag)].slot);
     next_sequence_ = first;
   };
   std::size_t added = 0;
@@ -118,19 +176,15 @@ Result<TaskLedger::Range> TaskLedger::add(std::span<const Record> batch, bool he
     for (; added < batch.size(); ++added) {
       const Record& record = batch[added];
       const Slot slot = take_slot();
-      if (!index_.emplace(low(record.tag), slot).second) {
+      if (!index_.emplace(low(record.tag), Place{high(record.tag), slot}).second) {
         free_.push_back(slot);
         undo(added);
         return error(Code::already_exists,
                      "task " + std::to_string(record.tag) +
                          ": an unfinished task has a tag with the same low 32 bits");
       }
-      Entry& one = entry(slot);
-      one.record = record;
-      one.sequence = next_sequence_++;
-      one.deaths = 0;
-      one.held = held;
-      one.cancelled = one.doomed = false;
+      marks_[slot] = Mark{.sequence = next_sequence_++, .held = held};
+      pack(slot, record);
     }
   } catch (const std::bad_alloc&) {
     undo(added);
@@ -141,36 +195,31 @@ Result<TaskLedger::Range> TaskLedger::add(std::span<const Record> batch, bool he
 
 void TaskLedger::remove(Range range) {
   std::vector<std::pair<std::uint32_t, Slot>> gone;
-  for (const auto& [tag, slot] : index_)
-    if (entry(slot).sequence >= range.first && entry(slot).sequence < range.end)
-      gone.emplace_back(tag, slot);
+  for (const auto& [tag, place] : index_)
+    if (marks_[place.slot].sequence >= range.first && marks_[place.slot].sequence < range.end)
+      gone.emplace_back(tag, place.slot);
   for (const auto& [tag, slot] : gone) forget(tag, slot);
 }
 
 void TaskLedger::withdraw(std::uint64_t first, std::uint64_t last) {
   for (std::uint64_t tag = first; tag <= last; ++tag)
-    if (contains(tag)) forget(low(tag), index_[low(tag)]);
+    if (contains(tag)) forget(low(tag), index_[low(tag)].slot);
 }
 
 void TaskLedger::admitted(std::uint64_t first, std::uint64_t last, std::uint64_t deadline_ns) {
   for (std::uint64_t tag = first; tag <= last; ++tag) {
-    if (!contains(tag)) continue;
-    Entry& one = entry(index_[low(tag)]);
-    one.held = false;
-    std::uint64_t& own_ns = one.record.deadline_ns;
-    own_ns = own_ns == 0 ? deadline_ns : std::min(own_ns, deadline_ns);
+    Mark* const one = find(tag);
+    if (one == nullptr) continue;
+    one->held = false;
+    one->deadline_ns =
+        one->deadline_ns == 0 ? deadline_ns : std::min(one->deadline_ns, deadline_ns);
   }
-}
-
-bool TaskLedger::contains(std::uint64_t tag) const {
-  const auto at = index_.find(low(tag));
-  return at != index_.end() && entry(at->second).record.tag == tag;
 }
 
 bool TaskLedger::finish(std::uint64_t tag, bool ok) {
   const auto at = index_.find(low(tag));
-  if (at == index_.end() || entry(at->second).record.tag != tag) return false;
-  free_.push_back(at->second);
+  if (at == index_.end() || at->second.high != high(tag)) return false;
+  free_.push_back(at->second.slot);
   index_.erase(at);
   remember(low(tag), !ok);
   // This scheduler knows it by itself.
@@ -192,15 +241,15 @@ void TaskLedger::end_here(std::uint64_t tag) {
 }
 
 void TaskLedger::cancelled(std::uint64_t tag) {
-  if (contains(tag)) entry(index_[low(tag)]).cancelled = true;
+  if (Mark* const one = find(tag)) one->cancelled = true;
 }
 
 void TaskLedger::cancelled(std::uint64_t first, std::uint64_t last, std::uint64_t end) {
-  for (const auto& [tag, slot] : index_) {
-    Entry& one = entry(slot);
+  for (const auto& [low_half, place] : index_) {
+    const std::uint64_t tag = std::uint64_t{place.high} << 32 | low_half;
+    Mark& one = marks_[place.slot];
     // Of those that may not run again nobody knows whether they were pending.
-    if (one.record.tag >= first && one.record.tag <= last && one.sequence < end &&
-        may_run_again(one.record))
+    if (tag >= first && tag <= last && one.sequence < end && may_run_again(unpack(place.slot)))
       one.cancelled = true;
   }
 }
@@ -210,8 +259,8 @@ void TaskLedger::cancelled(std::uint64_t first, std::uint64_t last, std::uint64_
 std::vector<TaskLedger::Slot> TaskLedger::in_order() const {
   std::vector<Slot> slots;
   slots.reserve(index_.size());
-  for (const auto& [tag, slot] : index_) slots.push_back(slot);
-  std::ranges::sort(slots, {}, [this](Slot slot) { return entry(slot).sequence; });
+  for (const auto& [tag, place] : index_) slots.push_back(place.slot);
+  std::ranges::sort(slots, {}, [this](Slot slot) { return marks_[slot].sequence; });
   return slots;
 }
 
@@ -233,12 +282,12 @@ std::vector<TaskLedger::Ended> TaskLedger::lose(const MemoryOf& memory_of) {
   const std::vector<Slot> order = in_order();
   Overwritten overwritten(memory_of);
   std::vector<bool> released;
-  for (const Slot slot : order) released.push_back(!overwritten.add(entry(slot).record));
+  for (const Slot slot : order) released.push_back(!overwritten.add(unpack(slot)));
   std::vector<Ended> ended;
   for (std::size_t i = 0; i < order.size(); ++i) {
-    Entry& one = entry(order[i]);
+    Mark& one = marks_[order[i]];
     ++one.deaths;
-    if (auto end = fate(one, overwritten.barred(i), released[i]))
+    if (auto end = fate(unpack(order[i]), one, overwritten.barred(i), released[i]))
       ended.push_back(*std::move(end));
     else
       replay_.push_back(order[i]);
@@ -247,16 +296,16 @@ std::vector<TaskLedger::Ended> TaskLedger::lose(const MemoryOf& memory_of) {
   return ended;
 }
 
-std::optional<TaskLedger::Ended> TaskLedger::fate(const Entry& one, bool overwritten,
-                                                  bool released) const {
-  const auto as = [&](Code code, const char* why) { return Ended{one.record.tag, code, why}; };
+std::optional<TaskLedger::Ended> TaskLedger::fate(const Record& record, const Mark& one,
+                                                  bool overwritten, bool released) {
+  const auto as = [&](Code code, const char* why) { return Ended{record.tag, code, why}; };
   if (one.doomed)
     return as(Code::cancelled, "a task on which it depends failed before the scheduler died");
   if (one.cancelled) return as(Code::cancelled, "cancelled by its client");
   if (one.held)
     return as(Code::indeterminate,
               "the scheduler died before it said whether its graph is accepted");
-  if (!may_run_again(one.record))
+  if (!may_run_again(record))
     return as(
         Code::indeterminate,
         "the scheduler died; it may have run, and is not idempotent, so it does not run again");
@@ -281,7 +330,7 @@ std::optional<std::uint32_t> TaskLedger::resolve(Record& record) const {
   for (std::uint32_t i = 0; i < record.dependency_count; ++i) {
     const std::uint32_t tag = record.dependencies[i];
     if (const auto at = index_.find(tag); at != index_.end()) {
-      if (entry(at->second).doomed) return tag;
+      if (marks_[at->second.slot].doomed) return tag;
     } else if (const auto before = earlier_.find(tag); before != earlier_.end()) {
       if (before->second) return tag;
       continue;
@@ -301,7 +350,7 @@ std::span<TaskLedger::Record> TaskLedger::replay(std::size_t most, std::uint64_t
   while (batch_.size() < most && !replay_.empty()) {
     const Slot slot = replay_.front();
     replay_.pop_front();
-    Record record = entry(slot).record;
+    Record record = unpack(slot);
     if (const auto failed = resolve(record)) {
       ended.push_back({record.tag, Code::cancelled, because_of(*failed)});
       end_here(record.tag);
@@ -318,7 +367,7 @@ std::span<TaskLedger::Record> TaskLedger::replay(std::size_t most, std::uint64_t
 std::vector<TaskLedger::Ended> TaskLedger::refuse(const Status& status) {
   std::vector<Ended> ended;
   for (const Slot slot : offered_)
-    ended.push_back({entry(slot).record.tag, status.code(), status.message()});
+    ended.push_back({unpack(slot).tag, status.code(), status.message()});
   offered_.clear();
   for (const Ended& one : ended) end_here(one.tag);
   return ended;
@@ -330,7 +379,7 @@ std::span<TaskLedger::Record> TaskLedger::prepare(std::span<const Record> batch,
   for (const Record& given : batch) {
     Record record = given;
     if (const auto failed = resolve(record)) {
-      entry(index_[low(record.tag)]).doomed = true;
+      marks_[index_[low(record.tag)].slot].doomed = true;
       doomed.push_back({record.tag, Code::cancelled, because_of(*failed)});
     } else {
       batch_.push_back(record);

@@ -57,6 +57,9 @@ class TaskLedger {
     std::string why;
   };
 
+  /// Tags mostly follow one another, and then lie side by side: a full table is a fast one.
+  TaskLedger() { index_.max_load_factor(0.8F); }
+
   /// A batch is about to be sent: all of it is unfinished. `held`: until `admitted` nothing of it
   /// starts. already_exists: a tag is in use; nothing was added.
   Result<Range> add(std::span<const Record> batch, bool held = false);
@@ -107,25 +110,37 @@ class TaskLedger {
 
  private:
   using Slot = std::uint32_t;
-  struct Entry {
-    Record record;
+  /// Apart from the records: most tasks end without their record being looked at again.
+  struct Mark {
     std::uint64_t sequence = 0;
+    std::uint64_t deadline_ns = 0;
     std::uint32_t deaths = 0;
     bool held = false;
     bool cancelled = false;
     bool doomed = false;
   };
+  /// A record, less its deadline, of which only what is used is there: mostly one line of memory.
+  struct alignas(64) Packed {
+    std::array<std::byte, sizeof(Record)> bytes;
+  };
   static constexpr std::size_t chunk_entries = 256;
-  using Chunk = std::array<Entry, chunk_entries>;
+  using Chunk = std::array<Packed, chunk_entries>;
+  struct Place {
+    std::uint32_t high;  ///< half of the tag
+    Slot slot;
+  };
   struct Finished {
     std::uint32_t tag;
     bool failed;
   };
 
-  Entry& entry(Slot slot) { return (*chunks_[slot / chunk_entries])[slot % chunk_entries]; }
-  const Entry& entry(Slot slot) const {
+  Packed& packed(Slot slot) { return (*chunks_[slot / chunk_entries])[slot % chunk_entries]; }
+  const Packed& packed(Slot slot) const {
     return (*chunks_[slot / chunk_entries])[slot % chunk_entries];
   }
+  void pack(Slot slot, const Record& record);
+  Record unpack(Slot slot) const;
+  Mark* find(std::uint64_t tag);
   Slot take_slot();
   void forget(std::uint32_t tag, Slot slot);
   void remember(std::uint32_t tag, bool failed);
@@ -133,11 +148,13 @@ class TaskLedger {
   void recall();
   std::optional<std::uint32_t> resolve(Record& record) const;
   std::vector<Slot> in_order() const;
-  std::optional<Ended> fate(const Entry& entry, bool overwritten, bool released) const;
+  static std::optional<Ended> fate(const Record& record, const Mark& mark, bool overwritten,
+                                   bool released);
 
   std::vector<std::unique_ptr<Chunk>> chunks_;
+  std::vector<Mark> marks_;  ///< by slot
   std::vector<Slot> free_;
-  tsl::robin_map<std::uint32_t, Slot> index_;  ///< unfinished ones, by the low half of the tag
+  tsl::robin_map<std::uint32_t, Place> index_;  ///< unfinished ones, by the low half of the tag
   std::uint64_t next_sequence_ = 0;
   std::vector<Finished> finished_;  ///< a ring of the last ones
   std::size_t next_finished_ = 0;
