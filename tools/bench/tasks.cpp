@@ -124,10 +124,10 @@ Result<std::uint64_t> run_peer(const std::string& program, Pattern pattern, std:
   return taken_ns;
 }
 
-/// In a tree a task's parent is half of all tasks before it, and finished tasks are not remembered
-/// for ever (tasks.h).
+/// In a tree a task's parent is half of all tasks before it, and of finished tasks only the last
+/// 65,536 are sure to be remembered (tasks.h).
 std::uint32_t tasks_of(Pattern pattern, std::uint32_t wanted) {
-  constexpr std::uint32_t most_in_tree = 100'000;
+  constexpr std::uint32_t most_in_tree = 65'536;
   return pattern == Pattern::tree ? std::min(wanted, most_in_tree) : wanted;
 }
 
