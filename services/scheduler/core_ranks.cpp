@@ -11,7 +11,7 @@ namespace {
 
 /// How many earlier tasks one submit may rank again: batches that lengthen a long chain bit by bit
 /// must not cost its whole length each.
-constexpr std::uint32_t max_ranked_again = 4096;
+constexpr std::uint32_t max_ranked_again = 1024;
 
 std::uint64_t mixed(std::uint64_t hash, std::uint64_t value) {
   hash = (hash ^ value) * 0x9E3779B97F4A7C15ull;
@@ -92,13 +92,13 @@ void Core::rank_batch(Tenant& tenant, std::uint64_t first_number) {
 void Core::rank_predecessors(const Task& task, std::uint64_t first_number, std::uint32_t& steps) {
   to_rank_.clear();
   const auto add_those_before = [&](const Task& later) {
-    for (std::uint32_t i = 0; i < later.record.dependency_count; ++i) {
-      const auto known = task.tenant->tags.find(later.record.dependencies[i]);
-      if (!known || known->slot == no_slot) continue;
+    for (std::uint32_t i = 0; i < later.edges; ++i) {
+      const Slot slot = later.predecessors[i];
+      if (slot == no_slot) continue;
       // One that is ready keeps its rank.
-      const Task& earlier = tasks_[known->slot];
+      const Task& earlier = tasks_[slot];
       if (earlier.state == State::waiting && earlier.number < first_number)
-        to_rank_.push_back(known->slot);
+        to_rank_.push_back(slot);
     }
   };
   add_those_before(task);

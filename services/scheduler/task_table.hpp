@@ -33,14 +33,29 @@ enum class State : std::uint8_t {
   finished,  ///< completed early; its slot is held by tasks it still waits for
 };
 
-struct Task {
-  // What a decision looks at, of every task that waits, lies together.
+struct alignas(64) Task {
+  // What is looked at of tasks that wait lies together: there are many, and few of them in a cache.
   std::uint64_t number = 0;  ///< 1 for the first task ever submitted; 0 in a free slot
+  Tenant* tenant = nullptr;
   State state = State::free;
   bool suspect = false;  ///< its context ended under it: it runs alone there until it succeeds
+  bool held = false;     ///< its graph waits to be accepted: one more in `remaining`
+  bool brief = false;    ///< while running: it goes with others, and takes no slot
+  bool begun = false;    ///< its Run was sent: it may have had effects
+  bool holds_slot = false;
+  std::uint8_t context_ends = 0;
+  std::uint8_t lone_faults = 0;
+  DeviceId device = 0;          ///< while running
+  std::uint32_t remaining = 0;  ///< dependencies not finished
+  std::uint32_t first_successor = no_slot;
+  std::uint32_t edges = 0;
+  std::uint32_t unbegun = 0;  ///< how often it was sent ahead, or in a batch, and not begun
   WorkId work = 0;
   std::uint64_t upward_rank_ns = 0;
-  Tenant* tenant = nullptr;
+  Slot predecessors[proto::scheduler::max_dependencies]{};  ///< by edge; no_slot: it has finished
+  std::uint32_t next_edge[proto::scheduler::max_dependencies]{};
+  proto::scheduler::TaskRecord record{};
+
   /// While it waits for a busy device: as long as it would not be done sooner elsewhere, which
   /// would take it `elsewhere_ns` at least, it goes on to wait without being placed anew.
   struct Wait {
@@ -49,34 +64,19 @@ struct Task {
     std::uint64_t elsewhere_ns = 0;
     std::uint64_t until_decision = 0;  ///< then costs and data may have changed
   } wait;
-
-  proto::scheduler::TaskRecord record{};
   std::uint64_t submitted_ns = 0;
   std::uint64_t ready_ns = 0;      ///< as far as the contexts say
   std::uint64_t after_number = 0;  ///< of the task that it waited for last
   std::uint64_t logged = 0;        ///< its last placement
   GraphId graph = 0;               ///< an accepted one with a deadline
-  bool held = false;               ///< its graph waits to be accepted: one more in `remaining`
   double mean_ns = 0;              ///< over the slots that it may run in
   double work_ns = 0;              ///< how long all devices together would be busy with it
-  std::uint32_t remaining = 0;     ///< dependencies not finished
-  std::uint32_t first_successor = no_slot;
-  std::uint32_t next_edge[proto::scheduler::max_dependencies]{};
-  Slot predecessors[proto::scheduler::max_dependencies]{};  ///< by edge; no_slot: it has finished
-  std::uint32_t edges = 0;
-  Transfer transfer;  ///< what was brought for it when it started
+  Transfer transfer;               ///< what was brought for it when it started
   Reason placed_because = Reason::first_free;
-  DeviceId device = 0;  ///< while running
   std::uint32_t attempts = 0;
-  std::uint8_t context_ends = 0;
-  std::uint8_t lone_faults = 0;
-  bool begun = false;         ///< its Run was sent: it may have had effects
-  std::uint64_t batch = 0;    ///< with which; 0: alone
-  std::uint32_t unbegun = 0;  ///< how often it was sent ahead, or in a batch, and not begun
-  bool holds_slot = false;
+  std::uint64_t batch = 0;  ///< with which it was sent; 0: alone
   std::uint64_t slot_since_ns = 0;
   std::int64_t charged_ns = 0;     ///< to its user and tenant, for holding the slot
-  bool brief = false;              ///< while running: it goes with others, and takes no slot
   std::uint32_t charge_ns = 0;     ///< what a brief one is expected to take
   std::uint32_t in_flight_at = 0;  ///< its place in its context's list
 
