@@ -52,9 +52,6 @@ Result<std::vector<mapreduce_client::Stage>> stages(const aios_mapreduce_stage* 
 }
 
 Result<mapreduce_client::Options> convert(const aios_mapreduce_options& given) {
-  for (const std::uint64_t reserved : given.reserved)
-    if (reserved != 0)
-      return error(Code::invalid_argument, "aios_mapreduce_run: a reserved field is not zero");
   if (given.module_path == nullptr || given.output == nullptr || given.input_count == 0)
     return error(Code::invalid_argument, "a job has a module, inputs and an output folder");
   mapreduce_client::Options options;
@@ -67,6 +64,7 @@ Result<mapreduce_client::Options> convert(const aios_mapreduce_options& given) {
   options.threads = given.threads;
   options.memory_bytes = given.memory_bytes;
   options.task_limit_ns = given.task_limit_ns;
+  options.max_bad_records = given.max_bad_records;
   options.open_files = open_files();
   if (given.input_format != nullptr) options.input_format = given.input_format;
   if (given.field != nullptr) options.field = given.field;
@@ -76,7 +74,7 @@ Result<mapreduce_client::Options> convert(const aios_mapreduce_options& given) {
 
 aios_mapreduce_progress convert(const wire::Progress& p, std::uint64_t input_bytes) {
   return {input_bytes, p.mapped_bytes, p.merge_bytes,   p.merged_bytes, p.records, p.distinct_keys,
-          p.tasks,     p.attempts,     p.spilled_bytes, p.phase,        0};
+          p.tasks,     p.attempts,     p.spilled_bytes, p.phase,        p.skipped_records};
 }
 
 void convert(const mapreduce_client::Report& report, aios_mapreduce_result& out) {

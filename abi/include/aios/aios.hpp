@@ -443,6 +443,7 @@ struct JobOptions {
   std::string input_format = "text";
   std::string field{};  ///< empty: all of a record
   std::vector<JobStage> then{};
+  std::uint64_t max_bad_records = 0;
 };
 /// False cancels the job; what it throws does, too, and is thrown again.
 using OnProgress = std::function<bool(const aios_mapreduce_progress&)>;
@@ -545,6 +546,7 @@ inline aios_mapreduce_result Instance::run_job(const JobOptions& options,
   }
   for (std::size_t i = 1; i < stages.size(); ++i) stages[i - 1].then = &stages[i];
   raw.then = stages.empty() ? nullptr : stages.data();
+  raw.max_bad_records = options.max_bad_records;
   struct Context {
     const OnProgress* on_progress;
     std::exception_ptr thrown;

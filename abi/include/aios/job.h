@@ -49,7 +49,8 @@ typedef struct aios_mapreduce_options {
   /* Makes it a chain: the job that reads what this one writes, at most AIOS_MAX_STAGES in all. What
    * lies between two jobs is removed; `output` appears when the last is done. NULL: none. */
   const aios_mapreduce_stage* then;
-  uint64_t reserved[1]; /* zero */
+  uint64_t max_bad_records; /* that the job crashes, fails or exceeds its limit on: so many are
+                               skipped, and listed in manifest.json; one more fails the job */
 } aios_mapreduce_options;
 
 typedef enum aios_mapreduce_phase {
@@ -69,8 +70,8 @@ typedef struct aios_mapreduce_progress {
   uint64_t tasks;
   uint64_t attempts; /* of those tasks */
   uint64_t spilled_bytes;
-  uint32_t phase; /* aios_mapreduce_phase */
-  uint32_t reserved;
+  uint32_t phase;           /* aios_mapreduce_phase */
+  uint32_t skipped_records; /* not among the records */
 } aios_mapreduce_progress;
 
 /* Sees the progress at every event, several times a second. Not 0 cancels the job. It is called on

@@ -149,14 +149,14 @@ class MapreduceOptions(ctypes.Structure):
                 ("input_count", c_size_t), ("output", c_char_p), ("reducers", c_uint32),
                 ("threads", c_uint32), ("memory_bytes", c_uint64), ("task_limit_ns", c_uint64),
                 ("input_format", c_char_p), ("field", c_char_p),
-                ("then", POINTER(MapreduceStage)), ("reserved", c_uint64 * 1)]
+                ("then", POINTER(MapreduceStage)), ("max_bad_records", c_uint64)]
 
 
 class MapreduceProgress(ctypes.Structure):
     _fields_ = [("input_bytes", c_uint64), ("mapped_bytes", c_uint64), ("merge_bytes", c_uint64),
                 ("merged_bytes", c_uint64), ("records", c_uint64), ("distinct_keys", c_uint64),
                 ("tasks", c_uint64), ("attempts", c_uint64), ("spilled_bytes", c_uint64),
-                ("phase", c_uint32), ("reserved", c_uint32)]
+                ("phase", c_uint32), ("skipped_records", c_uint32)]
 
 
 class MapreduceCounter(ctypes.Structure):

@@ -93,7 +93,7 @@ class Instance(Object):
                   output: mapreduce.Path, *, arguments: Sequence[str] = (), label: str = "job",
                   reducers: int = 1, threads: int = 0, memory_bytes: int = 0,
                   task_limit_s: float = 0.0, input_format: str = "text", field: str | None = None,
-                  then: Sequence[mapreduce.Stage] = (),
+                  then: Sequence[mapreduce.Stage] = (), max_bad_records: int = 0,
                   on_progress: mapreduce.OnProgress | None = None) -> mapreduce.Result:
         """Runs a job and blocks until its output is complete and on disk.
 
@@ -102,7 +102,9 @@ class Instance(Object):
         and objects of storage: "aios:NAME", or "aios:PREFIX/" for all below; `output` is a folder
         that is not there yet, or is empty. The output has a part for each of `reducers`; `threads`
         tasks run at once (0: as many as the devices can) within `memory_bytes` (0: a quarter of the
-        machine's, at most 1 GiB), each at most `task_limit_s` (0: for ever).
+        machine's, at most 1 GiB), each at most `task_limit_s` (0: for ever). Records that the job
+        crashes, fails or exceeds this limit on are skipped, up to `max_bad_records` of them;
+        manifest.json in the output says which.
 
         `input_format` says what records are: "text" (words or lines, as the module wants), "csv" or
         "csv:D" with another delimiter than a comma ("tab" is one), "jsonl", or "fixed:N" with N bytes
@@ -126,7 +128,7 @@ class Instance(Object):
         """
         return mapreduce.run(self._native(), module, inputs, output, arguments, label, reducers,
                              threads, memory_bytes, task_limit_s, input_format, field, then,
-                             on_progress)
+                             max_bad_records, on_progress)
 
     # For foreign event loops; for asyncio there is aios.aio.
 

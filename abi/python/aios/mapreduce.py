@@ -32,6 +32,7 @@ class Progress:
     tasks: int
     attempts: int  # of those tasks
     spilled_bytes: int
+    skipped_records: int  # not among the records
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ OnProgress = Callable[[Progress], object]
 def _progress(raw: _native.MapreduceProgress) -> Progress:
     return Progress(Phase(raw.phase), raw.input_bytes, raw.mapped_bytes, raw.merge_bytes,
                     raw.merged_bytes, raw.records, raw.distinct_keys, raw.tasks, raw.attempts,
-                    raw.spilled_bytes)
+                    raw.spilled_bytes, raw.skipped_records)
 
 
 Handler = Callable[[int, FrameType | None], Any]
@@ -152,7 +153,7 @@ def _stages(then: Sequence[Stage]) -> Any:
 def run(instance: Owned, module: Path, inputs: Sequence[Path], output: Path,
         arguments: Sequence[str], label: str, reducers: int, threads: int, memory_bytes: int,
         task_limit_s: float, input_format: str, field: str | None, then: Sequence[Stage],
-        on_progress: OnProgress | None) -> Result:
+        max_bad_records: int, on_progress: OnProgress | None) -> Result:
     """`Instance.mapreduce`."""
     if isinstance(inputs, (str, os.PathLike)) or isinstance(arguments, str):
         raise TypeError("inputs and arguments are lists")
@@ -165,7 +166,8 @@ def run(instance: Owned, module: Path, inputs: Sequence[Path], output: Path,
         threads=unsigned(threads, "threads", MAX_U32),
         memory_bytes=unsigned(memory_bytes, "memory_bytes"),
         task_limit_ns=nanoseconds(task_limit_s), input_format=text(input_format, "input_format"),
-        field=None if field is None else text(field, "field"), then=_stages(then))
+        field=None if field is None else text(field, "field"), then=_stages(then),
+        max_bad_records=unsigned(max_bad_records, "max_bad_records"))
     result = _native.MapreduceResult()
     signals = _Signals()
     watch = _Watch(on_progress, signals)

@@ -12,6 +12,7 @@
 
 #include "abi/include/aios/codelet.h"
 #include "abi/include/aios/job.h"
+#include "abi/proto/mapreduce.hpp"
 #include "abi/runtime/fd.hpp"
 #include "tests/system/abi/fixture.hpp"
 
@@ -312,6 +313,13 @@ TEST_CASE("A MapReduce job runs, shows its progress, and can be cancelled") {
             instance.get(), &options, [](void*, const aios_mapreduce_progress*) { return 1; },
             nullptr, nullptr) == AIOS_CANCELLED);
   CHECK(!fs::exists(second));
+  options.max_bad_records = aios::proto::mapreduce::max_bad_records + 1;
+  CHECK(aios_mapreduce_run(instance.get(), &options, nullptr, nullptr, nullptr) ==
+        AIOS_INVALID_ARGUMENT);
+  options.max_bad_records = 3;
+  ok(aios_mapreduce_run(instance.get(), &options, nullptr, nullptr, &result));
+  CHECK(result.progress.skipped_records == 0);
+  fs::remove_all(second);
   options.module_path = "/nowhere.so";
   CHECK(aios_mapreduce_run(instance.get(), &options, nullptr, nullptr, nullptr) == AIOS_NOT_FOUND);
   options.input_count = 0;

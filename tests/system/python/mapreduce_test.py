@@ -1,12 +1,25 @@
 """MapReduce jobs, their progress, and how they are ended."""
 
 import collections
+import json
 import signal
+import subprocess
 
 import aios
-from common import Case, Thread, build_folder
+from common import ROOT, Case, Thread, build_folder
 
 TEXT = "to be or not to be\n" * 2000
+FUSSY = """
+#include <aios/mapreduce.hpp>
+struct Job : aios::mapreduce::Lines {
+  using Value = std::uint64_t;
+  void map(std::string_view line, auto& out) {
+    if (line == "refuse") throw aios::mapreduce::Failure("no such line is welcome");
+    out.emit(line, 1);
+  }
+};
+AIOS_MAPREDUCE_JOB(Job)
+"""
 
 
 class Interruption(Exception):
@@ -167,6 +180,25 @@ class Jobs(Case):
                           self.work / "failed", then=[aios.Stage(sort)] * 32)
         self.assertRaises(aios.InvalidArgument, self.instance.mapreduce, self.module, self.inputs(),
                           self.work / "failed", input_format="xml")
+
+    def test_bad_records_are_skipped_as_many_as_may_be(self):
+        source, module = self.work / "job.cpp", self.work / "job.so"
+        source.write_text(FUSSY, encoding="utf-8")
+        subprocess.run(["c++", "-std=c++20", "-O1", "-fPIC", "-shared", "-I", ROOT / "abi/include",
+                        source, "-o", module], check=True)
+        text = self.work / "0.txt"
+        text.write_text("fine\nrefuse\nfine\nrefuse\n", encoding="utf-8")
+        self.assertRaises(aios.InvalidArgument, self.run_job, max_bad_records=-1)
+        self.assertRaises(aios.InvalidArgument, self.run_job, max_bad_records=10**9)
+        with self.assertRaisesRegex(aios.InvalidArgument, "0.txt, at byte 5: no such line"):
+            self.instance.mapreduce(module, [text], self.output)
+        with self.assertRaisesRegex(aios.InvalidArgument, "one bad record more than the 1 "):
+            self.instance.mapreduce(module, [text], self.output, max_bad_records=1)
+        result = self.instance.mapreduce(module, [text], self.output, max_bad_records=2)
+        self.assertEqual((result.progress.skipped_records, result.progress.records), (2, 2))
+        self.assertEqual((self.output / "part-00000").read_text(encoding="utf-8"), "fine\t2\n")
+        manifest = json.loads((self.output / "manifest.json").read_text(encoding="utf-8"))
+        self.assertEqual([one["offset"] for one in manifest["skipped_records"]], [5, 17])
 
     def test_jobs_that_cannot_be_are_refused(self):
         self.assertRaises(aios.NotFound, self.instance.mapreduce, "/no/such.so", self.inputs(),
