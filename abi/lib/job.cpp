@@ -73,8 +73,9 @@ Result<mapreduce_client::Options> convert(const aios_mapreduce_options& given) {
 }
 
 aios_mapreduce_progress convert(const wire::Progress& p, std::uint64_t input_bytes) {
-  return {input_bytes, p.mapped_bytes, p.merge_bytes,   p.merged_bytes, p.records, p.distinct_keys,
-          p.tasks,     p.attempts,     p.spilled_bytes, p.phase,        p.skipped_records};
+  return {input_bytes,     p.mapped_bytes,  p.merge_bytes,    p.merged_bytes,
+          p.records,       p.distinct_keys, p.tasks,          p.attempts,
+          p.spilled_bytes, p.phase,         p.skipped_records};
 }
 
 void convert(const mapreduce_client::Report& report, aios_mapreduce_result& out) {

@@ -34,6 +34,7 @@ constexpr std::uint64_t module_alignment = 4096;
 constexpr std::uint32_t max_attempts = 3;
 constexpr std::uint32_t memory_rights =
     rights::info | rights::send | rights::map_read | rights::map_write;
+constexpr std::uint32_t job_rights = rights::info | rights::act | rights::send;
 
 using Keep = std::function<bool()>;
 
@@ -79,6 +80,7 @@ class Run {
   Result<void> lend_split(std::uint64_t number, const Split& split, std::span<const Piece> pieces);
   Result<void> lend_sample();
   Result<void> add_segment(std::uint64_t bytes);
+  Result<void> add_spare();
   Result<void> write(const wire::Next::Reply& event);
   std::unexpected<Status> why_failed();
   std::string place(const wire::Failure::Reply& failure) const;
@@ -169,11 +171,10 @@ Result<void> Run::submit(std::span<const std::byte> module) {
   request.reducers = options_.reducers;
   request.threads = options_.threads;
   request.label = decltype(request.label)::from(options_.label);
-  constexpr std::uint32_t act = rights::info | rights::act | rights::send;
   const auto reply = client_.call_with_handles<wire::Submit>(
       request,
       {{region_.handle(), ObjectType::region, memory_rights, memory_rights, false},
-       {kernel_.job(), ObjectType::job, act, act, false}},
+       {kernel_.job(), ObjectType::job, job_rights, job_rights, false}},
       [](std::span<const Handle> numbers, wire::Submit::Request& filled) {
         filled.region = numbers[0];
         filled.job = numbers[1];
@@ -209,6 +210,8 @@ Result<void> Run::obey(const wire::Next::Reply& event) {
       return skipped(event);
     case wire::EventKind::add_segment:
       return add_segment(event.bytes);
+    case wire::EventKind::add_spare:
+      return add_spare();
     case wire::EventKind::write_output:
       return write(event);
     default:
@@ -266,6 +269,20 @@ Result<void> Run::add_segment(std::uint64_t bytes) {
       {job_, 0}, {{added.handle(), ObjectType::region, memory_rights, memory_rights, false}},
       [](std::span<const Handle> numbers, wire::AddSegment::Request& filled) {
         filled.region = numbers[0];
+      },
+      Deadline::after(call_ns)));
+  return {};
+}
+
+/// Who may make no jobs has no second attempts.
+Result<void> Run::add_spare() {
+  const auto made = kernel_.call<proto::kernel::JobCreate>(
+      {kernel_.job(), proto::kernel::Name::from("mr-spare"), {}});
+  if (!made) return {};
+  TRY(client_.call_with_handles<wire::AddSpare>(
+      {job_, 0}, {{made->reply.job, ObjectType::job, job_rights, job_rights, true}},
+      [](std::span<const Handle> numbers, wire::AddSpare::Request& filled) {
+        filled.spare = numbers[0];
       },
       Deadline::after(call_ns)));
   return {};

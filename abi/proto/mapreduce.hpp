@@ -73,9 +73,13 @@ struct Progress {
   std::uint32_t phase;
   std::uint32_t skipped_records;  ///< not among `records`
   std::uint32_t transfers;        ///< sorted runs that are on their way to or from storage
+  /// Of tasks that took far longer than others of their kind; they are among the tasks.
+  std::uint32_t second_attempts;
+  std::uint32_t second_attempts_won;  ///< they ended before the first ones
   std::uint32_t reserved;
   AIOS_FIELDS(Progress, mapped_bytes, merge_bytes, merged_bytes, records, distinct_keys, tasks,
-              attempts, spilled_bytes, phase, skipped_records, transfers, reserved)
+              attempts, spilled_bytes, phase, skipped_records, transfers, second_attempts,
+              second_attempts_won, reserved)
 };
 
 enum class EventKind : std::uint32_t {
@@ -87,6 +91,7 @@ enum class EventKind : std::uint32_t {
   failed = 5,          ///< why is in Failure
   lend_sample = 6,     ///< lend pieces from all over the input, as split `sample_split`
   record_skipped = 7,  ///< of split `number`, piece `partition`, at `offset`; why: code `segment`
+  add_spare = 8,       ///< give a job for second attempts; who cannot gives none
 };
 /// Of Lend: not one of the job's splits, but a sample of them all, read to choose boundaries.
 inline constexpr std::uint64_t sample_split = ~0ull;
@@ -140,6 +145,19 @@ struct AddSegment {
     std::uint64_t job;
     kernel::Handle region;
     AIOS_FIELDS(Request, job, region)
+  };
+  using Reply = Empty;
+};
+
+/// A job below the submitted one (rights as there; moved): second attempts at tasks run in contexts
+/// of its own. invalid_argument: it was not asked for.
+struct AddSpare {
+  static constexpr std::uint16_t opcode = 9;
+  static constexpr const char* name = "add_spare";
+  struct Request {
+    std::uint64_t job;
+    kernel::Handle spare;
+    AIOS_FIELDS(Request, job, spare)
   };
   using Reply = Empty;
 };
@@ -216,9 +234,9 @@ struct JobNext {
 
 struct Protocol {
   static constexpr const char* name = "mapreduce";
-  static constexpr std::uint16_t version = 6;
-  using Methods =
-      MethodList<Null, Drain, Submit, Next, Lend, AddSegment, Written, Failure, Cancel, JobNext>;
+  static constexpr std::uint16_t version = 7;
+  using Methods = MethodList<Null, Drain, Submit, Next, Lend, AddSegment, Written, Failure, Cancel,
+                             JobNext, AddSpare>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 

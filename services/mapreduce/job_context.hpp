@@ -5,18 +5,17 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <deque>
 #include <optional>
 #include <span>
 #include <string>
-#include <type_traits>
-#include <variant>
 #include <vector>
 
 #include "abi/include/aios/mapreduce/format.hpp"
 #include "abi/proto/mapreduce.hpp"
 #include "abi/runtime/status.hpp"
+#include "services/mapreduce/actions.hpp"
+#include "services/mapreduce/attempts.hpp"
 #include "services/mapreduce/pool.hpp"
 
 namespace aios::mapreduce {
@@ -58,41 +57,6 @@ MemoryPlan plan_memory(const JobSettings& settings);
 inline constexpr std::uint32_t max_segments = 15;
 inline constexpr std::size_t max_runs = 8192;
 
-enum class BufferKind : std::uint8_t { parameters, description, segment, split };
-struct BufferUse {
-  BufferKind kind;
-  bool write;
-  std::uint64_t number;  ///< of the segment or split; a split stands for all its channels
-};
-
-/// `sample` is the describe codelet with a sample of the input.
-enum class TaskKind : std::uint8_t { describe, map, reduce, sample };
-
-struct StartTask {
-  std::uint64_t tag;
-  TaskKind kind;
-  std::vector<BufferUse> buffers;
-  std::array<std::byte, 64> arguments;
-  std::uint32_t argument_bytes;
-};
-/// Store the slice as object `object`.
-struct PutRun {
-  std::uint64_t object;
-  Slice slice;
-};
-/// Fill the beginning of the slice with `bytes` of the object from `offset` on.
-struct GetRun {
-  std::uint64_t tag;
-  std::uint64_t object;
-  std::uint64_t offset;
-  std::uint64_t bytes;
-  Slice slice;
-};
-struct ReleaseSplit {
-  std::uint64_t split;
-};
-using Action = std::variant<StartTask, PutRun, GetRun, ReleaseSplit>;
-
 /// What the client is to do; see proto::mapreduce::Next.
 struct ClientEvent {
   proto::mapreduce::EventKind kind;
@@ -111,10 +75,6 @@ struct JobFailure {
   bool in_module = false;
 };
 
-struct TaskOutcome {
-  std::array<std::uint64_t, 4> words{};
-};
-
 class JobContext {
  public:
   explicit JobContext(const JobSettings& settings);
@@ -122,6 +82,7 @@ class JobContext {
   const JobSettings settings;
   const MemoryPlan plan;
   Pool pool;
+  Attempts attempts{*this};  ///< of map and reduce tasks
   std::vector<Action> actions;
   std::deque<ClientEvent> events;
   proto::mapreduce::Progress progress{};
@@ -144,12 +105,7 @@ class JobContext {
     return segments_[slice.segment].subspan(slice.offset, slice.bytes);
   }
 
-  template <class Arguments>
-  void start_task(std::uint64_t tag, TaskKind kind, std::vector<BufferUse> buffers,
-                  const Arguments& arguments) {
-    static_assert(std::is_trivially_copyable_v<Arguments> && sizeof(Arguments) <= 64);
-    StartTask task{tag, kind, std::move(buffers), {}, sizeof arguments};
-    std::memcpy(task.arguments.data(), &arguments, sizeof arguments);
+  void start_task(StartTask task) {
     ++progress.tasks;
     actions.emplace_back(std::move(task));
   }

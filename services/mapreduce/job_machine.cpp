@@ -45,7 +45,9 @@ void JobMachine::start_description(std::uint64_t tag, TaskKind kind, std::uint32
                                     {BufferKind::description, true, 0}};
   if (kind == TaskKind::sample)
     buffers.push_back({BufferKind::split, false, proto::mapreduce::sample_split});
-  job_.start_task(tag, kind, std::move(buffers), arguments);
+  StartTask task = StartTask::of(kind, std::move(buffers), arguments);
+  task.tag = tag;
+  job_.start_task(std::move(task));
 }
 
 void JobMachine::pump() {
@@ -125,11 +127,46 @@ void JobMachine::task_done(std::uint64_t tag, std::uint32_t attempts, const Task
     described();
   else if (tag == sample_tag_)
     sampled();
-  else if (map_.owns(tag))
-    map_.task_done(tag, outcome);
   else
-    reduce_.task_done(tag, outcome);
+    job_.attempts.done(tag, outcome);
+  deliver();
+}
+
+/// Hands tasks that are done to the phase they are of.
+void JobMachine::deliver() {
+  for (const Attempts::Ended& ended : job_.attempts.take_ended()) {
+    if (job_.failed()) return;
+    map_.owns(ended.tag) ? map_.task_done(ended) : reduce_.task_done(ended);
+  }
   pump();
+}
+
+void JobMachine::look(std::uint64_t now_ns) {
+  if (over()) return;
+  job_.attempts.look(now_ns);
+  if (job_.attempts.wanted_bytes() != 0 && !map_.finished())
+    map_.make_room(job_.attempts.wanted_bytes());
+}
+
+void JobMachine::place_ready(Place place) {
+  if (over()) return;
+  job_.attempts.place_ready(place);
+}
+
+void JobMachine::place_refused(Place place, const Status& why) {
+  if (over()) return;
+  job_.attempts.place_refused(place, why);
+}
+
+void JobMachine::place_closed(Place place) {
+  if (over()) return;
+  job_.attempts.place_closed(place);
+  deliver();
+}
+
+Result<void> JobMachine::spare_added() {
+  if (over()) return {};
+  return job_.attempts.spare_added();
 }
 
 void JobMachine::task_failed(std::uint64_t tag, std::uint32_t attempts, const Status& why) {
@@ -144,14 +181,16 @@ void JobMachine::task_failed(std::uint64_t tag, std::uint32_t attempts, const St
     sampled();
     return pump();
   }
-  const bool mapping = map_.owns(tag);
+  const std::optional<Attempts::Ended> ended = job_.attempts.failed(tag);
+  if (!ended) return deliver();
+  const bool mapping = map_.owns(ended->tag);
   Status status = why;
   if (why.code() == Code::crashed || why.code() == Code::timed_out)
     status =
         Status(why.code(), std::string(mapping ? "a map task failed: " : "a reduce task failed: ") +
                                why.message());
   if (!mapping) return job_.fail(JobFailure{status});
-  map_.task_failed(tag, with_place(status));
+  map_.task_failed(*ended, with_place(status));
   pump();
 }
 

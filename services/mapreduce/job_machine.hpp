@@ -2,8 +2,8 @@
 // sockets nor clocks, so that a test can drive it through every order of events.
 //
 // After every event take `actions()`. A task that is started ends with task_done or task_failed, a
-// PutRun with put_done, a GetRun with get_done, each once and in any order. Once the job has failed
-// or is done every further event is ignored.
+// PutRun with put_done, a GetRun with get_done, each once and in any order; tasks at a place that
+// is closed need not end. Once the job has failed or is done every further event is ignored.
 #pragma once
 
 #include <span>
@@ -28,11 +28,18 @@ class JobMachine {
   Result<void> split_lent(const LentSplit& split);
   Result<void> segment_added(std::span<std::byte> memory);
   Result<void> written(std::uint64_t output);
+  Result<void> spare_added();
 
   // From the scheduler.
   void task_done(std::uint64_t tag, std::uint32_t attempts, const TaskOutcome& outcome);
   /// `why` may begin with "@PIECE:OFFSET ", the place in the task's split.
   void task_failed(std::uint64_t tag, std::uint32_t attempts, const Status& why);
+  void place_ready(Place place);
+  void place_refused(Place place, const Status& why);
+  void place_closed(Place place);
+
+  /// Several times a second: looks for tasks that take too long. Any clock that does not go back.
+  void look(std::uint64_t now_ns);
 
   // From storage.
   void put_done(std::uint64_t object, const Result<void>& result);
@@ -52,6 +59,7 @@ class JobMachine {
 
  private:
   void pump();
+  void deliver();
   void start_description(std::uint64_t tag, TaskKind kind, std::uint32_t partitions);
   void described();
   Result<void> sample_lent(std::uint32_t pieces);

@@ -9,17 +9,16 @@
 #include <string>
 #include <vector>
 
-#include "abi/lib/task_client.hpp"
-#include "abi/proto/mapreduce.hpp"
-#include "abi/runtime/handle_claims.hpp"
+#include "abi/runtime/event_loop.hpp"
 #include "services/mapreduce/job_machine.hpp"
-#include "services/mapreduce/spill_store.hpp"
+#include "services/mapreduce/task_place.hpp"
 
 namespace aios::mapreduce {
 
 /// What all jobs of the service use. Outlives them.
 struct Services {
   Kernel& kernel;
+  EventLoop& loop;
   HandleClaims& claims;
   TaskLink& tasks;
   SpillStore& spills;
@@ -43,6 +42,7 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
 
   void lend(const Lend::Request& request, std::move_only_function<void(Result<proto::Empty>)> done);
   Result<void> add_segment(Handle region);
+  Result<void> add_spare(Handle job);
   Result<void> written(std::uint64_t output);
   /// Ends it from outside and cleans up; harmless when it is over.
   void abort(const Status& why);
@@ -55,52 +55,40 @@ class JobRunner : public std::enable_shared_from_this<JobRunner> {
   JobMachine& machine() { return machine_; }
 
  private:
-  JobRunner(Services& services, const JobSettings& settings, const Submit::Request& request,
-            std::uint64_t client, HandleClaims::Claimed region, HandleClaims::Claimed job,
-            Mapping mapping, std::string prefix);
+  JobRunner(Services& services, const JobSettings& settings, std::uint64_t client, JobParts parts,
+            ClaimedHandle job, std::string prefix);
 
-  using Registered = std::move_only_function<void(std::uint32_t)>;
-
-  void opened(const Result<void>& result);
-  /// A callback for a registration that is part of getting ready.
-  TaskCallback<std::uint32_t> setting_up(std::uint32_t& into);
-  void wait_for_completions();
-  void complete(const proto::scheduler::Completion& completion);
+  void open(Place place);
+  void opened(Place place, const Result<void>& result);
+  void close(Place place);
+  void look_again();
+  void complete(Place place, const proto::scheduler::Completion& completion);
   void perform();
   void act(const StartTask& task);
+  void act(const CancelTask& task);
+  void act(const OpenPlace& open);
+  void act(const ClosePlace& close);
   void act(const PutRun& put);
   void act(const GetRun& get);
   void act(const ReleaseSplit& split);
+  /// Has every open place do something; then `done`.
+  void everywhere(std::move_only_function<void(TaskPlace&, TaskPlace::Done)> what,
+                  TaskPlace::Done done);
   std::string object_name(std::uint64_t object) const;
   void finish();
   void remove_spills();
 
-  struct Segment {
-    ClaimedHandle handle;
-    Mapping mapping;
-    StoredRegionPointer stored;
-    std::uint32_t buffer = 0;
-  };
-
   Services& services_;
-  Submit::Request request_;
   std::uint64_t client_;
-  ClaimedHandle region_;
-  ClaimedHandle job_;
-  Mapping region_mapping_;
+  JobParts parts_;
+  std::array<ClaimedHandle, place_count> jobs_;  ///< of the places
+  std::array<std::shared_ptr<TaskPlace>, place_count> places_;
   std::string prefix_;
-  TaskTenant tenant_;
   JobMachine machine_;
   std::function<void()> changed_;
   std::function<void()> submitted_;
-  std::array<std::uint32_t, 3> codelets_{};  ///< describe, map, reduce
-  std::uint32_t parameters_ = 0;
-  std::uint32_t description_ = 0;
-  std::uint32_t settings_up_ = 0;  ///< registrations that are not answered yet
-  std::vector<Segment> segments_;
-  std::map<std::uint64_t, std::vector<std::uint32_t>> splits_;  ///< buffers of each
-  std::vector<TaskTenant::TaskRecord> records_;                 ///< to be submitted
-  std::uint32_t transfers_ = 0;                                 ///< under way with storage
+  bool started_ = false;
+  std::uint32_t transfers_ = 0;  ///< under way with storage
   bool spilled_ = false;
   bool finished_ = false;
 };

@@ -85,13 +85,9 @@ bool MapPhase::start_next() {
 
 void MapPhase::start(std::uint64_t number, Split& split, const Slice& slice) {
   const std::uint64_t tag = job_.next_tag();
-  tasks_.emplace(tag, Task{number, slice});
+  tasks_.emplace(tag, number);
   split.running = true;
-  const engine::MapHint no_hint{};
-  std::memcpy(job_.bytes(slice).data(), &no_hint, sizeof no_hint);
   engine::MapArguments arguments{};
-  arguments.run_offset = slice.offset;
-  arguments.run_bytes = slice.bytes;
   arguments.table_bytes = std::max(job_.plan.table_bytes, table_per_record_byte * split.need_bytes);
   arguments.offset = split.offset;
   arguments.piece = split.piece;
@@ -100,14 +96,18 @@ void MapPhase::start(std::uint64_t number, Split& split, const Slice& slice) {
   arguments.parameter_bytes = job_.settings.parameter_bytes;
   arguments.first_document = split.first_document;
   arguments.record_limit = split.suspect.record_limit();
-  job_.start_task(tag, TaskKind::map,
-                  {{BufferKind::parameters, false, 0},
-                   {BufferKind::segment, true, slice.segment},
-                   {BufferKind::split, false, number}},
-                  arguments);
+  job_.attempts.start(tag, TaskKind::map, slice, [arguments, number](const Slice& run) {
+    engine::MapArguments complete = arguments;
+    complete.run_offset = run.offset;
+    complete.run_bytes = run.bytes;
+    return StartTask::of(TaskKind::map,
+                         {{BufferKind::parameters, false, 0},
+                          {BufferKind::segment, true, run.segment},
+                          {BufferKind::split, false, number}},
+                         complete);
+  });
 }
 
-/// The pool is full: what is in memory goes to storage, or must come free by itself.
 void MapPhase::make_room(std::uint64_t bytes) {
   if (job_.growing() || runs_.spilling()) return;
   if (runs_.spill(std::max(bytes, job_.pool_limit() / 4)) || !tasks_.empty()) return;
@@ -117,9 +117,16 @@ void MapPhase::make_room(std::uint64_t bytes) {
                 megabytes(job_.settings.memory_bytes - 1));
 }
 
-void MapPhase::task_done(std::uint64_t tag, const TaskOutcome& outcome) {
-  Task task = tasks_.at(tag);
-  tasks_.erase(tag);
+MapPhase::Task MapPhase::take(const Attempts::Ended& ended) {
+  const auto found = tasks_.find(ended.tag);
+  const Task task{found->second, ended.output};
+  tasks_.erase(found);
+  return task;
+}
+
+void MapPhase::task_done(const Attempts::Ended& ended) {
+  Task task = take(ended);
+  const TaskOutcome& outcome = ended.outcome;
   const auto found = splits_.find(task.split);
   Split& split = found->second;
   split.running = false;
@@ -148,9 +155,8 @@ void MapPhase::task_done(std::uint64_t tag, const TaskOutcome& outcome) {
   advance(split, task.split, outcome);
 }
 
-void MapPhase::task_failed(std::uint64_t tag, JobFailure why) {
-  Task task = tasks_.at(tag);
-  tasks_.erase(tag);
+void MapPhase::task_failed(const Attempts::Ended& ended, JobFailure why) {
+  Task task = take(ended);
   Split& split = splits_.at(task.split);
   split.running = false;
   engine::MapHint hint;

@@ -21,10 +21,12 @@ class MapPhase {
   /// invalid_argument when it is not the split that is due.
   Result<void> split_lent(const LentSplit& lent);
   bool owns(std::uint64_t tag) const { return tasks_.contains(tag); }
-  void task_done(std::uint64_t tag, const TaskOutcome& outcome);
+  void task_done(const Attempts::Ended& ended);
   /// `why` has the place that the task gave with its message, if it did; else its hint is taken.
   /// The job fails, or, while bad records may be skipped, goes on to find this one.
-  void task_failed(std::uint64_t tag, JobFailure why);
+  void task_failed(const Attempts::Ended& ended, JobFailure why);
+  /// The pool is full: what is in memory goes to storage, or must come free by itself.
+  void make_room(std::uint64_t bytes);
   /// Every split is mapped and no task runs.
   bool finished() const { return next_split_ == job_.settings.split_count && splits_.empty(); }
 
@@ -42,7 +44,7 @@ class MapPhase {
   };
   struct Task {
     std::uint64_t split;
-    Slice slice;
+    Slice slice;  ///< that its run is in
   };
 
   void ask_for_splits();
@@ -50,14 +52,14 @@ class MapPhase {
   void start(std::uint64_t number, Split& split, const Slice& slice);
   void skip(std::uint64_t number, const Split& split, const JobFailure& why);
   std::uint64_t run_bytes(const Split& split) const;
-  void make_room(std::uint64_t bytes);
   void advance(Split& split, std::uint64_t number, const TaskOutcome& outcome);
   bool take_run(const Task& task, std::uint64_t bytes);
+  Task take(const Attempts::Ended& ended);
 
   JobContext& job_;
   RunStore& runs_;
-  std::map<std::uint64_t, Split> splits_;  ///< lent and not yet mapped
-  std::map<std::uint64_t, Task> tasks_;
+  std::map<std::uint64_t, Split> splits_;         ///< lent and not yet mapped
+  std::map<std::uint64_t, std::uint64_t> tasks_;  ///< which split each is of
   std::uint64_t next_split_ = 0;
   std::uint64_t asked_splits_ = 0;
 };

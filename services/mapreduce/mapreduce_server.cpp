@@ -42,7 +42,7 @@ MapReduceServer::MapReduceServer(Kernel& kernel, EventLoop& loop, Handle tasks, 
       claims_(kernel),
       tasks_(kernel, &loop, tasks),
       spills_(kernel, loop, storage),
-      services_{kernel, claims_, tasks_, spills_},
+      services_{kernel, loop, claims_, tasks_, spills_},
       server_(kernel, loop, *this) {
   tasks_.on_lost([this] {
     for (auto& [id, job] : jobs_) job.runner->scheduler_failed(Status(Code::peer_closed));
@@ -135,6 +135,13 @@ Answer<proto::Empty> MapReduceServer::handle(AddSegment, const AddSegment::Reque
                                              CallContext& call) {
   Job* job = TRY(find(request.job, call));
   TRY(job->runner->add_segment(request.region));
+  return proto::Empty{};
+}
+
+Answer<proto::Empty> MapReduceServer::handle(AddSpare, const AddSpare::Request& request,
+                                             CallContext& call) {
+  Job* job = TRY(find(request.job, call));
+  TRY(job->runner->add_spare(request.spare));
   return proto::Empty{};
 }
 

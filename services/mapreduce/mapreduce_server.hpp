@@ -24,6 +24,7 @@ class MapReduceServer {
   using Next = proto::mapreduce::Next;
   using Lend = proto::mapreduce::Lend;
   using AddSegment = proto::mapreduce::AddSegment;
+  using AddSpare = proto::mapreduce::AddSpare;
   using Written = proto::mapreduce::Written;
   using Failure = proto::mapreduce::Failure;
   using Cancel = proto::mapreduce::Cancel;
@@ -33,6 +34,7 @@ class MapReduceServer {
   AnswerTo<Next> handle(Next, const Next::Request& request, CallContext& call);
   AnswerTo<Lend> handle(Lend, const Lend::Request& request, CallContext& call);
   AnswerTo<AddSegment> handle(AddSegment, const AddSegment::Request& request, CallContext& call);
+  AnswerTo<AddSpare> handle(AddSpare, const AddSpare::Request& request, CallContext& call);
   AnswerTo<Written> handle(Written, const Written::Request& request, CallContext& call);
   AnswerTo<Failure> handle(Failure, const Failure::Request& request, CallContext& call);
   AnswerTo<Cancel> handle(Cancel, const Cancel::Request& request, CallContext& call);

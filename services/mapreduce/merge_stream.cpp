@@ -160,21 +160,24 @@ bool MergeStream::start_merge() {
   slots_[slot_].used = true;
   state_ = State::running;
   write_plan();
-  std::vector<BufferUse> buffers = {{BufferKind::parameters, false, 0}};
-  const Slice& output = slots_[slot_].slice;
-  for (std::uint32_t i = 0; i < job_.pool.segment_count(); ++i)
-    buffers.push_back({BufferKind::segment, i == output.segment, i});
   engine::ReduceArguments arguments{};
   arguments.plan_buffer = plan_.segment + 1;
   arguments.plan_offset = plan_.offset;
-  arguments.output_buffer = output.segment + 1;
-  arguments.output_offset = output.offset;
-  arguments.output_bytes = output.bytes;
   arguments.parameter_offset = job_.settings.parameter_offset;
   arguments.parameter_bytes = job_.settings.parameter_bytes;
   arguments.names_offset = job_.settings.names_offset;
   task_ = job_.next_tag();
-  job_.start_task(task_, TaskKind::reduce, std::move(buffers), arguments);
+  job_.attempts.start(task_, TaskKind::reduce, slots_[slot_].slice,
+                      [&job = job_, arguments](const Slice& output) {
+                        std::vector<BufferUse> buffers = {{BufferKind::parameters, false, 0}};
+                        for (std::uint32_t i = 0; i < job.pool.segment_count(); ++i)
+                          buffers.push_back({BufferKind::segment, i == output.segment, i});
+                        engine::ReduceArguments complete = arguments;
+                        complete.output_buffer = output.segment + 1;
+                        complete.output_offset = output.offset;
+                        complete.output_bytes = output.bytes;
+                        return StartTask::of(TaskKind::reduce, std::move(buffers), complete);
+                      });
   return true;
 }
 
@@ -206,7 +209,9 @@ void MergeStream::nonsense() {
             "was it built with this aios/mapreduce.hpp?");
 }
 
-void MergeStream::task_done(const TaskOutcome& outcome) {
+void MergeStream::task_done(const Attempts::Ended& ended) {
+  const TaskOutcome& outcome = ended.outcome;
+  slots_[slot_].slice = ended.output;
   task_ = 0;
   state_ = State::waiting;
   if (!take_header(outcome) || !stop_at(outcome)) return nonsense();

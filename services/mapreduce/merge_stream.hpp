@@ -67,7 +67,7 @@ class MergeStream {
 
   bool owns(std::uint64_t tag) const { return task_ == tag || gets_.contains(tag); }
   void got(std::uint64_t tag);
-  void task_done(const TaskOutcome& outcome);
+  void task_done(const Attempts::Ended& ended);
 
   std::deque<OutputPiece>& outputs() { return outputs_; }
   std::uint32_t segment_of(std::size_t slot) const { return slots_[slot].slice.segment; }

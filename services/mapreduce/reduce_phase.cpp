@@ -142,9 +142,9 @@ bool ReducePhase::owns(std::uint64_t tag) const {
                      [tag](const MergeStream& stream) { return stream.owns(tag); });
 }
 
-void ReducePhase::task_done(std::uint64_t tag, const TaskOutcome& outcome) {
+void ReducePhase::task_done(const Attempts::Ended& ended) {
   for (std::size_t i = head_; i < opened_; ++i)
-    if (streams_[i].owns(tag)) return streams_[i].task_done(outcome);
+    if (streams_[i].owns(ended.tag)) return streams_[i].task_done(ended);
 }
 
 void ReducePhase::got(std::uint64_t tag) {

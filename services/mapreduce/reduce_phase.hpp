@@ -21,7 +21,7 @@ class ReducePhase {
 
   void pump();
   bool owns(std::uint64_t tag) const;
-  void task_done(std::uint64_t tag, const TaskOutcome& outcome);
+  void task_done(const Attempts::Ended& ended);
   void got(std::uint64_t tag);
   /// invalid_argument when no such output is with the client.
   Result<void> written(std::uint64_t number);

@@ -59,8 +59,8 @@ MAP, REDUCE, DONE = 0, 1, 2  # proto::mapreduce::Phase
 JOB_NEXT = 8
 Progress = collections.namedtuple("Progress", (
     "mapped_bytes merge_bytes merged_bytes records distinct_keys tasks attempts spilled_bytes phase "
-    "skipped_records transfers reserved"))
-PROGRESS = struct.Struct("<8Q4I")
+    "skipped_records transfers second_attempts second_attempts_won reserved"))
+PROGRESS = struct.Struct("<8Q6I")
 
 
 class Watch:

@@ -154,6 +154,9 @@ void print_report(const mapreduce_client::Options& options,
   fmt::print("{} records, {} distinct keys; {} tasks, {} retries, {} spilled\n", p.records,
              p.distinct_keys, p.tasks, p.attempts - std::min(p.attempts, p.tasks),
              human_bytes(p.spilled_bytes));
+  if (p.second_attempts != 0)
+    fmt::print("{} second attempts at tasks that took long; {} were first to end\n",
+               p.second_attempts, p.second_attempts_won);
   for (const auto& [name, value] : report.counters) fmt::print("{}: {}\n", printable(name), value);
   for (const auto& record : report.skipped)
     fmt::print("skipped: {}, at byte {} ({})\n", printable(record.file), record.offset,
@@ -187,6 +190,8 @@ void print_report_json(const mapreduce_client::Options& options,
                        {"seconds", static_cast<double>(report.seconds_ns) / ns_per_s},
                        {"attempts", p.attempts},
                        {"retries", p.attempts - std::min(p.attempts, p.tasks)},
+                       {"second_attempts", p.second_attempts},
+                       {"second_attempts_won", p.second_attempts_won},
                        {"spilled_bytes", p.spilled_bytes},
                        {"skipped_records", skipped_json(report)},
                        {"notes", report.notes},
@@ -365,6 +370,7 @@ Result<int> list_jobs(const Session& session) {
                    {"reducers", job.reducers},
                    {"tasks", job.progress.tasks},
                    {"attempts", job.progress.attempts},
+                   {"second_attempts", job.progress.second_attempts},
                    {"spilled_bytes", job.progress.spilled_bytes},
                    {"running_ns", running_ns}});
     table.add({std::to_string(job.job), std::string(job.label.view()), std::to_string(job.uid),

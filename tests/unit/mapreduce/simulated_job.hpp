@@ -3,8 +3,10 @@
 // from a seed, so a test can go through many orders of events and repeat each.
 #pragma once
 
+#include <array>
 #include <functional>
 #include <map>
+#include <optional>
 #include <random>
 #include <string>
 #include <variant>
@@ -39,7 +41,7 @@ class SimulatedJob {
   void run(const std::function<void(std::size_t)>& before_step = [](std::size_t) {}) {
     machine.start();
     collect();
-    for (std::size_t step = 0; !pending_.empty(); ++step) {
+    for (std::size_t step = 0; !pending_.empty() || wait_for_held(); ++step) {
       before_step(step);
       collect();
       if (pending_.empty()) break;
@@ -71,10 +73,57 @@ class SimulatedJob {
 
   void add(const mapreduce::StartTask& task) {
     ++running_;
-    pending_.push_back([this, task] {
+    pending_.push_back([this, task, life = lives_[task.place]] {
+      if (life == lives_[task.place] && still == task.place) return hold(task);
       --running_;
-      run_task(task);
+      if (life == lives_[task.place]) run_task(task);
     });
+  }
+  void add(const mapreduce::CancelTask&) {}  // they have all begun
+  void add(const mapreduce::OpenPlace& what) {
+    pending_.push_back([this, what] { machine.place_ready(what.place); });
+  }
+  void add(const mapreduce::ClosePlace& what) {
+    ++lives_[what.place];
+    ++closed_places;
+    std::erase_if(held_, [&](const auto& task) { return task.place == what.place; });
+    if (still == what.place) still.reset();
+    pending_.push_back([this, what] { machine.place_closed(what.place); });
+  }
+
+  /// It has begun, and does not go on.
+  void hold(const mapreduce::StartTask& task) {
+    std::uint64_t segment = task.buffers[1].number, offset = 0;
+    if (task.kind == mapreduce::TaskKind::map) {
+      engine::MapArguments arguments;
+      std::memcpy(&arguments, task.arguments.data(), sizeof arguments);
+      offset = arguments.run_offset;
+    } else if (task.kind == mapreduce::TaskKind::reduce) {
+      engine::ReduceArguments arguments;
+      std::memcpy(&arguments, task.arguments.data(), sizeof arguments);
+      segment = arguments.output_buffer - 1;
+      offset = arguments.output_offset;
+    }
+    if (task.kind == mapreduce::TaskKind::map || task.kind == mapreduce::TaskKind::reduce)
+      std::fill_n(segments_[segment].begin() + static_cast<std::ptrdiff_t>(offset), 8,
+                  std::byte{0});
+    held_.push_back(task);
+  }
+  /// Time passes while all stand still. False: for ever.
+  bool wait_for_held() {
+    while (pending_.empty() && !held_.empty() && !machine.over() && looks < most_looks) {
+      ++looks;
+      machine.look(now_ns += 100'000'000);
+      collect();
+      if (looks == goes_on_after) {
+        still.reset();
+        for (const auto& task : std::exchange(held_, {})) {
+          --running_;
+          add(task);
+        }
+      }
+    }
+    return !pending_.empty();
   }
   void add(const mapreduce::PutRun& put) {
     pending_.push_back([this, put] {
@@ -130,6 +179,9 @@ class SimulatedJob {
         pending_.push_back([this, event] { good(machine.written(event.number)); });
         break;
       }
+      case EventKind::add_spare:
+        if (gives_spare) pending_.push_back([this] { good(machine.spare_added()); });
+        break;
       case EventKind::record_skipped:
         skipped.emplace_back(event.number, event.offset);
         break;
@@ -188,6 +240,7 @@ class SimulatedJob {
                          sizeof text,
                          0};
     const std::int32_t code = codelets_[index[static_cast<std::size_t>(task.kind)]].run(&call);
+    outcome.duration_ns = task_ns;
     if (tamper) tamper(task, outcome);
     if (code == 0)
       machine.task_done(task.tag, 1, outcome);
@@ -205,6 +258,8 @@ class SimulatedJob {
   std::deque<std::vector<std::byte>> segments_;
   std::map<std::uint64_t, std::vector<std::byte>> objects_;
   std::vector<Step> pending_;
+  std::vector<mapreduce::StartTask> held_;
+  std::array<std::size_t, mapreduce::place_count> lives_{};
   std::uint64_t lent_ = 0;
   std::uint64_t stored_ = 0;
   std::size_t running_ = 0;
@@ -216,6 +271,14 @@ class SimulatedJob {
   std::vector<std::pair<std::uint64_t, std::uint64_t>> skipped;  ///< split and offset
   std::function<void(const mapreduce::StartTask&, mapreduce::TaskOutcome&)> tamper;
   Result<void> put_result;
+  std::optional<mapreduce::Place> still;  ///< where tasks begin and do not go on
+  std::size_t goes_on_after = 0;          ///< so many looks; 0: never
+  std::size_t most_looks = 1000;
+  std::size_t looks = 0;
+  std::uint64_t now_ns = 1;
+  std::uint64_t task_ns = 50'000'000;  ///< what tasks say they took
+  bool gives_spare = true;
+  std::size_t closed_places = 0;
   std::uint64_t memory_bytes = 0;
   std::size_t most_running = 0;
   std::size_t steps = 0;

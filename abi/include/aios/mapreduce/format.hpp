@@ -214,8 +214,8 @@ enum class ReduceStop : std::uint64_t {
   output_full = 2,  ///< without a single key: the next one alone does not fit
 };
 
-/// Begins the output; `window_count` words follow, the bytes consumed of each window, then from
-/// `output_header_bytes` on the lines.
+/// Begins the output, and is written as soon as the task begins; `window_count` words follow, the
+/// bytes consumed of each window, then from `output_header_bytes` on the lines.
 struct OutputHeader {
   std::uint64_t records;  ///< merged
   std::uint64_t counters[max_counters];

@@ -161,6 +161,7 @@ class ReduceWork {
     char* lines = output + engine::output_header_bytes(plan_.window_count);
     ReduceOutput out(lines, output + arguments_.output_bytes,
                      arguments_.names_offset != 0 ? data(0) + arguments_.names_offset : nullptr);
+    write_header(output, out);  // whoever waits sees by it that the task has begun
     engine::LoserTree tree(cursors_);
     engine::ReduceStop stop = engine::ReduceStop::done;
     const std::optional<std::uint32_t> used_up = first_used_up();
