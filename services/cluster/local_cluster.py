@@ -139,7 +139,7 @@ class Cluster:
         if self.file.exists():
             raise Trouble(f"a cluster is in {self.folder} already; `tools/cluster down` ends it")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.state = {"workers": workers, "aiosctl": str(aiosctl), "host": "127.0.0.1",
+        self.state = {"workers": workers, "aiosctl": str(aiosctl.absolute()), "host": "127.0.0.1",
                       "processes": {}}
         if may_have_namespaces():
             # A bridge's name has at most 15 characters.
@@ -191,7 +191,7 @@ class Cluster:
             command = ["ip", "netns", "exec", network.namespace(worker), *command]
         self.launch(f"worker-{worker}", command, {
             "SPARK_DAEMON_MEMORY": DAEMON_MEMORY, "SPARK_LOCAL_IP": host,
-            "AIOS_SOCKET": str(self.node(worker) / "aios.sock")})
+            "AIOS_SOCKET": str(self.node(worker) / "aios.sock"), "AIOSCTL": self.state["aiosctl"]})
 
     def await_workers(self, wanted: int) -> None:
         """The master lists those that have registered."""

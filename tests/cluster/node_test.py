@@ -1,18 +1,22 @@
 """The node contract against one instance, without any engine: what it makes is what the
 single-machine engine makes, and what goes wrong says what, where, and whose fault it is."""
 
+import gzip
+import json
 import os
 import subprocess
 import sys
 import unittest
 from pathlib import Path
 
+import zstandard
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT / "services/cluster"), str(ROOT / "abi/python")]
 
 import aios  # noqa: E402
-from aios_cluster import formats, job, splits  # noqa: E402
+from aios_cluster import formats, gpus, job, splits, streaming, suspect  # noqa: E402
 from aios_cluster.node import Node, is_host_lost  # noqa: E402
 from aios_cluster.output import OutputFolder, PartWriter  # noqa: E402
 
@@ -120,6 +124,23 @@ class Same(Case):
         with Node(built_in("wordcount")) as large:
             self.assertEqual(made, map_and_reduce(large, plan, 2))
 
+    def test_compressed_inputs_are_unpacked_where_they_are_read(self):
+        text = [path.read_bytes() for path in sorted((ROOT / "abi/runtime").glob("*.cpp"))]
+        half = len(text) // 2
+        inputs = [self.write("a.gz", b"".join(map(gzip.compress, text[:half]))),
+                  self.write("b", text[half]), self.write("c.gz", gzip.compress(b"")),
+                  self.write("d.zst", b"".join(map(zstandard.ZstdCompressor().compress, text[half:]))),
+                  self.write("e.gz", b"")]
+        plan = splits.plan(inputs, 2)
+        self.assertEqual(plan.input_bytes, sum(map(len, text)) + len(text[half]))
+        for name in ("wordcount", "inverted-index"):
+            with self.subTest(name), Node(built_in(name), names=plan.names) as node:
+                self.assertEqual(map_and_reduce(node, plan, 3), self.local(name, inputs, 3))
+        with Node(built_in("sort")) as node:
+            boundaries = node.sample(plan.sample, 3)
+        with Node(built_in("sort"), boundaries=boundaries) as node:
+            self.assertEqual(map_and_reduce(node, plan, 3), self.local("sort", inputs, 3))
+
     def test_an_empty_input_has_empty_parts(self):
         plan = splits.plan([self.write("nothing", b"")], 2)
         self.assertEqual(plan.splits, [])
@@ -191,6 +212,112 @@ class Wrong(Case):
             node.map(splits.plan([self.write("text", b"crash\n")], 1).splits[0], 1)
 
 
+class BadRecords(Case):
+    def test_they_are_skipped_and_told_up_to_a_limit(self):
+        node = self.node(self.module())
+        lines = [b"fine\n"] * 300
+        lines[7] = lines[250] = b"crash\n"
+        lines[90] = b"refuse\n"
+        split = splits.plan([self.write("a", b"fine\n"), self.write("bad", b"".join(lines))],
+                            1).splits[0]
+        offsets = [sum(map(len, lines[:i])) for i in (7, 90, 250)]
+        with self.assertRaisesRegex(aios.Crashed, f"/bad, at byte {offsets[0]}: "):
+            node.map(split, 1)
+        with self.assertRaisesRegex(aios.Crashed, f"at byte {offsets[2]}: one bad record more than "
+                                                  f"the 2 "):
+            node.map(split, 1, 2)
+        output = node.map(split, 1, 3)
+        codes = (aios.Code.CRASHED, aios.Code.INVALID_ARGUMENT, aios.Code.CRASHED)
+        self.assertEqual(output.skipped, [(1, offset, code) for offset, code in zip(offsets, codes)])
+        made = bytearray()
+        facts = node.reduce({4: output.blocks[0]}, made.extend)
+        self.assertEqual((bytes(made), facts.records, facts.counters), (b"fine\t298\n", 298,
+                                                                       {"lines": 298}))
+        self.assertEqual(facts.skipped, [(4, *one) for one in output.skipped])
+
+    def test_one_is_found_whatever_tasks_say(self):
+        for bad in (0, 1, 4999, 70_000, 99_999):
+            for hint in (lambda record: record, lambda record: 0, lambda record: record + 500):
+                found, at, tasks = suspect.Suspect(), 0, 0
+                skipped = []
+                while at < 100_000:
+                    tasks += 1
+                    limit = found.record_limit
+                    if found.skipping:
+                        skipped.append(at)
+                    taken = 1 if found.skipping else min(limit or 100_000, 100_000 - at)
+                    if not found.skipping and at <= bad < at + taken:
+                        found.failed(hint(bad - at + 1))
+                        continue
+                    found.succeeded(taken)
+                    at += taken
+                self.assertEqual(skipped, [bad])
+                self.assertLess(tasks, 60)
+
+
+class Streaming(Case):
+    def test_programs_make_what_they_make_on_one_machine(self):
+        self.addCleanup(os.environ.pop, "AIOSCTL", None)
+        os.environ["AIOSCTL"] = instance.aiosctl
+        support = HERE.parent / "support/streaming"
+        mapper, reducer = (f"/usr/bin/python3 {support / name}.py" for name in ("mapper", "reducer"))
+        inputs = [self.write("text", b"to be or not to be\n" * 400 + b"no newline"),
+                  self.write("packed.gz", gzip.compress(b"that is the question\n" * 90))]
+        local = self.work / "local"
+        done = json.loads(instance.ctl("mapreduce", "run", "--mapper", mapper, "--reducer", reducer,
+                                       "--input", *inputs, "--output", local, "--reducers", "2",
+                                       "--json").splitlines()[-1])
+        this = job.Job("streaming", built_in("streaming"), (), 2, str(self.work / "out"), 64 * MIB, 0.0,
+                       programs=streaming.Programs.named(mapper, reducer, []))
+        plan = splits.plan(inputs, 1)
+        blocks = {split.number: job.map_split(this, split) for split in plan.splits}
+        with OutputFolder(this.output) as folder:
+            made = [job.reduce_partition(this, p, "0", {n: b[p] for n, b in blocks.items()})
+                    for p in range(2)]
+            folder.commit([one.part for one in made], {})
+        for p in range(2):
+            self.assertEqual(Path(this.output, f"part-{p:05}").read_bytes(),
+                             (local / f"part-{p:05}").read_bytes())
+        self.assertEqual(job.total_counters(made), done["counters"])
+
+    def test_a_program_that_fails_is_told_with_what_it_said(self):
+        self.addCleanup(os.environ.pop, "AIOSCTL", None)
+        os.environ["AIOSCTL"] = instance.aiosctl
+        this = job.Job("failing", built_in("streaming"), (), 1, str(self.work / "out"), 64 * MIB, 0.0,
+                       programs=streaming.Programs.named("echo oh no >&2; exit 3", "", []))
+        split = splits.plan([self.write("text", b"line\n")], 1).splits[0]
+        failed = job.map_split(this, split)
+        self.assertIn("text, bytes 0 to 5 ended with exit code 3, 4 times; it said: oh no",
+                      str(failed.error()))
+
+
+class Gpus(unittest.TestCase):
+    SCRIPT = ROOT / "services/cluster/aios_cluster/gpus.py"
+
+    def test_it_prints_what_spark_expects_of_the_devices_there_are(self):
+        done = subprocess.run([self.SCRIPT], env={**os.environ, "AIOSCTL": instance.aiosctl}, text=True,
+                              capture_output=True, check=True)
+        said = json.loads(done.stdout)
+        listed = json.loads(instance.ctl("devices", "--json"))["devices"]
+        self.assertEqual(said["name"], "gpu")
+        self.assertEqual(len(said["addresses"]), sum(one["kind"] == "gpu" and not one["emulated"]
+                                                     for one in listed))
+
+    def test_failed_and_emulated_devices_are_none(self):
+        def device(index, kind, health="ok", emulated=False):
+            return {"index": index, "kind": kind, "health": health, "emulated": emulated}
+
+        listed = {"devices": [device(0, "cpu"), device(1, "gpu"), device(2, "gpu", "failed"),
+                              device(3, "gpu", emulated=True), device(4, "gpu")]}
+        self.assertEqual(gpus.addresses(listed), ["1", "4"])
+
+    def test_without_an_instance_it_fails_and_says_so(self):
+        done = subprocess.run([self.SCRIPT], env={**os.environ, "AIOSCTL": "/nowhere/aiosctl"},
+                              text=True, capture_output=True, check=False)
+        self.assertEqual((done.returncode, done.stdout), (1, ""))
+        self.assertIn("/nowhere/aiosctl", done.stderr)
+
+
 class Attempts(Case):
     def job(self, module, **options):
         return job.Job(**{"name": "attempts", "module": module, "arguments": (), "partitions": 1,
@@ -233,6 +360,23 @@ class Attempts(Case):
             OutputFolder(path)
         self.assertEqual(os.listdir(path), ["mine"])
 
+    def test_what_a_killed_driver_left_makes_room_for_the_next_one(self):
+        path = self.work / "out"
+        temporary = path / "_temporary"
+        temporary.mkdir(parents=True)
+        (temporary / "_owner").touch()
+        (temporary / "part-00000.0.0.1").write_text("half")
+        os.link(temporary / "part-00000.0.0.1", path / "part-00000")
+        with OutputFolder(str(path)) as folder:
+            with self.assertRaisesRegex(aios.AlreadyExists, "another job"):
+                OutputFolder(str(path))
+            with PartWriter(str(path), 0, "a") as writer:
+                writer.write(memoryview(b"whole"))
+                part = writer.finish()
+            folder.commit([part], {})
+        self.assertEqual(sorted(os.listdir(path)), ["_SUCCESS", "manifest.json", "part-00000"])
+        self.assertEqual((path / "part-00000").read_text(), "whole")
+
     def test_a_part_that_somebody_put_there_is_not_replaced(self):
         path = str(self.work / "out")
         with self.assertRaises(FileExistsError), OutputFolder(path) as folder:
@@ -270,9 +414,12 @@ class Plans(Case):
         with self.assertRaises(FileNotFoundError):
             splits.plan([str(self.work / "nothing")], 1)
 
-    def test_compressed_files_are_refused_by_name(self):
-        with self.assertRaisesRegex(aios.InvalidArgument, "text.gz: .*unpack it first"):
-            splits.plan([self.write("text.gz", b"x")], 1)
+    def test_damaged_compressed_files_are_named(self):
+        whole = gzip.compress(b"text " * 1000)
+        for name, data in (("cut.gz", whole[:-9]), ("garbage.zst", b"not packed at all"),
+                           ("tail.gz", whole + b"tail")):
+            with self.subTest(name), self.assertRaisesRegex(aios.Corrupt, f"{name}: "):
+                splits.plan([self.write(name, data)], 1)
 
 
 class Types(unittest.TestCase):

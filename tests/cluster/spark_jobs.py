@@ -6,6 +6,7 @@ usage: spark_jobs.py AIOSCTL LIBAIOS PYTHON     PYTHON: of tools/setup.sh's clus
 Exit code 77, skipped: there is no Spark.
 """
 
+import gzip
 import json
 import os
 import random
@@ -75,26 +76,26 @@ class Cluster:
         self.jobs += 1
         return self.folder / f"output-{self.jobs}"
 
-    def alone(self, job, inputs, *arguments):
+    def alone(self, job, inputs, *arguments, options=()):
         """The parts that the single-machine engine makes."""
         output = self.output()
-        done = self.ctl(1, "mapreduce", "run", job, "--input", inputs, "--output", output,
-                        "--reducers", REDUCERS, *(["--", *arguments] if arguments else []))
+        done = self.ctl(1, "mapreduce", "run", *words(job), "--input", inputs, "--output", output,
+                        "--reducers", REDUCERS, *options, *(["--", *arguments] if arguments else []))
         expect(done.returncode == 0, f"the single-machine engine: {done.stderr}")
         return parts(output)
 
-    def start(self, job, inputs, output, *arguments):
+    def start(self, job, inputs, output, *arguments, options=()):
         settings = [word for one in IMPATIENT for word in ("--conf", one)]
         return subprocess.Popen(
-            [self.aiosctl, "mapreduce", "run", job, "--engine", "spark", "--input", inputs,
-             "--output", output, "--reducers", str(REDUCERS), "--json", *settings,
+            [self.aiosctl, "mapreduce", "run", *words(job), "--engine", "spark", "--input", inputs,
+             "--output", output, "--reducers", str(REDUCERS), "--json", *options, *settings,
              *(["--", *arguments] if arguments else [])],
             env=self.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
-    def job(self, what, job, inputs, expected, *arguments, meanwhile=None):
+    def job(self, what, job, inputs, expected, *arguments, options=(), meanwhile=None):
         began = time.monotonic()
         output = self.output()
-        running = self.start(job, inputs, output, *arguments)
+        running = self.start(job, inputs, output, *arguments, options=options)
         try:
             if meanwhile:
                 meanwhile(running)
@@ -126,6 +127,11 @@ class Cluster:
         """Java below the worker, which is Java itself."""
         below = descendants(self.state["processes"][f"worker-{worker}"])
         return [pid for pid in below if b"CoarseGrainedExecutorBackend" in command_line(pid)]
+
+
+def words(job):
+    """A job, or the options that name its programs."""
+    return [job] if isinstance(job, (str, Path)) else list(job)
 
 
 def command_line(pid):
@@ -186,6 +192,43 @@ def pipe(cluster, inputs):
     lines = [sorted(text.splitlines()) for text in (b"".join(parts(ours)), theirs.read_bytes())]
     expect(lines[0] == lines[1] and lines[0], "Spark's pipe has another output than AIOS")
     print(f"Streaming: the same {len(lines[0])} lines under AIOS and Spark's pipe", flush=True)
+    cluster.job("the same programs on the hosts", ("--mapper", mapper, "--reducer", reducer), inputs,
+                parts(ours))
+
+
+FUSSY = """
+#include <aios/mapreduce.hpp>
+#include <cstdlib>
+struct Job : aios::mapreduce::Lines {
+  using Value = std::uint64_t;
+  void map(std::string_view line, auto& out) {
+    if (line == "crash") std::abort();
+    out.emit(line, 1);
+  }
+};
+AIOS_MAPREDUCE_JOB(Job)
+"""
+
+
+def bad_records(cluster):
+    """In compressed input: the rest of it is counted, and each is told."""
+    folder = cluster.folder / "fussy"
+    folder.mkdir()
+    lines = [f"line {i % 97}\n" for i in range(5000)]
+    lines[3000] = "crash\n"
+    (folder / "plain").write_text("".join(lines))
+    (folder / "packed.gz").write_bytes(gzip.compress("".join(lines).encode()))
+    source, module = cluster.folder / "fussy.cpp", cluster.folder / "fussy.so"
+    source.write_text(FUSSY)
+    subprocess.run(["c++", "-std=c++20", "-O1", "-fPIC", "-shared", "-I", ROOT / "abi/include", source,
+                    "-o", module], check=True)
+    skip = ["--skip-bad-records=2"]
+    facts = cluster.job("bad records", module, folder, cluster.alone(module, folder, options=skip),
+                        options=skip)
+    at = sum(map(len, lines[:3000]))
+    expected = [{"file": str(folder / name), "offset": at, "why": "crashed"}
+                for name in ("packed.gz", "plain")]
+    expect(facts["skipped_records"] == expected, f"skipped: {facts['skipped_records']}")
 
 
 def all_tests(cluster):
@@ -198,6 +241,7 @@ def all_tests(cluster):
     write_input(few, 4)
     cluster.job("sort", "sort", few, cluster.alone("sort", few))
     pipe(cluster, few)
+    bad_records(cluster)
     no_master(cluster, inputs)
     bad_jobs(cluster, inputs)
 

@@ -204,11 +204,16 @@ Result<int> run_on_spark(const Session& session, const RunOptions& chosen) {
     return error(Code::invalid_argument,
                  "--engine spark needs --master, such as spark://HOST:7077 or 'local[2]'");
   SparkJob job;
-  job.module_path = TRY(find_module(chosen.job));
+  const std::string name = chosen.mapper.empty() ? chosen.job : "streaming";
+  job.module_path = TRY(find_module(name));
   if (mapreduce_client::device_job_of(TRY(read_module_file(job.module_path))))
     return error(Code::not_supported,
-                 chosen.job + " computes on this machine's devices: it is of the local engine");
-  job.label = label_of(chosen.job);
+                 name + " computes on this machine's devices: it is of the local engine");
+  job.label = label_of(name);
+  job.mapper = chosen.mapper;
+  job.reducer = chosen.reducer;
+  job.files = chosen.files;
+  job.max_bad_records = chosen.max_bad_records;
   job.inputs = chosen.inputs;
   job.output = chosen.output;
   job.master = chosen.master;
@@ -282,8 +287,6 @@ Result<void> check(const RunOptions& chosen) {
     return bad("--input-format, --field and --then are of jobs that are modules");
   TRY(mapreduce_client::parse_input_format(chosen.input_format, chosen.field));
   if (chosen.engine == "spark") TRY(check_spark(chosen));
-  if (chosen.engine == "spark" && (streaming || chosen.max_bad_records != 0))
-    return bad("--mapper and --skip-bad-records are of the local engine");
   return {};
 }
 

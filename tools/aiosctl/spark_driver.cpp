@@ -22,6 +22,16 @@ Status become_spark_driver(const SparkJob& job) {
     command.emplace_back("--memory-mb");
     command.push_back(std::to_string(job.memory_mb));
   }
+  if (job.max_bad_records != 0) {
+    command.emplace_back("--skip-bad-records");
+    command.push_back(std::to_string(job.max_bad_records));
+  }
+  const auto add = [&command](const char* option, const std::string& value) {
+    if (!value.empty()) command.push_back(std::string(option) + "=" + value);
+  };
+  add("--mapper", job.mapper);
+  add("--reducer", job.reducer);
+  for (const std::string& file : job.files) add("--file", file);
   for (const std::string& setting : job.settings) {
     command.emplace_back("--conf");
     command.push_back(setting);

@@ -20,6 +20,10 @@ struct SparkJob {
   std::uint32_t reducers = 1;
   std::uint64_t memory_mb = 0;  ///< of one task; 0: the package's choice
   double task_limit_s = 0;
+  std::uint64_t max_bad_records = 0;
+  std::string mapper;  ///< Streaming's; the module sorts what it writes
+  std::string reducer;
+  std::vector<std::string> files;
   bool json = false;
   std::vector<std::string> arguments;
 };

@@ -23,6 +23,10 @@ def _arguments() -> argparse.ArgumentParser:
     run.add_argument("--reducers", type=int, default=1)
     run.add_argument("--memory-mb", type=int, default=512)
     run.add_argument("--task-limit-s", type=float, default=0.0)
+    run.add_argument("--skip-bad-records", type=int, default=0)
+    run.add_argument("--mapper", default="")
+    run.add_argument("--reducer", default="")
+    run.add_argument("--file", action="append", default=[])
     run.add_argument("--conf", action="append", default=[], metavar="NAME=VALUE")
     run.add_argument("--json", action="store_true")
     run.add_argument("module")
@@ -42,6 +46,7 @@ def _settings(pairs: list[str]) -> dict[str, str]:
 
 def _run(chosen: argparse.Namespace) -> None:
     from . import spark  # Spark takes long to load, and may not be there
+    from .streaming import Programs
 
     settings = _settings(chosen.conf)
     module = Path(chosen.module).read_bytes()
@@ -50,7 +55,10 @@ def _run(chosen: argparse.Namespace) -> None:
         report = spark.run(context, module, chosen.arguments, chosen.input, chosen.output,
                            label=chosen.label, reducers=chosen.reducers,
                            memory_bytes=chosen.memory_mb * MIB,
-                           task_limit_s=chosen.task_limit_s)
+                           task_limit_s=chosen.task_limit_s,
+                           max_bad_records=chosen.skip_bad_records,
+                           programs=Programs.named(chosen.mapper, chosen.reducer, chosen.file)
+                           if chosen.mapper else None)
     finally:
         context.stop()
     if chosen.json:
@@ -63,6 +71,8 @@ def _run(chosen: argparse.Namespace) -> None:
           f"{report.block_bytes / 1e6:.1f} MB, and no rows")
     for name, value in report.counters.items():
         print(f"{name}: {value}")
+    for one in report.skipped_records:
+        print(f"skipped: {one['file']}, at byte {one['offset']} ({one['why']})")
     print(f"output: {chosen.output} in {report.parts} part{'s' if report.parts != 1 else ''}, "
           f"{report.output_bytes / 1e6:.1f} MB")
 

@@ -3,17 +3,18 @@ and blocks, which is what an engine beyond one machine carries from host to host
 
 A block is one partition of everything that one map task wrote:
 
-    "AIOSBLK1", u32 runs, u32 counters, u64 records that map read,
-    u64 of each counter, u64 bytes of each run's part, then these parts, one zstd frame with a
-    checksum. All little-endian. The parts are sorted by key; their order is that of the input.
+    "AIOSBLK2", u32 runs, u32 counters, u64 records that map read, u64 bytes of the note,
+    u64 of each counter, u64 bytes of each run's part, the note, then these parts, one zstd frame
+    with a checksum. All little-endian. The parts are sorted by key; their order is that of the input.
 
-Counters and `records` are those of the map task; it says them in the block of partition 0 alone,
-so that they are counted once, and only for the attempt whose block is used.
+Counters, `records` and the note (JSON: see `Note`) are those of the map task; it says them in the block
+of partition 0 alone, so that they are counted once, and only for the attempt whose block is used.
 """
 
+import json
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import zstandard
 
@@ -23,6 +24,7 @@ FORMAT_VERSION = 5
 MAX_PARTITIONS = 512
 MAX_COUNTERS = 16
 RUN_MAGIC = 0x316E75725F726D61
+HINT_MAGIC = 0x31746E69685F726D
 UNIT_BYTES = 4096
 PAGE_BYTES = 4096  # the description's; the boundaries between partitions lie behind it
 BOUNDARY_SLOT_BYTES = 512
@@ -33,6 +35,7 @@ INDEX_STRIDE_BYTES = 16 << 10
 _DESCRIPTION = struct.Struct("<QII512s")
 _DESCRIBE_ARGUMENTS = struct.Struct("<QQQQ")
 _MAP_ARGUMENTS = struct.Struct("<QQQQIIQQII")
+_MAP_HINT = struct.Struct("<4Q")
 _RUN_HEADER = struct.Struct("<QIIQQ16Q")
 _PARTITION_ENTRY = struct.Struct("<QQQII")
 _INDEX_ENTRY_BYTES = 16
@@ -41,8 +44,9 @@ _MERGE_PLAN = struct.Struct("<QQII")
 _MERGE_WINDOW = struct.Struct("<IIQQ")
 _OUTPUT_HEADER = struct.Struct("<Q16Q")
 
-BLOCK_MAGIC = b"AIOSBLK1"
-_BLOCK_HEADER = struct.Struct("<8sIIQ")
+BLOCK_MAGIC = b"AIOSBLK2"
+_BLOCK_HEADER = struct.Struct("<8sIIQQ")
+MAX_NOTE_BYTES = 16 << 20
 # What one block may unpack to: more is a damaged one, not a large one.
 MAX_BLOCK_BYTES = 1 << 31
 
@@ -90,9 +94,25 @@ def read_description(reply: memoryview) -> Description:
 
 
 def map_arguments(run_bytes: int, table_bytes: int, piece: int, offset: int, partitions: int,
-                  parameter_offset: int, parameter_bytes: int, first_document: int) -> bytes:
+                  parameter_offset: int, parameter_bytes: int, first_document: int,
+                  record_limit: int = 0) -> bytes:
     return _MAP_ARGUMENTS.pack(0, run_bytes, table_bytes, offset, piece, partitions,
-                               parameter_offset, parameter_bytes, first_document, 0)
+                               parameter_offset, parameter_bytes, first_document, record_limit)
+
+
+@dataclass(frozen=True)
+class Hint:
+    """Where a map task was that has failed."""
+
+    records: int  # begun by it
+    piece: int
+    offset: int  # in its file, of the last of them
+
+
+def read_hint(run: memoryview, pieces: int) -> Hint | None:
+    """Of the place of its run; None: it does not say, or not sensibly."""
+    magic, records, piece, offset = _MAP_HINT.unpack_from(run)
+    return Hint(records, piece, offset) if magic == HINT_MAGIC and records and piece < pieces else None
 
 
 def run_overhead_bytes(partitions: int) -> int:
@@ -173,12 +193,36 @@ def read_output_header(output: memoryview, windows: Sequence[tuple[int, int]]
 # ---- blocks ----
 
 
-def pack_block(parts: Sequence[bytes], counters: Sequence[int], records: int) -> bytes:
+@dataclass(frozen=True)
+class Note:
+    """What else a map task has to tell."""
+
+    skipped: list[tuple[int, int, int]] = field(default_factory=list)  # piece, offset, code
+    counters: dict[str, int] = field(default_factory=dict)  # of programs
+
+    def pack(self) -> bytes:
+        return json.dumps([self.skipped, self.counters]).encode() if self.skipped or self.counters else b""
+
+    @staticmethod
+    def unpack(packed: bytes) -> "Note":
+        """`Corrupt`."""
+        if not packed:
+            return Note()
+        try:
+            skipped, counters = json.loads(packed)
+            return Note([(int(piece), int(offset), int(code)) for piece, offset, code in skipped],
+                        {str(name): int(value) for name, value in counters.items()})
+        except (ValueError, TypeError, AttributeError):
+            raise errors.Corrupt("a block has a note that makes no sense") from None
+
+
+def pack_block(parts: Sequence[bytes], counters: Sequence[int], records: int,
+               note: bytes = b"") -> bytes:
     """The parts, in the order of the input, are copied."""
-    header = _BLOCK_HEADER.pack(BLOCK_MAGIC, len(parts), len(counters), records)
+    header = _BLOCK_HEADER.pack(BLOCK_MAGIC, len(parts), len(counters), records, len(note))
     numbers = struct.pack(f"<{len(counters) + len(parts)}Q", *counters, *map(len, parts))
     packer = zstandard.ZstdCompressor(level=1, write_checksum=True)
-    return header + numbers + packer.compress(b"".join(parts))
+    return header + numbers + note + packer.compress(b"".join(parts))
 
 
 @dataclass(frozen=True)
@@ -188,6 +232,7 @@ class Block:
     counters: tuple[int, ...]
     records: int
     part_bytes: tuple[int, ...]
+    note: Note
     packed: memoryview
 
     @property
@@ -211,12 +256,15 @@ def read_block(block: bytes) -> Block:
     view = memoryview(block)
     if len(view) < _BLOCK_HEADER.size:
         raise errors.Corrupt("a block is too short")
-    magic, parts, counters, records = _BLOCK_HEADER.unpack_from(view)
-    end = _BLOCK_HEADER.size + 8 * (parts + counters)
-    if magic != BLOCK_MAGIC or counters > MAX_COUNTERS or end > len(view):
+    magic, parts, counters, records, note_bytes = _BLOCK_HEADER.unpack_from(view)
+    begin = _BLOCK_HEADER.size + 8 * (parts + counters)
+    end = begin + note_bytes
+    if (magic != BLOCK_MAGIC or counters > MAX_COUNTERS or note_bytes > MAX_NOTE_BYTES or
+            end > len(view)):
         raise errors.Corrupt("a block does not begin like one")
     numbers = struct.unpack_from(f"<{counters + parts}Q", view, _BLOCK_HEADER.size)
     part_bytes = numbers[counters:]
     if sum(part_bytes) > MAX_BLOCK_BYTES:
         raise errors.Corrupt("a block says it is larger than a block can be")
-    return Block(numbers[:counters], records, part_bytes, view[end:])
+    return Block(numbers[:counters], records, part_bytes, Note.unpack(bytes(view[begin:end])),
+                 view[end:])

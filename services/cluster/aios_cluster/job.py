@@ -13,9 +13,11 @@ from typing import TypeVar
 import aios
 from aios import errors
 
+from . import streaming, unpack
 from .node import Node, ReduceOutput, is_host_lost
 from .output import Part, PartWriter
 from .splits import Split
+from .streaming import Programs
 
 ATTEMPTS_ON_A_HOST = 4
 FIRST_PAUSE_S = 0.25
@@ -36,6 +38,8 @@ class Job:
     task_limit_s: float
     boundaries: bytes = b""
     names: bytes = b""  # of the input's files
+    max_bad_records: int = 0
+    programs: Programs | None = None  # Streaming's, whose lines the module sorts
 
 
 @dataclass(frozen=True)
@@ -106,9 +110,23 @@ def sample_input(job: Job, sample: Split) -> bytes | Failed:
     return _on_node(job, lambda node: node.sample(sample, job.partitions))
 
 
+def unpacked_size(path: str) -> int | Failed:
+    """Of a compressed input."""
+    try:
+        return unpack.size_of(path)
+    except errors.Corrupt as error:
+        return Failed(error.code, str(error))
+
+
 def map_split(job: Job, split: Split) -> list[bytes] | Failed:
     """A block for each partition."""
-    return _on_node(job, lambda node: node.map(split, job.partitions).blocks)
+    def work(node: Node) -> list[bytes]:
+        if job.programs is None:
+            return node.map(split, job.partitions, job.max_bad_records).blocks
+        with streaming.mapped(job.programs, split, job.task_limit_s) as (lines, counters):
+            return node.map(lines, job.partitions, counters=counters).blocks
+
+    return _on_node(job, work)
 
 
 def reduce_partition(job: Job, number: int, attempt: str, blocks: Mapping[int, bytes]
@@ -116,7 +134,11 @@ def reduce_partition(job: Job, number: int, attempt: str, blocks: Mapping[int, b
     """Writes part `number`, as `attempt` of it."""
     def work(node: Node) -> Reduced:
         with PartWriter(job.output, number, attempt) as part:
-            facts = node.reduce(blocks, part.write)
+            if job.programs is None or not job.programs.reducer:
+                facts = node.reduce(blocks, part.write)
+            else:
+                facts = streaming.reduced(job.programs, number, job.task_limit_s,
+                                          lambda write: node.reduce(blocks, write), part.write)
             return Reduced(part.finish(), facts, len(blocks), sum(map(len, blocks.values())))
 
     return _on_node(job, work)

@@ -20,15 +20,17 @@ import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
+from typing import IO
 
 import aios
 from aios import errors
 
-from . import formats
+from . import formats, unpack
 from .formats import round_up
 from .splits import Piece, Split
+from .suspect import Suspect
 
 KIB, MIB = 1 << 10, 1 << 20
 MAX_TABLE_BYTES = 64 * MIB
@@ -46,6 +48,7 @@ class MapOutput:
     blocks: list[bytes]  # one for each partition, never None
     records: int
     runs: int
+    skipped: list[tuple[int, int, int]] = field(default_factory=list)  # piece, offset, code
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,32 @@ class ReduceOutput:
     records: int  # read by these map tasks
     distinct_keys: int
     output_bytes: int
+    skipped: list[tuple[int, int, int, int]] = field(default_factory=list)  # split, piece, offset, code
 
 
 def is_host_lost(error: BaseException) -> bool:
     """The AIOS of this host is gone, or one of its servers: the same elsewhere may well succeed."""
     return isinstance(error, (errors.Unreachable, errors.PeerClosed, errors.ServiceDown))
+
+
+# Failures that one record may be the reason of, so that the job can go on without it.
+_OF_A_RECORD = (errors.Crashed, errors.TimedOut, errors.InvalidArgument)
+
+
+def _about(error: aios.Error, pieces: Sequence[Piece], hint: formats.Hint | None = None) -> aios.Error:
+    """What a task failed with, naming the file that it was about, and the place in it."""
+    if is_host_lost(error):
+        return error
+    why = str(error)
+    place = _PLACE.match(why)
+    if place and int(place[1]) < len(pieces):
+        why = f"{pieces[int(place[1])].path}, at byte {place[2]}: {why[place.end():]}"
+    elif hint is not None and isinstance(error, _OF_A_RECORD):
+        why = f"{pieces[hint.piece].path}, at byte {hint.offset}: {why}"
+    elif pieces:
+        last = f" to {pieces[-1].path}" if len(pieces) > 1 else ""
+        why = f"{pieces[0].path}{last}: {why}"
+    return errors.error_of(error.code, why)
 
 
 class Node:
@@ -112,8 +136,8 @@ class Node:
     # ---- tasks ----
 
     def _run(self, codelet: str, buffers: Sequence[tuple[aios.BufferId, aios.Mode]],
-             arguments: bytes, pieces: Sequence[Piece] = ()) -> tuple[int, ...]:
-        """The task's result words. What it failed with names the file it was about."""
+             arguments: bytes) -> tuple[int, ...]:
+        """The task's result words. It may begin what it failed with by "@PIECE:OFFSET "."""
         self._tag += 1
         self._tenant.submit(aios.Task(self._tag, self._codelets[codelet],
                                       [(self._parameters, aios.Mode.READ), *buffers], arguments,
@@ -121,14 +145,7 @@ class Node:
         done = self._tenant.completions()[0]
         if done.ok:
             return done.result
-        why = self._tenant.failure(self._tag)
-        place = _PLACE.match(why)
-        if place and int(place[1]) < len(pieces):
-            why = f"{pieces[int(place[1])].path}, at byte {place[2]}: {why[place.end():]}"
-        elif pieces:
-            last = f" to {pieces[-1].path}" if len(pieces) > 1 else ""
-            why = f"{pieces[0].path}{last}: {why}"
-        raise errors.error_of(done.status, why)
+        raise errors.error_of(done.status, self._tenant.failure(self._tag))
 
     def _memory(self, undo: ExitStack, size: int, name: str, access: aios.Access
                 ) -> tuple[memoryview, aios.BufferId]:
@@ -167,54 +184,75 @@ class Node:
             files = self._lend(split, undo)
             try:
                 self._run("describe", [(buffer, aios.Mode.WRITE), (files, aios.Mode.READ)],
-                          formats.describe_arguments(*self._at, partitions), split.pieces)
+                          formats.describe_arguments(*self._at, partitions))
                 boundaries = bytes(reply[formats.PAGE_BYTES:formats.PAGE_BYTES + size])
-            except (errors.InvalidArgument, errors.Crashed, errors.TimedOut):
+            except _OF_A_RECORD:
                 pass
+            except aios.Error as error:
+                raise _about(error, split.pieces) from None
         return boundaries
 
     # ---- map ----
 
-    def map(self, split: Split, partitions: int) -> MapOutput:
+    def map(self, split: Split, partitions: int, max_bad_records: int = 0,
+            counters: Mapping[str, int] | None = None) -> MapOutput:
         """Reads a split and gives a block for each partition.
 
         `SourceChanged`: a file is no longer what was planned; what the job itself fails with names
-        the file and the place in it.
+        the file and the place in it, after it failed on more than `max_bad_records` records. The
+        `counters` are those of the programs that made the split.
         """
         if not 1 <= partitions <= formats.MAX_PARTITIONS:
             raise errors.InvalidArgument(f"1 to {formats.MAX_PARTITIONS} partitions")
         if self._total_order and self._boundary_bytes != formats.boundary_bytes(partitions):
             raise errors.InvalidArgument(f"the job needs the boundaries of {partitions} partitions; "
                                          f"make them with sample()")
-        reading = _Reading(split, partitions, self._memory_bytes)
+        reading = _Reading(split, partitions, self._memory_bytes, max_bad_records)
         with ExitStack() as undo:
-            files = self._lend(split, undo)
+            files = self._lend(split, undo) if split.pieces else aios.BufferId(0)
             while not reading.done:
                 self._map_some(reading, files)
-        counters, records = reading.counters[:len(self.counter_names)], reading.records
-        blocks = [formats.pack_block(parts, counters if p == 0 else (), records if p == 0 else 0)
-                  for p, parts in enumerate(reading.parts)]
-        return MapOutput(blocks, records, reading.runs)
+        counted, records = reading.counters[:len(self.counter_names)], reading.records
+        note = formats.Note(reading.skipped, dict(counters or {})).pack()
+        first, *others = reading.parts
+        blocks = [formats.pack_block(first, counted, records, note),
+                  *(formats.pack_block(parts, (), 0) for parts in others)]
+        return MapOutput(blocks, records, reading.runs, reading.skipped)
 
     def _lend(self, split: Split, undo: ExitStack) -> aios.BufferId:
         """The split's files, opened, checked to be those that were planned, and lent."""
         with ExitStack() as opened:
-            ranges = []
+            files: dict[str, IO[bytes]] = {}
             for piece in split.pieces:
-                try:
-                    file = opened.enter_context(open(piece.path, "rb", buffering=0))
-                    info = os.fstat(file.fileno())
-                except OSError as error:
-                    kind = errors.NotFound if isinstance(error, FileNotFoundError) else (
-                        errors.Denied if isinstance(error, PermissionError) else errors.IoError)
-                    raise kind(f"{piece.path}: {error.strerror}; the input has to be at the same "
-                               f"path on every host") from None
-                if (info.st_size, info.st_mtime_ns) != (piece.file_bytes, piece.modified_ns):
-                    raise errors.SourceChanged(f"{piece.path}: changed since the job began")
-                ranges.append((file, piece.offset, piece.length))
-            buffer = self._tenant.files(ranges)
+                if piece.path not in files:
+                    files[piece.path] = opened.enter_context(self.open_piece(piece))
+            buffer = self._tenant.files([(files[piece.path], piece.offset, piece.length)
+                                         for piece in split.pieces])
         undo.callback(self._forget, buffer)
         return buffer
+
+    @staticmethod
+    def open_piece(piece: Piece) -> IO[bytes]:
+        """The piece's file; of a compressed one what it unpacks to."""
+        try:
+            file = open(piece.path, "rb", buffering=0)
+        except OSError as error:
+            kind = errors.NotFound if isinstance(error, FileNotFoundError) else (
+                errors.Denied if isinstance(error, PermissionError) else errors.IoError)
+            raise kind(f"{piece.path}: {error.strerror}; the input has to be at the same path on "
+                       f"every host") from None
+        try:
+            info = os.fstat(file.fileno())
+            if (info.st_size, info.st_mtime_ns) != (piece.file_bytes, piece.modified_ns):
+                raise errors.SourceChanged(f"{piece.path}: changed since the job began")
+            if not unpack.is_packed(piece.path):
+                return file
+            unpacked = unpack.unpacked(piece.path, file)
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+        return unpacked
 
     def _map_some(self, reading: "_Reading", files: aios.BufferId) -> None:
         """One task: as much of the split as fits in a table and a run."""
@@ -223,9 +261,14 @@ class Node:
             run, buffer = self._memory(undo, run_bytes, "run", aios.Access.WRITE)
             arguments = formats.map_arguments(len(run), table_bytes, reading.piece, reading.offset,
                                               reading.partitions, *self._at,
-                                              reading.split.first_document)
-            words = self._run("map", [(buffer, aios.Mode.WRITE), (files, aios.Mode.READ)],
-                              arguments, reading.split.pieces)
+                                              reading.split.first_document,
+                                              reading.suspect.record_limit)
+            try:
+                words = self._run("map", [(buffer, aios.Mode.WRITE), (files, aios.Mode.READ)],
+                                  arguments)
+            except aios.Error as error:
+                reading.failed(error, formats.read_hint(run, len(reading.split.pieces)))
+                return
             reading.take(words, run)
 
     # ---- reduce ----
@@ -253,8 +296,14 @@ class Node:
                 merge.add(block, data)
             while merge.windows:
                 self._merge_some(merge, runs, counters, write)
-        return ReduceOutput(dict(zip(self.counter_names, counters)),
-                            sum(block.records for block in opened), merge.keys, merge.bytes)
+        named = dict(zip(self.counter_names, counters))
+        skipped: list[tuple[int, int, int, int]] = []
+        for number, block in zip(sorted(blocks), opened):
+            skipped += [(number, *one) for one in block.note.skipped]
+            for name, value in block.note.counters.items():
+                named[name] = named.get(name, 0) + value
+        return ReduceOutput(named, sum(block.records for block in opened), merge.keys, merge.bytes,
+                            skipped)
 
     def _merge_some(self, merge: "_Merge", runs: aios.BufferId, counters: list[int],
                     write: Callable[[memoryview], object]) -> None:
@@ -285,9 +334,12 @@ class Node:
 class _Reading:
     """How far a split is read, and the parts of its runs."""
 
-    def __init__(self, split: Split, partitions: int, memory_bytes: int):
+    def __init__(self, split: Split, partitions: int, memory_bytes: int, max_bad_records: int):
         self.split = split
         self.partitions = partitions
+        self.suspect = Suspect()
+        self.skipped: list[tuple[int, int, int]] = []
+        self._max_bad_records = max_bad_records
         self.piece = self.offset = self.records = self.runs = 0
         self.counters = [0] * formats.MAX_COUNTERS
         self.parts: list[list[bytes]] = [[] for _ in range(partitions)]
@@ -323,13 +375,34 @@ class _Reading:
             self._need_bytes = records
             return
         header = formats.read_run(run[:size], self.partitions)
+        skipping = self.suspect.skipping
+        self.suspect.succeeded(records)
         for parts, (at, length) in zip(self.parts, header.parts):
             if length:
                 parts.append(bytes(run[at:at + length]))
         self.counters = [a + b for a, b in zip(self.counters, header.counters)]
         self.piece, self.offset, self._need_bytes = piece, offset, 0
-        self.records += records
+        self.records += 0 if skipping else records
         self.runs += 1
+
+    def failed(self, error: aios.Error, hint: formats.Hint | None) -> None:
+        """Goes on, to find the record that it failed on or without it; or raises what it failed with."""
+        told = _about(error, self.split.pieces, hint)
+        if (not self._max_bad_records or not isinstance(error, _OF_A_RECORD) or
+                self.suspect.skipping):
+            raise told from None
+        if not self.suspect.failed(hint.records if hint else 0):
+            return
+        piece, offset = (hint.piece, hint.offset) if hint else (self.piece, self.offset)
+        if len(self.skipped) == self._max_bad_records:
+            raise too_many_bad(self.split.pieces[piece].path, offset, error, self._max_bad_records)
+        self.skipped.append((piece, offset, int(error.code)))
+
+
+def too_many_bad(path: str, offset: int, error: aios.Error, limit: int) -> aios.Error:
+    why = _PLACE.sub("", str(error))
+    return errors.error_of(error.code, f"{path}, at byte {offset}: one bad record more than the {limit} "
+                                       f"that may be skipped: {why}")
 
 
 class _Merge:

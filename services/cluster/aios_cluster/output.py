@@ -4,12 +4,18 @@ _SUCCESS when all of it is there and on disk.
 Attempts write DIR/_temporary/part-NNNNN.ATTEMPT, wherever they run; the driver moves those that won
 into place and removes the rest. The folder is on a file system that all hosts share. An attempt
 that comes too late finds no _temporary and fails, or writes what nobody looks at.
+
+Until the end a part is in both places, by a link, and the driver keeps a file in _temporary locked: so the next
+job there, of any engine, can tell what a driver that was killed has left, and removes it, unless _SUCCESS
+says that the output is complete.
 """
 
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Sequence
+import stat
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -19,6 +25,7 @@ import xxhash
 from aios import errors
 
 TEMPORARY, MANIFEST, SUCCESS = "_temporary", "manifest.json", "_SUCCESS"
+OWNER = "_owner"  # in TEMPORARY
 
 
 def part_name(number: int) -> str:
@@ -70,6 +77,50 @@ class PartWriter:
                 pass  # the job is over, and everything of it is removed
 
 
+def _in_use(path: str) -> errors.AlreadyExists:
+    return errors.AlreadyExists(f"{path}: another job writes there; name another output folder")
+
+
+def _lock(owner: int, path: str) -> None:
+    try:
+        fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise _in_use(path) from None
+
+
+def _files(path: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Regular files right below, by what tells them from any other."""
+    for entry in os.scandir(path):
+        info = entry.stat(follow_symlinks=False)
+        if stat.S_ISREG(info.st_mode):
+            yield entry.path, (info.st_dev, info.st_ino)
+
+
+def remove_leftovers(path: str) -> None:
+    """Of a job whose driver is gone. `AlreadyExists`: it still runs."""
+    temporary = os.path.join(path, TEMPORARY)
+    try:
+        owner = os.open(os.path.join(temporary, OWNER), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return  # there is nothing, or it is somebody else's
+    try:
+        _lock(owner, path)
+        if not os.path.lexists(os.path.join(path, SUCCESS)):
+            own = {which for _, which in _files(temporary)}
+            for file, which in _files(path):
+                if which in own:
+                    os.unlink(file)
+        for entry in list(os.scandir(temporary)):
+            if entry.is_dir(follow_symlinks=False):
+                shutil.rmtree(entry.path)
+            elif entry.name != OWNER:
+                os.unlink(entry.path)
+        os.unlink(os.path.join(temporary, OWNER))
+        os.rmdir(temporary)
+    finally:
+        os.close(owner)
+
+
 class OutputFolder:
     """The driver's side. Leaves nothing of its own behind unless `commit` was reached."""
 
@@ -83,10 +134,14 @@ class OutputFolder:
             self._made = True
         except FileExistsError:
             self._made = False
+        remove_leftovers(self.path)
         if os.listdir(self.path):
             raise errors.AlreadyExists(
                 f"{path}: the output folder is not empty; name another, or empty it first")
         os.mkdir(os.path.join(self.path, TEMPORARY))
+        self._owner = os.open(os.path.join(self.path, TEMPORARY, OWNER),
+                              os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        _lock(self._owner, self.path)
 
     def commit(self, parts: Sequence[Part], facts: dict[str, Any]) -> None:
         """`facts` come before the list of parts in the manifest."""
@@ -113,7 +168,6 @@ class OutputFolder:
         source, target = os.path.join(self.path, TEMPORARY, temporary), os.path.join(self.path, name)
         os.link(source, target)
         self._published.append(target)
-        os.unlink(source)
 
     def _sync(self) -> None:
         folder = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
@@ -127,8 +181,11 @@ class OutputFolder:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        if self._committed:
-            return
+        if not self._committed:
+            self._remove()
+        os.close(self._owner)
+
+    def _remove(self) -> None:
         for path in self._published:
             os.unlink(path)
         shutil.rmtree(os.path.join(self.path, TEMPORARY), ignore_errors=True)

@@ -24,9 +24,11 @@ from aios import errors
 
 from . import splits
 from .job import (Failed, Job, Reduced, map_split, reduce_partition, sample_input,
-                  total_counters)
+                  total_counters, unpacked_size)
+from .node import too_many_bad
 from .output import OutputFolder
 from .splits import Plan, Split
+from .streaming import Programs
 
 # What the blocks need; everything else is as the cluster, or the caller, has it.
 SETTINGS = {
@@ -57,6 +59,7 @@ class Report:
     block_bytes: int
     seconds: float
     counters: dict[str, int]
+    skipped_records: list[dict[str, Any]]  # file, offset, why
 
 
 def _map_stage(job: Job, some: Iterable[Split]) -> Iterator[tuple[int, tuple[int, bytes | Failed]]]:
@@ -92,6 +95,28 @@ def _boundaries(context: SparkContext, job: Job, plan: Plan) -> bytes:
     if isinstance(chosen, Failed):
         raise chosen.error()
     return bytes(chosen)
+
+
+def _sizes(context: SparkContext, paths: list[str]) -> list[int]:
+    """Of compressed inputs, found out where they are read."""
+    if not paths:
+        return []
+    found = context.parallelize(paths, len(paths)).map(unpacked_size).collect()
+    for one in found:
+        if isinstance(one, Failed):
+            raise one.error()
+    return [int(one) for one in found]
+
+
+def _skipped(plan: Plan, parts: list[Reduced], most: int) -> list[dict[str, Any]]:
+    """The records that were, in order; an error when they are more than may be."""
+    all_of = sorted((plan.splits[split].pieces[piece].path, offset, code)
+                    for one in parts for split, piece, offset, code in one.facts.skipped)
+    if len(all_of) > most:
+        path, offset, code = all_of[most]
+        raise too_many_bad(path, offset, errors.error_of(code, "see --skip-bad-records"), most)
+    return [{"file": path, "offset": offset, "why": errors.Code(code).name.lower()}
+            for path, offset, code in all_of]
 
 
 def _execute(context: SparkContext, job: Job, plan: Plan) -> list[Reduced]:
@@ -160,28 +185,34 @@ def connect(master: str, label: str, extra: dict[str, str]) -> SparkContext:
 
 
 def run(context: SparkContext, module: bytes, arguments: Iterable[str], inputs: list[str],
-        output: str, *, label: str, reducers: int, memory_bytes: int, task_limit_s: float) -> Report:
+        output: str, *, label: str, reducers: int, memory_bytes: int, task_limit_s: float,
+        max_bad_records: int = 0, programs: Programs | None = None) -> Report:
     """Runs a job on a cluster and blocks until its output is complete and on disk.
 
     Input and output lie at the same path on every host and here. Raises what `Instance.mapreduce`
     raises, and `Unreachable` when Spark gives up: no host could do it.
     """
     began = time.monotonic()
-    plan = splits.plan(inputs, context.defaultParallelism)
+    plan = splits.plan(inputs, context.defaultParallelism, lambda paths: _sizes(context, paths))
     with OutputFolder(output) as folder:
         job = Job(_name_of(context), module, tuple(arguments), reducers, folder.path, memory_bytes,
-                  task_limit_s, names=plan.names)
+                  task_limit_s, names=plan.names, max_bad_records=max_bad_records,
+                  programs=programs)
         parts = _execute(context, job, plan)
         report = Report(
             len(parts), len(plan.splits), plan.input_files, plan.input_bytes,
             sum(one.facts.records for one in parts),
             sum(one.facts.distinct_keys for one in parts), sum(one.part.size_bytes for one in parts),
             sum(one.blocks for one in parts), sum(one.block_bytes for one in parts),
-            time.monotonic() - began, total_counters(parts))
+            time.monotonic() - began, total_counters(parts), _skipped(plan, parts, max_bad_records))
         facts: dict[str, Any] = {
-            "job": label, "arguments": list(job.arguments), "inputs": inputs,
+            "job": label, "inputs": inputs,
+            "arguments": list(job.arguments) if programs is None else [programs.mapper,
+                                                                       programs.reducer],
             "input_files": report.input_files, "input_bytes": report.input_bytes,
             "records": report.records, "distinct_keys": report.distinct_keys,
-            "counters": report.counters}
+            "counters": report.counters,
+            "skipped_records": [{"file": one["file"], "offset": one["offset"]}
+                                for one in report.skipped_records]}
         folder.commit([one.part for one in parts], facts)
     return report

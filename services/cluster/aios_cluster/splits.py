@@ -7,12 +7,12 @@ bytes of their names.
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from aios import errors
 
-from . import formats
+from . import formats, unpack
 
 LEAST_SPLIT_BYTES = 1 << 20
 USUAL_SPLIT_BYTES = 32 << 20
@@ -23,12 +23,12 @@ SAMPLE_PIECE_BYTES = 32 << 10
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Bytes of a file as it was when the job was planned."""
+    """Bytes of a file as it was when the job was planned; of a compressed one, of what it unpacks to."""
 
     path: str
     offset: int
     length: int
-    file_bytes: int
+    file_bytes: int  # as it lies there
     modified_ns: int
 
 
@@ -79,35 +79,55 @@ def _files(paths: Sequence[str]) -> Iterator[tuple[str, os.stat_result]]:
             raise errors.InvalidArgument(f"{path}: neither a regular file nor a folder")
 
 
-def _sample(files: Sequence[tuple[str, os.stat_result]], total: int) -> Split:
+@dataclass(frozen=True, slots=True)
+class _File:
+    path: str
+    packed: bool
+    size_bytes: int  # of what is read of it
+    info: os.stat_result
+
+    def piece(self, offset: int, length: int) -> Piece:
+        return Piece(os.path.abspath(self.path), offset, length, self.info.st_size,
+                     self.info.st_mtime_ns)
+
+
+def _measured(found: Sequence[tuple[str, os.stat_result]],
+              sizes: Callable[[list[str]], list[int]]) -> list[_File]:
+    packed = [path for path, info in found if info.st_size and unpack.is_packed(path)]
+    size_of = dict(zip(packed, sizes([os.path.abspath(path) for path in packed])))
+    return [_File(path, path in size_of, size_of.get(path, info.st_size), info)
+            for path, info in found]
+
+
+def _sample(files: Sequence[_File], total: int) -> Split:
     """The single-machine engine's, so that boundaries chosen by it are the same."""
     pieces: list[Piece] = []
     file = file_begin = 0
     for i in range(MAX_PIECES if total else 0):
         begin, end = total * i // MAX_PIECES, total * (i + 1) // MAX_PIECES
-        while begin - file_begin >= files[file][1].st_size:
-            file_begin += files[file][1].st_size
+        while begin - file_begin >= files[file].size_bytes:
+            file_begin += files[file].size_bytes
             file += 1
-        path, info = files[file]
         offset = begin - file_begin
-        length = min(end - begin, SAMPLE_PIECE_BYTES, info.st_size - offset)
+        length = min(end - begin, SAMPLE_PIECE_BYTES, files[file].size_bytes - offset)
         if length:
-            pieces.append(Piece(os.path.abspath(path), offset, length, info.st_size,
-                                info.st_mtime_ns))
+            pieces.append(files[file].piece(offset, length))
     return Split(-1, tuple(pieces))
 
 
-def plan(paths: Sequence[str], threads: int) -> Plan:
-    """Every byte of every file in exactly one piece, in order; four splits for each of `threads`.
+def _sizes_here(paths: list[str]) -> list[int]:
+    return [unpack.size_of(path) for path in paths]
 
-    `OSError`, `InvalidArgument`: of a path.
+
+def plan(paths: Sequence[str], threads: int,
+         sizes: Callable[[list[str]], list[int]] = _sizes_here) -> Plan:
+    """Every byte of every file in exactly one piece, in order; four splits for each of `threads`. A
+    compressed file is one piece; `sizes` says what such files unpack to.
+
+    `OSError`, `InvalidArgument`, `Corrupt`: of a path.
     """
-    files = list(_files(paths))
-    for path, info in files:
-        if info.st_size and path.endswith((".gz", ".zst")):
-            raise errors.InvalidArgument(f"{path}: compressed inputs are read by the single-machine "
-                                         f"engine alone; unpack it first")
-    total = sum(info.st_size for _, info in files)
+    files = _measured(list(_files(paths)), sizes)
+    total = sum(one.size_bytes for one in files)
     target = max(min(max(total // (4 * max(threads, 1)), LEAST_SPLIT_BYTES), USUAL_SPLIT_BYTES),
                  -(-total // (MAX_SPLITS // 2)))
     splits: list[Split] = []
@@ -122,16 +142,15 @@ def plan(paths: Sequence[str], threads: int) -> Plan:
             pieces.clear()
         room = target
 
-    for path, info in files:
+    for one in files:
         at = 0
-        if info.st_size:
-            names.append(os.fsencode(path))
-        full = os.path.abspath(path)
-        while at < info.st_size:
-            left = info.st_size - at
+        if one.size_bytes:
+            names.append(os.fsencode(one.path))
+        while at < one.size_bytes:
+            left = one.size_bytes - at
             # What would be left for the next split is not worth one.
-            length = left if left < room + target // 8 else room
-            pieces.append(Piece(full, at, length, info.st_size, info.st_mtime_ns))
+            length = left if one.packed or left < room + target // 8 else room
+            pieces.append(one.piece(at, length))
             at, room = at + length, room - length
             if room <= 0 or len(pieces) == MAX_PIECES:
                 close()
