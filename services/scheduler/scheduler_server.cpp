@@ -11,25 +11,6 @@ namespace wire = proto::scheduler;
 
 namespace {
 
-wire::ModelNext::Reply describe_model(const LearnedCosts::Row& row) {
-  wire::ModelNext::Reply out{};
-  out.bytes = row.features.bytes;
-  out.footprint = row.features.footprint;
-  out.time_mean_ns = row.estimate.time.mean;
-  out.time_p95_ns = row.estimate.time.p95;
-  out.memory_mean_bytes = row.estimate.memory.mean;
-  out.memory_p95_bytes = row.estimate.memory.p95;
-  out.samples = row.estimate.samples;
-  out.level = static_cast<std::uint32_t>(row.estimate.level);
-  out.log_error = row.log_error;
-  out.drifts = row.drifts;
-  out.module_hash = row.codelet->module_hash;
-  out.user = row.codelet->user;
-  out.codelet = decltype(out.codelet)::from(row.codelet->function);
-  out.device = decltype(out.device)::from(row.device->name);
-  return out;
-}
-
 /// How long the devices of a driver wait for those of the drivers before it.
 constexpr std::uint64_t in_order_for_ns = ns_per_s;
 
@@ -355,95 +336,7 @@ Answer<proto::Empty> SchedulerServer::handle(proto::Drain, const proto::Empty&, 
   return deferred;
 }
 
-// ---- listings ---------------------------------------------------------------------------------
-
-Answer<wire::TaskNext::Reply> SchedulerServer::handle(wire::TaskNext,
-                                                      const wire::TaskNext::Request& request,
-                                                      CallContext& call) {
-  return core_.next_task(request.after, call.peer().uid, call.peer().is_operator());
-}
-
-Answer<wire::PlacementNext::Reply> SchedulerServer::handle(
-    wire::PlacementNext, const wire::PlacementNext::Request& request, CallContext& call) {
-  const std::uint32_t uid = call.peer().uid;
-  const bool all = call.peer().is_operator();
-  const PlacementLog& log = core_.log();
-  const PlacementLog::Entry* entry = request.number != 0 ? log.of_task(request.number, uid, all)
-                                                         : log.next(request.after, uid, all);
-  return entry == nullptr ? wire::PlacementNext::Reply{} : *entry;
-}
-
-Answer<wire::GraphNext::Reply> SchedulerServer::handle(wire::GraphNext,
-                                                       const wire::GraphNext::Request& request,
-                                                       CallContext& call) {
-  const GraphLog::Entry* entry =
-      core_.graphs().next(request.after, call.peer().uid, call.peer().is_operator());
-  return entry == nullptr ? wire::GraphNext::Reply{} : *entry;
-}
-
-Answer<wire::ModelNext::Reply> SchedulerServer::handle(wire::ModelNext,
-                                                       const wire::ModelNext::Request& request,
-                                                       CallContext& call) {
-  std::optional<wire::ModelNext::Reply> reply;
-  std::uint64_t index = 0;
-  if (models_ != nullptr)
-    models_->for_each([&](const LearnedCosts::Row& row) {
-      const bool visible = call.peer().is_operator() || row.codelet->user == call.peer().uid;
-      if (visible && index++ == request.index) reply = describe_model(row);
-    });
-  if (reply) return *reply;
-  return error(Code::not_found,
-               models_ == nullptr ? "the policy in use learns nothing" : "no more models");
-}
-
-Answer<wire::DeviceNext::Reply> SchedulerServer::handle(wire::DeviceNext,
-                                                        const wire::DeviceNext::Request& request,
-                                                        CallContext& call) {
-  // Without a device yet, the first round of questions is waited for.
-  Driver* driver = request.index < places_.size()         ? places_[request.index].driver
-                   : places_.empty() && !drivers_.empty() ? drivers_.front().get()
-                                                          : nullptr;
-  if (driver == nullptr || (!places_.empty() && !driver->is_up()))
-    return describe_device(request.index);
-  driver->refresh([this, token = call.token(), index = request.index] {
-    server_->reply<wire::DeviceNext>(token, describe_device(index));
-  });
-  return deferred;
-}
-
-Result<wire::DeviceNext::Reply> SchedulerServer::describe_device(std::uint64_t index) const {
-  if (index >= places_.size())
-    return error(Code::not_found, places_.empty() ? "no device is known: no driver has answered yet"
-                                                  : "there is no device " + std::to_string(index));
-  const DevicePlace& place = places_[index];
-  const DeviceState& state = core_.devices()[index];
-  wire::DeviceNext::Reply reply{};
-  reply.device = place.driver->devices()[place.index];
-  reply.device.count = static_cast<std::uint32_t>(places_.size());
-  if (!place.driver->is_up())
-    reply.device.health = static_cast<std::uint32_t>(proto::driver::Health::failed);
-  reply.tasks_done = state.tasks_done;
-  reply.tasks_failed = state.tasks_failed;
-  reply.busy_ns = state.busy_ns;
-  return reply;
-}
-
-Answer<wire::AbsentNext::Reply> SchedulerServer::handle(wire::AbsentNext,
-                                                        const wire::AbsentNext::Request& request,
-                                                        CallContext&) {
-  std::uint64_t count = 0;
-  const Driver::Absent* found = nullptr;
-  for (const auto& driver : drivers_)
-    for (const Driver::Absent& absent : driver->absent())
-      if (count++ == request.index) found = &absent;
-  wire::AbsentNext::Reply reply{};
-  if (count == 0 && request.index == 0) return reply;
-  if (found == nullptr)
-    return error(Code::not_found, "there is no absence " + std::to_string(request.index));
-  reply.absent = *found;
-  reply.absent.count = count;
-  return reply;
-}
+// ---- devices and actions ------------------------------------------------------------------------
 
 Answer<proto::Empty> SchedulerServer::handle(wire::Suspend, const wire::Suspend::Request& request,
                                              CallContext& call) {
@@ -460,8 +353,6 @@ Answer<proto::Empty> SchedulerServer::handle(wire::Suspend, const wire::Suspend:
                    });
   return deferred;
 }
-
-// ---- devices and actions ------------------------------------------------------------------------
 
 void SchedulerServer::add_driver(std::string name, std::unique_ptr<Client> client) {
   if (drivers_.empty())

@@ -26,7 +26,8 @@ ENUMS = {"Access": "AIOS_GRANT_", "Mode": "AIOS_MODE_", "Phase": "AIOS_PHASE_",
          "WaitKind": "AIOS_WAIT_"}
 # Of which the package has no use: a version of its own, the tables of modules, and what only the
 # codelets themselves see.
-NOT_DECLARED = {"AIOS_KERNEL_SECTION", "AIOS_VERSION_MAJOR", "AIOS_VERSION_MINOR", "AIOS_CODELET_ABI"}
+NOT_DECLARED = {"AIOS_KERNEL_SECTION", "AIOS_GEMM_SECTION", "AIOS_VERSION_MAJOR",
+                "AIOS_VERSION_MINOR", "AIOS_CODELET_ABI"}
 CONSTANT = re.compile(r"^#define (AIOS_\w+) (?!__)\S", re.MULTILINE)
 
 
