@@ -315,6 +315,7 @@ class Core {
   bool may_go_ahead(const Tenant& tenant, const Task& task, DeviceId device);
   void offer_successors(Slot slot);
   void take_followers();
+  bool is_still_ahead(const Tenant& tenant, const Task& task) const;
   void wait_again(Tenant& tenant, Task& task);
   // core_fairness.cpp
   struct Charge {

@@ -63,6 +63,13 @@ void Core::take_followers() {
   followers_.clear();
 }
 
+/// One before it may have been taken back meanwhile, or its codelet taken longer than what is
+/// brief: alone it would not be kept back by its context.
+bool Core::is_still_ahead(const Tenant& tenant, const Task& task) const {
+  const std::optional<DeviceId> device = device_ahead(task);
+  return device && is_brief(tenant, task, *device);
+}
+
 /// It was ready with dependencies unfinished, and may not start so any more: it waits for them.
 void Core::wait_again(Tenant& tenant, Task& task) {
   tenant.ready.take(tenant.waiting_ahead);

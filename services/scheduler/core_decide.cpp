@@ -117,7 +117,7 @@ void Core::decide(std::uint64_t now_ns) {
 void Core::place_next(Tenant& tenant) {
   const TaskRef ref = next_of(tenant, tasks_)->task;
   Task& task = tasks_[ref.slot];
-  if (task.remaining > 0 && !device_ahead(task)) return wait_again(tenant, task);
+  if (task.remaining > 0 && !is_still_ahead(tenant, task)) return wait_again(tenant, task);
   if (placement_->looks_ahead() && waits_on(tenant, task)) {
     ++tenant.waiting_ahead;
     return;
@@ -163,6 +163,7 @@ void Core::start(Tenant& tenant, Task& task, TaskRef ref, const Candidate& where
   in_flight.push_back(ref.slot);
   served(tenant);
   take_slot(ref.slot);
+  assert(task.brief || task.remaining == 0);
   if (placement_->looks_ahead()) account_placement(ref, where);
   actions_.push_back({Action::Kind::start, ref, tenant.id, tenant.job->id, where.device});
   offer_successors(ref.slot);

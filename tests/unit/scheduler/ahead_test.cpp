@@ -44,7 +44,7 @@ class Ordered {
     }
   }
   /// The task ends, if it is there and could have begun.
-  bool end_one(std::uint64_t tag, Code code = Code::ok) {
+  bool end_one(std::uint64_t tag, Code code = Code::ok, std::uint64_t duration_ns = brief_ns) {
     const auto at = std::ranges::find(sent, tag, [](const auto& e) { return e.second.tag; });
     if (at == sent.end() || !can_begin(at->second)) return false;
     const Sent ended = at->second;
@@ -53,7 +53,7 @@ class Ordered {
     order.push_back(tag);
     Core::RunReply reply{};
     reply.start_ns = 10;
-    reply.end_ns = 10 + brief_ns;
+    reply.end_ns = 10 + duration_ns;
     core.task_answered(ended.ref, code == Code::ok ? aios::Result<Core::RunReply>(reply)
                                                    : error(code, "it failed"));
     refuse_those_behind();
@@ -166,6 +166,25 @@ TEST_CASE("What is ahead keeps to the time that may be ahead") {
     REQUIRE(c.end_one(tag));
     REQUIRE(c.sent.size() == std::min<std::size_t>(most, 1999 - tag));
   }
+}
+
+TEST_CASE("What is no longer known to be brief waits for what it depends on") {
+  Ordered c;
+  std::vector<TaskRecord> chain{task(1001)};
+  for (std::uint32_t tag = 1002; tag <= 1999; ++tag) chain.push_back(task(tag, {tag - 1}));
+  c.submit(chain);
+  CHECK(c.sent.size() > 100);
+  // From now on each takes long. What was sent stays, what was ready to be sent does not follow.
+  for (std::uint64_t tag = 1001; tag <= 1999; ++tag) {
+    REQUIRE(c.end_one(tag, Code::ok, 2'000'000));
+    if (tag < 1020) continue;
+    if (c.sent.empty()) {
+      CHECK(tag == 1999);
+      break;
+    }
+    if (!c.core.find(c.sent.rbegin()->second.ref)->brief) REQUIRE(c.sent.size() == 1);
+  }
+  CHECK(c.core.idle());
 }
 
 TEST_CASE("When one fails those that depend on it are cancelled, and the others run") {
