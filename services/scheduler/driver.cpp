@@ -35,6 +35,7 @@ Driver::Driver(EventLoop& loop, std::string name, std::unique_ptr<Client> client
       name_(std::move(name)),
       changed_(std::move(changed)),
       client_(std::move(client)) {
+  is_away("its driver has not answered yet");
   client_->on_disconnect([this] {
     up_ = false;
     changed_();
@@ -79,7 +80,7 @@ void Driver::answered(std::uint64_t index, const Result<Device>& reply, std::uin
 }
 
 void Driver::ask_absent(std::uint64_t index, std::uint64_t timeout_ns) {
-  if (index == 0) absent_.clear();
+  if (index == 0) found_absent_.clear();
   client_->start<proto::driver::Absent>({index}, Deadline::after(timeout_ns),
                                         [this, index, timeout_ns](const Result<Absent>& reply) {
                                           answered_absent(index, reply, timeout_ns);
@@ -92,7 +93,7 @@ void Driver::answered_absent(std::uint64_t index, const Result<Absent>& reply,
   if (!reply) return end_round(std::unexpected(reply.error()));
   if (reply->count == 0) return end_round({});
   if (!is_valid(*reply)) return end_round(error(Code::protocol_error, "it answers nonsense"));
-  absent_.push_back(*reply);
+  found_absent_.push_back(*reply);
   if (index + 1 < reply->count) return ask_absent(index + 1, timeout_ns);
   end_round({});
 }
@@ -101,20 +102,26 @@ void Driver::end_round(const Result<void>& outcome) {
   asking_ = false;
   up_ = outcome.has_value();
   has_answered_ = has_answered_ || up_;
-  if (!up_) {
-    Absent away{};
-    away.backend = decltype(away.backend)::from(name_);
-    away.why = decltype(away.why)::from("its driver says: " + outcome.error().message());
-    away.advice =
-        decltype(away.advice)::from("if it stays so: aiosctl status, aiosctl logs " + name_);
-    absent_.assign(1, away);
-  }
+  if (up_)
+    absent_ = std::exchange(found_absent_, {});
+  else
+    is_away("its driver says: " + outcome.error().message());
   changed_();
   for (const auto& done : std::exchange(waiting_, {})) done();
   // A device that is gone may come back.
   if (asking_ || (up_ && std::ranges::none_of(devices_, has_failed))) return;
   loop_.cancel(retry_);
   retry_ = loop_.after(up_ ? failed_delay_ns : retry_delay_ns, [this] { discover(); });
+}
+
+/// All that is known of its devices.
+void Driver::is_away(const std::string& why) {
+  Absent away{};
+  away.backend = decltype(away.backend)::from(name_);
+  away.why = decltype(away.why)::from(why);
+  away.advice =
+      decltype(away.advice)::from("if it stays so: aiosctl status, aiosctl logs " + name_);
+  absent_.assign(1, away);
 }
 
 void Driver::open_context(Handle job, std::uint64_t device,

@@ -50,6 +50,7 @@ class Driver {
   void ask_absent(std::uint64_t index, std::uint64_t timeout_ns);
   void answered_absent(std::uint64_t index, const Result<Absent>& reply, std::uint64_t timeout_ns);
   void end_round(const Result<void>& outcome);
+  void is_away(const std::string& why);
 
   EventLoop& loop_;
   const std::string name_;
@@ -60,6 +61,7 @@ class Driver {
   bool closed_ = false;
   std::vector<Device> devices_;
   std::vector<Absent> absent_;
+  std::vector<Absent> found_absent_;  ///< in the round that is under way
   std::vector<std::function<void()>> waiting_;
   TimerId retry_ = 0;
   std::unique_ptr<Client> client_;  // last: its end calls back into the above
