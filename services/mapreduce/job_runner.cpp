@@ -122,9 +122,11 @@ void JobRunner::close(Place place) {
   });
 }
 
+/// The timer does not keep the job: it may outlive what the job uses.
 void JobRunner::look_again() {
-  services_.loop.after(look_interval_ns, [self = shared_from_this()] {
-    if (self->machine_.over()) return;
+  services_.loop.after(look_interval_ns, [job = weak_from_this()] {
+    const std::shared_ptr<JobRunner> self = job.lock();
+    if (self == nullptr || self->machine_.over()) return;
     self->machine_.look(now_ns());
     self->perform();
     self->look_again();
