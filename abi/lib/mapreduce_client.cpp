@@ -364,6 +364,7 @@ class Job {
   Result<void> run_stages(Input input, const Modules& modules);
   Result<Report> run_stage(std::size_t number, const Input& input, OutputFolder& output,
                            std::span<const std::byte> module);
+  Result<Report> run_on_devices(const std::string& job, std::span<const std::byte> module);
   Stage stage(std::size_t number) const;
   void add(bool first, Report&& done);
   Result<Report> commit();
@@ -377,10 +378,18 @@ class Job {
   Report report_;
 };
 
+/// Done anew like any other when the scheduler dies: nothing is committed before its end.
+Result<Report> Job::run_on_devices(const std::string& job, std::span<const std::byte> module) {
+  for (std::uint32_t attempt = 1;; ++attempt) {
+    Result<Report> report = run_device_job(kernel_, job, module, options_, on_progress_);
+    if (report || report.error().code() != Code::peer_closed || attempt == max_attempts)
+      return report;
+  }
+}
+
 Result<Report> Job::run() {
   const Modules modules = TRY(read_modules());
-  if (const auto job = device_job_of(modules[0]))
-    return run_device_job(kernel_, *job, modules[0], options_, on_progress_);
+  if (const auto job = device_job_of(modules[0])) return run_on_devices(*job, modules[0]);
   Input input;
   input.format = TRY(parse_input_format(options_.input_format, options_.field));
   {
