@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent.parent
@@ -63,8 +64,12 @@ def it_runs_and_passes_what_it_should(instance):
     missing = sandboxed(instance, "--", "/no/such/program")
     expect(missing.returncode != 0 and "cannot show /no/such/program" in missing.stderr,
            f"a program that is not there: {missing}")
-    private = sandboxed(instance, "--", "sh", "-c", "echo mine > /tmp/x && cat /tmp/x && pwd")
-    expect(private.stdout == "mine\n/tmp\n" and not Path("/tmp/x").exists(),
+    with tempfile.NamedTemporaryFile(dir="/tmp") as outside:  # its name exists there, and not within
+        inside = f"/tmp/{Path(outside.name).name}"
+        private = sandboxed(instance, "--", "sh", "-c",
+                            f"test ! -e {inside} && echo mine > {inside} && cat {inside} && pwd")
+        untouched = outside.read() == b""
+    expect(private.stdout == "mine\n/tmp\n" and untouched,
            f"a /tmp of its own: {private}")
     return True
 
