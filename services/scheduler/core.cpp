@@ -78,6 +78,8 @@ Job& Core::job_of(JobId id, std::string_view name, User& user) {
   auto& job = jobs_[id] = std::make_unique<Job>();
   job->id = id;
   job->name = name;
+  job->join_names = std::make_shared<const TaskNames>(
+      TaskNames{proto::kernel::Name::from(name), proto::Text<64>::from("(join)")});
   job->user = &user;
   job->contexts.resize(devices_.size());
   ++user.jobs;
@@ -172,7 +174,9 @@ Result<std::uint32_t> Core::add_codelet(TenantId id, const proto::Text<64>& labe
   if (costs_ != nullptr)
     costs = costs_->open_codelet({module_hash, tenant->job->user->uid, std::string(label.view())},
                                  hints);
-  tenant->codelets.push_back({label, backends, costs});
+  const auto names = std::make_shared<const TaskNames>(
+      TaskNames{proto::kernel::Name::from(tenant->job->name), label});
+  tenant->codelets.push_back({names, backends, costs});
   return static_cast<std::uint32_t>(tenant->codelets.size() - 1);
 }
 
@@ -238,6 +242,11 @@ Result<std::string> Core::failure(TenantId id, std::uint64_t tag) const {
   return at->text;
 }
 
+const std::shared_ptr<const TaskNames>& Core::names_of(const Task& task) const {
+  return is_join(task.record) ? task.tenant->job->join_names
+                              : task.tenant->codelets[task.record.codelet].names;
+}
+
 Core::Listed Core::describe(const Task& task) const {
   const Tenant& tenant = *task.tenant;
   Listed out{};
@@ -247,15 +256,33 @@ Core::Listed Core::describe(const Task& task) const {
   out.submitted_ns = task.submitted_ns;
   out.attempts = task.attempts;
   out.priority = task.record.priority;
-  out.job_name = proto::kernel::Name::from(tenant.job->name);
-  out.codelet = is_join(task.record) ? proto::Text<64>::from("(join)")
-                                     : tenant.codelets[task.record.codelet].label;
+  out.job_name = names_of(task)->job;
+  out.codelet = names_of(task)->codelet;
   if (task.attempts > 0) out.device = devices_[task.device].name;
   using proto::scheduler::TaskState;
   const TaskState state = task.state == State::running ? TaskState::running
                           : task.state == State::ready ? TaskState::ready
                                                        : TaskState::waiting;
   out.state = static_cast<std::uint32_t>(state);
+  return out;
+}
+
+Core::Listed Core::describe(const FinishedRing::Entry& entry) const {
+  using proto::scheduler::TaskState;
+  Listed out{};
+  out.number = entry.number;
+  out.tag = entry.tag;
+  out.job_id = entry.job_id;
+  out.submitted_ns = entry.submitted_ns;
+  out.start_ns = entry.start_ns;
+  out.end_ns = entry.end_ns;
+  out.state = static_cast<std::uint32_t>(entry.status == 0 ? TaskState::done : TaskState::failed);
+  out.status = entry.status;
+  out.attempts = entry.attempts;
+  out.priority = entry.priority;
+  out.job_name = entry.names->job;
+  out.codelet = entry.names->codelet;
+  if (entry.attempts > 0) out.device = devices_[entry.device].name;
   return out;
 }
 
@@ -267,8 +294,8 @@ Core::Listed Core::next_task(std::uint64_t after, std::uint32_t uid, bool all_us
     if (task != nullptr && (best == nullptr || task->number < best->number)) best = task;
   }
   const FinishedRing::Entry* finished = finished_.next(after, uid, all_users);
-  if (finished != nullptr && (best == nullptr || finished->task.number < best->number))
-    return finished->task;
+  if (finished != nullptr && (best == nullptr || finished->number < best->number))
+    return describe(*finished);
   return best == nullptr ? Listed{} : describe(*best);
 }
 

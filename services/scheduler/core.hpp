@@ -229,7 +229,9 @@ class Core {
   void drop_tenant(Tenant& tenant);
   void count_apart();
   void drop_job_if_unused(Job& job);
+  const std::shared_ptr<const TaskNames>& names_of(const Task& task) const;
   Listed describe(const Task& task) const;
+  Listed describe(const FinishedRing::Entry& entry) const;
   // core_submit.cpp
   Result<void> check_quota(const Tenant& tenant, std::size_t count) const;
   void forget_old_tags(Tenant& tenant);

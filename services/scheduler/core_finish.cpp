@@ -117,18 +117,19 @@ void Core::complete(Tenant& tenant, const Task& task, const Outcome& outcome) {
 }
 
 void Core::account(const Task& task, const Outcome& outcome) {
-  using proto::scheduler::TaskState;
-  FinishedRing::Entry& entry = finished_.add();
-  entry.user = task.tenant->job->user->uid;
-  Listed& listed = entry.task;
-  listed = describe(task);
-  listed.state =
-      static_cast<std::uint32_t>(outcome.code == Code::ok ? TaskState::done : TaskState::failed);
-  listed.status = static_cast<std::uint32_t>(outcome.code);
-  if (outcome.run != nullptr) {
-    listed.start_ns = outcome.run->start_ns;
-    listed.end_ns = outcome.run->end_ns;
-  }
+  const Job& job = *task.tenant->job;
+  finished_.add() = {.number = task.number,
+                     .tag = task.record.tag,
+                     .job_id = job.id,
+                     .submitted_ns = task.submitted_ns,
+                     .start_ns = outcome.run != nullptr ? outcome.run->start_ns : 0,
+                     .end_ns = outcome.run != nullptr ? outcome.run->end_ns : 0,
+                     .user = job.user->uid,
+                     .status = static_cast<std::uint32_t>(outcome.code),
+                     .attempts = task.attempts,
+                     .priority = task.record.priority,
+                     .device = task.device,
+                     .names = names_of(task)};
 
   if (task.state != State::running) return;
   DeviceState& device = devices_[task.device];

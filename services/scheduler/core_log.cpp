@@ -7,10 +7,9 @@ namespace aios::scheduler {
 namespace {
 
 using Entry = PlacementLog::Entry;
-using LoggedCandidate = proto::scheduler::LoggedCandidate;
 
-LoggedCandidate logged(const Candidate& candidate, std::uint64_t now_ns) {
-  LoggedCandidate out{};
+PlacementLog::Candidate logged(const Candidate& candidate, std::uint64_t now_ns) {
+  PlacementLog::Candidate out{};
   out.device = static_cast<std::uint16_t>(candidate.device);
   out.at_once = candidate.at_once ? 1 : 0;
   if (candidate.cost == nullptr) return out;
@@ -26,19 +25,16 @@ LoggedCandidate logged(const Candidate& candidate, std::uint64_t now_ns) {
 }  // namespace
 
 void Core::describe_task(const Task& task, Entry& entry) const {
-  const Tenant& tenant = *task.tenant;
   entry.number = task.number;
   entry.tag = task.record.tag;
-  entry.job_id = tenant.job->id;
+  entry.job_id = task.tenant->job->id;
   entry.submitted_ns = task.submitted_ns;
   entry.ready_ns = task.ready_ns;
   entry.after_number = task.after_number;
   entry.attempts = task.attempts;
-  entry.job_name = proto::kernel::Name::from(tenant.job->name);
-  entry.codelet = tenant.codelets[task.record.codelet].label;
+  entry.names = names_of(task);
   entry.dependency_count = task.record.dependency_count;
-  std::copy(std::begin(task.record.dependencies), std::end(task.record.dependencies),
-            entry.dependencies);
+  std::copy_n(task.record.dependencies, entry.dependency_count, entry.dependencies.begin());
 }
 
 /// Called when the task has been placed on `candidates_[choice.candidate]`.

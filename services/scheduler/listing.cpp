@@ -49,8 +49,8 @@ const FinishedRing::Entry* FinishedRing::next(std::uint64_t after, std::uint32_t
                                               bool all_users) const {
   const Entry* best = nullptr;
   for (const Entry& e : entries_)
-    if ((all_users || e.user == user) && e.task.number > after &&
-        (best == nullptr || e.task.number < best->task.number))
+    if ((all_users || e.user == user) && e.number > after &&
+        (best == nullptr || e.number < best->number))
       best = &e;
   return best;
 }

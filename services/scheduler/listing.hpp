@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
+#include <memory>
 #include <vector>
 
 #include "abi/proto/scheduler.hpp"
@@ -10,6 +10,12 @@
 #include "services/scheduler/task_table.hpp"
 
 namespace aios::scheduler {
+
+/// What a task is called; shared by all of one codelet, and by what is kept of those that ended.
+struct TaskNames {
+  proto::kernel::Name job;
+  proto::Text<64> codelet;
+};
 
 /// The unfinished tasks of one tenant, by number. Finished ones are swept out now and then: each
 /// sweep is paid for by the tasks that finished since the last.
@@ -30,10 +36,20 @@ class UnfinishedIndex {
 class FinishedRing {
  public:
   struct Entry {
-    std::uint32_t user;
-    proto::scheduler::TaskNext::Reply task;
+    std::uint64_t number = 0;
+    std::uint64_t tag = 0;
+    std::uint64_t job_id = 0;
+    std::uint64_t submitted_ns = 0;
+    std::uint64_t start_ns = 0;
+    std::uint64_t end_ns = 0;
+    std::uint32_t user = 0;
+    std::uint32_t status = 0;
+    std::uint32_t attempts = 0;
+    std::int32_t priority = 0;
+    std::uint32_t device = 0;  ///< where there were attempts
+    std::shared_ptr<const TaskNames> names;
   };
-  /// To be filled in; valid until the next call.
+  /// To be filled in, whole; valid until the next call.
   Entry& add();
   /// The one with the least number above `after` that `user` may see.
   const Entry* next(std::uint64_t after, std::uint32_t user, bool all_users) const;

@@ -2,20 +2,54 @@
 // `aiosctl explain`, `bottlenecks` and `trace`; nothing is decided by it.
 #pragma once
 
+#include <array>
 #include <cstdint>
-#include <string_view>
+#include <memory>
 #include <vector>
 
 #include "abi/proto/scheduler.hpp"
+#include "services/scheduler/listing.hpp"
 
 namespace aios::scheduler {
 
 class PlacementLog {
  public:
-  using Entry = proto::scheduler::PlacementNext::Reply;
+  using Reply = proto::scheduler::PlacementNext::Reply;
+  using Candidate = proto::scheduler::LoggedCandidate;
   static constexpr std::size_t capacity = 8192;
 
-  /// A cleared entry but for its sequence, instead of the oldest. Valid until the next call.
+  /// As small as it can be, for the whole log does not fit a cache: names are shared, and lists
+  /// valid as far as their counts say.
+  struct Facts {
+    std::uint64_t sequence = 0;
+    std::uint64_t number = 0;
+    std::uint64_t tag = 0;
+    std::uint64_t job_id = 0;
+    std::uint64_t submitted_ns = 0;
+    std::uint64_t ready_ns = 0;
+    std::uint64_t after_number = 0;
+    std::uint64_t placed_ns = 0;
+    std::uint64_t start_ns = 0;
+    std::uint64_t end_ns = 0;
+    std::uint64_t peak_memory_bytes = 0;
+    std::uint32_t user = 0;
+    std::uint32_t state = 0;
+    std::uint32_t status = 0;
+    std::uint32_t attempts = 0;
+    std::uint32_t dependency_count = 0;
+    std::uint8_t reason = 0;
+    std::uint8_t considered = 0;
+    std::uint8_t candidate_count = 0;
+    std::shared_ptr<const TaskNames> names;
+  };
+  struct Entry : Facts {
+    std::array<Candidate, proto::scheduler::max_logged_candidates> candidates;
+    std::array<std::uint32_t, proto::scheduler::max_dependencies> dependencies;
+  };
+  static Reply describe(const Entry& entry);
+
+  /// A cleared entry but for its sequence and user, instead of the oldest. Valid until the next
+  /// call.
   Entry& add(std::uint32_t user);
   /// Null when it is gone.
   Entry* find(std::uint64_t sequence);
@@ -25,13 +59,9 @@ class PlacementLog {
   const Entry* of_task(std::uint64_t number, std::uint32_t user, bool all_users) const;
 
  private:
-  struct Kept {
-    Entry entry{};
-    std::uint32_t user = 0;
-  };
-  const Kept* kept(std::uint64_t sequence) const;
+  const Entry* kept(std::uint64_t sequence) const;
 
-  std::vector<Kept> ring_;
+  std::vector<Entry> ring_;
   std::uint64_t last_ = 0;
 };
 

@@ -9,6 +9,7 @@
 #include <cassert>
 #include <cstdint>
 #include <deque>
+#include <memory_resource>
 #include <vector>
 
 #include "services/scheduler/order.hpp"
@@ -25,6 +26,9 @@ class ReadyQueue {
     Rank rank;
     TaskRef task;
   };
+
+  explicit ReadyQueue(std::pmr::memory_resource* memory = std::pmr::get_default_resource())
+      : row_(memory) {}
 
   bool empty() const { return live_ == 0; }
   std::uint32_t size() const { return live_; }
@@ -116,8 +120,8 @@ class ReadyQueue {
   /// From `first_` on sorted, all better than the rest.
   std::vector<Entry> front_;
   std::uint32_t first_ = 0;
-  std::deque<Entry> row_;    ///< sorted
-  std::vector<Entry> heap_;  ///< the best first
+  std::pmr::deque<Entry> row_;  ///< sorted
+  std::vector<Entry> heap_;     ///< the best first
   std::uint32_t live_ = 0;
 };
 

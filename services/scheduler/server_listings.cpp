@@ -41,7 +41,7 @@ Answer<wire::PlacementNext::Reply> SchedulerServer::handle(
   const PlacementLog& log = core_.log();
   const PlacementLog::Entry* entry = request.number != 0 ? log.of_task(request.number, uid, all)
                                                          : log.next(request.after, uid, all);
-  return entry == nullptr ? wire::PlacementNext::Reply{} : *entry;
+  return entry == nullptr ? wire::PlacementNext::Reply{} : PlacementLog::describe(*entry);
 }
 
 Answer<wire::GraphNext::Reply> SchedulerServer::handle(wire::GraphNext,

@@ -22,7 +22,7 @@ Slot TaskTable::allocate() {
 
 void TaskTable::release(Slot slot) {
   assert(tasks_[slot].first_successor == no_slot);
-  tasks_[slot] = Task{};
+  static_cast<TaskFacts&>(tasks_[slot]) = {};
   free_.push_back(slot);
 }
 

@@ -33,7 +33,7 @@ enum class State : std::uint8_t {
   finished,  ///< completed early; its slot is held by tasks it still waits for
 };
 
-struct alignas(64) Task {
+struct TaskFacts {
   // What is looked at of tasks that wait lies together: there are many, and few of them in a cache.
   std::uint64_t number = 0;  ///< 1 for the first task ever submitted; 0 in a free slot
   Tenant* tenant = nullptr;
@@ -52,9 +52,6 @@ struct alignas(64) Task {
   std::uint32_t unbegun = 0;  ///< how often it was sent ahead, or in a batch, and not begun
   WorkId work = 0;
   std::uint64_t upward_rank_ns = 0;
-  Slot predecessors[proto::scheduler::max_dependencies]{};  ///< by edge; no_slot: it has finished
-  std::uint32_t next_edge[proto::scheduler::max_dependencies]{};
-  proto::scheduler::TaskRecord record{};
 
   /// While it waits for a busy device: as long as it would not be done sooner elsewhere, which
   /// would take it `elsewhere_ns` at least, it goes on to wait without being placed anew.
@@ -79,6 +76,13 @@ struct alignas(64) Task {
   std::int64_t charged_ns = 0;     ///< to its user and tenant, for holding the slot
   std::uint32_t charge_ns = 0;     ///< what a brief one is expected to take
   std::uint32_t in_flight_at = 0;  ///< its place in its context's list
+};
+
+struct alignas(64) Task : TaskFacts {
+  // Not cleared: valid as far as `edges` says, and in a slot that is not free.
+  Slot predecessors[proto::scheduler::max_dependencies];  ///< by edge; no_slot: it has finished
+  std::uint32_t next_edge[proto::scheduler::max_dependencies];
+  proto::scheduler::TaskRecord record;
 
   bool idempotent() const { return (record.flags & proto::scheduler::task_flag::idempotent) != 0; }
 };
@@ -95,7 +99,7 @@ class TaskTable {
   }
   const Task* find(TaskRef ref) const { return const_cast<TaskTable*>(this)->find(ref); }
 
-  /// A cleared task; the caller keeps to max_tasks.
+  /// Cleared facts; the record is the caller's to fill, who keeps to max_tasks.
   Slot allocate();
   void release(Slot slot);
   std::uint32_t used() const { return static_cast<std::uint32_t>(tasks_.size() - free_.size()); }

@@ -6,6 +6,8 @@
 
 #include <deque>
 #include <map>
+#include <memory>
+#include <memory_resource>
 #include <string>
 #include <vector>
 
@@ -62,6 +64,7 @@ struct Buffer {
 struct Job {
   JobId id = 0;
   std::string name;
+  std::shared_ptr<const TaskNames> join_names;
   User* user = nullptr;
   std::uint32_t tenants = 0;  ///< open or closing
   std::uint32_t open_tenants = 0;
@@ -71,7 +74,7 @@ struct Job {
 };
 
 struct CodeletType {
-  proto::Text<64> label;
+  std::shared_ptr<const TaskNames> names;
   std::uint32_t backends = 0;
   CodeletId costs = 0;
   double slot_ns = 0;  ///< how long its tasks hold a slot, of late
@@ -107,11 +110,13 @@ struct Tenant {
   bool announced = false;     ///< that there are completions, since somebody looked
   bool active = false;        ///< in the core's list of those with ready tasks
   std::uint32_t pending = 0;  ///< tasks in the table, completions not fetched
-  ReadyQueue ready;
+  /// Of queues through which every task goes; must outlive them.
+  std::pmr::unsynchronized_pool_resource queue_memory;
+  ReadyQueue ready{&queue_memory};
   std::uint32_t waiting_ahead = 0;  ///< in this decision, of the first in `ready`
   UnfinishedIndex unfinished;
   TagIndex tags;
-  std::deque<proto::scheduler::Completion> completions;
+  std::pmr::deque<proto::scheduler::Completion> completions{&queue_memory};
   std::deque<Failure> failures;
   std::vector<CodeletType> codelets;
   std::map<std::uint32_t, HeldGraph> held_graphs;
