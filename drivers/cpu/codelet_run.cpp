@@ -30,9 +30,11 @@ bool codelet_may_return(std::int32_t status) {
 Result<std::shared_ptr<CodeletRun>> CodeletRun::create(const Codelet& codelet,
                                                        const proto::context::Run::Request& request,
                                                        const device::BufferTable& buffers,
-                                                       std::uint32_t threads) {
+                                                       std::uint32_t threads,
+                                                       std::pmr::memory_resource& memory) {
   TRY(device::check_counts(request));
-  std::shared_ptr<CodeletRun> run(new CodeletRun);
+  const auto run = std::allocate_shared<CodeletRun>(
+      std::pmr::polymorphic_allocator<CodeletRun>(&memory), Private{});
   run->codelet_ = &codelet;
   run->block_count_ = TRY(device::count_blocks(request.grid));
   if (codelet.run_share != nullptr) run->block_count_ = std::min(run->block_count_, threads);

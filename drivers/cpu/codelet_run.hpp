@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <memory_resource>
 #include <string>
 #include <vector>
 
@@ -23,13 +24,19 @@ struct Codelet {
 };
 
 class CodeletRun final : public device::Work {
+  struct Private {};
+
  public:
-  /// Checks everything that `request` says. invalid_argument: grid, counts or argument bytes out of
+  /// For `create` alone.
+  explicit CodeletRun(Private) {}
+  /// Checks everything that `request` says, and takes its own memory from `memory`, to which it
+  /// gives it back wherever it ends. invalid_argument: grid, counts or argument bytes out of
   /// range, or a buffer that is not bound; denied: a buffer may not be used in its mode.
   static Result<std::shared_ptr<CodeletRun>> create(const Codelet& codelet,
                                                     const proto::context::Run::Request& request,
                                                     const device::BufferTable& buffers,
-                                                    std::uint32_t threads);
+                                                    std::uint32_t threads,
+                                                    std::pmr::memory_resource& memory);
 
   /// Of one that divides its grid itself: the shares, of which there are `threads` at most.
   std::uint32_t block_count() const override { return block_count_; }
@@ -43,7 +50,6 @@ class CodeletRun final : public device::Work {
   const std::array<std::uint64_t, AIOS_RESULT_WORDS>& result() const override { return result_; }
 
  private:
-  CodeletRun() = default;
   Result<> describe_failure(std::int32_t status, const std::string& message,
                             const aios_task& task) const;
 

@@ -7,7 +7,7 @@ namespace aios::cpu {
 Result<std::shared_ptr<device::Work>> CpuBackend::prepare(
     const proto::context::Run::Request& request, const device::BufferTable& buffers) {
   const Codelet* codelet = TRY(modules_.codelet(request.codelet));
-  return TRY(CodeletRun::create(*codelet, request, buffers, threads_));
+  return TRY(CodeletRun::create(*codelet, request, buffers, threads_, work_memory_));
 }
 
 std::uint64_t CpuBackend::peak_memory_bytes() const {

@@ -1,6 +1,7 @@
 // How contexts on processors load modules and run tasks: functions of ELF modules, block by block.
 #pragma once
 
+#include <memory_resource>
 #include <string>
 
 #include "drivers/cpu/module_table.hpp"
@@ -25,6 +26,8 @@ class CpuBackend final : public device::Backend {
  private:
   ModuleTable modules_;
   const std::uint32_t threads_;
+  /// Of works: thousands come and go a second, all made and released by the thread that prepares.
+  std::pmr::unsynchronized_pool_resource work_memory_;
 };
 
 }  // namespace aios::cpu

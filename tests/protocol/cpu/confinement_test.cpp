@@ -76,8 +76,8 @@ TEST_CASE("Modules are loaded and run in the empty root, with every library they
     proto::context::Run::Request request{};
     request.grid[0] = 10;
     request.grid[1] = request.grid[2] = 1;
-    const auto run =
-        CodeletRun::create(**modules.codelet(*number), request, device::BufferTable(), 1);
+    const auto run = CodeletRun::create(**modules.codelet(*number), request, device::BufferTable(),
+                                        1, *std::pmr::get_default_resource());
     if (!run || !(*run)->run_block(0)) return 3;
     return (*run)->result()[0] == 1024 ? 0 : 4;
   });

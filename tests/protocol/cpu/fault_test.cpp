@@ -39,7 +39,8 @@ int run_faulty(const std::vector<std::byte>& image, const std::string& name) {
   request.grid[0] = request.grid[1] = request.grid[2] = 1;
   request.buffer_count = 1;
   request.buffers[0] = {.id = 0, .mode = AIOS_MODE_READ};
-  const auto run = CodeletRun::create(**modules.codelet(*number), request, buffers, 1);
+  const auto run = CodeletRun::create(**modules.codelet(*number), request, buffers, 1,
+                                      *std::pmr::get_default_resource());
   std::binary_semaphore finished(0);
   const auto executor = Executor::create(usable_cpus(), [&] { finished.release(); });
   if (!run || !executor) return 2;

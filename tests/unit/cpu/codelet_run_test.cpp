@@ -33,13 +33,15 @@ Request request_of(std::uint32_t x, std::uint32_t y = 1, std::uint32_t z = 1) {
 }
 
 std::shared_ptr<CodeletRun> run_of(const Codelet& codelet, const Request& request) {
-  auto run = CodeletRun::create(codelet, request, BufferTable(), threads);
+  auto run = CodeletRun::create(codelet, request, BufferTable(), threads,
+                                *std::pmr::get_default_resource());
   REQUIRE(run);
   return *run;
 }
 
 Code refused(const Request& request, const BufferTable& buffers = {}) {
-  const auto run = CodeletRun::create(codelet("good", "count"), request, buffers, threads);
+  const auto run = CodeletRun::create(codelet("good", "count"), request, buffers, threads,
+                                      *std::pmr::get_default_resource());
   REQUIRE(!run);
   return run.error().code();
 }
@@ -99,7 +101,8 @@ TEST_CASE("A task uses only what is bound, and only in a mode it was bound for")
   request.buffers[0] = {.id = 3, .mode = 9};
   CHECK(refused(request, buffers) == Code::invalid_argument);
   request.buffers[0] = {.id = 3, .mode = AIOS_MODE_READ};
-  const auto run = CodeletRun::create(codelet("good", "count"), request, buffers, threads);
+  const auto run = CodeletRun::create(codelet("good", "count"), request, buffers, threads,
+                                      *std::pmr::get_default_resource());
   CHECK(run);
   CHECK(buffers.unbind(3).error().code() == Code::busy);
 }
@@ -121,7 +124,8 @@ TEST_CASE("A task reads one buffer and writes another") {
   request.buffer_count = 2;
   request.buffers[0] = {.id = 0, .mode = AIOS_MODE_READ};
   request.buffers[1] = {.id = 1, .mode = AIOS_MODE_WRITE};
-  const auto run = CodeletRun::create(codelet("good", "increment"), request, buffers, threads);
+  const auto run = CodeletRun::create(codelet("good", "increment"), request, buffers, threads,
+                                      *std::pmr::get_default_resource());
   REQUIRE(run);
   CHECK((*run)->run_block(0));
   const Mapping result = *Mapping::map(out, size_bytes, Mapping::Access::read);
