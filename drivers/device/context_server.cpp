@@ -244,6 +244,7 @@ void ContextServer::answer_finished() {
     log_line("the device is gone: the context ends");
     ::_exit(exit_device_gone);
   }
+  peak_memory_bytes_ = backend_.peak_memory_bytes();
   for (const Executor::Finished& finished : all) {
     const auto it = pending_.find(finished.id);
     if (it == pending_.end() || is_suspect(finished)) continue;
@@ -285,7 +286,7 @@ void ContextServer::answer(const Pending& pending, const Executor::Finished& fin
     reply.start_ns = times->start_ns;
     reply.end_ns = times->end_ns;
   }
-  reply.peak_memory_bytes = backend_.peak_memory_bytes();
+  reply.peak_memory_bytes = peak_memory_bytes_;
   const auto& result = work->result();
   std::copy(result.begin(), result.end(), reply.result);
   server_->reply<Run>(pending.token, reply);
@@ -302,7 +303,7 @@ void ContextServer::answer(const Pending& pending, const RunBatch& batch) {
   } else {
     batches.ended(batch.number());
   }
-  reply.peak_memory_bytes = backend_.peak_memory_bytes();
+  reply.peak_memory_bytes = peak_memory_bytes_;
   server_->reply<proto::context::RunBatch>(pending.token, reply);
 }
 

@@ -114,6 +114,7 @@ class ContextServer {
   std::map<ClientId, BatchLog> batches_;
   std::unordered_map<std::uint64_t, Pending> pending_;
   std::uint64_t next_job_ = 1;
+  std::uint64_t peak_memory_bytes_ = 0;  // as of the last answers
   std::uint64_t lonely_ns_ = 0;
   TimerId lonely_timer_ = 0;
   TimerId limit_timer_ = 0;

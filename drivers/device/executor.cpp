@@ -130,6 +130,7 @@ std::size_t Executor::wanted_for_brief() const {
 
 std::vector<Executor::Finished> Executor::take_finished() {
   const std::lock_guard lock(mutex_);
+  reported_ = false;
   return std::exchange(finished_, {});
 }
 
@@ -199,7 +200,10 @@ void Executor::work() {
     if (brief_is_next(run.get())) {
       run_brief(lock);
       looked = false;
-    } else if (run != nullptr) {
+      continue;
+    }
+    report();
+    if (run != nullptr) {
       run_blocks(lock, run);
       looked = false;
     } else if (!looked && looking_ == 0) {
@@ -256,17 +260,28 @@ void Executor::run_brief(std::unique_lock<std::mutex>& lock) {
   std::array<Result<>, brief_chunk> outcomes;
   const std::uint64_t begin_ns = now_ns();
   for (std::size_t i = 0; i < count; ++i) outcomes[i] = run_unless_cancelled(*jobs[i]);
-  const double each_ns = static_cast<double>(now_ns() - begin_ns) / static_cast<double>(count);
+  const std::uint64_t end_ns = now_ns();
+  const double each_ns = static_cast<double>(end_ns - begin_ns) / static_cast<double>(count);
   lock.lock();
   --briefly_busy_;
   brief_ns_ += (each_ns - brief_ns_) / 4;
-  const bool first = finished_.empty();
-  for (std::size_t i = 0; i < count; ++i) finish_brief(*jobs[i], std::move(outcomes[i]));
-  if (first) notify_();
+  for (std::size_t i = 0; i < count; ++i) finish_brief(*jobs[i], std::move(outcomes[i]), end_ns);
+  // Where jobs took long of late the next one may, too.
+  if (brief_at_once() == 1 || end_ns - first_finished_ns_ >= keep_back_ns) report();
+}
+
+void Executor::add_finished(Finished finished, std::uint64_t now_ns) {
+  if (finished_.empty()) first_finished_ns_ = now_ns;
+  finished_.push_back(std::move(finished));
+}
+
+void Executor::report() {
+  if (finished_.empty() || std::exchange(reported_, true)) return;
+  notify_();
 }
 
 /// Those that waited for it may begin; this thread will take some of them itself.
-void Executor::finish_brief(BriefJob& job, Result<> outcome) {
+void Executor::finish_brief(BriefJob& job, Result<> outcome, std::uint64_t now_ns) {
   const bool failed = !outcome;
   const std::size_t before = brief_.size();
   for (BriefJob* waiter : job.waiters) {
@@ -280,7 +295,7 @@ void Executor::finish_brief(BriefJob& job, Result<> outcome) {
     news_.fetch_add(1, std::memory_order_release);
     if (wanted_for_brief() > 1 && looking_ == 0 && idle_ > 0) work_.notify_one();
   }
-  finished_.push_back({job.job.id, 0, 0, std::move(outcome), false});
+  add_finished({job.job.id, 0, 0, std::move(outcome), false}, now_ns);
   unfinished_brief_.erase(job.job.id);
   job.job = {};
   free_brief_.push_back(&job);
@@ -350,11 +365,11 @@ void Executor::work_in_order() {
 void Executor::finish(const std::shared_ptr<Run>& run) {
   Result<> outcome;
   if (run->failure) outcome = std::unexpected(*std::move(run->failure));
-  const bool first = finished_.empty();
   last_end_ns_ = now_ns();
-  finished_.push_back({run->job.id, run->start_ns, last_end_ns_, std::move(outcome), run->alone});
+  add_finished({run->job.id, run->start_ns, last_end_ns_, std::move(outcome), run->alone},
+               last_end_ns_);
   runs_.erase(std::find(runs_.begin(), runs_.end(), run));
-  if (first) notify_();
+  report();
 }
 
 std::vector<int> usable_cpus() {

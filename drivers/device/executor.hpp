@@ -64,9 +64,13 @@ class Executor {
   /// them: when they end they are reported, and for so many another thread is woken.
   static constexpr std::size_t brief_chunk = 8;
   static constexpr double brief_chunk_ns = 50'000;
+  /// How long the end of a brief job may be kept back while the thread goes on with others: whoever
+  /// is told takes the core from somebody, which costs as much as many brief jobs. Where those
+  /// before them took long nothing is kept back.
+  static constexpr std::uint64_t keep_back_ns = 200'000;
 
   /// Starts one thread per entry of `cpus`, pinned to it where the host allows. `notify` is called,
-  /// by one of them, when a first job has finished since the last take_finished.
+  /// by one of them, once when jobs have finished since the last take_finished.
   /// no_memory: a thread could not be started.
   static Result<std::unique_ptr<Executor>> create(const std::vector<int>& cpus,
                                                   std::function<void()> notify);
@@ -124,7 +128,7 @@ class Executor {
   std::size_t share_of_brief() const;
   static Result<> run_unless_cancelled(const BriefJob& brief);
   void run_brief(std::unique_lock<std::mutex>& lock);
-  void finish_brief(BriefJob& job, Result<> outcome);
+  void finish_brief(BriefJob& job, Result<> outcome, std::uint64_t now_ns);
   std::size_t wanted_for_brief() const;
   void run_blocks(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run);
   void work_in_order();
@@ -133,6 +137,8 @@ class Executor {
   std::uint64_t worked_since(const Run& run) const;
   std::uint32_t chunk_of(const Run& run) const;
   void finish(const std::shared_ptr<Run>& run);
+  void add_finished(Finished finished, std::uint64_t now_ns);
+  void report();
 
   const std::size_t thread_count_;
   const bool queue_;
@@ -155,6 +161,8 @@ class Executor {
   double brief_ns_ = 0;                  // what a brief job takes, of the last ones
   std::uint64_t unkicked_ = 0;           // blocks of jobs that are not brief, since the last kick
   std::vector<Finished> finished_;
+  std::uint64_t first_finished_ns_ = 0;  // of these
+  bool reported_ = false;                // that there are some
   std::uint64_t last_end_ns_ = 0;
   std::uint64_t pause_ns_ = 0;  // since when; 0: not paused
   bool stopping_ = false;

@@ -238,6 +238,22 @@ TEST_CASE("Brief jobs that were long of late are taken and reported one at a tim
   CHECK(fixture.wait_for(1).front().id == 10);
 }
 
+TEST_CASE("The ends of brief jobs are reported before a thread turns to a job that is not brief") {
+  Fixture fixture(1);
+  constexpr std::size_t count = 100;
+  for (std::uint64_t id = 1; id <= count; ++id)
+    REQUIRE(fixture.executor->submit(
+        {.id = id, .brief = true, .run_block = [](std::uint32_t) -> Result<> { return {}; }}));
+  std::latch reported(1);
+  fixture.submit(count + 1, 1, [&](std::uint32_t) -> Result<> {
+    reported.wait();  // for ever, if something were kept back
+    return {};
+  });
+  CHECK(fixture.wait_for(count).size() == count);
+  reported.count_down();
+  CHECK(fixture.wait_for(1).front().id == count + 1);
+}
+
 TEST_CASE("Brief jobs wait for those that they name, on whatever threads these run") {
   Fixture fixture(2);
   std::mutex mutex;
