@@ -14,8 +14,10 @@ namespace {
 
 constexpr std::uint64_t batch_bytes = wire::max_batch * sizeof(wire::TaskRecord);
 constexpr std::uint64_t batches_bytes = TaskLink::arena_batches * batch_bytes;
-constexpr std::uint64_t room_bytes = TaskLink::completions_a_call * sizeof(wire::Completion);
-constexpr std::uint64_t arena_bytes = batches_bytes + TaskLink::completion_calls * room_bytes;
+
+std::uint64_t room_bytes(const TaskLink::Completions& completions) {
+  return completions.each * sizeof(wire::Completion);
+}
 
 std::unexpected<Status> lost() {
   return error(Code::peer_closed, "the scheduler went away since the tenant was opened");
@@ -32,8 +34,9 @@ std::unexpected<Status> ended(Status status, bool connection_lost) {
 
 // ---- the link -----------------------------------------------------------------------------------
 
-TaskLink::TaskLink(Kernel& kernel, EventLoop* loop, Handle port)
+TaskLink::TaskLink(Kernel& kernel, EventLoop* loop, Handle port, Completions completions)
     : kernel_(kernel),
+      completions_(completions),
       client_(std::make_unique<Client>(kernel, loop, port, wire::Protocol::version, "scheduler")) {
   client_->on_disconnect([this] {
     ++connection_;
@@ -48,7 +51,8 @@ TaskLink::TaskLink(Kernel& kernel, EventLoop* loop, Handle port)
 void TaskLink::prepare(Deadline deadline, TaskCallback<void> done) {
   if (prepared_) return done({});
   if (!arena_.valid()) {
-    auto arena = Region::create(kernel_, arena_bytes, "task-arena");
+    const std::uint64_t bytes = batches_bytes + completions_.calls * room_bytes(completions_);
+    auto arena = Region::create(kernel_, bytes, "task-arena");
     if (!arena) return done(std::unexpected(std::move(arena).error()));
     arena_ = std::move(*arena);
   }
@@ -77,7 +81,7 @@ std::span<std::byte> TaskLink::place(std::uint32_t number) {
 }
 
 Result<std::uint32_t> TaskLink::take_room() {
-  for (std::uint32_t number = 0; number < completion_calls; ++number) {
+  for (std::uint32_t number = 0; number < completions_.calls; ++number) {
     if (rooms_taken_.test(number)) continue;
     rooms_taken_.set(number);
     return number;
@@ -86,7 +90,7 @@ Result<std::uint32_t> TaskLink::take_room() {
 }
 
 std::uint64_t TaskLink::room_offset(std::uint32_t number) const {
-  return batches_bytes + number * room_bytes;
+  return batches_bytes + number * room_bytes(completions_);
 }
 
 // ---- the tenant ---------------------------------------------------------------------------------
@@ -222,8 +226,7 @@ void TaskTenant::completions(Deadline deadline, TaskCallback<Completions> done,
   const std::uint64_t offset = link_.room_offset(*room);
   TaskLink& link = link_;
   link.client_->start<wire::Completions>(
-      {offset, TaskLink::completions_a_call, std::min(least, TaskLink::completions_a_call), id_, 0},
-      deadline,
+      {offset, link.completions_.each, std::min(least, link.completions_.each), id_, 0}, deadline,
       [&link, number = *room, offset, connection = link.connection_,
        done = std::move(done)](Result<wire::Completions::Reply> reply) mutable {
         if (connection != link.connection_)
@@ -233,8 +236,7 @@ void TaskTenant::completions(Deadline deadline, TaskCallback<Completions> done,
         if (!reply) return done(std::unexpected(std::move(reply).error()));
         const auto* first =
             reinterpret_cast<const wire::Completion*>(link.arena_.bytes().data() + offset);
-        const std::size_t count =
-            std::min<std::uint64_t>(reply->count, TaskLink::completions_a_call);
+        const std::size_t count = std::min<std::uint64_t>(reply->count, link.completions_.each);
         done(Completions(first, first + count));
       });
 }

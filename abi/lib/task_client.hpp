@@ -33,13 +33,20 @@ class TaskLink {
  public:
   /// Batches that may be on their way at once.
   static constexpr std::uint32_t arena_batches = 4;
-  /// Calls for completions that may be on their way at once, and how many each may bring.
-  static constexpr std::uint32_t completion_calls = 128;
-  static constexpr std::uint32_t completions_a_call = 128;
+  /// Calls for completions that may be on their way at once, at most max_calls, and how many each
+  /// may bring, at most a batch: each call costs both sides a wake-up where they sleep.
+  struct Completions {
+    static constexpr std::uint32_t max_calls = 128;
+    std::uint32_t calls;
+    std::uint32_t each;
+  };
+  static constexpr Completions for_many_tenants{.calls = 128, .each = 128};
+  static constexpr Completions for_one_tenant{.calls = 4, .each = proto::scheduler::max_batch};
 
   /// `port` is a connect handle of the scheduler's and stays the caller's. Without a loop,
   /// `wait_for` drives the calls.
-  TaskLink(Kernel& kernel, EventLoop* loop, Handle port);
+  TaskLink(Kernel& kernel, EventLoop* loop, Handle port,
+           Completions completions = for_many_tenants);
   TaskLink(const TaskLink&) = delete;
 
   /// The connection was open and is gone. The callback must not destroy this object.
@@ -63,12 +70,13 @@ class TaskLink {
   void give_room(std::uint32_t number) { rooms_taken_.reset(number); }
 
   Kernel& kernel_;
+  const Completions completions_;
   std::function<void()> on_lost_;
   std::uint64_t connection_ = 1;  ///< grows with each one that is lost
   bool prepared_ = false;
   Region arena_;
   std::uint32_t taken_ = 0;
-  std::bitset<completion_calls> rooms_taken_;
+  std::bitset<Completions::max_calls> rooms_taken_;
   std::unique_ptr<Client> client_;  // last: its end calls back into the above
 };
 
@@ -117,9 +125,9 @@ class TaskTenant {
   /// Once all its tasks have been submitted. `refusal_of` says what the answer means.
   void admit_graph(std::uint32_t graph, bool withdraw, Deadline deadline,
                    TaskCallback<Admitted> done);
-  /// Answered when there are at least `least`, at most completions_a_call, or all that there will
-  /// be; or, perhaps empty, when it is called again. What has finished when it times out is lost.
-  /// busy: completion_calls are on their way.
+  /// Answered when there are at least `least`, at most as many as a call may bring, or all that
+  /// there will be; or, perhaps empty, when it is called again. What has finished when it times out
+  /// is lost. busy: too many are on their way.
   void completions(Deadline deadline, TaskCallback<Completions> done, std::uint32_t least = 1);
   void failure(std::uint64_t tag, Deadline deadline, TaskCallback<std::string> done);
   void cancel(std::uint64_t tag, Deadline deadline, TaskCallback<void> done);

@@ -166,7 +166,8 @@ void ServerBase::forget_calls(ClientId client) {
 
 bool ServerBase::serve(ClientId client, Peer& peer) {
   int taken = 0;
-  for (; taken < max_messages_per_turn; ++taken) {
+  turn_ended_ = false;
+  for (; taken < max_messages_per_turn && !turn_ended_; ++taken) {
     // Read before the ring: requests that were published before the close are still served.
     const bool link_closed = peer.link->closed();
     if (!link_closed && !has_credit(peer)) break;
@@ -186,7 +187,7 @@ bool ServerBase::serve(ClientId client, Peer& peer) {
     break;
   }
   if (!peer.doomed) peer.link->notify_peer();
-  return taken == max_messages_per_turn;
+  return taken == max_messages_per_turn || turn_ended_;
 }
 
 /// Is there room for one more largest reply beside those owed? If not, asks to be rung for it.

@@ -134,6 +134,9 @@ class ServerBase : public Source {
   /// Ends the link of a client that broke the rules; `why` goes to the log.
   void close_client(ClientId client, const std::string& why);
   std::size_t client_count() const { return clients_.size(); }
+  /// By a method that takes long: this client's next message is taken in the next turn of the loop,
+  /// and what was posted meanwhile runs first.
+  void end_turn() { turn_ended_ = true; }
 
  protected:
   struct Peer {
@@ -182,6 +185,7 @@ class ServerBase : public Source {
   Kernel& kernel_;
   EventLoop& loop_;
   std::uint64_t version_;
+  bool turn_ended_ = false;
   ClientId next_client_ = 1;
   std::map<ClientId, Peer> clients_;
   std::vector<Handle> ports_;

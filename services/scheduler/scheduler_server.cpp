@@ -224,6 +224,8 @@ Answer<proto::Empty> SchedulerServer::handle(wire::Submit, const wire::Submit::R
   TRY(submit(request, call));
   refused = false;
   changed();
+  // Contexts would wait for the next decision until all batches that are there have been taken.
+  server_->end_turn();
   return proto::Empty{};
 }
 
