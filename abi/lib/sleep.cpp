@@ -5,8 +5,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <list>
+#include <memory_resource>
 
 #include "abi/lib/core.hpp"
 
@@ -32,13 +34,19 @@ void drain_event(int fd) {
   [[maybe_unused]] const ssize_t n = ::read(fd, &count, sizeof count);
 }
 
+/// For what one wait needs, mostly a few pointers: nothing is allocated for it.
+struct Scratch {
+  alignas(std::max_align_t) std::array<std::byte, 1024> room;
+  std::pmr::monotonic_buffer_resource memory{room.data(), room.size()};
+};
+
 }  // namespace
 
 /// While it lives, this thread is told of what happens at these endpoints.
 class Sleeping {
  public:
-  explicit Sleeping(std::span<Endpoint* const> endpoints)
-      : endpoints_(endpoints), event_fd_(own_event.fd.get()) {
+  Sleeping(std::span<Endpoint* const> endpoints, std::pmr::memory_resource& memory)
+      : endpoints_(endpoints), event_fd_(own_event.fd.get()), cores_(&memory), asleep_(&memory) {
     for (Endpoint* endpoint : endpoints)
       if (std::ranges::find(cores_, &endpoint->core()) == cores_.end())
         cores_.push_back(&endpoint->core());
@@ -59,7 +67,7 @@ class Sleeping {
   }
 
   int event_fd() const { return event_fd_; }
-  const std::vector<Core*>& cores() const { return cores_; }
+  const std::pmr::vector<Core*>& cores() const { return cores_; }
   bool waits_for(const Endpoint* endpoint) const {
     return endpoint == nullptr || std::ranges::find(endpoints_, endpoint) != endpoints_.end();
   }
@@ -67,8 +75,8 @@ class Sleeping {
  private:
   std::span<Endpoint* const> endpoints_;
   int event_fd_;
-  std::vector<Core*> cores_;
-  std::list<Asleep> asleep_;
+  std::pmr::vector<Core*> cores_;
+  std::pmr::list<Asleep> asleep_;
 };
 
 void Core::tell(const Endpoint* endpoint) {
@@ -158,10 +166,11 @@ Result<void> OneBell::wait(Core& core, Deadline deadline) {
 
 /// Counted as asleep, until something rings. `rung` becomes the endpoints whose bells were drained.
 Result<void> block(std::span<Endpoint* const> endpoints, std::span<pollfd> fds, Deadline deadline,
-                   const std::function<bool()>& look, std::vector<Endpoint*>& rung) {
-  std::vector<pollfd> all;
+                   const std::function<bool()>& look, std::pmr::vector<Endpoint*>& rung,
+                   std::pmr::memory_resource& memory) {
+  std::pmr::vector<pollfd> all(&memory);
   all.reserve(endpoints.size() + fds.size() + 3);
-  const Sleeping sleeping(endpoints);
+  const Sleeping sleeping(endpoints, memory);
   if (look()) return {};
   bool signals = false;
   std::uint64_t connection = 0;
@@ -209,9 +218,10 @@ Result<void> block(std::span<Endpoint* const> endpoints, std::span<pollfd> fds, 
 
 Result<void> sleep(std::span<Endpoint* const> endpoints, std::span<pollfd> fds, Deadline deadline,
                    const std::function<bool()>& look) {
-  std::vector<Endpoint*> rung;
+  Scratch scratch;
+  std::pmr::vector<Endpoint*> rung(&scratch.memory);
   rung.reserve(endpoints.size());
-  const Result<void> slept = block(endpoints, fds, deadline, look, rung);
+  const Result<void> slept = block(endpoints, fds, deadline, look, rung, scratch.memory);
   // The bell may have rung for another thread, which saw it silent again and sleeps on. Whoever
   // drained it takes what it rang for, also when its own wait is over; no longer counted as asleep,
   // so that peers ring again for what comes after this look.
