@@ -143,9 +143,11 @@ double turns_per_us(unsigned cores) {
   return turns * 1000.0 / static_cast<double>(now_ns() - begin);
 }
 
-/// By bisection over the logarithm of the grain.
+/// By bisection over the logarithm of the grain; at each the median of several runs counts, for one
+/// that was disturbed would send the search the wrong way for good.
 Result<double> metg_us(const Runner& run, Pattern pattern, double turns_a_us, unsigned cores) {
   constexpr int steps = 8;
+  constexpr int runs = 3;
   constexpr double total_us = 60'000;
   double low = 0.1;
   double high = 400;
@@ -153,9 +155,11 @@ Result<double> metg_us(const Runner& run, Pattern pattern, double turns_a_us, un
     const double grain_us = std::sqrt(low * high);
     const auto count =
         static_cast<std::uint32_t>(std::clamp(total_us / grain_us, 1000.0, 20'000.0));
-    const std::uint64_t taken_ns =
-        TRY(run(pattern, count, static_cast<std::uint64_t>(grain_us * turns_a_us)));
-    const double efficiency = count * grain_us * 1000 / cores / static_cast<double>(taken_ns);
+    std::vector<double> taken_ns;
+    for (int i = 0; i < runs; ++i)
+      taken_ns.push_back(static_cast<double>(
+          TRY(run(pattern, count, static_cast<std::uint64_t>(grain_us * turns_a_us)))));
+    const double efficiency = count * grain_us * 1000 / cores / median(taken_ns);
     (efficiency >= 0.5 ? high : low) = grain_us;
   }
   return high;
