@@ -191,7 +191,7 @@ Slot Core::insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns
 
 void Core::make_ready(Slot slot) {
   Task& task = tasks_[slot];
-  assert(task.state != State::ready && (task.remaining == 0 || device_ahead(task)));
+  assert(task.state != State::ready);
   task.state = State::ready;
   Tenant& tenant = *task.tenant;
   tenant.ready.push(order_->rank(facts_for_order(task)), {slot, task.number});

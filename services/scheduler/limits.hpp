@@ -26,7 +26,7 @@ inline constexpr std::uint32_t max_tenants_per_user = 256;
 /// Unfinished tasks and completions not yet fetched.
 inline constexpr std::uint32_t max_pending_per_tenant = proto::scheduler::max_pending_per_tenant;
 inline constexpr std::uint32_t max_pending_per_user = 2 * max_pending_per_tenant;
-/// Over all users: what the task table may grow to (about 450 bytes each).
+/// Over all users: what the task table may grow to (about 640 bytes each).
 inline constexpr std::uint32_t max_tasks = 4 * max_pending_per_tenant;
 
 /// Finished tags a tenant's later tasks may still depend on; at a submit the oldest are forgotten.

@@ -15,34 +15,36 @@ Slot TaskTable::allocate() {
     free_.pop_back();
     return slot;
   }
-  assert(tasks_.size() < max_tasks);
-  tasks_.emplace_back();
-  return static_cast<Slot>(tasks_.size() - 1);
+  assert(made_ < max_tasks);
+  if (made_ % chunk_tasks == 0) chunks_.push_back(std::make_unique_for_overwrite<Chunk>());
+  return made_++;
 }
 
 void TaskTable::release(Slot slot) {
-  assert(tasks_[slot].first_successor == no_slot);
-  static_cast<TaskFacts&>(tasks_[slot]) = {};
+  Task& task = (*this)[slot];
+  assert(task.first_successor == no_slot);
+  static_cast<TaskHead&>(task) = {};
+  static_cast<TaskFacts&>(task) = {};
   free_.push_back(slot);
 }
 
 void TaskTable::add_dependency(Slot slot, Slot predecessor) {
-  Task& task = tasks_[slot];
+  Task& task = (*this)[slot];
   assert(task.edges < max_dependencies && slot != predecessor);
-  task.next_edge[task.edges] = tasks_[predecessor].first_successor;
+  task.next_edge[task.edges] = (*this)[predecessor].first_successor;
   task.predecessors[task.edges] = predecessor;
-  tasks_[predecessor].first_successor = slot * max_dependencies + task.edges;
+  (*this)[predecessor].first_successor = slot * max_dependencies + task.edges;
   ++task.edges;
   ++task.remaining;
 }
 
 void TaskTable::take_successors(Slot slot, std::vector<Slot>& out) {
-  std::uint32_t edge = std::exchange(tasks_[slot].first_successor, no_slot);
+  std::uint32_t edge = std::exchange((*this)[slot].first_successor, no_slot);
   while (edge != no_slot) {
     const Slot successor = edge / max_dependencies;
     out.push_back(successor);
-    tasks_[successor].predecessors[edge % max_dependencies] = no_slot;
-    edge = tasks_[successor].next_edge[edge % max_dependencies];
+    (*this)[successor].predecessors[edge % max_dependencies] = no_slot;
+    edge = (*this)[successor].next_edge[edge % max_dependencies];
   }
 }
 

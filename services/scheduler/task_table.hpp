@@ -2,8 +2,9 @@
 // tells a task from a later one in its slot.
 #pragma once
 
+#include <array>
 #include <cstdint>
-#include <deque>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -33,8 +34,9 @@ enum class State : std::uint8_t {
   finished,  ///< completed early; its slot is held by tasks it still waits for
 };
 
-struct TaskFacts {
-  // What is looked at of tasks that wait lies together: there are many, and few of them in a cache.
+/// What is looked at of tasks that wait; it lies together, for there are many, and few of them in a
+/// cache.
+struct TaskHead {
   std::uint64_t number = 0;  ///< 1 for the first task ever submitted; 0 in a free slot
   Tenant* tenant = nullptr;
   State state = State::free;
@@ -52,7 +54,16 @@ struct TaskFacts {
   std::uint32_t unbegun = 0;  ///< how often it was sent ahead, or in a batch, and not begun
   WorkId work = 0;
   std::uint64_t upward_rank_ns = 0;
+};
 
+/// Not cleared with the rest: valid as far as `edges` says, and in a slot that is not free.
+struct TaskBody {
+  Slot predecessors[proto::scheduler::max_dependencies];  ///< by edge; no_slot: it has finished
+  proto::scheduler::TaskRecord record;
+  std::uint32_t next_edge[proto::scheduler::max_dependencies];
+};
+
+struct TaskFacts {
   /// While it waits for a busy device: as long as it would not be done sooner elsewhere, which
   /// would take it `elsewhere_ns` at least, it goes on to wait without being placed anew.
   struct Wait {
@@ -78,48 +89,49 @@ struct TaskFacts {
   std::uint32_t in_flight_at = 0;  ///< its place in its context's list
 };
 
-struct alignas(64) Task : TaskFacts {
-  // Not cleared: valid as far as `edges` says, and in a slot that is not free.
-  Slot predecessors[proto::scheduler::max_dependencies];  ///< by edge; no_slot: it has finished
-  std::uint32_t next_edge[proto::scheduler::max_dependencies];
-  proto::scheduler::TaskRecord record;
-
+struct alignas(64) Task : TaskHead, TaskBody, TaskFacts {
   bool idempotent() const { return (record.flags & proto::scheduler::task_flag::idempotent) != 0; }
 };
 
 class TaskTable {
  public:
-  Task& operator[](Slot slot) { return tasks_[slot]; }
-  const Task& operator[](Slot slot) const { return tasks_[slot]; }
+  Task& operator[](Slot slot) { return (*chunks_[slot / chunk_tasks])[slot % chunk_tasks]; }
+  const Task& operator[](Slot slot) const {
+    return (*chunks_[slot / chunk_tasks])[slot % chunk_tasks];
+  }
   /// Null when that task is gone.
   Task* find(TaskRef ref) {
-    return ref.slot < tasks_.size() && ref.number != 0 && tasks_[ref.slot].number == ref.number
-               ? &tasks_[ref.slot]
-               : nullptr;
+    if (ref.slot >= made_ || ref.number == 0) return nullptr;
+    Task& task = (*this)[ref.slot];
+    return task.number == ref.number ? &task : nullptr;
   }
   const Task* find(TaskRef ref) const { return const_cast<TaskTable*>(this)->find(ref); }
 
-  /// Cleared facts; the record is the caller's to fill, who keeps to max_tasks.
+  /// All cleared but for the body; the record is the caller's to fill, who keeps to max_tasks.
   Slot allocate();
   void release(Slot slot);
-  std::uint32_t used() const { return static_cast<std::uint32_t>(tasks_.size() - free_.size()); }
+  std::uint32_t used() const { return made_ - static_cast<std::uint32_t>(free_.size()); }
 
   /// `task` waits for `predecessor`; at most max_dependencies times.
   void add_dependency(Slot task, Slot predecessor);
   /// Calls `visit` with the slot of each task that waits for `slot`.
   template <class Visit>
   void for_successors(Slot slot, Visit visit) const {
-    for (std::uint32_t edge = tasks_[slot].first_successor; edge != no_slot;) {
+    for (std::uint32_t edge = (*this)[slot].first_successor; edge != no_slot;) {
       const Slot successor = edge / proto::scheduler::max_dependencies;
       visit(successor);
-      edge = tasks_[successor].next_edge[edge % proto::scheduler::max_dependencies];
+      edge = (*this)[successor].next_edge[edge % proto::scheduler::max_dependencies];
     }
   }
   /// Appends the tasks that wait for `slot`, one entry per dependency, and forgets them.
   void take_successors(Slot slot, std::vector<Slot>& out);
 
  private:
-  std::deque<Task> tasks_;
+  /// Few enough chunks that where they are stays in a cache.
+  static constexpr std::size_t chunk_tasks = 1024;
+  using Chunk = std::array<Task, chunk_tasks>;
+  std::vector<std::unique_ptr<Chunk>> chunks_;
+  std::uint32_t made_ = 0;  ///< slots
   std::vector<Slot> free_;
 };
 
