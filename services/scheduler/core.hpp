@@ -254,6 +254,15 @@ class Core {
     bool known = false;  ///< on each of them
   };
   Times times_of(const Tenant& tenant, const Task& task, bool anywhere = false);
+  /// The same within one submit, in which nothing is learned: most tasks are like the one before.
+  const Times& times_in_batch(const Tenant& tenant, const Task& task);
+  struct LastTimes {
+    WorkId work;
+    std::uint32_t codelet;
+    std::uint32_t device;
+    std::uint32_t flags;
+    Times times;
+  };
   std::uint64_t longest_way_on_ns(Slot slot);
   // core_graphs.cpp
   struct RunningGraph {
@@ -371,8 +380,9 @@ class Core {
   std::uint64_t last_number_ = 0;
   GraphId last_graph_ = 0;
   std::uint64_t last_turn_ = 0;
-  std::int64_t served_ns_ = 0;   ///< what the user that was served last had before
-  std::vector<Charge> charges_;  ///< to be put right at the next decision
+  std::uint64_t known_brief_ = 0;  ///< brief tasks that ended, of which enough is known
+  std::int64_t served_ns_ = 0;     ///< what the user that was served last had before
+  std::vector<Charge> charges_;    ///< to be put right at the next decision
   std::vector<Action> actions_;
   // Scratch, to spare allocations.
   std::vector<Wake> wakes_;
@@ -381,6 +391,7 @@ class Core {
   std::vector<Tenant*> round_;
   std::vector<Candidate> candidates_;
   std::vector<Slot> batch_;
+  std::optional<LastTimes> last_times_;  ///< of this batch
   std::vector<Slot> to_rank_;
   tsl::robin_map<std::uint32_t, bool> batch_tags_;
 };

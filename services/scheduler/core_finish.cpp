@@ -37,6 +37,10 @@ void Core::task_answered(TaskRef ref, const Result<RunReply>& answer) {
 void Core::learn_from(const Task& task, const RunReply& run) {
   // The numbers are a context's word; they teach about codelets of its own user alone.
   if (run.end_ns <= run.start_ns) return;
+  // Brief ones come by hundreds of thousands a second.
+  const bool is_known =
+      task.brief && costs_->estimate(task.work, task.device).samples >= brief_samples_to_know;
+  if (is_known && ++known_brief_ % known_brief_teaches_one_in != 0) return;
   costs_->learn({task.work, task.device, static_cast<double>(run.end_ns - run.start_ns),
                  static_cast<double>(run.peak_memory_bytes)});
 }

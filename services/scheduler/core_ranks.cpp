@@ -67,6 +67,15 @@ Core::Times Core::times_of(const Tenant& tenant, const Task& task, bool anywhere
   return times;
 }
 
+const Core::Times& Core::times_in_batch(const Tenant& tenant, const Task& task) {
+  const TaskRecord& record = task.record;
+  if (!last_times_ || last_times_->work != task.work || last_times_->codelet != record.codelet ||
+      last_times_->device != record.device || last_times_->flags != record.flags)
+    last_times_ =
+        LastTimes{task.work, record.codelet, record.device, record.flags, times_of(tenant, task)};
+  return last_times_->times;
+}
+
 std::uint64_t Core::longest_way_on_ns(Slot slot) {
   std::uint64_t longest = 0;
   tasks_.for_successors(slot, [&](Slot successor) {

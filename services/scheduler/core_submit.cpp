@@ -34,6 +34,7 @@ Result<void> Core::submit(TenantId id, std::span<const TaskRecord> records, std:
   TRY(check_batch(*tenant, records, now_ns));
   for (Context& context : tenant->job->contexts) context.refused = false;
   batch_.clear();
+  last_times_.reset();
   const std::uint64_t first_number = last_number_ + 1;
   for (const TaskRecord& record : records) batch_.push_back(insert(*tenant, record, now_ns));
   if (costs_ != nullptr) rank_batch(*tenant, first_number);
@@ -155,7 +156,7 @@ Slot Core::insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns
   task.state = State::waiting;
   if (costs_ != nullptr) {
     task.work = work_of(tenant, record);
-    const Times times = times_of(tenant, task);
+    const Times& times = times_in_batch(tenant, task);
     task.mean_ns = times.mean_ns;
     task.work_ns = times.together_ns;
     admission_.arrived(tenant.job->user->uid, record.priority, task.work_ns);

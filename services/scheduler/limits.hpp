@@ -19,6 +19,10 @@ inline constexpr std::uint64_t max_ahead_ns_per_slot = 1'000'000;
 inline constexpr std::uint64_t max_batch_ns = 50'000;
 /// What the briefest is reckoned with: the cost of handing it over.
 inline constexpr std::uint32_t least_charge_ns = 200;
+/// Of a brief task with so many samples only one in so many completions is learned from: it would
+/// cost as much as deciding about it.
+inline constexpr std::uint32_t brief_samples_to_know = 64;
+inline constexpr std::uint32_t known_brief_teaches_one_in = 8;
 inline constexpr std::uint32_t max_users = 64;
 inline constexpr std::uint32_t max_tenants_per_link = 64;
 inline constexpr std::uint32_t max_tenants_per_user = 256;
