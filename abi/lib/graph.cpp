@@ -34,6 +34,7 @@ struct aios_graph {
   TaskGraph tasks;
   bool submitted = false;
   std::uint64_t due_ns = 0;  ///< 0: no matter
+  bool may_be_cheaper = false;
   std::optional<wire::AdmitGraph::Reply> admitted;
   std::size_t taken = 0;
   std::uint64_t first_tag = 0;
@@ -105,7 +106,8 @@ Result<TaskTenant::Admitted> ask_for_admission(aios_graph& graph, HeldGraph held
   aios_tenant& tenant = *graph.tenant;
   const auto accepted = [&graph, &tenant,
                          tags = graph.tags()](const wire::AdmitGraph::Reply& reply) {
-    if (refusal_of(reply)) tenant.admitted(tags.first, tags.second, graph.due_ns);
+    if (refusal_of(reply))
+      tenant.admitted(tags.first, tags.second, graph.due_ns, reply.cheaper_tasks > 0);
   };
   return tenant.ask<TaskTenant::Admitted>(
       deadline,
@@ -149,6 +151,7 @@ Result<void> submit_once(aios_graph& graph, TaskGraph::Plan plan, Deadline deadl
   }
   for (wire::TaskRecord& record : plan.records) {
     record.tag += graph.first_tag;
+    if (graph.may_be_cheaper) record.flags |= wire::task_flag::may_be_cheaper;
     for (std::uint32_t i = 0; i < record.dependency_count; ++i)
       record.dependencies[i] += static_cast<std::uint32_t>(graph.first_tag);
   }
@@ -268,7 +271,29 @@ aios_code aios_graph_predicted(const aios_graph* graph, aios_prediction* predict
                    answer.tasks,
                    answer.unknown,
                    answer.promise == static_cast<std::uint32_t>(wire::Promise::made) ? 1u : 0u,
-                   0};
+                   refusal_of(answer) ? answer.cheaper_tasks : 0};
+    return {};
+  });
+}
+
+aios_code aios_graph_permit_cheaper(aios_graph* graph, int permitted) {
+  if (graph == nullptr) return null_argument("aios_graph_permit_cheaper");
+  return guarded([&]() -> Result<void> {
+    TRY(still_building(*graph));
+    graph->may_be_cheaper = permitted != 0;
+    return {};
+  });
+}
+
+aios_code aios_graph_offered(const aios_graph* graph, aios_offer* offer) {
+  if (graph == nullptr || offer == nullptr) return null_argument("aios_graph_offered");
+  return guarded([&]() -> Result<void> {
+    if (!graph->admitted || refusal_of(*graph->admitted))
+      return error(Code::not_found, "the graph was not refused");
+    const wire::AdmitGraph::Reply& answer = *graph->admitted;
+    if (answer.cheaper_p95_ns == 0 && answer.anywhere_p95_ns == 0)
+      return error(Code::not_found, "nothing that is known would have it done in time");
+    *offer = {answer.cheaper_p95_ns, answer.anywhere_p95_ns, answer.cheaper_tasks, 0};
     return {};
   });
 }

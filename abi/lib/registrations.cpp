@@ -44,6 +44,16 @@ void Registrations::remove_buffer(std::uint32_t buffer) {
   std::erase_if(kept_, [](const auto& one) { return one.second.expired(); });
 }
 
+Result<std::uint32_t> Registrations::codelet_there(std::uint32_t codelet) const {
+  if (codelet < codelets_.size() && codelets_[codelet] != nullptr) return codelets_[codelet]->there;
+  return error(Code::invalid_argument, "no codelet " + std::to_string(codelet) + " is registered");
+}
+
+std::uint32_t Registrations::cheaper_of(std::uint32_t codelet) const {
+  if (codelet >= codelets_.size() || codelets_[codelet] == nullptr) return codelet;
+  return codelets_[codelet]->cheaper.value_or(codelet);
+}
+
 Result<std::uint32_t> Registrations::buffer_there(std::uint32_t buffer) const {
   if (buffer < buffers_.size() && buffers_[buffer] != nullptr) return buffers_[buffer]->there;
   return error(Code::not_found, "no buffer " + std::to_string(buffer) + " is registered");

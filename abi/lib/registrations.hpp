@@ -37,7 +37,8 @@ class Registrations {
     std::string function;
     std::uint32_t backends;
     std::uint64_t module_hash;
-    std::uint32_t there;  ///< its number at the scheduler
+    std::uint32_t there;                        ///< its number at the scheduler
+    std::optional<std::uint32_t> cheaper = {};  ///< that codelet, by the program's number
   };
   struct Buffer {
     std::shared_ptr<KeptHandle> object;
@@ -63,6 +64,14 @@ class Registrations {
   std::uint32_t add(Codelet codelet) { return place(codelets_, std::move(codelet)); }
   std::uint32_t add(Buffer buffer) { return place(buffers_, std::move(buffer)); }
   void remove_buffer(std::uint32_t buffer);
+  /// The scheduler's number of the program's codelet. invalid_argument.
+  Result<std::uint32_t> codelet_there(std::uint32_t codelet) const;
+  /// Both are registered.
+  void set_cheaper(std::uint32_t codelet, std::uint32_t cheaper) {
+    codelets_[codelet]->cheaper = cheaper;
+  }
+  /// The program's number of its cheaper variant; its own where there is none.
+  std::uint32_t cheaper_of(std::uint32_t codelet) const;
   /// The scheduler's number of the program's buffer. not_found.
   Result<std::uint32_t> buffer_there(std::uint32_t buffer) const;
 

@@ -169,6 +169,11 @@ void TaskTenant::register_codelet(Handle region, std::uint64_t offset, std::uint
       });
 }
 
+void TaskTenant::set_cheaper(std::uint32_t codelet, std::uint32_t cheaper, Deadline deadline,
+                             TaskCallback<void> done) {
+  call<wire::SetCheaper>({id_, codelet, cheaper, 0}, deadline, std::move(done));
+}
+
 void TaskTenant::register_buffer(Handle region, std::uint64_t offset, std::uint64_t length,
                                  bool writable, Deadline deadline,
                                  TaskCallback<std::uint32_t> done) {
@@ -332,6 +337,11 @@ Result<void> refusal_of(const wire::AdmitGraph::Reply& answer) {
   if (answer.anywhere_p95_ns != 0)
     text += "; if its tasks named no device, their other variants would be done in " +
             span_text(answer.now_ns, answer.anywhere_p95_ns);
+  if (answer.cheaper_p95_ns != 0)
+    text += "; if " + std::to_string(answer.cheaper_tasks) + " of its " +
+            std::to_string(answer.tasks) +
+            " tasks might run in the cheaper variants of their codelets, it would be done in " +
+            span_text(answer.now_ns, answer.cheaper_p95_ns) + ": permit them";
   return error(Code::too_late, text);
 }
 

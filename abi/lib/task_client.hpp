@@ -108,6 +108,9 @@ class TaskTenant {
                         std::string_view function, std::string_view label, std::uint32_t backends,
                         Deadline deadline, TaskCallback<std::uint32_t> done,
                         std::uint64_t module_hash = 0);
+  /// `cheaper` does what `codelet` does, sooner and not as well.
+  void set_cheaper(std::uint32_t codelet, std::uint32_t cheaper, Deadline deadline,
+                   TaskCallback<void> done);
   /// Memory of a region (grant map_read, and map_write if `writable`).
   void register_buffer(Handle region, std::uint64_t offset, std::uint64_t length, bool writable,
                        Deadline deadline, TaskCallback<std::uint32_t> done);

@@ -206,10 +206,19 @@ void TaskLedger::withdraw(std::uint64_t first, std::uint64_t last) {
     if (contains(tag)) forget(low(tag), index_[low(tag)].slot);
 }
 
-void TaskLedger::admitted(std::uint64_t first, std::uint64_t last, std::uint64_t deadline_ns) {
+void TaskLedger::admitted(std::uint64_t first, std::uint64_t last, std::uint64_t deadline_ns,
+                          const CheaperOf& cheaper_of) {
   for (std::uint64_t tag = first; tag <= last; ++tag) {
     Mark* const one = find(tag);
     if (one == nullptr) continue;
+    if (cheaper_of) {
+      const Slot slot = index_[low(tag)].slot;
+      Record record = unpack(slot);
+      if ((record.flags & flag::may_be_cheaper) != 0 && (record.flags & flag::join) == 0) {
+        record.codelet = cheaper_of(record.codelet);
+        pack(slot, record);
+      }
+    }
     one->held = false;
     one->deadline_ns =
         one->deadline_ns == 0 ? deadline_ns : std::min(one->deadline_ns, deadline_ns);

@@ -67,8 +67,11 @@ class TaskLedger {
   void remove(Range range);
   /// The same for tasks with tags from `first` to `last`: their graph was refused.
   void withdraw(std::uint64_t first, std::uint64_t last);
-  /// The graph with these tags was accepted and is to be done by `deadline_ns`.
-  void admitted(std::uint64_t first, std::uint64_t last, std::uint64_t deadline_ns);
+  /// The graph with these tags was accepted and is to be done by `deadline_ns`. With `cheaper_of`
+  /// its tasks that permit it are of what that says of their codelets.
+  using CheaperOf = std::function<std::uint32_t(std::uint32_t codelet)>;
+  void admitted(std::uint64_t first, std::uint64_t last, std::uint64_t deadline_ns,
+                const CheaperOf& cheaper_of = {});
   /// The scheduler says that it has ended. False: there is no such task, or it ended before.
   bool finish(std::uint64_t tag, bool ok);
   /// The scheduler has cancelled this task; or the pending ones of tags `first` to `last` that were

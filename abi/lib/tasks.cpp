@@ -29,7 +29,8 @@ static_assert(AIOS_MAX_BATCH == wire::max_batch &&
               AIOS_MAX_TASK_DEPENDENCIES == wire::max_dependencies &&
               AIOS_MAX_TASK_ARGUMENT_BYTES == proto::context::max_argument_bytes &&
               AIOS_MAX_FILE_RANGES == proto::kernel::max_lent_files &&
-              AIOS_TASK_IDEMPOTENT == wire::task_flag::idempotent);
+              AIOS_TASK_IDEMPOTENT == wire::task_flag::idempotent &&
+              AIOS_TASK_MAY_BE_CHEAPER == wire::task_flag::may_be_cheaper);
 
 namespace {
 
@@ -76,6 +77,21 @@ Result<std::uint32_t> register_codelet(aios_tenant& tenant, std::span<const std:
   return tenant.ask<std::uint32_t>(deadline, [&](TaskTenant& t, auto done) {
     t.register_codelet(one.module->handle(), 0, one.length, one.function, one.function,
                        one.backends, deadline, note(tenant, one, std::move(done)), one.module_hash);
+  });
+}
+
+Result<void> set_cheaper(aios_tenant& tenant, std::uint32_t codelet, std::uint32_t cheaper,
+                         Deadline deadline) {
+  return tenant.ask<void>(deadline, [&](TaskTenant& t, auto done) {
+    const auto there = tenant.registered.codelet_there(codelet);
+    const auto cheaper_there = tenant.registered.codelet_there(cheaper);
+    if (!there) return done(std::unexpected(there.error()));
+    if (!cheaper_there) return done(std::unexpected(cheaper_there.error()));
+    t.set_cheaper(*there, *cheaper_there, deadline,
+                  [&tenant, codelet, cheaper, done = std::move(done)](Result<void> result) mutable {
+                    if (result) tenant.registered.set_cheaper(codelet, cheaper);
+                    done(std::move(result));
+                  });
   });
 }
 
@@ -223,6 +239,12 @@ aios_code aios_codelet_register_file(aios_tenant* tenant, const char* path, cons
     *codelet = TRY(register_codelet(*tenant, module, function, deadline_of(timeout_ns)));
     return {};
   });
+}
+
+aios_code aios_codelet_set_cheaper(aios_tenant* tenant, std::uint32_t codelet,
+                                   std::uint32_t cheaper, std::uint64_t timeout_ns) {
+  if (tenant == nullptr) return null_argument("aios_codelet_set_cheaper");
+  return guarded([&] { return set_cheaper(*tenant, codelet, cheaper, deadline_of(timeout_ns)); });
 }
 
 aios_code aios_buffer_register(aios_tenant* tenant, const aios_region* region, std::uint64_t offset,

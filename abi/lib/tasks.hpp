@@ -67,10 +67,12 @@ struct aios_tenant final : aios::lib::ClientEndpoint {
     const std::lock_guard lock(mutex);
     return registered.keep(region, writable);
   }
-  /// The scheduler has accepted the graph with these tags; or it is as if they never were
-  /// submitted.
-  void admitted(std::uint64_t first, std::uint64_t last, std::uint64_t deadline_ns) {
-    ledger_.admitted(first, last, deadline_ns);
+  /// The scheduler has accepted the graph with these tags, perhaps in cheaper variants; or it is as
+  /// if they never were submitted.
+  void admitted(std::uint64_t first, std::uint64_t last, std::uint64_t deadline_ns, bool cheaper) {
+    aios::TaskLedger::CheaperOf cheaper_of;
+    if (cheaper) cheaper_of = [this](std::uint32_t one) { return registered.cheaper_of(one); };
+    ledger_.admitted(first, last, deadline_ns, cheaper_of);
   }
   void withdraw(std::uint64_t first, std::uint64_t last) { ledger_.withdraw(first, last); }
   /// Cancels what is pending of these tags, and sees to it that nothing brings it back.
@@ -130,6 +132,7 @@ struct aios_tenant final : aios::lib::ClientEndpoint {
   void lost();
   void open_again();
   void register_all();
+  void name_cheaper();
   void send_again();
   bool refused(const aios::Status& status, std::size_t count);
   void opened();

@@ -55,7 +55,7 @@ void aios_tenant::register_all() {
       if (life != life_ || broken) return;
       if (!number) return failed(number.error());
       there = *number;
-      if (--registering_ == 0) send_again();
+      if (--registering_ == 0) name_cheaper();
     });
   };
   registering_ = 1;  // this loop
@@ -69,6 +69,21 @@ void aios_tenant::register_all() {
     else
       tenant.register_buffer(one.object->get(), one.offset, one.length, one.writable, until_,
                              into(one.there));
+  });
+  if (--registering_ == 0) name_cheaper();
+}
+
+/// Which codelets are cheaper variants of others, once all have numbers.
+void aios_tenant::name_cheaper() {
+  registering_ = 1;  // this loop
+  registered.for_each_codelet([&](const Registrations::Codelet& one) {
+    if (!one.cheaper) return;
+    const auto cheaper = registered.codelet_there(*one.cheaper);
+    if (!cheaper) return;
+    ++registering_;
+    tenant.set_cheaper(one.there, *cheaper, until_, step([this] {
+                         if (--registering_ == 0) send_again();
+                       }));
   });
   if (--registering_ == 0) send_again();
 }

@@ -127,6 +127,9 @@ namespace task_flag {
 inline constexpr std::uint32_t idempotent = 1;  ///< may run again after its context died
 /// Nothing runs: it is done when those are on which it depends. For tasks that depend on many.
 inline constexpr std::uint32_t join = 2;
+/// In a graph with a deadline that is not accepted otherwise it may run in the cheaper variant of
+/// its codelet (SetCheaper).
+inline constexpr std::uint32_t may_be_cheaper = 4;
 }  // namespace task_flag
 
 struct TaskRecord {
@@ -476,12 +479,18 @@ struct AdmitGraph {
     /// Refused: when it would be done, with 95%, if its tasks might run on any device that has a
     /// variant of them, where that would be in time; else 0.
     std::uint64_t anywhere_p95_ns;
+    /// Refused: the same if all its tasks might run in the cheaper variants of their codelets, of
+    /// which all is known.
+    std::uint64_t cheaper_p95_ns;
     std::uint32_t tasks;
     std::uint32_t unknown;  ///< of them nothing is known
     std::uint32_t verdict;
     std::uint32_t promise;
-    AIOS_FIELDS(Reply, now_ns, deadline_ns, finish_ns, finish_p95_ns, anywhere_p95_ns, tasks,
-                unknown, verdict, promise)
+    /// Accepted: run in a cheaper variant, since it is in time only so. Refused: would have to.
+    std::uint32_t cheaper_tasks;
+    std::uint32_t reserved;
+    AIOS_FIELDS(Reply, now_ns, deadline_ns, finish_ns, finish_p95_ns, anywhere_p95_ns,
+                cheaper_p95_ns, tasks, unknown, verdict, promise, cheaper_tasks, reserved)
   };
 };
 
@@ -509,13 +518,30 @@ struct GraphNext {
   };
 };
 
+/// The codelet `cheaper` does what `codelet` does, with the same buffers and arguments, sooner and
+/// not as well: the client's word. Tasks that permit it run so in graphs that would be too late
+/// otherwise. A codelet has one such variant, the last that was named. invalid_argument: they are
+/// not two codelets of the tenant, or `cheaper` has no code for a device that `codelet` runs on.
+struct SetCheaper {
+  static constexpr std::uint16_t opcode = 21;
+  static constexpr const char* name = "set_cheaper";
+  struct Request {
+    std::uint32_t tenant;
+    std::uint32_t codelet;
+    std::uint32_t cheaper;
+    std::uint32_t reserved;
+    AIOS_FIELDS(Request, tenant, codelet, cheaper, reserved)
+  };
+  using Reply = Empty;
+};
+
 struct Protocol {
   static constexpr const char* name = "scheduler";
-  static constexpr std::uint16_t version = 9;
+  static constexpr std::uint16_t version = 10;
   using Methods = MethodList<Null, Drain, OpenTenant, CloseTenant, RegisterCodelet, RegisterBuffer,
                              ReleaseBuffer, SetArena, Submit, Completions, Failure, Cancel,
                              TaskNext, DeviceNext, PlacementNext, ModelNext, CancelRange,
-                             AbsentNext, Suspend, OpenGraph, AdmitGraph, GraphNext>;
+                             AbsentNext, Suspend, OpenGraph, AdmitGraph, GraphNext, SetCheaper>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 

@@ -180,6 +180,22 @@ Result<std::uint32_t> Core::add_codelet(TenantId id, const proto::Text<64>& labe
   return static_cast<std::uint32_t>(tenant->codelets.size() - 1);
 }
 
+Result<void> Core::set_cheaper(TenantId id, std::uint32_t codelet, std::uint32_t cheaper) {
+  Tenant* tenant = TRY(open(id));
+  std::vector<CodeletType>& codelets = tenant->codelets;
+  for (const std::uint32_t one : {codelet, cheaper})
+    if (one >= codelets.size())
+      return error(Code::invalid_argument, "no codelet " + std::to_string(one) + " is registered");
+  if (codelet == cheaper)
+    return error(Code::invalid_argument, "a codelet is no cheaper variant of itself");
+  if ((codelets[codelet].backends & ~codelets[cheaper].backends) != 0)
+    return error(Code::invalid_argument, "codelet " + std::to_string(cheaper) +
+                                             " does not run on every kind of device that codelet " +
+                                             std::to_string(codelet) + " runs on");
+  codelets[codelet].cheaper = cheaper;
+  return {};
+}
+
 Result<std::uint32_t> Core::add_buffer(TenantId id, bool writable, std::uint64_t bytes) {
   Tenant* tenant = TRY(open(id));
   Job& job = *tenant->job;

@@ -136,6 +136,7 @@ class Core {
   Result<std::uint32_t> add_codelet(TenantId tenant, const proto::Text<64>& label,
                                     std::uint32_t backends = proto::driver::backend::cpu,
                                     std::uint64_t module_hash = 0, const Hints& hints = {});
+  Result<void> set_cheaper(TenantId tenant, std::uint32_t codelet, std::uint32_t cheaper);
   Result<std::uint32_t> add_buffer(TenantId tenant, bool writable, std::uint64_t bytes = 0);
   Result<void> release_buffer(TenantId tenant, std::uint32_t buffer);
   /// The records are the caller's own copy.
@@ -253,7 +254,8 @@ class Core {
     double quickest_ns = 0;
     bool known = false;  ///< on each of them
   };
-  Times times_of(const Tenant& tenant, const Task& task, bool anywhere = false);
+  Times times_of(const Tenant& tenant, const TaskRecord& record, WorkId work,
+                 bool anywhere = false);
   /// The same within one submit, in which nothing is learned: most tasks are like the one before.
   const Times& times_in_batch(const Tenant& tenant, const Task& task);
   struct LastTimes {
@@ -263,6 +265,8 @@ class Core {
     std::uint32_t flags;
     Times times;
   };
+  /// Those of a graph whose times have changed.
+  void rank_anew(std::span<const TaskRef> graph);
   std::uint64_t longest_way_on_ns(Slot slot);
   // core_graphs.cpp
   struct RunningGraph {
@@ -273,9 +277,12 @@ class Core {
   };
   Result<HeldGraph*> held_graph(Tenant& tenant, std::uint32_t graph);
   void hold(Tenant& tenant, HeldGraph& graph, Slot slot);
+  HeldGraph::ByWay<Times> times_by_way(const Tenant& tenant, const Task& task);
   void add_to_demand(Tenant& tenant, HeldGraph& graph, Slot slot);
   std::uint64_t open_time_ns(const Job& job) const;
   Result<Admitted> decide_about(Tenant& tenant, HeldGraph& graph, std::uint64_t now_ns);
+  void offer(const HeldGraph& graph, std::uint64_t now_ns, Admitted& answer) const;
+  void make_cheaper(Tenant& tenant, const HeldGraph& graph);
   void log_graph(const Tenant& tenant, const Admitted& answer);
   void release_graph(HeldGraph& graph, GraphId id);
   void drop_graph(HeldGraph& graph);

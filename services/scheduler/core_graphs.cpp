@@ -24,10 +24,11 @@ Result<std::uint32_t> Core::open_graph(TenantId id, std::uint64_t deadline_ns,
   }
   HeldGraph& graph = tenant->held_graphs[tenant->last_graph];
   graph.deadline_ns = deadline_ns;
-  graph.demand.deadline_ns = deadline_ns;
-  graph.demand.user = tenant->job->user->uid;
-  graph.demand.priority = std::numeric_limits<std::int32_t>::max();
-  graph.anywhere = graph.demand;
+  for (HeldGraph::Demand& demand : graph.demands) {
+    demand.deadline_ns = deadline_ns;
+    demand.user = tenant->job->user->uid;
+    demand.priority = std::numeric_limits<std::int32_t>::max();
+  }
   return tenant->last_graph;
 }
 
@@ -39,7 +40,8 @@ Result<HeldGraph*> Core::held_graph(Tenant& tenant, std::uint32_t number) {
 
 void Core::hold(Tenant& tenant, HeldGraph& graph, Slot slot) {
   Task& task = tasks_[slot];
-  graph.demand.priority = std::min(graph.demand.priority, task.record.priority);
+  for (HeldGraph::Demand& demand : graph.demands)
+    demand.priority = std::min(demand.priority, task.record.priority);
   if (task.state != State::waiting) return;
   task.held = true;
   ++task.remaining;
@@ -52,28 +54,46 @@ void Core::hold(Tenant& tenant, HeldGraph& graph, Slot slot) {
   add_to_demand(tenant, graph, slot);
 }
 
+/// What the task takes in each of the ways in which its graph could run.
+HeldGraph::ByWay<Core::Times> Core::times_by_way(const Tenant& tenant, const Task& task) {
+  HeldGraph::ByWay<Times> times;
+  times.fill(times_of(tenant, task.record, task.work));
+  if (task.record.device != 0)
+    times[HeldGraph::anywhere] = times_of(tenant, task.record, task.work, true);
+  if (is_join(task.record)) return times;
+  const std::optional<std::uint32_t> cheaper = tenant.codelets[task.record.codelet].cheaper;
+  if (!cheaper) return times;
+  TaskRecord other = task.record;
+  other.codelet = *cheaper;
+  times[HeldGraph::cheapest] = times_of(tenant, other, work_of(tenant, other));
+  if (permits_cheaper(task.record)) times[HeldGraph::permitted] = times[HeldGraph::cheapest];
+  return times;
+}
+
 /// A task depends on earlier ones alone: the longest way to its end is known when it comes.
 void Core::add_to_demand(Tenant& tenant, HeldGraph& graph, Slot slot) {
   const Task& task = tasks_[slot];
-  const Times here = times_of(tenant, task);
-  const Times anywhere = task.record.device == 0 ? here : times_of(tenant, task, true);
-  HeldGraph::Way way;
+  const HeldGraph::ByWay<Times> times = times_by_way(tenant, task);
+  HeldGraph::ByWay<double> longest_ns{};
   for (std::uint32_t i = 0; i < task.record.dependency_count; ++i) {
     const auto known = tenant.tags.find(task.record.dependencies[i]);
-    const auto before = known ? graph.ways.find(known->slot) : graph.ways.end();
-    if (before == graph.ways.end()) continue;
-    way.here_ns = std::max(way.here_ns, before->second.here_ns);
-    way.anywhere_ns = std::max(way.anywhere_ns, before->second.anywhere_ns);
+    const auto before = known ? graph.longest_ns.find(known->slot) : graph.longest_ns.end();
+    if (before == graph.longest_ns.end()) continue;
+    for (std::size_t way = 0; way < HeldGraph::ways_count; ++way)
+      longest_ns[way] = std::max(longest_ns[way], before->second[way]);
   }
-  way.here_ns += here.quickest_ns;
-  way.anywhere_ns += anywhere.quickest_ns;
-  graph.ways[slot] = way;
+  for (std::size_t way = 0; way < HeldGraph::ways_count; ++way) {
+    HeldGraph::Demand& demand = graph.demands[way];
+    longest_ns[way] += times[way].quickest_ns;
+    demand.work_ns += times[way].together_ns;
+    demand.critical_path_ns = std::max(demand.critical_path_ns, longest_ns[way]);
+    if (!times[way].known) ++demand.unknown;
+  }
+  graph.longest_ns[slot] = longest_ns;
   graph.names_devices = graph.names_devices || task.record.device != 0;
-  if (!here.known) ++graph.unknown;
-  graph.demand.work_ns += here.together_ns;
-  graph.anywhere.work_ns += anywhere.together_ns;
-  graph.demand.critical_path_ns = std::max(graph.demand.critical_path_ns, way.here_ns);
-  graph.anywhere.critical_path_ns = std::max(graph.anywhere.critical_path_ns, way.anywhere_ns);
+  if (is_join(task.record) || !tenant.codelets[task.record.codelet].cheaper) return;
+  ++graph.cheaper_tasks;
+  if (permits_cheaper(task.record)) ++graph.permitted_tasks;
 }
 
 Result<Core::Admitted> Core::admit_graph(TenantId id, std::uint32_t number, bool withdraw,
@@ -127,25 +147,66 @@ Result<Core::Admitted> Core::decide_about(Tenant& tenant, HeldGraph& graph, std:
   if (costs_ == nullptr || !order_->heeds_deadlines())
     return set(now_ns < graph.deadline_ns ? wire::Verdict::accepted : wire::Verdict::too_late,
                wire::Promise::no_policy);
-  if (admission_.accepted_of(graph.demand.user) >= Admission::max_accepted)
+  if (admission_.accepted_of(tenant.job->user->uid) >= Admission::max_accepted)
     return error(Code::quota, "256 graphs with deadlines of this user are not done");
-  answer.unknown = graph.unknown;
-  graph.demand.known = graph.anywhere.known = graph.unknown == 0;
-  graph.anywhere.priority = graph.demand.priority;
   const auto open_ns = static_cast<double>(open_time_ns(*tenant.job));
-  graph.demand.critical_path_ns += open_ns;
-  graph.anywhere.critical_path_ns += open_ns;
-  const Forecast forecast = admission_.ask(id, graph.demand, now_ns);
+  for (HeldGraph::Demand& demand : graph.demands) {
+    demand.known = demand.unknown == 0;
+    demand.critical_path_ns += open_ns;
+  }
+  HeldGraph::Way way = HeldGraph::as_submitted;
+  Forecast forecast = admission_.ask(id, graph.demands[way], now_ns);
+  // Not as well only where it does not go otherwise.
+  if (!forecast.accepted && graph.permitted_tasks > 0) {
+    way = HeldGraph::permitted;
+    forecast = admission_.ask(id, graph.demands[way], now_ns);
+  }
   answer.finish_ns = forecast.finish_ns;
   answer.finish_p95_ns = forecast.finish_p95_ns;
+  answer.unknown = graph.demands[way].unknown;
   const wire::Promise promise =
-      graph.unknown == 0 ? wire::Promise::made : wire::Promise::unknown_costs;
-  if (forecast.accepted) return set(wire::Verdict::accepted, promise);
-  if (graph.names_devices)
-    if (const Forecast better = admission_.look(graph.anywhere, now_ns); better.accepted)
-      answer.anywhere_p95_ns = better.finish_p95_ns;
+      answer.unknown == 0 ? wire::Promise::made : wire::Promise::unknown_costs;
+  if (forecast.accepted) {
+    if (way == HeldGraph::permitted) {
+      answer.cheaper_tasks = graph.permitted_tasks;
+      make_cheaper(tenant, graph);
+    }
+    return set(wire::Verdict::accepted, promise);
+  }
+  offer(graph, now_ns, answer);
   return set(forecast.harms_others ? wire::Verdict::harms_others : wire::Verdict::too_late,
              promise);
+}
+
+/// What else would do: only what is known is offered.
+void Core::offer(const HeldGraph& graph, std::uint64_t now_ns, Admitted& answer) const {
+  if (graph.names_devices)
+    if (const Forecast better = admission_.look(graph.demands[HeldGraph::anywhere], now_ns);
+        better.accepted)
+      answer.anywhere_p95_ns = better.finish_p95_ns;
+  if (graph.cheaper_tasks == graph.permitted_tasks || !graph.demands[HeldGraph::cheapest].known)
+    return;
+  const Forecast better = admission_.look(graph.demands[HeldGraph::cheapest], now_ns);
+  if (!better.accepted) return;
+  answer.cheaper_p95_ns = better.finish_p95_ns;
+  answer.cheaper_tasks = graph.cheaper_tasks;
+}
+
+/// Its tasks that permit it are from now on of the cheaper variants of their codelets.
+void Core::make_cheaper(Tenant& tenant, const HeldGraph& graph) {
+  for (const TaskRef& ref : graph.tasks) {
+    Task* task = tasks_.find(ref);
+    if (task == nullptr || !task->held || is_join(task->record) || !permits_cheaper(task->record))
+      continue;
+    const std::optional<std::uint32_t> cheaper = tenant.codelets[task->record.codelet].cheaper;
+    if (!cheaper) continue;
+    task->record.codelet = *cheaper;
+    task->work = work_of(tenant, task->record);
+    const Times times = times_of(tenant, task->record, task->work);
+    task->mean_ns = times.mean_ns;
+    task->work_ns = times.together_ns;
+  }
+  rank_anew(graph.tasks);
 }
 
 void Core::log_graph(const Tenant& tenant, const Admitted& answer) {

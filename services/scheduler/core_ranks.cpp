@@ -42,18 +42,19 @@ WorkId Core::work_of(const Tenant& tenant, const TaskRecord& record) {
   return costs_->work(tenant.codelets[record.codelet].costs, features);
 }
 
-Core::Times Core::times_of(const Tenant& tenant, const Task& task, bool anywhere) {
+Core::Times Core::times_of(const Tenant& tenant, const TaskRecord& record, WorkId work,
+                           bool anywhere) {
   Times times;
-  if (is_join(task.record)) return times.known = true, times;
+  if (is_join(record)) return times.known = true, times;
   double sum = 0;
   double rate = 0;
   double slots = 0;
   times.known = true;
   for (DeviceId d = 0; d < devices_.size(); ++d) {
     if (!devices_[d].usable ||
-        !(anywhere ? has_code_for(tenant, task.record, d) : suits(tenant, task.record, d)))
+        !(anywhere ? has_code_for(tenant, record, d) : suits(tenant, record, d)))
       continue;
-    const Estimate& estimate = costs_->estimate(task.work, d);
+    const Estimate& estimate = costs_->estimate(work, d);
     const double mean_ns = std::max(estimate.time.mean, 1.0);
     sum += mean_ns * devices_[d].slots;
     rate += devices_[d].slots / mean_ns;
@@ -71,8 +72,8 @@ const Core::Times& Core::times_in_batch(const Tenant& tenant, const Task& task) 
   const TaskRecord& record = task.record;
   if (!last_times_ || last_times_->work != task.work || last_times_->codelet != record.codelet ||
       last_times_->device != record.device || last_times_->flags != record.flags)
-    last_times_ =
-        LastTimes{task.work, record.codelet, record.device, record.flags, times_of(tenant, task)};
+    last_times_ = LastTimes{task.work, record.codelet, record.device, record.flags,
+                            times_of(tenant, record, task.work)};
   return last_times_->times;
 }
 
@@ -96,6 +97,12 @@ void Core::rank_batch(Tenant& tenant, std::uint64_t first_number) {
     if (tasks_[slot].state != State::waiting || tasks_[slot].tenant != &tenant) continue;
     rank_predecessors(tasks_[slot], first_number, steps);
   }
+}
+
+void Core::rank_anew(std::span<const TaskRef> graph) {
+  for (std::size_t i = graph.size(); i-- > 0;)
+    if (Task* task = tasks_.find(graph[i]); task != nullptr && task->state == State::waiting)
+      task->upward_rank_ns = rank_of(task->mean_ns) + longest_way_on_ns(graph[i].slot);
 }
 
 void Core::rank_predecessors(const Task& task, std::uint64_t first_number, std::uint32_t& steps) {

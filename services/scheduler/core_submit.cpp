@@ -36,7 +36,11 @@ Result<void> Core::submit(TenantId id, std::span<const TaskRecord> records, std:
   batch_.clear();
   last_times_.reset();
   const std::uint64_t first_number = last_number_ + 1;
-  for (const TaskRecord& record : records) batch_.push_back(insert(*tenant, record, now_ns));
+  for (const TaskRecord& record : records) {
+    const Slot slot = insert(*tenant, record, now_ns);
+    // One that depends on what failed is gone, and its slot may be the next one's.
+    if (tasks_[slot].state == State::waiting) batch_.push_back(slot);
+  }
   if (costs_ != nullptr) rank_batch(*tenant, first_number);
   for (const Slot slot : batch_) {
     if (held != nullptr)

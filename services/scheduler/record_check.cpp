@@ -38,7 +38,7 @@ Result<void> check_record(const proto::scheduler::TaskRecord& record) {
   if (record.argument_bytes > proto::context::max_argument_bytes)
     return wrong("its arguments are too long");
   using namespace proto::scheduler::task_flag;
-  if ((record.flags & ~(idempotent | join)) != 0) return wrong("unknown flags");
+  if ((record.flags & ~(idempotent | join | may_be_cheaper)) != 0) return wrong("unknown flags");
   if (is_join(record) && (record.buffer_count != 0 || record.argument_bytes != 0))
     return wrong("a join has no buffers and no arguments");
   if (!grid_fits(record.grid)) return wrong("its grid is empty or has over 2^24 blocks");

@@ -21,6 +21,10 @@ inline bool is_join(const proto::scheduler::TaskRecord& record) {
   return (record.flags & proto::scheduler::task_flag::join) != 0;
 }
 
+inline bool permits_cheaper(const proto::scheduler::TaskRecord& record) {
+  return (record.flags & proto::scheduler::task_flag::may_be_cheaper) != 0;
+}
+
 /// invalid_argument, with a text that names the field.
 Result<void> check_record(const proto::scheduler::TaskRecord& record);
 

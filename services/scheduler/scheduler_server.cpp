@@ -265,6 +265,14 @@ Answer<wire::AdmitGraph::Reply> SchedulerServer::handle(wire::AdmitGraph,
   return reply;
 }
 
+Answer<proto::Empty> SchedulerServer::handle(wire::SetCheaper,
+                                             const wire::SetCheaper::Request& request,
+                                             CallContext& call) {
+  TRY(job_of(call, request.tenant));
+  TRY(core_.set_cheaper(request.tenant, request.codelet, request.cheaper));
+  return proto::Empty{};
+}
+
 Answer<wire::Completions::Reply> SchedulerServer::handle(wire::Completions,
                                                          const wire::Completions::Request& request,
                                                          CallContext& call) {

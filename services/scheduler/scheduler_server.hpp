@@ -95,6 +95,8 @@ class SchedulerServer {
   Answer<proto::scheduler::GraphNext::Reply> handle(proto::scheduler::GraphNext,
                                                     const proto::scheduler::GraphNext::Request&,
                                                     CallContext& call);
+  Answer<proto::Empty> handle(proto::scheduler::SetCheaper,
+                              const proto::scheduler::SetCheaper::Request&, CallContext& call);
   Answer<proto::Empty> handle(proto::Drain, const proto::Empty&, CallContext& call);
   void client_closed(ClientId client);
 

@@ -4,13 +4,16 @@
 
 #include <tsl/robin_map.h>
 
+#include <array>
 #include <deque>
 #include <map>
 #include <memory>
 #include <memory_resource>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "services/scheduler/admission.hpp"
 #include "services/scheduler/brevity.hpp"
 #include "services/scheduler/fair_share.hpp"
 #include "services/scheduler/listing.hpp"
@@ -79,22 +82,28 @@ struct CodeletType {
   CodeletId costs = 0;
   double slot_ns = 0;  ///< how long its tasks hold a slot, of late
   Brevity brevity;
+  std::optional<std::uint32_t> cheaper = {};  ///< the codelet that does the same, not as well
 };
 
 /// A graph with a deadline of which tasks are still coming.
 struct HeldGraph {
-  /// The longest way to the end of each task, by the quickest device; and if it may be any device.
-  struct Way {
-    double here_ns = 0;
-    double anywhere_ns = 0;
+  /// As what it could run: as it was submitted; if no task named a device; in cheaper variants
+  /// where tasks permit it; in all that there are.
+  enum Way : std::size_t { as_submitted, anywhere, permitted, cheapest, ways_count };
+  struct Demand : GraphDemand {
+    std::uint32_t unknown = 0;  ///< tasks of which nothing is known
   };
+  template <class T>
+  using ByWay = std::array<T, ways_count>;
+
   std::uint64_t deadline_ns = 0;
   std::vector<TaskRef> tasks;
-  tsl::robin_map<Slot, Way> ways;
-  GraphDemand demand;
-  GraphDemand anywhere;        ///< the same if no task named a device
-  bool names_devices = false;  ///< some task does
-  std::uint32_t unknown = 0;   ///< tasks of which nothing is known
+  /// The longest way to the end of each task, by the quickest device.
+  tsl::robin_map<Slot, ByWay<double>> longest_ns;
+  ByWay<Demand> demands;
+  bool names_devices = false;         ///< some task does
+  std::uint32_t cheaper_tasks = 0;    ///< of whose codelets there are cheaper variants
+  std::uint32_t permitted_tasks = 0;  ///< that permit them
 };
 
 struct Tenant {

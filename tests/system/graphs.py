@@ -74,6 +74,47 @@ def check_deadlines(graphs):
     expect("accepted: predicted to finish in" in said and "before its deadline" in said, said)
 
 
+def careful(length, module, **more):
+    """A chain that does well what could be done in a 64th of the time."""
+    task = {"codelet": "careful", "buffers": [["x", "read_write"]]}
+    return {"codelets": {"careful": {"module": module, "function": "careful", "cheaper": "quick"},
+                         "quick": {"module": module, "function": "quick"}},
+            "buffers": {"x": {"bytes": NUMBERS}},
+            "tasks": [{"name": f"step{i}", **task, **more} for i in range(length)]}
+
+
+def check_cheaper(graphs, module):
+    """What is too late is told of its cheaper variants, and runs in them when it permits that."""
+    known = careful(12, module)
+    for number in range(6):
+        known["tasks"][number]["codelet"] = "quick"
+    ran = graphs.run(known)
+    expect(ran["failed"] == 0, f"it failed: {ran}")
+    well_s = sorted(task["run_s"] for task in ran["tasks"][6:])[3]
+    cheap_s = sorted(task["run_s"] for task in ran["tasks"][:6])[3]
+    # Far too late one way, far in time the other.
+    length = 200
+    deadline = f"{max(length * (well_s * cheap_s) ** 0.5, 1):.3f}s"
+    length = max(length, int(8 / well_s))
+    late = careful(length, module)
+    options = ["--deadline", deadline]
+    graphs.refused(late, "cheaper variants", "--allow-cheaper", options=options)
+    asked = checked("graph-run", graphs.refused(late, options=[*options, "--json"]))["asked"]
+    expect(asked["cheaper_tasks"] == length and
+           asked["cheaper_p95_s"] <= asked["deadline_s"] < asked["predicted_p95_s"],
+           f"nothing was offered: {asked}")
+    allowed = graphs.run(late, *options, "--allow-cheaper")
+    expect(allowed["asked"]["verdict"] == "accepted" and allowed["asked"]["cheaper_tasks"] == length
+           and {task["codelet"] for task in allowed["tasks"]} == {"quick"}, f"{allowed['asked']}")
+    # Not where the deadline leaves time.
+    well = graphs.run(careful(3, module, may_be_cheaper=True), "--deadline", "10min")
+    expect(well["asked"]["cheaper_tasks"] == 0 and well["tasks"][0]["codelet"] == "careful",
+           f"needlessly cheap: {well}")
+    wrong = careful(1, module)
+    wrong["codelets"]["careful"]["cheaper"] = "none"
+    graphs.refused(wrong, "names no other codelet")
+
+
 def check_listing(graphs):
     listed = checked("graphs", graphs.instance.ctl("graph", "list", "--json"))
     states = [graph["state"] for graph in listed]
@@ -147,6 +188,7 @@ def main():
         graphs = Graphs(instance)
         check_deadlines(graphs)
         check_listing(graphs)
+        check_cheaper(graphs, str(Path(sys.argv[2]) / "graph_work.so"))
         check_record(graphs)
         check_files(graphs)
 

@@ -29,6 +29,7 @@ struct Options {
   std::string record;
   std::string file;
   std::optional<std::int64_t> deadline_ns;  ///< from when it is submitted
+  bool allow_cheaper = false;
 };
 
 std::string_view promise_name(std::uint32_t promise) {
@@ -56,6 +57,8 @@ json to_json(const Admitted& a) {
           {"predicted_s", from_then(a.finish_ns)},
           {"predicted_p95_s", from_then(a.finish_p95_ns)},
           {"anywhere_p95_s", from_then(a.anywhere_p95_ns)},
+          {"cheaper_p95_s", from_then(a.cheaper_p95_ns)},
+          {"cheaper_tasks", a.cheaper_tasks},
           {"tasks", a.tasks},
           {"unknown_tasks", a.unknown}};
 }
@@ -71,6 +74,11 @@ class Run {
       tenant_.open(link_.kernel().job(), call_deadline(), std::move(done));
     }));
     for (const GraphFile::Codelet& codelet : file_.codelets) TRY(add_codelet(codelet));
+    for (std::size_t i = 0; i < codelets_.size(); ++i)
+      if (const auto cheaper = file_.codelets[i].cheaper)
+        TRY(wait_for<void>(link_, [&](auto done) {
+          tenant_.set_cheaper(codelets_[i], codelets_[*cheaper], call_deadline(), std::move(done));
+        }));
     for (const GraphFile::Buffer& buffer : file_.buffers) TRY(add_buffer(buffer));
     TaskGraph graph;
     for (const GraphFile::Task& task : file_.tasks) TRY(add_task(graph, task));
@@ -202,9 +210,22 @@ void print_answer(const Admitted& a) {
   fmt::print(
       "accepted: predicted to finish in {}, with 95% certainty in {}; its deadline is in {}\n",
       in(a.finish_ns), in(a.finish_p95_ns), in(a.deadline_ns));
+  if (a.cheaper_tasks > 0)
+    fmt::print("{} of its {} tasks run in cheaper variants: otherwise it would be too late\n",
+               a.cheaper_tasks, a.tasks);
   if (a.unknown > 0)
     fmt::print("no promise: nothing is known of {} of its {} tasks; this run teaches it\n",
                a.unknown, a.tasks);
+}
+
+/// The codelet that the task ran as.
+const std::string& ran_as(const GraphFile& file, std::size_t task,
+                          const std::optional<Admitted>& answer) {
+  const wire::TaskRecord& record = file.tasks[task].record;
+  const GraphFile::Codelet& codelet = file.codelets[record.codelet];
+  const bool may = (record.flags & wire::task_flag::may_be_cheaper) != 0;
+  if (!answer || answer->cheaper_tasks == 0 || !may || !codelet.cheaper) return codelet.name;
+  return file.codelets[*codelet.cheaper].name;
 }
 
 int print_outcome(const Session& session, const GraphFile& file, Run& run,
@@ -216,7 +237,7 @@ int print_outcome(const Session& session, const GraphFile& file, Run& run,
   for (std::size_t i = 0; i < file.tasks.size(); ++i) {
     const wire::Completion& done = run.of(i);
     const std::string status(code_name(static_cast<Code>(done.status)));
-    const std::string& codelet = file.codelets[file.tasks[i].record.codelet].name;
+    const std::string& codelet = ran_as(file, i, answer);
     const std::uint64_t run_ns = done.end_ns - std::min(done.end_ns, done.start_ns);
     const std::string why = run.failure(done);
     failed += done.status != 0;
@@ -253,7 +274,8 @@ int print_outcome(const Session& session, const GraphFile& file, Run& run,
 }
 
 /// What it did and how long that took, as WfFormat 1.5, for `aiosctl simulate --graph`.
-Result<void> record_run(const std::string& path, const GraphFile& file, const Run& run) {
+Result<void> record_run(const std::string& path, const GraphFile& file, const Run& run,
+                        const std::optional<Admitted>& answer) {
   json specified = json::array();
   json executed = json::array();
   const std::vector<std::set<std::size_t>> parents_of = run.parents();
@@ -264,7 +286,7 @@ Result<void> record_run(const std::string& path, const GraphFile& file, const Ru
       return error(Code::invalid_argument, "task " + file.tasks[i].name +
                                                " failed: a run that is not whole is not recorded");
     const std::string& name = file.tasks[i].name;
-    const std::string& codelet = file.codelets[file.tasks[i].record.codelet].name;
+    const std::string& codelet = ran_as(file, i, answer);
     json parents = json::array();
     for (const std::size_t parent : parents_of[i]) parents.push_back(file.tasks[parent].name);
     specified.push_back({{"id", name}, {"name", codelet}, {"parents", parents}});
@@ -290,7 +312,9 @@ Result<void> record_run(const std::string& path, const GraphFile& file, const Ru
 }
 
 Result<int> run_graph(const Session& session, const Options& options) {
-  const GraphFile file = TRY(read_graph_file(options.file));
+  GraphFile file = TRY(read_graph_file(options.file));
+  if (options.allow_cheaper)
+    for (GraphFile::Task& task : file.tasks) task.record.flags |= wire::task_flag::may_be_cheaper;
   Operator attached = TRY(Operator::attach(session));
   Run run(attached.kernel(), TRY(attached.port("scheduler")), file);
   TRY(run.set_up());
@@ -301,12 +325,15 @@ Result<int> run_graph(const Session& session, const Options& options) {
   if (answer) {
     if (const Result<void> accepted = refusal_of(*answer); !accepted) {
       if (session.json) print_json(json{{"asked", to_json(*answer)}}.dump(2));
-      return report(accepted.error());
+      const int code = report(accepted.error());
+      if (answer->cheaper_p95_ns != 0 && !session.json)
+        fmt::print(stderr, "aiosctl: to permit them: --allow-cheaper\n");
+      return code;
     }
     if (!session.json) print_answer(*answer);
   }
   TRY(run.wait());
-  if (!options.record.empty()) TRY(record_run(options.record, file, run));
+  if (!options.record.empty()) TRY(record_run(options.record, file, run, answer));
   return print_outcome(session, file, run, answer);
 }
 
@@ -344,12 +371,13 @@ Result<int> list_graphs(const Session& session) {
     const auto in = [&](std::uint64_t at_ns) {
       return at_ns < g.asked.now_ns ? "" : human_duration(at_ns - g.asked.now_ns);
     };
-    table.add(
-        {std::to_string(g.number), std::string(g.job_name.view()), std::to_string(g.asked.tasks),
-         std::string(state_name(g.state)),
-         std::string(verdict_name(g.asked.verdict)) + (g.asked.promise == 0 ? "" : ", no promise"),
-         in(g.asked.deadline_ns), in(g.asked.finish_ns), in(g.asked.finish_p95_ns),
-         in(g.ended_ns)});
+    table.add({std::to_string(g.number), std::string(g.job_name.view()),
+               std::to_string(g.asked.tasks), std::string(state_name(g.state)),
+               std::string(verdict_name(g.asked.verdict)) +
+                   (g.asked.verdict == 0 && g.asked.cheaper_tasks > 0 ? ", cheaper" : "") +
+                   (g.asked.promise == 0 ? "" : ", no promise"),
+               in(g.asked.deadline_ns), in(g.asked.finish_ns), in(g.asked.finish_p95_ns),
+               in(g.ended_ns)});
   }
   session.json ? print_json(out.dump(2, ' ', false, json::error_handler_t::replace))
                : table.print();
@@ -374,6 +402,9 @@ void add_graph_commands(CLI::App& app, Session& session) {
   run->add_option_function<std::string>(
       "--deadline", take_deadline,
       "To be done in so long (1.5s, 200ms, 2min); refused at once when it would not");
+  run->add_flag(
+      "--allow-cheaper", options->allow_cheaper,
+      "All tasks may run in their codelets' cheaper variants, if it is too late otherwise");
   run->add_option("--record", options->record,
                   "Writes what ran and how long, as WfFormat 1.5, for aiosctl simulate --graph");
   run->add_flag("--json", session.json, "As JSON (abi/schema/graph-run.json)");

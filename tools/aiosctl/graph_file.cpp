@@ -89,10 +89,18 @@ class Reader {
     for (const auto& [name, codelet] : codelets->items()) {
       const std::string where = "codelets." + name;
       if (!codelet.is_object()) return wrong(where, "is no object");
-      TRY(only(codelet, where, {"module", "function"}));
+      TRY(only(codelet, where, {"module", "function", "cheaper"}));
       codelets_[name] = static_cast<std::uint32_t>(file_.codelets.size());
       file_.codelets.push_back({name, TRY(module_path(TRY(text(codelet, "module", where)))),
                                 TRY(text(codelet, "function", where))});
+    }
+    for (const auto& [name, codelet] : codelets->items()) {
+      if (!codelet.contains("cheaper")) continue;
+      const std::string where = "codelets." + name;
+      const auto cheaper = codelets_.find(TRY(text(codelet, "cheaper", where)));
+      if (cheaper == codelets_.end() || cheaper->first == name)
+        return wrong(where + ".cheaper", "names no other codelet");
+      file_.codelets[codelets_[name]].cheaper = cheaper->second;
     }
     return {};
   }
@@ -122,7 +130,7 @@ class Reader {
     if (!task.is_object()) return wrong(where, "is no object");
     TRY(only(task, where,
              {"name", "codelet", "buffers", "arguments", "grid", "after", "device", "priority",
-              "limit_s", "idempotent"}));
+              "limit_s", "idempotent", "may_be_cheaper"}));
     const std::string name = TRY(text(task, "name", where));
     const std::string codelet = TRY(text(task, "codelet", where));
     if (!codelets_.contains(codelet))
@@ -234,10 +242,17 @@ class Reader {
         return wrong(where + ".limit_s", "is no time in seconds");
       record.limit_ns = static_cast<std::uint64_t>(limit->get<double>() * 1e9);
     }
-    if (const json* idempotent = member(task, "idempotent")) {
-      if (!idempotent->is_boolean()) return wrong(where + ".idempotent", "is not true or false");
-      if (!idempotent->get<bool>()) record.flags = 0;
-    }
+    namespace flag = proto::scheduler::task_flag;
+    TRY(read_flag(task, "idempotent", where, flag::idempotent, record));
+    return read_flag(task, "may_be_cheaper", where, flag::may_be_cheaper, record);
+  }
+
+  Result<void> read_flag(const json& task, const char* name, const std::string& where,
+                         std::uint32_t flag, proto::scheduler::TaskRecord& record) {
+    const json* value = member(task, name);
+    if (value == nullptr) return {};
+    if (!value->is_boolean()) return wrong(where + "." + name, "is not true or false");
+    record.flags = value->get<bool>() ? record.flags | flag : record.flags & ~flag;
     return {};
   }
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,13 +26,16 @@ inline constexpr const char* graph_file_help =
 A module is a path, from the file's folder, or the name of one of AIOS's own. Buffers begin as
 zeros. Tasks depend on one another by what they do to buffers, in the order of the file, and by
 "after". Optional in a task: grid, arguments (u32, i32, u64, i64, f32, f64), buffers, after,
-device (its index), priority, limit_s, idempotent (true).)";
+device (its index), priority, limit_s, idempotent (true), may_be_cheaper (false). In a codelet:
+"cheaper": "NAME", another codelet that does the same sooner and not as well. Tasks that may be
+cheaper run so, all of them, when the graph would be too late otherwise.)";
 
 struct GraphFile {
   struct Codelet {
     std::string name;
     std::string module;  ///< a path
     std::string function;
+    std::optional<std::uint32_t> cheaper = {};  ///< the place of its cheaper variant
   };
   struct Buffer {
     std::string name;

@@ -329,6 +329,11 @@ class Task {
     record_.device = index + 1;
     return *this;
   }
+  /// In a graph with a deadline that is not accepted otherwise.
+  Task& may_be_cheaper() noexcept {
+    record_.flags |= AIOS_TASK_MAY_BE_CHEAPER;
+    return *this;
+  }
   Task& grid(std::uint32_t x, std::uint32_t y = 1, std::uint32_t z = 1) noexcept {
     record_.grid[0] = x;
     record_.grid[1] = y;
@@ -367,6 +372,10 @@ class Tenant {
     std::uint32_t id = 0;
     check(aios_codelet_register_file(get(), path.c_str(), function.c_str(), timeout_ns_, &id));
     return id;
+  }
+  /// `cheaper` does what `codelet` does, sooner and not as well.
+  void set_cheaper(std::uint32_t codelet, std::uint32_t cheaper) {
+    check(aios_codelet_set_cheaper(get(), codelet, cheaper, timeout_ns_));
   }
   std::uint32_t buffer(const Region& region, std::uint64_t offset, std::uint64_t length,
                        Access access) {

@@ -40,6 +40,18 @@ class Graph {
     check(aios_graph_predicted(get(), &prediction));
     return prediction;
   }
+  /// Its tasks may run in the cheaper variants of their codelets where it is too late otherwise.
+  void permit_cheaper(bool permitted = true) {
+    check(aios_graph_permit_cheaper(get(), permitted ? 1 : 0));
+  }
+  /// Of a graph that was refused: what would have had it done in time, if anything.
+  std::optional<aios_offer> offered() const {
+    aios_offer offer{};
+    const aios_code code = aios_graph_offered(get(), &offer);
+    if (code == AIOS_NOT_FOUND) return std::nullopt;
+    check(code);
+    return offer;
+  }
   /// How many of its tasks failed.
   std::size_t wait(std::uint64_t timeout_ns = forever) {
     std::size_t failed = 0;

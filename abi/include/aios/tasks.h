@@ -73,6 +73,14 @@ AIOS_API aios_code aios_codelet_register_file(aios_tenant* tenant, const char* p
                                               const char* function, uint64_t timeout_ns,
                                               uint32_t* codelet);
 
+/* The codelet `cheaper` does what `codelet` does, with the same buffers and arguments, sooner and
+ * not as well: the caller's word, such as for a preview, or a coarser model. Tasks of graphs with a
+ * deadline that permit it run so when the graph would be too late otherwise. A codelet has one such
+ * variant, the last that was named. Errors: INVALID_ARGUMENT: they are not two codelets of the
+ * tenant, or `cheaper` does not run on every kind of device that `codelet` runs on. */
+AIOS_API aios_code aios_codelet_set_cheaper(aios_tenant* tenant, uint32_t codelet, uint32_t cheaper,
+                                            uint64_t timeout_ns);
+
 /* Memory at (offset, length) of a region as a buffer. `access` says what tasks may do with it. The
  * region may be closed here and lives on until the buffer is released. Devices with a memory of
  * their own keep copies: what this program writes into a buffer while unfinished tasks use it, and
@@ -105,7 +113,9 @@ AIOS_API aios_code aios_buffer_release(aios_tenant* tenant, uint32_t buffer, uin
 
 enum {
   AIOS_TASK_IDEMPOTENT = 1, /* may run again after its process or the scheduler died */
-  AIOS_TASK_JOIN = 2        /* nothing runs: done when those are on which it depends; no buffers */
+  AIOS_TASK_JOIN = 2,       /* nothing runs: done when those are on which it depends; no buffers */
+  AIOS_TASK_MAY_BE_CHEAPER = 4 /* of a graph with a deadline: it may run in its codelet's cheaper
+                                  variant where the graph is not accepted otherwise */
 };
 
 /* Fill it in by the functions below, or by hand; unused fields are zero. */
@@ -238,10 +248,25 @@ typedef struct aios_prediction {
   uint32_t unknown;  /* of them never one has run, or their like: they are not in the prediction */
   uint32_t promised; /* 0: tasks are unknown, or the policy does not heed deadlines: it was accepted
                         without a promise */
-  uint32_t reserved;
+  uint32_t cheaper_tasks; /* accepted: of them run in a cheaper variant, all that permit it */
 } aios_prediction;
 /* Errors: NOT_FOUND: it has no deadline, or was not submitted. */
 AIOS_API aios_code aios_graph_predicted(const aios_graph* graph, aios_prediction* prediction);
+
+/* All its tasks may run in the cheaper variants of their codelets, as if each had
+ * AIOS_TASK_MAY_BE_CHEAPER; 0: only those that have. They do when the graph would be too late
+ * otherwise. */
+AIOS_API aios_code aios_graph_permit_cheaper(aios_graph* graph, int permitted);
+/* What would have made a graph that was refused be in time, as far as all is known of it. */
+typedef struct aios_offer {
+  uint64_t cheaper_p95_ns;  /* when it would be done at least 19 times in 20, if all its tasks might
+                               run in cheaper variants; 0: too late, or that is so already */
+  uint64_t anywhere_p95_ns; /* the same, if none named a device */
+  uint32_t cheaper_tasks;   /* that have such a variant */
+  uint32_t reserved;
+} aios_offer;
+/* Errors: NOT_FOUND: it was not refused, or neither would do. */
+AIOS_API aios_code aios_graph_offered(const aios_graph* graph, aios_offer* offer);
 
 /* Until all its tasks have ended. *failed (may be NULL) is how many did so without success. */
 AIOS_API aios_code aios_graph_wait(aios_graph* graph, uint64_t timeout_ns, size_t* failed);

@@ -30,7 +30,7 @@ from .region import Region
 from .server import Peer, Request, Server
 from .service import Call, Service
 from .storage import ObjectEntry, ObjectInfo, Storage
-from .tasks import BufferId, CodeletId, Completion, Device, Graph, Prediction, Task, Tenant
+from .tasks import BufferId, CodeletId, Completion, Device, Graph, Offer, Prediction, Task, Tenant
 from .waiting import wait
 
 # Of the library in use.
@@ -42,7 +42,7 @@ __all__ = [
     "Indeterminate",
     "Instance", "Internal", "InvalidArgument", "IoError", "MAX_OBJECT_NAME_BYTES", "MAX_REPLY_BYTES",
     "MAX_REQUEST_BYTES", "Mode", "NoMemory", "NoSpace", "NotFound", "NotSupported", "ObjectEntry",
-    "ObjectInfo", "Peer", "PeerClosed", "Phase", "Prediction", "Progress", "ProtocolError", "Quota",
+    "ObjectInfo", "Offer", "Peer", "PeerClosed", "Phase", "Prediction", "Progress", "ProtocolError", "Quota",
     "Region",
     "Request", "Result", "Server", "Service", "ServiceDown", "SourceChanged", "Stage", "Storage", "Task",
     "Tenant", "TimedOut", "TooLarge", "TooLate", "Unreachable", "VersionMismatch", "WrongType", "aio",

@@ -29,6 +29,7 @@ FOREVER = 2**64 - 1
 ATTACH_NEVER_SPIN = 1
 REGION_FREEZABLE = 1
 TASK_IDEMPOTENT = 1
+TASK_MAY_BE_CHEAPER = 4
 
 
 class Access(enum.IntEnum):
@@ -125,7 +126,12 @@ class Device(ctypes.Structure):
 
 class Prediction(ctypes.Structure):
     _fields_ = [("finish_ns", c_uint64), ("finish_p95_ns", c_uint64), ("tasks", c_uint32),
-                ("unknown", c_uint32), ("promised", c_uint32), ("reserved", c_uint32)]
+                ("unknown", c_uint32), ("promised", c_uint32), ("cheaper_tasks", c_uint32)]
+
+
+class Offer(ctypes.Structure):
+    _fields_ = [("cheaper_p95_ns", c_uint64), ("anywhere_p95_ns", c_uint64),
+                ("cheaper_tasks", c_uint32), ("reserved", c_uint32)]
 
 
 class Completion(ctypes.Structure):
@@ -241,6 +247,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "aios_tenant_device": (c_int, [_OBJECT, c_uint32, c_uint64, POINTER(Device)]),
     "aios_codelet_register": (c_int, [_OBJECT, c_void_p, c_size_t, c_char_p, c_uint64, _OUT_U32]),
     "aios_codelet_register_file": (c_int, [_OBJECT, c_char_p, c_char_p, c_uint64, _OUT_U32]),
+    "aios_codelet_set_cheaper": (c_int, [_OBJECT, c_uint32, c_uint32, c_uint64]),
     "aios_buffer_register": (c_int, [_OBJECT, _OBJECT, c_uint64, c_uint64, c_uint32, c_uint64,
                                      _OUT_U32]),
     "aios_buffer_release": (c_int, [_OBJECT, c_uint32, c_uint64]),
@@ -261,6 +268,8 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
                                          c_uint32]),
     "aios_graph_set_deadline": (c_int, [_OBJECT, c_uint64]),
     "aios_graph_predicted": (c_int, [_OBJECT, POINTER(Prediction)]),
+    "aios_graph_permit_cheaper": (c_int, [_OBJECT, c_int]),
+    "aios_graph_offered": (c_int, [_OBJECT, POINTER(Offer)]),
     "aios_graph_submit": (c_int, [_OBJECT, c_uint64]),
     "aios_graph_wait": (c_int, [_OBJECT, c_uint64, _OUT_SIZE]),
     "aios_graph_completion": (c_int, [_OBJECT, c_uint32, POINTER(Completion)]),

@@ -39,6 +39,8 @@ class Task:
     idempotent: bool = True  # may run again after the process that ran it died
     device: int | None = None  # the index of one of `Tenant.devices`; None: any
     deadline_ns: int = 0  # when it should be done, by time.monotonic_ns(); 0: no matter
+    # In a graph with a deadline that is not accepted otherwise, see `Tenant.set_cheaper`.
+    may_be_cheaper: bool = False
 
     def _fill(self, record: _native.TaskRecord) -> None:
         reference = ctypes.byref(record)
@@ -61,7 +63,8 @@ class Task:
         record.limit_ns = nanoseconds(self.limit_s)
         if self.device is not None:
             record.device = unsigned(self.device, "device", MAX_U32 - 1) + 1
-        record.flags = _native.TASK_IDEMPOTENT if self.idempotent else 0
+        record.flags = ((_native.TASK_IDEMPOTENT if self.idempotent else 0)
+                        | (_native.TASK_MAY_BE_CHEAPER if self.may_be_cheaper else 0))
         record.deadline_ns = unsigned(self.deadline_ns, "deadline_ns")
 
 
@@ -112,6 +115,19 @@ class Prediction:
     tasks: int
     unknown: int  # of them never one has run, or their like: they are not in the prediction
     promised: bool  # False: it was accepted without a promise
+    cheaper_tasks: int = 0  # accepted: of them run in a cheaper variant, all that permit it
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What would have had a graph that was refused done in time.
+
+    Times are those by which it would be done at least 19 times in 20, by time.monotonic_ns().
+    """
+
+    cheaper_p95_ns: int | None  # if all its tasks might run in cheaper variants; None: too late
+    anywhere_p95_ns: int | None  # if none named a device
+    cheaper_tasks: int  # that have a cheaper variant
 
 
 def _completion(raw: _native.Completion) -> Completion:
@@ -167,6 +183,17 @@ class Tenant(waiting.Waitable):
                 check(lib.aios_codelet_register(native, address, size, name,
                                                 nanoseconds(timeout_s), ctypes.byref(codelet)))
         return CodeletId(codelet.value)
+
+    def set_cheaper(self, codelet: CodeletId, cheaper: CodeletId,
+                    timeout_s: float | None = DEFAULT_TIMEOUT_S) -> None:
+        """`cheaper` does what `codelet` does, with the same buffers, sooner and not as well.
+
+        Tasks of graphs with a deadline that permit it run so when the graph would be too late
+        otherwise. `InvalidArgument`: it does not run on every kind of device that `codelet` runs on.
+        """
+        check(lib.aios_codelet_set_cheaper(
+            self._native(), unsigned(codelet, "codelet", MAX_U32),
+            unsigned(cheaper, "cheaper", MAX_U32), nanoseconds(timeout_s)))
 
     def buffer(self, region: Region, access: Access, offset: int = 0, length: int | None = None,
                timeout_s: float | None = DEFAULT_TIMEOUT_S) -> BufferId:
@@ -336,7 +363,23 @@ class Graph(Object):
         raw = _native.Prediction()
         check(lib.aios_graph_predicted(self._native(), ctypes.byref(raw)))
         return Prediction(raw.finish_ns, raw.finish_p95_ns, raw.tasks, raw.unknown,
-                          bool(raw.promised))
+                          bool(raw.promised), raw.cheaper_tasks)
+
+    def permit_cheaper(self, permitted: bool = True) -> None:
+        """Its tasks may run in the cheaper variants of their codelets (`Tenant.set_cheaper`).
+
+        They do when the graph would be too late otherwise.
+        """
+        check(lib.aios_graph_permit_cheaper(self._native(), int(permitted)))
+
+    def offered(self) -> Offer | None:
+        """Of a graph that was refused: what would have had it done in time; None: nothing."""
+        raw = _native.Offer()
+        code = lib.aios_graph_offered(self._native(), ctypes.byref(raw))
+        if code == errors.Code.NOT_FOUND:
+            return None
+        check(code)
+        return Offer(raw.cheaper_p95_ns or None, raw.anywhere_p95_ns or None, raw.cheaper_tasks)
 
     def wait(self, timeout_s: float | None = None) -> int:
         """Until all its tasks have ended; returns how many failed. `TimedOut`."""

@@ -243,6 +243,22 @@ TEST_CASE("Tasks of a graph that nobody has accepted are indeterminate, afterwar
   CHECK(fate.again[1].deadline_ns == sooner.deadline_ns);
 }
 
+TEST_CASE("Tasks of a graph that was accepted in cheaper variants stay in them, where they may") {
+  TaskLedger ledger;
+  Record may = task(1, {}, {{7, RW}});
+  may.flags |= proto::scheduler::task_flag::may_be_cheaper;
+  may.codelet = 4;
+  Record must_not = task(2);
+  must_not.codelet = 4;
+  add(ledger, {may, must_not}, true);
+  ledger.admitted(1, 2, the_moment_ns + 5 * TaskLedger::late_deadline_ns,
+                  [](std::uint32_t codelet) { return codelet + 1; });
+  const Fate fate = lose(ledger);
+  REQUIRE(fate.again.size() == 2);
+  CHECK((fate.again[0].codelet == 5 && fate.again[0].buffers[0] == (7 | RW << 28)));
+  CHECK(fate.again[1].codelet == 4);
+}
+
 TEST_CASE("A deadline that has passed meanwhile is no reason to be refused") {
   TaskLedger ledger;
   Record late = task(1);

@@ -234,6 +234,109 @@ TEST_CASE("A refused graph whose tasks name a slow device is told that others wo
   CHECK(answer.anywhere_p95_ns <= site.now + 20 * ms);
 }
 
+namespace {
+
+/// A site where `work` has a cheaper variant that takes 1 ms.
+TenantId open_with_cheaper(Site& site) {
+  site.costs->tell("draft", 0, ms);
+  site.costs->estimates[{"draft", 0}].level = Level::history;
+  const TenantId t = site.open(1);
+  REQUIRE(*site.core.add_codelet(t, proto::Text<64>::from("draft")) == 1);
+  REQUIRE(site.core.set_cheaper(t, 0, 1));
+  return t;
+}
+
+/// Three tasks in a row, of which the first so many may be cheaper.
+Core::Admitted ask(Site& site, TenantId t, std::uint64_t in_ns, std::uint64_t tag, int permitted) {
+  const std::uint32_t graph = *site.core.open_graph(t, site.now + in_ns, site.now);
+  std::vector<TaskRecord> records;
+  for (std::uint32_t i = 0; i < 3; ++i) {
+    records.push_back(i == 0 ? task(tag)
+                             : task(tag + i, {static_cast<std::uint32_t>(tag) + i - 1}));
+    if (static_cast<int>(i) < permitted)
+      records.back().flags |= proto::scheduler::task_flag::may_be_cheaper;
+  }
+  REQUIRE(site.core.submit(t, records, site.now, graph));
+  return site.admit(t, graph);
+}
+
+}  // namespace
+
+TEST_CASE("A graph that is too late is told when its cheaper variants would be done") {
+  Site site;
+  const TenantId t = open_with_cheaper(site);
+  const Core::Admitted answer = ask(site, t, 20 * ms, 1, 0);
+  CHECK(answer.verdict == static_cast<std::uint32_t>(wire_verdict::too_late));
+  CHECK(is_in(answer.finish_ns, site.now, 30 * ms));
+  CHECK(answer.cheaper_tasks == 3);
+  CHECK(answer.cheaper_p95_ns > site.now + 3 * ms);
+  CHECK(answer.cheaper_p95_ns <= site.now + 20 * ms);
+  CHECK(site.core.idle());
+  // Neither what would be too late as well, nor what is not known, is offered.
+  CHECK(ask(site, t, 2 * ms, 1, 0).cheaper_p95_ns == 0);
+  site.costs->estimates[{"draft", 0}].level = Level::none;
+  CHECK(ask(site, t, 20 * ms, 1, 0).cheaper_p95_ns == 0);
+}
+
+TEST_CASE("Tasks that permit it run in cheaper variants where their graph is too late otherwise") {
+  Site site;
+  const TenantId t = open_with_cheaper(site);
+  const Core::Admitted answer = ask(site, t, 20 * ms, 1, 3);
+  CHECK(answer.verdict == static_cast<std::uint32_t>(wire_verdict::accepted));
+  CHECK(answer.promise == static_cast<std::uint32_t>(wire_promise::made));
+  CHECK(answer.cheaper_tasks == 3);
+  CHECK(is_in(answer.finish_ns, site.now, 3 * ms));
+  REQUIRE(site.running.contains(1));
+  const Task* first = site.core.find(site.running.at(1));
+  CHECK(first->record.codelet == 1);
+  CHECK(first->upward_rank_ns == 3 * ms);
+  for (const std::uint64_t tag : {1, 2, 3}) site.end(tag, ms);
+  CHECK(site.logged(1).state == static_cast<std::uint32_t>(wire_state::done));
+  // Where there is time they are as good as they can be.
+  const Core::Admitted well = ask(site, t, 900 * ms, 11, 3);
+  CHECK(well.cheaper_tasks == 0);
+  CHECK(site.core.find(site.running.at(11))->record.codelet == 0);
+}
+
+TEST_CASE("Only the tasks that permit it are cheaper, and the others may be offered to be") {
+  Site site;
+  const TenantId t = open_with_cheaper(site);
+  const Core::Admitted refused = ask(site, t, 15 * ms, 1, 2);
+  CHECK(refused.verdict == static_cast<std::uint32_t>(wire_verdict::too_late));
+  CHECK(is_in(refused.finish_ns, site.now, 12 * ms));
+  CHECK(refused.cheaper_tasks == 3);
+  CHECK(refused.cheaper_p95_ns <= site.now + 15 * ms);
+  const Core::Admitted answer = ask(site, t, 30 * ms, 1, 2);
+  CHECK(answer.verdict == static_cast<std::uint32_t>(wire_verdict::accepted));
+  CHECK(answer.cheaper_tasks == 2);
+  site.end(1, ms);
+  site.end(2, ms);
+  CHECK(site.core.find(site.running.at(3))->record.codelet == 0);
+}
+
+TEST_CASE("A cheaper variant that is not known is taken without a promise") {
+  Site site;
+  const TenantId t = open_with_cheaper(site);
+  site.costs->estimates[{"draft", 0}].level = Level::none;
+  const Core::Admitted answer = ask(site, t, 20 * ms, 1, 3);
+  CHECK(answer.verdict == static_cast<std::uint32_t>(wire_verdict::accepted));
+  CHECK(answer.promise == static_cast<std::uint32_t>(wire_promise::unknown_costs));
+  CHECK((answer.cheaper_tasks == 3 && answer.unknown == 3));
+}
+
+TEST_CASE("A cheaper variant is another codelet of the tenant that runs wherever the first does") {
+  Site site;
+  const TenantId t = site.open(1);
+  namespace backend = proto::driver::backend;
+  REQUIRE(site.core.add_codelet(t, {}, backend::cpu | backend::cuda));
+  CHECK(site.core.set_cheaper(t, 1, 0).error().code() == Code::invalid_argument);
+  CHECK(site.core.set_cheaper(t, 0, 1));
+  CHECK(site.core.set_cheaper(t, 0, 0).error().code() == Code::invalid_argument);
+  CHECK(site.core.set_cheaper(t, 0, 2).error().code() == Code::invalid_argument);
+  CHECK(site.core.set_cheaper(t, 2, 0).error().code() == Code::invalid_argument);
+  CHECK(site.core.set_cheaper(t + 1, 0, 1).error().code() == Code::not_found);
+}
+
 TEST_CASE("A graph's deadline in the past, an unknown graph and one without tasks are errors") {
   Site site;
   const TenantId t = site.open(1);
@@ -276,6 +379,19 @@ TEST_CASE("A task outside that waits for a refused one is cancelled") {
   REQUIRE(site.core.take_completions(t, some) == 1);
   CHECK(some[0].tag == 9);
   CHECK(some[0].status == static_cast<std::uint32_t>(Code::cancelled));
+}
+
+TEST_CASE("A task of a graph that depends on what has failed keeps no other from starting") {
+  Site site;
+  const TenantId t = site.open(1);
+  REQUIRE(site.core.submit(t, std::vector{task(1)}, site.now));
+  site.run();
+  site.core.task_answered(site.running.at(1), error(Code::io_error, "no"));
+  const std::uint32_t graph = *site.core.open_graph(t, site.now + 900 * ms, site.now);
+  // The slot of the first is that of the second.
+  REQUIRE(site.core.submit(t, std::vector{task(2, {1}), task(3)}, site.now, graph));
+  CHECK(site.verdict(t, graph) == wire_verdict::accepted);
+  CHECK(site.running.contains(3));
 }
 
 TEST_CASE("A graph of which a task failed is failed, and teaches nothing") {

@@ -47,7 +47,7 @@ TEST_CASE("A join with buffers or arguments is invalid_argument") {
 }
 
 TEST_CASE("A record with unknown flags, modes or unused fields that are not zero is refused") {
-  CHECK(checked([](TaskRecord& r) { r.flags = 4; }) == Code::invalid_argument);
+  CHECK(checked([](TaskRecord& r) { r.flags = 1u << 31; }) == Code::invalid_argument);
   CHECK(checked([](TaskRecord& r) { r.reserved_words[1] = 1; }) == Code::invalid_argument);
   CHECK(checked([](TaskRecord& r) { r.buffers[0] = 1; }) == Code::invalid_argument);
   CHECK(checked([](TaskRecord& r) { r.dependencies[3] = 1; }) == Code::invalid_argument);
