@@ -323,7 +323,8 @@ Result<void> refusal_of(const wire::AdmitGraph::Reply& answer) {
   if (answer.finish_ns == 0)
     return error(Code::too_late, "the graph's deadline passed while it was submitted");
   std::string text = "the graph is predicted to finish in " +
-                     span_text(answer.now_ns, answer.finish_ns) + ", and with 95% certainty in " +
+                     span_text(answer.now_ns, answer.finish_ns) +
+                     ", and with the margin that keeps 19 of 20 in time in " +
                      span_text(answer.now_ns, answer.finish_p95_ns) + "; ";
   if (verdict == wire::Verdict::harms_others)
     text += "that is before its deadline in " + from_now +

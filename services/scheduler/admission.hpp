@@ -32,10 +32,12 @@ struct GraphDemand {
 /// What `ask` finds.
 struct Forecast {
   bool accepted = false;
-  double predicted_ns = 0;          ///< from now, before it is put right by how far off others were
-  std::uint64_t finish_ns = 0;      ///< predicted
-  std::uint64_t finish_p95_ns = 0;  ///< of which the deadline must not be before
-  bool harms_others = false;        ///< refused because graphs taken on before would be late
+  double predicted_ns = 0;      ///< from now, before it is put right by how far off others were
+  std::uint64_t finish_ns = 0;  ///< predicted
+  /// With the margin by which 19 of 20 graphs that are accepted are in time; the deadline must not
+  /// be before it.
+  std::uint64_t finish_p95_ns = 0;
+  bool harms_others = false;  ///< refused because graphs taken on before would be late
 };
 
 class Admission {
@@ -81,8 +83,9 @@ class Admission {
     std::set<std::pair<std::uint64_t, GraphId>> graphs;  ///< accepted, by deadline
     double sum_ns = 0;                                   ///< all of the above
     History bias;                                        ///< of ln(actual / predicted)
-    /// Graphs are few, and most have time to spare: it moves fast, and as far as it takes.
-    QuantileTracker tracker{0.6, -3};
+    /// Graphs are few, so it moves fast, and as far as it takes. Most have time to spare: with
+    /// 1.645, which is right for one whose deadline is just at its p95, one in fifty would be late.
+    QuantileTracker tracker{0.2, -3, 0.5};
     std::uint64_t last_use = 0;
 
     double quantile(double predicted_ns) const;

@@ -12,16 +12,17 @@ namespace aios::scheduler {
 /// so that in the long run the share of misses is 1 - 0.95. In standard deviations.
 class QuantileTracker {
  public:
-  /// `step` is how fast it moves, `least` what it never goes below.
-  explicit QuantileTracker(double step = 0.05, double least = 0.5) : step_(step), least_(least) {}
+  /// `step` is how fast it moves, `least` what it never goes below, `start` where it begins: by
+  /// default at the quantile of a normal distribution.
+  explicit QuantileTracker(double step = 0.05, double least = 0.5, double start = 1.645)
+      : step_(step), least_(least), z_(start) {}
   double z() const { return z_; }
   void saw(bool hit);
   /// From an earlier life; within its bounds.
   void restore(double z);
 
  private:
-  double step_, least_;
-  double z_ = 1.645;
+  double step_, least_, z_;
 };
 
 /// What tasks of one size took on one device: mean and variance of y, the newest counting most.

@@ -208,7 +208,8 @@ void print_answer(const Admitted& a) {
     return;
   }
   fmt::print(
-      "accepted: predicted to finish in {}, with 95% certainty in {}; its deadline is in {}\n",
+      "accepted: predicted to finish in {}, with the margin that keeps 19 of 20 in time in {}; its "
+      "deadline is in {}\n",
       in(a.finish_ns), in(a.finish_p95_ns), in(a.deadline_ns));
   if (a.cheaper_tasks > 0)
     fmt::print("{} of its {} tasks run in cheaper variants: otherwise it would be too late\n",

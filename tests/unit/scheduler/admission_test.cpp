@@ -10,7 +10,7 @@ constexpr std::uint64_t ms = 1'000'000;
 
 TEST_CASE("A graph whose p95 is before its deadline is accepted, the next one waits behind it") {
   Admission admission;
-  const GraphDemand demand{25e6, 10e6, 60 * ms};
+  const GraphDemand demand{25e6, 10e6, 55 * ms};
   CHECK(admission.ask(1, demand, 0).accepted);
   const Forecast second = admission.ask(2, demand, 0);
   CHECK_FALSE(second.accepted);
@@ -26,7 +26,7 @@ TEST_CASE("A critical path that is too long is refused however idle the devices 
 
 TEST_CASE("Work that is done makes room") {
   Admission admission;
-  const GraphDemand demand{25e6, 10e6, 60 * ms};
+  const GraphDemand demand{25e6, 10e6, 55 * ms};
   REQUIRE(admission.ask(1, demand, 0).accepted);
   REQUIRE_FALSE(admission.ask(2, demand, 0).accepted);
   admission.progressed(1, 22e6);

@@ -139,8 +139,8 @@ TEST_CASE("A graph that would be too late is refused, and nothing of it is left"
 TEST_CASE("What was accepted before and is due before is waited for; what is done is not") {
   Site site;
   const TenantId t = site.open(1);
-  REQUIRE(site.verdict(t, site.graph(t, site.now + 120 * ms, 1, 4)) == wire_verdict::accepted);
-  const std::uint64_t due_ns = site.now + 140 * ms;
+  REQUIRE(site.verdict(t, site.graph(t, site.now + 80 * ms, 1, 4)) == wire_verdict::accepted);
+  const std::uint64_t due_ns = site.now + 100 * ms;
   CHECK(site.verdict(t, site.graph(t, due_ns, 11, 4)) == wire_verdict::too_late);
   site.end(1, ms);
   site.end(2, ms);
@@ -150,7 +150,7 @@ TEST_CASE("What was accepted before and is due before is waited for; what is don
 TEST_CASE("A graph that would make an accepted one late harms others, also of another user") {
   Site site;
   const TenantId t = site.open(1);
-  REQUIRE(site.verdict(t, site.graph(t, site.now + 120 * ms, 1, 5)) == wire_verdict::accepted);
+  REQUIRE(site.verdict(t, site.graph(t, site.now + 90 * ms, 1, 5)) == wire_verdict::accepted);
   CHECK(site.verdict(t, site.graph(t, site.now + 80 * ms, 11, 3)) == wire_verdict::harms_others);
   const TenantId other = site.open(2, 1001);
   CHECK(site.verdict(other, site.graph(other, site.now + 900 * ms, 1, 5)) ==

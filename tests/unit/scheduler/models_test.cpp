@@ -74,11 +74,11 @@ TEST_CASE("The worked example of MODELS.md is what the models compute") {
   page.says("regression deviation", unseen.sd);
 
   Admission admission;
-  Forecast verdict = admission.ask(1, {25e6, 30e6, 70'000'000}, 0);
+  Forecast verdict = admission.ask(1, {25e6, 30e6, 50'000'000}, 0);
   CHECK(verdict.accepted);
   page.says("first predicted in ms", static_cast<double>(verdict.finish_ns) / 1e6);
   page.says("first p95 in ms", static_cast<double>(verdict.finish_p95_ns) / 1e6);
-  verdict = admission.ask(2, {15e6, 20e6, 70'000'000}, 0);
+  verdict = admission.ask(2, {15e6, 20e6, 50'000'000}, 0);
   CHECK_FALSE(verdict.accepted);
   page.says("second predicted in ms", static_cast<double>(verdict.finish_ns) / 1e6);
   page.says("second p95 in ms", static_cast<double>(verdict.finish_p95_ns) / 1e6);
