@@ -15,8 +15,8 @@ namespace {
 constexpr std::uint64_t batch_bytes = wire::max_batch * sizeof(wire::TaskRecord);
 constexpr std::uint64_t batches_bytes = TaskLink::arena_batches * batch_bytes;
 
-std::uint64_t room_bytes(const TaskLink::Completions& completions) {
-  return completions.each * sizeof(wire::Completion);
+std::uint64_t room_bytes(const TaskLink::CompletionCalls& calls) {
+  return calls.each * sizeof(wire::Completion);
 }
 
 std::unexpected<Status> lost() {
@@ -34,9 +34,9 @@ std::unexpected<Status> ended(Status status, bool connection_lost) {
 
 // ---- the link -----------------------------------------------------------------------------------
 
-TaskLink::TaskLink(Kernel& kernel, EventLoop* loop, Handle port, Completions completions)
+TaskLink::TaskLink(Kernel& kernel, EventLoop* loop, Handle port, CompletionCalls calls)
     : kernel_(kernel),
-      completions_(completions),
+      calls_(calls),
       client_(std::make_unique<Client>(kernel, loop, port, wire::Protocol::version, "scheduler")) {
   client_->on_disconnect([this] {
     ++connection_;
@@ -51,7 +51,7 @@ TaskLink::TaskLink(Kernel& kernel, EventLoop* loop, Handle port, Completions com
 void TaskLink::prepare(Deadline deadline, TaskCallback<void> done) {
   if (prepared_) return done({});
   if (!arena_.valid()) {
-    const std::uint64_t bytes = batches_bytes + completions_.calls * room_bytes(completions_);
+    const std::uint64_t bytes = batches_bytes + calls_.at_once * room_bytes(calls_);
     auto arena = Region::create(kernel_, bytes, "task-arena");
     if (!arena) return done(std::unexpected(std::move(arena).error()));
     arena_ = std::move(*arena);
@@ -81,7 +81,7 @@ std::span<std::byte> TaskLink::place(std::uint32_t number) {
 }
 
 Result<std::uint32_t> TaskLink::take_room() {
-  for (std::uint32_t number = 0; number < completions_.calls; ++number) {
+  for (std::uint32_t number = 0; number < calls_.at_once; ++number) {
     if (rooms_taken_.test(number)) continue;
     rooms_taken_.set(number);
     return number;
@@ -90,7 +90,7 @@ Result<std::uint32_t> TaskLink::take_room() {
 }
 
 std::uint64_t TaskLink::room_offset(std::uint32_t number) const {
-  return batches_bytes + number * room_bytes(completions_);
+  return batches_bytes + number * room_bytes(calls_);
 }
 
 // ---- the tenant ---------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ void TaskTenant::completions(Deadline deadline, TaskCallback<Completions> done,
   const std::uint64_t offset = link_.room_offset(*room);
   TaskLink& link = link_;
   link.client_->start<wire::Completions>(
-      {offset, link.completions_.each, std::min(least, link.completions_.each), id_, 0}, deadline,
+      {offset, link.calls_.each, std::min(least, link.calls_.each), id_, 0}, deadline,
       [&link, number = *room, offset, connection = link.connection_,
        done = std::move(done)](Result<wire::Completions::Reply> reply) mutable {
         if (connection != link.connection_)
@@ -241,7 +241,7 @@ void TaskTenant::completions(Deadline deadline, TaskCallback<Completions> done,
         if (!reply) return done(std::unexpected(std::move(reply).error()));
         const auto* first =
             reinterpret_cast<const wire::Completion*>(link.arena_.bytes().data() + offset);
-        const std::size_t count = std::min<std::uint64_t>(reply->count, link.completions_.each);
+        const std::size_t count = std::min<std::uint64_t>(reply->count, link.calls_.each);
         done(Completions(first, first + count));
       });
 }

@@ -33,20 +33,20 @@ class TaskLink {
  public:
   /// Batches that may be on their way at once.
   static constexpr std::uint32_t arena_batches = 4;
-  /// Calls for completions that may be on their way at once, at most max_calls, and how many each
+  /// How many calls for completions may be on their way at once, 128 at most, and how many each
   /// may bring, at most a batch: each call costs both sides a wake-up where they sleep.
-  struct Completions {
-    static constexpr std::uint32_t max_calls = 128;
-    std::uint32_t calls;
+  struct CompletionCalls {
+    static constexpr std::uint32_t most = 128;
+    std::uint32_t at_once;
     std::uint32_t each;
   };
-  static constexpr Completions for_many_tenants{.calls = 128, .each = 128};
-  static constexpr Completions for_one_tenant{.calls = 4, .each = proto::scheduler::max_batch};
+  static constexpr CompletionCalls for_many_tenants{.at_once = 128, .each = 128};
+  static constexpr CompletionCalls for_one_tenant{.at_once = 4,
+                                                  .each = proto::scheduler::max_batch};
 
   /// `port` is a connect handle of the scheduler's and stays the caller's. Without a loop,
   /// `wait_for` drives the calls.
-  TaskLink(Kernel& kernel, EventLoop* loop, Handle port,
-           Completions completions = for_many_tenants);
+  TaskLink(Kernel& kernel, EventLoop* loop, Handle port, CompletionCalls calls = for_many_tenants);
   TaskLink(const TaskLink&) = delete;
 
   /// The connection was open and is gone. The callback must not destroy this object.
@@ -70,13 +70,13 @@ class TaskLink {
   void give_room(std::uint32_t number) { rooms_taken_.reset(number); }
 
   Kernel& kernel_;
-  const Completions completions_;
+  const CompletionCalls calls_;
   std::function<void()> on_lost_;
   std::uint64_t connection_ = 1;  ///< grows with each one that is lost
   bool prepared_ = false;
   Region arena_;
   std::uint32_t taken_ = 0;
-  std::bitset<Completions::max_calls> rooms_taken_;
+  std::bitset<CompletionCalls::most> rooms_taken_;
   std::unique_ptr<Client> client_;  // last: its end calls back into the above
 };
 

@@ -11,13 +11,13 @@ namespace {
 /// Fetched and not taken by the program; beyond it the scheduler keeps them.
 constexpr std::size_t most_finished = 4096;
 constexpr std::size_t remembered_failures = 256;
-constexpr TaskLink::Completions completion_rooms = TaskLink::for_one_tenant;
+constexpr TaskLink::CompletionCalls completion_calls = TaskLink::for_one_tenant;
 }  // namespace
 
 aios_tenant::aios_tenant(std::shared_ptr<Core> of, Handle port)
     : ClientEndpoint(std::move(of)),
       registered(core().kernel()),
-      link(core().kernel(), nullptr, port, completion_rooms),
+      link(core().kernel(), nullptr, port, completion_calls),
       tenant(link) {
   client = &link.client();
   link.on_lost([this] { lost(); });
@@ -180,7 +180,7 @@ Result<void> aios_tenant::submit_many(Records records, Deadline deadline, std::s
     while (may_send_more(*series)) send_next(series);
     // Nothing wakes who waits for room but completions.
     want_completions(ledger_.size() + wire::max_batch > wire::max_pending_per_tenant
-                         ? completion_rooms.each
+                         ? completion_calls.each
                          : wire::max_pending_per_tenant);
     return series->on_the_way == 0 && (series->left.empty() || series->refusal || broken);
   };
@@ -228,7 +228,7 @@ void aios_tenant::unwatch(std::uint64_t first_tag, bool all_ended) {
 
 void aios_tenant::want_completions(std::size_t least) {
   if (broken || !tenant.is_open() || (finished.size() >= most_finished && !keep_all_)) return;
-  least = std::min<std::size_t>(least, completion_rooms.each);
+  least = std::min<std::size_t>(least, completion_calls.each);
   // A second call makes the scheduler answer the first.
   if (asked_ > 1 || (asked_ == 1 && asked_least_ <= least)) return;
   ++asked_;
