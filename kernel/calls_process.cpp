@@ -15,7 +15,7 @@ Result<void> require_name(const Name& name) {
 }
 
 Result<SpawnImage> open_image(std::uint32_t profile, const proto::Text<512>& path) {
-  TRY(require(profile <= static_cast<std::uint32_t>(wire::Profile::supervisor), "no such profile"));
+  TRY(require(profile < proto::sandbox::profile_names.size(), "no such profile"));
   TRY(require(path.valid() && path.view().starts_with('/'),
               "an image is named by an absolute path"));
   const std::string text(path.view());

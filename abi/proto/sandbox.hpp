@@ -20,9 +20,10 @@ enum class Profile : std::uint32_t {
   jit = 5,         ///< a context whose backend starts compilers: reads and executes /usr
   tool = 6,        ///< a program of the user's own: as jit, and its children too
   supervisor = 7,  ///< reads the instance's logs
+  streaming = 8,   ///< a mapper or reducer of Hadoop Streaming: as tool, but reaches no socket
 };
-inline constexpr std::array<std::string_view, 8> profile_names = {
-    "open", "context", "server", "storage", "driver", "jit", "tool", "supervisor"};
+inline constexpr std::array<std::string_view, 9> profile_names = {
+    "open", "context", "server", "storage", "driver", "jit", "tool", "supervisor", "streaming"};
 constexpr std::string_view profile_name(Profile profile) {
   return profile_names[static_cast<std::size_t>(profile)];
 }

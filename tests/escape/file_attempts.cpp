@@ -159,7 +159,7 @@ bool open_by_file_handle(const Outside&) {
 
 // Landlock has nothing to say about these two.
 constexpr std::uint32_t own_root = proto::sandbox::bit(proto::sandbox::Protection::empty_root);
-constexpr std::uint32_t with_system = only({Profile::jit, Profile::tool});
+constexpr std::uint32_t with_system = only({Profile::jit, Profile::tool, Profile::streaming});
 
 constexpr Attempt attempts[] = {
     {"read a file of the host", read_host_file},

@@ -22,9 +22,9 @@ constexpr std::uint64_t attempt_limit_ns = 30 * ns_per_s;
 constexpr int refused = 43;
 constexpr int not_locked_in = 44;
 
-constexpr Profile profiles[] = {Profile::server,    Profile::context, Profile::storage,
-                                Profile::driver,    Profile::jit,     Profile::tool,
-                                Profile::supervisor};
+constexpr Profile profiles[] = {Profile::server,    Profile::context,   Profile::storage,
+                                Profile::driver,    Profile::jit,       Profile::tool,
+                                Profile::streaming, Profile::supervisor};
 
 sandbox::Plan plan_of(const Setup& setup, const std::string& own_folder) {
   const bool has_folder = setup.profile == Profile::storage || setup.profile == Profile::supervisor;

@@ -178,7 +178,7 @@ bool enter_namespace_by_path(const Outside& outside) {
 
 // Who has child processes may signal; whom is a matter of the namespace.
 constexpr std::uint32_t own_processes = proto::sandbox::bit(proto::sandbox::Protection::namespaces);
-constexpr std::uint32_t with_programs = only({Profile::jit, Profile::tool});
+constexpr std::uint32_t with_programs = only({Profile::jit, Profile::tool, Profile::streaming});
 
 constexpr Attempt attempts[] = {
     {"signal another process", signal_another, 0, own_processes},

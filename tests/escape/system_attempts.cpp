@@ -167,7 +167,8 @@ bool map_code(const Outside&) {
                 0) != MAP_FAILED;
 }
 
-constexpr std::uint32_t with_code = only({Profile::context, Profile::jit, Profile::tool});
+constexpr std::uint32_t with_code =
+    only({Profile::context, Profile::jit, Profile::tool, Profile::streaming});
 
 constexpr Attempt attempts[] = {
     {"make an io_uring", make_ring},

@@ -19,6 +19,7 @@ SIGSYS = 31
 # an exception (1) or by SIGSYS when not. First whether anybody can do it without the sandbox.
 DONE = 42
 KEPT = 7
+PROFILES = ("--sandbox", "--sandbox=streaming")
 ATTEMPTS = {
     "read the host's secret": (True, "open(SECRET).read()"),
     "list the home folder": (True, "os.listdir(HOME)"),
@@ -106,6 +107,22 @@ def it_calls_aios_and_is_no_operator(instance):
     expect(instance.status()["servers"][0]["state"] == "running", "a server was ended from inside")
 
 
+def streaming_programs_reach_nobody(instance):
+    sandbox = PROFILES[1]
+    program = instance.try_ctl("run", sandbox, "--", "sh", "-c", "echo out; exit 3")
+    expect((program.returncode, program.stdout) == (3, "out\n"), f"a program under it: {program}")
+    own = str(instance.state / "aios.sock")
+    for what, line in {"make a socket": "socket.socket(socket.AF_UNIX)",
+                       "look at AIOS's": f"os.stat({own!r})"}.items():
+        code = attempt(instance, f"import os, socket, sys\n{line}\nsys.exit({DONE})", sandbox)
+        expect(code == 1, f"{what}: exit code {code}")
+    shown = instance.try_ctl("run", sandbox, "--read", own, "--read", Path(instance.aiosctl).parent,
+                             "--", instance.aiosctl, "--socket", own, "fs", "ls")
+    expect(shown.returncode not in (0, 2), f"AIOS, though its socket is shown: {shown}")
+    wrong = instance.try_ctl("run", "--sandbox=open", "--", "true")
+    expect(wrong.returncode == 2, f"a profile that is none of a program's: {wrong}")
+
+
 def attempt(instance, script, *options):
     """The exit code of a Python script under `aiosctl run`, which has a descriptor of ours, too."""
     command = instance.command("run", *options, "--", PYTHON, "-c", script)
@@ -131,9 +148,10 @@ def nothing_gets_out(instance):
             numbers=(outsider.pid, server.getsockname()[1]))
         for what, (real, line) in ATTEMPTS.items():
             script = f"{names}{line}\nsys.exit({DONE})"
-            code = attempt(instance, script, "--sandbox", "--read", readable)
-            expect(code in (1, 128 + SIGSYS), f"{what}: exit code {code} inside the sandbox")
-            expect(outsider.poll() is None, f"{what}: it ended a process outside")
+            for sandbox in PROFILES:
+                code = attempt(instance, script, sandbox, "--read", readable)
+                expect(code in (1, 128 + SIGSYS), f"{what}: exit code {code} inside {sandbox}")
+                expect(outsider.poll() is None, f"{what}: it ended a process outside {sandbox}")
             code = attempt(instance, script)
             print(f"{what}: {'possible' if code == DONE else 'refused'} without the sandbox")
             expect(code == DONE or not real, f"{what}: it does not succeed without the sandbox")
@@ -149,6 +167,7 @@ def run(aiosctl):
         it_gets_signals(instance)
         it_sees_what_is_shown(instance)
         it_calls_aios_and_is_no_operator(instance)
+        streaming_programs_reach_nobody(instance)
         nothing_gets_out(instance)
 
 

@@ -22,7 +22,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using proto::sandbox::bit;
-using proto::sandbox::Profile;
 using proto::sandbox::Protection;
 using sandbox::Access;
 
@@ -46,7 +45,7 @@ Result<std::string> real_path(const std::string& path) {
 
 Result<sandbox::Plan> plan_of(const std::vector<std::string>& command,
                               const Confinement& confinement) {
-  sandbox::Plan plan{.profile = Profile::tool};
+  sandbox::Plan plan{.profile = confinement.profile};
   if (!confinement.socket.empty())
     plan.folders.push_back({TRY(real_path(confinement.socket)), Access::write});
   if (command[0].find('/') != std::string::npos)

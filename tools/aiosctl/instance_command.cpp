@@ -190,10 +190,12 @@ void add_run(CLI::App& app, Session& session) {
   run->add_option("--cpus", options->cpus, "Cores it may use, such as 1.5");
   run->add_option("--processes", options->processes, "Processes and threads it may have")
       ->check(CLI::PositiveNumber);
-  CLI::Option* sandbox = run->add_flag("--sandbox", options->sandbox,
-                                       "Lock it in: it sees the system's programs, its own file, a "
-                                       "/tmp of its own and AIOS; no other "
-                                       "file, process or network of this machine");
+  CLI::Option* sandbox =
+      run->add_flag("--sandbox{tool}", options->sandbox,
+                    "Lock it in: it sees the system's programs, its own file, a /tmp of its own "
+                    "and AIOS; no other file, process or network of this machine. With "
+                    "--sandbox=streaming not even AIOS, as mappers and reducers")
+          ->check(CLI::IsMember({"tool", "streaming"}));
   run->add_option("--read", options->read, "With --sandbox: a file or folder it may read, too")
       ->needs(sandbox)
       ->type_name("PATH");

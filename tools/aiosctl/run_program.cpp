@@ -24,6 +24,7 @@ namespace aios::ctl {
 namespace {
 
 namespace pk = proto::kernel;
+using proto::sandbox::Profile;
 
 constexpr int exit_cannot_run = 127;
 /// From SIGTERM to SIGKILL when the job has ended before the program.
@@ -150,9 +151,13 @@ int prepare(const Session& session, const RunOptions& options, const AttachOptio
 Result<pid_t> start(const Session& session, const RunOptions& options,
                     const std::function<int()>& prepared, const sigset_t& mask) {
   std::fflush(nullptr);
-  if (options.sandbox)
+  if (!options.sandbox.empty()) {
+    const auto profile = proto::sandbox::profile_of(options.sandbox).value_or(Profile::tool);
     return start_confined(options.command,
-                          {session.socket, options.read, options.write, options.strict}, prepared);
+                          {profile, profile == Profile::tool ? session.socket : "", options.read,
+                           options.write, options.strict},
+                          prepared);
+  }
   const pid_t pid = ::fork();
   if (pid < 0) return errno_error("cannot run " + options.command[0], errno);
   if (pid != 0) return pid;
@@ -240,11 +245,12 @@ Result<int> run_program(const Session& session, const RunOptions& options) {
   const auto look = [&]() -> Result<pk::JobRecord> {
     return TRY(attached.kernel().call<pk::JobInfo>({attached.kernel().job()})).reply;
   };
-  if (options.sandbox) TRY(check_user(attached.kernel()));
+  const bool calls_aios = options.sandbox != proto::sandbox::profile_name(Profile::streaming);
+  if (!options.sandbox.empty() && calls_aios) TRY(check_user(attached.kernel()));
   const pk::JobRecord job = TRY(look());
   TRY(check_quota(job, attach.quota));
   TRY(check_enforced(bits_of(attach.quota) & ~job.enforced, options.strict));
-  ::setenv("AIOS_SOCKET", socket_path(session, options.sandbox).c_str(), 1);
+  ::setenv("AIOS_SOCKET", socket_path(session, !options.sandbox.empty()).c_str(), 1);
   ::setenv("AIOS_JOB", attach.job_name.c_str(), 1);
 
   sigset_t forwarded;

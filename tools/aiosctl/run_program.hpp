@@ -15,7 +15,7 @@ struct RunOptions {
   std::string cpus;             ///< cores, such as "1.5"; empty: no quota
   std::uint32_t processes = 0;  ///< with their threads; 0: no quota
   bool strict = false;          ///< rather not at all than without a limit or protection asked for
-  bool sandbox = false;         ///< locked in, as confined_program.hpp says
+  std::string sandbox;          ///< the profile in which it is locked in; empty: it is not
   std::vector<std::string> read;   ///< only with `sandbox`
   std::vector<std::string> write;  ///< only with `sandbox`
   std::vector<std::string> command;

@@ -80,8 +80,7 @@ Result<StreamingProgram> StreamingProgram::start(
   program.errors_ = Fd(ends[0]);
   const Fd writer(ends[1]);
   ::fcntl(program.errors_.get(), F_SETFL, O_NONBLOCK);
-  Confinement confinement;
-  confinement.read = files;
+  const Confinement confinement{.profile = proto::sandbox::Profile::streaming, .read = files};
   program.pid_ = TRY(start_confined({"sh", "-c", command}, confinement, [&] {
     for (const auto& [name, value] : environment) ::setenv(name.c_str(), value.c_str(), 1);
     const bool ready = ::dup2(input.get(), STDIN_FILENO) >= 0 &&

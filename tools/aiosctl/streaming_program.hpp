@@ -42,9 +42,9 @@ class StreamingReports {
 
 class StreamingProgram {
  public:
-  /// Starts `sh -c COMMAND` locked in (profile `tool`, and no socket of AIOS's): it sees the
-  /// system's programs and `files`. It reads `input` and writes `output` from where these are. Ends
-  /// with this object or this process. not_found, not_supported: as start_confined.
+  /// Starts `sh -c COMMAND` locked in (profile `streaming`): it sees the system's programs and
+  /// `files`, and reaches no socket. It reads `input` and writes `output` from where these are.
+  /// Ends with this object or this process. not_found, not_supported: as start_confined.
   static Result<StreamingProgram> start(const std::string& command,
                                         const std::vector<std::string>& files,
                                         const std::map<std::string, std::string>& environment,

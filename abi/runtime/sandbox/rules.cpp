@@ -45,10 +45,11 @@ void add_device_needs(Rules& rules) {
   }
 }
 
-/// A user's program calls AIOS itself, and writes what it is to write.
+/// A user's program is shown what he shows it, and writes what it is to write. One that AIOS gives
+/// its data has nobody to call; any other calls AIOS itself.
 void add_user_needs(const Plan& plan, Rules& rules) {
   rules.folders.insert(rules.folders.end(), plan.folders.begin(), plan.folders.end());
-  rules.sockets = true;
+  rules.sockets = plan.profile == Profile::tool;
   rules.file_bytes = 0;
 }
 
@@ -74,10 +75,13 @@ Rules rules_of(const Plan& plan) {
       break;
     case Profile::jit:
     case Profile::tool:
+    case Profile::streaming:
       rules.programs = true;
       rules.folders = system_folders();
-      if (plan.profile == Profile::jit) add_device_needs(rules);
-      if (plan.profile == Profile::tool) add_user_needs(plan, rules);
+      if (plan.profile == Profile::jit)
+        add_device_needs(rules);
+      else
+        add_user_needs(plan, rules);
       [[fallthrough]];
     case Profile::context:
       rules.private_folder = rules.programs ? "/tmp" : "/modules";

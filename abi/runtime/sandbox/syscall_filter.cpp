@@ -220,11 +220,10 @@ void add_threads(Filter& filter, const Rules& rules) {
     filter.refuse(EPERM, number);
 }
 
-/// A GPU's library talks to the driver in the kernel, each its own dialect. It looks for a daemon
-/// of its vendor's, and would make the device's files: it does without both.
+/// A GPU's library talks to the driver in the kernel, each its own dialect. It would make the
+/// device's files, and does without.
 void add_devices(Filter& filter) {
   filter.allow(SCMP_SYS(ioctl));
-  filter.refuse(EACCES, SCMP_SYS(socket));
   for (const int number : {SCMP_SYS(mknod), SCMP_SYS(mknodat)}) filter.refuse(EPERM, number);
 }
 
@@ -251,6 +250,8 @@ void add_descriptors(Filter& filter, const Rules& rules) {
   if (rules.programs) filter.allow_all(to_run_programs);
   if (rules.devices) add_devices(filter);
   if (rules.ring) filter.allow(SCMP_SYS(io_uring_enter));
+  // Programs and what they are made of look for daemons, of name services or of a GPU's vendor.
+  if (rules.programs && !rules.sockets) filter.refuse(EACCES, SCMP_SYS(socket));
   if (!rules.sockets) return;
   filter.allow(SCMP_SYS(socket), {SCMP_A0(SCMP_CMP_EQ, AF_UNIX)});
   // Libraries try the network and do without.

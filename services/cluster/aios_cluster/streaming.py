@@ -2,9 +2,9 @@
 
 A map task has the mapper read one piece after the other and AIOS sort what it writes; a reduce task has AIOS
 merge, and the reducer read that. So Spark carries the same blocks as for a module, and the parts are those
-of the single-machine engine. Programs are locked in by `aiosctl run --sandbox`: they see the system's
-programs and the files that the command or --file names, which lie at the same path on every host. `aiosctl`
-is found on PATH, or named by AIOSCTL.
+of the single-machine engine. Programs are locked in by `aiosctl run --sandbox=streaming`: they see the
+system's programs and the files that the command or --file names, which lie at the same path on every host,
+and reach no socket, not even AIOS's. `aiosctl` is found on PATH, or named by AIOSCTL.
 """
 
 import os
@@ -124,7 +124,7 @@ def _run(role: str, what: str, command: str, programs: Programs, environment: Ma
     """Has the program read `lines` and write the file at `path`, in up to four attempts; adds what it
     counted in the one that succeeded. `Crashed`: none did."""
     exports = "".join(f"export {name}={shlex.quote(value)}; " for name, value in environment.items())
-    words = [os.environ.get("AIOSCTL") or "aiosctl", "run", "--sandbox"]
+    words = [os.environ.get("AIOSCTL") or "aiosctl", "run", "--sandbox=streaming"]
     for one in programs.files:
         words += ["--read", one]
     words += ["--", "sh", "-c", exports + command]

@@ -170,7 +170,7 @@ TEST_CASE("A value of the wrong type is refused with its line and what is allowe
             .starts_with("m.toml:2: instance.heartbeat_ms must be"));
   CHECK(refusal("[server.a]\nbinary='b'\nprofile='root'\n") ==
         "m.toml:3: server.a.profile 'root' must be one of: open, context, server, storage, driver, "
-        "jit, tool, supervisor");
+        "jit, tool, supervisor, streaming");
   CHECK(refusal("[server.a]\nbinary='b'\nquota={links=4294967296}\n")
             .starts_with("m.toml:3: server.a.quota.links must be"));
 }
