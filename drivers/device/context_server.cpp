@@ -67,6 +67,7 @@ ContextServer::~ContextServer() {
   loop_.unwatch(finished_bell_.get());
   loop_.cancel(limit_timer_);
   loop_.cancel(lonely_timer_);
+  loop_.cancel(collect_timer_);
 }
 
 Answer<Load::Reply> ContextServer::handle(Load, const Load::Request& request, CallContext& call) {
@@ -188,6 +189,7 @@ Answer<proto::context::RunBatch::Reply> ContextServer::handle(
                   .run_block = [raw](std::uint32_t) { return raw->run(); },
                   .after = std::move(before.jobs)}));
   batches.begun(request.number, job);
+  ++batches_pending_;
   return deferred;
 }
 
@@ -233,6 +235,18 @@ void ContextServer::kick_later() {
   loop_.post([this] {
     kick_posted_ = false;
     executor_->kick();
+    collect_later();
+  });
+}
+
+/// A thread that keeps ends of brief tasks back may find that the next one is not brief at all.
+void ContextServer::collect_later() {
+  constexpr std::uint64_t patience_ns = 5 * ns_per_ms;
+  if (batches_pending_ == 0 || std::exchange(collecting_, true)) return;
+  collect_timer_ = loop_.after(patience_ns, [this] {
+    collecting_ = false;
+    answer_finished();
+    collect_later();
   });
 }
 
@@ -274,8 +288,10 @@ void ContextServer::answer(const Pending& pending, const Executor::Finished& fin
     return server_->reply<Load>(pending.token,
                                 Load::Reply{.codelet = (*loading)->number, .reserved = 0});
   }
-  if (const auto* batch = std::get_if<std::shared_ptr<RunBatch>>(&pending.work))
+  if (const auto* batch = std::get_if<std::shared_ptr<RunBatch>>(&pending.work)) {
+    --batches_pending_;
     return answer(pending, **batch);
+  }
   if (!finished.outcome)
     return server_->reply<Run>(pending.token, std::unexpected(finished.outcome.error()));
   Run::Reply reply{};

@@ -97,6 +97,7 @@ class ContextServer {
                                                             const MakeExecutor& make_executor);
   Result<std::uint64_t> submit(Pending pending, Executor::Job job);
   void kick_later();
+  void collect_later();
   bool is_suspect(const Executor::Finished& finished) const;
   void answer_finished();
   void release_unbound();
@@ -119,6 +120,9 @@ class ContextServer {
   TimerId lonely_timer_ = 0;
   TimerId limit_timer_ = 0;
   std::uint64_t limit_timer_ns_ = 0;  // 0: not armed
+  std::size_t batches_pending_ = 0;
+  TimerId collect_timer_ = 0;
+  bool collecting_ = false;  // its timer is armed
   std::atomic<bool> release_queued_ = false;
   bool kick_posted_ = false;
   Fd finished_bell_;

@@ -10,6 +10,7 @@
 #include <numeric>
 #include <semaphore>
 #include <set>
+#include <thread>
 
 using namespace aios;
 using namespace aios::device;
@@ -252,6 +253,28 @@ TEST_CASE("The ends of brief jobs are reported before a thread turns to a job th
   CHECK(fixture.wait_for(count).size() == count);
   reported.count_down();
   CHECK(fixture.wait_for(1).front().id == count + 1);
+}
+
+TEST_CASE("What a thread keeps back can be taken while the next brief job does not end") {
+  Fixture fixture(1);
+  std::latch taken(1);
+  std::vector<std::uint64_t> before;
+  for (std::uint64_t id = 1; id <= 4; ++id) {
+    before.push_back(id);
+    REQUIRE(fixture.executor->submit(
+        {.id = id, .brief = true, .run_block = [](std::uint32_t) -> Result<> { return {}; }}));
+  }
+  const auto wait = [&](std::uint32_t) -> Result<> {
+    taken.wait();
+    return {};
+  };
+  REQUIRE(fixture.executor->submit({.id = 5, .brief = true, .run_block = wait, .after = before}));
+  fixture.executor->kick();
+  // Not told of, perhaps: so it asks.
+  for (std::size_t count = 0; count < before.size(); std::this_thread::yield())
+    count += fixture.executor->take_finished().size();
+  taken.count_down();
+  CHECK(fixture.wait_for(1).front().id == 5);
 }
 
 TEST_CASE("Brief jobs wait for those that they name, on whatever threads these run") {
