@@ -61,7 +61,9 @@ StorageServer::~StorageServer() {
 Result<> StorageServer::listen(Handle port, int disk_fd, int background_fd) {
   fds_[0] = disk_fd;
   fds_[1] = background_fd;
-  for (const int fd : fds_) TRY(loop_.watch(fd, EPOLLIN, [this](std::uint32_t) { due_ = true; }));
+  // Each signal once: one that comes when what it tells of has been seen already is never read.
+  for (const int fd : fds_)
+    TRY(loop_.watch(fd, EPOLLIN | EPOLLET, [this](std::uint32_t) { due_ = true; }));
   return server_.listen(port);
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <fstream>
 #include <random>
 #include <thread>
 
@@ -46,7 +47,27 @@ Code code_of(const Result<T>& result) {
   return result ? Code::ok : result.error().code();
 }
 
+/// For how long the main thread of the process has had a core.
+std::uint64_t on_core_ns(pid_t process) {
+  std::uint64_t ns = 0;
+  std::ifstream("/proc/" + std::to_string(process) + "/schedstat") >> ns;
+  return ns;
+}
+
 }  // namespace
+
+TEST_CASE_FIXTURE(Fixture, "A server that has nothing to do sleeps, however much it has done") {
+  for (int round = 0; round < 8; ++round) {
+    for (int i = 0; i < 40; ++i) {
+      REQUIRE(put("object", 0, 4096));
+      REQUIRE(get("object", 0, 4096));
+    }
+    const pid_t process = instance.storage_pid(storage.kernel());
+    const std::uint64_t before = on_core_ns(process);
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    CHECK(on_core_ns(process) - before < 10 * ns_per_ms);
+  }
+}
 
 TEST_CASE_FIXTURE(Fixture, "Objects travel between a client's region and storage") {
   fill(1);
