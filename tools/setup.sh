@@ -6,7 +6,7 @@
 build_packages=(
   g++ libc6-dev meson ninja-build pkg-config python3
   doctest-dev libcli11-dev libedit-dev libfmt-dev libhwloc-dev libjpeg62-turbo-dev libpng-dev
-  libseccomp-dev libsqlite3-dev libtomlplusplus-dev liburing-dev libxxhash-dev libzstd-dev
+  libseccomp-dev libsqlite3-dev libtomlplusplus-dev liburing-dev libxgboost-dev libxxhash-dev libzstd-dev
   nlohmann-json3-dev opencl-c-headers robin-map-dev zlib1g-dev
 )
 

@@ -7,6 +7,7 @@
 
 #include "abi/proto/device.hpp"
 #include "abi/proto/kernel.hpp"
+#include "abi/proto/scheduler_trees.hpp"
 #include "abi/proto/wire.hpp"
 
 namespace aios::proto::scheduler {
@@ -537,11 +538,12 @@ struct SetCheaper {
 
 struct Protocol {
   static constexpr const char* name = "scheduler";
-  static constexpr std::uint16_t version = 10;
-  using Methods = MethodList<Null, Drain, OpenTenant, CloseTenant, RegisterCodelet, RegisterBuffer,
-                             ReleaseBuffer, SetArena, Submit, Completions, Failure, Cancel,
-                             TaskNext, DeviceNext, PlacementNext, ModelNext, CancelRange,
-                             AbsentNext, Suspend, OpenGraph, AdmitGraph, GraphNext, SetCheaper>;
+  static constexpr std::uint16_t version = 11;
+  using Methods =
+      MethodList<Null, Drain, OpenTenant, CloseTenant, RegisterCodelet, RegisterBuffer,
+                 ReleaseBuffer, SetArena, Submit, Completions, Failure, Cancel, TaskNext,
+                 DeviceNext, PlacementNext, ModelNext, CancelRange, AbsentNext, Suspend, OpenGraph,
+                 AdmitGraph, GraphNext, SetCheaper, TreesNext, Training>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 

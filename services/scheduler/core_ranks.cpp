@@ -3,6 +3,7 @@
 // depend on earlier ones only; those before the batch, on which it depends, are ranked again.
 #include <algorithm>
 
+#include "abi/include/aios/codelet.h"
 #include "services/scheduler/core.hpp"
 #include "services/scheduler/record_check.hpp"
 
@@ -30,14 +31,20 @@ WorkId Core::work_of(const Tenant& tenant, const TaskRecord& record) {
   Features features;
   features.footprint = mixed(record.argument_bytes, record.buffer_count);
   features.blocks = 1;
+  features.buffers = record.buffer_count;
   for (const std::uint32_t n : record.grid) {
     features.footprint = mixed(features.footprint, n);
     features.blocks *= n;
   }
   for (std::uint32_t i = 0; i < record.buffer_count; ++i) {
     const std::uint64_t bytes = tenant.job->buffers[buffer_id(record.buffers[i])].bytes;
+    const std::uint32_t mode = buffer_mode(record.buffers[i]);
     features.footprint = mixed(features.footprint, bytes);
-    features.bytes += static_cast<double>(bytes);
+    const auto size = static_cast<double>(bytes);
+    features.bytes += size;
+    features.largest_bytes = std::max(features.largest_bytes, size);
+    if ((mode & AIOS_MODE_READ) != 0) features.read_bytes += size;
+    if ((mode & AIOS_MODE_WRITE) != 0) features.written_bytes += size;
   }
   return costs_->work(tenant.codelets[record.codelet].costs, features);
 }

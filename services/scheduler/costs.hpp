@@ -21,7 +21,7 @@ enum class Level : std::uint8_t {
   hint,        ///< what the application said, or the device's roofline over bytes and flops
   regression,  ///< over all sizes of this codelet here
   history,     ///< of this size here
-  boosted,     ///< trees trained over all codelets here
+  boosted,     ///< trees trained over all sizes of this codelet here (trees.hpp)
   exact,       ///< told by an oracle: in simulations only
 };
 const char* level_name(Level level);
@@ -59,6 +59,10 @@ struct Features {
   std::uint64_t footprint = 0;  ///< equal for tasks of equal sizes, grid and arguments' shape
   double bytes = 0;             ///< of all its buffers
   double blocks = 1;            ///< of its grid
+  double read_bytes = 0;        ///< of the buffers that it reads
+  double written_bytes = 0;     ///< of those that it writes
+  double largest_bytes = 0;     ///< of the largest one
+  double buffers = 0;
 };
 
 struct DeviceFacts {

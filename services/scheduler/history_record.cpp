@@ -4,17 +4,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <type_traits>
 
 #include "services/scheduler/limits.hpp"
+#include "services/scheduler/record_bytes.hpp"
 
 namespace aios::scheduler {
 namespace {
 
 constexpr std::uint64_t history_magic = 0x5453494853'4F4941;  // "AIOSHIST"
 /// Grows with every change of what follows.
-constexpr std::uint32_t history_version = 1;
+constexpr std::uint32_t history_version = 2;
 /// Logarithms of times and sizes, and all that is made of them, are far below.
 constexpr double most_value = 1e6;
 constexpr std::size_t max_saved_users = 256;
@@ -41,50 +40,14 @@ struct CodeletHead {
 
 struct SizeHead {
   std::uint64_t place;
-  std::uint64_t footprint;
-  double bytes;
-  double blocks;
+  Features features;
   std::uint32_t series;
   std::uint32_t reserved;
 };
 
-using DeviceText = proto::Text<128>;
-
-class Writer {
- public:
-  template <class T>
-  void put(const T& value) {
-    static_assert(std::is_trivially_copyable_v<T>);
-    const auto* first = reinterpret_cast<const std::byte*>(&value);
-    bytes_.insert(bytes_.end(), first, first + sizeof value);
-  }
-  std::vector<std::byte> take() { return std::move(bytes_); }
-
- private:
-  std::vector<std::byte> bytes_;
-};
-
-class Reader {
- public:
-  explicit Reader(std::span<const std::byte> bytes) : left_(bytes) {}
-
-  template <class T>
-  Result<T> get() {
-    static_assert(std::is_trivially_copyable_v<T>);
-    if (left_.size() < sizeof(T)) return nonsense("it ends too early");
-    T value;
-    std::memcpy(&value, left_.data(), sizeof value);
-    left_ = left_.subspan(sizeof value);
-    return value;
-  }
-  bool at_end() const { return left_.empty(); }
-  static std::unexpected<Status> nonsense(const char* what) {
-    return error(Code::corrupt, std::string("the stored history makes no sense: ") + what);
-  }
-
- private:
-  std::span<const std::byte> left_;
-};
+std::unexpected<Status> nonsense(const char* what) {
+  return error(Code::corrupt, std::string("the stored history makes no sense: ") + what);
+}
 
 bool sane(double value) {
   return std::isfinite(value) && std::abs(value) <= most_value;
@@ -92,6 +55,16 @@ bool sane(double value) {
 
 bool sane(const SavedError& e) {
   return sane(e.value) && e.value >= 0 && e.samples <= ~0u;
+}
+
+bool sane(const SavedFirst& f) {
+  return std::isfinite(f.y) && std::abs(f.y) <= most_value && std::isfinite(f.told) &&
+         std::abs(f.told) <= most_value;
+}
+
+/// An amount, not a logarithm.
+bool is_amount(double value) {
+  return value >= 0 && value < 1e18;
 }
 
 bool sane(const SavedTrend& t, std::uint32_t devices) {
@@ -102,25 +75,27 @@ bool sane(const SavedTrend& t, std::uint32_t devices) {
     for (const double value : r.covariance[i]) numbers = numbers && sane(value);
   }
   return numbers && t.device < devices && t.memory <= 1 && sane(t.history_error) &&
-         sane(t.regression_error) && sane(t.prior_error);
+         sane(t.regression_error) && sane(t.prior_error) && sane(t.trees_error) &&
+         sane(t.told_error);
 }
 
 bool sane(const SavedSeries& s, std::uint32_t devices) {
   return s.device < devices && s.memory <= 1 && s.samples > 0 && s.has_own_quantile <= 1 &&
          sane(s.mean) && sane(s.variance) && s.variance >= 0 && sane(s.z) &&
-         sane(s.history_error) && sane(s.regression_error);
+         sane(s.history_error) && sane(s.regression_error) && sane(s.first);
 }
 
 Result<SavedSize> read_size(Reader& reader, std::uint32_t devices) {
   const auto head = TRY(reader.get<SizeHead>());
-  if (head.series > 2 * max_devices) return Reader::nonsense("a size has too many devices");
-  // Amounts, not logarithms.
-  if (!(head.bytes >= 0 && head.bytes < 1e18 && head.blocks >= 0 && head.blocks < 1e18))
-    return Reader::nonsense("a size is no size");
-  SavedSize size{head.place, {head.footprint, head.bytes, head.blocks}, {}};
+  if (head.series > 2 * max_devices) return nonsense("a size has too many devices");
+  const Features& f = head.features;
+  for (const double amount :
+       {f.bytes, f.blocks, f.read_bytes, f.written_bytes, f.largest_bytes, f.buffers})
+    if (!is_amount(amount)) return nonsense("a size is no size");
+  SavedSize size{head.place, f, {}};
   for (std::uint32_t i = 0; i < head.series; ++i) {
     size.series.push_back(TRY(reader.get<SavedSeries>()));
-    if (!sane(size.series.back(), devices)) return Reader::nonsense("a size's numbers");
+    if (!sane(size.series.back(), devices)) return nonsense("a size's numbers");
   }
   return size;
 }
@@ -129,16 +104,16 @@ Result<SavedCodelet> read_codelet(Reader& reader, std::uint32_t devices) {
   const auto head = TRY(reader.get<CodeletHead>());
   if (!head.function.valid() || head.trends > 2 * max_devices ||
       head.sizes > 2 * max_learned_sizes || head.module_hash == 0)
-    return Reader::nonsense("a codelet's head");
+    return nonsense("a codelet's head");
   SavedCodelet codelet;
   codelet.key = {head.module_hash, head.user, std::string(head.function.view())};
   for (int i = 0; i < Regression::dimensions; ++i) {
-    if (!sane(head.center[i])) return Reader::nonsense("a codelet's centre");
+    if (!sane(head.center[i])) return nonsense("a codelet's centre");
     codelet.center[i] = head.center[i];
   }
   for (std::uint32_t i = 0; i < head.trends; ++i) {
     codelet.trends.push_back(TRY(reader.get<SavedTrend>()));
-    if (!sane(codelet.trends.back(), devices)) return Reader::nonsense("a codelet's numbers");
+    if (!sane(codelet.trends.back(), devices)) return nonsense("a codelet's numbers");
   }
   for (std::uint32_t i = 0; i < head.sizes; ++i)
     codelet.sizes.push_back(TRY(read_size(reader, devices)));
@@ -148,23 +123,23 @@ Result<SavedCodelet> read_codelet(Reader& reader, std::uint32_t devices) {
 Result<SavedHistory> read_body(Reader reader, const Header& header) {
   if (header.devices > max_devices || header.users > max_saved_users ||
       header.codelets > max_learned_codelets)
-    return Reader::nonsense("its head");
+    return nonsense("its head");
   SavedHistory history;
   for (std::uint32_t i = 0; i < header.devices; ++i) {
     const auto name = TRY(reader.get<DeviceText>());
-    if (!name.valid()) return Reader::nonsense("a device's name");
+    if (!name.valid()) return nonsense("a device's name");
     history.costs.devices.emplace_back(name.view());
   }
   for (std::uint32_t i = 0; i < header.users; ++i) {
     const auto bias = TRY(reader.get<SavedBias>());
     if (!sane(bias.mean) || !sane(bias.variance) || bias.variance < 0 || !sane(bias.z) ||
         bias.samples == 0)
-      return Reader::nonsense("a user's numbers");
+      return nonsense("a user's numbers");
     history.users.push_back(bias);
   }
   for (std::uint32_t i = 0; i < header.codelets; ++i)
     history.costs.codelets.push_back(TRY(read_codelet(reader, header.devices)));
-  if (!reader.at_end()) return Reader::nonsense("something follows its end");
+  if (!reader.at_end()) return nonsense("something follows its end");
   return history;
 }
 
@@ -193,8 +168,8 @@ std::vector<std::byte> write_history(const SavedCosts& costs, const std::vector<
     body.put(head);
     for (const SavedTrend& trend : codelet.trends) body.put(trend);
     for (const SavedSize& size : codelet.sizes) {
-      body.put(SizeHead{size.place, size.features.footprint, size.features.bytes,
-                        size.features.blocks, static_cast<std::uint32_t>(size.series.size()), 0});
+      body.put(
+          SizeHead{size.place, size.features, static_cast<std::uint32_t>(size.series.size()), 0});
       for (const SavedSeries& series : size.series) body.put(series);
     }
   }

@@ -26,12 +26,20 @@ struct SavedError {
   std::uint64_t samples = 0;
 };
 
+/// The first run of a size: what trees are trained from (trees.hpp).
+struct SavedFirst {
+  float y = 0;              ///< of what it took
+  float told = 0;           ///< of what was predicted without trees, before
+  std::uint64_t order = 0;  ///< among all first runs; 0: not known
+};
+
 /// One quantity (time, or peak memory) of one codelet on one device, over all sizes.
 struct SavedTrend {
   std::uint32_t device = 0;  ///< its place in the list of devices
   std::uint32_t memory = 0;  ///< 1: peak memory; 0: time
   Regression::State regression{};
   SavedError history_error, regression_error, prior_error;
+  SavedError trees_error, told_error;  ///< since there are trees, of first runs
   double z = 0;
 };
 
@@ -45,6 +53,7 @@ struct SavedSeries {
   double variance = 0;
   SavedError history_error, regression_error;
   double z = 0;
+  SavedFirst first;
 };
 
 struct SavedSize {

@@ -6,7 +6,6 @@
 
 #include "abi/proto/storage.hpp"
 #include "abi/runtime/log.hpp"
-#include "services/scheduler/history_record.hpp"
 
 namespace aios::scheduler {
 
@@ -14,7 +13,6 @@ namespace wire = proto::storage;
 
 namespace {
 
-constexpr const char* object_name = "history";
 constexpr std::uint64_t call_ns = 10 * ns_per_s;
 constexpr std::uint64_t retry_ns = 5 * ns_per_s;
 constexpr std::uint64_t least_pause_ns = 2 * ns_per_s;
@@ -25,8 +23,14 @@ constexpr std::uint64_t flush_ns = 500 * ns_per_ms;
 
 }  // namespace
 
-HistoryStore::HistoryStore(Kernel& kernel, EventLoop& loop, std::unique_ptr<Client> client)
-    : kernel_(kernel), loop_(loop), pause_ns_(least_pause_ns), client_(std::move(client)) {}
+HistoryStore::HistoryStore(Kernel& kernel, EventLoop& loop, std::unique_ptr<Client> client,
+                           std::string name, std::size_t most_bytes)
+    : kernel_(kernel),
+      loop_(loop),
+      name_(std::move(name)),
+      most_bytes_(most_bytes),
+      pause_ns_(least_pause_ns),
+      client_(std::move(client)) {}
 
 HistoryStore::~HistoryStore() {
   loop_.cancel(timer_);
@@ -46,10 +50,10 @@ void HistoryStore::start(std::function<void(const Bytes&)> fetched,
 void HistoryStore::fetch() {
   is_busy_ = true;
   client_->start<wire::Stat>(
-      {wire::ObjectName::from(object_name)}, Deadline::after(call_ns),
+      {wire::ObjectName::from(name_)}, Deadline::after(call_ns),
       [this](const Result<wire::Stat::Reply>& reply) {
         if (!reply) return fetch_again(reply.error());
-        if (reply->size_bytes == 0 || reply->size_bytes > max_history_bytes)
+        if (reply->size_bytes == 0 || reply->size_bytes > most_bytes_)
           return fetch_again(Status(Code::corrupt, std::to_string(reply->size_bytes) + " bytes"));
         get(reply->size_bytes);
       });
@@ -66,12 +70,12 @@ void HistoryStore::fetch_again(const Status& why) {
   }
   is_known_ = true;
   if (code != Code::not_found)
-    log_line("the stored history is dropped, learning begins anew: " + why.to_string());
+    log_line("the stored " + name_ + " is dropped, learning begins anew: " + why.to_string());
   ended();
 }
 
 void HistoryStore::get(std::uint64_t bytes) {
-  Result<Region> made = Region::create(kernel_, bytes, "history");
+  Result<Region> made = Region::create(kernel_, bytes, name_);
   if (!made) return fetch_again(made.error());
   region_ = std::move(*made);
   attach(region_, true, Deadline::after(call_ns), [this, bytes](const auto& number) {
@@ -79,7 +83,7 @@ void HistoryStore::get(std::uint64_t bytes) {
     wire::Get::Request request{};
     request.length = bytes;
     request.region = *number;
-    request.object = wire::ObjectName::from(object_name);
+    request.object = wire::ObjectName::from(name_);
     client_->start<wire::Get>(
         request, Deadline::after(call_ns), [this, number = *number](const auto& reply) {
           client_->start<wire::DetachRegion>({number}, Deadline::after(call_ns),
@@ -122,10 +126,10 @@ void HistoryStore::put(std::uint64_t within_ns) {
   is_dirty_ = false;
   const std::uint64_t began_ns = now_ns();
   const Bytes bytes = contents_();
-  Result<Region> made = Region::create(kernel_, bytes.size(), "history");
+  Result<Region> made = Region::create(kernel_, bytes.size(), name_);
   pause_ns_ = std::max(least_pause_ns, (now_ns() - began_ns) * pause_by_work);
   const auto failed = [this](const Status& why) {
-    log_line("the history is not stored: " + why.to_string());
+    log_line("the " + name_ + " is not stored: " + why.to_string());
     region_ = {};
     is_dirty_ = true;
     pause_ns_ = std::max(pause_ns_, retry_ns);
@@ -141,7 +145,7 @@ void HistoryStore::put(std::uint64_t within_ns) {
            wire::Put::Request request{};
            request.length = size;
            request.region = *number;
-           request.object = wire::ObjectName::from(object_name);
+           request.object = wire::ObjectName::from(name_);
            client_->start<wire::Put>(
                request, deadline, [this, failed, number = *number](const auto& reply) {
                  client_->start<wire::DetachRegion>({number}, Deadline::after(call_ns),

@@ -1,13 +1,14 @@
-// The scheduler's history as an object in storage: fetched once, then stored now and then while it
-// changes, and at the end. Nothing ever fails for want of it: what goes wrong is logged, and the
-// scheduler goes on with what it knows. Until it is known whether there is one nothing is stored,
-// lest a storage that is away for a moment cost what was learned.
+// What the scheduler has learned, as an object in storage: fetched once, then stored now and then
+// while it changes, and at the end. Nothing ever fails for want of it: what goes wrong is logged,
+// and the scheduler goes on with what it knows. Until it is known whether there is one nothing is
+// stored, lest a storage that is away for a moment cost what was learned.
 #pragma once
 
 #include <cstddef>
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "abi/runtime/client.hpp"
@@ -18,8 +19,10 @@ namespace aios::scheduler {
 
 class HistoryStore {
  public:
-  /// Of storage; it connects at its first call.
-  HistoryStore(Kernel& kernel, EventLoop& loop, std::unique_ptr<Client> client);
+  /// The client is of storage; it connects at its first call. `name` is the object's, and what it
+  /// is called in the log.
+  HistoryStore(Kernel& kernel, EventLoop& loop, std::unique_ptr<Client> client, std::string name,
+               std::size_t most_bytes);
   HistoryStore(const HistoryStore&) = delete;
   ~HistoryStore();
 
@@ -44,6 +47,8 @@ class HistoryStore {
 
   Kernel& kernel_;
   EventLoop& loop_;
+  const std::string name_;
+  const std::size_t most_bytes_;
   std::function<void(const Bytes&)> fetched_;
   std::function<Bytes()> contents_;
   std::function<void()> flushed_;

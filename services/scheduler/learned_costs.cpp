@@ -177,8 +177,8 @@ std::optional<LearnedCosts::Guess> LearnedCosts::carried_over(const Codelet& cod
                history.variance(), trend_of(device).regression_error.value()};
 }
 
-LearnedCosts::Guess LearnedCosts::guess(const Codelet& codelet, const Work& work, DeviceId device,
-                                        bool time) const {
+LearnedCosts::Guess LearnedCosts::guess_without_trees(const Codelet& codelet, const Work& work,
+                                                      DeviceId device, bool time) const {
   const Series& series = time ? work.cells[device].time : work.cells[device].memory;
   const Trend& trend = time ? codelet.devices[device].time : codelet.devices[device].memory;
   const double prior = prior_log(codelet, work, device, time);
@@ -276,6 +276,7 @@ void LearnedCosts::learn_one(Codelet& codelet, Work& work, DeviceId device, bool
   // First how wrong each was, before it knew.
   const Guess spoke = guess(codelet, work, device, time);
   const double prior = prior_log(codelet, work, device, time);
+  if (series.history.samples() == 0) saw_first(codelet, work, device, time, y, trend, series);
   trend.prior_error.saw(std::abs(y - prior));
   if (trend.regression.samples() >= regression_speaks_after) {
     const double error = std::abs(y - prior - trend.regression.predict(work.x).mean);

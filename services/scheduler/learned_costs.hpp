@@ -1,6 +1,7 @@
 // Costs that are learned from completions (MODELS.md): for each codelet, size and device the
 // history of that size, a regression over all sizes, and what is known beforehand; the one that
-// erred least of late speaks, with a quantile that is kept honest by what was seen. Time and memory
+// erred least of late speaks, with a quantile that is kept honest by what was seen. For sizes that
+// never ran boosted trees speak, where some were trained and erred less of late. Time and memory
 // alike.
 #pragma once
 
@@ -8,6 +9,7 @@
 
 #include <deque>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -16,8 +18,12 @@
 #include "services/scheduler/cost_models.hpp"
 #include "services/scheduler/costs.hpp"
 #include "services/scheduler/history_record.hpp"
+#include "services/scheduler/trees_record.hpp"
 
 namespace aios::scheduler {
+
+/// First runs without which no trees are trained.
+inline constexpr std::uint32_t least_first_runs = 64;
 
 class LearnedCosts final : public Costs {
  public:
@@ -50,6 +56,24 @@ class LearnedCosts final : public Costs {
   /// again when there are more of those.
   void restore(const SavedCosts& saved);
 
+  // ---- trees (learned_trees.cpp) ----
+
+  /// Whether some key has first runs enough, or more by a quarter than when it was trained.
+  bool training_due() const { return training_due_; }
+  /// Those keys, at most so many; they are due again when they have grown once more.
+  std::vector<KeyRuns> take_training(std::size_t most_keys);
+  /// What came of a training takes the place of what the key had. `is_new`: it begins with the
+  /// errors of its report, not with those that were kept. False: its codelet or device is not
+  /// known.
+  bool adopt(const TrainedKey& trained, bool is_new);
+  struct TreesState {
+    bool speak = false;      ///< of sizes that never ran
+    std::uint32_t runs = 0;  ///< that they were judged by since
+    double trees_error = 0;  ///< running means of the errors of the logarithm
+    double told_error = 0;
+  };
+  TreesState trees_state(const TreesKey& key);
+
  private:
   /// Of one quantity, for one size on one device.
   struct Series {
@@ -57,12 +81,20 @@ class LearnedCosts final : public Costs {
     RunningError history_error, regression_error;
     QuantileTracker quantile;
     bool has_own_quantile = false;
+    SavedFirst first;
+    mutable std::uint32_t asked = 0;  ///< the number of the trees that said `trees_mean`
+    mutable float trees_mean = 0;
   };
   /// Of one quantity, for all sizes on one device.
   struct Trend {
     Regression regression;
     RunningError history_error, regression_error, prior_error;
     QuantileTracker quantile;
+    std::shared_ptr<const BoostedTrees> trees;
+    std::uint32_t trees_number = 0;
+    RunningError trees_error, told_error;  ///< of first runs, since there are trees
+    std::uint32_t first_runs = 0;
+    std::uint32_t train_at = least_first_runs;
   };
   struct Cell {
     Series time, memory;
@@ -110,12 +142,21 @@ class LearnedCosts final : public Costs {
   double prior_time_ns(const Codelet& codelet, const Features& features, DeviceId device) const;
   double prior_log(const Codelet& codelet, const Work& work, DeviceId device, bool time) const;
   Guess guess(const Codelet& codelet, const Work& work, DeviceId device, bool time) const;
+  Guess guess_without_trees(const Codelet& codelet, const Work& work, DeviceId device,
+                            bool time) const;
   std::optional<Guess> carried_over(const Codelet& codelet, const Work& work, DeviceId device,
                                     bool time) const;
   Guess elsewhere(const Work& work, DeviceId device, bool time, double prior) const;
   static Quantity quantity(const Guess& guess, double z);
   void refresh(const Codelet& codelet, Work& work, DeviceId device);
   void learn_one(Codelet& codelet, Work& work, DeviceId device, bool time, double y);
+
+  static bool trees_speak(const Trend& trend);
+  static float ask_trees(const Trend& trend, const Series& series, const Work& work);
+  void saw_first(const Codelet& codelet, const Work& work, DeviceId device, bool time, double y,
+                 Trend& trend, Series& series);
+  KeyRuns runs_of(const Codelet& codelet, DeviceId device, bool memory) const;
+  Trend* find_trend(const TreesKey& key, PerDevice** here = nullptr);
 
   std::vector<DeviceFacts> devices_;
   std::deque<Codelet> codelets_;
@@ -124,6 +165,9 @@ class LearnedCosts final : public Costs {
   std::vector<WorkId> free_works_;
   std::uint64_t uses_ = 0;
   std::uint64_t observations_ = 0;
+  std::uint64_t first_runs_ = 0;
+  std::uint32_t trees_made_ = 0;
+  bool training_due_ = false;
 };
 
 }  // namespace aios::scheduler

@@ -33,6 +33,8 @@ SavedTrend LearnedCosts::saved(const Trend& trend, std::uint32_t device, bool me
           scheduler::saved(trend.history_error),
           scheduler::saved(trend.regression_error),
           scheduler::saved(trend.prior_error),
+          scheduler::saved(trend.trees_error),
+          scheduler::saved(trend.told_error),
           trend.quantile.z()};
 }
 
@@ -45,7 +47,8 @@ SavedSeries LearnedCosts::saved(const Series& series, std::uint32_t device, bool
           series.history.variance(),
           scheduler::saved(series.history_error),
           scheduler::saved(series.regression_error),
-          series.quantile.z()};
+          series.quantile.z(),
+          series.first};
 }
 
 SavedCodelet LearnedCosts::saved(const Codelet& codelet) const {
@@ -122,6 +125,8 @@ void LearnedCosts::restore(const SavedCodelet& saved, const std::vector<DeviceId
     scheduler::restore(trend.history_error, from.history_error);
     scheduler::restore(trend.regression_error, from.regression_error);
     scheduler::restore(trend.prior_error, from.prior_error);
+    scheduler::restore(trend.trees_error, from.trees_error);
+    scheduler::restore(trend.told_error, from.told_error);
     trend.quantile.restore(from.z);
   }
   for (const SavedSize& size : saved.sizes) restore_size(id, size, devices);
@@ -166,6 +171,10 @@ void LearnedCosts::restore_size(CodeletId id, const SavedSize& size,
     scheduler::restore(series.regression_error, from.regression_error);
     series.quantile.restore(from.z);
     series.has_own_quantile = from.has_own_quantile == 1;
+    series.first = from.first;
+    first_runs_ = std::max(first_runs_, from.first.order);
+    PerDevice& here = codelets_[id].devices[devices[from.device]];
+    if (from.first.order > 0) ++(from.memory == 1 ? here.memory : here.time).first_runs;
     cell.version = 0;
   }
 }

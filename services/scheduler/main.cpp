@@ -2,6 +2,7 @@
 #include <string_view>
 
 #include "abi/proto/storage.hpp"
+#include "abi/proto/trainer.hpp"
 #include "services/scheduler/scheduler_server.hpp"
 
 #include "abi/runtime/sandbox/server.hpp"
@@ -31,8 +32,14 @@ Result<int> run(int argc, char** argv) {
   for (const char* label : driver_labels)
     if (process.kernel->startup(label))
       scheduler.add_driver(label, TRY(process.client_of(label, proto::driver::Protocol::version)));
-  if (process.kernel->startup("storage"))
+  std::unique_ptr<Client> for_trees;
+  if (process.kernel->startup("storage")) {
     scheduler.keep_history(TRY(process.client_of("storage", proto::storage::Protocol::version)));
+    for_trees = TRY(process.client_of("storage", proto::storage::Protocol::version));
+  }
+  if (process.kernel->startup("trainer"))
+    scheduler.train_trees(TRY(process.client_of("trainer", proto::trainer::Protocol::version)),
+                          std::move(for_trees));
   TRY(sandbox::lock_in(*process.kernel, process.require));
   server.guard_by(*TRY(process.in_flight()));
   TRY(server.listen(process.port));

@@ -410,12 +410,20 @@ void SchedulerServer::adopt_devices(Driver& driver) {
 void SchedulerServer::keep_history(std::unique_ptr<Client> storage) {
   if (models_ == nullptr) return;
   history_since_ns_ = now_ns();
-  history_ = std::make_unique<HistoryStore>(kernel_, loop_, std::move(storage));
+  history_ = std::make_unique<HistoryStore>(kernel_, loop_, std::move(storage), "history",
+                                            max_history_bytes);
   history_->start([this](const HistoryStore::Bytes& bytes) { take_history(bytes); },
                   [this] {
                     return write_history(models_->save(max_history_bytes / 2),
                                          core_.admission().save());
                   });
+}
+
+void SchedulerServer::train_trees(std::unique_ptr<Client> trainer,
+                                  std::unique_ptr<Client> storage) {
+  if (models_ == nullptr) return;
+  trees_ = std::make_unique<TreesKeeper>(kernel_, *models_, std::move(trainer));
+  if (storage != nullptr) trees_->keep_in(loop_, std::move(storage));
 }
 
 void SchedulerServer::take_history(const std::vector<std::byte>& bytes) {
@@ -431,13 +439,17 @@ void SchedulerServer::take_history(const std::vector<std::byte>& bytes) {
 }
 
 void SchedulerServer::restore_history() {
-  if (models_ == nullptr || restored_.costs.codelets.empty()) return;
-  models_->restore(restored_.costs);
-  // All that will come are there.
-  if (core_.knows_all_devices()) restored_ = {};
+  if (models_ == nullptr) return;
+  if (!restored_.costs.codelets.empty()) {
+    models_->restore(restored_.costs);
+    // All that will come are there.
+    if (core_.knows_all_devices()) restored_ = {};
+  }
+  if (trees_ != nullptr) trees_->adopt_all();
 }
 
 void SchedulerServer::note_learning() {
+  if (trees_ != nullptr) trees_->learned();
   if (history_ == nullptr) return;
   // A device that is looked for is in what was stored, and not in what would be.
   constexpr std::uint64_t patience_ns = 60 * ns_per_s;
@@ -449,10 +461,11 @@ void SchedulerServer::note_learning() {
 void SchedulerServer::answer_drain() {
   if (!draining_.begun() || history_ == nullptr) return draining_.idle(*server_);
   if (std::exchange(answering_drain_, true)) return;
-  history_->flush([this] {
+  const auto flushed = [this] {
     answering_drain_ = false;
     draining_.idle(*server_);
-  });
+  };
+  history_->flush([this, flushed] { trees_ != nullptr ? trees_->flush(flushed) : flushed(); });
 }
 
 void SchedulerServer::changed() {

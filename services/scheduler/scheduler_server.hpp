@@ -19,6 +19,7 @@
 #include "services/scheduler/learned_costs.hpp"
 #include "services/scheduler/policy.hpp"
 #include "services/scheduler/resources.hpp"
+#include "services/scheduler/trees_keeper.hpp"
 
 namespace aios::scheduler {
 
@@ -40,6 +41,8 @@ class SchedulerServer {
   void add_driver(std::string name, std::unique_ptr<Client> client);
   /// What is learned is kept there, over restarts.
   void keep_history(std::unique_ptr<Client> storage);
+  /// Trees are trained there from what is learned, and kept in storage unless that is null.
+  void train_trees(std::unique_ptr<Client> trainer, std::unique_ptr<Client> storage);
 
   Answer<proto::scheduler::OpenTenant::Reply> handle(proto::scheduler::OpenTenant,
                                                      const proto::scheduler::OpenTenant::Request&,
@@ -97,6 +100,11 @@ class SchedulerServer {
                                                     CallContext& call);
   Answer<proto::Empty> handle(proto::scheduler::SetCheaper,
                               const proto::scheduler::SetCheaper::Request&, CallContext& call);
+  Answer<proto::scheduler::TreesNext::Reply> handle(proto::scheduler::TreesNext,
+                                                    const proto::scheduler::TreesNext::Request&,
+                                                    CallContext& call);
+  Answer<proto::scheduler::Training::Reply> handle(proto::scheduler::Training, const proto::Empty&,
+                                                   CallContext& call);
   Answer<proto::Empty> handle(proto::Drain, const proto::Empty&, CallContext& call);
   void client_closed(ClientId client);
 
@@ -189,6 +197,7 @@ class SchedulerServer {
       0;  ///< observations when it was last said that there are new ones
   std::uint64_t history_since_ns_ = 0;
   std::unique_ptr<HistoryStore> history_;
+  std::unique_ptr<TreesKeeper> trees_;
   TimerId decide_again_ = 0;
   ContextPool pool_;  // last: sessions use what is above
 };

@@ -67,6 +67,44 @@ Answer<wire::ModelNext::Reply> SchedulerServer::handle(wire::ModelNext,
                models_ == nullptr ? "the policy in use learns nothing" : "no more models");
 }
 
+Answer<wire::TreesNext::Reply> SchedulerServer::handle(wire::TreesNext,
+                                                       const wire::TreesNext::Request& request,
+                                                       CallContext& call) {
+  const TrainedKey* found =
+      trees_ == nullptr ? nullptr
+                        : trees_->at(request.index, call.peer().uid, call.peer().is_operator());
+  if (found == nullptr) return error(Code::not_found, "no more trees");
+  const auto& [key, report, trees] = *found;
+  const LearnedCosts::TreesState state = models_->trees_state(key);
+  wire::TreesNext::Reply out{};
+  out.trees_mdape = report.trees_mdape;
+  out.told_mdape = report.told_mdape;
+  out.trees_error = report.trees_error;
+  out.told_error = report.told_error;
+  out.live_trees_error = state.trees_error;
+  out.live_told_error = state.told_error;
+  out.module_hash = key.codelet.module_hash;
+  out.live_runs = state.runs;
+  out.trained = report.trained;
+  out.held_out = report.held_out;
+  out.verdict = static_cast<std::uint32_t>(report.verdict);
+  out.speaks = state.speak ? 1 : 0;
+  out.memory = key.memory ? 1 : 0;
+  out.user = key.codelet.user;
+  out.codelet = decltype(out.codelet)::from(key.codelet.function);
+  out.device = decltype(out.device)::from(key.device);
+  return out;
+}
+
+Answer<wire::Training::Reply> SchedulerServer::handle(wire::Training, const proto::Empty&,
+                                                      CallContext&) {
+  if (trees_ != nullptr) return trees_->describe();
+  wire::Training::Reply none{};
+  none.text = decltype(none.text)::from(models_ == nullptr ? "the policy in use learns nothing"
+                                                           : "the manifest routes to no trainer");
+  return none;
+}
+
 Answer<wire::DeviceNext::Reply> SchedulerServer::handle(wire::DeviceNext,
                                                         const wire::DeviceNext::Request& request,
                                                         CallContext& call) {

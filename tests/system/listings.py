@@ -19,7 +19,7 @@ SCHEMAS = TESTS.parent / "abi/schema"
 LISTINGS = {
     "status": ["status"], "ps": ["ps"], "regions": ["regions"], "links": ["links"],
     "jobs": ["jobs"], "devices": ["devices"], "tasks": ["tasks"], "models": ["models"],
-    "bottlenecks": ["bottlenecks"], "fs-ls": ["fs", "ls"],
+    "models-trees": ["models", "--trees"], "bottlenecks": ["bottlenecks"], "fs-ls": ["fs", "ls"],
     "fs-object": ["fs", "stat", "some/object"], "fs-stat": ["fs", "stat"],
 }
 JOB_BYTES = 40_000_000

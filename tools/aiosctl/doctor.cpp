@@ -1,5 +1,7 @@
 #include "tools/aiosctl/doctor.hpp"
 
+#include <dlfcn.h>
+
 #include <algorithm>
 #include <sstream>
 
@@ -24,6 +26,20 @@ std::vector<std::string> Diagnosis::requiring(sandbox::Protection protection) co
 bool Diagnosis::satisfied() const {
   return std::ranges::all_of(
       patients, [](const Patient& patient) { return (patient.require & ~patient.enforced) == 0; });
+}
+
+std::vector<HostLibrary> host_libraries() {
+  HostLibrary xgboost{"xgboost",
+                      "aios-trainer trains trees that predict what new sizes of tasks cost",
+                      "new sizes of tasks are predicted by regression alone",
+                      "apt-get install libxgboost0",
+                      {}};
+  void* found = ::dlopen("libxgboost.so.0", RTLD_LAZY | RTLD_LOCAL);
+  if (found == nullptr)
+    xgboost.reason = ::dlerror();
+  else
+    ::dlclose(found);
+  return {xgboost};
 }
 
 Result<std::vector<Patient>> parse_patients(const std::string& text) {

@@ -21,11 +21,23 @@ struct Patient {
   std::uint32_t enforced = 0;  ///< a bit for each protection
 };
 
+/// What AIOS uses where it is installed, and does without elsewhere.
+struct HostLibrary {
+  std::string name;
+  std::string gives;
+  std::string without;
+  std::string enable;
+  std::string reason;  ///< why it is missing; empty where it is not
+};
+/// Looks for each, by opening it.
+std::vector<HostLibrary> host_libraries();
+
 struct Diagnosis {
   bool running = false;  ///< an instance answered, and its processes were asked
   std::vector<Patient> patients;
   std::map<sandbox::Protection, std::string> reasons;  ///< why this host does not give it
   std::vector<JobLimit> limits;                        ///< of jobs with a quota
+  std::vector<HostLibrary> libraries;                  ///< of this host
 
   /// Of those whose profile is not `open`.
   std::vector<std::string> lacking(sandbox::Protection protection) const;

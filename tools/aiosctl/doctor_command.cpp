@@ -136,6 +136,7 @@ Result<Diagnosis> diagnose(const Session& session, const std::string& chosen) {
   const auto asked = ask_instance(session, diagnosis);
   if (!asked && asked.error().code() != Code::unreachable) return std::unexpected(asked.error());
   diagnosis.limits = TRY(job_limits(diagnosis.running ? &session : nullptr));
+  diagnosis.libraries = host_libraries();
   return diagnosis;
 }
 
@@ -162,6 +163,12 @@ void print(const Diagnosis& diagnosis) {
     else
       fmt::print("MISSING   {:<18}  a job {} ({}); to enable it: {}\n", limit.name, limit.without,
                  printable(limit.reason), enable_limits);
+  for (const HostLibrary& library : diagnosis.libraries)
+    if (library.reason.empty())
+      fmt::print("found     {:<18}  {}\n", library.name, library.gives);
+    else
+      fmt::print("MISSING   {:<18}  {} ({}); to enable it: {}\n", library.name, library.without,
+                 printable(library.reason), library.enable);
   for (const Patient& patient : diagnosis.patients)
     if (patient.profile == sandbox::Profile::open)
       fmt::print("open      {} has no sandbox by the manifest's wish (profile \"open\")\n",
@@ -179,11 +186,9 @@ std::vector<std::string> names_of(std::uint32_t protections) {
 }
 
 json to_json(const Diagnosis& diagnosis) {
-  json out = {{"running", diagnosis.running},
-              {"satisfied", diagnosis.satisfied()},
-              {"protections", json::array()},
-              {"job_limits", json::array()},
-              {"processes", json::array()}};
+  json out = {{"running", diagnosis.running}, {"satisfied", diagnosis.satisfied()},
+              {"protections", json::array()}, {"job_limits", json::array()},
+              {"libraries", json::array()},   {"processes", json::array()}};
   for (std::size_t i = 0; i < protection_names.size(); ++i) {
     const auto protection = static_cast<Protection>(i);
     const sandbox::Explanation& text = sandbox::explain(protection);
@@ -205,6 +210,13 @@ json to_json(const Diagnosis& diagnosis) {
                                  {"without", limit.without},
                                  {"enable", enable_limits},
                                  {"reason", limit.reason}});
+  for (const HostLibrary& library : diagnosis.libraries)
+    out["libraries"].push_back({{"name", library.name},
+                                {"found", library.reason.empty()},
+                                {"gives", library.gives},
+                                {"without", library.without},
+                                {"enable", library.enable},
+                                {"reason", library.reason}});
   for (const Patient& patient : diagnosis.patients)
     out["processes"].push_back({{"name", patient.name},
                                 {"profile", proto::sandbox::profile_name(patient.profile)},

@@ -10,6 +10,7 @@
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
 #include "tools/aiosctl/placements.hpp"
+#include "tools/aiosctl/trees_listing.hpp"
 
 namespace aios::ctl {
 
@@ -328,11 +329,16 @@ void add_explain_commands(CLI::App& app, Session& session) {
   });
   CLI::App* models = app.add_subcommand("models", "What was learned of the costs of tasks");
   const auto path = std::make_shared<std::string>();
-  models->add_option("--export", *path, "Also writes them to a file, as CSV");
-  models->add_flag("--json", session.json, "As JSON (abi/schema/models.json)");
-  models->callback([&session, path] {
-    session.action = [&session, path] {
-      return run_command([&] { return show_models(session, *path); });
+  const auto trees = std::make_shared<bool>(false);
+  CLI::Option* exporting =
+      models->add_option("--export", *path, "Also writes them to a file, as CSV");
+  models->add_flag("--trees", *trees, "Where boosted trees predict new sizes better, and where not")
+      ->excludes(exporting);
+  models->add_flag("--json", session.json, "As JSON (abi/schema/models.json, models-trees.json)");
+  models->callback([&session, path, trees] {
+    session.action = [&session, path, trees] {
+      return run_command(
+          [&] { return *trees ? show_trees(session) : show_models(session, *path); });
     };
   });
   CLI::App* bottlenecks = app.add_subcommand(

@@ -10,6 +10,7 @@
 #include "abi/proto/scheduler.hpp"
 #include "abi/proto/storage.hpp"
 #include "abi/proto/supervisor.hpp"
+#include "abi/proto/trainer.hpp"
 #include "tools/protodump/entry.hpp"
 
 namespace aios::protodump {
@@ -53,6 +54,7 @@ using AllProtocols = EntryList<
     Entry<ps::Protocol,
           Record<"task_record", ps::TaskRecord>, Record<"completion", ps::Completion>>,
     Entry<proto::storage::Protocol, Record<"object_info", proto::storage::ObjectInfo>>,
+    Entry<proto::trainer::Protocol>,
     Entry<proto::mapreduce::Protocol, Record<"progress", proto::mapreduce::Progress>>,
     Entry<proto::echo::Protocol>>;
 // clang-format on

@@ -214,9 +214,13 @@ void add_threads(Filter& filter, const Rules& rules) {
   // Of the calling thread only: without namespaces its number could be any process of the user's.
   filter.allow(SCMP_SYS(sched_setaffinity), {SCMP_A0(SCMP_CMP_EQ, 0)});
   filter.refuse(EPERM, SCMP_SYS(sched_setaffinity), {SCMP_A0(SCMP_CMP_NE, 0)});
-  for (const int number :
-       {SCMP_SYS(sched_setscheduler), SCMP_SYS(sched_setparam), SCMP_SYS(setpriority),
-        SCMP_SYS(mlock), SCMP_SYS(get_mempolicy), SCMP_SYS(mbind)})
+  // A thread may step behind all others, and nothing else.
+  const auto of_itself = SCMP_A0(SCMP_CMP_EQ, 0);
+  filter.allow(SCMP_SYS(sched_setscheduler), {of_itself, SCMP_A1(SCMP_CMP_EQ, SCHED_IDLE)});
+  filter.refuse(EPERM, SCMP_SYS(sched_setscheduler), {of_itself, SCMP_A1(SCMP_CMP_NE, SCHED_IDLE)});
+  filter.refuse(EPERM, SCMP_SYS(sched_setscheduler), {SCMP_A0(SCMP_CMP_NE, 0)});
+  for (const int number : {SCMP_SYS(sched_setparam), SCMP_SYS(setpriority), SCMP_SYS(mlock),
+                           SCMP_SYS(get_mempolicy), SCMP_SYS(mbind)})
     filter.refuse(EPERM, number);
 }
 
