@@ -29,7 +29,7 @@ std::vector<std::byte> some_runs() {
     many.runs.push_back({{x, 1}, 2 * x, 9});
   }
   few.runs.assign(3, {{1}, 2, 3});
-  return write_runs({many, few});
+  return scheduler::write_runs({many, few});
 }
 
 struct TrainerHost : fuzz::Host {
