@@ -74,8 +74,9 @@ Result<std::vector<std::uint32_t>> DeviceTasks::codelets(
   for (const std::string& function : functions)
     numbers.push_back(TRY(call<std::uint32_t>([&](auto done) {
       tenant_->register_codelet(region.handle(), 0, module.size(), function,
-                                label_ + "." + function, backends_of(module), soon(),
-                                std::move(done), module_hash_of(module));
+                                label_.empty() ? function : label_ + "." + function,
+                                backends_of(module), soon(), std::move(done),
+                                module_hash_of(module));
     })));
   return numbers;
 }
@@ -112,20 +113,31 @@ std::uint64_t DeviceTasks::add(Record task) {
   return task.tag;
 }
 
-Result<void> DeviceTasks::submit() {
+Result<std::uint32_t> DeviceTasks::open_graph(std::uint64_t due_ns) {
+  return call<std::uint32_t>(
+      [&](auto done) { tenant_->open_graph(due_ns, soon(), std::move(done)); });
+}
+
+Result<TaskTenant::Admitted> DeviceTasks::admit(std::uint32_t graph) {
+  return call<TaskTenant::Admitted>(
+      [&](auto done) { tenant_->admit_graph(graph, false, soon(), std::move(done)); });
+}
+
+Result<void> DeviceTasks::submit(std::uint32_t graph) {
   const std::span<const Record> all(added_);
   for (std::size_t at = 0; at < all.size(); at += wire::max_batch) {
     const auto batch = all.subspan(at, std::min<std::size_t>(wire::max_batch, all.size() - at));
-    TRY(call<void>([&](auto done) { tenant_->submit(batch, soon(), std::move(done)); }));
+    TRY(call<void>(
+        [&](auto done) { tenant_->submit(batch, soon(), std::move(done), false, graph); }));
     unfinished_ += batch.size();
   }
   added_.clear();
   return {};
 }
 
-Result<std::vector<DeviceTasks::Completion>> DeviceTasks::completions() {
+Result<std::vector<DeviceTasks::Completion>> DeviceTasks::completions(std::uint32_t least) {
   auto some = TRY(call<std::vector<Completion>>(
-      [&](auto done) { tenant_->completions(Deadline::never(), std::move(done)); }));
+      [&](auto done) { tenant_->completions(Deadline::never(), std::move(done), least); }));
   unfinished_ -= std::min<std::uint64_t>(unfinished_, some.size());
   for (const Completion& one : some) attempts_ += one.attempts;
   return some;

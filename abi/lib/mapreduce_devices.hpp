@@ -26,7 +26,8 @@ class DeviceTasks {
   using Completion = proto::scheduler::Completion;
 
   /// `keep_going` is asked several times a second during every wait; once it says false the call
-  /// that waits answers cancelled. `label` begins what listings call the codelets.
+  /// that waits answers cancelled. `label` begins what listings call the codelets; empty: they are
+  /// called as their functions.
   static Result<std::unique_ptr<DeviceTasks>> open(Kernel& kernel, std::string label,
                                                    std::function<bool()> keep_going);
   DeviceTasks(const DeviceTasks&) = delete;
@@ -47,9 +48,13 @@ class DeviceTasks {
 
   /// Gives the task a tag; it is sent by the next `submit`.
   std::uint64_t add(Record task);
-  Result<void> submit();
-  /// Waits for finished tasks: at least one.
-  Result<std::vector<Completion>> completions();
+  Result<void> submit(std::uint32_t graph = 0);
+  /// A graph that is to be done by then, for one `submit`; its tasks start once it is admitted.
+  Result<std::uint32_t> open_graph(std::uint64_t due_ns);
+  /// `refusal_of` says what the answer means.
+  Result<TaskTenant::Admitted> admit(std::uint32_t graph);
+  /// Waits for finished tasks: at least `least`, or all that there are.
+  Result<std::vector<Completion>> completions(std::uint32_t least = 1);
   /// As completions() until every task has finished; the error of the first that failed.
   Result<void> finish_all();
   /// Why a task failed.

@@ -90,16 +90,19 @@ Result<void> OutputFolder::begin(std::uint32_t parts) {
     return errno_error(path_ + "/" + temporary_name, errno);
   temporary_ = TRY(open_folder(folder_.get(), temporary_name));
   owner_ = TRY(own_temporary(temporary_, path_));
-  for (std::uint32_t i = 0; i < parts; ++i) TRY(make_part(i));
+  for (std::uint32_t i = 0; i < parts; ++i) {
+    char name[32];
+    std::snprintf(name, sizeof name, "part-%05u", i);
+    TRY(make_part(name));
+  }
   return {};
 }
 
-Result<void> OutputFolder::make_part(std::uint32_t number) {
-  char name[32];
-  std::snprintf(name, sizeof name, "part-%05u", number);
+Result<void> OutputFolder::make_part(const std::string& name) {
   Part part;
   part.name = name;
-  part.fd = Fd(::openat(temporary_.get(), name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
+  part.fd =
+      Fd(::openat(temporary_.get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
   if (!part.fd.valid()) return errno_error(path_ + "/" + temporary_name + "/" + name, errno);
   part.hasher = std::make_shared<Hasher>();
   parts_.push_back(std::move(part));
@@ -115,6 +118,20 @@ Result<void> OutputFolder::append(std::uint32_t part_number, std::span<const std
   part.bytes += bytes.size();
   XXH3_64bits_update(&part.hasher->state, bytes.data(), bytes.size());
   return {};
+}
+
+Result<void> OutputFolder::add(const std::string& name, std::span<const std::byte> bytes) {
+  TRY(make_part(name));
+  TRY(append(static_cast<std::uint32_t>(parts_.size() - 1), bytes));
+  parts_.back().fd.reset();  // there may be more parts than a process may have files open
+  return {};
+}
+
+Result<void> OutputFolder::flush_part(const Part& part) const {
+  if (part.fd.valid()) return flush(part.fd, path_ + "/" + part.name);
+  const Fd again(::openat(temporary_.get(), part.name.c_str(), O_RDONLY | O_NOFOLLOW | O_CLOEXEC));
+  if (!again.valid()) return errno_error(path_ + "/" + part.name, errno);
+  return flush(again, path_ + "/" + part.name);
 }
 
 Result<void> OutputFolder::clear() {
@@ -143,13 +160,18 @@ std::uint64_t OutputFolder::written_bytes() const {
   return bytes;
 }
 
+std::vector<OutputFolder::Written> OutputFolder::written() const {
+  std::vector<Written> all;
+  for (const Part& part : parts_)
+    all.push_back({part.name, part.bytes, hex(XXH3_64bits_digest(&part.hasher->state))});
+  return all;
+}
+
 std::string OutputFolder::manifest(const ManifestFacts& facts) const {
   using nlohmann::ordered_json;
   ordered_json parts = ordered_json::array();
-  for (const Part& part : parts_)
-    parts.push_back(ordered_json{{"name", part.name},
-                                 {"bytes", part.bytes},
-                                 {"xxh3", hex(XXH3_64bits_digest(&part.hasher->state))}});
+  for (const Written& part : written())
+    parts.push_back(ordered_json{{"name", part.name}, {"bytes", part.bytes}, {"xxh3", part.xxh3}});
   ordered_json counters = ordered_json::object();
   for (const auto& [name, value] : facts.counters) counters[name] = value;
   ordered_json skipped = ordered_json::array();
@@ -195,8 +217,12 @@ Result<void> OutputFolder::publish(const std::string& name) {
 }
 
 Result<void> OutputFolder::commit(const ManifestFacts& facts) {
-  for (const Part& part : parts_) TRY(flush(part.fd, path_ + "/" + part.name));
-  TRY(write_file(manifest_name, manifest(facts)));
+  return commit(manifest(facts));
+}
+
+Result<void> OutputFolder::commit(const std::string& manifest) {
+  for (const Part& part : parts_) TRY(flush_part(part));
+  TRY(write_file(manifest_name, manifest));
   TRY(write_file(success_name, ""));
   for (const Part& part : parts_) TRY(publish(part.name));
   TRY(publish(manifest_name));

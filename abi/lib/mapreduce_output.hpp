@@ -47,9 +47,20 @@ class OutputFolder {
   ~OutputFolder();
 
   Result<void> append(std::uint32_t part, std::span<const std::byte> bytes);
+  /// One more part, under a name of its own, whole. The system's error, naming it.
+  Result<void> add(const std::string& name, std::span<const std::byte> bytes);
   /// Takes back what was appended.
   Result<void> clear();
   Result<void> commit(const ManifestFacts& facts);
+  /// With a manifest of the caller's.
+  Result<void> commit(const std::string& manifest);
+  struct Written {
+    std::string name;
+    std::uint64_t bytes;
+    std::string xxh3;  ///< in hexadecimal
+  };
+  /// What a manifest says of the parts.
+  std::vector<Written> written() const;
   std::uint64_t written_bytes() const;
   /// Of the parts, where they lie until the commit.
   std::vector<std::string> part_paths() const;
@@ -60,14 +71,15 @@ class OutputFolder {
   struct Hasher;
   struct Part {
     std::string name;
-    Fd fd;
+    Fd fd;  ///< none once it is whole
     std::uint64_t bytes = 0;
     std::shared_ptr<Hasher> hasher;
   };
 
   explicit OutputFolder(std::string path) : path_(std::move(path)) {}
   Result<void> begin(std::uint32_t parts);
-  Result<void> make_part(std::uint32_t number);
+  Result<void> make_part(const std::string& name);
+  Result<void> flush_part(const Part& part) const;
   Result<void> write_file(const std::string& name, const std::string& text);
   Result<void> publish(const std::string& name);
   void remove_temporary();
