@@ -62,8 +62,8 @@ class Reduced:
 
 
 # Anything else may be due to the host: a file not there, no memory, a full disk, a lost server.
-_FAULT_OF_THE_JOB = (errors.InvalidArgument, errors.Crashed, errors.SourceChanged, errors.TimedOut,
-                     errors.VersionMismatch)
+FAULT_OF_THE_JOB = (errors.InvalidArgument, errors.Crashed, errors.SourceChanged, errors.TimedOut,
+                    errors.VersionMismatch)
 
 _node: tuple[int, Job, Node] | None = None  # of this process
 
@@ -87,22 +87,28 @@ def _node_for(job: Job) -> Node:
     return _node[2]
 
 
-def _on_node(job: Job, work: Callable[[Node], _T]) -> _T | Failed:
+def retried(work: Callable[[], _T], faults: tuple[type[aios.Error], ...],
+            forget: Callable[[], None] = lambda: None) -> _T | Failed:
     """A server of the host that died is back in a moment, and then it is done again here; an
-    instance that stays away is the engine's business: the error is raised."""
+    instance that stays away is the engine's business: the error is raised. So is what is not one of
+    the job's own `faults`."""
     pause_s = FIRST_PAUSE_S
     for attempt in range(1, ATTEMPTS_ON_A_HOST + 1):
         try:
-            return work(_node_for(job))
-        except _FAULT_OF_THE_JOB as error:
+            return work()
+        except faults as error:
             return Failed(error.code, str(error))
         except aios.Error as error:
             if not is_host_lost(error) or attempt == ATTEMPTS_ON_A_HOST:
                 raise
-            close_node()
+            forget()
             time.sleep(pause_s)
             pause_s *= 2
     raise AssertionError("not reached")
+
+
+def _on_node(job: Job, work: Callable[[Node], _T]) -> _T | Failed:
+    return retried(lambda: work(_node_for(job)), FAULT_OF_THE_JOB, close_node)
 
 
 def sample_input(job: Job, sample: Split) -> bytes | Failed:

@@ -16,7 +16,6 @@ made after the last fork. Methods block; one thread uses a node at a time. Every
 `aios.Error`; `is_host_lost` says which ones are about the host and not about the job.
 """
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -27,7 +26,7 @@ from typing import IO
 import aios
 from aios import errors
 
-from . import formats, unpack
+from . import formats, splits, unpack
 from .formats import round_up
 from .splits import Piece, Split
 from .suspect import Suspect
@@ -234,17 +233,8 @@ class Node:
     @staticmethod
     def open_piece(piece: Piece) -> IO[bytes]:
         """The piece's file; of a compressed one what it unpacks to."""
+        file = splits.open_unchanged(piece)
         try:
-            file = open(piece.path, "rb", buffering=0)
-        except OSError as error:
-            kind = errors.NotFound if isinstance(error, FileNotFoundError) else (
-                errors.Denied if isinstance(error, PermissionError) else errors.IoError)
-            raise kind(f"{piece.path}: {error.strerror}; the input has to be at the same path on "
-                       f"every host") from None
-        try:
-            info = os.fstat(file.fileno())
-            if (info.st_size, info.st_mtime_ns) != (piece.file_bytes, piece.modified_ns):
-                raise errors.SourceChanged(f"{piece.path}: changed since the job began")
             if not unpack.is_packed(piece.path):
                 return file
             unpacked = unpack.unpacked(piece.path, file)

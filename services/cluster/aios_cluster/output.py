@@ -1,7 +1,7 @@
 """The output folder of a job, like that of the single-machine engine: parts, manifest.json, and
 _SUCCESS when all of it is there and on disk.
 
-Attempts write DIR/_temporary/part-NNNNN.ATTEMPT, wherever they run; the driver moves those that won
+Attempts write DIR/_temporary/NAME.ATTEMPT, wherever they run; the driver moves those that won
 into place and removes the rest. The folder is on a file system that all hosts share. An attempt
 that comes too late finds no _temporary and fails, or writes what nobody looks at.
 
@@ -32,11 +32,15 @@ def part_name(number: int) -> str:
     return f"part-{number:05}"
 
 
+def attempt_path(folder: str, name: str, attempt: str) -> str:
+    return os.path.join(folder, TEMPORARY, f"{name}.{attempt}")
+
+
 @dataclass(frozen=True)
 class Part:
-    """What an attempt wrote."""
+    """What an attempt wrote, to TEMPORARY/name.attempt."""
 
-    number: int
+    name: str
     attempt: str
     size_bytes: int
     xxh3: str
@@ -46,8 +50,8 @@ class PartWriter:
     """One attempt at a part. On disk after `finish`; removed when it is not reached."""
 
     def __init__(self, folder: str, number: int, attempt: str):
-        self._number, self._attempt = number, attempt
-        self._path = os.path.join(folder, TEMPORARY, f"{part_name(number)}.{attempt}")
+        self._name, self._attempt = part_name(number), attempt
+        self._path = attempt_path(folder, self._name, attempt)
         self._hash = xxhash.xxh3_64()
         self._size = 0
         self._finished = False
@@ -62,7 +66,7 @@ class PartWriter:
     def finish(self) -> Part:
         os.fsync(self._file.fileno())
         self._finished = True
-        return Part(self._number, self._attempt, self._size, self._hash.hexdigest())
+        return Part(self._name, self._attempt, self._size, self._hash.hexdigest())
 
     def __enter__(self) -> "PartWriter":
         return self
@@ -146,8 +150,8 @@ class OutputFolder:
     def commit(self, parts: Sequence[Part], facts: dict[str, Any]) -> None:
         """`facts` come before the list of parts in the manifest."""
         for part in parts:
-            self._publish(f"{part_name(part.number)}.{part.attempt}", part_name(part.number))
-        listed = [{"name": part_name(part.number), "bytes": part.size_bytes, "xxh3": part.xxh3}
+            self._publish(f"{part.name}.{part.attempt}", part.name)
+        listed = [{"name": part.name, "bytes": part.size_bytes, "xxh3": part.xxh3}
                   for part in parts]
         self._write(MANIFEST, json.dumps({**facts, "parts": listed}, indent=2) + "\n")
         self._sync()

@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import IO
 
 from aios import errors
 
@@ -30,6 +31,29 @@ class Piece:
     length: int
     file_bytes: int  # as it lies there
     modified_ns: int
+
+
+def whole(path: str) -> Piece:
+    """All of a file, as it is now. `OSError`."""
+    info = os.stat(path)
+    return Piece(os.path.abspath(path), 0, info.st_size, info.st_size, info.st_mtime_ns)
+
+
+def open_unchanged(piece: Piece) -> IO[bytes]:
+    """The piece's file, on whatever host. `NotFound`, `Denied`, `IoError`; `SourceChanged`: it is not
+    what was planned."""
+    try:
+        file = open(piece.path, "rb", buffering=0)
+    except OSError as error:
+        kind = errors.NotFound if isinstance(error, FileNotFoundError) else (
+            errors.Denied if isinstance(error, PermissionError) else errors.IoError)
+        raise kind(f"{piece.path}: {error.strerror}; the input has to be at the same path on "
+                   f"every host") from None
+    info = os.fstat(file.fileno())
+    if (info.st_size, info.st_mtime_ns) != (piece.file_bytes, piece.modified_ns):
+        file.close()
+        raise errors.SourceChanged(f"{piece.path}: changed since the job began")
+    return file
 
 
 @dataclass(frozen=True, slots=True)
