@@ -81,6 +81,11 @@ Result<std::vector<std::uint32_t>> DeviceTasks::codelets(
   return numbers;
 }
 
+Result<void> DeviceTasks::set_cheaper(std::uint32_t codelet, std::uint32_t cheaper) {
+  return call<void>(
+      [&](auto done) { tenant_->set_cheaper(codelet, cheaper, soon(), std::move(done)); });
+}
+
 Result<std::vector<std::uint32_t>> DeviceTasks::memory(const Region& region,
                                                        const std::vector<Range>& ranges) {
   const auto answers = TRY(call_all<std::uint32_t>(ranges.size(), [&](std::size_t i, auto done) {

@@ -4,6 +4,7 @@ single-machine engine makes, and what goes wrong says what, where, and whose fau
 import gzip
 import json
 import os
+import struct
 import subprocess
 import sys
 import unittest
@@ -16,7 +17,8 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT / "services/cluster"), str(ROOT / "abi/python")]
 
 import aios  # noqa: E402
-from aios_cluster import formats, gpus, job, splits, streaming, suspect  # noqa: E402
+import pictures  # noqa: E402
+from aios_cluster import formats, gpus, graphs, job, splits, streaming, suspect  # noqa: E402
 from aios_cluster.node import Node, is_host_lost  # noqa: E402
 from aios_cluster.output import OutputFolder, PartWriter  # noqa: E402
 
@@ -385,6 +387,109 @@ class Attempts(Case):
             Path(path, "part-00000").write_text("kept")
             folder.commit([part], {})
         self.assertEqual(Path(path, "part-00000").read_text(), "kept")
+
+
+class Graphs(Case):
+    """Batches of a graph's partitions, and of a template's."""
+
+    def setUp(self):
+        super().setUp()
+        self.addCleanup(os.environ.pop, "AIOSCTL", None)
+        os.environ["AIOSCTL"] = instance.aiosctl
+        self.output = str(self.work / "out")
+
+    def plan(self, graph, *options):
+        """As aiosctl hands it to the driver."""
+        recorder = self.work / "python"
+        recorder.write_text('#!/bin/sh\nwhile [ "$1" != --plan-fd ]; do shift; done\n'
+                            'cat "/proc/self/fd/$2"\n')
+        recorder.chmod(0o755)
+        done = subprocess.run([instance.aiosctl, "graph", "run", graph, "--engine", "spark", "--master",
+                               "x", "--output", self.output, *options], text=True, capture_output=True,
+                              env={**os.environ, "AIOS_PYTHON": str(recorder)}, check=True)
+        return json.loads(done.stdout)
+
+    def job(self, plan, **options):
+        return graphs.GraphJob("graphs", json.dumps(plan["template"]) if plan["template"] else "",
+                               self.output, 1024, **options)
+
+    def chains(self, count=5):
+        """As many partitions, which share what they only read."""
+        (self.work / "numbers").write_bytes(struct.pack("64f", *range(64)))
+        graph = {"codelets": {"axpy": {"module": "vector.so", "function": "axpy"}},
+                 "buffers": {"x": {"load": "numbers"}}, "tasks": []}
+        for i in range(count):
+            graph["buffers"][f"y{i}"] = {"bytes": 256, "keep": True}
+            graph["tasks"].append({"name": f"t{i}", "codelet": "axpy", "grid": [1], "arguments":
+                                   [{"u32": 64}, {"f32": i}], "buffers": [["x", "read"], [f"y{i}", "read_write"]]})
+        return self.write("graph.json", json.dumps(graph).encode())
+
+    def test_batches_of_a_graph_make_what_one_machine_makes(self):
+        plan = self.plan(self.chains())
+        self.assertEqual((plan["template"], len(plan["parts"])), (None, 5))
+        batches = graphs.batches_of(list(map(json.dumps, plan["parts"])), [], 2)
+        self.assertEqual([len(batch) for batch in batches], [2, 3])
+        with OutputFolder(self.output) as folder:
+            ran = [graphs.run_batch(self.job(plan), batch, f"0.0.{batch.first}") for batch in batches]
+            again = graphs.run_batch(self.job(plan), batches[0], "0.1.9")
+            folder.commit([*again.parts, *ran[1].parts], {})
+        self.assertEqual([one["number"] for both in ran for one in both.partitions], list(range(5)))
+        self.assertEqual(sorted(os.listdir(self.output)),
+                         ["_SUCCESS", "manifest.json", *(f"y{i}" for i in range(5))])
+        for i in range(5):
+            self.assertEqual(Path(self.output, f"y{i}").read_bytes(),
+                             struct.pack("64f", *(i * x for x in range(64))))
+
+    def test_pictures_have_their_own_numbers_in_every_batch(self):
+        for i in range(5):
+            self.write(f"{i}.png", pictures.png_of([[(40 * i, 0, 0)] * 4] * 3))
+        inputs = sorted(str(path) for path in self.work.glob("*.png"))
+        plan = self.plan(ROOT / "abi/examples/pictures.json", "--input", *inputs)
+        self.assertEqual(plan["parts"], inputs)
+        with OutputFolder(self.output) as folder:
+            ran = [graphs.run_batch(self.job(plan), batch, "0.0.0") for batch in graphs.batches_of(
+                [], list(map(splits.whole, inputs)), 2)]
+            folder.commit([part for one in ran for part in one.parts], {})
+        for i, path in enumerate(inputs):
+            self.assertEqual(ran[i > 1].partitions[i if i < 2 else i - 2]["input"], path)
+            counts = struct.unpack("256I", Path(self.output, f"part-{i:05}.grey-counts").read_bytes())
+            self.assertEqual(counts[(77 * 40 * i + 128) // 256], 12)
+
+    def test_what_is_wrong_on_a_host_is_raised_and_what_is_wrong_anywhere_is_a_value(self):
+        picture = self.write("cut.png", pictures.png_of([[(1, 2, 3)] * 40] * 30)[:-30])
+        plan = self.plan(ROOT / "abi/examples/pictures.json", "--input", picture)
+        cut = graphs.batches_of([], [splits.whole(picture)], 1)[0]
+        with OutputFolder(self.output) as folder:
+            failed = graphs.run_batch(self.job(plan), cut, "0.0.0")
+            self.assertIsInstance(failed, job.Failed)
+            self.assertRegex(str(failed.error()), "cut.png: decode: .*ends in the middle")
+            os.unlink(picture)
+            with self.assertRaisesRegex(aios.NotFound, "cut.png: .*same path on every host"):
+                graphs.run_batch(self.job(plan), cut, "0.1.1")
+            self.write("cut.png", b"another")
+            self.assertIn("changed since", graphs.run_batch(self.job(plan), cut, "0.2.2").text)
+            self.assertEqual(os.listdir(os.path.join(folder.path, "_temporary")), ["_owner"])
+
+    def test_a_codelet_that_a_host_lacks_is_tried_on_others(self):
+        plan = self.plan(self.chains(1))
+        batch = graphs.batches_of(list(map(json.dumps, plan["parts"])), [], 1)[0]
+        for module, function, words in (("later.so", "axpy", "later.so"), ("vector.so", "later", "later")):
+            plan["parts"][0]["codelets"]["axpy"] = {"module": module, "function": function}
+            batch = graphs.batches_of([json.dumps(plan["parts"][0])], [], 1)[0]
+            with OutputFolder(self.output), self.assertRaisesRegex(aios.Error, words):
+                graphs.run_batch(self.job(plan), batch, "0.0.0")
+        os.environ["AIOSCTL"] = "/nowhere/aiosctl"
+        with OutputFolder(self.output), self.assertRaisesRegex(aios.NotSupported, "AIOSCTL names it"):
+            graphs.run_batch(self.job(plan), batch, "0.0.0")
+
+    def test_a_host_without_an_instance_is_lost(self):
+        plan = self.plan(self.chains(1))
+        batch = graphs.batches_of(list(map(json.dumps, plan["parts"])), [], 1)[0]
+        self.addCleanup(os.environ.__setitem__, "AIOS_SOCKET", os.environ["AIOS_SOCKET"])
+        os.environ["AIOS_SOCKET"] = str(self.work / "nobody.sock")
+        with OutputFolder(self.output), self.assertRaises(aios.Unreachable) as raised:
+            graphs.run_batch(self.job(plan), batch, "0.0.0")
+        self.assertTrue(is_host_lost(raised.exception))
 
 
 class Plans(Case):

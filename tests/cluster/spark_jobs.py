@@ -22,6 +22,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(HERE.parent / "support"))
+import spark_graphs  # noqa: E402
 from instance import Failure, descendants, expect, run_test, wait_until  # noqa: E402
 
 SKIPPED = 77
@@ -35,6 +36,7 @@ IMPATIENT = ["spark.network.timeout=12s", "spark.network.timeoutInterval=5s",
              "spark.storage.blockManagerHeartbeatTimeoutMs=12s", "spark.rpc.askTimeout=10s",
              "spark.shuffle.io.connectionTimeout=8s", "spark.shuffle.io.maxRetries=1",
              "spark.shuffle.io.retryWait=1s", "spark.excludeOnFailure.timeout=1m",
+             "spark.scheduler.excludeOnFailure.unschedulableTaskSetTimeout=2s",
              "spark.python.worker.memory=64m", "spark.executor.memory=480m"]
 
 
@@ -244,6 +246,10 @@ def all_tests(cluster):
     bad_records(cluster)
     no_master(cluster, inputs)
     bad_jobs(cluster, inputs)
+    settings = [word for one in IMPATIENT for word in ("--conf", one)]
+    spark_graphs.batch_of_pictures(cluster, ROOT, settings)
+    spark_graphs.bad_graphs(cluster, settings)
+    spark_graphs.lost_instance(cluster, settings)
 
     def kill_executor(running):
         cluster.await_task(1, running)

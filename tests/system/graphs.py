@@ -1,15 +1,25 @@
-"""aiosctl graph: graphs from files, with deadlines that are kept or refused, and their listing."""
+"""aiosctl graph: graphs from files, with deadlines that are kept or refused, and their listing;
+partitions of one, templates with an input for each, and what they keep."""
 
 import json
+import os
+import random
+import signal
+import struct
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS / "support"))
-from instance import Instance, expect, run_test  # noqa: E402
+import pictures  # noqa: E402
+from instance import Instance, expect, run_test, wait_until  # noqa: E402
 from schema import check  # noqa: E402
 
 SCHEMAS = TESTS.parent / "abi/schema"
+PICTURES = TESTS.parent / "abi/examples/pictures.json"
+PATIENCE_S = 60
 NUMBERS = 1 << 20
 FAILED = 1
 USAGE = 2
@@ -183,6 +193,191 @@ def check_files(graphs):
     expect(none.returncode == FAILED and "none.json" in none.stderr, none.stderr)
 
 
+def two_chains(folder):
+    """They share what they only read, so they are two partitions: left is the numbers, right three times
+    these."""
+    numbers = [float(i % 97) for i in range(5000)]
+    (folder / "numbers").write_bytes(struct.pack("5000f", *numbers))
+    count, grid = {"u32": 5000}, [20]
+    add, axpy = ({"codelet": name, "grid": grid, "arguments": arguments}
+                 for name, arguments in (("add", [count]), ("axpy", [count, {"f32": 3}])))
+    graph = {"codelets": {"add": {"module": "vector.so", "function": "vector_add"},
+                          "axpy": {"module": "vector.so", "function": "axpy"}},
+             "buffers": {"a": {"load": "numbers"}, "zeros": {"bytes": 20000},
+                         "left": {"bytes": [5000, 4], "keep": True}, "middle": {"bytes": 20000},
+                         "right": {"bytes": 20000, "keep": True}},
+             "tasks": [{"name": name, **kind, "buffers": uses} for name, kind, uses in (
+                 ("to the left", add, [["a", "read"], ["zeros", "read"], ["left", "write"]]),
+                 ("to the middle", add, [["a", "read"], ["zeros", "read"], ["middle", "write"]]),
+                 ("to the right", axpy, [["middle", "read"], ["right", "read_write"]]))]}
+    return graph, {"left": numbers, "right": [3 * x for x in numbers]}
+
+
+def check_partitions(graphs):
+    work = graphs.instance.work
+    graph, kept = two_chains(work)
+    for options in ([], ["--memory-mb", 1]):
+        output = work / f"kept{len(options)}"
+        done = graphs.run(graph, "--output", output, *options)
+        expect([one["tasks"] for one in done["partitions"]] == [1, 2], f"{done['partitions']}")
+        expect([one["outputs"] for one in done["partitions"]] == [["left"], ["right"]], f"{done}")
+        expect(all(sum(one["devices"].values()) == one["tasks"] and one["attempts"] == 1
+                   for one in done["partitions"]), f"devices: {done['partitions']}")
+        expect(sorted(path.name for path in output.iterdir()) ==
+               ["_SUCCESS", "left", "manifest.json", "right"], f"{output}")
+        for name, numbers in kept.items():
+            expect((output / name).read_bytes() == struct.pack("5000f", *numbers), f"{name} differs")
+    manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+    expect([part["name"] for part in manifest["parts"]] == ["left", "right"], f"{manifest}")
+    again = graphs.run(graph, "--output", work / "again")
+    expect(all(one["predicted_s"] > 0 and one["unpredicted_tasks"] == 0
+               for one in again["partitions"]), f"nothing was predicted: {again['partitions']}")
+    said = graphs.instance.ctl("graph", "run", graphs.file(graph), "--output", work / "said")
+    expect("2 partitions" in said and "in 2 files" in said, said)
+    expect("one partition" in graphs.instance.ctl("graph", "run", graphs.file(chain(2))), "not told")
+    graphs.refused(graph, "--output")
+    graphs.refused(graph, "not empty", options=["--output", output])
+    graphs.refused(graph, "is no template", options=["--output", work / "o", "--input", output])
+    wide = chain(1)
+    wide["buffers"]["y"]["keep"] = True
+    graphs.refused(wide, "its buffers need 8.0 MiB", "larger --memory-mb", "nothing was written",
+                   options=["--output", work / "o", "--memory-mb", 1])
+    wide["codelets"]["axpy"]["function"] = "no_such"
+    text = graphs.refused(wide, "no_such", options=["--output", work / "o", "--json"])
+    expect(checked("graph-run", text)["error"]["text"], text)
+    expect(not (work / "o").exists(), "a run that failed leaves its folder")
+    missing = json.loads(json.dumps(graph))
+    missing["codelets"]["add"]["module"] = "./none.so"
+    text = graphs.refused(missing, "none.so", options=["--output", work / "o", "--json"])
+    expect(checked("graph-run", text)["error"]["code"] == "not_found", text)
+    for options, words in ((["--deadline", "2s"], "--deadline is of the local engine"),
+                           (["--record", "x"], "--record is of the local engine"),
+                           ([], "at the same path on every host")):
+        graphs.refused(chain(1), words, options=["--engine", "spark", "--master", "x", *options])
+    graphs.refused(chain(1), "needs --master", options=["--engine", "spark"])
+
+
+def write_pictures(folder, count, width, height):
+    folder.mkdir()
+    source = random.Random(7)
+    for number in range(count):
+        rows = [source.randbytes(width) for _ in range(height)]
+        (folder / f"{number:03}.png").write_bytes(
+            pictures.png(width, height, pictures.GREY, 8, rows))
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "manifest.json"}
+
+
+def check_template(graphs):
+    """Each picture's counts are those of image-histogram, whatever dies meanwhile."""
+    work, instance = graphs.instance.work, graphs.instance
+    write_pictures(work / "pictures", 12, 900, 700)
+    instance.ctl("mapreduce", "run", "image-histogram", "--input", work / "pictures", "--output",
+                 work / "reference")
+    lines = (work / "reference/part-00000").read_text(encoding="utf-8").splitlines()
+    run = ["graph", "run", PICTURES, "--input", work / "pictures", "--json", "--output"]
+    done = checked("graph-run", instance.ctl(*run, work / "counts"))
+    expect(len(done["partitions"]) == len(lines) == 12 and len(done["tasks"]) == 60, f"{done}")
+    for number, (one, line) in enumerate(zip(done["partitions"], lines)):
+        expect(one["outputs"] == [f"part-{number:05}.{kind}-counts" for kind in ("edge", "grey")],
+               f"outputs: {one}")
+        edges, grey = (",".join(map(str, struct.unpack("256I", (work / "counts" / name).read_bytes())))
+                       for name in one["outputs"])
+        expect([one["input"], "900", "700", grey, edges] == line.split("\t"), f"{one['input']} differs")
+    killed = instance.start(*run, work / "killed")
+    kills, end = 0, time.monotonic() + PATIENCE_S
+    while killed.poll() is None and time.monotonic() < end:
+        contexts = instance.contexts()
+        if contexts and kills < 8:
+            try:
+                os.kill(contexts[kills % len(contexts)]["pid"], signal.SIGKILL)
+                kills += 1
+            except ProcessLookupError:
+                pass  # it has ended meanwhile
+        time.sleep(0.03)
+    out, err = killed.communicate(timeout=PATIENCE_S)
+    expect(killed.returncode == 0, f"with killed contexts: {err} {out[-2000:]}")
+    expect(files_of(work / "killed") == files_of(work / "counts"), "other counts when contexts die")
+    attempts = sum(one["attempts"] for one in checked("graph-run", out)["partitions"])
+    print(f"{kills} contexts killed, {attempts} attempts at 12 pictures", flush=True)
+    lost = instance.start(*run, work / "lost")
+    wait_until(instance.contexts, PATIENCE_S, "a context of the run")
+    instance.ctl("crash", "scheduler", "--how", "kill")
+    out, err = lost.communicate(timeout=PATIENCE_S)
+    expect(lost.returncode == 0 and files_of(work / "lost") == files_of(work / "counts"),
+           f"when the scheduler dies: {lost.returncode} {err} {out[-2000:]}")
+    small = instance.ctl("graph", "run", PICTURES, "--input", work / "pictures", "--memory-mb", 4,
+                         "--output", work / "small")
+    expect("12 partitions" in small and files_of(work / "small") == files_of(work / "counts"), small)
+
+
+SLOW_ADD = """
+#include <aios/codelet.h>
+static int32_t slow_add(const aios_task* task) {
+  unsigned* numbers = task->buffers[0].data;
+  ++numbers[0];
+  for (volatile unsigned i = 0; i < numbers[1]; ++i) { }
+  return 0;
+}
+static const aios_codelet codelets[] = {{"slow_add", slow_add}};
+AIOS_EXPORT const aios_module_table aios_module = {AIOS_CODELET_ABI, 1, codelets};
+"""
+
+
+def check_half_run(graphs):
+    """What may have half run, and must not run again over the same buffers, begins anew."""
+    work, instance = graphs.instance.work, graphs.instance
+    (work / "slow.c").write_text(SLOW_ADD, encoding="utf-8")
+    subprocess.run(["cc", "-std=c11", "-O1", "-fPIC", "-shared", "-I", TESTS.parent / "abi/include",
+                    work / "slow.c", "-o", work / "slow.so"], check=True)
+    (work / "begin").write_bytes(struct.pack("II", 5, 1 << 30))
+    file = graphs.file({"codelets": {"add": {"module": "slow.so", "function": "slow_add"}},
+                        "buffers": {"sum": {"load": "begin", "keep": True}},
+                        "tasks": [{"name": "add", "codelet": "add", "idempotent": False,
+                                   "buffers": [["sum", "read_write"]]}]})
+    run = instance.start("graph", "run", file, "--json", "--output", work / "anew")
+
+    def running():
+        return [task for task in json.loads(instance.ctl("tasks", "--json"))
+                if task["codelet"] == "slow_add" and task["state"] == "running"]
+
+    wait_until(running, PATIENCE_S, "the task runs")
+    for context in instance.contexts():
+        os.kill(context["pid"], signal.SIGKILL)
+    out, err = run.communicate(timeout=PATIENCE_S)
+    expect(run.returncode == 0, f"half run: {err}")
+    attempts = checked("graph-run", out)["partitions"][0]["attempts"]
+    expect(attempts == 2, f"{attempts} attempts at what was killed once")
+    expect((work / "anew/sum").read_bytes() == struct.pack("II", 6, 1 << 30), "added twice, or never")
+    (work / "begin").write_bytes(struct.pack("II", 5, 9))
+    instance.ctl("graph", "run", file, "--output", work / "whole")
+    expect((work / "whole/sum").read_bytes() == struct.pack("II", 6, 9), "another sum")
+
+
+def check_bad_inputs(graphs):
+    work = graphs.instance.work
+    template = json.loads(PICTURES.read_text(encoding="utf-8"))
+    write_pictures(work / "few", 3, 40, 30)
+    (work / "few/001.png").write_bytes((work / "few/001.png").read_bytes()[:-40])
+    output = ["--output", work / "bad"]
+    graphs.refused(template, "001.png: ", "ends in the middle of the image", "nothing was written",
+                   options=["--input", work / "few", *output])
+    (work / "few/001.png").write_bytes(b"no picture")
+    graphs.refused(template, "001.png: ", "neither a JPEG nor a PNG",
+                   options=["--input", work / "few", *output])
+    (work / "few/001.png").write_bytes(b"")
+    graphs.refused(template, "001.png: the file is empty", options=["--input", work / "few", *output])
+    (work / "none").mkdir()
+    graphs.refused(template, "no file in what --input names", options=["--input", work / "none", *output])
+    graphs.refused(template, "nowhere", options=["--input", work / "nowhere", *output])
+    graphs.refused(template, "name files or folders with --input", options=output)
+    graphs.refused(template, "can have no deadline",
+                   options=["--input", work / "few", "--deadline", "9s", *output])
+    expect(not (work / "bad").exists(), "a run that failed leaves its folder")
+
+
 def main():
     with Instance(sys.argv[1]) as instance:
         graphs = Graphs(instance)
@@ -191,6 +386,10 @@ def main():
         check_cheaper(graphs, str(Path(sys.argv[2]) / "graph_work.so"))
         check_record(graphs)
         check_files(graphs)
+        check_partitions(graphs)
+        check_template(graphs)
+        check_half_run(graphs)
+        check_bad_inputs(graphs)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,15 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
-#include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
-#include <set>
 
-#include "abi/lib/module_file.hpp"
 #include "abi/lib/task_client.hpp"
-#include "abi/lib/task_graph.hpp"
-#include "tools/aiosctl/graph_file.hpp"
+#include "tools/aiosctl/graph_report.hpp"
+#include "tools/aiosctl/graph_run.hpp"
+#include "tools/aiosctl/graph_spark.hpp"
+#include "tools/aiosctl/interrupts.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
 
@@ -20,186 +19,30 @@ namespace aios::ctl {
 namespace {
 
 namespace wire = proto::scheduler;
+using mapreduce_client::InputFile;
+using mapreduce_client::OutputFolder;
 using nlohmann::json;
-using Admitted = wire::AdmitGraph::Reply;
 
 constexpr std::size_t max_listed_graphs = 1000;
+/// Of a template's inputs at work together, unless --memory-mb says otherwise.
+constexpr std::uint64_t usual_memory_bytes = 1ull << 30;
+/// When the scheduler dies.
+constexpr int most_attempts = 4;
 
 struct Options {
   std::string record;
   std::string file;
   std::optional<std::int64_t> deadline_ns;  ///< from when it is submitted
   bool allow_cheaper = false;
+  std::vector<std::string> inputs;
+  std::string output;
+  std::uint64_t memory_mb = 0;
+  std::string engine = "local";
+  std::string master;
+  std::vector<std::string> settings;
 };
 
-std::string_view promise_name(std::uint32_t promise) {
-  constexpr std::string_view names[] = {"made", "unknown_costs", "no_policy"};
-  return promise < std::size(names) ? names[promise] : "unknown";
-}
-
-std::string_view verdict_name(std::uint32_t verdict) {
-  constexpr std::string_view names[] = {"accepted", "too_late", "harms_others", "withdrawn"};
-  return verdict < std::size(names) ? names[verdict] : "unknown";
-}
-
-double seconds_between(std::uint64_t from_ns, std::uint64_t to_ns) {
-  return (static_cast<double>(to_ns) - static_cast<double>(from_ns)) / 1e9;
-}
-
-/// What was answered, in seconds from when it was asked; null where nothing was predicted.
-json to_json(const Admitted& a) {
-  const auto from_then = [&](std::uint64_t at_ns) {
-    return at_ns == 0 ? json() : json(seconds_between(a.now_ns, at_ns));
-  };
-  return {{"verdict", verdict_name(a.verdict)},
-          {"promise", promise_name(a.promise)},
-          {"deadline_s", from_then(a.deadline_ns)},
-          {"predicted_s", from_then(a.finish_ns)},
-          {"predicted_p95_s", from_then(a.finish_p95_ns)},
-          {"anywhere_p95_s", from_then(a.anywhere_p95_ns)},
-          {"cheaper_p95_s", from_then(a.cheaper_p95_ns)},
-          {"cheaper_tasks", a.cheaper_tasks},
-          {"tasks", a.tasks},
-          {"unknown_tasks", a.unknown}};
-}
-
-/// A graph file at work: everything registered, then submitted, then awaited.
-class Run {
- public:
-  Run(Kernel& kernel, Handle port, const GraphFile& file)
-      : file_(file), link_(kernel, nullptr, port), tenant_(link_) {}
-
-  Result<void> set_up() {
-    TRY(wait_for<void>(link_, [&](auto done) {
-      tenant_.open(link_.kernel().job(), call_deadline(), std::move(done));
-    }));
-    for (const GraphFile::Codelet& codelet : file_.codelets) TRY(add_codelet(codelet));
-    for (std::size_t i = 0; i < codelets_.size(); ++i)
-      if (const auto cheaper = file_.codelets[i].cheaper)
-        TRY(wait_for<void>(link_, [&](auto done) {
-          tenant_.set_cheaper(codelets_[i], codelets_[*cheaper], call_deadline(), std::move(done));
-        }));
-    for (const GraphFile::Buffer& buffer : file_.buffers) TRY(add_buffer(buffer));
-    TaskGraph graph;
-    for (const GraphFile::Task& task : file_.tasks) TRY(add_task(graph, task));
-    for (std::uint32_t i = 0; i < file_.tasks.size(); ++i)
-      for (const std::uint32_t before : file_.tasks[i].after) TRY(graph.add_edge(before, i));
-    plan_ = TRY(graph.plan(1));
-    if (plan_.records.size() > wire::max_graph_tasks)
-      return error(Code::quota, "a graph has at most 32,768 tasks here, joins among them");
-    return {};
-  }
-
-  /// With a deadline: what was answered.
-  Result<std::optional<Admitted>> submit(std::optional<std::uint64_t> due_ns) {
-    std::uint32_t graph = 0;
-    if (due_ns)
-      graph = TRY(wait_for<std::uint32_t>(link_, [&](auto done) {
-        tenant_.open_graph(*due_ns, call_deadline(), std::move(done));
-      }));
-    const std::span<const wire::TaskRecord> all(plan_.records);
-    submitted_ns_ = now_ns();
-    for (std::size_t at = 0; at < all.size(); at += wire::max_batch)
-      TRY(wait_for<void>(link_, [&](auto done) {
-        tenant_.submit(all.subspan(at, std::min<std::size_t>(wire::max_batch, all.size() - at)),
-                       call_deadline(), std::move(done), false, graph);
-      }));
-    if (!due_ns) return std::optional<Admitted>();
-    return std::optional(TRY(wait_for<Admitted>(link_, [&](auto done) {
-      tenant_.admit_graph(graph, false, call_deadline(), std::move(done));
-    })));
-  }
-
-  Result<void> wait() {
-    std::size_t left = plan_.records.size();
-    ended_.resize(left);
-    while (left > 0) {
-      const auto some = TRY(wait_for<TaskTenant::Completions>(link_, [&](auto done) {
-        tenant_.completions(Deadline::never(), std::move(done),
-                            static_cast<std::uint32_t>(std::min<std::size_t>(left, 64)));
-      }));
-      for (const wire::Completion& one : some) ended_[one.tag - 1] = one;
-      left -= some.size();
-    }
-    return {};
-  }
-
-  /// The tasks that each waits for, by their places in the file.
-  std::vector<std::set<std::size_t>> parents() const {
-    std::map<std::size_t, std::size_t> task_at;
-    for (std::size_t i = 0; i < plan_.position.size(); ++i) task_at[plan_.position[i]] = i;
-    std::vector<std::set<std::size_t>> all(file_.tasks.size());
-    for (std::size_t task = 0; task < all.size(); ++task) {
-      std::vector<std::size_t> to_look_at{plan_.position[task]};
-      while (!to_look_at.empty()) {
-        const wire::TaskRecord& record = plan_.records[to_look_at.back()];
-        to_look_at.pop_back();
-        for (std::uint32_t i = 0; i < record.dependency_count; ++i) {
-          const std::size_t before = record.dependencies[i] - 1;
-          // A join stands for those on which it depends.
-          if (const auto at = task_at.find(before); at != task_at.end())
-            all[task].insert(at->second);
-          else
-            to_look_at.push_back(before);
-        }
-      }
-    }
-    return all;
-  }
-  std::uint64_t submitted_ns() const { return submitted_ns_; }
-  const wire::Completion& of(std::size_t task) const { return ended_[plan_.position[task]]; }
-  std::string failure(const wire::Completion& of) {
-    if (of.status == 0) return {};
-    const auto text = wait_for<std::string>(
-        link_, [&](auto done) { tenant_.failure(of.tag, call_deadline(), std::move(done)); });
-    return text ? *text : std::string(code_name(static_cast<Code>(of.status)));
-  }
-
- private:
-  static Deadline call_deadline() { return Deadline::after(call_timeout_ns); }
-
-  Result<void> add_codelet(const GraphFile::Codelet& codelet) {
-    const std::vector<std::byte> module = TRY(read_module_file(codelet.module));
-    const Region region = TRY(module_region(link_.kernel(), module));
-    codelets_.push_back(TRY(wait_for<std::uint32_t>(link_, [&](auto done) {
-      tenant_.register_codelet(region.handle(), 0, module.size(), codelet.function,
-                               codelet.function, backends_of(module), call_deadline(),
-                               std::move(done), module_hash_of(module));
-    })));
-    return {};
-  }
-  Result<void> add_buffer(const GraphFile::Buffer& buffer) {
-    memory_.push_back(TRY(Region::create(link_.kernel(), buffer.bytes, buffer.name)));
-    buffers_.push_back(TRY(wait_for<std::uint32_t>(link_, [&](auto done) {
-      tenant_.register_buffer(memory_.back().handle(), 0, buffer.bytes, true, call_deadline(),
-                              std::move(done));
-    })));
-    return {};
-  }
-  Result<void> add_task(TaskGraph& graph, const GraphFile::Task& task) {
-    wire::TaskRecord record = task.record;
-    record.codelet = codelets_[record.codelet];
-    for (std::uint32_t i = 0; i < record.buffer_count; ++i) {
-      constexpr std::uint32_t id_bits = 28;
-      const std::uint32_t id = record.buffers[i] & ((1u << id_bits) - 1);
-      record.buffers[i] = buffers_[id] | record.buffers[i] >> id_bits << id_bits;
-    }
-    const auto added = graph.add(record);
-    if (!added) return error(added.error().code(), task.name + ": " + added.error().message());
-    return {};
-  }
-
-  const GraphFile& file_;
-  TaskLink link_;
-  TaskTenant tenant_;
-  std::vector<std::uint32_t> codelets_, buffers_;
-  std::vector<Region> memory_;
-  TaskGraph::Plan plan_;
-  std::vector<wire::Completion> ended_;
-  std::uint64_t submitted_ns_ = 0;
-};
-
-void print_answer(const Admitted& a) {
+void print_answer(const GraphRun::Admitted& a) {
   const auto in = [&](std::uint64_t at_ns) {
     return human_duration(at_ns - std::min(at_ns, a.now_ns));
   };
@@ -219,123 +62,162 @@ void print_answer(const Admitted& a) {
                a.unknown, a.tasks);
 }
 
-/// The codelet that the task ran as.
-const std::string& ran_as(const GraphFile& file, std::size_t task,
-                          const std::optional<Admitted>& answer) {
-  const wire::TaskRecord& record = file.tasks[task].record;
-  const GraphFile::Codelet& codelet = file.codelets[record.codelet];
-  const bool may = (record.flags & wire::task_flag::may_be_cheaper) != 0;
-  if (!answer || answer->cheaper_tasks == 0 || !may || !codelet.cheaper) return codelet.name;
-  return file.codelets[*codelet.cheaper].name;
-}
-
-int print_outcome(const Session& session, const GraphFile& file, Run& run,
-                  const std::optional<Admitted>& answer) {
-  json tasks = json::array();
-  Table table({{"TASK"}, {"CODELET"}, {"STATUS"}, {"BEGAN", Align::right}, {"RUN", Align::right}});
-  std::uint64_t last_ns = run.submitted_ns();
-  std::size_t failed = 0;
-  for (std::size_t i = 0; i < file.tasks.size(); ++i) {
-    const wire::Completion& done = run.of(i);
-    const std::string status(code_name(static_cast<Code>(done.status)));
-    const std::string& codelet = ran_as(file, i, answer);
-    const std::uint64_t run_ns = done.end_ns - std::min(done.end_ns, done.start_ns);
-    const std::string why = run.failure(done);
-    failed += done.status != 0;
-    last_ns = std::max(last_ns, done.end_ns);
-    tasks.push_back({{"name", file.tasks[i].name},
-                     {"codelet", codelet},
-                     {"status", status},
-                     {"why", why},
-                     {"attempts", done.attempts},
-                     {"began_s", seconds_between(run.submitted_ns(), done.start_ns)},
-                     {"run_s", static_cast<double>(run_ns) / 1e9}});
-    table.add({file.tasks[i].name, codelet, why.empty() ? status : status + ": " + why,
-               done.start_ns == 0 ? "" : human_duration(done.start_ns - run.submitted_ns()),
-               done.start_ns == 0 ? "" : human_duration(run_ns)});
-  }
-  const bool late = answer && last_ns > answer->deadline_ns;
-  if (session.json) {
-    print_json(json{
-        {"asked", answer ? to_json(*answer) : json()},
-        {"actual_s", seconds_between(run.submitted_ns(), last_ns)},
-        {"in_time", answer ? json(!late) : json()},
-        {"failed", failed},
-        {"tasks",
-         tasks}}.dump(2, ' ', false, json::error_handler_t::replace));
-  } else {
-    table.print();
-    fmt::print("{} tasks, {} failed, done in {}{}\n", file.tasks.size(), failed,
-               human_duration(last_ns - run.submitted_ns()),
-               !answer ? ""
-               : late  ? ": after its deadline"
-                       : ": before its deadline");
-  }
-  return failed > 0 || late ? exit_failed : exit_done;
-}
-
-/// What it did and how long that took, as WfFormat 1.5, for `aiosctl simulate --graph`.
-Result<void> record_run(const std::string& path, const GraphFile& file, const Run& run,
-                        const std::optional<Admitted>& answer) {
-  json specified = json::array();
-  json executed = json::array();
-  const std::vector<std::set<std::size_t>> parents_of = run.parents();
-  std::uint64_t last_ns = run.submitted_ns();
-  for (std::size_t i = 0; i < file.tasks.size(); ++i) {
-    const wire::Completion& done = run.of(i);
-    if (done.status != 0)
-      return error(Code::invalid_argument, "task " + file.tasks[i].name +
-                                               " failed: a run that is not whole is not recorded");
-    const std::string& name = file.tasks[i].name;
-    const std::string& codelet = ran_as(file, i, answer);
-    json parents = json::array();
-    for (const std::size_t parent : parents_of[i]) parents.push_back(file.tasks[parent].name);
-    specified.push_back({{"id", name}, {"name", codelet}, {"parents", parents}});
-    executed.push_back({{"id", name},
-                        {"runtimeInSeconds", seconds_between(done.start_ns, done.end_ns)},
-                        {"memoryInBytes", done.peak_memory_bytes},
-                        {"command", {{"program", codelet}}}});
-    last_ns = std::max(last_ns, done.end_ns);
-  }
-  const json out{{"name", file.tasks.front().name},
-                 {"schemaVersion", "1.5"},
-                 {"runtimeSystem", {{"name", "AIOS"}, {"version", AIOS_VERSION}}},
-                 {"workflow",
-                  {{"specification", {{"tasks", specified}, {"files", json::array()}}},
-                   {"execution",
-                    {{"makespanInSeconds", seconds_between(run.submitted_ns(), last_ns)},
-                     {"tasks", executed}}}}}};
-  std::ofstream to(path);
-  to << out.dump(1, ' ', false, json::error_handler_t::replace) << '\n';
-  to.close();
-  if (!to) return errno_error("write " + path, errno);
+/// Options that contradict one another or the file.
+Result<void> check(const GraphSource& source, const Options& options) {
+  const auto bad = [&](const std::string& what) {
+    return error(Code::invalid_argument, options.file + " " + what);
+  };
+  const std::vector<GraphFile::Buffer>& buffers = source.graph().buffers;
+  const bool keeps =
+      std::any_of(buffers.begin(), buffers.end(), [](const auto& buffer) { return buffer.keep; });
+  if (source.input() && options.inputs.empty())
+    return bad("is a template: name files or folders with --input");
+  if (!source.input() && !options.inputs.empty())
+    return bad("is no template (it has no \"input\"): --input goes with one");
+  if (keeps && options.output.empty())
+    return bad("has buffers to keep: name a folder for them with --output");
+  if (!options.deadline_ns) return {};
+  if (source.input())
+    return bad(
+        "is a template, which can have no deadline: what its inputs need is known only "
+        "once they are looked at");
+  if (options.memory_mb != 0)
+    return bad("has a deadline, and then all of it may run at once: leave --memory-mb out");
   return {};
 }
 
-Result<int> run_graph(const Session& session, const Options& options) {
-  GraphFile file = TRY(read_graph_file(options.file));
-  if (options.allow_cheaper)
-    for (GraphFile::Task& task : file.tasks) task.record.flags |= wire::task_flag::may_be_cheaper;
-  Operator attached = TRY(Operator::attach(session));
-  Run run(attached.kernel(), TRY(attached.port("scheduler")), file);
-  TRY(run.set_up());
-  std::optional<std::uint64_t> due_ns;
+/// What only one machine can do.
+Result<void> check_spark(const Options& options) {
+  if (options.master.empty())
+    return error(Code::invalid_argument,
+                 "--engine spark needs --master, such as spark://HOST:PORT or 'local[2]'");
   if (options.deadline_ns)
-    due_ns = static_cast<std::uint64_t>(static_cast<std::int64_t>(now_ns()) + *options.deadline_ns);
-  const std::optional<Admitted> answer = TRY(run.submit(due_ns));
-  if (answer) {
-    if (const Result<void> accepted = refusal_of(*answer); !accepted) {
-      if (session.json) print_json(json{{"asked", to_json(*answer)}}.dump(2));
-      const int code = report(accepted.error());
-      if (answer->cheaper_p95_ns != 0 && !session.json)
-        fmt::print(stderr, "aiosctl: to permit them: --allow-cheaper\n");
-      return code;
-    }
-    if (!session.json) print_answer(*answer);
+    return error(Code::not_supported,
+                 "--deadline is of the local engine: a scheduler promises by what its own machine "
+                 "has to do, and on several machines nobody knows that of all");
+  if (!options.record.empty()) return error(Code::not_supported, "--record is of the local engine");
+  if (options.output.empty())
+    return error(Code::invalid_argument,
+                 "--engine spark needs --output: a folder at the same path on every host");
+  return {};
+}
+
+json error_json(const Status& why) {
+  return {{"code", code_name(why.code())},
+          {"text", why.message().empty() ? std::string(code_name(why.code())) : why.message()}};
+}
+
+void print(const json& out) {
+  print_json(out.dump(2, ' ', false, json::error_handler_t::replace));
+}
+
+/// How a run ended: prints it, and commits what it kept.
+Result<int> conclude(const Session& session, const Options& options, const GraphSource& source,
+                     const GraphRun& run, OutputFolder* output, bool late, json& said) {
+  const std::optional<Status> failure = failure_of(run);
+  if (!failure && output != nullptr) TRY(output->commit(manifest_of(options.file, run, *output)));
+  const bool has_deadline = !said["asked"].is_null();
+  if (session.json) {
+    said.update(to_json(source, run));
+    said["in_time"] = has_deadline ? json(!late) : json();
+    said["output"] = !failure && output != nullptr ? json(options.output) : json();
+    said["error"] = failure ? error_json(*failure) : json();
+    print(said);
+  } else {
+    print_report(source, run,
+                 !has_deadline ? ""
+                 : late        ? ": after its deadline"
+                               : ": before its deadline");
+    if (!failure && output != nullptr)
+      fmt::print("output: {} in {} files, {}\n", options.output, output->written().size(),
+                 human_bytes(output->written_bytes()));
   }
-  TRY(run.wait());
-  if (!options.record.empty()) TRY(record_run(options.record, file, run, answer));
-  return print_outcome(session, file, run, answer);
+  if (failure && output != nullptr)
+    return report(
+        Status(failure->code(), failure->message() + "; nothing was written to " + options.output));
+  return failure || late ? exit_failed : exit_done;
+}
+
+/// A graph at work, and where it writes what it keeps.
+struct Work {
+  std::unique_ptr<OutputFolder> output;
+  std::unique_ptr<GraphRun> run;
+};
+
+Result<Work> open_run(Operator& attached, const GraphSource& source,
+                      const std::vector<InputFile>& inputs, const Options& options) {
+  Work work;
+  if (!options.output.empty()) work.output = TRY(OutputFolder::create(options.output, 0));
+  const std::uint64_t memory_bytes = options.memory_mb != 0 ? options.memory_mb << 20
+                                     : source.input()       ? usual_memory_bytes
+                                                            : 0;
+  work.run =
+      TRY(GraphRun::open(attached.kernel(), source, inputs, work.output.get(),
+                         {memory_bytes, options.allow_cheaper, [] { return !interrupted(); }}));
+  return work;
+}
+
+/// Without a deadline: when the scheduler dies all of it begins anew, with new buffers.
+Result<Work> run_all(Operator& attached, const GraphSource& source,
+                     const std::vector<InputFile>& inputs, const Options& options) {
+  const auto once = [&]() -> Result<Work> {
+    Work work = TRY(open_run(attached, source, inputs, options));
+    TRY(work.run->run());
+    return work;
+  };
+  for (int attempt = 1;; ++attempt) {
+    Result<Work> work = once();
+    if (work || work.error().code() != Code::peer_closed || attempt == most_attempts) return work;
+  }
+}
+
+/// `said` is what is told as JSON, as far as it is known.
+Result<int> run_graph(const Session& session, const Options& options, json& said) {
+  const GraphSource source = TRY(GraphSource::read(options.file));
+  TRY(check(source, options));
+  if (options.engine == "spark") TRY(check_spark(options));
+  const std::vector<InputFile> inputs = TRY(mapreduce_client::walk_inputs(options.inputs));
+  if (source.input() && inputs.empty())
+    return error(Code::invalid_argument, "there is no file in what --input names");
+  if (options.engine == "spark")
+    return std::unexpected(
+        become_spark_driver(source, inputs,
+                            {options.file, options.output, options.master, options.settings,
+                             options.memory_mb, session.json}));
+  catch_interrupts();
+  Operator attached = TRY(Operator::attach(session));
+  Work work;
+  std::optional<GraphRun::Admitted> answer;
+  if (options.deadline_ns) {
+    work = TRY(open_run(attached, source, inputs, options));
+    answer = TRY(work.run->admit(
+        static_cast<std::uint64_t>(static_cast<std::int64_t>(now_ns()) + *options.deadline_ns)));
+    said["asked"] = to_json(*answer);
+    if (const Result<void> accepted = refusal_of(*answer); !accepted)
+      return error(accepted.error().code(),
+                   accepted.error().message() +
+                       (answer->cheaper_p95_ns != 0 ? "; to permit them: --allow-cheaper" : ""));
+    if (!session.json) print_answer(*answer);
+    TRY(work.run->run());
+  } else {
+    work = TRY(run_all(attached, source, inputs, options));
+  }
+  const auto scheduler = TRY(attached.client("scheduler", wire::Protocol::version));
+  TRY(work.run->ask_for_placements(*scheduler));
+  if (!options.record.empty()) TRY(record_run(options.record, source, *work.run));
+  const bool late = answer && ended_ns(*work.run) > answer->deadline_ns;
+  return conclude(session, options, source, *work.run, work.output.get(), late, said);
+}
+
+int run_and_tell(const Session& session, const Options& options) {
+  json said{{"asked", nullptr}};
+  const Result<int> ended = run_graph(session, options, said);
+  if (ended) return *ended;
+  if (session.json) {
+    said["error"] = error_json(ended.error());
+    print(said);
+  }
+  return report(ended.error());
 }
 
 std::string_view state_name(std::uint32_t state) {
@@ -374,7 +256,7 @@ Result<int> list_graphs(const Session& session) {
     };
     table.add({std::to_string(g.number), std::string(g.job_name.view()),
                std::to_string(g.asked.tasks), std::string(state_name(g.state)),
-               std::string(verdict_name(g.asked.verdict)) +
+               one["verdict"].get<std::string>() +
                    (g.asked.verdict == 0 && g.asked.cheaper_tasks > 0 ? ", cheaper" : "") +
                    (g.asked.promise == 0 ? "" : ", no promise"),
                in(g.asked.deadline_ns), in(g.asked.finish_ns), in(g.asked.finish_p95_ns),
@@ -393,7 +275,16 @@ void add_graph_commands(CLI::App& app, Session& session) {
   const auto options = std::make_shared<Options>();
   CLI::App* run = graph->add_subcommand("run", "Runs the graph of a JSON file");
   run->footer(graph_file_help);
-  run->add_option("FILE", options->file, "The graph")->required();
+  run->add_option("FILE", options->file, "The graph, or a template of one")->required();
+  run->add_option("--input", options->inputs,
+                  "Of a template: files and folders; each file becomes a partition")
+      ->expected(1, -1);
+  run->add_option("--output", options->output,
+                  "A folder that is empty or not there, for what is kept: a file for each buffer, "
+                  "part-NNNNN.BUFFER for those of input number N, and manifest.json");
+  run->add_option("--memory-mb", options->memory_mb,
+                  "For the buffers of partitions that run at once [no limit; a template's 1024]")
+      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 24));
   const auto take_deadline = [options](const std::string& text) {
     options->deadline_ns = parse_duration(text);
     if (!options->deadline_ns)
@@ -408,11 +299,18 @@ void add_graph_commands(CLI::App& app, Session& session) {
       "All tasks may run in their codelets' cheaper variants, if it is too late otherwise");
   run->add_option("--record", options->record,
                   "Writes what ran and how long, as WfFormat 1.5, for aiosctl simulate --graph");
+  run->add_option("--engine", options->engine,
+                  "Where it runs: local, on this machine, or spark, partition by partition on the "
+                  "hosts of a cluster, each by what its own scheduler has learned [local]")
+      ->check(CLI::IsMember({"local", "spark"}));
+  run->add_option("--master", options->master,
+                  "Of Spark: spark://HOST:PORT, yarn, k8s://..., local[N]")
+      ->envname("AIOS_SPARK_MASTER");
+  run->add_option("--conf", options->settings, "Of Spark: spark.NAME=VALUE, any number of times")
+      ->allow_extra_args(false);
   run->add_flag("--json", session.json, "As JSON (abi/schema/graph-run.json)");
   run->callback([&session, options] {
-    session.action = [&session, options] {
-      return run_command([&] { return run_graph(session, *options); });
-    };
+    session.action = [&session, options] { return run_and_tell(session, *options); };
   });
   CLI::App* list = graph->add_subcommand(
       "list", "The last 256 graphs with a deadline: what was predicted, and what came of it");

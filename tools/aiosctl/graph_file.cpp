@@ -1,9 +1,11 @@
 #include "tools/aiosctl/graph_file.hpp"
 
+#include <algorithm>
+#include <cctype>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
+#include <map>
 #include <set>
 
 #include "abi/include/aios/codelet.h"
@@ -20,16 +22,61 @@ namespace fs = std::filesystem;
 
 constexpr std::uint64_t most_file_bytes = 256ull << 20;
 constexpr std::uint64_t most_buffer_bytes = 1ull << 40;
+constexpr std::size_t most_name_bytes = 200;
+constexpr int most_amount_depth = 8;
+constexpr const char* input_bytes_name = "input_bytes";
+
+/// What is known of an input, by name; nothing in a plain graph.
+using Amounts = std::map<std::string, std::uint64_t>;
+
+/// Where a path of the file leads, which it names from its folder.
+std::string beside(const std::string& file, const std::string& path) {
+  std::error_code failed;
+  return (fs::absolute(file, failed).parent_path() / path).lexically_normal().string();
+}
+
+/// Whether a module is a file of the user's, not one of AIOS's own.
+bool is_users(const std::string& file, const std::string& module) {
+  std::error_code failed;
+  return module.find('/') != std::string::npos || fs::exists(beside(file, module), failed);
+}
 
 class Reader {
  public:
-  Reader(const json& root, fs::path path) : root_(root), path_(std::move(path)) {}
+  Reader(const json& root, std::string path, const Amounts& known)
+      : root_(root), path_(std::move(path)), known_(known) {}
 
-  Result<GraphFile> read() {
+  /// What it does with inputs; nothing where it is no template.
+  Result<std::optional<GraphInput>> read_input() {
     if (!root_.is_object()) return wrong("", "is no object");
-    TRY(only(root_, "", {"codelets", "buffers", "tasks"}));
+    const json* input = member(root_, "input");
+    if (input == nullptr) return std::optional<GraphInput>();
+    if (!input->is_object()) return wrong("input", "is no object");
+    TRY(only(*input, "input", {"buffer", "probe", "arguments", "results"}));
+    TRY(read_codelets());
+    GraphInput made;
+    made.buffer = TRY(text(*input, "buffer", "input"));
+    if (input->contains("probe")) {
+      const std::string probe = TRY(text(*input, "probe", "input"));
+      if (!codelets_.contains(probe))
+        return wrong("input.probe", "names no codelet: '" + probe + "'");
+      made.codelet = codelets_[probe];
+      made.record = make_task(0, *made.codelet);
+      TRY(read_arguments(*input, "input", made.record));
+      TRY(read_results(*input, made.results));
+    } else if (input->contains("arguments") || input->contains("results")) {
+      return wrong("input", "has arguments or results, and no probe");
+    }
+    return std::optional(std::move(made));
+  }
+
+  /// `input` is what read_input said.
+  Result<GraphFile> read(const std::optional<GraphInput>& input) {
+    if (!root_.is_object()) return wrong("", "is no object");
+    TRY(only(root_, "", {"codelets", "buffers", "tasks", "input"}));
     TRY(read_codelets());
     TRY(read_buffers());
+    if (input) TRY(add_input(input->buffer));
     const json* tasks = member(root_, "tasks");
     if (tasks == nullptr || !tasks->is_array() || tasks->empty())
       return wrong("tasks", "is missing, empty or no list");
@@ -40,6 +87,7 @@ class Reader {
       if (before == tasks_.end()) return wrong(where, "names no task: '" + name + "'");
       file_.tasks[task].after.push_back(before->second);
     }
+    TRY(check_kept());
     return std::move(file_);
   }
 
@@ -56,7 +104,7 @@ class Reader {
   }
   std::unexpected<Status> wrong(const std::string& where, const std::string& what) const {
     return error(Code::invalid_argument,
-                 path_.string() + ": " + (where.empty() ? "it" : where) + " " + what);
+                 path_ + ": " + (where.empty() ? "it" : where) + " " + what);
   }
   Result<void> only(const json& of, const std::string& where,
                     const std::set<std::string>& known) const {
@@ -71,18 +119,45 @@ class Reader {
       return wrong(where + "." + name, "is missing or no text");
     return found->get<std::string>();
   }
+  /// A whole number, or what is to become one: see graph_file_help.
+  Result<std::uint64_t> amount(const json& value, const std::string& where, int depth = 0) const {
+    if (value.is_number_unsigned()) return value.get<std::uint64_t>();
+    if (depth == most_amount_depth) return wrong(where, "has amounts within amounts, too deep");
+    if (value.is_string()) {
+      const auto known = known_.find(value.get<std::string>());
+      if (known != known_.end()) return known->second;
+      return wrong(where,
+                   "names nothing that is known of an input: '" + value.get<std::string>() + "'");
+    }
+    if (value.is_array() && !value.empty()) {
+      std::uint64_t product = 1;
+      for (const json& factor : value)
+        if (__builtin_mul_overflow(product, TRY(amount(factor, where, depth + 1)), &product))
+          return wrong(where, "is more than 64 bits hold");
+      return product;
+    }
+    if (value.is_object() && value.size() == 2 && value.contains("of") && value.contains("per")) {
+      const std::uint64_t all = TRY(amount(value["of"], where, depth + 1));
+      const std::uint64_t per = TRY(amount(value["per"], where, depth + 1));
+      if (per != 0) return all / per + (all % per != 0);
+    }
+    return wrong(where, "is no whole number, and no amount (`aiosctl graph run --help`)");
+  }
+
   template <class T>
   Result<T> integer(const json& value, const std::string& where, T least, T most) const {
-    if (value.is_number_integer()) {
-      const bool fits = value.is_number_unsigned() ? std::in_range<T>(value.get<std::uint64_t>())
-                                                   : std::in_range<T>(value.get<std::int64_t>());
-      if (fits && value.get<T>() >= least && value.get<T>() <= most) return value.get<T>();
+    const json number = value.is_number() ? value : json(TRY(amount(value, where)));
+    if (number.is_number_integer()) {
+      const bool fits = number.is_number_unsigned() ? std::in_range<T>(number.get<std::uint64_t>())
+                                                    : std::in_range<T>(number.get<std::int64_t>());
+      if (fits && number.get<T>() >= least && number.get<T>() <= most) return number.get<T>();
     }
-    return wrong(
-        where, "is no whole number from " + std::to_string(least) + " to " + std::to_string(most));
+    return wrong(where, "is " + number.dump() + ", and no whole number from " +
+                            std::to_string(least) + " to " + std::to_string(most));
   }
 
   Result<void> read_codelets() {
+    if (!file_.codelets.empty()) return {};
     const json* codelets = member(root_, "codelets");
     if (codelets == nullptr || !codelets->is_object())
       return wrong("codelets", "is missing or no object");
@@ -106,9 +181,27 @@ class Reader {
   }
 
   Result<std::string> module_path(const std::string& module) const {
-    const fs::path own = path_.parent_path() / module;
-    if (module.find('/') != std::string::npos || fs::exists(own)) return own.string();
-    return TRY(find_libexec()) + "/codelets/" + module;
+    if (is_users(path_, module)) return beside(path_, module);
+    const std::string own = TRY(find_libexec());
+    const std::string job = own + "/modules/" + module;
+    std::error_code failed;
+    return fs::exists(job, failed) ? job : own + "/codelets/" + module;
+  }
+
+  /// Names of what the probe says.
+  Result<void> read_results(const json& input, std::vector<std::string>& names) const {
+    const json* results = member(input, "results");
+    if (results == nullptr) return {};
+    if (!results->is_array() || results->size() > proto::context::result_words)
+      return wrong("input.results", "is no list of at most " +
+                                        std::to_string(proto::context::result_words) + " names");
+    for (const json& name : *results) {
+      if (!name.is_string() || name == input_bytes_name ||
+          std::find(names.begin(), names.end(), name) != names.end())
+        return wrong("input.results", "has something that is no name, or a name twice");
+      names.push_back(name.get<std::string>());
+    }
+    return {};
   }
 
   Result<void> read_buffers() {
@@ -117,12 +210,78 @@ class Reader {
     if (!buffers->is_object()) return wrong("buffers", "is no object");
     for (const auto& [name, buffer] : buffers->items()) {
       const std::string where = "buffers." + name;
-      if (!buffer.is_object() || !buffer.contains("bytes")) return wrong(where, "has no `bytes`");
-      TRY(only(buffer, where, {"bytes"}));
+      if (!buffer.is_object()) return wrong(where, "is no object");
+      TRY(only(buffer, where, {"bytes", "load", "file", "keep"}));
       buffers_[name] = static_cast<std::uint32_t>(file_.buffers.size());
-      file_.buffers.push_back({name, TRY(integer<std::uint64_t>(buffer["bytes"], where + ".bytes",
-                                                                1, most_buffer_bytes))});
+      GraphFile::Buffer& made = file_.buffers.emplace_back();
+      made.name = name;
+      TRY(read_content(buffer, where, made));
+      TRY(read_keep(buffer, where, made));
     }
+    return {};
+  }
+
+  Result<void> read_content(const json& buffer, const std::string& where,
+                            GraphFile::Buffer& made) const {
+    if (buffer.contains("bytes") + buffer.contains("load") + buffer.contains("file") != 1)
+      return wrong(where, "has no `bytes`, no file to `load` and no `file`, or several of these");
+    if (buffer.contains("bytes")) {
+      made.bytes =
+          TRY(integer<std::uint64_t>(buffer["bytes"], where + ".bytes", 1, most_buffer_bytes));
+      return {};
+    }
+    const bool load = buffer.contains("load");
+    const std::string path = beside(path_, TRY(text(buffer, load ? "load" : "file", where)));
+    (load ? made.load : made.file) = path;
+    std::error_code failed;
+    const auto bytes = fs::file_size(path, failed);
+    if (failed) return errno_error(path_ + ": " + where + ": " + path, failed.value());
+    if (bytes == 0 || bytes > most_buffer_bytes)
+      return wrong(where, "is " + path + ", which is empty or above 1 TiB");
+    made.bytes = load ? bytes : 0;
+    return {};
+  }
+
+  Result<void> read_keep(const json& buffer, const std::string& where,
+                         GraphFile::Buffer& made) const {
+    const json* keep = member(buffer, "keep");
+    if (keep == nullptr) return {};
+    if (!keep->is_boolean()) return wrong(where + ".keep", "is not true or false");
+    made.keep = keep->get<bool>();
+    if (!made.keep) return {};
+    if (!made.file.empty()) return wrong(where, "is a file that codelets read: nothing to keep");
+    const bool plain = std::all_of(made.name.begin(), made.name.end(), [](unsigned char c) {
+      return std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.';
+    });
+    if (!plain || made.name.size() > most_name_bytes || made.name[0] == '_' ||
+        made.name[0] == '.' || made.name == "manifest.json")
+      return wrong(where,
+                   "is kept, and its name is none for a file: letters, digits, - _ and . "
+                   "(not first: _ and .), at most 200");
+    return {};
+  }
+
+  Result<void> add_input(const std::string& name) {
+    const auto number = static_cast<std::uint32_t>(file_.buffers.size());
+    if (!buffers_.emplace(name, number).second)
+      return wrong("input.buffer", "is one of `buffers`, too: '" + name + "'");
+    file_.buffers.emplace_back().name = name;
+    file_.buffers.back().is_input = true;
+    return {};
+  }
+
+  /// What is kept has to be written by somebody.
+  Result<void> check_kept() const {
+    std::set<std::uint32_t> written;
+    for (const GraphFile::Task& task : file_.tasks)
+      for (std::uint32_t i = 0; i < task.record.buffer_count; ++i) {
+        const std::uint32_t mode = GraphFile::mode_of(task.record.buffers[i]);
+        if (mode == AIOS_MODE_WRITE || mode == AIOS_MODE_READ_WRITE)
+          written.insert(GraphFile::buffer_of(task.record.buffers[i]));
+      }
+    for (std::uint32_t i = 0; i < file_.buffers.size(); ++i)
+      if (file_.buffers[i].keep && !written.contains(i))
+        return wrong("buffers." + file_.buffers[i].name, "is kept, and no task writes it");
     return {};
   }
 
@@ -173,6 +332,9 @@ class Reader {
       if (mode == modes.end())
         return wrong(where + ".buffers", "has the mode '" + use[1].get<std::string>() +
                                              "'; it is read, write, read_write or scratch");
+      const GraphFile::Buffer& used = file_.buffers[buffer->second];
+      if ((used.is_input || !used.file.empty()) && mode->second != AIOS_MODE_READ)
+        return wrong(where + ".buffers", "writes a file: '" + used.name + "' can be read only");
       add_buffer(record, buffer->second, mode->second);
     }
     return {};
@@ -200,7 +362,7 @@ class Reader {
       return append(TRY(integer<T>(value, where, Limits::min(), Limits::max())), where, record);
     };
     for (const json& argument : *arguments) {
-      if (!argument.is_object() || argument.size() != 1 || !argument.begin()->is_number())
+      if (!argument.is_object() || argument.size() != 1)
         return wrong(where, "has something that is not {type: number}");
       const std::string type = argument.begin().key();
       const json& value = *argument.begin();
@@ -212,6 +374,8 @@ class Reader {
         TRY(whole(value, std::uint64_t{}));
       } else if (type == "i64") {
         TRY(whole(value, std::int64_t{}));
+      } else if ((type == "f32" || type == "f64") && !value.is_number()) {
+        return wrong(where, "has an " + type + " that is no number");
       } else if (type == "f32") {
         TRY(append(value.get<float>(), where, record));
       } else if (type == "f64") {
@@ -257,15 +421,14 @@ class Reader {
   }
 
   const json& root_;
-  fs::path path_;
+  std::string path_;
+  const Amounts& known_;
   GraphFile file_;
   std::map<std::string, std::uint32_t> codelets_, buffers_, tasks_;
   std::vector<Edge> edges_;
 };
 
-}  // namespace
-
-Result<GraphFile> read_graph_file(const std::string& path) {
+Result<json> read_json(const std::string& path) {
   std::error_code failed;
   // A pipe or a device would be read without end.
   if (fs::exists(path, failed) && !fs::is_regular_file(path, failed))
@@ -275,9 +438,58 @@ Result<GraphFile> read_graph_file(const std::string& path) {
   if (bytes > most_file_bytes) return error(Code::too_large, path + " is larger than 256 MiB");
   std::ifstream in(path, std::ios::binary);
   if (!in) return errno_error(path, errno);
-  const json root = json::parse(in, nullptr, false);
+  json root = json::parse(in, nullptr, false);
   if (root.is_discarded()) return error(Code::invalid_argument, path + " is no JSON");
-  return Reader(root, path).read();
+  return root;
+}
+
+}  // namespace
+
+Result<GraphSource> GraphSource::read(const std::string& path) {
+  GraphSource source(TRY(read_json(path)), path);
+  source.input_ = TRY(Reader(source.root_, path, {}).read_input());
+  const std::vector<std::uint64_t> ones(proto::context::result_words, 1);
+  source.graph_ = TRY(source.graph_for(1, ones));
+  return source;
+}
+
+Result<GraphFile> GraphSource::graph_for(std::uint64_t input_bytes,
+                                         std::span<const std::uint64_t> results) const {
+  Amounts known;
+  if (input_) known[input_bytes_name] = input_bytes;
+  for (std::size_t i = 0; input_ && i < input_->results.size(); ++i)
+    known[input_->results[i]] = results[i];
+  return Reader(root_, path_, known).read(input_);
+}
+
+json GraphSource::portable(std::span<const std::uint32_t> tasks) const {
+  json out{{"codelets", json::object()}, {"buffers", json::object()}, {"tasks", json::array()}};
+  const auto use_codelet = [&](const std::string& name) {
+    for (std::string next = name; !out["codelets"].contains(next);) {
+      json& codelet = out["codelets"][next] = root_["codelets"][next];
+      const auto module = codelet["module"].get<std::string>();
+      if (is_users(path_, module)) codelet["module"] = beside(path_, module);
+      if (codelet.contains("cheaper")) next = codelet["cheaper"].get<std::string>();
+    }
+  };
+  const auto use_buffer = [&](const std::string& name) {
+    json& buffer = out["buffers"][name] = root_["buffers"][name];
+    for (const char* path : {"load", "file"})
+      if (buffer.contains(path)) buffer[path] = beside(path_, buffer[path].get<std::string>());
+  };
+  for (const std::uint32_t number : tasks) {
+    const proto::scheduler::TaskRecord& record = graph_.tasks[number].record;
+    out["tasks"].push_back(root_["tasks"][number]);
+    use_codelet(graph_.codelets[record.codelet].name);
+    for (std::uint32_t i = 0; i < record.buffer_count; ++i) {
+      const GraphFile::Buffer& buffer = graph_.buffers[GraphFile::buffer_of(record.buffers[i])];
+      if (!buffer.is_input) use_buffer(buffer.name);
+    }
+  }
+  if (!input_) return out;
+  out["input"] = root_["input"];
+  if (input_->codelet) use_codelet(graph_.codelets[*input_->codelet].name);
+  return out;
 }
 
 }  // namespace aios::ctl

@@ -5,7 +5,6 @@
 #include <wordexp.h>
 
 #include <algorithm>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
@@ -18,6 +17,7 @@
 #include "abi/lib/module_file.hpp"
 #include "abi/proto/mapreduce.hpp"
 #include "tools/aiosctl/install_paths.hpp"
+#include "tools/aiosctl/interrupts.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
 #include "tools/aiosctl/spark_driver.hpp"
@@ -34,8 +34,6 @@ constexpr std::size_t max_listed_jobs = 1000;
 constexpr std::uint64_t plain_interval_ns = 5 * ns_per_s;
 /// Of the whole, as progress counts it: merging is quicker than mapping, byte for byte.
 constexpr double map_share = 0.85;
-
-volatile std::sig_atomic_t interrupted = 0;
 
 struct RunOptions {
   std::string job;
@@ -136,12 +134,6 @@ std::uint64_t raise_open_files() {
   ::setrlimit(RLIMIT_NOFILE, &limit);
   ::getrlimit(RLIMIT_NOFILE, &limit);
   return limit.rlim_cur;
-}
-
-void catch_interrupts() {
-  struct sigaction action {};
-  action.sa_handler = [](int) { interrupted = 1; };
-  for (const int number : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(number, &action, nullptr);
 }
 
 void print_report(const mapreduce_client::Options& options,
@@ -331,7 +323,7 @@ Result<int> run_job(const Session& session, const RunOptions& chosen) {
   const auto report = execute(attached, chosen, options,
                               [&line](const wire::Progress& progress, std::uint64_t input_bytes) {
                                 line.show(progress, input_bytes);
-                                return interrupted == 0;
+                                return !interrupted();
                               });
   line.clear();
   if (!report) return std::unexpected(report.error());

@@ -8,16 +8,32 @@
 
 namespace aios::ctl {
 
-Status become_spark_driver(const SparkJob& job) {
+Status become_spark_driver(const std::vector<std::string>& arguments) {
   const char* chosen = std::getenv("AIOS_PYTHON");
   const std::string python = chosen == nullptr || *chosen == '\0' ? "python3" : chosen;
-  std::vector<std::string> command = {python,           "-m",
-                                      "aios_cluster",   "run",
-                                      "--master",       job.master,
-                                      "--label",        job.label,
-                                      "--output",       job.output,
-                                      "--reducers",     std::to_string(job.reducers),
-                                      "--task-limit-s", std::to_string(job.task_limit_s)};
+  std::vector<std::string> command = {python, "-m", "aios_cluster"};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  std::vector<char*> words;
+  for (std::string& word : command) words.push_back(word.data());
+  words.push_back(nullptr);
+  ::execvp(words[0], words.data());
+  return Status(Code::not_found, "cannot run " + python + ": " + std::strerror(errno) +
+                                     "; AIOS_PYTHON names the Python with the packages "
+                                     "aios_cluster and pyspark");
+}
+
+Status become_spark_driver(const SparkJob& job) {
+  std::vector<std::string> command = {"run",
+                                      "--master",
+                                      job.master,
+                                      "--label",
+                                      job.label,
+                                      "--output",
+                                      job.output,
+                                      "--reducers",
+                                      std::to_string(job.reducers),
+                                      "--task-limit-s",
+                                      std::to_string(job.task_limit_s)};
   if (job.memory_mb != 0) {
     command.emplace_back("--memory-mb");
     command.push_back(std::to_string(job.memory_mb));
@@ -42,13 +58,7 @@ Status become_spark_driver(const SparkJob& job) {
   command.emplace_back("--");
   command.push_back(job.module_path);
   command.insert(command.end(), job.arguments.begin(), job.arguments.end());
-  std::vector<char*> words;
-  for (std::string& word : command) words.push_back(word.data());
-  words.push_back(nullptr);
-  ::execvp(words[0], words.data());
-  return Status(Code::not_found, "cannot run " + python + ": " + std::strerror(errno) +
-                                     "; AIOS_PYTHON names the Python with the packages "
-                                     "aios_cluster and pyspark");
+  return become_spark_driver(command);
 }
 
 }  // namespace aios::ctl

@@ -1,4 +1,4 @@
-// A MapReduce job whose engine is Apache Spark: aiosctl becomes its driver, the Python package in
+// What has Apache Spark as its engine: aiosctl becomes its driver, the Python package in
 // services/cluster.
 #pragma once
 
@@ -30,6 +30,8 @@ struct SparkJob {
 
 /// Runs the driver in this process, with the Python that $AIOS_PYTHON names, else python3. Returns
 /// only when that cannot be: not_found, naming it.
+Status become_spark_driver(const std::vector<std::string>& arguments);
+/// A MapReduce job's.
 Status become_spark_driver(const SparkJob& job);
 
 }  // namespace aios::ctl

@@ -35,6 +35,8 @@ SETTINGS = {
     "spark.shuffle.compress": "false",  # blocks are
     "spark.shuffle.spill.compress": "false",
     "spark.excludeOnFailure.enabled": "true",
+    # When every executor is excluded because of one task, what that fails with is told this late.
+    "spark.scheduler.excludeOnFailure.unschedulableTaskSetTimeout": "30s",
     "spark.task.maxFailures": "8",
     "spark.ui.enabled": "false",
     "spark.ui.showConsoleProgress": "false",
@@ -62,6 +64,13 @@ class Report:
     skipped_records: list[dict[str, Any]]  # file, offset, why
 
 
+def this_attempt() -> str:
+    """Of the task of Spark's that this process runs."""
+    context = TaskContext.get()
+    assert context is not None
+    return f"{context.stageId()}.{context.attemptNumber()}.{context.taskAttemptId()}"
+
+
 def _map_stage(job: Job, some: Iterable[Split]) -> Iterator[tuple[int, tuple[int, bytes | Failed]]]:
     for split in some:
         made = map_split(job, split)
@@ -80,10 +89,7 @@ def _reduce_stage(job: Job, number: int, received: Iterable[tuple[int, tuple[int
             yield block
             return
         blocks[split] = block
-    context = TaskContext.get()
-    assert context is not None
-    attempt = f"{context.stageId()}.{context.attemptNumber()}.{context.taskAttemptId()}"
-    yield reduce_partition(job, number, attempt, blocks)
+    yield reduce_partition(job, number, this_attempt(), blocks)
 
 
 def _boundaries(context: SparkContext, job: Job, plan: Plan) -> bytes:
@@ -131,10 +137,10 @@ def _execute(context: SparkContext, job: Job, plan: Plan) -> list[Reduced]:
     for one in results:
         if isinstance(one, Failed):
             raise one.error()
-    return sorted(results, key=lambda one: one.part.number)
+    return sorted(results, key=lambda one: one.part.name)
 
 
-def _name_of(context: SparkContext) -> str:
+def name_of(context: SparkContext) -> str:
     """Of the job of AIOS that the application has on every host."""
     name = "".join(c if c.isalnum() and c.isascii() or c in "._-" else "-"
                    for c in context.applicationId)
@@ -195,7 +201,7 @@ def run(context: SparkContext, module: bytes, arguments: Iterable[str], inputs: 
     began = time.monotonic()
     plan = splits.plan(inputs, context.defaultParallelism, lambda paths: _sizes(context, paths))
     with OutputFolder(output) as folder:
-        job = Job(_name_of(context), module, tuple(arguments), reducers, folder.path, memory_bytes,
+        job = Job(name_of(context), module, tuple(arguments), reducers, folder.path, memory_bytes,
                   task_limit_s, names=plan.names, max_bad_records=max_bad_records,
                   programs=programs)
         parts = _execute(context, job, plan)

@@ -148,6 +148,17 @@ class Examples(Case):
                          f"{files[0]}: mean grey 127.5, edges 12.5%\n"
                          f"{files[1]}: mean grey 100.0, edges 0.0%\n")
 
+    def test_a_batch_of_pictures_is_a_template_of_a_graph(self):
+        folder = self.folder()
+        (folder / "a.png").write_bytes(pictures.png_of([[(0, 0, 0)] * 8 + [(255, 255, 255)] * 8] * 10))
+        (folder / "b.jpg").write_bytes(pictures.jpeg([[100] * 3] * 2))
+        self.addCleanup(os.environ.pop, "AIOSCTL", None)
+        os.environ["AIOSCTL"] = common.booted.aiosctl
+        self.assertEqual(self.run_example("picture_batch.py", folder / "counts", folder / "a.png",
+                                          folder / "b.jpg"),
+                         f"{folder}/a.png: mean grey 127.5, edges 12.5%\n"
+                         f"{folder}/b.jpg: mean grey 100.0, edges 0.0%\n")
+
     def test_one_kernel_computes_the_same_on_every_device(self):
         module = self.folder() / "everywhere.so"
         ptx = ROOT / "tests/system/devices/everywhere.ptx"
