@@ -25,6 +25,10 @@ struct CudaKernel final : Kernel {
 /// Borrowed memory has a granularity, of 2 MiB: less would be wasted, and is soon copied again.
 constexpr std::uint64_t least_borrowed_bytes = 2u << 20;
 
+/// What is at least as large comes to the device in a stream of its own, while kernels of tasks
+/// before it run; for less it costs more to have one stream wait for another.
+constexpr std::uint64_t least_ahead_bytes = 256u << 10;
+
 /// A copy on the device. The host's memory is registered where possible, so that copies run at bus
 /// speed.
 class CudaBuffer final : public DeviceBuffer {
@@ -38,6 +42,12 @@ class CudaBuffer final : public DeviceBuffer {
   std::shared_ptr<ContentMark> mark() const override { return lent_ ? lent_->mark : nullptr; }
   DevicePointer address() const { return mapped_.valid() ? mapped_.address() : own_; }
   std::span<std::byte> memory() const { return memory_; }
+  /// Whether it is made, filled and freed in the stream of what comes ahead.
+  bool comes_ahead() const { return memory_.size() >= least_ahead_bytes; }
+  /// Kernels have to wait until it is made; asked once.
+  bool is_new() { return std::exchange(is_new_, false); }
+  /// The end of the last launch that used it; null: none did.
+  Event last_use = nullptr;
 
  private:
   Result<void> borrow(const MemoryKey& key);
@@ -51,10 +61,13 @@ class CudaBuffer final : public DeviceBuffer {
   MappedMemory mapped_;
   std::uint64_t counted_bytes_ = 0;
   bool registered_ = false;
+  bool is_new_ = false;
 };
 
-/// What a launch leaves in the stream: before and after the kernel, and after the copies.
+/// What a launch leaves in the streams: when what comes ahead is there, before and after the
+/// kernel, and after the copies.
 struct Events {
+  Event arrived = nullptr;
   Event begin = nullptr;
   Event end = nullptr;
   Event copied = nullptr;
@@ -89,6 +102,7 @@ class CudaGpu final : public Gpu {
 
   const DriverApi& api() const { return *api_; }
   Stream stream() const { return stream_; }
+  Stream ahead_stream() const { return ahead_stream_; }
   Device device() const { return device_; }
   KeptMemory* kept() const { return kept_; }
   bool can_register(bool writable) const {
@@ -99,7 +113,9 @@ class CudaGpu final : public Gpu {
  private:
   Result<Events> take_events();
   Result<void> queue(const Launch& launch, const Events& events);
-  Result<void> copy(const Launch& launch, bool in);
+  Result<void> bring(const Launch& launch, const Events& events);
+  Result<void> copy_in(const CudaBuffer& buffer, Stream stream);
+  Result<void> copy_out(const Launch& launch);
   void load_cublas();
   bool queue_gemm(const Launch& launch) const;
 
@@ -109,6 +125,7 @@ class CudaGpu final : public Gpu {
   KeptMemory* const kept_;
   Context context_ = nullptr;
   Stream stream_ = nullptr;
+  Stream ahead_stream_ = nullptr;
   std::unique_ptr<Cublas> cublas_;
   bool looked_for_cublas_ = false;
   std::mutex events_mutex_;
@@ -161,11 +178,13 @@ Result<void> CudaBuffer::map_lent() {
 Result<void> CudaBuffer::allocate_own() {
   const DriverApi& api = gpu_.api();
   TRY(gpu_.budget.take(memory_.size()));
-  Code code = api.memory_allocate(&own_, memory_.size(), gpu_.stream());
+  const Stream stream = comes_ahead() ? gpu_.ahead_stream() : gpu_.stream();
+  Code code = api.memory_allocate(&own_, memory_.size(), stream);
   if (code == Code::out_of_memory && gpu_.kept() != nullptr && gpu_.kept()->drop_unused())
-    code = api.memory_allocate(&own_, memory_.size(), gpu_.stream());
+    code = api.memory_allocate(&own_, memory_.size(), stream);
   if (code == Code::success) {
     counted_bytes_ = memory_.size();
+    is_new_ = comes_ahead();
     return {};
   }
   own_ = 0;
@@ -185,9 +204,16 @@ CudaBuffer::~CudaBuffer() {
   const DriverApi& api = gpu_.api();
   (void)gpu_.use_context();
   // Copies and kernels may still be on their way.
-  if (registered_ || mapped_.valid()) (void)api.stream_synchronize(gpu_.stream());
+  if (registered_ || mapped_.valid()) {
+    (void)api.stream_synchronize(gpu_.ahead_stream());
+    (void)api.stream_synchronize(gpu_.stream());
+  }
   if (registered_) (void)api.host_unregister(memory_.data());
-  if (own_ != 0) (void)api.memory_free(own_, gpu_.stream());
+  if (own_ != 0) {
+    const Stream stream = comes_ahead() ? gpu_.ahead_stream() : gpu_.stream();
+    if (comes_ahead() && last_use != nullptr) (void)api.stream_wait(stream, last_use, 0);
+    (void)api.memory_free(own_, stream);
+  }
   mapped_.reset();
   if (lent_) gpu_.kept()->give_back(*lent_);
   gpu_.budget.give_back(counted_bytes_);
@@ -198,7 +224,8 @@ Result<void> CudaGpu::start() {
   TRY(check(*api_, "set up the GPU", api_->context_flags(device_, context_blocking_sync)));
   TRY(check(*api_, "open the GPU", api_->context_retain(&context_, device_)));
   TRY(use_context());
-  TRY(check(*api_, "make a stream", api_->stream_create(&stream_, stream_non_blocking, 0)));
+  for (Stream* stream : {&stream_, &ahead_stream_})
+    TRY(check(*api_, "make a stream", api_->stream_create(stream, stream_non_blocking, 0)));
   can_register_ = TRY(attribute(*api_, device_, Attribute::host_register)) != 0;
   can_register_read_only_ = TRY(attribute(*api_, device_, Attribute::read_only_register)) != 0;
   return {};
@@ -223,7 +250,7 @@ Result<Events> CudaGpu::take_events() {
     }
   }
   Events events;
-  for (Event* event : {&events.begin, &events.end, &events.copied})
+  for (Event* event : {&events.arrived, &events.begin, &events.end, &events.copied})
     TRY(check(*api_, "make an event", api_->event_create(event, event_blocking_sync)));
   return events;
 }
@@ -293,15 +320,41 @@ Result<std::unique_ptr<DeviceBuffer>> CudaGpu::attach(std::span<std::byte> memor
   return buffer;
 }
 
-Result<void> CudaGpu::copy(const Launch& launch, bool in) {
+Result<void> CudaGpu::copy_in(const CudaBuffer& buffer, Stream stream) {
+  const auto memory = buffer.memory();
+  return check(*api_, "copy to the GPU",
+               api_->copy_to_device(buffer.address(), memory.data(), memory.size(), stream));
+}
+
+/// Has the kernel's stream wait for what does not come in it. Waits only ever are for what was
+/// queued before, so the streams never wait for one another.
+Result<void> CudaGpu::bring(const Launch& launch, const Events& events) {
+  bool ahead = false;
   for (const BufferUse& use : launch.buffers) {
-    if (!(in ? use.copy_in : use.copy_out)) continue;
+    auto& buffer = static_cast<CudaBuffer&>(*use.buffer);
+    if (!buffer.comes_ahead()) {
+      if (use.copy_in) TRY(copy_in(buffer, stream_));
+      continue;
+    }
+    ahead = buffer.is_new() || ahead || use.copy_in;
+    if (!use.copy_in) continue;
+    // Those before it may still read what was there, or write to it.
+    if (buffer.last_use != nullptr)
+      TRY(check(*api_, "wait for a launch", api_->stream_wait(ahead_stream_, buffer.last_use, 0)));
+    TRY(copy_in(buffer, ahead_stream_));
+  }
+  if (!ahead) return {};
+  TRY(check(*api_, "mark the arrival", api_->event_record(events.arrived, ahead_stream_)));
+  return check(*api_, "wait for copies", api_->stream_wait(stream_, events.arrived, 0));
+}
+
+Result<void> CudaGpu::copy_out(const Launch& launch) {
+  for (const BufferUse& use : launch.buffers) {
+    if (!use.copy_out) continue;
     const auto& buffer = static_cast<const CudaBuffer&>(*use.buffer);
     const auto memory = buffer.memory();
-    TRY(in ? check(*api_, "copy to the GPU",
-                   api_->copy_to_device(buffer.address(), memory.data(), memory.size(), stream_))
-           : check(*api_, "copy from the GPU",
-                   api_->copy_to_host(memory.data(), buffer.address(), memory.size(), stream_)));
+    TRY(check(*api_, "copy from the GPU",
+              api_->copy_to_host(memory.data(), buffer.address(), memory.size(), stream_)));
   }
   return {};
 }
@@ -319,15 +372,18 @@ Result<void> CudaGpu::queue(const Launch& launch, const Events& events) {
   const auto& kernel = static_cast<const CudaKernel&>(*launch.kernel);
   const auto& grid = launch.grid;
   const auto& block = kernel.info.block;
-  TRY(copy(launch, true));
+  TRY(bring(launch, events));
   TRY(check(*api_, "mark the begin", api_->event_record(events.begin, stream_)));
   if (!queue_gemm(launch))
     TRY(check(*api_, ("launch " + kernel.info.name).c_str(),
               api_->launch(kernel.function, grid[0], grid[1], grid[2], block[0], block[1], block[2],
                            0, stream_, parameters.data(), nullptr)));
   TRY(check(*api_, "mark the end", api_->event_record(events.end, stream_)));
-  TRY(copy(launch, false));
-  return check(*api_, "mark the end of the copies", api_->event_record(events.copied, stream_));
+  TRY(copy_out(launch));
+  TRY(check(*api_, "mark the end of the copies", api_->event_record(events.copied, stream_)));
+  for (const BufferUse& use : launch.buffers)
+    static_cast<CudaBuffer&>(*use.buffer).last_use = events.copied;
+  return {};
 }
 
 Result<std::unique_ptr<Flight>> CudaGpu::start(const Launch& launch) {
@@ -336,6 +392,7 @@ Result<std::unique_ptr<Flight>> CudaGpu::start(const Launch& launch) {
   const Result<void> queued = queue(launch, events);
   if (queued) return std::make_unique<CudaFlight>(events);
   // The buffers must not be in use when this returns.
+  TRY(check(*api_, "copy to the GPU", api_->stream_synchronize(ahead_stream_)));
   TRY(check(*api_, "run the kernel", api_->stream_synchronize(stream_)));
   return std::unexpected(queued.error());
 }

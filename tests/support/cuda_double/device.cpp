@@ -66,9 +66,13 @@ bool HappeningState::pending() const {
   return happened_ != recorded_;
 }
 
-void HappeningState::wait() {
+std::uint64_t HappeningState::recorded() const {
+  const std::lock_guard lock(mutex_);
+  return recorded_;
+}
+
+void HappeningState::wait(std::uint64_t awaited) {
   std::unique_lock lock(mutex_);
-  const std::uint64_t awaited = recorded_;
   changed_.wait(lock, [&] { return happened_ >= awaited; });
 }
 

@@ -51,7 +51,9 @@ class HappeningState {
   /// Nothing when it was never recorded or has not happened yet.
   std::optional<double> time_ms() const;
   bool pending() const;
-  void wait();
+  std::uint64_t recorded() const;
+  /// Until as many have happened as had been recorded then.
+  void wait(std::uint64_t awaited);
 
  private:
   mutable std::mutex mutex_;

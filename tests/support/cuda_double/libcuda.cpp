@@ -268,8 +268,9 @@ Code stream_synchronize(cu::Stream stream) {
 }
 
 Code stream_wait(cu::Stream stream, cu::Event event, unsigned) {
-  stream->work.add([state = event->state] {
-    state->wait();
+  // For what was recorded until now: the event may be recorded again before the stream comes here.
+  stream->work.add([state = event->state, awaited = event->state->recorded()] {
+    state->wait(awaited);
     return Code::success;
   });
   return usable();
@@ -303,7 +304,7 @@ Code event_query(cu::Event event) {
 }
 
 Code event_synchronize(cu::Event event) {
-  event->state->wait();
+  event->state->wait(event->state->recorded());
   return usable();
 }
 

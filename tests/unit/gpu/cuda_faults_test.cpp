@@ -5,6 +5,9 @@
 
 #include <doctest/doctest.h>
 
+#include <poll.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -116,6 +119,42 @@ TEST_CASE("A device that is gone says so in the middle of what it did, and to wh
             return 6;
           return failed_with(open_double(), Code::not_found, "no NVIDIA GPU");
         }) == 0);
+}
+
+TEST_CASE("A large input comes to the device while a kernel before it runs") {
+  CHECK(
+      in_child([] {
+        constexpr std::size_t bytes = 1u << 20;
+        // Memory that is made when somebody looks at it.
+        const int file = ::memfd_create("input", MFD_CLOEXEC);
+        if (file < 0 || ::ftruncate(file, bytes) != 0) return 1;
+        void* const mapped = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+        if (mapped == MAP_FAILED) return 1;
+        const auto gpu = open_double();
+        static const KernelModule module = faulty_module();
+        const auto kernels = (*gpu)->compile(module);
+        std::vector<std::byte> memory(64);
+        const auto small = (*gpu)->attach(memory, true);
+        const auto large = (*gpu)->attach({static_cast<std::byte*>(mapped), bytes}, true);
+        if (!kernels || !small || !large) return 4;
+        const std::uint32_t argument = 0;
+        const auto launch = [&](const char* name, DeviceBuffer& buffer) {
+          Launch one{
+              nullptr, {1, 1, 1}, std::as_bytes(std::span(&argument, 1)), {{&buffer, true, false}}};
+          for (const auto& kernel : *kernels)
+            if (kernel->info.name == name) one.kernel = kernel.get();
+          return (*gpu)->start(one).has_value();
+        };
+        if (!launch("forever", **small)) return 5;
+        struct stat before {};
+        if (::fstat(file, &before) != 0 || before.st_blocks != 0) return 6;
+        if (!launch("trap", **large)) return 7;
+        ::alarm(20);
+        for (struct stat now{}; now.st_blocks == 0; ::poll(nullptr, 0, 1))
+          if (::fstat(file, &now) != 0) return 8;
+        // Not by the end of what the endless kernel uses.
+        ::_exit(0);
+      }) == 0);
 }
 
 TEST_CASE("An endless kernel blocks its process, which can be ended") {

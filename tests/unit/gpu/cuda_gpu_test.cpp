@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "drivers/gpu/cuda/cuda_devices.hpp"
@@ -30,6 +31,62 @@ TEST_CASE("The standard codelets compute on the emulated CUDA device what they s
     CAPTURE(c.name);
     CHECK(run_case(**gpu, c) == "");
   }
+}
+
+TEST_CASE("Large inputs that come while kernels run are those that each kernel is to see") {
+  const auto gpu = open_double();
+  REQUIRE(gpu);
+  const auto module = read_kernel_module(module_image("vector"));
+  REQUIRE(module);
+  const auto kernels = (*gpu)->compile(*module);
+  REQUIRE(kernels);
+  const auto axpy =
+      std::ranges::find_if(*kernels, [](const auto& one) { return one->info.name == "axpy"; });
+  REQUIRE(axpy != kernels->end());
+  constexpr std::size_t numbers = 1u << 18;
+  const struct {
+    std::uint32_t n;
+    float a;
+  } arguments{1024, 1};
+  std::vector<std::vector<float>> x(3, std::vector<float>(numbers));
+  std::vector<float> y(numbers);
+  const auto attach = [&](std::vector<float>& memory) {
+    auto made = (*gpu)->attach(std::as_writable_bytes(std::span(memory)), true);
+    REQUIRE(made);
+    return std::move(*made);
+  };
+  std::vector<std::unique_ptr<DeviceBuffer>> on_device;
+  for (auto& one : x) on_device.push_back(attach(one));
+  const auto sum = attach(y);
+  std::vector<std::unique_ptr<Flight>> flights;
+  const auto start = [&](std::size_t i, bool copy_in) {
+    Launch launch{axpy->get(),
+                  {4, 1, 1},
+                  std::as_bytes(std::span(&arguments, 1)),
+                  {{on_device[i].get(), copy_in, false}, {sum.get(), flights.empty(), true}}};
+    auto flight = (*gpu)->start(launch);
+    REQUIRE(flight);
+    flights.push_back(std::move(*flight));
+  };
+  float expected = 0;
+  for (std::size_t round = 0; round < 30; ++round) {
+    // What is on its way to the device must not change.
+    if (round >= 3) REQUIRE((*gpu)->wait(std::move(flights[round - 3])));
+    const auto value = static_cast<float>(round + 1);
+    std::ranges::fill(x[round % 3], value);
+    expected += value;
+    start(round % 3, true);
+  }
+  for (std::size_t i = 27; i < 30; ++i) REQUIRE((*gpu)->wait(std::move(flights[i])));
+  // The first of these is to see what the device had.
+  expected += x[0][0] + 1000;
+  start(0, false);
+  std::ranges::fill(x[0], 1000.0F);
+  start(0, true);
+  for (std::size_t i = 30; i < 32; ++i) REQUIRE((*gpu)->wait(std::move(flights[i])));
+  CHECK(y[0] == expected);
+  CHECK(y[1023] == expected);
+  CHECK(y[1024] == 0);
 }
 
 TEST_CASE("A wrong result is found") {
