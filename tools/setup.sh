@@ -6,8 +6,8 @@
 build_packages=(
   g++ libc6-dev meson ninja-build pkg-config python3
   doctest-dev libcli11-dev libedit-dev libfmt-dev libhwloc-dev libjpeg62-turbo-dev libpng-dev
-  libseccomp-dev libsqlite3-dev libtomlplusplus-dev liburing-dev libxgboost-dev libxxhash-dev libzstd-dev
-  nlohmann-json3-dev opencl-c-headers robin-map-dev zlib1g-dev
+  libseccomp-dev libsqlite3-dev libtomlplusplus-dev liburing-dev libxgboost-dev libxxhash-dev
+  libzstd-dev nlohmann-json3-dev opencl-c-headers robin-map-dev zlib1g-dev
 )
 
 # Clang 16 is the first that compiles this tree; libFuzzer comes with its runtime.
