@@ -8,8 +8,9 @@ KERNEL_CALL(RegionCreate, Calls::) {
   TRY(require(request.name.valid(), "the name is not valid"));
   TRY(require(request.freezable <= 1, "`freezable` is 0 or 1"));
   TRY(caller.process.handles.can_install(1));
-  auto region = TRY(Region::create(instance_.registry, caller.process, request.name,
-                                   request.size_bytes, RegionKind::data, request.freezable != 0));
+  auto region =
+      TRY(Region::create(instance_.registry, caller.process, request.name, request.size_bytes,
+                         RegionKind::data, request.freezable != 0, request.numa_nodes));
   filling_.push_back({caller.process.weak_from_this(), std::move(region)});
   caller.process.awaited_call = caller.call_id;
   return wire::RegionCreate::Reply{};

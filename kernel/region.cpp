@@ -10,7 +10,7 @@ namespace aios::kernel {
 
 Result<std::shared_ptr<Region>> Region::create(Registry& registry, Process& creator,
                                                const Name& name, std::uint64_t size_bytes,
-                                               RegionKind kind, bool freezable) {
+                                               RegionKind kind, bool freezable, NumaNodes nodes) {
   constexpr std::uint64_t most = std::numeric_limits<std::int64_t>::max() - proto::page_bytes;
   if (size_bytes == 0) return error(Code::invalid_argument, "a region of 0 bytes");
   if (size_bytes > most) return error(Code::quota, "no job may have a region of this size");
@@ -21,11 +21,10 @@ Result<std::shared_ptr<Region>> Region::create(Registry& registry, Process& crea
   creator.region_bytes += rounded;
   region->kind_ = kind;
   region->freezable_ = freezable;
-  sys::MemoryFile file = TRY(sys::make_memory_file(rounded));
-  region->writable_ = std::move(file.writable);
-  region->read_only_ = std::move(file.read_only);
+  region->nodes_ = nodes;
+  region->file_ = TRY(sys::make_memory_file(rounded));
   // No holder may seal others out of a data region, unless it was made to be sealed.
-  if (kind == RegionKind::data && !freezable) TRY(sys::seal(region->writable_, false));
+  if (kind == RegionKind::data && !freezable) TRY(sys::seal(region->writable(), false));
   if (kind == RegionKind::control) TRY(region->allocate_slice());
   return region;
 }
@@ -43,33 +42,32 @@ Region::~Region() {
   if (const auto process = creator_.lock()) process->region_bytes -= size_bytes_;
   if (allocated_bytes_ > limits::slice_bytes)
     registry_.released.push_back(
-        {std::move(writable_.valid() ? writable_ : read_only_), allocated_bytes_});
+        {std::move(writable().valid() ? file_.writable : file_.read_only), allocated_bytes_});
 }
 
 Result<bool> Region::allocate_slice() {
   const std::uint64_t slice = std::min(limits::slice_bytes, size_bytes_ - allocated_bytes_);
+  const auto preference = TRY(NumaPreference::take(nodes_));
   // Counted first: a slice that fails half-way has pages too.
-  const std::uint64_t offset = allocated_bytes_;
-  allocated_bytes_ += slice;
-  TRY(sys::allocate(writable_, offset, slice));
+  TRY(sys::allocate(writable(), std::exchange(allocated_bytes_, allocated_bytes_ + slice), slice));
   return allocated_bytes_ == size_bytes_;
 }
 
 Result<void> Region::seal_writer() {
-  TRY(sys::seal(writable_, true));
-  writable_.reset();
+  TRY(sys::seal(writable(), true));
+  file_.writable.reset();
   return {};
 }
 
 Result<proto::Empty> Region::end_freeze(const sys::ExitStatus& status) {
   // What counts is the file: a child that was killed may have done it first.
-  if (!sys::is_frozen(read_only_)) {
+  if (!sys::is_frozen(read_only())) {
     if (status.signalled || status.code == EBUSY)
       return error(Code::busy, "it is mapped for writing, or pages of it are in a pipe or device");
     return errno_error("freeze region", status.code);
   }
   kind_ = RegionKind::frozen;
-  writable_.reset();
+  file_.writable.reset();
   return proto::Empty{};
 }
 

@@ -7,6 +7,7 @@
 #include <deque>
 
 #include "abi/runtime/fd.hpp"
+#include "abi/runtime/host_memory.hpp"
 #include "kernel/job.hpp"
 #include "kernel/sys_linux.hpp"
 
@@ -42,14 +43,16 @@ class Region final : public Object {
 
   /// Charges `creator`'s job, and makes the file; a control region is allocated at once, a data
   /// region by `allocate_slice`. Only a `freezable` one can become frozen. The size is rounded up
-  /// to pages. invalid_argument for size 0; quota; no_memory.
+  /// to pages. invalid_argument for size 0; quota; no_memory. What may be had of `nodes` shows when
+  /// it is allocated.
   static Result<std::shared_ptr<Region>> create(Registry& registry, Process& creator,
                                                 const Name& name, std::uint64_t size_bytes,
-                                                RegionKind kind, bool freezable = false);
+                                                RegionKind kind, bool freezable = false,
+                                                NumaNodes nodes = 0);
   Region(Registry& registry, Process& creator, const Name& name);
   ~Region() override;
 
-  /// Allocates the next slice; true when every page is there. no_memory.
+  /// Allocates the next slice; true when every page is there. no_memory; invalid_argument.
   Result<bool> allocate_slice();
   /// Of a control region whose owner has mapped it: from now on it has no other writer. The
   /// writable descriptor is closed. denied when the owner prevented it.
@@ -58,8 +61,8 @@ class Region final : public Object {
   /// writable descriptor is closed. busy; denied.
   Result<proto::Empty> end_freeze(const sys::ExitStatus& status);
 
-  const Fd& writable() const { return writable_; }  ///< invalid once sealed or frozen
-  const Fd& read_only() const { return read_only_; }
+  const Fd& writable() const { return file_.writable; }  ///< invalid once sealed or frozen
+  const Fd& read_only() const { return file_.read_only; }
   std::uint64_t size_bytes() const { return size_bytes_; }
   bool freezable() const { return freezable_; }
   const Job& job() const { return *job_; }
@@ -74,8 +77,8 @@ class Region final : public Object {
   std::uint64_t size_bytes_ = 0;
   RegionKind kind_ = RegionKind::data;
   bool freezable_ = false;
-  Fd writable_;
-  Fd read_only_;
+  NumaNodes nodes_ = 0;
+  sys::MemoryFile file_;
   std::uint64_t allocated_bytes_ = 0;
 };
 

@@ -53,10 +53,9 @@ struct ChildPlan {
   int image_fd;   ///< O_PATH
   char* const* argv;
   char* const* envp;
-  bool namespaces;                             ///< those of sandbox::namespace_flags, its own
-  uid_t user = 0;                              ///< whose it is outside of them
-  const cgroup::Group* group = nullptr;        ///< null: the kernel's
-  const std::function<int()>* work = nullptr;  ///< of in_child
+  bool namespaces;                       ///< those of sandbox::namespace_flags, its own
+  uid_t user = 0;                        ///< whose it is outside of them
+  const cgroup::Group* group = nullptr;  ///< null: the kernel's
 };
 struct Child {
   pid_t pid = 0;

@@ -23,10 +23,6 @@ namespace aios::kernel::sys {
 
 namespace {
 
-/// What a child runs, and its exit code. After the clone and before the exec only
-/// async-signal-safe calls are made, and nothing is allocated.
-using ChildBody = int (*)(const ChildPlan&);
-
 [[noreturn]] void give_up(const char* what) {
   const char* reason = ::strerrorname_np(errno);
   const char* parts[] = {"aios-kernel: cannot start this process: ", what, ": ",
@@ -72,8 +68,11 @@ void close_all_but(int fd) {
   ::syscall(SYS_close_range, fd + 1, ~0u, 0);
 }
 
-/// `given_away` is closed here after the clone and before the child goes on.
-Result<Child> clone_child(const ChildPlan& plan, ChildBody body, Fd given_away = {}) {
+/// The child runs `body` and exits with what that returns. After the clone and before the exec only
+/// async-signal-safe calls are made, and nothing is allocated. `given_away` is closed here after
+/// the clone and before the child goes on.
+Result<Child> clone_child(const ChildPlan& plan, const std::function<int()>& body,
+                          Fd given_away = {}) {
   std::array<int, 2> go{};
   if (::pipe2(go.data(), O_CLOEXEC) != 0) return errno_error("make pipe", errno);
   const Fd go_read(go[0]);
@@ -90,7 +89,7 @@ Result<Child> clone_child(const ChildPlan& plan, ChildBody body, Fd given_away =
     char byte = 0;
     // End of file: the kernel could not map the ids, or is gone.
     if (::read(go_read.get(), &byte, 1) != 1) ::_exit(127);
-    ::_exit(body(plan));
+    ::_exit(body());
   }
   Child child{static_cast<pid_t>(pid), Fd(pidfd)};
   auto mapped = plan.namespaces ? sandbox::map_ids(child.pid, plan.user) : Result<void>();
@@ -111,36 +110,32 @@ Result<Child> clone_child(const ChildPlan& plan, ChildBody body, Fd given_away =
 }  // namespace
 
 Result<Child> spawn(const ChildPlan& plan) {
-  return clone_child(plan, run_image);
+  return clone_child(plan, [&plan] { return run_image(plan); });
 }
 
 Result<Child> in_child(const std::function<int()>& work) {
-  return clone_child({.work = &work}, [](const ChildPlan& own) { return (*own.work)(); });
+  return clone_child({}, work);
 }
 
 Result<Child> close_in_child(Fd fd) {
-  const ChildPlan plan{.socket_fd = fd.get()};
-  const auto body = [](const ChildPlan& own) {
-    close_all_but(own.socket_fd);
-    return 0;
-  };
-  return clone_child(plan, body, std::move(fd));
+  const auto body = [kept = fd.get()] { return close_all_but(kept), 0; };
+  return clone_child({}, body, std::move(fd));
 }
 
 Result<Child> freeze_in_child(const Fd& file) {
-  return clone_child({.socket_fd = file.get()}, [](const ChildPlan& own) {
-    close_all_but(own.socket_fd);
+  return in_child([fd = file.get()] {
+    close_all_but(fd);
     int failed = EBUSY;
     // More than once, since Linux itself may hold a page for a moment.
     for (int attempt = 0; attempt < 3 && failed == EBUSY; ++attempt)
-      failed = ::fcntl(own.socket_fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL) == 0 ? 0 : errno;
+      failed = ::fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_SEAL) == 0 ? 0 : errno;
     return failed;
   });
 }
 
 bool can_make_namespaces() {
   auto child = clone_child({.namespaces = true, .user = sandbox::unprivileged_id},
-                           [](const ChildPlan&) { return sandbox::become_mapped_root() ? 0 : 1; });
+                           [] { return sandbox::become_mapped_root() ? 0 : 1; });
   if (!child) return false;
   ExitStatus status;
   return wait_exit(child->pidfd, Deadline::after(limits::reap_timeout_ns)) &&

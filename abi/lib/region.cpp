@@ -63,6 +63,26 @@ Result<aios_region*> open_kept(const std::shared_ptr<Core>& core, const char* la
   return new aios_region(core, std::move(mapped), write);
 }
 
+Result<RegionOptions> options_of(std::uint32_t flags) {
+  using HugePages = RegionOptions::HugePages;
+  constexpr std::uint32_t node_bits = 0xff00;
+  constexpr std::uint32_t known = AIOS_REGION_FREEZABLE | AIOS_REGION_HUGE_PAGES |
+                                  AIOS_REGION_HUGE_PAGES_ONLY | AIOS_REGION_SPREAD | node_bits;
+  if ((flags & ~known) != 0)
+    return error(Code::invalid_argument, "a region's flags are those of aios.h");
+  RegionOptions options{.freezable = (flags & AIOS_REGION_FREEZABLE) != 0};
+  if ((flags & AIOS_REGION_HUGE_PAGES) != 0) options.huge_pages = HugePages::where_possible;
+  if ((flags & AIOS_REGION_HUGE_PAGES_ONLY) != 0) options.huge_pages = HugePages::only;
+  const std::uint32_t node = (flags & node_bits) >> 8;  // from 1
+  const bool spread = (flags & AIOS_REGION_SPREAD) != 0;
+  if (node > max_numa_nodes || (node != 0 && spread))
+    return error(Code::invalid_argument,
+                 "a region lies on one NUMA node from 0 to 63, or is spread over all");
+  if (spread) options.nodes = all_numa_nodes;
+  if (node != 0) options.nodes = NumaNodes{1} << (node - 1);
+  return options;
+}
+
 }  // namespace
 
 }  // namespace aios::lib
@@ -75,12 +95,10 @@ aios_code aios_region_create(aios_instance* instance, std::uint64_t size_bytes, 
   if (instance == nullptr || region == nullptr) return null_argument("aios_region_create");
   return guarded([&]() -> Result<void> {
     TRY(instance->core->check_process());
-    if (size_bytes == 0 || (flags & ~AIOS_REGION_FREEZABLE) != 0)
-      return error(Code::invalid_argument, "a region has at least one byte and known flags");
-    Kernel& kernel = instance->core->kernel();
-    const char* label = name != nullptr ? name : "";
-    auto made = TRY(flags == 0 ? Region::create(kernel, size_bytes, label)
-                               : Region::create_freezable(kernel, size_bytes, label));
+    if (size_bytes == 0) return error(Code::invalid_argument, "a region has at least one byte");
+    const RegionOptions options = TRY(options_of(flags));
+    auto made = TRY(
+        Region::create(instance->core->kernel(), size_bytes, name != nullptr ? name : "", options));
     *region = new aios_region(instance->core, std::move(made), true);
     return {};
   });

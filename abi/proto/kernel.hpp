@@ -395,8 +395,11 @@ struct SpawnerSpawn {
 /// caller's job until its last handle is closed. The reply comes when every page is there. The
 /// handle has info|duplicate|send|map_read|map_write in both masks. A `freezable` region may be
 /// given to region_freeze; until then any holder of a writable descriptor can put seals on it
-/// (fcntl F_ADD_SEALS), and so keep others from mapping it for writing, or from freezing it. quota;
-/// no_memory.
+/// (fcntl F_ADD_SEALS), and so keep others from mapping it for writing, or from freezing it. Its
+/// pages come from `numa_nodes`, a bit for each: of one node as long as it has memory left, of
+/// several from each in turn; nodes that the machine lacks count for nothing; 0: no matter. Without
+/// effect where the host does not let the kernel choose. quota; no_memory; invalid_argument: the
+/// machine has none of the nodes.
 struct RegionCreate {
   static constexpr std::uint16_t opcode = 40;
   static constexpr const char* name = "region_create";
@@ -405,7 +408,8 @@ struct RegionCreate {
     Name name;
     std::uint32_t freezable;  ///< 0 or 1
     std::uint32_t reserved;
-    AIOS_FIELDS(Request, size_bytes, name, freezable, reserved)
+    std::uint64_t numa_nodes;
+    AIOS_FIELDS(Request, size_bytes, name, freezable, reserved, numa_nodes)
   };
   struct Reply {
     Handle region;

@@ -9,7 +9,7 @@
 
 namespace aios::proto::kernel {
 
-inline constexpr std::uint32_t abi_version = 5;
+inline constexpr std::uint32_t abi_version = 6;
 /// A child finds its kernel socket here.
 inline constexpr int child_socket_fd = 3;
 

@@ -40,7 +40,8 @@ class Mapping {
   Mapping() = default;
   /// Maps `size_bytes` of `fd` from offset 0. Before it maps, it checks that the file is at least
   /// that long and sealed against shrinking, so that no later access can fault: a memfd without
-  /// F_SEAL_SHRINK or too short is `invalid_argument`.
+  /// F_SEAL_SHRINK or too short is `invalid_argument`. One of 2 MiB or more lies at a multiple of
+  /// that, for huge pages (host_memory.hpp).
   static Result<Mapping> map(const Fd& fd, std::size_t size_bytes, Access access);
   Mapping(Mapping&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}

@@ -185,19 +185,25 @@ Result<Mapping> map_region(Kernel& kernel, Handle handle, Mapping::Access access
 }  // namespace
 
 Result<Region> Region::create(Kernel& kernel, std::uint64_t size_bytes, std::string_view name,
-                              bool freezable) {
-  const pk::RegionCreate::Request request{size_bytes, pk::Name::from(name), freezable ? 1u : 0u, 0};
-  const auto created = TRY(kernel.call<pk::RegionCreate>(request)).reply;
-  return map(kernel, created.region, Mapping::Access::read_write);
-}
-
-Result<Region> Region::create(Kernel& kernel, std::uint64_t size_bytes, std::string_view name) {
-  return create(kernel, size_bytes, name, false);
-}
-
-Result<Region> Region::create_freezable(Kernel& kernel, std::uint64_t size_bytes,
-                                        std::string_view name) {
-  return create(kernel, size_bytes, name, true);
+                              const RegionOptions& options) {
+  using HugePages = RegionOptions::HugePages;
+  pk::RegionCreate::Request request{size_bytes, pk::Name::from(name), options.freezable ? 1u : 0u,
+                                    0, options.nodes != 0 ? options.nodes : numa_node_here()};
+  const std::uint64_t over = size_bytes % huge_page_bytes;
+  if (options.huge_pages != HugePages::none && over != 0)
+    request.size_bytes += std::min(huge_page_bytes - over, UINT64_MAX - size_bytes);
+  auto created = kernel.call<pk::RegionCreate>(request);
+  if (!created && options.nodes == 0 && created.error().code() == Code::invalid_argument) {
+    // A node may have processors but no memory, or none that the kernel may take.
+    request.numa_nodes = 0;
+    created = kernel.call<pk::RegionCreate>(request);
+  }
+  if (!created) return std::unexpected(std::move(created).error());
+  Region region = TRY(map(kernel, created->reply.region, Mapping::Access::read_write));
+  if (options.huge_pages == HugePages::none) return region;
+  if (auto put = use_huge_pages(region.bytes()); !put && options.huge_pages == HugePages::only)
+    return std::unexpected(std::move(put).error());
+  return region;
 }
 
 Result<Region> Region::map(Kernel& kernel, Handle handle, Mapping::Access access) {

@@ -16,6 +16,7 @@
 #include "abi/proto/kernel.hpp"
 #include "abi/proto/link.hpp"
 #include "abi/runtime/fd.hpp"
+#include "abi/runtime/host_memory.hpp"
 #include "abi/runtime/status.hpp"
 #include "abi/runtime/time.hpp"
 
@@ -123,14 +124,28 @@ class Kernel {
   bool lost_ = false;
 };
 
+struct RegionOptions {
+  bool freezable = false;
+  /// Where its pages are to lie; 0: on the node of the processor that the creating thread is on.
+  NumaNodes nodes = 0;
+  enum class HugePages {
+    none,
+    where_possible,
+    only,                          ///< or the region is not made: not_supported, no_memory
+  } huge_pages = HugePages::none;  ///< its size is rounded up to whole ones
+};
+
 class Region {
  public:
   Region() = default;
-  /// A new zeroed region, mapped read-write.
-  static Result<Region> create(Kernel& kernel, std::uint64_t size_bytes, std::string_view name);
+  /// A new zeroed region, mapped read-write. invalid_argument: the machine has none of the nodes.
+  static Result<Region> create(Kernel& kernel, std::uint64_t size_bytes, std::string_view name,
+                               const RegionOptions& options = {});
   /// The same, and it can be frozen.
   static Result<Region> create_freezable(Kernel& kernel, std::uint64_t size_bytes,
-                                         std::string_view name);
+                                         std::string_view name) {
+    return create(kernel, size_bytes, name, {.freezable = true});
+  }
   /// Maps a region by a handle that becomes this object's.
   static Result<Region> map(Kernel& kernel, Handle handle, Mapping::Access access);
   Region(Region&& other) noexcept;
@@ -159,8 +174,6 @@ class Region {
   void reset();
 
  private:
-  static Result<Region> create(Kernel& kernel, std::uint64_t size_bytes, std::string_view name,
-                               bool freezable);
   /// Maps it at the address where it is.
   Result<void> remap(Mapping::Access access);
 

@@ -78,6 +78,27 @@ def check_limits(instance, told):
     expect(all(limit["enforced"] or limit["reason"] for limit in told), f"no reason: {told}")
 
 
+def host_gives_huge_pages():
+    """What Linux says of it: /sys, and its version."""
+    enabled = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
+    version = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2])
+    return enabled.exists() and "[deny]" not in enabled.read_text("ascii") and version >= (6, 1)
+
+
+def check_memory(told):
+    """Huge pages and NUMA nodes are given where Linux has them, and else there is a reason."""
+    features = {feature["name"]: feature for feature in told}
+    expect(set(features) == {"huge-pages", "numa-placement"}, f"the doctor knows {told}")
+    expect(all(f["given"] == (not f["reason"]) for f in told), f"given without reason: {told}")
+    huge = features["huge-pages"]
+    # With memory that is too scattered there may be none left just now.
+    expect(huge["given"] == host_gives_huge_pages() or "left" in huge["reason"],
+           f"the doctor says of huge pages: {huge}")
+    nodes = list(Path("/sys/devices/system/node").glob("node[0-9]*"))
+    if not nodes:
+        expect(not features["numa-placement"]["given"], f"no nodes, but {features}")
+
+
 def check_running(aiosctl):
     with Instance(aiosctl) as instance:
         told = diagnosis(aiosctl, "--state", instance.state, "doctor")
@@ -91,8 +112,10 @@ def check_running(aiosctl):
             seen = seen_from_outside(processes[name]["pid"])
             expect(told_of == seen, f"{name}: says {sorted(told_of)}, has {sorted(seen)}")
         check_limits(instance, told["job_limits"])
+        check_memory(told["memory"])
         text = instance.ctl("doctor")
-        expect(all(p["name"] in text for p in told["protections"]), f"lines are missing: {text}")
+        expect(all(p["name"] in text for p in told["protections"] + told["memory"]),
+               f"lines are missing: {text}")
 
 
 def check_without_instance(aiosctl, work):

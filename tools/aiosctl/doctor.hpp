@@ -9,6 +9,7 @@
 
 #include "abi/runtime/sandbox/sandbox.hpp"
 #include "tools/aiosctl/doctor_limits.hpp"
+#include "tools/aiosctl/doctor_memory.hpp"
 
 namespace aios::ctl {
 
@@ -38,6 +39,7 @@ struct Diagnosis {
   std::map<sandbox::Protection, std::string> reasons;  ///< why this host does not give it
   std::vector<JobLimit> limits;                        ///< of jobs with a quota
   std::vector<HostLibrary> libraries;                  ///< of this host
+  std::vector<MemoryFeature> memory;                   ///< of regions
 
   /// Of those whose profile is not `open`.
   std::vector<std::string> lacking(sandbox::Protection protection) const;

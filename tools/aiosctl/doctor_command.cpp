@@ -137,6 +137,7 @@ Result<Diagnosis> diagnose(const Session& session, const std::string& chosen) {
   if (!asked && asked.error().code() != Code::unreachable) return std::unexpected(asked.error());
   diagnosis.limits = TRY(job_limits(diagnosis.running ? &session : nullptr));
   diagnosis.libraries = host_libraries();
+  diagnosis.memory = memory_features();
   return diagnosis;
 }
 
@@ -169,6 +170,12 @@ void print(const Diagnosis& diagnosis) {
     else
       fmt::print("MISSING   {:<18}  {} ({}); to enable it: {}\n", library.name, library.without,
                  printable(library.reason), library.enable);
+  for (const MemoryFeature& feature : diagnosis.memory)
+    if (feature.given)
+      fmt::print("given     {:<18}  {}\n", feature.name, feature.gives);
+    else
+      fmt::print("MISSING   {:<18}  {} ({}); to enable it: {}\n", feature.name, feature.without,
+                 printable(feature.reason), feature.enable);
   for (const Patient& patient : diagnosis.patients)
     if (patient.profile == sandbox::Profile::open)
       fmt::print("open      {} has no sandbox by the manifest's wish (profile \"open\")\n",
@@ -188,7 +195,8 @@ std::vector<std::string> names_of(std::uint32_t protections) {
 json to_json(const Diagnosis& diagnosis) {
   json out = {{"running", diagnosis.running}, {"satisfied", diagnosis.satisfied()},
               {"protections", json::array()}, {"job_limits", json::array()},
-              {"libraries", json::array()},   {"processes", json::array()}};
+              {"libraries", json::array()},   {"memory", json::array()},
+              {"processes", json::array()}};
   for (std::size_t i = 0; i < protection_names.size(); ++i) {
     const auto protection = static_cast<Protection>(i);
     const sandbox::Explanation& text = sandbox::explain(protection);
@@ -217,6 +225,13 @@ json to_json(const Diagnosis& diagnosis) {
                                 {"without", library.without},
                                 {"enable", library.enable},
                                 {"reason", library.reason}});
+  for (const MemoryFeature& feature : diagnosis.memory)
+    out["memory"].push_back({{"name", feature.name},
+                             {"given", feature.given},
+                             {"gives", feature.gives},
+                             {"without", feature.without},
+                             {"enable", feature.enable},
+                             {"reason", feature.reason}});
   for (const Patient& patient : diagnosis.patients)
     out["processes"].push_back({{"name", patient.name},
                                 {"profile", proto::sandbox::profile_name(patient.profile)},

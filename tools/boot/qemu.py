@@ -13,6 +13,19 @@ KVM_DEADLINE_S = 8
 GOOD_END = b"the command ended with 0,"
 
 
+def nodes_of(options):
+    """What divides the machine: processor i and its like belong to node i."""
+    if options.numa_nodes == 1:
+        return []
+    share = options.memory_mb // options.numa_nodes
+    words = []
+    for node in range(options.numa_nodes):
+        cpus = "".join(f",cpus={cpu}" for cpu in range(node, options.cpus, options.numa_nodes))
+        words += ["-object", f"memory-backend-ram,id=memory{node},size={share}M",
+                  "-numa", f"node,nodeid={node},memdev=memory{node}{cpus}"]
+    return words
+
+
 def start_command(kernel, initramfs, accelerator, options, arguments=(), results=os.devnull):
     """QEMU's command line. The first serial port is this terminal, the second the file `results`."""
     # 5-level page tables make TCG slow; "host" is the one model that KVM has everywhere.
@@ -22,7 +35,7 @@ def start_command(kernel, initramfs, accelerator, options, arguments=(), results
              *options.environment, "--", *arguments]
     return ["qemu-system-x86_64", "-no-user-config", "-nodefaults", "-no-reboot", "-display", "none",
             "-machine", "q35", "-accel", accelerator, "-cpu", model, "-smp", str(options.cpus),
-            "-m", str(options.memory_mb), "-kernel", str(kernel), "-initrd", str(initramfs),
+            "-m", str(options.memory_mb), *nodes_of(options), "-kernel", str(kernel), "-initrd", str(initramfs),
             "-append", " ".join(words),
             "-chardev", "stdio,id=console,signal=off,mux=on", "-mon", "chardev=console",
             "-serial", "chardev:console", "-serial", f"file:{results}"]

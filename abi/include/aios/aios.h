@@ -147,12 +147,27 @@ typedef struct aios_region aios_region;
 
 enum { AIOS_GRANT_READ = 1, AIOS_GRANT_WRITE = 2 }; /* WRITE includes READ */
 
-enum { AIOS_REGION_FREEZABLE = 1 };
+/* HUGE_PAGES: in pages of 2 MiB as far as the host has such, for work that jumps about in much
+ * memory; the size is rounded up to whole ones. HUGE_PAGES_ONLY: or not at all. SPREAD: page by
+ * page over all NUMA nodes of the machine, for memory that all its processors use alike. `aiosctl
+ * doctor` says what a host gives. */
+enum {
+  AIOS_REGION_FREEZABLE = 1,
+  AIOS_REGION_HUGE_PAGES = 2,
+  AIOS_REGION_HUGE_PAGES_ONLY = 4,
+  AIOS_REGION_SPREAD = 16
+};
+/* Of the NUMA node 0 to 63, as long as that has memory left. Neither this nor SPREAD: of the node
+ * whose processor the calling thread is on. Without effect where the host does not let AIOS choose,
+ * as in many containers. */
+#define AIOS_REGION_ON_NODE(node) (((uint32_t)(node) + 1u) << 8)
 
 /* Shared memory of at least `size_bytes`, zero, mapped read-write, every page there already;
  * charged to the job. Blocks while the kernel fills it. `name` is for listings, NULL: none. `flags`
- * is 0 or AIOS_REGION_FREEZABLE. Errors: QUOTA, NO_MEMORY. Free with aios_region_close, which
- * unmaps it; peers that were granted it keep theirs. */
+ * are 0 or any of the above, but SPREAD or one node. Errors: QUOTA, NO_MEMORY; INVALID_ARGUMENT:
+ * flags that make no sense, or the machine has no such node; with HUGE_PAGES_ONLY also
+ * NOT_SUPPORTED, where the host gives shared memory no huge pages, and NO_MEMORY, where too few are
+ * left. Free with aios_region_close, which unmaps it; peers that were granted it keep theirs. */
 AIOS_API aios_code aios_region_create(aios_instance* instance, uint64_t size_bytes,
                                       const char* name, uint32_t flags, aios_region** region);
 AIOS_API void aios_region_close(aios_region* region);

@@ -479,7 +479,7 @@ class Instance {
     check(aios_server_create(get(), label.c_str(), protocol_version, &server));
     return Server(server);
   }
-  /// `flags` is 0 or AIOS_REGION_FREEZABLE.
+  /// `flags` as in aios.h: AIOS_REGION_FREEZABLE, AIOS_REGION_HUGE_PAGES, AIOS_REGION_ON_NODE(n)...
   Region create_region(std::uint64_t size_bytes, const std::string& name = {},
                        std::uint32_t flags = 0) {
     aios_region* region = nullptr;

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from . import mapreduce
 from ._convert import nanoseconds, text, unsigned
-from ._native import (ATTACH_NEVER_SPIN, REGION_FREEZABLE, Access, AttachOptions, Owned, check,
+from ._native import (ATTACH_NEVER_SPIN, REGION_FREEZABLE, REGION_HUGE_PAGES,
+                      REGION_HUGE_PAGES_ONLY, REGION_SPREAD, Access, AttachOptions, Owned, check,
                       lib)
 from ._object import Object
 from .region import Region
@@ -51,16 +52,25 @@ class Instance(Object):
                                      ctypes.byref(server)))
         return Server(server)
 
-    def create_region(self, size_bytes: int, name: str = "", freezable: bool = False) -> Region:
+    def create_region(self, size_bytes: int, name: str = "", freezable: bool = False, *,
+                      huge_pages: bool = False, huge_pages_only: bool = False,
+                      numa_node: int | None = None, spread: bool = False) -> Region:
         """Shared memory of at least `size_bytes`, zero, charged to the job; `Quota`, `NoMemory`.
 
-        `name` is for listings.
+        `name` is for listings. `huge_pages`: in pages of 2 MiB as far as the host has such;
+        `huge_pages_only`: or not at all (`NotSupported`, `NoMemory`). It lies on `numa_node`
+        (`InvalidArgument` where there is none of that number), page by page on all (`spread`), or
+        on that of the processor that this thread is on.
         """
+        node = 0 if numa_node is None else unsigned(numa_node, "numa_node", 63) + 1
+        flags = ((REGION_FREEZABLE if freezable else 0) |
+                 (REGION_HUGE_PAGES if huge_pages else 0) |
+                 (REGION_HUGE_PAGES_ONLY if huge_pages_only else 0) |
+                 (REGION_SPREAD if spread else 0) | node << 8)
         native = self._native()
         region = Owned(lib.aios_region_close, native)
         check(lib.aios_region_create(native, unsigned(size_bytes, "size_bytes"),
-                                     text(name, "name"), REGION_FREEZABLE if freezable else 0,
-                                     ctypes.byref(region)))
+                                     text(name, "name"), flags, ctypes.byref(region)))
         return Region(region)
 
     def open_region(self, label: str, access: Access = Access.READ) -> Region:

@@ -3,10 +3,13 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 
+#include "abi/runtime/host_memory.hpp"
 #include "tests/protocol/kernel/harness.hpp"
 
 using namespace aios;
@@ -120,6 +123,60 @@ TEST_CASE("A large region is filled while others are served, and is all there wh
     REQUIRE(other.call<wire::InstanceInfo>({}).ok());
     REQUIRE(::fstat(mapped.fds[0].get(), &info) == 0);
   }
+}
+
+namespace {
+
+/// On which NUMA node the page lies that is mapped there.
+int node_of(const std::byte* address) {
+  void* page = const_cast<std::byte*>(address);
+  int node = -1;
+  (void)::syscall(SYS_move_pages, 0, 1, &page, nullptr, &node, 0);
+  return node;
+}
+
+}  // namespace
+
+TEST_CASE("A region's pages lie on the NUMA nodes asked for, each page of one of them") {
+  Machine machine;
+  Client client = Client::ready(machine.socket_path());
+  const NumaNodes there = numa_nodes();
+  constexpr std::uint64_t size_bytes = 20u << 20;
+  std::vector<NumaNodes> wanted{all_numa_nodes};
+  for (NumaNodes left = there; left != 0; left &= left - 1)
+    wanted.push_back(NumaNodes{1} << std::countr_zero(left));
+  for (const NumaNodes nodes : wanted) {
+    const auto made =
+        client.call<wire::RegionCreate>({size_bytes, wire::Name::from("near"), 0, 0, nodes});
+    REQUIRE(made.ok());
+    const auto mapped = client.call<wire::RegionMap>({made.reply.region, 0, 0});
+    const auto mapping = Mapping::map(mapped.fds[0], size_bytes, Mapping::Access::read);
+    REQUIRE(mapping);
+    NumaNodes seen = 0;
+    for (std::uint64_t at = 0; at < size_bytes; at += 4096) {
+      REQUIRE(mapping->data()[at] == std::byte{0});
+      const int node = node_of(mapping->data() + at);
+      if (node >= 0) seen |= NumaNodes{1} << node;
+    }
+    // 0: the host does not tell, as in a container.
+    CHECK((seen == 0 || seen == (nodes & there)));
+    REQUIRE(client.call<wire::HandleClose>({made.reply.region}).ok());
+  }
+}
+
+TEST_CASE("A region on NUMA nodes that the machine lacks is refused, and charged to nobody") {
+  Machine machine;
+  Client client = Client::ready(machine.socket_path());
+  const NumaNodes there = numa_nodes();
+  const auto used = [&] {
+    return client.call<wire::JobInfo>({client.hello.job}).reply.used.memory_bytes;
+  };
+  const std::uint64_t before = used();
+  const auto made =
+      client.call<wire::RegionCreate>({1u << 20, wire::Name::from("far"), 0, 0, ~there});
+  // Where the host says nothing of nodes there is none to refuse.
+  CHECK(made.code == (there == 0 || ~there == 0 ? Code::ok : Code::invalid_argument));
+  if (!made.ok()) CHECK(used() == before);
 }
 
 TEST_CASE("A creator that dies while its region is filled leaves nothing charged") {

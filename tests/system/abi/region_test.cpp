@@ -1,4 +1,8 @@
 // Regions: made, kept in the job, opened by others.
+#include <fstream>
+#include <sstream>
+
+#include "abi/runtime/host_memory.hpp"
 #include "tests/system/abi/fixture.hpp"
 
 using namespace aios;
@@ -29,6 +33,65 @@ TEST_CASE("A region beyond the job's quota or of no size is refused") {
   CHECK(aios_region_create(small, 0, "none", 0, &region) == AIOS_INVALID_ARGUMENT);
   CHECK(aios_region_create(small, 4096, "flags", 8, &region) == AIOS_INVALID_ARGUMENT);
   CHECK(region == nullptr);
+}
+
+TEST_CASE("A region on a NUMA node, over all of them or in huge pages is one like any other") {
+  const auto instance = attach();
+  const std::uint32_t flags[] = {AIOS_REGION_ON_NODE(0), AIOS_REGION_SPREAD, AIOS_REGION_HUGE_PAGES,
+                                 AIOS_REGION_HUGE_PAGES | AIOS_REGION_ON_NODE(0)};
+  for (const std::uint32_t one : flags) {
+    constexpr std::uint64_t size = (2u << 20) + 4096;
+    const bool huge = (one & AIOS_REGION_HUGE_PAGES) != 0;
+    aios_region* made = nullptr;
+    ok(aios_region_create(instance.get(), size, "placed", one | AIOS_REGION_FREEZABLE, &made));
+    const Owned<aios_region> region(made);
+    CHECK(aios_region_size(made) == (huge ? 4u << 20 : size));
+    auto* bytes = static_cast<unsigned char*>(aios_region_data(made));
+    for (std::uint64_t i = 0; i < aios_region_size(made); ++i) REQUIRE(bytes[i] == 0);
+    bytes[aios_region_size(made) - 1] = 5;
+    // Its pages are held by nobody else, huge or not.
+    ok(aios_region_freeze(made));
+    CHECK(bytes[aios_region_size(made) - 1] == 5);
+  }
+}
+
+TEST_CASE("A region that wants only huge pages has them or is not made") {
+  const auto instance = attach();
+  aios_region* made = nullptr;
+  const aios_code code =
+      aios_region_create(instance.get(), 1, "huge", AIOS_REGION_HUGE_PAGES_ONLY, &made);
+  if (code != AIOS_OK) {
+    MESSAGE("this host: " << aios_last_error());
+    CHECK((code == AIOS_NOT_SUPPORTED || code == AIOS_NO_MEMORY));
+    CHECK(made == nullptr);
+    return;
+  }
+  const Owned<aios_region> region(made);
+  CHECK(aios_region_size(made) == 2u << 20);
+  std::ifstream smaps("/proc/self/smaps");
+  std::ostringstream begin;
+  begin << std::hex << reinterpret_cast<std::uintptr_t>(aios_region_data(made)) << "-";
+  std::string line;
+  while (std::getline(smaps, line) && !line.starts_with(begin.str())) {
+  }
+  while (std::getline(smaps, line) && !line.starts_with("ShmemPmdMapped:")) {
+  }
+  CHECK(line.find("2048 kB") != std::string::npos);
+}
+
+TEST_CASE("A region is refused on a NUMA node that is not there, or on one and all") {
+  const auto instance = attach();
+  aios_region* made = nullptr;
+  const auto create = [&](std::uint32_t flags) {
+    return aios_region_create(instance.get(), 4096, "far", flags, &made);
+  };
+  CHECK(create(AIOS_REGION_ON_NODE(64)) == AIOS_INVALID_ARGUMENT);
+  CHECK(create(AIOS_REGION_SPREAD | AIOS_REGION_ON_NODE(0)) == AIOS_INVALID_ARGUMENT);
+  // No machine that tests run on has so many; in a container that forbids to ask, any will do.
+  const NumaNodes there = numa_nodes();
+  if (there != 0 && (there >> 63) == 0)
+    CHECK(create(AIOS_REGION_ON_NODE(63)) == AIOS_INVALID_ARGUMENT);
+  CHECK(made == nullptr);
 }
 
 TEST_CASE(

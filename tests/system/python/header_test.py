@@ -143,6 +143,8 @@ class Headers(unittest.TestCase):
     def test_every_constant_of_the_headers_is_known(self):
         defined = set(CONSTANT.findall(header_text())) - NOT_DECLARED
         self.assertEqual({f"AIOS_{name}" for name in constants()} - defined,
-                         {"AIOS_ATTACH_NEVER_SPIN", "AIOS_REGION_FREEZABLE", "AIOS_TASK_IDEMPOTENT",
+                         {"AIOS_ATTACH_NEVER_SPIN", "AIOS_REGION_FREEZABLE",
+                          "AIOS_REGION_HUGE_PAGES", "AIOS_REGION_HUGE_PAGES_ONLY",
+                          "AIOS_REGION_SPREAD", "AIOS_TASK_IDEMPOTENT",
                           "AIOS_TASK_MAY_BE_CHEAPER"})
         self.assertEqual(defined - {f"AIOS_{name}" for name in constants()}, set())

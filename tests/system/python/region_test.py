@@ -165,6 +165,22 @@ class Regions(Case):
             self.assertRaises(aios.BadHandle, echo.receive, 123456)
 
 
+class Placing(Case):
+    def setUp(self):
+        self.instance = self.attach()
+
+    def test_it_may_lie_on_a_node_or_on_all_and_in_huge_pages(self):
+        for options in ({"numa_node": 0}, {"spread": True}, {"huge_pages": True}):
+            with self.instance.create_region(PAGE, **options) as region:
+                self.assertEqual(region.size_bytes % (2 << 20 if "huge_pages" in options else PAGE), 0)
+                region.data[0] = 1
+
+    def test_what_makes_no_sense_is_refused(self):
+        for options in ({"numa_node": -1}, {"numa_node": 64}, {"numa_node": 0, "spread": True}):
+            with self.assertRaises(aios.InvalidArgument):
+                self.instance.create_region(PAGE, **options)
+
+
 class Freezing(Case):
     def setUp(self):
         self.instance = self.attach()
