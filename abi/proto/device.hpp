@@ -249,6 +249,10 @@ struct Run {
 /// fails is the last that is begun: `why` (BatchFailure) tells what it said. The answer comes when
 /// all have ended, so tasks that may take long have no place here.
 ///
+/// A device with a queue of its own is handed all of them at once. When one fails there those
+/// behind it may have run; they have ended all the same when the answer comes, which counts them as
+/// not begun: a task has a place in a batch only if it may be done again.
+///
 /// It begins when the batches in `after`, sent earlier on the same link, have ended; one that is
 /// not on its way any more has. When one of those ended early, or was not begun, this one is not
 /// begun either: it is answered with count 0 and status `cancelled`.

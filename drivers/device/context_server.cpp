@@ -182,12 +182,16 @@ Answer<proto::context::RunBatch::Reply> ContextServer::handle(
     return not_begun();
   }
   RunBatch* raw = batch.get();
-  const std::uint64_t job =
-      TRY(submit({.token = call.token(), .limit_ns = 0, .work = std::move(batch)},
-                 {.block_count = 1,
-                  .brief = true,
-                  .run_block = [raw](std::uint32_t) { return raw->run(); },
-                  .after = std::move(before.jobs)}));
+  Executor::Job work{.block_count = 1,
+                     .brief = true,
+                     .run_block = [raw](std::uint32_t) { return raw->run(); },
+                     .after = std::move(before.jobs)};
+  if (!executor_->keeps_order()) {
+    work.begin = [raw] { return raw->begin_all(), Result<>(); };
+    work.run_block = [raw](std::uint32_t) { return raw->end_all(); };
+  }
+  const std::uint64_t job = TRY(
+      submit({.token = call.token(), .limit_ns = 0, .work = std::move(batch)}, std::move(work)));
   batches.begun(request.number, job);
   ++batches_pending_;
   return deferred;

@@ -78,13 +78,56 @@ Result<std::shared_ptr<RunBatch>> RunBatch::create(const Message::Request& reque
 }
 
 Result<> RunBatch::run() {
+  // The clock is read once a task: one begins when the one before has ended.
   std::uint64_t last_ns = reply_.base_ns = now_ns();
   for (const std::shared_ptr<Work>& work : works_) {
-    Result<> outcome = run_one(*work, last_ns);
+    Result<> outcome = work->begin();
+    if (outcome) outcome = run_blocks(*work);
+    const std::uint64_t end_ns = now_ns();
+    note(*work, {std::exchange(last_ns, end_ns), end_ns});
     if (outcome) continue;
     failure_ = std::move(outcome).error();
     break;
   }
+  return conclude();
+}
+
+void RunBatch::begin_all() {
+  reply_.base_ns = now_ns();
+  for (std::size_t i = 0; i < works_.size(); ++i) {
+    Result<> begun = works_[i]->begin();
+    if (begun) continue;
+    unprepared_ = std::move(begun).error();
+    works_.resize(i);
+  }
+}
+
+Result<> RunBatch::end_all() {
+  for (const std::shared_ptr<Work>& work : works_) {
+    Result<> outcome = run_blocks(*work);
+    if (failure_) continue;
+    note(*work, {reply_.base_ns, now_ns()});
+    if (!outcome) failure_ = std::move(outcome).error();
+  }
+  return conclude();
+}
+
+Result<> RunBatch::run_blocks(Work& work) {
+  Result<> outcome;
+  for (std::uint32_t block = 0; block < work.block_count() && outcome; ++block)
+    outcome = work.run_block(block);
+  return outcome;
+}
+
+void RunBatch::note(const Work& work, const DeviceTimes& measured) {
+  Message::Ended& ended = reply_.ended[reply_.count++];
+  const DeviceTimes times = work.times().value_or(measured);
+  ended.start_ns = since(reply_.base_ns, std::max(times.start_ns, reply_.base_ns));
+  ended.end_ns = since(reply_.base_ns, std::max(times.end_ns, reply_.base_ns));
+  std::copy(work.result().begin(), work.result().end(), ended.result);
+}
+
+Result<> RunBatch::conclude() {
   if (!failure_ && unprepared_) {
     failure_ = std::move(unprepared_);
     ++reply_.count;
@@ -92,21 +135,6 @@ Result<> RunBatch::run() {
   if (!failure_) return {};
   reply_.status = static_cast<std::uint32_t>(failure_->code());
   return std::unexpected(*failure_);
-}
-
-Result<> RunBatch::run_one(Work& work, std::uint64_t& last_ns) {
-  Message::Ended& ended = reply_.ended[reply_.count++];
-  Result<> outcome = work.begin();
-  for (std::uint32_t block = 0; block < work.block_count() && outcome; ++block)
-    outcome = work.run_block(block);
-  // The clock is read once a task: one begins when the one before has ended.
-  DeviceTimes times{last_ns, now_ns()};
-  last_ns = times.end_ns;
-  if (const auto own = work.times()) times = *own;
-  ended.start_ns = since(reply_.base_ns, std::max(times.start_ns, reply_.base_ns));
-  ended.end_ns = since(reply_.base_ns, std::max(times.end_ns, reply_.base_ns));
-  std::copy(work.result().begin(), work.result().end(), ended.result);
-  return outcome;
 }
 
 // ---- the batches of a client --------------------------------------------------------------------

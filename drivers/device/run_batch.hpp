@@ -25,8 +25,12 @@ class RunBatch {
   static Result<std::shared_ptr<RunBatch>> create(const Message::Request& request, Backend& backend,
                                                   const BufferTable& buffers);
 
-  /// On one worker: until one fails, which is then also what is returned.
+  /// On one worker: one after the other until one fails, which is then also what is returned.
   Result<> run();
+  /// The same on a device with a queue of its own, in two steps: all are handed to it, until one
+  /// cannot be; and all that were are waited for, also behind one that failed.
+  void begin_all();
+  Result<> end_all();
 
   // Valid once it has run.
   std::uint64_t number() const { return number_; }
@@ -36,11 +40,14 @@ class RunBatch {
 
  private:
   RunBatch() = default;
-  Result<> run_one(Work& work, std::uint64_t& last_ns);
+  static Result<> run_blocks(Work& work);
+  void note(const Work& work, const DeviceTimes& measured);
+  Result<> conclude();
 
   std::uint64_t number_ = 0;
   std::vector<std::shared_ptr<Work>> works_;
-  std::optional<Status> unprepared_;  ///< why there is no work for the task after the last one
+  /// Why there is no work for the task after the last one, or the device was not handed it.
+  std::optional<Status> unprepared_;
   Message::Reply reply_{};
   std::optional<Status> failure_;
 };
