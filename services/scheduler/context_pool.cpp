@@ -53,7 +53,9 @@ ContextPool::Entry* ContextPool::find(Key key, std::uint64_t serial) {
 void ContextPool::open(JobId job, DeviceId device) {
   const Key key{job, device};
   const auto [at, is_new] = entries_.try_emplace(key);
-  if (is_new) ask(key, at->second);
+  if (!is_new) return;
+  at->second.asked_ns = now_ns();
+  ask(key, at->second);
 }
 
 void ContextPool::ask(Key key, Entry& entry) {
@@ -126,6 +128,10 @@ void ContextPool::connect(Key key, Entry& entry, ClaimedHandle port) {
   SessionEvents events;
   events.opened = [this, key, serial](const Result<void>& r) { on_session_opened(key, serial, r); };
   events.lost = [this, key, serial] { on_lost(key, serial); };
+  events.loaded = [this, device = key.second](TenantId tenant, std::uint32_t codelet,
+                                              std::uint64_t took_ns) {
+    core_.module_loaded(tenant, codelet, device, took_ns);
+  };
   events.stalled = [this, key, serial](bool stalled) {
     if (find(key, serial) == nullptr) return;
     if (stalled) log_line("a context of job " + std::to_string(key.first) + " does not go on");
@@ -154,6 +160,9 @@ void ContextPool::on_session_opened(Key key, std::uint64_t serial, const Result<
     drop_session(*entry);
     return retry(key, *entry, same_context_delay_ns);
   }
+  // One that follows another was waited for in another way.
+  if (const std::uint64_t asked_ns = std::exchange(entry->asked_ns, 0); asked_ns != 0)
+    core_.context_opened_in(key.second, now_ns() - asked_ns);
   core_.context_ready(key.first, key.second);
   changed_();
 }

@@ -51,7 +51,8 @@ class ContextPool {
   using Opened = proto::driver::OpenContext::Reply;
 
   struct Entry {
-    std::uint64_t serial = 0;  ///< answers to what was asked before the last change are stale
+    std::uint64_t serial = 0;    ///< answers to what was asked before the last change are stale
+    std::uint64_t asked_ns = 0;  ///< when the first one was asked for; 0: it is there
     bool closing = false;
     bool verdict_due = false;  ///< the core waits to hear how the last context ended
     std::unique_ptr<ContextSession> session;

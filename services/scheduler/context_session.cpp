@@ -131,8 +131,9 @@ void ContextSession::loaded(std::pair<TenantId, std::uint32_t> key,
   if (closed_ || (!reply && !client_->connected())) return;
   Loaded& codelet = codelets_.at(key);
   const std::vector<Running*> waiting = std::exchange(codelet.waiting, {});
-  codelet.since_ns = 0;
+  const std::uint64_t since_ns = std::exchange(codelet.since_ns, 0);
   if (reply) {
+    events_.loaded(key.first, key.second, now_ns() - since_ns);
     codelet.state = Loaded::State::loaded;
     codelet.number = reply->codelet;
   } else {

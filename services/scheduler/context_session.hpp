@@ -28,7 +28,9 @@ namespace aios::scheduler {
 struct SessionEvents {
   std::function<void(Result<void>)> opened;  ///< once: it answers, or cannot be reached
   std::function<void()> lost;                ///< it had answered; its link is gone
-  std::function<void(bool)> stalled;         ///< it does not go on with its tasks; or does again
+  /// The module of a codelet is there, after so long.
+  std::function<void(TenantId, std::uint32_t codelet, std::uint64_t took_ns)> loaded;
+  std::function<void(bool)> stalled;  ///< it does not go on with its tasks; or does again
   /// The task's Run is on its way, with others in a batch of that number, or alone (0).
   std::function<void(TaskRef, std::uint64_t batch)> begun;
   std::function<void(TaskRef)> not_begun;  ///< one before it failed, or it could not be sent now

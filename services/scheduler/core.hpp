@@ -75,6 +75,8 @@ struct DeviceState {
   std::uint64_t ahead_ns = 0;     ///< what they are expected to take, all together
   bool usable = false;
   std::uint64_t open_ns = 20'000'000;  ///< a context
+  bool open_time_known = false;        ///< it has been measured
+  std::uint64_t load_ns = 0;           ///< a module; some devices compile it then
   std::uint32_t backend = 0;
   proto::Text<32> name{};
   std::uint64_t tasks_done = 0;
@@ -122,6 +124,11 @@ class Core {
   /// How long it takes to open a context there, as far as that is known: who looks ahead waits for
   /// one only where the task is then done sooner.
   void set_open_time(DeviceId device, std::uint64_t open_ns) { devices_[device].open_ns = open_ns; }
+  /// How long it took there to open a context, from being asked to its first answer; and to load
+  /// the module of a codelet in the context of the tenant's job. The newest count for a quarter.
+  void context_opened_in(DeviceId device, std::uint64_t took_ns);
+  void module_loaded(TenantId tenant, std::uint32_t codelet, DeviceId device,
+                     std::uint64_t took_ns);
   /// Its contexts begin a brief task when those before it, that it depends on, have ended: it may
   /// be given to them while these are still there.
   void set_keeps_order(DeviceId device) { devices_[device].keeps_order = true; }
@@ -304,6 +311,7 @@ class Core {
   void release(Slot slot);
   // core_contexts.cpp
   Context* context_of(JobId job, DeviceId device);
+  void forget_modules(JobId job, DeviceId device);
   void judge(Slot slot, bool limit_answered, const ContextEnd& end, bool alone);
   void retry(Slot slot);
   bool unplaceable(const Tenant& tenant, const Task& task) const;
@@ -313,6 +321,7 @@ class Core {
   /// Whether the device runs what the task's module has code for, and is the one it wants.
   bool suits(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
   bool has_code_for(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
+  bool is_loaded(const Tenant& tenant, const Task& task, DeviceId device) const;
   Result<void> check_device(const Tenant& tenant, const TaskRecord& record) const;
   bool can_take(const Tenant& tenant, const Task& task, DeviceId device) const;
   bool is_brief(const Tenant& tenant, const Task& task, DeviceId device) const;

@@ -11,6 +11,10 @@ std::string cause_text(const ContextEnd& end) {
   return end.cause.empty() ? "for a reason its driver does not know" : end.cause;
 }
 
+std::uint64_t newer(std::uint64_t before, std::uint64_t now) {
+  return before - before / 4 + now / 4;
+}
+
 }  // namespace
 
 Context* Core::context_of(JobId job, DeviceId device) {
@@ -24,6 +28,28 @@ void Core::context_ready(JobId job, DeviceId device) {
   if (context == nullptr || context->state == ContextState::closing) return;
   assert(context->in_flight.empty());
   context->state = ContextState::ready;
+}
+
+void Core::context_opened_in(DeviceId device, std::uint64_t took_ns) {
+  DeviceState& state = devices_[device];
+  state.open_ns =
+      std::exchange(state.open_time_known, true) ? newer(state.open_ns, took_ns) : took_ns;
+}
+
+void Core::module_loaded(TenantId id, std::uint32_t codelet, DeviceId device,
+                         std::uint64_t took_ns) {
+  DeviceState& state = devices_[device];
+  state.load_ns = state.load_ns == 0 ? took_ns : newer(state.load_ns, took_ns);
+  if (const Result<Tenant*> tenant = open(id))
+    (*tenant)->codelets[codelet].loaded_on |= std::uint64_t{1} << device;
+}
+
+/// The context that had them is gone.
+void Core::forget_modules(JobId job, DeviceId device) {
+  for (auto& [id, tenant] : tenants_)
+    if (tenant->job->id == job)
+      for (CodeletType& codelet : tenant->codelets)
+        codelet.loaded_on &= ~(std::uint64_t{1} << device);
 }
 
 void Core::context_stalled(JobId job, DeviceId device) {
@@ -50,6 +76,7 @@ void Core::context_lost(JobId job, DeviceId device) {
       (context->state != ContextState::ready && context->state != ContextState::stalled))
     return;
   context->state = ContextState::lost;
+  forget_modules(job, device);
   for (const Slot slot : context->in_flight) free_slot(slot);
 }
 
@@ -57,6 +84,7 @@ void Core::context_ended(JobId job, DeviceId device, const ContextEnd& end) {
   Context* context = context_of(job, device);
   if (context == nullptr) return;
   context->state = end.has_successor ? ContextState::opening : ContextState::none;
+  forget_modules(job, device);
   const bool limit_answered = std::exchange(context->limit_answered, false);
   const std::vector<Slot> in_flight = context->in_flight;
   for (const Slot slot : in_flight) {

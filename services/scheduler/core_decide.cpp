@@ -39,6 +39,10 @@ bool Core::has_code_for(const Tenant& tenant, const TaskRecord& record, DeviceId
   return (tenant.codelets[record.codelet].backends & devices_[device].backend) != 0;
 }
 
+bool Core::is_loaded(const Tenant& tenant, const Task& task, DeviceId device) const {
+  return (tenant.codelets[task.record.codelet].loaded_on >> device & 1) != 0;
+}
+
 bool Core::has_room(const Tenant& tenant, DeviceId device) const {
   const DeviceState& state = devices_[device];
   if (!state.usable || tenant.job->contexts[device].state != ContextState::ready) return false;

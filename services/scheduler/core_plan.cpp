@@ -33,6 +33,7 @@ void Core::look_ahead(Tenant& tenant, Task& task) {
     // It goes to the context at once, and begins after those that are there.
     if (brief && c.at_once) c.free_ns += state.ahead_ns / std::max(state.slots, 1u);
     if (!is_open) c.free_ns = std::max(c.free_ns, now_ns_ + state.open_ns);
+    if (!is_loaded(tenant, task, d)) c.free_ns += state.load_ns;
     c.backend = state.backend;
     c.cost = &costs_->estimate(task.work, d);
     const Transfer transfer = transfer_to(task, d);

@@ -400,6 +400,9 @@ void SchedulerServer::adopt_devices(Driver& driver) {
     const std::uint32_t backend = proto::driver::backend::from(device.backend.view());
     core_.set_device(id, device.threads, usable, name, backend, identity_of(device));
     core_.set_queue_depth(id, device.queue_depth);
+    // Until the first has been opened.
+    if (backend != proto::driver::backend::cpu && !core_.devices()[id].open_time_known)
+      core_.set_open_time(id, 300 * ns_per_ms);
     // The others have queues of their own.
     if (backend == proto::driver::backend::cpu) core_.set_keeps_order(id);
   }

@@ -82,6 +82,7 @@ struct CodeletType {
   CodeletId costs = 0;
   double slot_ns = 0;  ///< how long its tasks hold a slot, of late
   Brevity brevity;
+  std::uint64_t loaded_on = 0;  ///< devices on which its job's context has the module, a bit each
   std::optional<std::uint32_t> cheaper = {};  ///< the codelet that does the same, not as well
 };
 

@@ -156,6 +156,29 @@ TEST_CASE("A context is opened where the task is done sooner, opening it include
   m.submit({m.of(work, 11)});
 }
 
+TEST_CASE(
+    "A task goes where its module is loaded, unless it is done sooner where that comes first") {
+  Machine m("dmda");
+  const std::uint32_t other = m.codelet("other", 10'000'000, 1'000'000);
+  const std::uint32_t work = m.codelet("work", 10'000'000, 1'000'000);
+  // To load a module takes as long as the last ones took.
+  m.core.module_loaded(m.tenant, other, fast, 40'000'000);
+  m.core.module_loaded(m.tenant, work, slow, 1'000'000);
+  m.submit({m.of(work, 11)});
+  CHECK(m.runs(11, slow));
+  m.core.module_loaded(m.tenant, work, fast, 40'000'000);
+  m.submit({m.of(work, 12)});
+  CHECK(m.runs(12, fast));
+  m.end(11, m.now + 1);
+  m.end(12, m.now + 1);
+  // A new context has loaded nothing.
+  m.core.context_lost(1, fast);
+  m.core.context_ended(1, fast, {.has_successor = true});
+  m.core.context_ready(1, fast);
+  m.submit({m.of(work, 13)});
+  CHECK(m.runs(13, slow));
+}
+
 TEST_CASE("With nothing free no decision is made twice") {
   Machine m("dmda");
   const std::uint32_t work = m.codelet("work", 100, 100);
