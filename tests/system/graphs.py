@@ -378,6 +378,13 @@ def check_bad_inputs(graphs):
     expect(not (work / "bad").exists(), "a run that failed leaves its folder")
 
 
+def check_help(graphs):
+    """What the help shows as an example is one."""
+    shown = graphs.instance.ctl("graph", "run", "--help")
+    example = shown[shown.index('{"codelets"'):shown.index("A module is")]
+    expect(graphs.run(example)["failed"] == 0, f"the example of the help: {example}")
+
+
 def main():
     with Instance(sys.argv[1]) as instance:
         graphs = Graphs(instance)
@@ -390,6 +397,7 @@ def main():
         check_template(graphs)
         check_half_run(graphs)
         check_bad_inputs(graphs)
+        check_help(graphs)
 
 
 if __name__ == "__main__":

@@ -156,6 +156,7 @@ def check_errors(instance):
         (["boot", "--detach"], 1, "already answers"),
         (["run", "--memory", "lots", "--", "true"], USAGE, "lots"),
         (["no-such-command"], USAGE, ""),
+        (["--state", "", "status"], USAGE, "--state"),
         (["crash", "echo", "--how", "softly"], USAGE, "softly"),
         (["--socket", str(instance.work / "nobody"), "ps"], UNREACHABLE, "aiosctl boot"),
         (["--socket", str(instance.work / ("x" * 200)), "ps"], 1, "too long"),
@@ -257,10 +258,31 @@ def check_bench_devices(aiosctl, instance):
         expect(set(ready) == {"through"} and ready["through"]["lowest"] > 0, f"ready: {ready}")
 
 
+def check_files(instance):
+    """What is no regular file is neither waited for nor replaced; links are followed."""
+    work = instance.work
+    pipe, link, target = work / "pipe", work / "link", work / "target"
+    os.mkfifo(pipe)
+    told = instance.try_ctl("fs", "put", pipe, "from/pipe")
+    expect(told.returncode == 1 and "not a regular file" in told.stderr, f"{told}")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    instance.ctl("fs", "get", "some/object", pipe)
+    text = instance.ctl("fs", "cat", "some/object")
+    expect(pipe.is_fifo() and os.read(reader, 1 << 16).decode() == text, "a pipe was replaced")
+    os.close(reader)
+    target.write_text("old", encoding="utf-8")
+    link.symlink_to(target)
+    instance.ctl("fs", "get", "some/object", link)
+    expect(link.is_symlink() and target.read_text(encoding="utf-8") == text, "a link was replaced")
+    told = instance.try_ctl("fs", "get", "some/object", work)
+    expect(told.returncode == 1 and "is a folder" in told.stderr, f"{told}")
+
+
 def main():
     aiosctl = sys.argv[1]
     with Instance(aiosctl) as instance:
         check_listings(instance)
+        check_files(instance)
         check_restart(instance)
         check_jobs(instance)
         check_run(instance)

@@ -163,7 +163,8 @@ Result<> read_whole(const Fd& file, const std::string& path, std::span<std::byte
 }
 
 Result<int> put_file(const Session& session, const std::string& path, const std::string& name) {
-  const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  // A pipe would wait for a writer.
+  const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!file.valid()) return errno_error("cannot open " + path, errno);
   struct stat info {};
   if (::fstat(file.get(), &info) != 0) return errno_error("cannot stat " + path, errno);
@@ -207,7 +208,24 @@ Result<> copy_object(const Session& session, const std::string& name, int fd,
   return {};
 }
 
-Result<int> get_file(const Session& session, const std::string& name, const std::string& path) {
+/// Into a device or a pipe, which stays what it is.
+Result<int> get_into(const Session& session, const std::string& name, const std::string& path) {
+  const Fd file(::open(path.c_str(), O_WRONLY | O_CLOEXEC));
+  if (!file.valid()) return errno_error("cannot open " + path, errno);
+  TRY(copy_object(session, name, file.get(), path));
+  return exit_done;
+}
+
+/// A file appears whole or not at all; where `path` is a link, the file that it leads to.
+Result<int> get_file(const Session& session, const std::string& name, std::string path) {
+  struct stat info {};
+  if (::stat(path.c_str(), &info) == 0) {
+    if (S_ISDIR(info.st_mode)) return error(Code::invalid_argument, path + " is a folder");
+    if (!S_ISREG(info.st_mode)) return get_into(session, name, path);
+    std::error_code failure;
+    path = std::filesystem::canonical(path, failure).string();
+    if (failure) return error(Code::io_error, "cannot follow " + path + ": " + failure.message());
+  }
   const std::string part = path + ".part";
   const Fd file(::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, new_file_mode));
   if (!file.valid()) return errno_error("cannot create " + part, errno);

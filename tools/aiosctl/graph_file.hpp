@@ -23,7 +23,8 @@ inline constexpr const char* graph_file_help =
    "buffers": {"a": {"load": "a.bin"}, "b": {"bytes": 4096}, "c": {"bytes": 4096, "keep": true}},
    "tasks": [{"name": "first", "codelet": "add", "grid": [4], "arguments": [{"u32": 1024}],
               "buffers": [["a", "read"], ["b", "read"], ["c", "write"]]},
-             {"name": "next", "codelet": "add", "after": ["first"]}]}
+             {"name": "next", "codelet": "add", "grid": [4], "arguments": [{"u32": 1024}],
+              "buffers": [["a", "read"], ["c", "read"], ["b", "write"]], "after": ["first"]}]}
 
 A module is a path, from the file's folder, or the name of one of AIOS's own. A buffer is "bytes" of
 memory that begin as zeros, memory that begins as what it is to "load", or a "file" that codelets

@@ -175,16 +175,19 @@ json to_json(const GraphSource& source, const GraphRun& run) {
       source, run,
       [&](std::size_t number, const PartitionReport&, const TaskReport& task,
           const std::string& name, const std::string& codelet) {
-        tasks.push_back({{"name", name},
-                         {"partition", number},
-                         {"codelet", codelet},
-                         {"status", code_name(static_cast<Code>(task.done.status))},
-                         {"why", task.why},
-                         {"device", task.device.empty() ? json() : json(task.device)},
-                         {"attempts", task.done.attempts},
-                         {"began_s", seconds_between(run.submitted_ns(), task.done.start_ns)},
-                         {"run_s", static_cast<double>(task.run_ns()) / 1e9},
-                         {"predicted_s", task.predicted_s ? json(*task.predicted_s) : json()}});
+        tasks.push_back(
+            {{"name", name},
+             {"partition", number},
+             {"codelet", codelet},
+             {"status", code_name(static_cast<Code>(task.done.status))},
+             {"why", task.why},
+             {"device", task.device.empty() ? json() : json(task.device)},
+             {"attempts", task.done.attempts},
+             {"began_s", task.done.start_ns == 0
+                             ? json(nullptr)
+                             : json(seconds_between(run.submitted_ns(), task.done.start_ns))},
+             {"run_s", static_cast<double>(task.run_ns()) / 1e9},
+             {"predicted_s", task.predicted_s ? json(*task.predicted_s) : json()}});
       });
   return {{"actual_s", seconds_between(run.submitted_ns(), ended_ns(run))},
           {"failed", failed_tasks(run)},

@@ -38,6 +38,10 @@ void find_instance(Session& session) {
   if (!state_given && session.socket == system_socket_path) session.state = system_state_folder;
 }
 
+/// What a variable of a script that was never set leaves must not mean the default.
+const CLI::Validator named(
+    [](const std::string& path) { return path.empty() ? "is empty; it names no path" : ""; }, "");
+
 }  // namespace
 
 }  // namespace aios::ctl
@@ -49,9 +53,11 @@ int main(int argc, char** argv) {
   app.fallthrough();
   Session session;
   app.add_option("--state", session.state,
-                 "The instance's state folder [$XDG_STATE_HOME/aios or ~/.local/state/aios]");
+                 "The instance's state folder [$XDG_STATE_HOME/aios or ~/.local/state/aios]")
+      ->check(named);
   app.add_option("--socket", session.socket,
-                 "Its socket [$AIOS_SOCKET, STATE/aios.sock, or that of the system's instance]");
+                 "Its socket [$AIOS_SOCKET, STATE/aios.sock, or that of the system's instance]")
+      ->check(named);
   app.set_version_flag("--version", AIOS_VERSION);
   app.footer("Exit codes: 0 done, 1 failed, 2 usage, 3 cannot reach AIOS.");
   add_instance_commands(app, session);
