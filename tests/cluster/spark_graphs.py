@@ -52,10 +52,10 @@ def batch_of_pictures(cluster, root, settings):
     print(f"a batch of pictures: the same {len(said[0][1])} files of {sorted(hosts)}", flush=True)
 
 
-def write_chains(folder, module):
+def write_chains(folder):
     """A graph file of partitions that take a while each."""
     (folder / "ones").write_bytes(struct.pack("f", 1) * NUMBERS)
-    graph = {"codelets": {"axpy": {"module": module, "function": "axpy"}},
+    graph = {"codelets": {"axpy": {"module": "vector.so", "function": "axpy"}},
              "buffers": {"ones": {"load": "ones"}}, "tasks": []}
     for chain in range(CHAINS):
         graph["buffers"][f"sum{chain}"] = {"bytes": 4 * NUMBERS, "keep": True}
@@ -71,7 +71,7 @@ def write_chains(folder, module):
 
 def lost_instance(cluster, settings):
     """A host's AIOS is killed over a partition, and is back for whoever comes next."""
-    file = write_chains(cluster.folder, "vector.so")
+    file = write_chains(cluster.folder)
     alone = cluster.output()
     done = cluster.ctl(1, "graph", "run", file, "--output", alone)
     expect(done.returncode == 0, f"chains on one machine: {done.stderr}")
@@ -99,13 +99,3 @@ def lost_instance(cluster, settings):
           f"{time.monotonic() - began:.1f} s", flush=True)
     again = cluster.ctl(2, "boot", "--detach")
     expect(again.returncode == 0, f"node 2 does not boot again: {again.stderr}")
-
-
-def bad_graphs(cluster, settings):
-    """What is wrong is told in its own words, with the host where it matters, and leaves no folder."""
-    file, output = write_chains(cluster.folder, "of-another-version.so"), cluster.output()
-    done = cluster.ctl(1, "graph", "run", file, "--engine", "spark", "--output", output, *settings)
-    expect(done.returncode == 1 and "of-another-version.so" in done.stderr,
-           f"a codelet that no host has: {done.returncode} {done.stderr[-2000:]}")
-    expect(not output.exists(), "a graph that failed leaves its folder")
-    print(f"a codelet that no host has: {done.stderr.strip().splitlines()[-1]}", flush=True)

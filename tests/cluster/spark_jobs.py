@@ -248,7 +248,6 @@ def all_tests(cluster):
     bad_jobs(cluster, inputs)
     settings = [word for one in IMPATIENT for word in ("--conf", one)]
     spark_graphs.batch_of_pictures(cluster, ROOT, settings)
-    spark_graphs.bad_graphs(cluster, settings)
     spark_graphs.lost_instance(cluster, settings)
 
     def kill_executor(running):
