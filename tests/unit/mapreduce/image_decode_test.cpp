@@ -5,118 +5,25 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <functional>
 #include <random>
 #include <string>
 #include <vector>
 
-// Needs <cstdio>.
-#include <jpeglib.h>
-#include <png.h>
-
+#include "tests/support/encoded_images.hpp"
 #include "tests/unit/mapreduce/local_job.hpp"
 
 namespace {
 
 using aios::images::Size;
 using aios::mapreduce::Failure;
-using Bytes = std::vector<std::uint8_t>;
-
-constexpr Size size{37, 21};
-
-/// A smooth picture with something in every channel.
-Bytes picture(std::size_t channels) {
-  Bytes pixels;
-  for (std::uint64_t y = 0; y < size.height; ++y)
-    for (std::uint64_t x = 0; x < size.width; ++x)
-      for (std::size_t c = 0; c < channels; ++c)
-        pixels.push_back(static_cast<std::uint8_t>((c == 0   ? 6 * x
-                                                    : c == 1 ? 11 * y
-                                                             : 3 * x + y) +
-                                                   c));
-  return pixels;
-}
+using namespace aios::test;
 
 Bytes as_rgb(const Bytes& grey) {
   Bytes pixels;
   for (const std::uint8_t one : grey) pixels.insert(pixels.end(), 3, one);
   return pixels;
-}
-
-std::string jpeg(const Bytes& pixels, int channels, bool progressive, J_COLOR_SPACE space,
-                 const std::vector<jpeg_scan_info>& scans = {}) {
-  jpeg_compress_struct image{};
-  jpeg_error_mgr errors{};
-  unsigned char* bytes = nullptr;
-  unsigned long length = 0;
-  image.err = jpeg_std_error(&errors);
-  jpeg_create_compress(&image);
-  jpeg_mem_dest(&image, &bytes, &length);
-  image.image_width = size.width;
-  image.image_height = size.height;
-  image.input_components = channels;
-  image.in_color_space = space;
-  jpeg_set_defaults(&image);
-  jpeg_set_quality(&image, 100, TRUE);
-  if (progressive) jpeg_simple_progression(&image);
-  if (!scans.empty()) {
-    image.scan_info = scans.data();
-    image.num_scans = static_cast<int>(scans.size());
-  }
-  jpeg_start_compress(&image, TRUE);
-  while (image.next_scanline < image.image_height) {
-    auto* row = const_cast<JSAMPROW>(pixels.data()) +
-                image.next_scanline * size.width * static_cast<std::size_t>(channels);
-    jpeg_write_scanlines(&image, &row, 1);
-  }
-  jpeg_finish_compress(&image);
-  jpeg_destroy_compress(&image);
-  std::string file(reinterpret_cast<char*>(bytes), length);
-  std::free(bytes);
-  return file;
-}
-
-struct PngForm {
-  int colour;
-  int bits;
-  bool interlaced;
-};
-
-/// `rows` as libpng takes them: packed, 16 bits with the high byte first.
-std::string png(const PngForm& form, const std::vector<Bytes>& rows,
-                const std::vector<png_color>& palette = {}) {
-  std::string file;
-  png_structp image = png_create_write_struct(PNG_LIBPNG_VER_STRING, nullptr, nullptr, nullptr);
-  png_infop info = png_create_info_struct(image);
-  png_set_write_fn(
-      image, &file,
-      [](png_structp of, png_bytep bytes, std::size_t count) {
-        static_cast<std::string*>(png_get_io_ptr(of))
-            ->append(reinterpret_cast<char*>(bytes), count);
-      },
-      nullptr);
-  png_set_IHDR(image, info, size.width, size.height, form.bits, form.colour,
-               form.interlaced ? PNG_INTERLACE_ADAM7 : PNG_INTERLACE_NONE,
-               PNG_COMPRESSION_TYPE_BASE, PNG_FILTER_TYPE_BASE);
-  if (!palette.empty()) png_set_PLTE(image, info, palette.data(), static_cast<int>(palette.size()));
-  png_write_info(image, info);
-  std::vector<png_bytep> pointers;
-  for (const Bytes& row : rows) pointers.push_back(const_cast<png_bytep>(row.data()));
-  png_write_image(image, pointers.data());
-  png_write_end(image, info);
-  png_destroy_write_struct(&image, &info);
-  return file;
-}
-
-std::vector<Bytes> rows_of(const Bytes& pixels) {
-  const std::size_t row = pixels.size() / size.height;
-  std::vector<Bytes> rows;
-  for (std::size_t y = 0; y < size.height; ++y)
-    rows.emplace_back(pixels.begin() + static_cast<std::ptrdiff_t>(y * row),
-                      pixels.begin() + static_cast<std::ptrdiff_t>((y + 1) * row));
-  return rows;
 }
 
 /// Pixels, or why there are none.
@@ -152,13 +59,6 @@ int farthest(const Bytes& a, const Bytes& b) {
   return most;
 }
 
-std::string some_png() {
-  return png({PNG_COLOR_TYPE_RGB, 8, false}, rows_of(picture(3)));
-}
-std::string some_jpeg() {
-  return jpeg(picture(3), 3, false, JCS_RGB);
-}
-
 }  // namespace
 
 TEST_CASE("A PNG of every form comes back as its pixels") {
@@ -187,14 +87,14 @@ TEST_CASE("A PNG of every form comes back as its pixels") {
 }
 
 TEST_CASE("A PNG of few bits is spread over the whole range, one with a palette has its colours") {
-  std::vector<Bytes> rows(size.height, Bytes((size.width + 1) / 2));
+  std::vector<Bytes> rows(picture_height, Bytes((picture_width + 1) / 2));
   std::vector<png_color> palette;
   for (int i = 0; i < 16; ++i)
     palette.push_back({static_cast<png_byte>(i * 3), static_cast<png_byte>(255 - i),
                        static_cast<png_byte>(i * i)});
   Bytes grey, colours;
-  for (std::size_t y = 0; y < size.height; ++y)
-    for (std::size_t x = 0; x < size.width; ++x) {
+  for (std::size_t y = 0; y < picture_height; ++y)
+    for (std::size_t x = 0; x < picture_width; ++x) {
       const auto value = static_cast<std::uint8_t>((x * 3 + y) % 16);
       rows[y][x / 2] =
           static_cast<std::uint8_t>(rows[y][x / 2] | (x % 2 == 0 ? value << 4 : value));
@@ -291,7 +191,8 @@ TEST_CASE("A file that changed between its two readings is told") {
     }
     try {
       (void)aios::images::read_size({fd.get(), 8});
-      aios::images::decode({fd.get(), whole.size() + 5000}, size, pixels.data());
+      aios::images::decode({fd.get(), whole.size() + 5000}, {picture_width, picture_height},
+                           pixels.data());
     } catch (const Failure& failure) {
       CHECK(failure.code() == Failure::source_changed);
     }
