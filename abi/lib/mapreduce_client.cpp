@@ -511,7 +511,7 @@ Result<Report> Job::commit() {
                    [](const SkippedRecord& a, const SkippedRecord& b) {
                      return std::tie(a.file, a.offset) < std::tie(b.file, b.offset);
                    });
-  for (const SkippedRecord& one : report_.skipped) facts.skipped.emplace_back(one.file, one.offset);
+  facts.skipped = report_.skipped;
   TRY(output_->commit(facts));
   report_.output_bytes = output_->written_bytes();
   report_.seconds_ns = now_ns() - begin_ns_;

@@ -15,6 +15,7 @@
 #include <utility>
 #include <vector>
 
+#include "abi/lib/mapreduce_output.hpp"
 #include "abi/proto/mapreduce.hpp"
 #include "abi/runtime/kernel.hpp"
 #include "abi/runtime/status.hpp"
@@ -45,13 +46,6 @@ struct Options {
   std::uint64_t task_limit_ns = 0;
   std::uint64_t max_bad_records = 0;  ///< skipped rather than fail the job
   std::uint64_t open_files = 1024;    ///< how many descriptors this process may have
-};
-
-/// A record that the job failed on.
-struct SkippedRecord {
-  std::string file;
-  std::uint64_t offset = 0;
-  Code why = Code::crashed;
 };
 
 struct Report {

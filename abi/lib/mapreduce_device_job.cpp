@@ -162,7 +162,7 @@ Result<Report> DeviceJob::commit(std::uint64_t begin_ns) {
   facts.records = report_.progress.records;
   facts.distinct_keys = report_.progress.distinct_keys;
   facts.counters = report_.counters;
-  for (const SkippedRecord& one : report_.skipped) facts.skipped.emplace_back(one.file, one.offset);
+  facts.skipped = report_.skipped;
   TRY(output_->commit(facts));
   report_.output_bytes = output_->written_bytes();
   report_.seconds_ns = now_ns() - begin_ns;

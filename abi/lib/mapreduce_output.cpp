@@ -175,8 +175,9 @@ std::string OutputFolder::manifest(const ManifestFacts& facts) const {
   ordered_json counters = ordered_json::object();
   for (const auto& [name, value] : facts.counters) counters[name] = value;
   ordered_json skipped = ordered_json::array();
-  for (const auto& [file, offset] : facts.skipped)
-    skipped.push_back(ordered_json{{"file", file}, {"offset", offset}});
+  for (const SkippedRecord& one : facts.skipped)
+    skipped.push_back(
+        ordered_json{{"file", one.file}, {"offset", one.offset}, {"why", code_name(one.why)}});
   ordered_json document = {
       {"job", facts.job}, {"arguments", facts.arguments}, {"inputs", facts.inputs}};
   if (!facts.input_format.empty()) document["input_format"] = facts.input_format;

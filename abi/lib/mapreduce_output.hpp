@@ -19,6 +19,13 @@
 
 namespace aios::mapreduce_client {
 
+/// A record that the job failed on.
+struct SkippedRecord {
+  std::string file;
+  std::uint64_t offset = 0;
+  Code why = Code::crashed;
+};
+
 /// What manifest.json says beside the list of parts.
 struct ManifestFacts {
   std::string job;
@@ -33,7 +40,7 @@ struct ManifestFacts {
   std::uint64_t records = 0;
   std::uint64_t distinct_keys = 0;
   std::vector<std::pair<std::string, std::uint64_t>> counters;
-  std::vector<std::pair<std::string, std::uint64_t>> skipped;  ///< records: file and offset
+  std::vector<SkippedRecord> skipped;
 };
 
 class OutputFolder {

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests/support"))
 from corpus import make_cut  # noqa: E402
 from instance import Instance, expect, run_test, wait_until  # noqa: E402
+from jobs import Jobs, build_module  # noqa: E402
 
 CUT_BYTES = 5_000_000
 MODULE = """
@@ -34,14 +34,6 @@ struct Job : aios::mapreduce::Lines {
 };
 AIOS_MAPREDUCE_JOB(Job)
 """
-
-
-def build(folder):
-    source, target = folder / "job.cpp", folder / "job.so"
-    source.write_text(MODULE)
-    subprocess.run(["c++", "-std=c++20", "-O2", "-fPIC", "-shared", "-I", ROOT / "abi/include",
-                    source, "-o", target], check=True)
-    return target
 
 
 def escaped(path):
@@ -64,32 +56,6 @@ def tf_idf(files):
     return lines
 
 
-class Chains:
-    def __init__(self, instance):
-        self.instance = instance
-        self.count = 0
-
-    def run(self, job, inputs, *options):
-        self.count += 1
-        self.output = self.instance.work / f"output-{self.count}"
-        return self.instance.try_ctl("mapreduce", "run", job, "--input", *inputs, "--output",
-                                     self.output, *options)
-
-    def parts(self, job, inputs, *options):
-        done = self.run(job, inputs, *options)
-        expect(done.returncode == 0, f"{job} {options}: {done.stderr}")
-        left = sorted(p.name for p in self.output.iterdir() if not p.name.startswith("part-"))
-        expect(left == ["_SUCCESS", "manifest.json"], f"the output folder has {left}")
-        return [part.read_bytes() for part in sorted(self.output.glob("part-*"))]
-
-    def fails(self, what, words, job, inputs, *options):
-        done = self.run(job, inputs, *options)
-        print(f"{what}: {done.stderr.strip()}", flush=True)
-        expect(done.returncode == 1 and all(word in done.stderr for word in words),
-               f"{what}: {done}, and not {words}")
-        expect(not self.output.exists(), f"{what}: leaves its folder")
-
-
 def tf_idf_is_the_reference(chains):
     work = chains.instance.work
     make_cut(work / "cut", CUT_BYTES)
@@ -107,7 +73,7 @@ def tf_idf_is_the_reference(chains):
     expected = tf_idf(files)
     whole = b"".join(line + b"\n" for line in expected)
     expect(chains.parts("tf-idf", [folder, cut]) == [whole], "tf-idf")
-    manifest = json.loads((chains.output / "manifest.json").read_text())
+    manifest = chains.manifest()
     expect(manifest["job"] == "tf-idf" and manifest["input_files"] == len(files) and
            [one["job"] for one in manifest["then"]] == ["tf-idf-length", "tf-idf-weight"],
            f"the manifest: {manifest}")
@@ -130,11 +96,10 @@ def put_together(chains, module):
     expect(chains.parts("wordcount", [one, two], "--then", "sort") == [numbered], "two jobs")
     expect(chains.parts("wordcount", [one, two], "--then", "grep '1000'", "--then", f"{module} x",
                         "--then", "wordcount") == [b"1\t2\n1000\t2\nb\t1\nc\t1\n"], "four jobs")
-    done = chains.run("wordcount", [one, two], "--then", f"{module} x", "--reducers", 2, "--json")
-    report = json.loads(done.stdout)
+    parts = chains.parts("wordcount", [one, two], "--then", f"{module} x", "--reducers", 2)
+    report = chains.report
     expect(report["records"] == 4002 and report["counters"] == {"lines": 4}, f"{report}")
-    expect(sorted(b"".join(part.read_bytes() for part in chains.output.glob("part-*")).split(b"\n")) ==
-           sorted(numbered.split(b"\n")), "two parts")
+    expect(sorted(b"".join(parts).split(b"\n")) == sorted(numbered.split(b"\n")), "two parts")
 
     chains.fails("a stage that refuses", ["stage 2 (job)", "stage-1/part-00000, at byte 7: ",
                                           "no such line is welcome"],
@@ -149,7 +114,6 @@ def put_together(chains, module):
     chains.fails("a chain within", ["tf-idf"], "wordcount", [one], "--then", "tf-idf")
     chains.fails("devices", ["k-means computes on devices", "chain"], "wordcount", [one], "--then",
                  "k-means k=2")
-    chains.fails("Spark", ["local engine"], "tf-idf", [one], "--engine", "spark", "--master", "local")
     expect(chains.parts("wordcount", [one, two], "--then", f"{module} refuse", "--skip-bad-records") ==
            [numbered.replace(b"b\t1000\n", b"")], "a bad record of a later stage")
 
@@ -190,8 +154,8 @@ def without(instance, server, job):
 
 def main():
     with Instance(sys.argv[1]) as instance:
-        chains = Chains(instance)
-        module = build(instance.work)
+        chains = Jobs(instance)
+        module = build_module(instance.work, MODULE)
         tf_idf_is_the_reference(chains)
         put_together(chains, module)
         interrupted(chains, module)

@@ -2,20 +2,15 @@
 JPEG, of any size and number, on any number of threads, with contexts killed; and what is no whole image is
 told by name, or skipped."""
 
-import json
-import os
 import random
-import signal
 import struct
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 import pictures  # noqa: E402
 from instance import Instance, expect, run_test  # noqa: E402
-
-PATIENCE_S = 60
+from jobs import Jobs  # noqa: E402
 
 
 def grey_of(image):
@@ -115,35 +110,23 @@ def forms():
     return made
 
 
-class Jobs:
-    def __init__(self, instance):
-        self.instance = instance
-        self.count = 0
+class Images(Jobs):
+    def texts(self, inputs, *options):
+        """What is in the two parts."""
+        return self.as_texts(self.parts("image-histogram", inputs, *options))
 
-    def command(self, inputs, *options):
-        self.count += 1
-        self.output = self.instance.work / f"output-{self.count}"
-        return ["mapreduce", "run", "image-histogram", "--input", *inputs, "--output", self.output,
-                *options]
-
-    def run(self, inputs, *options):
-        done = self.instance.try_ctl(*self.command(inputs, "--json", *options))
-        expect(done.returncode == 0, f"{inputs}: {done.stderr}")
-        self.report = json.loads(done.stdout.splitlines()[-1])
-        return self.parts()
-
-    def parts(self):
-        names = sorted(path.name for path in self.output.iterdir())
-        expect(names == ["_SUCCESS", "manifest.json", "part-00000", "part-00001"],
-               f"the output folder has {names}")
-        return [(self.output / f"part-0000{i}").read_text() for i in (0, 1)]
+    @staticmethod
+    def as_texts(parts):
+        expect(len(parts) == 2, f"{len(parts)} parts")
+        return [part.decode() for part in parts]
 
     def refused(self, path, *words, options=()):
-        done = self.instance.try_ctl(*self.command([path], *options))
-        expect(done.returncode == 1 and str(path) in done.stderr and
-               all(w in done.stderr for w in words), f"{path}: {done}")
-        expect(not self.output.exists(), f"{path}: leaves its folder")
-        print(done.stderr.strip(), flush=True)
+        self.fails(str(path), [str(path), *words], "image-histogram", [path], *options)
+
+
+def killed(jobs, folder, expected, most, every_s):
+    parts, _ = jobs.while_contexts_are_killed("image-histogram", [folder], most, every_s)
+    expect(jobs.as_texts(parts) == expected, "another output when contexts are killed")
 
 
 def as_the_reference(jobs):
@@ -155,7 +138,7 @@ def as_the_reference(jobs):
         data, image = made[name]
         (folder / name).write_bytes(data)
         expected.append(line_of(f"{folder}/{name}", image))
-    found = jobs.run([folder])
+    found = jobs.texts([folder])
     lines = found[0].splitlines()
     expect(len(lines) == len(expected), f"{len(lines)} lines for {len(expected)} images")
     for line, right in zip(lines, expected):
@@ -163,12 +146,12 @@ def as_the_reference(jobs):
     expect(found[1] == total_of(expected), f"another total: {found[1]}")
     expect(jobs.report["records"] == len(expected), f"{jobs.report}")
     for options in (("--threads", 1), ("--threads", 9), ("--memory-mb", 8)):
-        expect(jobs.run([folder], *options) == found, f"{options}: another output")
+        expect(jobs.texts([folder], *options) == found, f"{options}: another output")
     odd = jobs.instance.work / "a\tb\\c.png"
     image = noise(3, 3, 3)
     odd.write_bytes(pictures.png_of(image))
     name = str(odd).replace("\\", "\\\\").replace("\t", "\\t")
-    expect(jobs.run([odd, odd])[0] == 2 * (line_of(name, image) + "\n"), "an odd name, twice")
+    expect(jobs.texts([odd, odd])[0] == 2 * (line_of(name, image) + "\n"), "an odd name, twice")
     print(f"{len(expected)} forms as the reference", flush=True)
 
 
@@ -178,7 +161,7 @@ def many(jobs):
     folder.mkdir()
     for number in range(400):
         (folder / f"{number:04}.png").write_bytes(pictures.png_of(noise(24, 20, number)))
-    expected = jobs.run([folder])
+    expected = jobs.texts([folder])
     pixels = sum(map(int, expected[1].split("\t")[2].split(",")))
     expect(pixels == 400 * 24 * 20, f"{pixels} pixels")
     killed(jobs, folder, expected, 5, 0.1)
@@ -193,29 +176,9 @@ def large(jobs):
             for _ in range(2)]
     for number in range(30):
         (folder / f"{number:02}.png").write_bytes(made[number % 2])
-    expected = jobs.run([folder])
+    expected = jobs.texts([folder])
     expect(len(set(line.split("\t", 1)[1] for line in expected[0].splitlines())) == 2, "two kinds")
     killed(jobs, folder, expected, 20, 0.02)
-
-
-def killed(jobs, folder, expected, most, every_s):
-    job = jobs.instance.start(*jobs.command([folder], "--json"))
-    kills, end = 0, time.monotonic() + PATIENCE_S
-    while job.poll() is None and time.monotonic() < end:
-        contexts = jobs.instance.contexts()
-        if contexts and kills < most:
-            try:
-                os.kill(contexts[kills % len(contexts)]["pid"], signal.SIGKILL)
-                kills += 1
-            except ProcessLookupError:
-                pass  # it has ended meanwhile
-        time.sleep(every_s)
-    out, err = job.communicate(timeout=PATIENCE_S)
-    expect(job.returncode == 0, f"with killed contexts: {err}")
-    expect(jobs.parts() == expected, "another output when contexts are killed")
-    retries = json.loads(out.splitlines()[-1])["retries"]
-    print(f"{len(expected[0].splitlines())} images; {kills} contexts killed, {retries} retries",
-          flush=True)
 
 
 def bad_images(jobs):
@@ -250,7 +213,7 @@ def bad_images(jobs):
     jobs.refused(large, "1000 x 1000 pixels and needs 13 MiB", "larger --memory-mb",
                  options=("--memory-mb", 8))
     jobs.refused(folder, "one bad image more than the 7", options=("--skip-bad-records=7",))
-    found = jobs.run([folder], "--skip-bad-records")
+    found = jobs.texts([folder], "--skip-bad-records")
     expect(found[0] == line_of(f"{folder}/good.png", image) + "\n", "the good image among bad ones")
     skipped = [(one["file"], one["why"]) for one in jobs.report["skipped_records"]]
     whys = {"bomb.jpg": "too_large", "bomb.png": "too_large", "text.png": "invalid_argument"}
@@ -258,14 +221,13 @@ def bad_images(jobs):
            f"skipped {skipped}")
     nothing = work / "nothing"
     nothing.mkdir()
-    expect(jobs.run([nothing]) == ["", total_of([])], "no image at all")
-    done = jobs.instance.try_ctl(*jobs.command([nothing], "--", "x=1"))
-    expect(done.returncode == 1 and "takes no arguments" in done.stderr, f"an argument: {done}")
+    expect(jobs.texts([nothing]) == ["", total_of([])], "no image at all")
+    jobs.fails("an argument", ["takes no arguments"], ["image-histogram", "x=1"], [nothing])
 
 
 def main():
     with Instance(sys.argv[1]) as instance:
-        jobs = Jobs(instance)
+        jobs = Images(instance)
         as_the_reference(jobs)
         bad_images(jobs)
         many(jobs)

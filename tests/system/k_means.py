@@ -13,7 +13,6 @@ import signal
 import struct
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,8 +21,8 @@ AIOSCTL, LIBRARY, CODELETS, DOUBLE = map(os.path.abspath, sys.argv[1:5])
 os.environ["AIOS_LIBRARY"] = LIBRARY
 import aios  # noqa: E402
 from instance import Instance, expect, run_test, wait_until  # noqa: E402
+from jobs import PATIENCE_S, Jobs, parts_of  # noqa: E402
 
-PATIENCE_S = 60
 MANIFEST = """
 [server.cpu]
 binary = "aios-cpu"
@@ -120,39 +119,15 @@ def text_of(points, separator=","):
     return "".join(separator.join(f"{x:.3f}" for x in p) + "\n" for p in points).encode()
 
 
-class Jobs:
-    def __init__(self, instance):
-        self.instance = instance
-        self.count = 0
-
-    def file(self, name, data):
-        path = self.instance.work / name
-        path.write_bytes(data)
-        return path
-
-    def command(self, inputs, arguments, *options):
-        self.count += 1
-        self.output = self.instance.work / f"output-{self.count}"
-        return ["mapreduce", "run", "k-means", "--input", *inputs, "--output", self.output, *options,
-                "--", *arguments]
-
-    def run(self, inputs, arguments, *options):
-        done = self.instance.try_ctl(*self.command(inputs, arguments, "--json", *options))
-        expect(done.returncode == 0, f"{arguments}: {done.stderr}")
-        self.report = json.loads(done.stdout.splitlines()[-1])
-        return self.parts()
-
-    def parts(self):
-        names = sorted(path.name for path in self.output.iterdir())
-        expect(names == ["_SUCCESS", "manifest.json", "part-00000", "part-00001"],
-               f"the output folder has {names}")
-        return [(self.output / f"part-0000{i}").read_bytes() for i in (0, 1)]
+class KMeans(Jobs):
+    def points(self, inputs, arguments, *options):
+        """The two parts: the centres, and the centre of each point."""
+        parts = self.parts(["k-means", *arguments], inputs, *options)
+        expect(len(parts) == 2, f"{len(parts)} parts")
+        return parts
 
     def refused(self, what, inputs, arguments, *words, options=()):
-        done = self.instance.try_ctl(*self.command(inputs, arguments, *options))
-        expect(done.returncode == 1 and all(w in done.stderr for w in words), f"{what}: {done}")
-        expect(not self.output.exists(), f"{what}: leaves its folder")
-        print(f"{what}: {done.stderr.strip()}", flush=True)
+        self.fails(what, words, ["k-means", *arguments], inputs, *options)
 
 
 def parse(parts):
@@ -175,7 +150,7 @@ def as_the_reference(jobs):
     path = jobs.file("points.csv", text_of(points))
     for seed in (0, 3):
         centres, labels, steps = reference(points, CENTRES, seed)
-        found, counts, found_labels = parse(jobs.run([path], [f"k={CENTRES}", f"seed={seed}"]))
+        found, counts, found_labels = parse(jobs.points([path], [f"k={CENTRES}", f"seed={seed}"]))
         wrong = sum(a != b for a, b in zip(labels, found_labels))
         expect(len(found_labels) == len(points) and wrong == 0, f"seed {seed}: {wrong} other labels")
         expect(all(map(close, found, centres)), f"seed {seed}: centres {found}, not {centres}")
@@ -191,7 +166,7 @@ def is_a_fixpoint(jobs):
     """Where blobs overlap, rounding decides single points: every centre is the mean of its points, and
     no point has another centre that is nearer by more than rounding."""
     points = blobs(6000, seed=9, apart=0.7)
-    centres, counts, labels = parse(jobs.run([jobs.file("mixed", text_of(points, " "))],
+    centres, counts, labels = parse(jobs.points([jobs.file("mixed", text_of(points, " "))],
                                              ["k=7", "iterations=1000"]))
     expect(jobs.report["counters"]["converged"] == 1, "it does not converge")
     for number, centre in enumerate(centres):
@@ -205,7 +180,7 @@ def is_a_fixpoint(jobs):
 
 def always_the_same(jobs, path, points):
     arguments = ["k=17", "iterations=3"]
-    once = jobs.run([path], arguments)
+    once = jobs.points([path], arguments)
     note = jobs.report["notes"]
     expect(len(note) == 1 and "not converged after 3 iterations" in note[0], f"notes: {note}")
     expect(jobs.report["counters"]["iterations"] == 3, "the limit is not kept")
@@ -222,10 +197,10 @@ def always_the_same(jobs, path, points):
     jobs.instance.ctl("fs", "put", path, "points")
     for inputs, options in (([path], ("--threads", 1)), ([path], ("--threads", 7)), ([folder], ()),
                             ([packed], ("--memory-mb", 8)), (["aios:points"], ())):
-        expect(jobs.run(inputs, arguments, *options) == once, f"{inputs} {options}: another output")
-    text = jobs.instance.ctl(*jobs.command([path], arguments))
+        expect(jobs.points(inputs, arguments, *options) == once, f"{inputs} {options}: another output")
+    text = jobs.instance.ctl(*jobs.command(["k-means", *arguments], [path]))
     expect("not converged after 3 iterations" in text and "in 2 parts" in text, text)
-    again = jobs.run([path], ["k=17", "tolerance=1000"])
+    again = jobs.points([path], ["k=17", "tolerance=1000"])
     expect(jobs.report["counters"]["iterations"] == 1 and again != once, "tolerance")
 
 
@@ -234,30 +209,15 @@ def killed_contexts(jobs):
     points = blobs(60_000, seed=4, apart=2.0)
     path = jobs.file("many", text_of(points))
     arguments = ["k=40", "iterations=40"]
-    expected = jobs.run([path], arguments)
-    command = jobs.command([path], arguments, "--json")
-    job = jobs.instance.start(*command)
-    kills, end = 0, time.monotonic() + PATIENCE_S
-    while job.poll() is None and time.monotonic() < end:
-        contexts = jobs.instance.contexts()
-        if contexts and kills < 6:
-            try:
-                os.kill(contexts[0]["pid"], signal.SIGKILL)
-                kills += 1
-            except ProcessLookupError:
-                pass  # it has ended meanwhile
-        time.sleep(0.15)
-    out, err = job.communicate(timeout=PATIENCE_S)
-    expect(job.returncode == 0, f"with killed contexts: {err}")
-    expect(jobs.parts() == expected, "another output when contexts are killed")
-    report = json.loads(out.splitlines()[-1])
-    print(f"{kills} contexts killed, {report['retries']} retries", flush=True)
+    expected = jobs.points([path], arguments)
+    parts, kills = jobs.while_contexts_are_killed(["k-means", *arguments], [path], 6, 0.15)
+    expect(parts == expected, "another output when contexts are killed")
     expect(kills > 0, "nothing was killed")
 
 
 def interrupted(jobs):
     path = jobs.file("long", text_of(blobs(60_000, seed=5, apart=0.1)))
-    job = jobs.instance.start(*jobs.command([path], ["k=3000", "iterations=1000000"]))
+    job = jobs.instance.start(*jobs.command(["k-means", "k=3000", "iterations=1000000"], [path]))
     wait_until(jobs.instance.contexts, PATIENCE_S, "a context of the job")
     job.send_signal(signal.SIGINT)
     err = job.communicate(timeout=PATIENCE_S)[1]
@@ -269,13 +229,13 @@ def lost_scheduler(jobs):
     """A job that loses its scheduler is done anew by its client, with the same output."""
     path = jobs.file("lost", text_of(blobs(60_000, seed=6, apart=0.1)))
     arguments = ["k=300", "iterations=60"]
-    expected = jobs.run([path], arguments)
-    job = jobs.instance.start(*jobs.command([path], arguments))
+    expected = jobs.points([path], arguments)
+    job = jobs.instance.start(*jobs.command(["k-means", *arguments], [path]))
     wait_until(jobs.instance.contexts, PATIENCE_S, "a context of the job")
     jobs.instance.ctl("crash", "scheduler")
     err = job.communicate(timeout=PATIENCE_S)[1]
     expect(job.returncode == 0, f"without its scheduler: {err}")
-    expect(jobs.parts() == expected, "another output when the scheduler dies")
+    expect(parts_of(jobs.output) == expected, "another output when the scheduler dies")
     jobs.instance.wait_running()
 
 
@@ -307,8 +267,6 @@ def refusals(jobs):
     jobs.refused("skipping", [good], ["k=1"], "cannot be skipped", options=("--skip-bad-records",))
     for options in (("--then", "sort"), ("--input-format", "csv"), ("--field", "1")):
         jobs.refused(f"{options}", [good], ["k=1"], options=options)
-    jobs.refused("Spark", [good], ["k=1"], "local engine",
-                 options=("--engine", "spark", "--master", "local[1]"))
     line = b"1.5 " * 4000 + b"\n"
     jobs.refused("memory", [jobs.file("wide", line * 1000)], ["k=3"], "larger --memory-mb",
                  options=("--memory-mb", 8))
@@ -363,7 +321,7 @@ def every_device(instance):
 
 def main():
     with Instance(AIOSCTL) as instance:
-        jobs = Jobs(instance)
+        jobs = KMeans(instance)
         path, points = as_the_reference(jobs)
         is_a_fixpoint(jobs)
         always_the_same(jobs, path, points)
