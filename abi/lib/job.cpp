@@ -10,6 +10,7 @@
 
 #include "abi/lib/failure.hpp"
 #include "abi/lib/mapreduce_client.hpp"
+#include "abi/lib/mapreduce_format.hpp"
 #include "abi/lib/objects.hpp"
 
 using namespace aios;
@@ -120,6 +121,35 @@ aios_code aios_mapreduce_run(aios_instance* instance, const aios_mapreduce_optio
     TRY(instance->core->check_process());
     const auto report = TRY(run(*instance->core, TRY(convert(*options)), callback, context));
     if (result != nullptr) convert(report, *result);
+    return {};
+  });
+}
+
+aios_code aios_mapreduce_pack_format(const char* input_format, const char* field, void* packed,
+                                     std::size_t capacity, std::size_t* size) {
+  if (packed == nullptr || size == nullptr) return null_argument("aios_mapreduce_pack_format");
+  return guarded([&]() -> Result<void> {
+    const mapreduce_client::InputFormat format = TRY(mapreduce_client::parse_input_format(
+        input_format != nullptr ? input_format : "", field != nullptr ? field : ""));
+    if (capacity < sizeof format)
+      return error(Code::too_large, "aios_mapreduce_pack_format: a packed format has " +
+                                        std::to_string(sizeof format) + " bytes");
+    std::memcpy(packed, &format, sizeof format);
+    *size = sizeof format;
+    return {};
+  });
+}
+
+aios_code aios_mapreduce_align(const char* input_format, int fd, std::uint64_t* offsets,
+                               std::size_t count) {
+  if (offsets == nullptr && count != 0) return null_argument("aios_mapreduce_align");
+  return guarded([&]() -> Result<void> {
+    const mapreduce_client::InputFormat format =
+        TRY(mapreduce_client::parse_input_format(input_format != nullptr ? input_format : "", ""));
+    // What is given through a pointer is unchanged after an error.
+    std::vector<std::uint64_t> moved(offsets, offsets + count);
+    TRY(mapreduce_client::align_offsets(format, fd, moved));
+    std::copy(moved.begin(), moved.end(), offsets);
     return {};
   });
 }

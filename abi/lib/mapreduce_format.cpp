@@ -1,5 +1,7 @@
 #include "abi/lib/mapreduce_format.hpp"
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -107,9 +109,8 @@ Result<void> fixed_field(InputFormat& format, const std::string& field) {
 /// Finds where the records of one CSV file begin, from its beginning on.
 class CsvFile {
  public:
-  static Result<CsvFile> open(const InputFile& file, char delimiter) {
-    return CsvFile(file, TRY(open_input(file)), delimiter);
-  }
+  CsvFile(const InputFile& file, Fd fd, char delimiter)
+      : file_(&file), fd_(std::move(fd)), scanner_(delimiter) {}
 
   /// The first record that begins at `offset`, which never goes back, or after it.
   Result<std::uint64_t> from(std::uint64_t offset, const std::function<bool()>& keep_going) {
@@ -123,9 +124,6 @@ class CsvFile {
   }
 
  private:
-  CsvFile(const InputFile& file, Fd fd, char delimiter)
-      : file_(&file), fd_(std::move(fd)), scanner_(delimiter) {}
-
   /// False at the end of the file, as long as it was when the job began.
   Result<bool> fill(const std::function<bool()>& keep_going) {
     if (!keep_going()) return error(Code::cancelled, "the job was cancelled");
@@ -152,33 +150,36 @@ class CsvFile {
   std::uint64_t begin_ = 0;  ///< of the last record that was found
 };
 
-/// Where the first record at `offset` of a file, or after it, begins.
+/// Whether pieces have to begin where records do, which tasks could not find out by themselves.
+bool needs_begins(const InputFormat& format) {
+  return format.records == RecordKind::csv || format.records == RecordKind::fixed;
+}
+
+/// Where in one file the first record at an offset, which never goes back, or after it begins.
 class RecordBegins {
  public:
-  RecordBegins(const InputFormat& format, std::span<const InputFile> files,
-               const std::function<bool()>& keep_going)
-      : format_(format), files_(files), keep_going_(keep_going) {}
+  using Open = std::function<Result<Fd>()>;
 
-  Result<std::uint64_t> from(std::uint32_t number, std::uint64_t offset) {
-    const InputFile& file = files_[number];
-    if (offset == 0 || offset >= file.size_bytes) return offset;
+  RecordBegins(const InputFormat& format, const InputFile& file, Open open,
+               const std::function<bool()>& keep_going)
+      : format_(format), file_(file), open_(std::move(open)), keep_going_(keep_going) {}
+
+  Result<std::uint64_t> from(std::uint64_t offset) {
+    if (offset == 0 || offset >= file_.size_bytes) return offset;
     if (format_.records == RecordKind::fixed) {
       const std::uint64_t record = format_.record_bytes;
-      return std::min((offset + record - 1) / record * record, file.size_bytes);
+      return std::min((offset + record - 1) / record * record, file_.size_bytes);
     }
-    if (!csv_ || number != csv_number_) {
-      csv_.emplace(TRY(CsvFile::open(file, format_.delimiter)));
-      csv_number_ = number;
-    }
+    if (!csv_) csv_.emplace(file_, TRY(open_()), format_.delimiter);
     return csv_->from(offset, keep_going_);
   }
 
  private:
   const InputFormat& format_;
-  std::span<const InputFile> files_;
+  const InputFile& file_;
+  Open open_;
   const std::function<bool()>& keep_going_;
   std::optional<CsvFile> csv_;
-  std::uint32_t csv_number_ = 0;
 };
 
 }  // namespace
@@ -204,12 +205,39 @@ Result<InputFormat> parse_input_format(const std::string& format, const std::str
 
 Result<void> align_pieces(const InputFormat& format, std::span<const InputFile> files,
                           std::span<Piece> pieces, const std::function<bool()>& keep_going) {
-  if (format.records == RecordKind::by_job || format.records == RecordKind::json_lines) return {};
-  RecordBegins begins(format, files, keep_going);
+  if (!needs_begins(format)) return {};
+  std::optional<RecordBegins> begins;
+  std::uint32_t number = 0;  // of the file that they are of
   for (Piece& piece : pieces) {
+    const InputFile& file = files[piece.file];
+    if (!begins || number != piece.file)
+      begins.emplace(
+          format, file, [&file] { return open_input(file); }, keep_going);
+    number = piece.file;
     const std::uint64_t end = piece.offset + piece.length;
-    piece.offset = TRY(begins.from(piece.file, piece.offset));
-    piece.length = std::max(piece.offset, TRY(begins.from(piece.file, end))) - piece.offset;
+    piece.offset = TRY(begins->from(piece.offset));
+    piece.length = std::max(piece.offset, TRY(begins->from(end))) - piece.offset;
+  }
+  return {};
+}
+
+Result<void> align_offsets(const InputFormat& format, int fd, std::span<std::uint64_t> offsets) {
+  if (!needs_begins(format)) return {};
+  struct stat info {};
+  if (::fstat(fd, &info) != 0) return errno_error("an input", errno);
+  const InputFile file{"the file", static_cast<std::uint64_t>(info.st_size), 0, 0};
+  const std::function<bool()> always = [] { return true; };
+  const auto open = [fd]() -> Result<Fd> {
+    Fd copy(::fcntl(fd, F_DUPFD_CLOEXEC, 0));
+    if (!copy.valid()) return errno_error("an input", errno);
+    return copy;
+  };
+  std::optional<RecordBegins> begins;
+  std::uint64_t before = 0;
+  for (std::uint64_t& offset : offsets) {
+    if (!begins || offset < before) begins.emplace(format, file, open, always);
+    before = offset;
+    offset = TRY(begins->from(offset));
   }
   return {};
 }

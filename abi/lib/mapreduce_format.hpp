@@ -32,4 +32,9 @@ Result<InputFormat> parse_input_format(const std::string& format, const std::str
 Result<void> align_pieces(const InputFormat& format, std::span<const InputFile> files,
                           std::span<Piece> pieces, const std::function<bool()>& keep_going);
 
+/// Moves each of these offsets of one file as align_pieces does. The file is read once while they
+/// ascend, and again from its beginning where one does not. io_error; source_changed: it is shorter
+/// than it was.
+Result<void> align_offsets(const InputFormat& format, int fd, std::span<std::uint64_t> offsets);
+
 }  // namespace aios::mapreduce_client

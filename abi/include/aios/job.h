@@ -118,6 +118,20 @@ AIOS_API aios_code aios_mapreduce_run(aios_instance* instance,
                                       aios_mapreduce_callback callback, void* context,
                                       aios_mapreduce_result* result);
 
+/* For engines beyond one machine, which cut inputs into splits and carry jobs to hosts themselves:
+ * `input_format` and `field` of the options as modules read them (struct InputFormat of
+ * mapreduce/format.hpp), and how many bytes that is. INVALID_ARGUMENT: naming what is wrong of
+ * them; TOO_LARGE: the field's name, or what is packed for `capacity`. */
+AIOS_API aios_code aios_mapreduce_pack_format(const char* input_format, const char* field,
+                                              void* packed, size_t capacity, size_t* size);
+
+/* And where a split may begin: each of `offsets` into the regular file that `fd` has open is moved
+ * to where the first record at it, or behind it, begins; at the end of the file there is none. What
+ * tasks find by themselves, lines, stays where it is. CSV is read for that, as far as the last
+ * offset: once, if they ascend. IO_ERROR; SOURCE_CHANGED: the file became shorter. */
+AIOS_API aios_code aios_mapreduce_align(const char* input_format, int fd, uint64_t* offsets,
+                                        size_t count);
+
 #ifdef __cplusplus
 }
 #endif

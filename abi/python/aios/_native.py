@@ -283,6 +283,8 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
                                            c_uint64, _OUT_SIZE]),
     "aios_task_failure": (c_int, [_OBJECT, c_uint64, c_char_p, c_size_t, c_uint64]),
     "aios_task_cancel": (c_int, [_OBJECT, c_uint64, c_uint64]),
+    "aios_mapreduce_align": (c_int, [c_char_p, c_int, _OUT_U64, c_size_t]),
+    "aios_mapreduce_pack_format": (c_int, [c_char_p, c_char_p, c_void_p, c_size_t, _OUT_SIZE]),
     "aios_mapreduce_run": (c_int, [_OBJECT, POINTER(MapreduceOptions), MapreduceCallback, c_void_p,
                                    POINTER(MapreduceResult)]),
 }

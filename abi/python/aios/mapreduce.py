@@ -13,8 +13,10 @@ from typing import Any
 from . import _native, errors
 from ._convert import NS_PER_S, nanoseconds, string, text, unsigned
 from ._native import Owned, Phase, check, lib
+from .waiting import HasFileno
 
 MAX_U32 = 2**32 - 1
+PACKED_FORMAT_BYTES = 4096  # room enough
 Path = str | os.PathLike[str]
 
 
@@ -148,6 +150,27 @@ def _stages(then: Sequence[Stage]) -> Any:
             stage.then = first
         first = ctypes.pointer(stage)
     return first
+
+
+def pack_format(input_format: str, field: str | None = None) -> bytes:
+    """These two arguments of `Instance.mapreduce` as modules read them: for engines that carry jobs to
+    hosts themselves. `InvalidArgument`, `TooLarge`: naming what is wrong."""
+    packed, size = ctypes.create_string_buffer(PACKED_FORMAT_BYTES), ctypes.c_size_t()
+    check(lib.aios_mapreduce_pack_format(text(input_format, "input_format"),
+                                         None if field is None else text(field, "field"), packed,
+                                         len(packed), ctypes.byref(size)))
+    return packed.raw[:size.value]
+
+
+def align(input_format: str, file: HasFileno | int, offsets: Sequence[int]) -> list[int]:
+    """Where splits of an open file may begin: each offset moved to where the first record at it, or behind
+    it, begins. What tasks find by themselves, lines, stays where it is; CSV is read for that, once if
+    the offsets ascend. `IoError`, `SourceChanged`."""
+    moved = (ctypes.c_uint64 * len(offsets))(*(unsigned(one, "an offset") for one in offsets))
+    check(lib.aios_mapreduce_align(text(input_format, "input_format"),
+                                   file if isinstance(file, int) else file.fileno(), moved,
+                                   len(offsets)))
+    return list(moved)
 
 
 def run(instance: Owned, module: Path, inputs: Sequence[Path], output: Path,

@@ -3,9 +3,11 @@
 import collections
 import json
 import signal
+import struct
 import subprocess
 
 import aios
+from aios import mapreduce
 from common import ROOT, Case, Thread, build_folder
 
 TEXT = "to be or not to be\n" * 2000
@@ -199,6 +201,25 @@ class Jobs(Case):
         self.assertEqual((self.output / "part-00000").read_text(encoding="utf-8"), "fine\t2\n")
         manifest = json.loads((self.output / "manifest.json").read_text(encoding="utf-8"))
         self.assertEqual([one["offset"] for one in manifest["skipped_records"]], [5, 17])
+
+    def test_splits_may_begin_where_records_do(self):
+        path = self.work / "rows"
+        path.write_bytes(b'a,"x\ny"\nb,c\n')
+        with open(path, "rb") as file:
+            for name, offsets, begins in (
+                    ("csv", [0, 1, 5, 8, 9, 12, 99], [0, 8, 8, 8, 12, 12, 99]),
+                    ("csv", [9, 1, 9], [12, 8, 12]), ("csv:c", [10], [12]), ("csv", [], []),
+                    ("fixed:5", [1, 5, 6, 11], [5, 5, 10, 12]), ("jsonl", [3], [3]),
+                    ("text", [7], [7])):
+                self.assertEqual(mapreduce.align(name, file, offsets), begins, name)
+            self.assertRaises(aios.InvalidArgument, mapreduce.align, "csv:ab", file, [1])
+            self.assertEqual(file.tell(), 0)
+        self.assertRaises(aios.Error, mapreduce.align, "csv", 10**6, [1])
+        packed = mapreduce.pack_format("fixed:12", "3:4")
+        # As struct InputFormat has it: fixed, by number, of 12 bytes, from 3 on, 4 of them.
+        self.assertEqual(struct.unpack_from("<IIQQQ", packed), (3, 1, 12, 3, 4))
+        self.assertRaises(aios.InvalidArgument, mapreduce.pack_format, "text", "3")
+        self.assertRaises(aios.TooLarge, mapreduce.pack_format, "jsonl", "x" * 1025)
 
     def test_jobs_that_cannot_be_are_refused(self):
         self.assertRaises(aios.NotFound, self.instance.mapreduce, "/no/such.so", self.inputs(),
