@@ -412,9 +412,7 @@ Result<Job::Modules> Job::read_modules() const {
   Modules modules;
   for (std::size_t i = 0; i <= options_.then.size(); ++i) {
     modules.push_back(TRY(read_module_file(stage(i).module_path)));
-    if (i != 0 && device_job_of(modules.back()))
-      return error(Code::not_supported,
-                   stage(i).label + " computes on devices: it cannot be in a chain");
+    if (i != 0) TRY(check_later_stage(stage(i), modules.back()));
   }
   return modules;
 }

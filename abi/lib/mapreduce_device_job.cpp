@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
 #include "abi/lib/mapreduce_objects.hpp"
 #include "abi/runtime/elf_sections.hpp"
@@ -120,19 +121,48 @@ bool DeviceJob::keep_going() {
 
 Result<Report> DeviceJob::run(std::span<const std::byte> module) {
   const std::uint64_t begin_ns = now_ns();
-  if (options_.reducers > 1)
-    return error(Code::invalid_argument,
-                 options_.label + " writes two parts, whatever --reducers says: leave it out");
-  const bool text = options_.input_format.empty() || options_.input_format == "text";
-  if (!text || !options_.field.empty() || !options_.then.empty())
-    return error(Code::not_supported,
-                 options_.label +
-                     " computes on devices: it has no input format, no field, and "
-                     "cannot be in a chain");
+  TRY(check_device_options(options_));
   if (const Result<void> checked = check_arguments(); !checked)
     return error(checked.error().code(), options_.label + ": " + checked.error().message());
   TRY(compute(module));
   return commit(begin_ns);
+}
+
+Result<void> check_device_options(const Options& options) {
+  if (options.reducers > 1)
+    return error(Code::invalid_argument,
+                 options.label + " writes two parts, whatever --reducers says: leave it out");
+  const bool text = options.input_format.empty() || options.input_format == "text";
+  if (text && options.field.empty() && options.then.empty()) return {};
+  return error(Code::not_supported, options.label +
+                                        " computes on devices: it has no input format, no field, "
+                                        "and cannot be in a chain");
+}
+
+Result<std::string> describe_device_job(const std::string& name, const Options& options) {
+  TRY(check_device_options(options));
+  const auto of_job = [&](const Status& why) {
+    return error(why.code(), options.label + ": " + why.message());
+  };
+  if (name != "k-means" && name != "image-histogram")
+    return error(Code::not_supported, "this version of AIOS has no job '" + name + "'");
+  nlohmann::json all = {{"name", name}};
+  if (name == "k-means") {
+    const auto given = kmeans_arguments(options);
+    if (!given) return of_job(given.error());
+    all.update({{"k", given->k},
+                {"iterations", given->iterations},
+                {"tolerance", given->tolerance},
+                {"seed", given->seed}});
+  } else if (const auto checked = check_image_arguments(options); !checked) {
+    return of_job(checked.error());
+  }
+  return all.dump();
+}
+
+Result<void> check_later_stage(const Stage& stage, std::span<const std::byte> module) {
+  if (!device_job_of(module)) return {};
+  return error(Code::not_supported, stage.label + " computes on devices: it cannot be in a chain");
 }
 
 Result<void> DeviceJob::compute(std::span<const std::byte> module) {

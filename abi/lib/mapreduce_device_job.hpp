@@ -24,6 +24,15 @@ namespace aios::mapreduce_client {
 /// and a reducer.
 std::optional<std::string> device_job_of(std::span<const std::byte> module);
 
+/// Refuses what such jobs cannot do. invalid_argument, not_supported.
+Result<void> check_device_options(const Options& options);
+/// Refuses such a job in a chain, after the first one. not_supported.
+Result<void> check_later_stage(const Stage& stage, std::span<const std::byte> module);
+
+/// Such a job and its arguments, all of them, checked, as a JSON object: for engines that lead it
+/// themselves. invalid_argument, not_supported.
+Result<std::string> describe_device_job(const std::string& name, const Options& options);
+
 /// Runs the job called `name` as mapreduce_client::run does. not_supported: no such job here.
 Result<Report> run_device_job(Kernel& kernel, const std::string& name,
                               std::span<const std::byte> module, const Options& options,
@@ -50,6 +59,15 @@ class JobArguments {
   std::map<std::string, std::string, std::less<>> values_;
   std::string usage_;
 };
+
+struct KMeansArguments {
+  std::uint32_t k;
+  std::uint64_t iterations;
+  double tolerance;
+  std::uint64_t seed;
+};
+Result<KMeansArguments> kmeans_arguments(const Options& options);
+Result<void> check_image_arguments(const Options& options);
 
 /// One run of one: derived classes say what its stages are.
 class DeviceJob {

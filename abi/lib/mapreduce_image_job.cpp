@@ -113,8 +113,7 @@ class ImageJob final : public DeviceJob {
 };
 
 Result<void> ImageJob::check_arguments() {
-  TRY(JobArguments::parse(options_.arguments, {}, usage));
-  return {};
+  return check_image_arguments(options_);
 }
 
 Result<void> ImageJob::work(std::span<const std::byte> module) {
@@ -347,6 +346,11 @@ Result<void> ImageJob::write_lines() {
 }
 
 }  // namespace
+
+Result<void> check_image_arguments(const Options& options) {
+  TRY(JobArguments::parse(options.arguments, {}, usage));
+  return {};
+}
 
 std::unique_ptr<DeviceJob> make_image_job(Kernel& kernel, const Options& options,
                                           const OnProgress& on_progress) {

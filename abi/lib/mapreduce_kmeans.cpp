@@ -1,9 +1,11 @@
 #include "abi/lib/mapreduce_kmeans.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <limits>
 #include <string>
+#include <utility>
 
 namespace aios::mapreduce_client {
 
@@ -72,34 +74,36 @@ Result<void> check_centres(std::uint32_t centres, std::uint64_t points) {
                    number_of(points, "point") + "; choose k of at most that");
 }
 
-Result<std::vector<float>> first_centres(const PointView& points, std::uint32_t centres,
-                                         std::uint64_t seed) {
-  const std::uint64_t samples = sample_count(points.count, centres);
+Result<std::vector<float>> first_centres(const PointView& points, std::uint64_t total,
+                                         std::uint32_t centres, std::uint64_t seed) {
+  const std::uint64_t samples = sample_count(total, centres);
+  const auto sample = [&](std::uint64_t i) {
+    return points.row(points.count == total ? sample_point(i, samples, total) : i);
+  };
   std::vector<double> weights(samples, std::numeric_limits<double>::infinity());
   std::vector<float> chosen;
   Random random(seed);
   std::uint64_t next = std::min(
       static_cast<std::uint64_t>(random.unit() * static_cast<double>(samples)), samples - 1);
   while (true) {
-    const float* centre = points.row(sample_point(next, samples, points.count));
+    const float* centre = sample(next);
     chosen.insert(chosen.end(), centre, centre + points.dimensions);
     if (chosen.size() == static_cast<std::size_t>(centres) * points.dimensions) return chosen;
-    double total = 0;
+    double weight = 0;
     for (std::uint64_t i = 0; i < samples; ++i) {
-      const float* point = points.row(sample_point(i, samples, points.count));
-      weights[i] = std::min(weights[i], squared_distance(point, centre, points.dimensions));
-      total += weights[i];
+      weights[i] = std::min(weights[i], squared_distance(sample(i), centre, points.dimensions));
+      weight += weights[i];
     }
-    if (total == 0)
+    if (weight == 0)
       return error(Code::invalid_argument,
                    "k=" + std::to_string(centres) + ", but there " +
                        (chosen.size() == points.dimensions ? "is" : "are") + " only " +
                        number_of(chosen.size() / points.dimensions, "different point") +
-                       (samples == points.count ? " in the input"
-                                                : " among the " + std::to_string(samples) +
-                                                      " from which the first centres are chosen") +
+                       (samples == total ? " in the input"
+                                         : " among the " + std::to_string(samples) +
+                                               " from which the first centres are chosen") +
                        "; choose a smaller k");
-    next = place_of(weights, random.unit() * total);
+    next = place_of(weights, random.unit() * weight);
   }
 }
 
@@ -136,6 +140,19 @@ double move_centres(const ShareSums& shares, std::span<const std::uint64_t> poin
     farthest = std::max(farthest, std::sqrt(squared));
   }
   return farthest;
+}
+
+void append_centre(std::string& text, std::uint32_t centre, std::uint64_t points,
+                   std::span<const float> at) {
+  text += std::to_string(centre) + '\t' + std::to_string(points);
+  char separator = '\t';
+  for (const float coordinate : at) {
+    char number[coordinate_bytes];
+    const auto end = std::to_chars(number, number + sizeof number, coordinate);
+    text += std::exchange(separator, ',');
+    text.append(number, end.ptr);
+  }
+  text += '\n';
 }
 
 }  // namespace aios::mapreduce_client

@@ -3,7 +3,6 @@
 // the shares add up to moves the centres here.
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cstdio>
 #include <cstring>
 #include <functional>
@@ -112,13 +111,10 @@ class KMeansJob final : public DeviceJob {
     return {reinterpret_cast<const float*>(points_.data()), count_, dimensions_};
   }
   std::span<float> centres() const {
-    return {reinterpret_cast<float*>(state_.data()), std::size_t{k_} * dimensions_};
+    return {reinterpret_cast<float*>(state_.data()), std::size_t{given_.k} * dimensions_};
   }
 
-  std::uint32_t k_ = 0;
-  std::uint64_t max_iterations_ = 0;
-  double tolerance_ = 0;
-  std::uint64_t seed_ = 0;
+  KMeansArguments given_{};
 
   std::uint32_t measure_ = 0, read_ = 0, assign_ = 0, sum_ = 0;  ///< codelets
   SplitPlan plan_;
@@ -134,14 +130,7 @@ class KMeansJob final : public DeviceJob {
 };
 
 Result<void> KMeansJob::check_arguments() {
-  const auto given =
-      TRY(JobArguments::parse(options_.arguments, {"k", "iterations", "tolerance", "seed"}, usage));
-  k_ = static_cast<std::uint32_t>(TRY(given.whole("k", {}, 1, max_centres)));
-  max_iterations_ = TRY(given.whole("iterations", 100, 1, max_iterations));
-  tolerance_ = TRY(given.real("tolerance", 0));
-  seed_ = TRY(given.whole("seed", 0, 0, ~0ull));
-  if (options_.max_bad_records != 0)
-    return error(Code::invalid_argument, "bad points cannot be skipped");
+  given_ = TRY(kmeans_arguments(options_));
   return {};
 }
 
@@ -151,7 +140,7 @@ Result<void> KMeansJob::work(std::span<const std::byte> module) {
       tasks_->codelets(TRY(device_codelets(module, "kmeans")), {"kmeans_assign", "kmeans_sum"}));
   measure_ = own[0], read_ = own[1], assign_ = step[0], sum_ = step[1];
   TRY(read_points());
-  const auto first = TRY(first_centres(points(), k_, seed_));
+  const auto first = TRY(first_centres(points(), count_, given_.k, given_.seed));
   std::copy(first.begin(), first.end(), centres().begin());
   TRY(make_chunks());
   TRY(iterate());
@@ -199,18 +188,18 @@ Result<void> KMeansJob::measure() {
 }
 
 Result<void> KMeansJob::make_room() {
-  TRY(check_centres(k_, count_));
-  if (std::uint64_t{k_} * dimensions_ > max_cells)
-    return error(Code::too_large, "k=" + std::to_string(k_) + " centres of " +
+  TRY(check_centres(given_.k, count_));
+  if (std::uint64_t{given_.k} * dimensions_ > max_cells)
+    return error(Code::too_large, "k=" + std::to_string(given_.k) + " centres of " +
                                       std::to_string(dimensions_) +
                                       " numbers are more than 2147483648 numbers");
-  layout_.emplace(count_, dimensions_, k_);
+  layout_.emplace(count_, dimensions_, given_.k);
   const std::uint64_t points_bytes = count_ * dimensions_ * sizeof(float);
   const std::uint64_t needed = points_bytes + layout_->bytes;
   if (needed > memory_bytes())
     return error(Code::too_large, "k-means keeps all points in memory: " + std::to_string(count_) +
                                       " of " + std::to_string(dimensions_) +
-                                      " numbers with k=" + std::to_string(k_) + " need " +
+                                      " numbers with k=" + std::to_string(given_.k) + " need " +
                                       mib(needed) + ", and the job may use " + mib(memory_bytes()) +
                                       "; run it with a larger --memory-mb");
   points_ = TRY(Region::create(kernel_, points_bytes, "k-means-points"));
@@ -302,7 +291,7 @@ std::unexpected<Status> KMeansJob::failed(std::size_t split, const Completion& c
 // ---- steps --------------------------------------------------------------------------------------
 
 Result<void> KMeansJob::make_chunks() {
-  const std::uint64_t cells = std::uint64_t{k_} * dimensions_;
+  const std::uint64_t cells = std::uint64_t{given_.k} * dimensions_;
   const std::uint64_t chunk_shares = std::max(least_shares, parts_of(layout_->shares, max_chunks));
   centres_buffer_ = TRY(tasks_->memory(state_, {{0, cells * sizeof(float), false}}))[0];
   for (std::uint64_t share = 0; share < layout_->shares; share += chunk_shares) {
@@ -316,10 +305,10 @@ Result<void> KMeansJob::make_chunks() {
     const auto array = [](std::uint64_t begin, std::uint64_t at, std::uint64_t count) {
       return DeviceTasks::Range{begin + at * sizeof(float), count * sizeof(float), true};
     };
-    const auto made =
-        TRY(tasks_->memory(state_, {array(layout_->labels, first, chunk.points),
-                                    array(layout_->sums, share * cells, chunk.shares * cells),
-                                    array(layout_->counts, share * k_, chunk.shares * k_)}));
+    const auto made = TRY(tasks_->memory(
+        state_, {array(layout_->labels, first, chunk.points),
+                 array(layout_->sums, share * cells, chunk.shares * cells),
+                 array(layout_->counts, share * given_.k, chunk.shares * given_.k)}));
     chunk.labels_buffer = made[0], chunk.sums_buffer = made[1], chunk.counts_buffer = made[2];
     chunks_.push_back(chunk);
   }
@@ -335,7 +324,7 @@ void KMeansJob::assign(const Chunk& chunk) {
   add_buffer(assign, chunk.points_buffer, AIOS_MODE_READ);
   add_buffer(assign, centres_buffer_, AIOS_MODE_READ);
   add_buffer(assign, chunk.labels_buffer, AIOS_MODE_WRITE);
-  set_arguments(assign, std::array<std::uint32_t, 3>{n, dimensions_, k_});
+  set_arguments(assign, std::array<std::uint32_t, 3>{n, dimensions_, given_.k});
   Record sum = make_task(0, sum_);
   sum.limit_ns = options_.task_limit_ns;
   sum.grid[0] = static_cast<std::uint32_t>(chunk.shares);
@@ -343,13 +332,13 @@ void KMeansJob::assign(const Chunk& chunk) {
   add_buffer(sum, chunk.labels_buffer, AIOS_MODE_READ);
   add_buffer(sum, chunk.sums_buffer, AIOS_MODE_WRITE);
   add_buffer(sum, chunk.counts_buffer, AIOS_MODE_WRITE);
-  set_arguments(sum, std::array<std::uint32_t, 4>{n, dimensions_, k_, share_points});
+  set_arguments(sum, std::array<std::uint32_t, 4>{n, dimensions_, given_.k, share_points});
   sum.dependencies[sum.dependency_count++] = static_cast<std::uint32_t>(tasks_->add(assign));
   tasks_->add(sum);
 }
 
 ShareSums KMeansJob::shares() const {
-  const std::size_t counts = layout_->shares * k_;
+  const std::size_t counts = layout_->shares * given_.k;
   return {{reinterpret_cast<const float*>(state_.data() + layout_->sums), counts * dimensions_},
           {reinterpret_cast<const std::uint32_t*>(state_.data() + layout_->counts), counts},
           dimensions_};
@@ -360,21 +349,21 @@ Result<void> KMeansJob::assign_points() {
   for (const Chunk& chunk : chunks_) assign(chunk);
   TRY(tasks_->submit());
   TRY(tasks_->finish_all());
-  points_of_ = TRY(points_of_centres(shares(), k_, count_));
+  points_of_ = TRY(points_of_centres(shares(), given_.k, count_));
   return {};
 }
 
 Result<void> KMeansJob::iterate() {
   auto& progress = report_.progress;
   progress.phase = static_cast<std::uint32_t>(proto::mapreduce::Phase::reduce);
-  progress.merge_bytes = max_iterations_ * points_.size();
+  progress.merge_bytes = given_.iterations * points_.size();
   std::uint64_t iterations = 0;
   double moved = 0;
   bool converged = false;
-  while (!converged && iterations < max_iterations_) {
+  while (!converged && iterations < given_.iterations) {
     TRY(assign_points());
     moved = move_centres(shares(), points_of_, centres());
-    converged = moved <= tolerance_;
+    converged = moved <= given_.tolerance;
     ++iterations;
     progress.merged_bytes += points_.size();
   }
@@ -399,17 +388,9 @@ Result<void> KMeansJob::iterate() {
 
 Result<void> KMeansJob::write_output() {
   std::string text;
-  for (std::uint32_t centre = 0; centre < k_; ++centre) {
-    text += std::to_string(centre) + '\t' + std::to_string(points_of_[centre]);
-    for (std::uint32_t d = 0; d < dimensions_; ++d) {
-      char number[32];
-      // The shortest text that is this number again.
-      const auto end = std::to_chars(number, number + sizeof number,
-                                     centres()[std::size_t{centre} * dimensions_ + d]);
-      text += d == 0 ? '\t' : ',';
-      text.append(number, end.ptr);
-    }
-    text += '\n';
+  for (std::uint32_t centre = 0; centre < given_.k; ++centre) {
+    append_centre(text, centre, points_of_[centre],
+                  centres().subspan(std::size_t{centre} * dimensions_, dimensions_));
     if (text.size() >= text_bytes) TRY(append(0, std::exchange(text, {})));
   }
   TRY(append(0, std::exchange(text, {})));
@@ -420,11 +401,24 @@ Result<void> KMeansJob::write_output() {
     TRY(append(1, std::exchange(text, {})));
     if (!keep_going()) return error(Code::cancelled, "the job was cancelled");
   }
-  report_.progress.distinct_keys = k_;
+  report_.progress.distinct_keys = given_.k;
   return append(1, text);
 }
 
 }  // namespace
+
+Result<KMeansArguments> kmeans_arguments(const Options& options) {
+  const auto given =
+      TRY(JobArguments::parse(options.arguments, {"k", "iterations", "tolerance", "seed"}, usage));
+  KMeansArguments all{};
+  all.k = static_cast<std::uint32_t>(TRY(given.whole("k", {}, 1, max_centres)));
+  all.iterations = TRY(given.whole("iterations", 100, 1, max_iterations));
+  all.tolerance = TRY(given.real("tolerance", 0));
+  all.seed = TRY(given.whole("seed", 0, 0, ~0ull));
+  if (options.max_bad_records != 0)
+    return error(Code::invalid_argument, "bad points cannot be skipped");
+  return all;
+}
 
 std::unique_ptr<DeviceJob> make_kmeans_job(Kernel& kernel, const Options& options,
                                            const OnProgress& on_progress) {

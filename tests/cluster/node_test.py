@@ -19,7 +19,8 @@ sys.path[:0] = [str(ROOT / "services/cluster"), str(ROOT / "abi/python")]
 import aios  # noqa: E402
 import pictures  # noqa: E402
 from aios_cluster import formats, gpus, graphs, job, splits, streaming, suspect  # noqa: E402
-from aios_cluster.node import Node, is_host_lost  # noqa: E402
+from aios_cluster.host import is_host_lost  # noqa: E402
+from aios_cluster.node import Node  # noqa: E402
 from aios_cluster.output import OutputFolder, PartWriter  # noqa: E402
 
 instance = None  # that suite.py has booted
@@ -78,14 +79,14 @@ class Case(unittest.TestCase):
                         source, "-o", target], check=True)
         return target.read_bytes()
 
-
-class Same(Case):
-    def local(self, name, inputs, partitions, *arguments):
-        output = self.work / f"local-{name}"
+    def local(self, name, inputs, partitions, *arguments, options=()):
+        output = self.work / f"local-{len(list(self.work.iterdir()))}"
         instance.ctl("mapreduce", "run", name, "--input", *inputs, "--output", output, "--reducers",
-                     str(partitions), *(["--", *arguments] if arguments else []))
+                     str(partitions), *options, *(["--", *arguments] if arguments else []))
         return [path.read_bytes() for path in sorted(output.glob("part-*"))]
 
+
+class Same(Case):
     def test_it_is_what_the_single_machine_engine_makes(self):
         inputs = [str(ROOT / "abi"), str(ROOT / "services")]
         plan = splits.plan(inputs, 2)

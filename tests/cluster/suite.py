@@ -1,4 +1,4 @@
-"""Runs node_test.py against an instance of its own, in Debian's Python.
+"""Runs node_test.py and inputs_test.py against an instance of its own, in Debian's Python.
 
 usage: suite.py AIOSCTL LIBAIOS MODULES [TEST...]     MODULES: the folder of the jobs that ship
 """
@@ -28,9 +28,10 @@ def main():
             booted.modules = Path(modules)
             import node_test
             node_test.instance = booted
+            import inputs_test
             loader = unittest.TestLoader()
             found = loader.loadTestsFromNames(names, node_test) if names else (
-                loader.loadTestsFromModule(node_test))
+                unittest.TestSuite(map(loader.loadTestsFromModule, (node_test, inputs_test))))
             result = unittest.TextTestRunner(verbosity=2).run(found)
             node_test.job.close_node()
             booted.wait_running()

@@ -191,33 +191,6 @@ void print_report_json(const mapreduce_client::Options& options,
   print_json(object.dump(-1, ' ', false, json::error_handler_t::replace));
 }
 
-Result<int> run_on_spark(const Session& session, const RunOptions& chosen) {
-  if (chosen.master.empty())
-    return error(Code::invalid_argument,
-                 "--engine spark needs --master, such as spark://HOST:7077 or 'local[2]'");
-  SparkJob job;
-  const std::string name = chosen.mapper.empty() ? chosen.job : "streaming";
-  job.module_path = TRY(find_module(name));
-  if (mapreduce_client::device_job_of(TRY(read_module_file(job.module_path))))
-    return error(Code::not_supported,
-                 name + " computes on this machine's devices: it is of the local engine");
-  job.label = label_of(name);
-  job.mapper = chosen.mapper;
-  job.reducer = chosen.reducer;
-  job.files = chosen.files;
-  job.max_bad_records = chosen.max_bad_records;
-  job.inputs = chosen.inputs;
-  job.output = chosen.output;
-  job.master = chosen.master;
-  job.settings = chosen.settings;
-  job.reducers = chosen.reducers;
-  job.memory_mb = chosen.memory_mb;
-  job.task_limit_s = chosen.task_limit_s;
-  job.json = session.json;
-  job.arguments = chosen.arguments;
-  return std::unexpected(become_spark_driver(job));
-}
-
 /// The jobs of those that come with AIOS as chains.
 std::vector<std::string> jobs_of(const std::string& job) {
   if (job == "tf-idf") return {"tf-idf-count", "tf-idf-length", "tf-idf-weight"};
@@ -249,18 +222,63 @@ Result<std::vector<mapreduce_client::Stage>> later_stages(const RunOptions& chos
   return stages;
 }
 
-/// What Spark's nodes cannot do.
-Result<void> check_spark(const RunOptions& chosen) {
-  const auto local = [](const std::string& what) {
-    return error(Code::not_supported, what + " is of the local engine");
-  };
-  if (!chosen.input_format.empty() && chosen.input_format != "text")
-    return local("--input-format " + chosen.input_format);
-  if (!chosen.then.empty()) return local("--then");
-  if (jobs_of(chosen.job).size() != 1) return local(chosen.job + ", a chain of jobs,");
-  for (const std::string& input : chosen.inputs)
-    if (input.starts_with("aios:")) return local(input + ", an object of one host's storage,");
-  return {};
+/// Stages after the first, as the driver reads them.
+std::vector<std::string> described(const std::vector<mapreduce_client::Stage>& stages) {
+  std::vector<std::string> all;
+  for (const auto& [label, path, arguments] : stages)
+    all.push_back(json({{"label", label}, {"module", path}, {"arguments", arguments}})
+                      .dump(-1, ' ', false, json::error_handler_t::replace));
+  return all;
+}
+
+/// As the driver reads it; empty when it is none. What such jobs cannot do is said before Spark is
+/// asked.
+Result<std::string> device_job_of(const RunOptions& chosen, const SparkJob& job,
+                                  const std::vector<mapreduce_client::Stage>& later) {
+  for (const mapreduce_client::Stage& stage : later)
+    TRY(mapreduce_client::check_later_stage(stage, TRY(read_module_file(stage.module_path))));
+  const auto found = mapreduce_client::device_job_of(TRY(read_module_file(job.module_path)));
+  if (!found) return std::string();
+  mapreduce_client::Options options;
+  options.label = job.label;
+  options.reducers = chosen.reducers;
+  options.input_format = chosen.input_format;
+  options.field = chosen.field;
+  options.then = later;
+  options.arguments = chosen.arguments;
+  options.max_bad_records = chosen.max_bad_records;
+  return mapreduce_client::describe_device_job(*found, options);
+}
+
+Result<int> run_on_spark(const Session& session, const RunOptions& chosen) {
+  if (chosen.master.empty())
+    return error(Code::invalid_argument,
+                 "--engine spark needs --master, such as spark://HOST:7077 or 'local[2]'");
+  SparkJob job;
+  const std::string name = chosen.mapper.empty() ? chosen.job : "streaming";
+  const auto later = TRY(later_stages(chosen));
+  job.module_path = TRY(find_module(jobs_of(name)[0]));
+  job.label = label_of(name);
+  job.device_job = TRY(device_job_of(chosen, job, later));
+  job.then = described(later);
+  job.mapper = chosen.mapper;
+  job.reducer = chosen.reducer;
+  job.files = chosen.files;
+  job.max_bad_records = chosen.max_bad_records;
+  job.input_format = chosen.input_format;
+  job.field = chosen.field;
+  job.inputs = chosen.inputs;
+  job.output = chosen.output;
+  job.master = chosen.master;
+  job.settings = chosen.settings;
+  job.reducers = chosen.reducers;
+  job.memory_mb = chosen.memory_mb;
+  job.task_limit_s = chosen.task_limit_s;
+  job.json = session.json;
+  job.arguments = chosen.arguments;
+  // Objects among the inputs are those of the instance that aiosctl would use.
+  ::setenv("AIOS_SOCKET", session.socket.c_str(), 1);
+  return std::unexpected(become_spark_driver(job));
 }
 
 /// Options that contradict one another, or lack something.
@@ -278,7 +296,6 @@ Result<void> check(const RunOptions& chosen) {
   if (streaming && (!chosen.input_format.empty() || !chosen.field.empty() || !chosen.then.empty()))
     return bad("--input-format, --field and --then are of jobs that are modules");
   TRY(mapreduce_client::parse_input_format(chosen.input_format, chosen.field));
-  if (chosen.engine == "spark") TRY(check_spark(chosen));
   return {};
 }
 

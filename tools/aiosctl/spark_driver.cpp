@@ -47,6 +47,10 @@ Status become_spark_driver(const SparkJob& job) {
   };
   add("--mapper", job.mapper);
   add("--reducer", job.reducer);
+  add("--input-format", job.input_format);
+  add("--field", job.field);
+  add("--device-job", job.device_job);
+  for (const std::string& stage : job.then) add("--then", stage);
   for (const std::string& file : job.files) add("--file", file);
   for (const std::string& setting : job.settings) {
     command.emplace_back("--conf");

@@ -24,6 +24,10 @@ struct SparkJob {
   std::string mapper;  ///< Streaming's; the module sorts what it writes
   std::string reducer;
   std::vector<std::string> files;
+  std::string input_format;
+  std::string field;
+  std::vector<std::string> then;  ///< later jobs of a chain, as JSON: label, module, arguments
+  std::string device_job;         ///< the one that the module is for, as JSON; empty: none
   bool json = false;
   std::vector<std::string> arguments;
 };

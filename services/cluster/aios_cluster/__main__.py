@@ -33,6 +33,11 @@ def _arguments() -> argparse.ArgumentParser:
     run.add_argument("--mapper", default="")
     run.add_argument("--reducer", default="")
     run.add_argument("--file", action="append", default=[])
+    run.add_argument("--input-format", default="")
+    run.add_argument("--field", default="")
+    run.add_argument("--device-job", type=json.loads)  # {"name": …, and its arguments}
+    # {"label": …, "module": PATH, "arguments": […]}: a job of a chain, after the first.
+    run.add_argument("--then", action="append", default=[], type=json.loads)
     run.add_argument("module")
     run.add_argument("arguments", nargs=argparse.REMAINDER)
     run.set_defaults(work=_run)
@@ -56,16 +61,19 @@ def _run(chosen: argparse.Namespace) -> None:
     from .streaming import Programs
 
     settings = _settings(chosen.conf)
-    module = Path(chosen.module).read_bytes()
+    stages = [spark.Stage(one["label"], Path(one["module"]).read_bytes(), tuple(one["arguments"]))
+              for one in ({"label": chosen.label, "module": chosen.module,
+                           "arguments": chosen.arguments}, *chosen.then)]
     context = spark.connect(chosen.master, chosen.label, settings)
     try:
-        report = spark.run(context, module, chosen.arguments, chosen.input, chosen.output,
-                           label=chosen.label, reducers=chosen.reducers,
-                           memory_bytes=chosen.memory_mb * MIB,
+        report = spark.run(context, stages, chosen.input, chosen.output,
+                           reducers=chosen.reducers, memory_bytes=chosen.memory_mb * MIB,
                            task_limit_s=chosen.task_limit_s,
                            max_bad_records=chosen.skip_bad_records,
                            programs=Programs.named(chosen.mapper, chosen.reducer, chosen.file)
-                           if chosen.mapper else None)
+                           if chosen.mapper else None,
+                           input_format=chosen.input_format, field=chosen.field,
+                           device_job=chosen.device_job)
     finally:
         context.stop()
     if chosen.json:
@@ -74,12 +82,14 @@ def _run(chosen: argparse.Namespace) -> None:
     print(f"{chosen.label}: {report.input_bytes / 1e6:.1f} MB of input in {report.input_files} "
           f"files, {report.seconds:.2f} s, {report.input_bytes / 1e6 / report.seconds:.0f} MB/s")
     print(f"{report.records} records, {report.distinct_keys} distinct keys; {report.splits} splits")
-    print(f"through Spark: {report.blocks} blocks ({report.splits} x {report.parts}), "
+    print(f"through Spark: {report.blocks} blocks of {report.splits} splits, "
           f"{report.block_bytes / 1e6:.1f} MB, and no rows")
     for name, value in report.counters.items():
         print(f"{name}: {value}")
     for one in report.skipped_records:
         print(f"skipped: {one['file']}, at byte {one['offset']} ({one['why']})")
+    for note in report.notes:
+        print(note)
     print(f"output: {chosen.output} in {report.parts} part{'s' if report.parts != 1 else ''}, "
           f"{report.output_bytes / 1e6:.1f} MB")
 

@@ -27,6 +27,7 @@ RUN_MAGIC = 0x316E75725F726D61
 HINT_MAGIC = 0x31746E69685F726D
 UNIT_BYTES = 4096
 PAGE_BYTES = 4096  # the description's; the boundaries between partitions lie behind it
+RECORDS_OFFSET = 2048  # in that page: what the input's records are
 BOUNDARY_SLOT_BYTES = 512
 MAX_NAMES_BYTES = 32 << 20
 TOTAL_ORDER_FLAG = 1
@@ -70,6 +71,11 @@ def pack_parameters(arguments: Sequence[str]) -> bytes:
 def boundary_bytes(partitions: int) -> int:
     """Of the boundaries that a job with total order needs."""
     return round_up(partitions * BOUNDARY_SLOT_BYTES) if partitions > 1 else 0
+
+
+def first_page(records: bytes) -> bytes:
+    """Of the parameters. `records` is a packed input format."""
+    return (bytes(RECORDS_OFFSET) + records).ljust(PAGE_BYTES, b"\0")
 
 
 def describe_arguments(parameter_offset: int, parameter_bytes: int, partitions: int = 0) -> bytes:

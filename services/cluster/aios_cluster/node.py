@@ -11,23 +11,21 @@ Nothing in it is of a certain engine. Map and reduce depend on nothing but their
 be done again, or twice at once, anywhere, and give the same bytes. So the engine may lose a host,
 an attempt or a block, and have it made again; AIOS keeps nothing that it would have to ask for.
 
-A node is one attachment to the host's instance: what it began ends with its process. It must be
-made after the last fork. Methods block; one thread uses a node at a time. Every error is an
-`aios.Error`; `is_host_lost` says which ones are about the host and not about the job.
+A node is one attachment to the host's instance, as `host.py` has it.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import IO
 
 import aios
 from aios import errors
 
-from . import formats, splits, unpack
+from . import formats
 from .formats import round_up
+from .host import Host, is_host_lost
+from .records import Records
 from .splits import Piece, Split
 from .suspect import Suspect
 
@@ -59,34 +57,29 @@ class ReduceOutput:
     skipped: list[tuple[int, int, int, int]] = field(default_factory=list)  # split, piece, offset, code
 
 
-def is_host_lost(error: BaseException) -> bool:
-    """The AIOS of this host is gone, or one of its servers: the same elsewhere may well succeed."""
-    return isinstance(error, (errors.Unreachable, errors.PeerClosed, errors.ServiceDown))
-
-
 # Failures that one record may be the reason of, so that the job can go on without it.
 _OF_A_RECORD = (errors.Crashed, errors.TimedOut, errors.InvalidArgument)
 
 
-def _about(error: aios.Error, pieces: Sequence[Piece], hint: formats.Hint | None = None) -> aios.Error:
+def about(error: aios.Error, pieces: Sequence[Piece], hint: formats.Hint | None = None) -> aios.Error:
     """What a task failed with, naming the file that it was about, and the place in it."""
     if is_host_lost(error):
         return error
     why = str(error)
     place = _PLACE.match(why)
     if place and int(place[1]) < len(pieces):
-        why = f"{pieces[int(place[1])].path}, at byte {place[2]}: {why[place.end():]}"
+        why = f"{pieces[int(place[1])].name}, at byte {place[2]}: {why[place.end():]}"
     elif hint is not None and isinstance(error, _OF_A_RECORD):
-        why = f"{pieces[hint.piece].path}, at byte {hint.offset}: {why}"
+        why = f"{pieces[hint.piece].name}, at byte {hint.offset}: {why}"
     elif pieces:
-        last = f" to {pieces[-1].path}" if len(pieces) > 1 else ""
-        why = f"{pieces[0].path}{last}: {why}"
+        last = f" to {pieces[-1].name}" if len(pieces) > 1 else ""
+        why = f"{pieces[0].name}{last}: {why}"
     return errors.error_of(error.code, why)
 
 
-class Node:
+class Node(Host):
     """`module` is a path, or the bytes of the module (made with <aios/mapreduce.hpp>). `boundaries` are
-    what `sample` gave, on any node; `names` those of the plan.
+    what `sample` gave, on any node; `names` those of the plan; `records` what the input's are.
 
     `memory_bytes` is for the table, the run, the blocks and the output of one task; `task_limit_s`
     ends a task that runs longer (0: never). `job_name` is the job of AIOS that all of it belongs to:
@@ -96,75 +89,42 @@ class Node:
     def __init__(self, module: str | bytes, arguments: Sequence[str] = (), *,
                  socket_path: str | None = None, job_name: str | None = None,
                  memory_bytes: int = 512 * MIB, task_limit_s: float = 0.0, boundaries: bytes = b"",
-                 names: bytes = b""):
+                 names: bytes = b"", records: Records = Records()):
         if memory_bytes < LEAST_MEMORY_BYTES:
             raise errors.InvalidArgument(
                 f"a node needs at least {LEAST_MEMORY_BYTES // MIB} MiB of memory")
+        super().__init__(socket_path, job_name, task_limit_s)
         self._memory_bytes = memory_bytes
-        self._limit_s = task_limit_s
-        self._tag = 0
-        with ExitStack() as undo:
-            instance = undo.enter_context(aios.attach(socket_path, job_name=job_name))
-            self._instance = instance
-            self._tenant = undo.enter_context(instance.tenant())
+        self._records = records
+        try:
             self._codelets = {name: self._tenant.codelet(module, name)
                               for name in ("describe", "map", "reduce")}
             parameters = formats.pack_parameters(arguments)
-            header = bytes(formats.PAGE_BYTES) + boundaries
+            header = formats.first_page(records.packed) + boundaries
             self._boundary_bytes = len(boundaries)
             self._names_at = len(header) if names else 0
             self._at = len(header) + len(names), len(parameters)  # where the parameters lie
-            region = undo.enter_context(
-                instance.create_region(round_up(sum(self._at)), "job"))
+            region = self._undo.enter_context(
+                self._instance.create_region(round_up(sum(self._at)), "job"))
             region.data[:sum(self._at)] = header + names + parameters
             self._parameters = self._tenant.buffer(region, aios.Access.READ)
             described = self._describe()
             self.counter_names, self._total_order = described.counter_names, described.total_order
-            self._undo = undo.pop_all()
-
-    def close(self) -> None:
-        self._undo.close()
-
-    def __enter__(self) -> "Node":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        self.close()
+        except BaseException:
+            self.close()
+            raise
 
     # ---- tasks ----
 
     def _run(self, codelet: str, buffers: Sequence[tuple[aios.BufferId, aios.Mode]],
              arguments: bytes) -> tuple[int, ...]:
-        """The task's result words. It may begin what it failed with by "@PIECE:OFFSET "."""
-        self._tag += 1
-        self._tenant.submit(aios.Task(self._tag, self._codelets[codelet],
-                                      [(self._parameters, aios.Mode.READ), *buffers], arguments,
-                                      limit_s=self._limit_s))
-        done = self._tenant.completions()[0]
-        if done.ok:
-            return done.result
-        raise errors.error_of(done.status, self._tenant.failure(self._tag))
-
-    def _memory(self, undo: ExitStack, size: int, name: str, access: aios.Access
-                ) -> tuple[memoryview, aios.BufferId]:
-        """Memory for tasks until `undo` ends."""
-        region = undo.enter_context(self._instance.create_region(round_up(max(size, 1)), name))
-        buffer = self._tenant.buffer(region, access)
-        undo.callback(self._forget, buffer)
-        return region.data, buffer
-
-    def _forget(self, buffer: aios.BufferId) -> None:
-        try:
-            self._tenant.release(buffer)
-        except aios.Error as error:
-            if not is_host_lost(error):
-                raise
+        return self.run(self._codelets[codelet], [(self._parameters, aios.Mode.READ), *buffers],
+                        arguments)
 
     def _describe(self) -> formats.Description:
         with ExitStack() as undo:
-            reply, buffer = self._memory(undo, formats.PAGE_BYTES, "description",
-                                         aios.Access.WRITE)
+            reply, buffer = self.memory(undo, formats.PAGE_BYTES, "description",
+                                        aios.Access.WRITE)
             self._run("describe", [(buffer, aios.Mode.WRITE)],
                       formats.describe_arguments(*self._at))
             described = formats.read_description(reply)
@@ -178,9 +138,9 @@ class Node:
         size = formats.boundary_bytes(partitions)
         boundaries = bytes(size)
         with ExitStack() as undo:
-            reply, buffer = self._memory(undo, formats.PAGE_BYTES + size, "boundaries",
-                                         aios.Access.WRITE)
-            files = self._lend(split, undo)
+            reply, buffer = self.memory(undo, formats.PAGE_BYTES + size, "boundaries",
+                                        aios.Access.WRITE)
+            files = self.lend(split, undo, self._records)
             try:
                 self._run("describe", [(buffer, aios.Mode.WRITE), (files, aios.Mode.READ)],
                           formats.describe_arguments(*self._at, partitions))
@@ -188,7 +148,7 @@ class Node:
             except _OF_A_RECORD:
                 pass
             except aios.Error as error:
-                raise _about(error, split.pieces) from None
+                raise about(error, split.pieces) from None
         return boundaries
 
     # ---- map ----
@@ -208,7 +168,7 @@ class Node:
                                          f"make them with sample()")
         reading = _Reading(split, partitions, self._memory_bytes, max_bad_records)
         with ExitStack() as undo:
-            files = self._lend(split, undo) if split.pieces else aios.BufferId(0)
+            files = self.lend(split, undo) if split.pieces else aios.BufferId(0)
             while not reading.done:
                 self._map_some(reading, files)
         counted, records = reading.counters[:len(self.counter_names)], reading.records
@@ -218,37 +178,11 @@ class Node:
                   *(formats.pack_block(parts, (), 0) for parts in others)]
         return MapOutput(blocks, records, reading.runs, reading.skipped)
 
-    def _lend(self, split: Split, undo: ExitStack) -> aios.BufferId:
-        """The split's files, opened, checked to be those that were planned, and lent."""
-        with ExitStack() as opened:
-            files: dict[str, IO[bytes]] = {}
-            for piece in split.pieces:
-                if piece.path not in files:
-                    files[piece.path] = opened.enter_context(self.open_piece(piece))
-            buffer = self._tenant.files([(files[piece.path], piece.offset, piece.length)
-                                         for piece in split.pieces])
-        undo.callback(self._forget, buffer)
-        return buffer
-
-    @staticmethod
-    def open_piece(piece: Piece) -> IO[bytes]:
-        """The piece's file; of a compressed one what it unpacks to."""
-        file = splits.open_unchanged(piece)
-        try:
-            if not unpack.is_packed(piece.path):
-                return file
-            unpacked = unpack.unpacked(piece.path, file)
-        except BaseException:
-            file.close()
-            raise
-        file.close()
-        return unpacked
-
     def _map_some(self, reading: "_Reading", files: aios.BufferId) -> None:
         """One task: as much of the split as fits in a table and a run."""
         run_bytes, table_bytes = reading.room()
         with ExitStack() as undo:
-            run, buffer = self._memory(undo, run_bytes, "run", aios.Access.WRITE)
+            run, buffer = self.memory(undo, run_bytes, "run", aios.Access.WRITE)
             arguments = formats.map_arguments(len(run), table_bytes, reading.piece, reading.offset,
                                               reading.partitions, *self._at,
                                               reading.split.first_document,
@@ -279,7 +213,7 @@ class Node:
         merge = _Merge()
         counters = [0] * formats.MAX_COUNTERS
         with ExitStack() as undo:
-            data, runs = self._memory(undo, total, "blocks", aios.Access.READ)
+            data, runs = self.memory(undo, total, "blocks", aios.Access.READ)
             for block in opened:
                 for i, count in enumerate(block.counters):
                     counters[i] += count
@@ -300,12 +234,12 @@ class Node:
         """One task: as many keys as fit in the output."""
         windows = merge.windows
         with ExitStack() as undo:
-            plan, plan_buffer = self._memory(undo, formats.merge_plan_bytes(len(windows)), "plan",
-                                             aios.Access.READ)
+            plan, plan_buffer = self.memory(undo, formats.merge_plan_bytes(len(windows)), "plan",
+                                            aios.Access.READ)
             formats.write_merge_plan(plan, windows)
             header = formats.output_header_bytes(len(windows))
-            output, buffer = self._memory(undo, header + merge.output_bytes, "output",
-                                          aios.Access.WRITE)
+            output, buffer = self.memory(undo, header + merge.output_bytes, "output",
+                                         aios.Access.WRITE)
             words = self._run(
                 "reduce", [(plan_buffer, aios.Mode.READ), (buffer, aios.Mode.WRITE),
                            (runs, aios.Mode.READ)],
@@ -359,7 +293,7 @@ class _Reading:
                                  "with this aios/mapreduce.hpp?")
         if size == 0:  # a single record does not fit; `records` is what it needs
             if records <= self._need_bytes or records > self._memory_bytes // 4:
-                raise errors.NoMemory(f"one record of {self.split.pieces[piece].path} makes "
+                raise errors.NoMemory(f"one record of {self.split.pieces[piece].name} makes "
                                       f"{records // MIB + 1} MiB at once; give the node at least "
                                       f"{4 * (records // MIB + 1)} MiB")
             self._need_bytes = records
@@ -377,7 +311,7 @@ class _Reading:
 
     def failed(self, error: aios.Error, hint: formats.Hint | None) -> None:
         """Goes on, to find the record that it failed on or without it; or raises what it failed with."""
-        told = _about(error, self.split.pieces, hint)
+        told = about(error, self.split.pieces, hint)
         if (not self._max_bad_records or not isinstance(error, _OF_A_RECORD) or
                 self.suspect.skipping):
             raise told from None
@@ -385,13 +319,13 @@ class _Reading:
             return
         piece, offset = (hint.piece, hint.offset) if hint else (self.piece, self.offset)
         if len(self.skipped) == self._max_bad_records:
-            raise too_many_bad(self.split.pieces[piece].path, offset, error, self._max_bad_records)
+            raise too_many_bad(self.split.pieces[piece].name, offset, error, self._max_bad_records)
         self.skipped.append((piece, offset, int(error.code)))
 
 
-def too_many_bad(path: str, offset: int, error: aios.Error, limit: int) -> aios.Error:
+def too_many_bad(name: str, offset: int, error: aios.Error, limit: int) -> aios.Error:
     why = _PLACE.sub("", str(error))
-    return errors.error_of(error.code, f"{path}, at byte {offset}: one bad record more than the {limit} "
+    return errors.error_of(error.code, f"{name}, at byte {offset}: one bad record more than the {limit} "
                                        f"that may be skipped: {why}")
 
 

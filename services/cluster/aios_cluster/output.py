@@ -47,7 +47,8 @@ class Part:
 
 
 class PartWriter:
-    """One attempt at a part. On disk after `finish`; removed when it is not reached."""
+    """One attempt at a part. On disk after `finish`, unless it is not to be flushed; removed when that is not
+    reached."""
 
     def __init__(self, folder: str, number: int, attempt: str):
         self._name, self._attempt = part_name(number), attempt
@@ -63,8 +64,9 @@ class PartWriter:
         while lines:
             lines = lines[self._file.write(lines):]
 
-    def finish(self) -> Part:
-        os.fsync(self._file.fileno())
+    def finish(self, flush: bool = True) -> Part:
+        if flush:
+            os.fsync(self._file.fileno())
         self._finished = True
         return Part(self._name, self._attempt, self._size, self._hash.hexdigest())
 
@@ -146,6 +148,10 @@ class OutputFolder:
         self._owner = os.open(os.path.join(self.path, TEMPORARY, OWNER),
                               os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         _lock(self._owner, self.path)
+
+    def temporary(self, *names: str) -> str:
+        """A path for what has to lie somewhere until the end."""
+        return os.path.join(self.path, TEMPORARY, *names)
 
     def commit(self, parts: Sequence[Part], facts: dict[str, Any]) -> None:
         """`facts` come before the list of parts in the manifest."""

@@ -7,8 +7,8 @@ bytes of their names.
 
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import IO
 
 from aios import errors
@@ -31,6 +31,11 @@ class Piece:
     length: int
     file_bytes: int  # as it lies there
     modified_ns: int
+    known_as: str = ""  # to the user, if not by that path
+
+    @property
+    def name(self) -> str:
+        return self.known_as or self.path
 
 
 def whole(path: str) -> Piece:
@@ -47,12 +52,12 @@ def open_unchanged(piece: Piece) -> IO[bytes]:
     except OSError as error:
         kind = errors.NotFound if isinstance(error, FileNotFoundError) else (
             errors.Denied if isinstance(error, PermissionError) else errors.IoError)
-        raise kind(f"{piece.path}: {error.strerror}; the input has to be at the same path on "
+        raise kind(f"{piece.name}: {error.strerror}; the input has to be at the same path on "
                    f"every host") from None
     info = os.fstat(file.fileno())
     if (info.st_size, info.st_mtime_ns) != (piece.file_bytes, piece.modified_ns):
         file.close()
-        raise errors.SourceChanged(f"{piece.path}: changed since the job began")
+        raise errors.SourceChanged(f"{piece.name}: changed since the job began")
     return file
 
 
@@ -106,21 +111,26 @@ def _files(paths: Sequence[str]) -> Iterator[tuple[str, os.stat_result]]:
 @dataclass(frozen=True, slots=True)
 class _File:
     path: str
+    name: str  # as the user gave it
     packed: bool
     size_bytes: int  # of what is read of it
     info: os.stat_result
 
     def piece(self, offset: int, length: int) -> Piece:
-        return Piece(os.path.abspath(self.path), offset, length, self.info.st_size,
-                     self.info.st_mtime_ns)
+        path = os.path.abspath(self.path)
+        return Piece(path, offset, length, self.info.st_size, self.info.st_mtime_ns,
+                     self.name if self.name != path else "")
 
 
-def _measured(found: Sequence[tuple[str, os.stat_result]],
-              sizes: Callable[[list[str]], list[int]]) -> list[_File]:
+Sizes = Callable[[list[str]], list[int]]
+
+
+def _measured(paths: Sequence[str], known_as: Mapping[str, str], sizes: Sizes) -> list[_File]:
+    found = list(_files(paths))
     packed = [path for path, info in found if info.st_size and unpack.is_packed(path)]
     size_of = dict(zip(packed, sizes([os.path.abspath(path) for path in packed])))
-    return [_File(path, path in size_of, size_of.get(path, info.st_size), info)
-            for path, info in found]
+    return [_File(path, known_as.get(path, path), path in size_of,
+                  size_of.get(path, info.st_size), info) for path, info in found]
 
 
 def _sample(files: Sequence[_File], total: int) -> Split:
@@ -143,17 +153,23 @@ def _sizes_here(paths: list[str]) -> list[int]:
     return [unpack.size_of(path) for path in paths]
 
 
-def plan(paths: Sequence[str], threads: int,
-         sizes: Callable[[list[str]], list[int]] = _sizes_here) -> Plan:
+def _target(total: int, threads: int, least: int = LEAST_SPLIT_BYTES) -> int:
+    """Bytes of a split."""
+    return max(min(max(total // (4 * max(threads, 1)), least), USUAL_SPLIT_BYTES),
+               -(-total // (MAX_SPLITS // 2)))
+
+
+def plan(paths: Sequence[str], threads: int, sizes: Sizes = _sizes_here,
+         known_as: Mapping[str, str] | None = None) -> Plan:
     """Every byte of every file in exactly one piece, in order; four splits for each of `threads`. A
-    compressed file is one piece; `sizes` says what such files unpack to.
+    compressed file is one piece; `sizes` says what such files unpack to. `known_as` has the names of files
+    that the user knows by others.
 
     `OSError`, `InvalidArgument`, `Corrupt`: of a path.
     """
-    files = _measured(list(_files(paths)), sizes)
+    files = _measured(paths, known_as or {}, sizes)
     total = sum(one.size_bytes for one in files)
-    target = max(min(max(total // (4 * max(threads, 1)), LEAST_SPLIT_BYTES), USUAL_SPLIT_BYTES),
-                 -(-total // (MAX_SPLITS // 2)))
+    target = _target(total, threads)
     splits: list[Split] = []
     pieces: list[Piece] = []
     room = target
@@ -169,7 +185,7 @@ def plan(paths: Sequence[str], threads: int,
     for one in files:
         at = 0
         if one.size_bytes:
-            names.append(os.fsencode(one.path))
+            names.append(os.fsencode(one.name))
         while at < one.size_bytes:
             left = one.size_bytes - at
             # What would be left for the next split is not worth one.
@@ -183,3 +199,48 @@ def plan(paths: Sequence[str], threads: int,
         raise errors.Quota(f"{len(files)} files make more than {MAX_SPLITS} splits; pack small "
                            f"files together, or run the job over fewer")
     return Plan(splits, formats.pack_names(names), _sample(files, total), len(files), total)
+
+
+Begins = Callable[[list[tuple[Piece, list[int]]]], list[list[int]]]
+
+
+def align(planned: Plan, begins: Begins) -> Plan:
+    """The same with pieces that begin and end where records do. `begins` is asked of files that are in more
+    than one piece, about the offsets where they are cut: where the first record there, or after it, begins."""
+    asked: dict[int, tuple[Piece, list[int]]] = {}
+    for split in planned.splits:
+        for document, piece in enumerate(split.pieces, split.first_document):
+            if piece.offset:
+                asked.setdefault(document, (piece, []))[1].append(piece.offset)
+    moved = {(document, offset): begin
+             for (document, (_, offsets)), found in zip(asked.items(), begins(list(asked.values())))
+             for offset, begin in zip(offsets, found)}
+
+    def aligned(document: int, piece: Piece) -> Piece:
+        begin, end = (moved.get((document, offset), offset)
+                      for offset in (piece.offset, piece.offset + piece.length))
+        return replace(piece, offset=begin, length=end - begin)
+
+    return replace(planned, splits=[
+        replace(split, pieces=tuple(aligned(document, piece) for document, piece
+                                    in enumerate(split.pieces, split.first_document)))
+        for split in planned.splits])
+
+
+def plan_whole(paths: Sequence[str], threads: int, known_as: Mapping[str, str] | None = None) -> Plan:
+    """For jobs that read files whole, as they lie there and also when they are empty, and have much to do
+    for each."""
+    files = [_File(path, (known_as or {}).get(path, path), False, info.st_size, info)
+             for path, info in _files(paths)]
+    total = sum(one.size_bytes for one in files)
+    target = _target(total, threads, 1)
+    splits: list[Split] = []
+    pieces: list[Piece] = []
+    for one in files:
+        pieces.append(one.piece(0, one.size_bytes))
+        if sum(piece.length for piece in pieces) >= target or len(pieces) == MAX_PIECES:
+            splits.append(Split(len(splits), tuple(pieces)))
+            pieces = []
+    if pieces:
+        splits.append(Split(len(splits), tuple(pieces)))
+    return Plan(splits, b"", Split(-1, ()), len(files), total)

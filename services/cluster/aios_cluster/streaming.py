@@ -19,7 +19,8 @@ from typing import IO
 
 from aios import errors
 
-from .node import Node, ReduceOutput
+from .host import open_piece
+from .node import ReduceOutput
 from .splits import Piece, Split
 
 ATTEMPTS = 4
@@ -56,13 +57,13 @@ def mapped(programs: Programs, split: Split, limit_s: float
         pieces = []
         for number, piece in enumerate(split.pieces):
             path = os.path.join(folder, f"{number:05}")
-            what = f"{piece.path}, bytes {piece.offset} to {piece.offset + piece.length}"
+            what = f"{piece.name}, bytes {piece.offset} to {piece.offset + piece.length}"
             environment = {"mapreduce_task_is_map": "true",
                            "mapreduce_task_partition": str(split.number),
-                           "mapreduce_map_input_file": piece.path,
+                           "mapreduce_map_input_file": piece.name,
                            "mapreduce_map_input_start": str(piece.offset),
                            "mapreduce_map_input_length": str(piece.length)}
-            with Node.open_piece(piece) as file, _lines_of(piece, file) as lines:
+            with open_piece(piece) as file, _lines_of(piece, file) as lines:
                 _run("mapper", what, programs.mapper, programs, environment, lines, path, limit_s,
                      counters)
             info = os.stat(path)

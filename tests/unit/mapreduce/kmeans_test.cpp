@@ -68,14 +68,31 @@ TEST_CASE("What is no coordinate is named with its place") {
 TEST_CASE("First centres are different points, and the same for the same seed") {
   std::vector<float> points;
   for (int i = 0; i < 300; ++i) points.push_back(static_cast<float>(i % 7));
-  const auto chosen = first_centres(view(points, 1), 7, 5);
+  const auto chosen = first_centres(view(points, 1), points.size(), 7, 5);
   REQUIRE(chosen);
   CHECK(std::set<float>(chosen->begin(), chosen->end()).size() == 7);
-  CHECK(*first_centres(view(points, 1), 7, 5) == *chosen);
+  CHECK(*first_centres(view(points, 1), points.size(), 7, 5) == *chosen);
   std::set<float> begun_with;
   for (std::uint64_t seed = 0; seed < 50; ++seed)
-    begun_with.insert(first_centres(view(points, 1), 1, seed)->front());
+    begun_with.insert(first_centres(view(points, 1), points.size(), 1, seed)->front());
   CHECK(begun_with.size() > 3);
+}
+
+TEST_CASE("First centres are the same when only the sample is given") {
+  std::vector<float> points, sample;
+  for (int i = 0; i < 10'000; ++i) points.push_back(static_cast<float>(i * 7919 % 6007));
+  for (std::uint64_t i = 0; i < sample_count(10'000, 5); ++i)
+    sample.push_back(points[sample_point(i, sample_count(10'000, 5), 10'000)]);
+  REQUIRE(sample.size() < points.size());
+  CHECK(*first_centres(view(points, 1), 10'000, 5, 3) ==
+        *first_centres(view(sample, 1), 10'000, 5, 3));
+}
+
+TEST_CASE("The line of a centre has the shortest text of each number") {
+  std::string text = "before\n";
+  const std::vector<float> at{0.1f, -3, 1e-20f};
+  append_centre(text, 4, 1'000'000, at);
+  CHECK(text == "before\n4\t1000000\t0.1,-3,1e-20\n");
 }
 
 TEST_CASE("More centres than points, or than different ones, are refused") {
@@ -85,8 +102,8 @@ TEST_CASE("More centres than points, or than different ones, are refused") {
   CHECK(more.error().code() == Code::invalid_argument);
   CHECK(more.error().message().find("k=4") == 0);
   const std::vector<float> points{1, 2, 1, 2, 1, 2, 1, 2};
-  CHECK(first_centres(view(points, 2), 1, 0));
-  const auto same = first_centres(view(points, 2), 2, 0);
+  CHECK(first_centres(view(points, 2), points.size() / 2, 1, 0));
+  const auto same = first_centres(view(points, 2), points.size() / 2, 2, 0);
   REQUIRE_FALSE(same);
   CHECK(same.error().message().find("there is only 1 different point in the input") !=
         std::string::npos);
