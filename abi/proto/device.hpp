@@ -55,6 +55,8 @@ struct Device {
     std::int32_t millicelsius;    ///< or unknown_temperature
     std::uint32_t busy_permille;  ///< of late; or unknown_utilisation
     std::uint32_t queue_depth;    ///< tasks that may lie in its own queue beside those that run
+    std::uint32_t own_memory;     ///< 1: data is copied there and back; 0: it is the host's
+    std::uint32_t reserved;
     std::uint64_t memory_bytes;
     std::uint64_t cache_bytes;  ///< last level
     Text<16> kind;              ///< "cpu", "gpu" or "xla"
@@ -65,7 +67,8 @@ struct Device {
     Text<96> reason;       ///< why it is not ok
     AIOS_FIELDS(Reply, count, health, cores, threads, numa_nodes, contexts, context_restarts,
                 emulated, faults, peers, numa_node, millicelsius, busy_permille, queue_depth,
-                memory_bytes, cache_bytes, kind, backend, uuid, model, pci_address, reason)
+                own_memory, reserved, memory_bytes, cache_bytes, kind, backend, uuid, model,
+                pci_address, reason)
   };
 };
 
@@ -136,7 +139,7 @@ struct Absent {
 
 struct Protocol {
   static constexpr const char* name = "driver";
-  static constexpr std::uint16_t version = 4;
+  static constexpr std::uint16_t version = 5;
   using Methods = MethodList<Null, Device, OpenContext, CloseContext, Absent>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
@@ -325,10 +328,31 @@ struct Pause {
   using Reply = Empty;
 };
 
+/// What copies between the host's memory and the device's own have taken, since the context
+/// started. All 0 where there are none, as on devices that work in the host's memory.
+struct Copies {
+  static constexpr std::uint16_t opcode = 8;
+  static constexpr const char* name = "copies";
+  using Request = Empty;
+  struct Sum {
+    std::uint64_t count;
+    std::uint64_t bytes;
+    std::uint64_t ns;
+    AIOS_FIELDS(Sum, count, bytes, ns)
+  };
+  /// Copies of fewer bytes are told apart: they show what a copy takes whatever its size.
+  static constexpr std::uint64_t large_bytes = 64u << 10;
+  struct Reply {
+    Sum to_device[2];  ///< small, large
+    Sum to_host[2];
+    AIOS_FIELDS(Reply, to_device, to_host)
+  };
+};
+
 struct Protocol {
   static constexpr const char* name = "context";
-  static constexpr std::uint16_t version = 6;
-  using Methods = MethodList<Null, Load, Bind, Unbind, Run, RunBatch, BatchFailure, Pause>;
+  static constexpr std::uint16_t version = 7;
+  using Methods = MethodList<Null, Load, Bind, Unbind, Run, RunBatch, BatchFailure, Pause, Copies>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 

@@ -283,7 +283,12 @@ struct DeviceNext {
     std::uint64_t tasks_done;
     std::uint64_t tasks_failed;
     std::uint64_t busy_ns;
-    AIOS_FIELDS(Reply, device, tasks_done, tasks_failed, busy_ns)
+    /// As learned from `copies` to the device (0) and back (1); 0: nothing was.
+    std::uint64_t copies;
+    float copy_latency_ns[2];
+    float copy_ns_per_mib[2];
+    AIOS_FIELDS(Reply, device, tasks_done, tasks_failed, busy_ns, copies, copy_latency_ns,
+                copy_ns_per_mib)
   };
 };
 
@@ -538,7 +543,7 @@ struct SetCheaper {
 
 struct Protocol {
   static constexpr const char* name = "scheduler";
-  static constexpr std::uint16_t version = 11;
+  static constexpr std::uint16_t version = 12;
   using Methods =
       MethodList<Null, Drain, OpenTenant, CloseTenant, RegisterCodelet, RegisterBuffer,
                  ReleaseBuffer, SetArena, Submit, Completions, Failure, Cancel, TaskNext,

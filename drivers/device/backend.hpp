@@ -28,7 +28,7 @@ class Work {
   virtual ~Work() = default;
   virtual std::uint32_t block_count() const = 0;
   /// For a device with a queue of its own: hands the work to it; run_block then waits for its end.
-  /// On any worker, for works that do not come in batches in the order of submission.
+  /// On any worker, in the order of submission.
   virtual Result<> begin() { return {}; }
   /// On any worker, at the same time as other blocks; throws nothing.
   virtual Result<> run_block(std::uint32_t index) = 0;
@@ -52,6 +52,8 @@ class Backend {
                                                 const BufferTable& buffers) = 0;
   /// Of the context since it started.
   virtual std::uint64_t peak_memory_bytes() const = 0;
+  /// What copying to the device and back has taken, as far as tasks have ended. Any thread.
+  virtual proto::context::Copies::Reply copies() const { return {}; }
   /// Whether it holds something for buffers that tasks have used, until release_unbound.
   virtual bool keeps_buffers() const { return false; }
   /// Lets go, on a worker, at the same time as works, of what it holds for buffers that are no

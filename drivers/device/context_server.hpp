@@ -65,6 +65,10 @@ class ContextServer {
   Answer<proto::context::Pause::Reply> handle(proto::context::Pause,
                                               const proto::context::Pause::Request& request,
                                               CallContext& call);
+  Answer<proto::context::Copies::Reply> handle(proto::context::Copies, const proto::Empty&,
+                                               CallContext&) {
+    return backend_.copies();
+  }
   void client_opened(ClientId client, const PeerInfo& peer);
   void client_closed(ClientId client);
 

@@ -99,6 +99,7 @@ Answer<proto::driver::Device::Reply> DriverServer::handle(
   reply.emulated = device.emulated ? 1 : 0;
   reply.faults = contexts_.faults(index);
   reply.peers = device.peers;
+  reply.own_memory = device.own_memory ? 1 : 0;
   reply.numa_node = device.numa_node;
   reply.memory_bytes = device.memory_bytes;
   reply.cache_bytes = device.cache_bytes;

@@ -34,6 +34,7 @@ struct DeviceDescription {
   std::uint32_t queue_depth = 0;  ///< that may lie in the device's own queue besides
   std::uint32_t numa_nodes = 1;
   bool emulated = false;
+  bool own_memory = false;  ///< data is copied there and back
   std::uint64_t memory_bytes = 0;
   std::uint64_t cache_bytes = 0;
   std::string pci_address{};  ///< empty: none

@@ -85,6 +85,7 @@ device::DeviceDescription DeviceWatch::describe(const DeviceInfo& info) const {
       .threads = 1,
       .queue_depth = queue_depth,
       .emulated = info.emulated,
+      .own_memory = !info.shares_memory,
       .memory_bytes = info.memory_bytes,
       .pci_address = info.pci_address,
       .numa_node = info.numa_node,

@@ -68,9 +68,18 @@ struct Launch {
   std::vector<BufferUse> buffers;
 };
 
+/// The copies of a launch in one direction, and what they took all together.
+struct Copied {
+  std::uint32_t count = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t ns = 0;
+};
+
 struct Times {
   std::uint64_t start_ns;  ///< CLOCK_MONOTONIC, of the kernel alone
   std::uint64_t end_ns;
+  Copied in = {};
+  Copied out = {};
 };
 
 /// What a copy holds when a launch has ended well.

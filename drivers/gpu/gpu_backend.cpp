@@ -296,7 +296,28 @@ Result<Times> GpuBackend::wait(std::unique_ptr<Flight> flight) {
     return times;
   }
   for (const Settlement& one : changes) one.mark->end_change(one.change, one.content);
+  count_copies(*times);
   return times;
+}
+
+void GpuBackend::count_copies(const Times& times) {
+  using Copies = proto::context::Copies;
+  const auto add = [](const Copied& copied, Copies::Sum(&sums)[2]) {
+    if (copied.count == 0) return;
+    Copies::Sum& sum = sums[copied.bytes >= copied.count * Copies::large_bytes ? 1 : 0];
+    sum.count += copied.count;
+    sum.bytes += copied.bytes;
+    sum.ns += copied.ns;
+  };
+  if (times.in.count == 0 && times.out.count == 0) return;
+  const std::lock_guard lock(mutex_);
+  add(times.in, copies_.to_device);
+  add(times.out, copies_.to_host);
+}
+
+proto::context::Copies::Reply GpuBackend::copies() const {
+  const std::lock_guard lock(mutex_);
+  return copies_;
 }
 
 void GpuBackend::release_unbound() {

@@ -40,6 +40,7 @@ class GpuBackend final : public device::Backend {
   bool keeps_buffers() const override { return true; }
   void release_unbound() override;
   device::Loss loss() const override { return loss_; }
+  proto::context::Copies::Reply copies() const override;
 
   /// For the works. `launch` has everything but its buffers.
   Result<std::unique_ptr<Flight>> start(Launch launch, std::span<const MemoryUse> uses);
@@ -71,6 +72,7 @@ class GpuBackend final : public device::Backend {
   std::vector<Settlement> begin_changes(const Launch& launch, std::span<const MemoryUse> uses,
                                         std::span<Attached* const> attached);
   void note(const Status& status);
+  void count_copies(const Times& times);
 
   std::unique_ptr<Gpu> gpu_;
   std::mutex device_mutex_;  ///< of the device, but for waiting, and of what follows; perhaps long
@@ -79,8 +81,9 @@ class GpuBackend final : public device::Backend {
   std::uint64_t launches_ = 0;
   std::unordered_set<std::uint64_t> written_regions_;
   bool wrote_many_regions_ = false;  ///< too many to say which
-  std::mutex mutex_;                 ///< of what follows; never held for long
+  mutable std::mutex mutex_;         ///< of what follows; never held for long
   std::deque<Kernel*> kernels_;      ///< by number
+  proto::context::Copies::Reply copies_{};
   std::atomic<std::uint64_t> peak_memory_bytes_ = 0;
   std::atomic<device::Loss> loss_ = device::Loss::none;
 };

@@ -147,6 +147,10 @@ void ContextPool::connect(Key key, Entry& entry, ClaimedHandle port) {
   events.answered = [this, key, serial](TaskRef task, const Result<Core::RunReply>& answer) {
     on_answered(key, serial, task, answer);
   };
+  if (core_.copy_costs(key.second) != nullptr)
+    events.copied = [this, key, serial](const proto::context::Copies::Reply& more) {
+      if (find(key, serial) != nullptr) core_.copied(key.first, key.second, more);
+    };
   entry.session = std::make_unique<ContextSession>(kernel_, loop_, std::move(port), key.first,
                                                    resources_, std::move(events));
   entry.session->open();

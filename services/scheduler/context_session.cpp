@@ -27,6 +27,8 @@ constexpr std::uint64_t look_interval_ns = 500 * ns_per_ms;
 constexpr std::uint64_t stall_ns = ns_per_s;
 /// A context ends itself when a task exceeds its limit, with more time than it needs for that.
 constexpr std::uint64_t limit_grace_ns = 5 * ns_per_s;
+/// How often it is asked, at most, what it has copied.
+constexpr std::uint64_t copies_interval_ns = 50 * ns_per_ms;
 
 Status checked(const Status& status) {
   if (status.code() > Code::internal)
@@ -332,7 +334,41 @@ void ContextSession::finish(Running& running, Result<RunReply> answer) {
   const TaskRef ref = std::exchange(running.ref, {});
   running.bind_failure.reset();
   free_.push_back(&running);
+  if (events_.copied) ask_copies();
   events_.answered(ref, answer);
+}
+
+// ---- what copies take ---------------------------------------------------------------------------
+
+namespace {
+
+/// False when what was said before does not lie in what is said now.
+bool subtract(proto::context::Copies::Sum& sum, const proto::context::Copies::Sum& before) {
+  if (sum.count < before.count || sum.bytes < before.bytes || sum.ns < before.ns) return false;
+  sum = {sum.count - before.count, sum.bytes - before.bytes, sum.ns - before.ns};
+  return true;
+}
+
+}  // namespace
+
+/// After a task: before the first one there is nothing to tell.
+void ContextSession::ask_copies() {
+  const std::uint64_t now = now_ns();
+  if (asking_copies_ || now - copies_asked_ns_ < copies_interval_ns) return;
+  asking_copies_ = true;
+  copies_asked_ns_ = now;
+  client_->start<proto::context::Copies>(
+      {}, Deadline::never(), [this](const Result<proto::context::Copies::Reply>& reply) {
+        if (closed_ || !reply) return;
+        asking_copies_ = false;
+        proto::context::Copies::Reply more = *reply;
+        bool sensible = true;
+        for (int i = 0; i < 2; ++i)
+          sensible = sensible && subtract(more.to_device[i], copies_.to_device[i]) &&
+                     subtract(more.to_host[i], copies_.to_host[i]);
+        copies_ = *reply;
+        if (sensible) events_.copied(more);
+      });
 }
 
 void ContextSession::release_buffer(std::uint32_t buffer) {

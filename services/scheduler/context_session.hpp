@@ -36,6 +36,8 @@ struct SessionEvents {
   std::function<void(TaskRef)> not_begun;  ///< one before it failed, or it could not be sent now
   /// Several may follow one another.
   std::function<void(TaskRef, const Result<proto::context::Run::Reply>&)> answered;
+  /// What it has copied since it said so last. Null: it is not asked.
+  std::function<void(const proto::context::Copies::Reply&)> copied;
 };
 
 class ContextSession {
@@ -104,6 +106,7 @@ class ContextSession {
   void watch();
   void look();
   void ask();
+  void ask_copies();
   void update_stalled(std::uint64_t now_ns);
   Running* late_task(std::uint64_t now_ns);
 
@@ -119,6 +122,9 @@ class ContextSession {
   bool suspended_ = false;
   std::uint64_t asked_ns_ = 0;  ///< when the null call was made that is not answered; 0: none
   TimerId watch_timer_ = 0;
+  std::uint64_t copies_asked_ns_ = 0;
+  bool asking_copies_ = false;
+  proto::context::Copies::Reply copies_{};  ///< as it said last
   std::map<std::pair<TenantId, std::uint32_t>, Loaded> codelets_;
   std::unordered_map<std::uint32_t, std::uint64_t> bound_;  ///< serial by buffer
   std::deque<Running> running_;

@@ -33,6 +33,7 @@
 #include "abi/proto/device.hpp"
 #include "abi/runtime/status.hpp"
 #include "services/scheduler/admission.hpp"
+#include "services/scheduler/copy_costs.hpp"
 #include "services/scheduler/graph_log.hpp"
 #include "services/scheduler/memories.hpp"
 #include "services/scheduler/order.hpp"
@@ -133,7 +134,14 @@ class Core {
   /// be given to them while these are still there.
   void set_keeps_order(DeviceId device) { devices_[device].keeps_order = true; }
   void set_transfer(MemoryId from, MemoryId to, TransferCost cost);
-  /// What would have to be brought to the device for the task now.
+  /// It has a memory of its own, in which it keeps what was brought there; what it writes is copied
+  /// back at once. What that takes is learned. Again and again it changes nothing.
+  void set_own_memory(DeviceId device);
+  /// A context of the job says what it has copied since it said so last.
+  void copied(JobId job, DeviceId device, const proto::context::Copies::Reply& more);
+  /// Null: it works in the host's memory.
+  const CopyCosts* copy_costs(DeviceId device) const;
+  /// What would have to be brought to the device for the task now, and back after it.
   Transfer transfer_to(const Task& task, DeviceId device) const;
 
   // ---- requests; the errors are those of abi/proto/scheduler.hpp ----
@@ -254,7 +262,8 @@ class Core {
   WorkId work_of(const Tenant& tenant, const TaskRecord& record);
   /// Of the tasks in `batch_`, numbered from `first_number`, and of those on which they depend.
   void rank_batch(Tenant& tenant, std::uint64_t first_number);
-  /// What a task takes, by the devices that it may run on, or if it named none.
+  /// What a task takes, by the devices that it may run on, or if it named none. The mean without
+  /// moving its data, the others with that.
   struct Times {
     double mean_ns = 0;
     double together_ns = 0;  ///< all of them sharing it, each as much as it can
@@ -295,7 +304,10 @@ class Core {
   void drop_graph(HeldGraph& graph);
   void leave_graph(Task& task, const Outcome& outcome);
   // core_data.cpp
+  Transfer transfer_to(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
   void move_data(const Task& task, DeviceId device);
+  void forget_copies(Job& job, DeviceId device);
+  void update_transfers(DeviceId device);
   /// Of what the one writes and the other reads, over all pairs of slots that they may run in.
   std::uint64_t mean_transfer_ns(const Task& from, const Task& to) const;
   void rank_predecessors(const Task& task, std::uint64_t first_number, std::uint32_t& steps);
@@ -376,6 +388,7 @@ class Core {
   std::vector<DeviceState> devices_;
   std::vector<Timeline> timelines_;  ///< by device
   Memories memories_;
+  std::map<DeviceId, CopyCosts> copy_costs_;  ///< of those with a memory of their own
   double apart_ = 0;          ///< share of the pairs of slots that are in different memories
   std::uint64_t now_ns_ = 0;  ///< of the decision that is being made
   std::uint64_t decide_again_ns_ = ~std::uint64_t{0};

@@ -85,6 +85,7 @@ void Core::context_ended(JobId job, DeviceId device, const ContextEnd& end) {
   if (context == nullptr) return;
   context->state = end.has_successor ? ContextState::opening : ContextState::none;
   forget_modules(job, device);
+  forget_copies(*jobs_.at(job), device);
   const bool limit_answered = std::exchange(context->limit_answered, false);
   const std::vector<Slot> in_flight = context->in_flight;
   for (const Slot slot : in_flight) {

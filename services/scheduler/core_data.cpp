@@ -1,6 +1,7 @@
 // Where the data of tasks lies, and what it takes to bring it to a device.
 #include "abi/include/aios/codelet.h"
 #include "services/scheduler/core.hpp"
+#include "services/scheduler/limits.hpp"
 #include "services/scheduler/record_check.hpp"
 
 namespace aios::scheduler {
@@ -17,13 +18,20 @@ bool changes(std::uint32_t mode) {
 }  // namespace
 
 Transfer Core::transfer_to(const Task& task, DeviceId device) const {
+  return transfer_to(*task.tenant, task.record, device);
+}
+
+Transfer Core::transfer_to(const Tenant& tenant, const TaskRecord& record, DeviceId device) const {
   Transfer sum;
   if (memories_.is_one()) return sum;
   const MemoryId memory = memories_.of(device);
-  const std::vector<Buffer>& buffers = task.tenant->job->buffers;
-  for (std::uint32_t i = 0; i < task.record.buffer_count; ++i) {
-    const std::uint32_t word = task.record.buffers[i];
-    const Buffer& buffer = buffers[buffer_id(word)];
+  for (std::uint32_t i = 0; i < record.buffer_count; ++i) {
+    const std::uint32_t word = record.buffers[i];
+    const Buffer& buffer = tenant.job->buffers[buffer_id(word)];
+    if (memories_.copies_back() && memory != host_memory && changes(buffer_mode(word))) {
+      sum.bytes += buffer.bytes;
+      sum.ns += memories_.transfer_ns(only_in(memory), host_memory, buffer.bytes);
+    }
     if (!reads(buffer_mode(word)) || (buffer.copies & only_in(memory)) != 0) continue;
     sum.bytes += buffer.bytes;
     sum.ns += memories_.transfer_ns(buffer.copies, memory, buffer.bytes);
@@ -38,7 +46,7 @@ void Core::move_data(const Task& task, DeviceId device) {
     const std::uint32_t word = task.record.buffers[i];
     Buffer& buffer = task.tenant->job->buffers[buffer_id(word)];
     if (changes(buffer_mode(word)))
-      buffer.copies = here;
+      buffer.copies = memories_.copies_back() ? here | only_in(host_memory) : here;
     else if (reads(buffer_mode(word)))
       buffer.copies |= here;
   }
@@ -57,6 +65,52 @@ std::uint64_t Core::mean_transfer_ns(const Task& from, const Task& to) const {
     }
   }
   return static_cast<std::uint64_t>(sum * apart_);
+}
+
+// ---- memories of devices, live ------------------------------------------------------------------
+
+void Core::set_own_memory(DeviceId device) {
+  if (memories_.of(device) != host_memory || memories_.count() >= max_devices) return;
+  set_memory(device, memories_.count());
+  memories_.copy_back();
+  copy_costs_.try_emplace(device);
+  update_transfers(device);
+}
+
+void Core::copied(JobId job, DeviceId device, const proto::context::Copies::Reply& more) {
+  const auto whose = jobs_.find(job);
+  const auto costs = copy_costs_.find(device);
+  if (whose == jobs_.end() || costs == copy_costs_.end()) return;
+  costs->second.learn(whose->second->user->uid, more);
+  update_transfers(device);
+}
+
+const CopyCosts* Core::copy_costs(DeviceId device) const {
+  const auto costs = copy_costs_.find(device);
+  return costs == copy_costs_.end() ? nullptr : &costs->second;
+}
+
+/// From one such memory to another all goes through the host's.
+void Core::update_transfers(DeviceId device) {
+  const MemoryId memory = memories_.of(device);
+  const TransferCost in = copy_costs_.at(device).to_device();
+  const TransferCost out = copy_costs_.at(device).to_host();
+  memories_.set_transfer(host_memory, memory, in);
+  memories_.set_transfer(memory, host_memory, out);
+  const auto both = [](const TransferCost& a, const TransferCost& b) {
+    return TransferCost{a.latency_ns + b.latency_ns, a.ns_per_byte + b.ns_per_byte};
+  };
+  for (const auto& [other, costs] : copy_costs_) {
+    if (other == device) continue;
+    memories_.set_transfer(memory, memories_.of(other), both(out, costs.to_device()));
+    memories_.set_transfer(memories_.of(other), memory, both(costs.to_host(), in));
+  }
+}
+
+/// What a context of the job had brought to the device is gone with it.
+void Core::forget_copies(Job& job, DeviceId device) {
+  if (!memories_.copies_back() || memories_.of(device) == host_memory) return;
+  for (Buffer& buffer : job.buffers) buffer.copies &= ~only_in(memories_.of(device));
 }
 
 }  // namespace aios::scheduler

@@ -63,9 +63,11 @@ Core::Times Core::times_of(const Tenant& tenant, const TaskRecord& record, WorkI
       continue;
     const Estimate& estimate = costs_->estimate(work, d);
     const double mean_ns = std::max(estimate.time.mean, 1.0);
+    // Where its data lies when it begins is not known; as if that were as now.
+    const double whole_ns = mean_ns + transfer_to(tenant, record, d).ns;
     sum += mean_ns * devices_[d].slots;
-    rate += devices_[d].slots / mean_ns;
-    if (slots == 0 || mean_ns < times.quickest_ns) times.quickest_ns = mean_ns;
+    rate += devices_[d].slots / whole_ns;
+    if (slots == 0 || whole_ns < times.quickest_ns) times.quickest_ns = whole_ns;
     times.known = times.known && estimate.level != Level::none;
     slots += devices_[d].slots;
   }
@@ -77,8 +79,10 @@ Core::Times Core::times_of(const Tenant& tenant, const TaskRecord& record, WorkI
 
 const Core::Times& Core::times_in_batch(const Tenant& tenant, const Task& task) {
   const TaskRecord& record = task.record;
-  if (!last_times_ || last_times_->work != task.work || last_times_->codelet != record.codelet ||
-      last_times_->device != record.device || last_times_->flags != record.flags)
+  // Those of one size are alike, but not where their data lies.
+  if (!last_times_ || !memories_.is_one() || last_times_->work != task.work ||
+      last_times_->codelet != record.codelet || last_times_->device != record.device ||
+      last_times_->flags != record.flags)
     last_times_ = LastTimes{task.work, record.codelet, record.device, record.flags,
                             times_of(tenant, record, task.work)};
   return last_times_->times;

@@ -170,7 +170,9 @@ Slot Core::insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns
   for (std::uint32_t i = 0; i < record.buffer_count; ++i) {
     Buffer& buffer = tenant.job->buffers[buffer_id(record.buffers[i])];
     // Without tasks it was the client's to change.
-    if (buffer.uses++ == 0) ++buffer.content;
+    if (buffer.uses++ > 0) continue;
+    ++buffer.content;
+    if (memories_.copies_back()) buffer.copies = only_in(host_memory);
   }
 
   std::uint64_t failed_tag = 0;

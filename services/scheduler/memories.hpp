@@ -40,6 +40,11 @@ class Memories {
   void set_memory(DeviceId device, MemoryId memory);
   MemoryId of(DeviceId device) const { return of_device_[device]; }
   bool is_one() const { return count_ == 1; }
+  std::uint32_t count() const { return count_; }
+  /// What tasks write is copied to the host's memory before they are answered: there is always a
+  /// valid copy there. From now on.
+  void copy_back() { copies_back_ = true; }
+  bool copies_back() const { return copies_back_; }
 
   void set_transfer(MemoryId from, MemoryId to, TransferCost cost);
   /// From the nearest copy; 0 when there is one.
@@ -53,6 +58,7 @@ class Memories {
 
   std::vector<MemoryId> of_device_;
   std::uint32_t count_ = 1;
+  bool copies_back_ = false;
   std::vector<TransferCost> costs_{1};  ///< by from and to
   TransferCost mean_;
 };

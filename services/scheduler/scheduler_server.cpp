@@ -403,6 +403,7 @@ void SchedulerServer::adopt_devices(Driver& driver) {
     // Until the first has been opened.
     if (backend != proto::driver::backend::cpu && !core_.devices()[id].open_time_known)
       core_.set_open_time(id, 300 * ns_per_ms);
+    if (device.own_memory == 1) core_.set_own_memory(id);
     // The others have queues of their own.
     if (backend == proto::driver::backend::cpu) core_.set_keeps_order(id);
   }

@@ -134,6 +134,14 @@ Result<wire::DeviceNext::Reply> SchedulerServer::describe_device(std::uint64_t i
   reply.tasks_done = state.tasks_done;
   reply.tasks_failed = state.tasks_failed;
   reply.busy_ns = state.busy_ns;
+  if (const CopyCosts* costs = core_.copy_costs(static_cast<DeviceId>(index))) {
+    reply.copies = costs->samples();
+    const TransferCost ways[] = {costs->to_device(), costs->to_host()};
+    for (int way = 0; way < 2; ++way) {
+      reply.copy_latency_ns[way] = static_cast<float>(ways[way].latency_ns);
+      reply.copy_ns_per_mib[way] = static_cast<float>(ways[way].ns_per_byte * (1u << 20));
+    }
+  }
   return reply;
 }
 

@@ -4,6 +4,8 @@
 // skipped and why.
 //
 // usage: conformance
+// AIOS_CONFORMANCE_BACKEND=opencl: on devices of that backend only.
+// AIOS_CONFORMANCE_OPENCL_LIBRARY=FILE: through that loader of OpenCL drivers.
 #include <aios/codelet.h>
 
 #include <aios/aios.hpp>
@@ -47,6 +49,9 @@ class Application {
   std::string run_chain(const Device& device, bool crash);
   /// Several tasks at once, of which one faults: empty when that one failed and the rest did not.
   std::string run_beside_fault(const Case& c, const Device& device);
+  /// Chains of tasks so brief that many go to the device at once: empty when each has computed what
+  /// it should, and with `fault` when one that faults in their midst is the only one that does.
+  std::string run_brief(const Device& device, bool fault);
   std::uint32_t codelet(const std::string& module, const std::string& name);
   /// What a task has left in the device's memory, and nowhere else, is found there by a task in the
   /// next context: empty when it is. `before_crash` is done in between.
@@ -259,6 +264,61 @@ std::string Application::run_beside_fault(const Case& c, const Device& device) {
   return wrong;
 }
 
+std::string Application::run_brief(const Device& device, bool fault) {
+  constexpr std::uint32_t n = 64;
+  constexpr std::uint32_t bytes = n * sizeof(float);
+  constexpr std::size_t chains = 16;
+  constexpr std::size_t steps = 24;
+  // Buffer 0 is of ones, then each chain has one for each of its steps.
+  const Region memory = instance_.create_region((1 + chains * (steps + 1)) * bytes, "brief");
+  std::ranges::fill(memory.as<float>(), 0.0f);
+  std::ranges::fill(memory.as<float>().first(n), 1.0f);
+  std::vector<std::uint32_t> buffers;
+  for (std::size_t i = 0; i < 1 + chains * (steps + 1); ++i)
+    buffers.push_back(tenant_.buffer(memory, i * bytes, bytes, aios::Access::write));
+  const auto buffer_of = [](std::size_t chain, std::size_t step) {
+    return 1 + chain * (steps + 1) + step;
+  };
+  const std::uint32_t add = codelet(CODELET_FOLDER "/vector.so", "vector_add");
+  std::vector<Task> tasks;
+  std::vector<std::uint64_t> last(chains);
+  std::uint64_t bad_tag = 0;
+  for (std::size_t step = 0; step < steps; ++step) {
+    for (std::size_t chain = 0; chain < chains; ++chain) {
+      Task task(++last_tag_, add);
+      task.device(device.index).grid(1).arguments(n);
+      task.record().flags = AIOS_TASK_IDEMPOTENT;
+      task.buffer(buffers[buffer_of(chain, step)], AIOS_MODE_READ);
+      task.buffer(buffers[0], AIOS_MODE_READ);
+      task.buffer(buffers[buffer_of(chain, step + 1)], AIOS_MODE_WRITE);
+      if (step > 0) task.after(last[chain]);
+      last[chain] = last_tag_;
+      tasks.push_back(task);
+    }
+    if (!fault || step != steps / 2) continue;
+    Task task(bad_tag = ++last_tag_, codelet(fault_module, "beyond"));
+    task.device(device.index).grid(1).arguments(std::uint64_t{1} << 40);
+    task.record().flags = AIOS_TASK_IDEMPOTENT;
+    task.buffer(buffers[buffer_of(0, 0)], AIOS_MODE_READ_WRITE);
+    tasks.push_back(task);
+  }
+  tenant_.submit(tasks);
+  std::string wrong;
+  for (const aios_completion& completion : collect(tasks.size())) {
+    if (completion.end_ns < completion.start_ns) wrong = "one ended before it began";
+    if (completion.status != (completion.tag == bad_tag ? AIOS_CRASHED : AIOS_OK))
+      wrong = "one ended with " +
+              std::string(aios_code_name(static_cast<aios_code>(completion.status)));
+  }
+  for (const std::uint32_t buffer : buffers) tenant_.release(buffer);
+  for (std::size_t chain = 0; chain < chains && wrong.empty(); ++chain) {
+    const auto end = memory.as<float>().subspan(buffer_of(chain, steps) * n, n);
+    if (std::ranges::any_of(end, [](float value) { return value != steps; }))
+      wrong = "a chain of " + std::to_string(steps) + " steps ends with " + std::to_string(end[0]);
+  }
+  return wrong;
+}
+
 std::string Application::add_to_held(const Device& device) {
   constexpr std::uint32_t n = 1000;
   if (!held_.contains(device.index)) {
@@ -370,8 +430,10 @@ Outcome endless(Pair& pair, const Device& device) {
 }
 
 Outcome out_of_memory(Pair& pair, const Device& device) {
-  if (device.backend != "cuda")
+  if (!device.own_memory)
     return "-memory of " + device.name + " is the host's: regions are used in place";
+  if (device.backend != "cuda")
+    return "-memory of " + device.name + " is as large as the host's: no region is larger";
   const auto [code, why] =
       pair.a.run_alone(fault_module, "beyond", device, device.memory_bytes + (1u << 20), 0, 0);
   if (code != AIOS_NO_MEMORY) return std::string("ended with ") + aios_code_name(code);
@@ -430,6 +492,23 @@ Outcome fault_among_others(Pair& pair, const Device& device) {
   return pair.a.run_beside_fault(sample(), device);
 }
 
+/// Twice, for until it was seen how brief they are they go one by one.
+Outcome brief_tasks(Pair& pair, const Device& device) {
+  if (Outcome wrong = pair.a.run_brief(device, false); !wrong.empty()) return wrong;
+  return pair.a.run_brief(device, false);
+}
+
+Outcome fault_among_brief(Pair& pair, const Device& device) {
+  return pair.a.run_brief(device, true);
+}
+
+/// All tasks before have moved their data.
+Outcome copies_are_known(Pair& pair, const Device& device) {
+  if (!device.own_memory)
+    return "-" + device.name + " works in the host's memory: nothing is moved";
+  return pair.system.learned_copies(device) > 0 ? "" : "nobody knows what copies take";
+}
+
 struct Scenario {
   const char* name;
   Outcome (*run)(Pair& pair, const Device& device);
@@ -444,6 +523,9 @@ constexpr Scenario scenarios[] = {
     {"memory survives the driver, and then a crash of its context", memory_survives_driver},
     {"the owner of device memory dies and comes back", owner_of_memory_ends},
     {"a fault among several at once is one's alone", fault_among_others},
+    {"brief tasks, many at once", brief_tasks},
+    {"a fault among many brief ones is one's alone", fault_among_brief},
+    {"what copies to the device and back take is known", copies_are_known},
     {"an endless loop is ended at its limit, while another application works", endless},
     {"memory beyond the device's is refused", out_of_memory}};
 
@@ -478,9 +560,16 @@ class Table {
   int failed_ = 0;
 };
 
+constexpr int exit_skipped = 77;
+
 int run() {
   const conformance::System system;
   const std::vector<Device>& devices = system.devices();
+  if (devices.empty()) {
+    const bool has_driver = conformance::has_opencl_driver();
+    std::printf("%s: there is no device to test\n", has_driver ? "failed" : "skipped");
+    return has_driver ? 1 : exit_skipped;
+  }
   Pair pair{{system.socket_path(), "a"}, {system.socket_path(), "b"}, system};
   Table table(devices);
   for (const Case& c : conformance::standard_cases()) {

@@ -2,6 +2,7 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <filesystem>
 #include <stdexcept>
 
 #include "abi/proto/scheduler.hpp"
@@ -29,8 +30,11 @@ spawner = { binary = "aios-gpu-context", profile = "jit", label = "spawner:conte
 /// The driver of real GPUs where there is one, else the double.
 std::string manifest() {
   if (std::getenv("AIOS_CONFORMANCE_REAL_GPU") != nullptr) return manifest_head;
-  return manifest_head + std::string("arguments = [\"--environment\", \"AIOS_CUDA_LIBRARY=") +
-         CUDA_DOUBLE + "\"]\n";
+  std::string arguments =
+      std::string("\"--environment\", \"AIOS_CUDA_LIBRARY=") + CUDA_DOUBLE + "\"";
+  if (const char* library = std::getenv("AIOS_CONFORMANCE_OPENCL_LIBRARY"))
+    arguments += std::string(", \"--environment\", \"AIOS_OPENCL_LIBRARY=") + library + "\"";
+  return manifest_head + ("arguments = [" + arguments + "]\n");
 }
 
 Result<std::vector<Device>> list_devices(test::TestInstance& instance) {
@@ -46,7 +50,7 @@ Result<std::vector<Device>> list_devices(test::TestInstance& instance) {
       devices.push_back({static_cast<std::uint32_t>(index),
                          std::string(d.kind.view()) + std::to_string(index) + " " +
                              std::string(d.backend.view()) + (d.emulated != 0 ? " (emulated)" : ""),
-                         std::string(d.backend.view()), d.memory_bytes});
+                         std::string(d.backend.view()), d.memory_bytes, d.own_memory != 0});
       if (index + 1 >= next->device.count) break;
     }
     // The processor's, and at least one of the GPU driver's.
@@ -67,6 +71,11 @@ struct System::Instance {
   std::unique_ptr<test::TestInstance> running;
 };
 
+bool has_opencl_driver() {
+  std::error_code none;
+  return !std::filesystem::is_empty("/etc/OpenCL/vendors", none) && !none;
+}
+
 System::System() : instance_(std::make_unique<Instance>()) {
   auto booted = test::TestInstance::boot_running(manifest());
   if (!booted) throw std::runtime_error(booted.error().to_string());
@@ -74,6 +83,8 @@ System::System() : instance_(std::make_unique<Instance>()) {
   auto devices = list_devices(*instance_->running);
   if (!devices) throw std::runtime_error(devices.error().to_string());
   devices_ = std::move(*devices);
+  if (const char* backend = std::getenv("AIOS_CONFORMANCE_BACKEND"))
+    std::erase_if(devices_, [&](const Device& device) { return device.backend != backend; });
 }
 
 System::~System() = default;
@@ -96,6 +107,16 @@ std::size_t System::kill_memory_owners() const {
         ::kill(static_cast<pid_t>(process.pid), SIGKILL) == 0)
       ++count;
   return count;
+}
+
+std::uint64_t System::learned_copies(const Device& device) const {
+  namespace wire = proto::scheduler;
+  const auto told = [&]() -> Result<std::uint64_t> {
+    auto scheduler = TRY(instance_->running->visitor().client<wire::Protocol>());
+    return TRY(scheduler->call<wire::DeviceNext>({device.index}, test::patience())).copies;
+  }();
+  if (!told) throw std::runtime_error(told.error().to_string());
+  return *told;
 }
 
 void System::restart_gpu_driver() const {

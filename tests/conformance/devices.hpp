@@ -15,11 +15,16 @@ struct Device {
   std::string name;  ///< "gpu1 cuda (emulated)"
   std::string backend;
   std::uint64_t memory_bytes;
+  bool own_memory;
 };
+
+/// Whether this machine has one installed.
+bool has_opencl_driver();
 
 class System {
  public:
-  /// Boots an instance with every driver that there is. Throws std::runtime_error.
+  /// Boots an instance with every driver that there is; `devices` are those of the backend
+  /// AIOS_CONFORMANCE_BACKEND where that is set. Throws std::runtime_error.
   System();
   ~System();
   System(const System&) = delete;
@@ -29,6 +34,9 @@ class System {
   std::set<std::uint64_t> contexts() const;
   /// Ends, as from outside, the processes that own device memory: how many there were.
   std::size_t kill_memory_owners() const;
+  /// Of how many copies to the device and back the scheduler has learned. Throws
+  /// std::runtime_error.
+  std::uint64_t learned_copies(const Device& device) const;
   /// Kills the driver of GPUs and waits until there is another. Throws std::runtime_error.
   void restart_gpu_driver() const;
 

@@ -37,6 +37,13 @@ class FakeContext {
                               CallContext&) {
     return proto::Empty{};
   }
+  /// More each time, but for now and then.
+  Answer<proto::context::Copies::Reply> handle(proto::context::Copies, const proto::Empty&,
+                                               CallContext&) {
+    copies_ = copies_ * 31 % 1'000'003 + 1;
+    return proto::context::Copies::Reply{{{copies_, copies_ * 100, copies_ * 999}, {1, ~0ull, 0}},
+                                         {{0, 1, 2}, {copies_, copies_ << 20, copies_ << 30}}};
+  }
   Answer<proto::Empty> handle(Unbind, const Unbind::Request&, CallContext&) {
     return proto::Empty{};
   }
@@ -90,6 +97,7 @@ class FakeContext {
   Kernel& kernel_;
   Server<proto::context::Protocol, FakeContext> server_;
   std::uint32_t next_codelet_ = 0;
+  std::uint64_t copies_ = 1;
 };
 
 class FakeDriver {
@@ -109,7 +117,7 @@ class FakeDriver {
   Handle port() const { return port_; }
 
   Answer<Device::Reply> handle(Device, const Device::Request&, CallContext&) {
-    Device::Reply reply{.count = 1, .cores = 2, .threads = 2};
+    Device::Reply reply{.count = 1, .cores = 2, .threads = 2, .own_memory = 1};
     reply.kind = decltype(reply.kind)::from("cpu");
     reply.backend = decltype(reply.backend)::from("fake");
     return reply;

@@ -72,6 +72,17 @@ json topology_of(std::size_t index, const Listed& all) {
           {"peers", peers_of(index, all)}};
 }
 
+json copies_of(const wire::DeviceNext::Reply& listed) {
+  if (listed.device.own_memory == 0) return nullptr;
+  constexpr double mib = 1u << 20;
+  const auto way = [&](int i) -> json {
+    // Bytes per nanosecond are GB per second.
+    return {{"latency_us", listed.copy_latency_ns[i] / 1e3},
+            {"gb_per_s", listed.copy_ns_per_mib[i] > 0 ? mib / listed.copy_ns_per_mib[i] : 0}};
+  };
+  return {{"samples", listed.copies}, {"to_device", way(0)}, {"to_host", way(1)}};
+}
+
 json to_json(std::size_t index, const Listed& all) {
   const driver::Device::Reply& d = all[index].device;
   return {{"index", index},
@@ -90,6 +101,7 @@ json to_json(std::size_t index, const Listed& all) {
           {"temperature_celsius", d.millicelsius == driver::unknown_temperature
                                       ? json(nullptr)
                                       : json(d.millicelsius / 1000.0)},
+          {"copies", copies_of(all[index])},
           {"contexts", d.contexts},
           {"faults", d.faults},
           {"restarts", d.context_restarts},

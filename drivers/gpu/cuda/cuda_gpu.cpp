@@ -1,5 +1,6 @@
 #include "drivers/gpu/cuda/cuda_gpu.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -10,6 +11,7 @@
 #include "drivers/gpu/cuda/cublas.hpp"
 #include "drivers/gpu/cuda/cuda_devices.hpp"
 #include "drivers/gpu/cuda/cuda_memory.hpp"
+#include "drivers/gpu/device_clock.hpp"
 
 namespace aios::gpu::cuda {
 
@@ -64,9 +66,10 @@ class CudaBuffer final : public DeviceBuffer {
   bool is_new_ = false;
 };
 
-/// What a launch leaves in the streams: when what comes ahead is there, before and after the
-/// kernel, and after the copies.
+/// What a launch leaves in the streams: before the copies to the device if there are any, when what
+/// comes ahead is there, before and after the kernel, and after the copies back.
 struct Events {
+  Event fetching = nullptr;
   Event arrived = nullptr;
   Event begin = nullptr;
   Event end = nullptr;
@@ -75,7 +78,9 @@ struct Events {
 
 struct CudaFlight final : Flight {
   explicit CudaFlight(const Events& with) : events(with) {}
-  const Events events;
+  Events events;
+  Copied in, out;
+  bool ahead = false;  ///< something of it comes in the other stream
 };
 
 class CudaGpu final : public Gpu {
@@ -112,10 +117,13 @@ class CudaGpu final : public Gpu {
 
  private:
   Result<Events> take_events();
-  Result<void> queue(const Launch& launch, const Events& events);
-  Result<void> bring(const Launch& launch, const Events& events);
-  Result<void> copy_in(const CudaBuffer& buffer, Stream stream);
-  Result<void> copy_out(const Launch& launch);
+  Result<void> queue(const Launch& launch, CudaFlight& flight);
+  Result<void> bring(const Launch& launch, CudaFlight& flight);
+  Result<void> bring_ahead(const Launch& launch, CudaFlight& flight);
+  Result<void> copy_in(const CudaBuffer& buffer, Stream stream, Copied& copied);
+  Result<Copied> copy_out(const Launch& launch);
+  Result<std::uint64_t> elapsed_ns(Event from, Event to) const;
+  Result<std::uint64_t> on_device_ns(Event& event);
   void load_cublas();
   bool queue_gemm(const Launch& launch) const;
 
@@ -128,8 +136,11 @@ class CudaGpu final : public Gpu {
   Stream ahead_stream_ = nullptr;
   std::unique_ptr<Cublas> cublas_;
   bool looked_for_cublas_ = false;
-  std::mutex events_mutex_;
+  std::mutex events_mutex_;  ///< of what follows
   std::vector<Events> unused_events_;
+  DeviceClock clock_;
+  Event origin_ = nullptr;      ///< from which events are timed
+  std::int64_t origin_ns_ = 0;  ///< when that was, since the stream was made
   bool can_register_ = false;
   bool can_register_read_only_ = false;
 
@@ -226,6 +237,8 @@ Result<void> CudaGpu::start() {
   TRY(use_context());
   for (Stream* stream : {&stream_, &ahead_stream_})
     TRY(check(*api_, "make a stream", api_->stream_create(stream, stream_non_blocking, 0)));
+  TRY(check(*api_, "make an event", api_->event_create(&origin_, event_blocking_sync)));
+  TRY(check(*api_, "mark the begin of time", api_->event_record(origin_, stream_)));
   can_register_ = TRY(attribute(*api_, device_, Attribute::host_register)) != 0;
   can_register_read_only_ = TRY(attribute(*api_, device_, Attribute::read_only_register)) != 0;
   return {};
@@ -250,7 +263,8 @@ Result<Events> CudaGpu::take_events() {
     }
   }
   Events events;
-  for (Event* event : {&events.arrived, &events.begin, &events.end, &events.copied})
+  for (Event* event :
+       {&events.fetching, &events.arrived, &events.begin, &events.end, &events.copied})
     TRY(check(*api_, "make an event", api_->event_create(event, event_blocking_sync)));
   return events;
 }
@@ -320,46 +334,69 @@ Result<std::unique_ptr<DeviceBuffer>> CudaGpu::attach(std::span<std::byte> memor
   return buffer;
 }
 
-Result<void> CudaGpu::copy_in(const CudaBuffer& buffer, Stream stream) {
+Result<void> CudaGpu::copy_in(const CudaBuffer& buffer, Stream stream, Copied& copied) {
   const auto memory = buffer.memory();
+  ++copied.count;
+  copied.bytes += memory.size();
   return check(*api_, "copy to the GPU",
                api_->copy_to_device(buffer.address(), memory.data(), memory.size(), stream));
 }
 
-/// Has the kernel's stream wait for what does not come in it. Waits only ever are for what was
-/// queued before, so the streams never wait for one another.
-Result<void> CudaGpu::bring(const Launch& launch, const Events& events) {
-  bool ahead = false;
+/// What comes in the kernel's own stream, and has that wait for what comes in the other. Only one
+/// of both is timed: small copies beside large ones tell nothing new.
+Result<void> CudaGpu::bring(const Launch& launch, CudaFlight& flight) {
+  TRY(bring_ahead(launch, flight));
+  Copied small;
+  for (const BufferUse& use : launch.buffers) {
+    const auto& buffer = static_cast<const CudaBuffer&>(*use.buffer);
+    if (!use.copy_in || buffer.comes_ahead()) continue;
+    if (small.count == 0 && !flight.ahead)
+      TRY(check(*api_, "mark the copies", api_->event_record(flight.events.fetching, stream_)));
+    TRY(copy_in(buffer, stream_, small));
+  }
+  if (!flight.ahead) {
+    flight.in = small;
+    return {};
+  }
+  return check(*api_, "wait for copies", api_->stream_wait(stream_, flight.events.arrived, 0));
+}
+
+/// Waits only ever are for what was queued before, so the streams never wait for one another.
+Result<void> CudaGpu::bring_ahead(const Launch& launch, CudaFlight& flight) {
+  std::vector<const CudaBuffer*> wanted;
   for (const BufferUse& use : launch.buffers) {
     auto& buffer = static_cast<CudaBuffer&>(*use.buffer);
-    if (!buffer.comes_ahead()) {
-      if (use.copy_in) TRY(copy_in(buffer, stream_));
-      continue;
-    }
-    ahead = buffer.is_new() || ahead || use.copy_in;
+    if (!buffer.comes_ahead()) continue;
+    flight.ahead = buffer.is_new() || flight.ahead || use.copy_in;
     if (!use.copy_in) continue;
     // Those before it may still read what was there, or write to it.
     if (buffer.last_use != nullptr)
       TRY(check(*api_, "wait for a launch", api_->stream_wait(ahead_stream_, buffer.last_use, 0)));
-    TRY(copy_in(buffer, ahead_stream_));
+    wanted.push_back(&buffer);
   }
-  if (!ahead) return {};
-  TRY(check(*api_, "mark the arrival", api_->event_record(events.arrived, ahead_stream_)));
-  return check(*api_, "wait for copies", api_->stream_wait(stream_, events.arrived, 0));
+  if (!wanted.empty())
+    TRY(check(*api_, "mark the copies", api_->event_record(flight.events.fetching, ahead_stream_)));
+  for (const CudaBuffer* buffer : wanted) TRY(copy_in(*buffer, ahead_stream_, flight.in));
+  if (!flight.ahead) return {};
+  return check(*api_, "mark the arrival", api_->event_record(flight.events.arrived, ahead_stream_));
 }
 
-Result<void> CudaGpu::copy_out(const Launch& launch) {
+Result<Copied> CudaGpu::copy_out(const Launch& launch) {
+  Copied copied;
   for (const BufferUse& use : launch.buffers) {
     if (!use.copy_out) continue;
     const auto& buffer = static_cast<const CudaBuffer&>(*use.buffer);
     const auto memory = buffer.memory();
     TRY(check(*api_, "copy from the GPU",
               api_->copy_to_host(memory.data(), buffer.address(), memory.size(), stream_)));
+    ++copied.count;
+    copied.bytes += memory.size();
   }
-  return {};
+  return copied;
 }
 
-Result<void> CudaGpu::queue(const Launch& launch, const Events& events) {
+Result<void> CudaGpu::queue(const Launch& launch, CudaFlight& flight) {
+  const Events& events = flight.events;
   std::vector<DevicePointer> addresses;
   addresses.reserve(launch.buffers.size());
   std::vector<void*> parameters;
@@ -372,14 +409,14 @@ Result<void> CudaGpu::queue(const Launch& launch, const Events& events) {
   const auto& kernel = static_cast<const CudaKernel&>(*launch.kernel);
   const auto& grid = launch.grid;
   const auto& block = kernel.info.block;
-  TRY(bring(launch, events));
+  TRY(bring(launch, flight));
   TRY(check(*api_, "mark the begin", api_->event_record(events.begin, stream_)));
   if (!queue_gemm(launch))
     TRY(check(*api_, ("launch " + kernel.info.name).c_str(),
               api_->launch(kernel.function, grid[0], grid[1], grid[2], block[0], block[1], block[2],
                            0, stream_, parameters.data(), nullptr)));
   TRY(check(*api_, "mark the end", api_->event_record(events.end, stream_)));
-  TRY(copy_out(launch));
+  flight.out = TRY(copy_out(launch));
   TRY(check(*api_, "mark the end of the copies", api_->event_record(events.copied, stream_)));
   for (const BufferUse& use : launch.buffers)
     static_cast<CudaBuffer&>(*use.buffer).last_use = events.copied;
@@ -388,30 +425,50 @@ Result<void> CudaGpu::queue(const Launch& launch, const Events& events) {
 
 Result<std::unique_ptr<Flight>> CudaGpu::start(const Launch& launch) {
   TRY(use_context());
-  const Events events = TRY(take_events());
-  const Result<void> queued = queue(launch, events);
-  if (queued) return std::make_unique<CudaFlight>(events);
+  auto flight = std::make_unique<CudaFlight>(TRY(take_events()));
+  const Result<void> queued = queue(launch, *flight);
+  if (queued) return flight;
   // The buffers must not be in use when this returns.
   TRY(check(*api_, "copy to the GPU", api_->stream_synchronize(ahead_stream_)));
   TRY(check(*api_, "run the kernel", api_->stream_synchronize(stream_)));
   return std::unexpected(queued.error());
 }
 
-Result<Times> CudaGpu::wait(std::unique_ptr<Flight> flight) {
+Result<std::uint64_t> CudaGpu::elapsed_ns(Event from, Event to) const {
+  float ms = 0;
+  TRY(check(*api_, "time the kernel", api_->event_elapsed(&ms, from, to)));
+  return static_cast<std::uint64_t>(static_cast<double>(std::max(ms, 0.0f)) * 1e6);
+}
+
+/// Since the stream was made. The further two events are apart the less exact is CUDA about it; so
+/// now and then a younger one becomes that from which others are timed.
+Result<std::uint64_t> CudaGpu::on_device_ns(Event& event) {
+  constexpr float far_ms = 4000;
+  float ms = 0;
+  TRY(check(*api_, "time the kernel", api_->event_elapsed(&ms, origin_, event)));
+  const std::int64_t at_ns = origin_ns_ + static_cast<std::int64_t>(static_cast<double>(ms) * 1e6);
+  if (ms > far_ms) {
+    origin_ns_ = at_ns;
+    std::swap(origin_, event);
+  }
+  return static_cast<std::uint64_t>(at_ns);
+}
+
+Result<Times> CudaGpu::wait(std::unique_ptr<Flight> waited) {
   TRY(use_context());
-  const Events events = static_cast<const CudaFlight&>(*flight).events;
+  auto& flight = static_cast<CudaFlight&>(*waited);
+  Events& events = flight.events;
   TRY(check(*api_, "run the kernel", api_->event_synchronize(events.copied)));
   const std::uint64_t now = now_ns();
-  const auto elapsed_ns = [this](Event from, Event to) -> Result<std::uint64_t> {
-    float ms = 0;
-    TRY(check(*api_, "time the kernel", api_->event_elapsed(&ms, from, to)));
-    return static_cast<std::uint64_t>(static_cast<double>(ms) * 1e6);
-  };
-  const std::uint64_t end = now - TRY(elapsed_ns(events.end, events.copied));
-  const Times times{end - TRY(elapsed_ns(events.begin, events.end)), end};
+  const std::uint64_t ran_ns = TRY(elapsed_ns(events.begin, events.end));
+  const std::uint64_t back_ns = TRY(elapsed_ns(events.end, events.copied));
+  if (flight.in.count > 0)
+    flight.in.ns = TRY(elapsed_ns(events.fetching, flight.ahead ? events.arrived : events.begin));
+  if (flight.out.count > 0) flight.out.ns = back_ns;
   const std::lock_guard lock(events_mutex_);
+  const std::uint64_t end = clock_.saw(TRY(on_device_ns(events.copied)), now) - back_ns;
   unused_events_.push_back(events);
-  return times;
+  return Times{end - ran_ns, end, flight.in, flight.out};
 }
 
 }  // namespace

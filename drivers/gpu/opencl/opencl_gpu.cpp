@@ -1,6 +1,9 @@
 #include "drivers/gpu/opencl/opencl_gpu.hpp"
 
+#include <mutex>
+
 #include "abi/runtime/time.hpp"
+#include "drivers/gpu/device_clock.hpp"
 
 namespace aios::gpu::opencl {
 
@@ -121,10 +124,12 @@ class OpenclBuffer final : public DeviceBuffer {
   OpenclBuffer(const OpenclBuffer&) = delete;
   ~OpenclBuffer() override;
   Result<void> create(bool writable);
-  Result<void> to_device(bool copy);
-  Result<void> to_host(bool copy);
+  /// `copied`, if it is given, tells when a copy was made: left null where there is none.
+  Result<void> to_device(bool copy, cl_event* copied = nullptr);
+  Result<void> to_host(bool copy, cl_event* copied = nullptr);
 
   cl_mem object() const { return object_; }
+  std::size_t size() const { return memory_.size(); }
 
  private:
   OpenclGpu& gpu_;
@@ -136,15 +141,22 @@ class OpenclBuffer final : public DeviceBuffer {
 
 /// The kernel, and everything that was to be done for it.
 struct OpenclFlight final : Flight {
-  OpenclFlight(const OpenclApi& with, cl_event ran) : api(with), kernel(ran) {}
+  explicit OpenclFlight(const OpenclApi& with) : api(with) {}
   OpenclFlight(const OpenclFlight&) = delete;
   ~OpenclFlight() override {
-    if (kernel != nullptr) (void)api.clReleaseEvent(kernel);
-    if (done != nullptr) (void)api.clReleaseEvent(done);
+    for (const cl_event event : {kernel, done})
+      if (event != nullptr) (void)api.clReleaseEvent(event);
+    for (const Copy& copy : copies) (void)api.clReleaseEvent(copy.event);
   }
+  struct Copy {
+    cl_event event;
+    bool in;
+    std::uint64_t bytes;
+  };
   const OpenclApi& api;
-  cl_event kernel;
+  cl_event kernel = nullptr;
   cl_event done = nullptr;
+  std::vector<Copy> copies;
 };
 
 class OpenclGpu final : public Gpu {
@@ -173,10 +185,17 @@ class OpenclGpu final : public Gpu {
  private:
   std::string build_log(cl_program program) const;
   Result<void> set_arguments(const Launch& launch);
-  Result<cl_event> start_kernel(const Launch& launch);
+  Result<void> start_kernel(const Launch& launch, OpenclFlight& flight);
+  struct Span {
+    std::uint64_t begin_ns = 0;  ///< by the device's clock
+    std::uint64_t end_ns = 0;
+  };
+  Span times_of(cl_event event) const;
 
   std::unique_ptr<const OpenclApi> api_;
   FoundDevice found_;
+  std::mutex clock_mutex_;
+  DeviceClock clock_;
   cl_context context_ = nullptr;
   cl_command_queue queue_ = nullptr;
 };
@@ -208,7 +227,7 @@ OpenclBuffer::~OpenclBuffer() {
   if (!gpu_.info().shares_memory) gpu_.budget.give_back(memory_.size());
 }
 
-Result<void> OpenclBuffer::to_device(bool copy) {
+Result<void> OpenclBuffer::to_device(bool copy, cl_event* copied) {
   if (mapped_ != nullptr)
     return check("give memory to the device",
                  gpu_.api().clEnqueueUnmapMemObject(
@@ -216,10 +235,10 @@ Result<void> OpenclBuffer::to_device(bool copy) {
   if (!copy) return {};
   return check("copy to the device",
                gpu_.api().clEnqueueWriteBuffer(gpu_.queue(), object_, CL_FALSE, 0, memory_.size(),
-                                               memory_.data(), 0, nullptr, nullptr));
+                                               memory_.data(), 0, nullptr, copied));
 }
 
-Result<void> OpenclBuffer::to_host(bool copy) {
+Result<void> OpenclBuffer::to_host(bool copy, cl_event* copied) {
   cl_int code = CL_SUCCESS;
   if (gpu_.info().shares_memory) {
     mapped_ = gpu_.api().clEnqueueMapBuffer(gpu_.queue(), object_, CL_FALSE, map_flags_, 0,
@@ -229,7 +248,7 @@ Result<void> OpenclBuffer::to_host(bool copy) {
   if (!copy) return {};
   return check("copy from the device",
                gpu_.api().clEnqueueReadBuffer(gpu_.queue(), object_, CL_FALSE, 0, memory_.size(),
-                                              memory_.data(), 0, nullptr, nullptr));
+                                              memory_.data(), 0, nullptr, copied));
 }
 
 Result<void> OpenclGpu::start() {
@@ -294,33 +313,38 @@ Result<void> OpenclGpu::set_arguments(const Launch& launch) {
   return {};
 }
 
-Result<cl_event> OpenclGpu::start_kernel(const Launch& launch) {
+Result<void> OpenclGpu::start_kernel(const Launch& launch, OpenclFlight& flight) {
   TRY(set_arguments(launch));
-  for (const BufferUse& use : launch.buffers)
-    TRY(static_cast<OpenclBuffer&>(*use.buffer).to_device(use.copy_in));
+  for (const BufferUse& use : launch.buffers) {
+    auto& buffer = static_cast<OpenclBuffer&>(*use.buffer);
+    cl_event copied = nullptr;
+    TRY(buffer.to_device(use.copy_in, &copied));
+    if (copied != nullptr) flight.copies.push_back({copied, true, buffer.size()});
+  }
   std::size_t threads[3];
   std::size_t block[3];
   for (std::size_t i = 0; i < 3; ++i) {
     block[i] = launch.kernel->info.block[i];
     threads[i] = launch.grid[i] * block[i];
   }
-  cl_event event = nullptr;
-  TRY(check(
+  return check(
       ("launch " + launch.kernel->info.name).c_str(),
       api_->clEnqueueNDRangeKernel(queue_, static_cast<const OpenclKernel&>(*launch.kernel).kernel,
-                                   3, nullptr, threads, block, 0, nullptr, &event)));
-  return event;
+                                   3, nullptr, threads, block, 0, nullptr, &flight.kernel));
 }
 
 Result<std::unique_ptr<Flight>> OpenclGpu::start(const Launch& launch) {
-  const Result<cl_event> started = start_kernel(launch);
-  auto flight = std::make_unique<OpenclFlight>(*api_, started ? *started : nullptr);
+  auto flight = std::make_unique<OpenclFlight>(*api_);
+  const Result<void> started = start_kernel(launch, *flight);
   // Also after a failure: the memory is the host's again when this launch is over.
   Result<void> returned;
-  for (const BufferUse& use : launch.buffers)
-    if (const auto back = static_cast<OpenclBuffer&>(*use.buffer).to_host(started && use.copy_out);
-        !back)
-      returned = back;
+  for (const BufferUse& use : launch.buffers) {
+    auto& buffer = static_cast<OpenclBuffer&>(*use.buffer);
+    cl_event copied = nullptr;
+    if (auto back = buffer.to_host(started && use.copy_out, &copied); !back)
+      returned = std::move(back);
+    if (copied != nullptr) flight->copies.push_back({copied, false, buffer.size()});
+  }
   if (started && returned)
     returned = check("mark the end of a launch",
                      api_->clEnqueueMarkerWithWaitList(queue_, 0, nullptr, &flight->done));
@@ -332,6 +356,15 @@ Result<std::unique_ptr<Flight>> OpenclGpu::start(const Launch& launch) {
   return std::unexpected(started ? returned.error() : started.error());
 }
 
+OpenclGpu::Span OpenclGpu::times_of(cl_event event) const {
+  cl_ulong begin = 0;
+  cl_ulong end = 0;
+  (void)api_->clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_START, sizeof begin, &begin,
+                                      nullptr);
+  (void)api_->clGetEventProfilingInfo(event, CL_PROFILING_COMMAND_END, sizeof end, &end, nullptr);
+  return {begin, std::max(begin, end)};
+}
+
 Result<Times> OpenclGpu::wait(std::unique_ptr<Flight> waited) {
   const auto& flight = static_cast<const OpenclFlight&>(*waited);
   const cl_int waiting = api_->clWaitForEvents(1, &flight.done);
@@ -341,14 +374,23 @@ Result<Times> OpenclGpu::wait(std::unique_ptr<Flight> waited) {
   (void)api_->clGetEventInfo(flight.kernel, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof status,
                              &status, nullptr);
   TRY(check("run the kernel", status < 0 ? status : waiting));
-  cl_ulong begin = 0;
-  cl_ulong end = 0;
-  (void)api_->clGetEventProfilingInfo(flight.kernel, CL_PROFILING_COMMAND_START, sizeof begin,
-                                      &begin, nullptr);
-  (void)api_->clGetEventProfilingInfo(flight.kernel, CL_PROFILING_COMMAND_END, sizeof end, &end,
-                                      nullptr);
-  // The device's clock has another origin; what it is exact about is the duration.
-  return Times{now - (end > begin ? end - begin : 0), now};
+  const Span ran = times_of(flight.kernel);
+  Times times{now, now};
+  if (ran.end_ns == 0) return times;  // its driver does not tell
+  std::uint64_t last_ns = ran.end_ns;
+  for (const OpenclFlight::Copy& copy : flight.copies) {
+    const Span took = times_of(copy.event);
+    Copied& sum = copy.in ? times.in : times.out;
+    ++sum.count;
+    sum.bytes += copy.bytes;
+    sum.ns += took.end_ns - took.begin_ns;
+    last_ns = std::max(last_ns, took.end_ns);
+  }
+  const std::lock_guard lock(clock_mutex_);
+  (void)clock_.saw(last_ns, now);
+  times.start_ns = clock_.to_host(ran.begin_ns);
+  times.end_ns = clock_.to_host(ran.end_ns);
+  return times;
 }
 
 }  // namespace

@@ -89,6 +89,18 @@ TEST_CASE("Large inputs that come while kernels run are those that each kernel i
   CHECK(y[1024] == 0);
 }
 
+TEST_CASE("A launch tells what its copies took, and none where there are none") {
+  const auto gpu = open_double();
+  REQUIRE(gpu);
+  const Times times = copy_both_ways(**gpu).value();
+  CHECK(times.in.count == 2);
+  CHECK(times.in.bytes == 2 * copied_bytes);
+  CHECK(times.in.ns > 0);
+  CHECK(times.out.count == 1);
+  CHECK(times.out.bytes == copied_bytes);
+  CHECK(times.out.ns > 0);
+}
+
 TEST_CASE("A wrong result is found") {
   const auto gpu = open_double();
   REQUIRE(gpu);

@@ -65,7 +65,7 @@ class Notes final : public Gpu {
   }
   Result<Times> wait(std::unique_ptr<Flight>) override {
     if (faults) return error(Code::crashed, "a fault");
-    return Times{1, 2};
+    return Times{1, 2, copied_in, copied_out};
   }
   std::uint64_t peak_memory_bytes() const override { return used; }
 
@@ -75,6 +75,7 @@ class Notes final : public Gpu {
   bool faults = false;
   Kept* kept = nullptr;
   std::vector<bool> fetched;
+  Copied copied_in, copied_out;
 
  private:
   DeviceInfo info_;
@@ -294,4 +295,27 @@ TEST_CASE("What a context wrote before it knew of a copy that was left makes tha
   (void)f.axpy(3, 1, 2, 1);
   f.bind_both();
   CHECK(f.axpy(0, 5, 1, 10) == Fetched{true, true});
+}
+
+TEST_CASE("What copies take is summed up, apart for small and for large ones") {
+  Fixture f;
+  f.bind(0);
+  f.bind(1);
+  const auto is = [](const proto::context::Copies::Sum& sum, std::uint64_t count,
+                     std::uint64_t bytes, std::uint64_t ns) {
+    return sum.count == count && sum.bytes == bytes && sum.ns == ns;
+  };
+  (void)f.axpy(0, 1, 1, 1);
+  CHECK(is(f.backend.copies().to_device[0], 0, 0, 0));
+  f.notes->copied_in = {2, 8192, 30};
+  (void)f.axpy(0, 1, 1, 3);
+  f.notes->copied_in = {2, 4u << 20, 500};
+  f.notes->copied_out = {1, 1u << 20, 200};
+  (void)f.axpy(0, 1, 1, 5);
+  (void)f.axpy(0, 1, 1, 7);
+  const auto sums = f.backend.copies();
+  CHECK(is(sums.to_device[0], 2, 8192, 30));
+  CHECK(is(sums.to_device[1], 4, 8u << 20, 1000));
+  CHECK(is(sums.to_host[0], 0, 0, 0));
+  CHECK(is(sums.to_host[1], 2, 2u << 20, 400));
 }

@@ -11,8 +11,24 @@ using namespace aios::gpu::test;
 
 namespace {
 
-Result<std::unique_ptr<Gpu>> open_first() {
+decltype(&::clGetDeviceInfo) real_device_info = nullptr;
+
+/// Of a device whose memory is its own, whatever it is.
+cl_int apart_device_info(cl_device_id device, cl_device_info what, std::size_t bytes, void* value,
+                         std::size_t* needed) {
+  const cl_int code = real_device_info(device, what, bytes, value, needed);
+  if (what == CL_DEVICE_HOST_UNIFIED_MEMORY && value != nullptr)
+    *static_cast<cl_bool*>(value) = CL_FALSE;
+  return code;
+}
+
+Result<std::unique_ptr<Gpu>> open_first(bool apart = false) {
   auto api = TRY(opencl::OpenclApi::load("libOpenCL.so.1"));
+  if (apart) {
+    auto changed = std::make_unique<opencl::OpenclApi>(*api);
+    real_device_info = std::exchange(changed->clGetDeviceInfo, apart_device_info);
+    api = std::move(changed);
+  }
   const auto devices = TRY(opencl::discover(*api));
   return opencl::open(std::move(api), devices.front().uuid, 1u << 30);
 }
@@ -30,6 +46,37 @@ TEST_CASE("The standard codelets compute on an OpenCL device what they should") 
     CAPTURE(c.name);
     CHECK(run_case(**gpu, c) == "");
   }
+}
+
+TEST_CASE("An OpenCL device with memory of its own computes the same, and tells what copies took") {
+  const auto gpu = open_first(true);
+  if (!gpu) {
+    MESSAGE("skipped: " << gpu.error().to_string());
+    return;
+  }
+  CHECK_FALSE((*gpu)->info().shares_memory);
+  for (const auto& c : conformance::standard_cases()) {
+    CAPTURE(c.name);
+    CHECK(run_case(**gpu, c) == "");
+  }
+  const Times times = copy_both_ways(**gpu).value();
+  CHECK(times.in.count == 2);
+  CHECK(times.in.bytes == 2 * copied_bytes);
+  CHECK(times.in.ns > 0);
+  CHECK(times.out.count == 1);
+  CHECK(times.out.bytes == copied_bytes);
+  CHECK(times.out.ns > 0);
+  CHECK(times.end_ns >= times.start_ns);
+}
+
+TEST_CASE("An OpenCL device that shares the host's memory copies nothing") {
+  const auto gpu = open_first();
+  if (!gpu || !(*gpu)->info().shares_memory) {
+    MESSAGE("skipped: no such device");
+    return;
+  }
+  const Times times = copy_both_ways(**gpu).value();
+  CHECK((times.in.count == 0 && times.out.count == 0));
 }
 
 TEST_CASE("OpenCL C that the driver does not compile is refused with its words") {

@@ -54,6 +54,23 @@ std::string run_case(Gpu& gpu, const conformance::Case& c) {
   return {};
 }
 
+Result<Times> copy_both_ways(Gpu& gpu) {
+  const auto module = TRY(read_kernel_module(module_image("vector")));
+  const auto kernels = TRY(gpu.compile(module));
+  const std::uint32_t count = 1024;
+  Launch launch{nullptr, {4, 1, 1}, std::as_bytes(std::span(&count, 1)), {}};
+  for (const auto& kernel : kernels)
+    if (kernel->info.name == "vector_add") launch.kernel = kernel.get();
+  std::vector<std::vector<std::byte>> memory(3, std::vector<std::byte>(copied_bytes));
+  std::vector<std::unique_ptr<DeviceBuffer>> buffers;
+  for (auto& bytes : memory) {
+    buffers.push_back(TRY(gpu.attach(bytes, true)));
+    const bool in = buffers.size() <= 2;
+    launch.buffers.push_back({buffers.back().get(), in, !in});
+  }
+  return gpu.run(launch);
+}
+
 int in_child(const std::function<int()>& body) {
   const pid_t child = ::fork();
   if (child == 0) ::_exit(body());

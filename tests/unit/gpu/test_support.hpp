@@ -28,6 +28,11 @@ int failed_with(const Result<T>& result, Code code, const char* words) {
   return 3;
 }
 
+inline constexpr std::size_t copied_bytes = 4u << 20;
+/// Runs a kernel on three buffers of so many bytes, of which two are to be brought to the device
+/// and one back.
+Result<Times> copy_both_ways(Gpu& gpu);
+
 /// Runs a case; empty when everything is as expected, else what is not.
 std::string run_case(Gpu& gpu, const conformance::Case& c);
 

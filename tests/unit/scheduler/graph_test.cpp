@@ -406,4 +406,24 @@ TEST_CASE("A graph of which a task failed is failed, and teaches nothing") {
       is_in(site.admit(t, site.graph(t, site.now + 900 * ms, 11, 2)).finish_ns, site.now, 20 * ms));
 }
 
+TEST_CASE("Data that has to be moved for a graph's tasks counts in when it is done") {
+  Site site;
+  const TenantId t = site.open(1);
+  site.core.set_own_memory(0);
+  constexpr std::uint64_t bytes = 100u << 20;
+  // 1 ns a byte: 105 ms.
+  site.core.copied(1, 0, {{{}, {10, 10 * bytes, 10 * bytes}}, {}});
+  const std::uint32_t data = *site.core.add_buffer(t, true, bytes);
+  const auto verdict_within = [&](std::uint64_t in_ns, std::uint64_t tag) {
+    const std::uint32_t number = *site.core.open_graph(t, site.now + in_ns, site.now);
+    TaskRecord reads = task(tag);
+    reads.buffers[reads.buffer_count++] = data | AIOS_MODE_READ << 28;
+    REQUIRE(site.core.submit(t, std::vector{reads}, site.now, number));
+    return site.verdict(t, number);
+  };
+  CHECK(verdict_within(90 * ms, 1) == wire_verdict::too_late);
+  CHECK(verdict_within(600 * ms, 2) == wire_verdict::accepted);
+  site.end(2, 115 * ms);
+}
+
 }  // namespace aios::scheduler

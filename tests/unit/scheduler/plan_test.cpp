@@ -245,6 +245,96 @@ TEST_CASE("A task goes where its data is when that is worth the difference") {
   CHECK(m.core.transfer_to(after, fast).bytes == 0);
 }
 
+namespace {
+
+TaskRecord with(TaskRecord record, std::uint32_t buffer, std::uint32_t mode) {
+  record.buffers[record.buffer_count++] = buffer | mode << 28;
+  return record;
+}
+
+/// A bus, as contexts that have copied 16 MiB each way say.
+proto::context::Copies::Reply bus(double ns_per_byte) {
+  const std::uint64_t bytes = 16u << 20;
+  const auto ns = static_cast<std::uint64_t>(ns_per_byte * static_cast<double>(bytes));
+  return {{{}, {100, 100 * bytes, 100 * ns}}, {{}, {100, 100 * bytes, 100 * ns}}};
+}
+
+constexpr std::uint64_t big = 16u << 20;
+
+}  // namespace
+
+TEST_CASE("What contexts say of their copies decides whether data is worth moving") {
+  Machine m("dmda");
+  m.core.set_own_memory(fast);
+  m.core.set_own_memory(fast);
+  CHECK(m.core.copy_costs(slow) == nullptr);
+  const std::uint32_t work = m.codelet("work", 10'000'000, 1'000'000);
+  const std::uint32_t data = *m.core.add_buffer(m.tenant, true, big);
+  m.core.copied(1, fast, bus(2));  // 34 ms for all of it
+  m.submit({with(m.of(work, 11), data, AIOS_MODE_READ)});
+  REQUIRE(m.runs(11, slow));
+  CHECK(m.core.transfer_to(*m.core.find(m.running.at(11)), fast).ns ==
+        doctest::Approx(2.0 * big).epsilon(0.02));
+  m.end(11, m.now + 10'000'000);
+  for (int i = 0; i < 4; ++i) m.core.copied(1, fast, bus(0.1));  // at last 1.8 ms
+  m.submit({with(m.of(work, 12), data, AIOS_MODE_READ)});
+  CHECK(m.runs(12, fast));
+  m.end(12, m.now + 1'000'000);
+  // Of a job that is not there, or a device without: nothing.
+  m.core.copied(77, fast, bus(50));
+  m.core.copied(1, slow, bus(50));
+  CHECK(m.core.copy_costs(fast)->samples() == 1000);
+}
+
+TEST_CASE(
+    "What a device writes is copied back: it is the host's at once, and that takes its time") {
+  Machine m("dmda");
+  m.core.set_own_memory(fast);
+  m.core.copied(1, fast, bus(0.5));  // 8.4 ms
+  const std::uint32_t work = m.codelet("work", 10'000'000, 1'000'000);
+  const std::uint32_t data = *m.core.add_buffer(m.tenant, true, big);
+  m.submit({with(m.of(work, 11), data, AIOS_MODE_WRITE)});
+  REQUIRE(m.runs(11, fast));
+  const Task& first = *m.core.find(m.running.at(11));
+  CHECK(first.transfer.bytes == big);
+  CHECK(first.transfer.ns == doctest::Approx(0.5 * big).epsilon(0.02));
+  // One that reads it there needs nothing, one that reads it here neither.
+  m.submit({with(m.of(work, 12, {11}), data, AIOS_MODE_READ)});
+  const auto moved = [&](std::uint64_t tag, DeviceId device) {
+    return m.core.transfer_to(*m.core.find(m.running.at(tag)), device).bytes;
+  };
+  m.end(11, m.now + 9'400'000);
+  REQUIRE(m.running.contains(12));
+  CHECK(moved(12, fast) == 0);
+  CHECK(moved(12, slow) == 0);
+  m.end(12, m.now + 1'000'000);
+  // No task uses it: the client may have changed it, so it is to be brought again.
+  const std::uint32_t here = m.codelet("here", 1'000, 1'000'000);
+  m.submit({with(m.of(here, 13), data, AIOS_MODE_READ)});
+  CHECK(moved(13, fast) == big);
+  CHECK(moved(13, slow) == 0);
+}
+
+TEST_CASE("What was brought to a device is gone with the context that brought it") {
+  Machine m("dmda");
+  m.core.set_own_memory(fast);
+  m.core.copied(1, fast, bus(0.1));
+  const std::uint32_t work = m.codelet("work", 90'000'000, 1'000'000);
+  const std::uint32_t data = *m.core.add_buffer(m.tenant, true, big);
+  m.submit({with(m.of(work, 11), data, AIOS_MODE_READ),
+            with(m.of(work, 12, {11}), data, AIOS_MODE_READ)});
+  REQUIRE(m.runs(11, fast));
+  m.end(11, m.now + 2'700'000);
+  REQUIRE(m.runs(12, fast));
+  const TaskRef ref = m.running.at(12);
+  CHECK(m.core.transfer_to(*m.core.find(ref), fast).bytes == 0);
+  m.core.context_lost(1, fast);
+  m.core.context_ended(1, fast, {How::killed, "from outside", true});
+  CHECK(m.core.transfer_to(*m.core.find(ref), fast).bytes == big);
+  m.core.context_ready(1, fast);
+  m.run();
+}
+
 TEST_CASE("The way to the end counts the data that may have to move") {
   Machine m("heft");
   m.core.set_memory(fast, 1);

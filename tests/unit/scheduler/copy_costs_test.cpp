@@ -1,0 +1,89 @@
+#include "services/scheduler/copy_costs.hpp"
+
+#include <doctest/doctest.h>
+
+namespace aios::scheduler {
+namespace {
+
+using Told = CopyCosts::Copies;
+
+constexpr std::uint32_t alice = 1000;
+constexpr std::uint64_t mib = 1u << 20;
+
+/// So many copies of a size over a bus of so much latency and time per byte.
+Told::Sum copies(std::uint64_t count, std::uint64_t bytes, double latency_ns, double ns_per_byte) {
+  const double each = latency_ns + ns_per_byte * static_cast<double>(bytes);
+  return {count, count * bytes, static_cast<std::uint64_t>(each * static_cast<double>(count))};
+}
+
+Told::Reply to_device(const Told::Sum& small, const Told::Sum& large = {}) {
+  return {{small, large}, {}};
+}
+
+}  // namespace
+
+TEST_CASE("Before anything was copied a bus is as is usual") {
+  const CopyCosts costs;
+  CHECK(costs.samples() == 0);
+  CHECK(costs.to_device().of(mib) > 10'000);
+  CHECK(costs.to_device().of(mib) < 1'000'000);
+  CHECK(costs.to_device().of(mib) == costs.to_host().of(mib));
+}
+
+TEST_CASE("Small and large copies together tell what each takes and what a byte does") {
+  CopyCosts costs;
+  costs.learn(alice, to_device(copies(10, 1000, 20'000, 0.5), copies(10, 8 * mib, 20'000, 0.5)));
+  CHECK(costs.samples() == 20);
+  CHECK(costs.to_device().latency_ns == doctest::Approx(20'000).epsilon(0.01));
+  CHECK(costs.to_device().ns_per_byte == doctest::Approx(0.5).epsilon(0.01));
+  CHECK(costs.to_host().of(mib) == CopyCosts().to_host().of(mib));
+}
+
+TEST_CASE("Large copies alone tell what large ones take, small ones alone what small ones do") {
+  CopyCosts large;
+  large.learn(alice, to_device({}, copies(3, 4 * mib, 5000, 2)));
+  CHECK(large.to_device().of(4 * mib) == doctest::Approx(5000 + 8.0 * mib).epsilon(0.01));
+  CHECK(large.to_device().of(16 * mib) == doctest::Approx(32.0 * mib).epsilon(0.01));
+  CopyCosts small;
+  small.learn(alice, to_device(copies(3, 100, 7000, 2)));
+  CHECK(small.to_device().of(100) == doctest::Approx(7200).epsilon(0.02));
+}
+
+TEST_CASE("A bus that has become slower is known as that soon") {
+  CopyCosts costs;
+  costs.learn(alice, to_device({}, copies(1000, mib, 0, 0.1)));
+  for (int i = 0; i < 100; ++i) costs.learn(alice, to_device({}, copies(1, mib, 0, 1)));
+  CHECK(costs.to_device().of(mib) == doctest::Approx(mib).epsilon(0.1));
+}
+
+TEST_CASE("What no bus takes, or no copies could be, is not believed") {
+  CopyCosts costs;
+  const double usual = costs.to_device().of(mib);
+  for (const Told::Sum& nonsense : {Told::Sum{0, 5, 5}, Told::Sum{5, 0, 5}, Told::Sum{5, 500, 0},
+                                    Told::Sum{~0ull, ~0ull, ~0ull}})
+    costs.learn(alice, to_device({}, nonsense));
+  CHECK(costs.to_device().of(mib) == usual);
+  CHECK(costs.samples() == 0);
+  // Large ones among the small.
+  costs.learn(alice, to_device(copies(1, mib, 0, 1)));
+  CHECK(costs.to_device().of(mib) == usual);
+  costs.learn(alice, to_device({}, {1, mib, ~0ull}));
+  CHECK(costs.to_device().of(mib) <= 1e8 + 100.0 * mib);
+  CHECK(costs.to_device().of(mib) >= 0);
+}
+
+TEST_CASE("A user whose contexts lie keeps nobody from a device") {
+  CopyCosts costs;
+  costs.learn(alice, to_device({}, copies(10, mib, 0, 0.1)));
+  const double honest = costs.to_device().of(mib);
+  costs.learn(2000, to_device({}, copies(10, mib, 0, 90)));
+  CHECK(costs.to_device().of(mib) == honest);
+  costs.learn(3000, to_device({}, copies(10, mib, 0, 0.2)));
+  CHECK(costs.to_device().of(mib) == doctest::Approx(0.2 * mib).epsilon(0.1));
+  // However many there have been, the last ones are remembered.
+  for (std::uint32_t user = 0; user < 1000; ++user)
+    costs.learn(10'000 + user, to_device({}, copies(1, mib, 0, 0.3)));
+  CHECK(costs.to_device().of(mib) == doctest::Approx(0.3 * mib).epsilon(0.1));
+}
+
+}  // namespace aios::scheduler
