@@ -151,6 +151,9 @@ Result<void> submit_once(aios_graph& graph, TaskGraph::Plan plan, Deadline deadl
   }
   for (wire::TaskRecord& record : plan.records) {
     record.tag += graph.first_tag;
+    // There are no more of them than tasks.
+    if ((record.flags & wire::task_flag::gang) != 0)
+      record.gang += static_cast<std::uint32_t>(graph.first_tag);
     if (graph.may_be_cheaper) record.flags |= wire::task_flag::may_be_cheaper;
     for (std::uint32_t i = 0; i < record.dependency_count; ++i)
       record.dependencies[i] += static_cast<std::uint32_t>(graph.first_tag);
@@ -237,6 +240,14 @@ aios_code aios_graph_add_edge(aios_graph* graph, std::uint32_t before, std::uint
   return guarded([&]() -> Result<void> {
     TRY(still_building(*graph));
     return graph->tasks.add_edge(before, after);
+  });
+}
+
+aios_code aios_graph_gang(aios_graph* graph, const std::uint32_t* tasks, std::size_t count) {
+  if (graph == nullptr || tasks == nullptr) return null_argument("aios_graph_gang");
+  return guarded([&]() -> Result<void> {
+    TRY(still_building(*graph));
+    return graph->tasks.add_gang({tasks, count});
   });
 }
 

@@ -67,6 +67,10 @@ Result<void> TaskGraph::check_uses(const Record& task) const {
 
 Result<std::uint32_t> TaskGraph::add(const Record& task) {
   TRY(check_uses(task));
+  if ((task.flags & proto::scheduler::task_flag::gang) != 0 || task.gang != 0 ||
+      task.gang_size != 0)
+    return error(Code::invalid_argument,
+                 "gangs of a graph are made of tasks that are in it, not by their records");
   if (tasks_.size() >= max_tasks) return error(Code::quota, "a graph has at most 2^28 tasks");
   Record plain = task;
   for (std::uint32_t i = 0; i < plain.buffer_count; ++i) {
@@ -133,6 +137,29 @@ Result<void> TaskGraph::add_edge(std::uint32_t before, std::uint32_t after) {
                  "there is no task " + std::to_string(std::max(before, after)) + " in this graph");
   if (before >= after) any_backward_ = true;
   edge(before, after);
+  return {};
+}
+
+Result<void> TaskGraph::add_gang(std::span<const std::uint32_t> tasks) {
+  if (tasks.size() < 2 || tasks.size() > proto::scheduler::max_gang)
+    return error(Code::invalid_argument, "a gang has 2 to 256 members");
+  std::vector<std::uint32_t> members(tasks.begin(), tasks.end());
+  std::ranges::sort(members);
+  if (members.back() >= tasks_.size())
+    return error(Code::invalid_argument,
+                 "there is no task " + std::to_string(members.back()) + " in this graph");
+  if (std::ranges::adjacent_find(members) != members.end())
+    return error(Code::invalid_argument, "a gang names a task twice");
+  for (const std::uint32_t member : members)
+    if ((tasks_[member].flags & proto::scheduler::task_flag::gang) != 0)
+      return error(Code::invalid_argument,
+                   "task " + std::to_string(member) + " is of another gang already");
+  for (const std::uint32_t member : members) {
+    tasks_[member].flags |= proto::scheduler::task_flag::gang;
+    tasks_[member].gang = gangs_;
+    tasks_[member].gang_size = static_cast<std::uint32_t>(members.size());
+  }
+  ++gangs_;
   return {};
 }
 

@@ -32,6 +32,9 @@ class TaskGraph {
   Result<std::uint32_t> add(const Record& task);
   /// `after` starts when `before` is done. Tasks of any order; invalid_argument: no such task.
   Result<void> add_edge(std::uint32_t before, std::uint32_t after);
+  /// These start together. invalid_argument: they are not 2 to max_gang different tasks, or one is
+  /// of a gang already.
+  Result<void> add_gang(std::span<const std::uint32_t> tasks);
   /// From now on REDUX tasks of `buffer` use `partials`. `initialise` is a codelet that writes one
   /// buffer; `combine` adds its second buffer to its first.
   Result<void> set_reduction(std::uint32_t buffer, std::span<const std::uint32_t> partials,
@@ -41,8 +44,9 @@ class TaskGraph {
     std::vector<Record> records;          ///< in an order in which they can be submitted
     std::vector<std::uint32_t> position;  ///< of each task in `records`
   };
-  /// Tags are `first_tag` and up, by position. Joins stand for dependencies on more than 12 tasks.
-  /// invalid_argument: tasks wait for one another in a circle; the text names them.
+  /// Tags are `first_tag` and up, by position; gangs are numbered from 0. Joins stand for
+  /// dependencies on more than 12 tasks. invalid_argument: tasks wait for one another in a circle;
+  /// the text names them.
   Result<Plan> plan(std::uint64_t first_tag);
   std::uint32_t size() const { return static_cast<std::uint32_t>(tasks_.size()); }
 
@@ -79,6 +83,7 @@ class TaskGraph {
   std::vector<std::pair<std::uint32_t, std::uint32_t>> edges_;  ///< before, after
   std::vector<std::uint32_t> first_edge_;  ///< of each task, once sorted by the later one
   bool any_backward_ = false;
+  std::uint32_t gangs_ = 0;
   std::map<std::uint32_t, Data> data_;
   std::map<std::uint32_t, Reduction> reductions_;
 };

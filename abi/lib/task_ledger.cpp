@@ -35,6 +35,10 @@ bool may_run_again(const TaskLedger::Record& record) {
   return (record.flags & (flag::idempotent | flag::join)) != 0;
 }
 
+bool in_gang(const TaskLedger::Record& record) {
+  return (record.flags & flag::gang) != 0;
+}
+
 constexpr std::size_t head_bytes = offsetof(TaskLedger::Record, buffers);
 
 /// Where the lists of a record are, as far as they are used: the scheduler may never have looked at
@@ -51,6 +55,7 @@ void for_each_list(const TaskLedger::Record& record, Call call) {
   list(offsetof(Record, dependencies), record.dependency_count, proto::scheduler::max_dependencies,
        sizeof record.dependencies[0]);
   list(offsetof(Record, arguments), record.argument_bytes, proto::context::max_argument_bytes, 1);
+  list(offsetof(Record, gang), in_gang(record) ? 2 : 0, 2, sizeof record.gang);
 }
 
 std::string because_of(std::uint32_t tag) {
@@ -148,7 +153,34 @@ TaskLedger::Slot TaskLedger::take_slot() {
   return slot;
 }
 
+/// It is unfinished.
+void TaskLedger::enter_gang(const Record& record) {
+  Gang& gang = gangs_[record.gang];
+  if (gang.unfinished++ == 0 && gang.ended == 0) gang.size = record.gang_size;
+}
+
+/// It has ended, or it is as if it had never come.
+void TaskLedger::leave_gang(Slot slot, bool ended) {
+  const auto at = gangs_.find(unpack(slot).gang);
+  if (at == gangs_.end()) return;
+  Gang& gang = at->second;
+  --gang.unfinished;
+  gang.ended += ended ? 1 : 0;
+  if (gang.unfinished == 0 && (gang.ended == 0 || gang.ended >= gang.size)) gangs_.erase(at);
+}
+
+/// How many of it this life of the scheduler sees; the last one needs no gang.
+void TaskLedger::resize_gang(Record& record) const {
+  const auto at = gangs_.find(record.gang);
+  if (!in_gang(record) || at == gangs_.end()) return;
+  record.gang_size = at->second.size;
+  if (record.gang_size >= 2) return;
+  record.flags &= ~flag::gang;
+  record.gang = record.gang_size = 0;
+}
+
 void TaskLedger::forget(std::uint32_t tag, Slot slot) {
+  if (marks_[slot].in_gang) leave_gang(slot, false);
   index_.erase(tag);
   free_.push_back(slot);
 }
@@ -183,8 +215,9 @@ Result<TaskLedger::Range> TaskLedger::add(std::span<const Record> batch, bool he
                      "task " + std::to_string(record.tag) +
                          ": an unfinished task has a tag with the same low 32 bits");
       }
-      marks_[slot] = Mark{.sequence = next_sequence_++, .held = held};
+      marks_[slot] = Mark{.sequence = next_sequence_++, .held = held, .in_gang = in_gang(record)};
       pack(slot, record);
+      if (in_gang(record)) enter_gang(record);
     }
   } catch (const std::bad_alloc&) {
     undo(added);
@@ -228,6 +261,7 @@ void TaskLedger::admitted(std::uint64_t first, std::uint64_t last, std::uint64_t
 bool TaskLedger::finish(std::uint64_t tag, bool ok) {
   const auto at = index_.find(low(tag));
   if (at == index_.end() || at->second.high != high(tag)) return false;
+  if (!gangs_.empty() && marks_[at->second.slot].in_gang) leave_gang(at->second.slot, true);
   free_.push_back(at->second.slot);
   index_.erase(at);
   remember(low(tag), !ok);
@@ -301,8 +335,51 @@ std::vector<TaskLedger::Ended> TaskLedger::lose(const MemoryOf& memory_of) {
     else
       replay_.push_back(order[i]);
   }
+  if (!gangs_.empty()) end_broken_gangs(ended);
   for (const Ended& one : ended) end_here(one.tag);
+  // What has ended until now is not known to the next life.
+  for (auto& [number, gang] : gangs_) {
+    gang.size -= std::min(gang.size, gang.ended);
+    gang.ended = 0;
+  }
   return ended;
+}
+
+/// Adds to `ended` the rest of the gangs of which one does not run again, from those in `replay_`.
+void TaskLedger::end_broken_gangs(std::vector<Ended>& ended) {
+  tsl::robin_map<std::uint32_t, bool> gone;  // tags that fail
+  std::unordered_map<std::uint32_t, bool> broken;
+  const auto fails = [&](const Record& record) {
+    if (in_gang(record) && broken.contains(record.gang)) return true;
+    const auto count = std::min(record.dependency_count, proto::scheduler::max_dependencies);
+    return std::any_of(record.dependencies, record.dependencies + count, [&](std::uint32_t tag) {
+      const auto before = earlier_.find(tag);
+      return gone.contains(tag) ||
+             (before != earlier_.end() && before->second && !index_.contains(tag));
+    });
+  };
+  for (const Ended& one : ended) {
+    const Slot slot = index_.at(low(one.tag)).slot;
+    gone[low(one.tag)] = true;
+    if (marks_[slot].in_gang) broken[unpack(slot).gang] = true;
+  }
+  // A gang that breaks takes others with it, also those before it.
+  for (bool more = true; more;) {
+    more = false;
+    for (const Slot slot : replay_) {
+      const Record record = unpack(slot);
+      if (gone.contains(low(record.tag)) || !fails(record)) continue;
+      gone[low(record.tag)] = true;
+      if (in_gang(record)) broken[record.gang] = true;
+      more = true;
+    }
+  }
+  std::erase_if(replay_, [&](Slot slot) {
+    const Record record = unpack(slot);
+    if (!in_gang(record) || !gone.contains(low(record.tag))) return false;
+    ended.push_back({record.tag, Code::cancelled, "a task of its gang does not run again"});
+    return true;
+  });
 }
 
 std::optional<TaskLedger::Ended> TaskLedger::fate(const Record& record, const Mark& one,
@@ -365,6 +442,7 @@ std::span<TaskLedger::Record> TaskLedger::replay(std::size_t most, std::uint64_t
       end_here(record.tag);
       continue;
     }
+    resize_gang(record);
     if (record.deadline_ns != 0)
       record.deadline_ns = std::max(record.deadline_ns, now_ns + late_deadline_ns);
     batch_.push_back(record);
@@ -391,6 +469,7 @@ std::span<TaskLedger::Record> TaskLedger::prepare(std::span<const Record> batch,
       marks_[index_[low(record.tag)].slot].doomed = true;
       doomed.push_back({record.tag, Code::cancelled, because_of(*failed)});
     } else {
+      resize_gang(record);
       batch_.push_back(record);
     }
   }

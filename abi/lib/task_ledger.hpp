@@ -14,6 +14,9 @@
 //   later writer of what a task reads bars it, unless the bytes it reads are made anew by an
 //   earlier task that runs again itself and writes all of them (mode WRITE).
 //
+// Of a gang all run again that are left, or none: when one may not, or depends on what failed, the
+// others end as `cancelled`. The scheduler is told how many are left.
+//
 // Tags are told apart by their low 32 bits, as the scheduler does.
 #pragma once
 
@@ -27,6 +30,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "abi/proto/scheduler.hpp"
@@ -121,6 +125,12 @@ class TaskLedger {
     bool held = false;
     bool cancelled = false;
     bool doomed = false;
+    bool in_gang = false;
+  };
+  struct Gang {
+    std::uint32_t size = 0;  ///< as this life of the scheduler knows it
+    std::uint32_t unfinished = 0;
+    std::uint32_t ended = 0;  ///< in this life
   };
   /// A record, less its deadline, of which only what is used is there: mostly one line of memory.
   struct alignas(64) Packed {
@@ -146,6 +156,10 @@ class TaskLedger {
   Mark* find(std::uint64_t tag);
   Slot take_slot();
   void forget(std::uint32_t tag, Slot slot);
+  void enter_gang(const Record& record);
+  void leave_gang(Slot slot, bool ended);
+  void resize_gang(Record& record) const;
+  void end_broken_gangs(std::vector<Ended>& ended);
   void remember(std::uint32_t tag, bool failed);
   void end_here(std::uint64_t tag);
   void recall();
@@ -164,6 +178,7 @@ class TaskLedger {
   /// What ended before this life of the scheduler, and whether it failed; empty in the first.
   tsl::robin_map<std::uint32_t, bool> earlier_;
   std::size_t finished_since_ = 0;  ///< the loss
+  std::unordered_map<std::uint32_t, Gang> gangs_;
   std::deque<Slot> replay_;
   std::vector<Slot> offered_;
   std::vector<Record> batch_;  ///< scratch

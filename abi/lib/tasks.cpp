@@ -22,6 +22,7 @@ static_assert(offsetof(aios_task_record, limit_ns) == offsetof(wire::TaskRecord,
 static_assert(offsetof(aios_task_record, buffers) == offsetof(wire::TaskRecord, buffers));
 static_assert(offsetof(aios_task_record, dependencies) == offsetof(wire::TaskRecord, dependencies));
 static_assert(offsetof(aios_task_record, arguments) == offsetof(wire::TaskRecord, arguments));
+static_assert(offsetof(aios_task_record, gang) == offsetof(wire::TaskRecord, gang));
 static_assert(sizeof(aios_completion) == sizeof(wire::Completion));
 static_assert(offsetof(aios_completion, result) == offsetof(wire::Completion, result));
 static_assert(AIOS_MAX_BATCH == wire::max_batch &&
@@ -30,7 +31,8 @@ static_assert(AIOS_MAX_BATCH == wire::max_batch &&
               AIOS_MAX_TASK_ARGUMENT_BYTES == proto::context::max_argument_bytes &&
               AIOS_MAX_FILE_RANGES == proto::kernel::max_lent_files &&
               AIOS_TASK_IDEMPOTENT == wire::task_flag::idempotent &&
-              AIOS_TASK_MAY_BE_CHEAPER == wire::task_flag::may_be_cheaper);
+              AIOS_TASK_MAY_BE_CHEAPER == wire::task_flag::may_be_cheaper &&
+              AIOS_TASK_GANG == wire::task_flag::gang && AIOS_MAX_GANG == wire::max_gang);
 
 namespace {
 
@@ -307,6 +309,16 @@ aios_code aios_task_set_arguments(aios_task_record* task, const void* bytes, std
   std::memset(task->arguments, 0, sizeof task->arguments);
   if (count != 0) std::memcpy(task->arguments, bytes, count);
   task->argument_bytes = static_cast<std::uint32_t>(count);
+  return AIOS_OK;
+}
+
+aios_code aios_task_set_gang(aios_task_record* task, std::uint32_t gang, std::uint32_t size) {
+  if (task == nullptr) return null_argument("aios_task_set_gang");
+  if (size < 2 || size > AIOS_MAX_GANG)
+    return fail(Code::invalid_argument, "a gang has 2 to 256 members");
+  task->flags |= AIOS_TASK_GANG;
+  task->gang = gang;
+  task->gang_size = size;
   return AIOS_OK;
 }
 

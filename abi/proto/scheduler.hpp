@@ -14,6 +14,7 @@ namespace aios::proto::scheduler {
 
 inline constexpr std::uint32_t max_dependencies = 12;
 inline constexpr std::uint32_t max_batch = 1024;
+inline constexpr std::uint32_t max_gang = 256;
 inline constexpr std::uint32_t max_pending_per_tenant = 65536;
 
 /// Work for the job named by `job`, mostly the client's own: a handle sent over this link, with use
@@ -131,6 +132,8 @@ inline constexpr std::uint32_t join = 2;
 /// In a graph with a deadline that is not accepted otherwise it may run in the cheaper variant of
 /// its codelet (SetCheaper).
 inline constexpr std::uint32_t may_be_cheaper = 4;
+/// It is of a gang: see Submit.
+inline constexpr std::uint32_t gang = 8;
 }  // namespace task_flag
 
 struct TaskRecord {
@@ -148,10 +151,12 @@ struct TaskRecord {
   std::uint32_t dependencies[max_dependencies];      ///< low 32 bits of tags of earlier tasks
   std::uint8_t arguments[context::max_argument_bytes];
   std::uint64_t deadline_ns;  ///< by the monotonic clock; 0: none
-  std::uint64_t reserved_words[2];
+  std::uint32_t gang;         ///< with flag gang: the client's number for it
+  std::uint32_t gang_size;    ///< and its members, 2 to max_gang
+  std::uint64_t reserved_word;
   AIOS_FIELDS(TaskRecord, tag, codelet, flags, priority, buffer_count, dependency_count,
               argument_bytes, grid, device, limit_ns, buffers, dependencies, arguments, deadline_ns,
-              reserved_words)
+              gang, gang_size, reserved_word)
 };
 static_assert(sizeof(TaskRecord) == 256);
 
@@ -162,6 +167,14 @@ static_assert(sizeof(TaskRecord) == 256);
 /// what its module has code for. Unused fields are zero. already_exists: a tag is in use. quota:
 /// too many pending, counting completions that were not fetched. cancelled: it continues one that
 /// was refused. Tasks of a graph (OpenGraph) do not start before it is accepted.
+///
+/// The tasks of a tenant with one `gang` number start together, each in a slot of its own, once all
+/// `gang_size` have come and none waits for others any more. When one ends without success those
+/// that do not run end as `cancelled`; when a context ends under some, those that are to run again
+/// start together again. Its number is free again when all have ended. not_supported: the devices
+/// that they may run on have fewer slots in all. already_exists: all its members have come. A gang
+/// of which one waits for another, also through other gangs, ends as invalid_argument (where 16,384
+/// steps are enough to see it).
 struct Submit {
   static constexpr std::uint16_t opcode = 7;
   static constexpr const char* name = "submit";

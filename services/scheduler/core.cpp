@@ -118,7 +118,7 @@ void Core::close_tenant(TenantId id) {
   const std::vector<TaskRef> refs = tenant.unfinished.refs();
   for (const TaskRef& ref : refs) {
     const Task* task = tasks_.find(ref);
-    if (task != nullptr && (task->state == State::waiting || task->state == State::ready))
+    if (task != nullptr && is_pending(*task))
       finish(ref.slot, {Code::cancelled, "its tenant was closed", nullptr, false});
   }
   if (--tenant.job->open_tenants == 0) close_contexts(*tenant.job);

@@ -11,7 +11,9 @@
 // threads). A user of whom nothing runs may start one task although no slot is free: nobody waits
 // for another user's endless tasks. Idempotent tasks that are known to be brief (brevity.hpp) take
 // no slot: as many are given to a context as it works off in a fraction of a millisecond, so that
-// it need not wait for the next; also those that depend on brief ones there (core_ahead.cpp).
+// it need not wait for the next; also those that depend on brief ones there (core_ahead.cpp). The
+// tasks of a gang start together, each in a slot; while they wait slots are kept for them
+// (core_gangs.cpp).
 //
 // A task whose context ended under it:
 // - begun (its Run was sent) and not idempotent: `indeterminate`;
@@ -255,9 +257,11 @@ class Core {
                            std::uint64_t now_ns);
   Result<void> check_references(const Tenant& tenant, const TaskRecord& record) const;
   Result<void> check_dependencies(const Tenant& tenant, const TaskRecord& record) const;
+  Rank rank(const Task& task) const;
   Slot insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns);
   void start_waiting(Slot slot);
   void make_ready(Slot slot);
+  void enqueue(Slot slot);
   // core_ranks.cpp
   WorkId work_of(const Tenant& tenant, const TaskRecord& record);
   /// Of the tasks in `batch_`, numbered from `first_number`, and of those on which they depend.
@@ -356,6 +360,40 @@ class Core {
   void take_followers();
   bool is_still_ahead(const Tenant& tenant, const Task& task) const;
   void wait_again(Tenant& tenant, Task& task);
+  // core_gangs.cpp
+  /// Slots that are kept for a gang at the head of its tenant's queue.
+  struct Reservation {
+    TaskRef leader;
+    std::vector<std::uint32_t> kept;  ///< by device; empty: none yet
+    std::uint64_t from_ns = 0;        ///< when they were to be free, by prediction
+  };
+  using BatchGangs = std::map<std::uint32_t, std::vector<const TaskRecord*>>;
+  Result<void> check_gangs(const Tenant& tenant, const BatchGangs& gangs) const;
+  std::vector<DeviceId> choices_of(const Tenant& tenant, const TaskRecord& record) const;
+  std::vector<std::vector<DeviceId>> choices_of(const Gang& gang) const;
+  std::uint64_t slots_for(const std::vector<std::vector<DeviceId>>& choices) const;
+  void enter_gang(Tenant& tenant, Slot slot);
+  void end_doomed_members();
+  void end_tangled(Tenant& tenant);
+  bool waits_for_itself(const Gang& gang, std::uint32_t& steps) const;
+  void ready_in_gang(Slot slot);
+  void offer_gang(Gang& gang);
+  void leave_gang(Slot slot, State before, const Outcome& outcome);
+  Gang& gang_of(const Task& task) const { return task.tenant->gangs.at(task.record.gang); }
+  bool are_one_gang(std::span<const Slot> slots) const;
+  void place_gang(Tenant& tenant, TaskRef leader);
+  void start_gang(Tenant& tenant, TaskRef leader, const std::vector<DeviceId>& where);
+  std::vector<std::uint32_t> room_for(const Gang& gang, TaskRef leader) const;
+  void keep_slots();
+  void keep_slots_for(Reservation& reservation);
+  bool end_unplaceable_gangs();
+  void forget_started_gangs();
+  void reserve_for_heads();
+  bool is_kept(const Reservation& reservation, const std::vector<std::uint32_t>& room) const;
+  void open_contexts_for(const Gang& gang, Tenant& tenant);
+  void forget_reservation(TaskRef leader);
+  std::uint64_t free_at_ns(const std::vector<std::uint32_t>& kept) const;
+  bool may_pass_gangs(const Tenant& tenant, const Task& task, DeviceId device) const;
   // core_fairness.cpp
   struct Charge {
     TenantId tenant;
@@ -404,6 +442,10 @@ class Core {
   PlacementLog log_;
   Admission admission_;
   std::unordered_map<GraphId, RunningGraph> running_graphs_;  ///< accepted
+  std::uint32_t ready_gangs_ = 0;                             ///< in the queues of their tenants
+  std::vector<Reservation> reservations_;                     ///< the oldest first
+  std::vector<std::uint32_t> kept_;       ///< for gangs, by device; empty: no slot is
+  std::vector<std::uint64_t> kept_from_;  ///< the first moment when they should be free, by device
   GraphLog graph_log_;
   TenantId last_tenant_ = 0;
   std::uint64_t last_number_ = 0;
@@ -423,6 +465,9 @@ class Core {
   std::optional<LastTimes> last_times_;  ///< of this batch
   std::vector<Slot> to_rank_;
   tsl::robin_map<std::uint32_t, bool> batch_tags_;
+  std::vector<std::uint32_t> complete_gangs_;  ///< since the batch
+  /// Members in it that depend on what has failed: on which tag.
+  std::vector<std::pair<TaskRef, std::uint64_t>> doomed_members_;
 };
 
 }  // namespace aios::scheduler

@@ -88,10 +88,10 @@ void Core::context_ended(JobId job, DeviceId device, const ContextEnd& end) {
   forget_copies(*jobs_.at(job), device);
   const bool limit_answered = std::exchange(context->limit_answered, false);
   const std::vector<Slot> in_flight = context->in_flight;
+  const bool alone = in_flight.size() == 1 || are_one_gang(in_flight);
   for (const Slot slot : in_flight) {
     // One that was sent ahead may have ended with one before it.
-    if (tasks_[slot].state == State::running)
-      judge(slot, limit_answered, end, in_flight.size() == 1);
+    if (tasks_[slot].state == State::running) judge(slot, limit_answered, end, alone);
   }
   drop_closed_tenants();
   if (const auto at = jobs_.find(job); at != jobs_.end()) drop_job_if_unused(*at->second);

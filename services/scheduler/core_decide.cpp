@@ -3,6 +3,7 @@
 #include <cassert>
 
 #include "services/scheduler/core.hpp"
+#include "services/scheduler/record_check.hpp"
 
 namespace aios::scheduler {
 namespace {
@@ -53,14 +54,16 @@ bool Core::can_take(const Tenant& tenant, const Task& task, DeviceId device) con
   if (!suits(tenant, task.record, device) || !has_room(tenant, device)) return false;
   if (task.remaining > 0 && device_ahead(task) != device) return false;
   if (!has_room_ahead(device) && is_brief(tenant, task, device)) return false;
+  if (!kept_.empty() && !may_pass_gangs(tenant, task, device)) return false;
   const Context& context = tenant.job->contexts[device];
   if (context.in_flight.empty()) return true;
   return !task.suspect && !tasks_[context.in_flight.front()].suspect;
 }
 
 bool Core::is_brief(const Tenant& tenant, const Task& task, DeviceId device) const {
-  return task.idempotent() && !task.suspect && task.record.limit_ns == 0 &&
-         tenant.codelets[task.record.codelet].brevity.is_brief(device);
+  using namespace proto::scheduler::task_flag;
+  return (task.record.flags & (idempotent | gang)) == idempotent && !task.suspect &&
+         task.record.limit_ns == 0 && tenant.codelets[task.record.codelet].brevity.is_brief(device);
 }
 
 bool Core::has_room_ahead(DeviceId device) const {
@@ -74,6 +77,8 @@ bool Core::startable(Tenant& tenant) {
   const ReadyQueue::Entry* next = next_of(tenant, tasks_);
   if (next == nullptr) return false;
   const Task& task = tasks_[next->task.slot];
+  // It counts slots in its own way.
+  if (in_gang(task.record)) return true;
   for (DeviceId d = 0; d < devices_.size(); ++d) {
     if (has_room(tenant, d) && (has_room_ahead(d) || !is_brief(tenant, task, d))) return true;
     // Where nothing is free the first task alone says whether a further device would be of use.
@@ -102,6 +107,7 @@ void Core::decide(std::uint64_t now_ns) {
     t->job->user->active -= t->active ? 0 : 1;
     return !t->active;
   });
+  if (ready_gangs_ > 0 || !reservations_.empty() || !kept_.empty()) keep_slots();
   round_.clear();
   for (Tenant* tenant : active_) {
     tenant->waiting_ahead = 0;
@@ -121,6 +127,7 @@ void Core::decide(std::uint64_t now_ns) {
 void Core::place_next(Tenant& tenant) {
   const TaskRef ref = next_of(tenant, tasks_)->task;
   Task& task = tasks_[ref.slot];
+  if (in_gang(task.record)) return place_gang(tenant, ref);
   if (task.remaining > 0 && !is_still_ahead(tenant, task)) return wait_again(tenant, task);
   if (placement_->looks_ahead() && waits_on(tenant, task)) {
     ++tenant.waiting_ahead;

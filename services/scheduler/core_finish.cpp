@@ -93,6 +93,7 @@ void Core::finish_one(Slot slot, const Outcome& outcome) {
   tasks_.take_successors(slot, successors_);
   for (const Slot s : successors_)
     wakes_.push_back({s, task.record.tag, task.number, ended_ns, failed});
+  if (in_gang(task.record)) leave_gang(slot, before, outcome);
   if (task.remaining == 0) release(slot);
 }
 

@@ -29,6 +29,10 @@ void Core::look_ahead(Tenant& tenant, Task& task) {
     const bool has_slot = c.free_slots == 0 || c.free_ns <= now_ns_;
     c.at_once = is_open && !alone && has_room(tenant, d) &&
                 (brief ? has_room_ahead(d) : has_slot || state.would_queue());
+    if (!kept_.empty() && !may_pass_gangs(tenant, task, d)) {
+      c.at_once = false;
+      c.free_ns = std::max(c.free_ns, kept_from_[d]);
+    }
     if (c.at_once && (brief || has_slot)) c.free_ns = now_ns_;
     // It goes to the context at once, and begins after those that are there.
     if (brief && c.at_once) c.free_ns += state.ahead_ns / std::max(state.slots, 1u);
@@ -65,6 +69,8 @@ void Core::wait_for(Tenant& tenant, Task& task, const Candidate& where) {
   /// How many decisions the choice stands, while nothing speaks against it.
   constexpr std::uint64_t stands_for = 32;
   if (can_open(tenant, where.device)) open_context(tenant, where.device);
+  // For a gang: the slots that are free are for those that may pass it.
+  if (!kept_.empty() && !may_pass_gangs(tenant, task, where.device)) return;
   task.wait = {where.device, finish_ns(where) - where.free_ns, ~std::uint64_t{0},
                decisions_ + stands_for};
   for (const Candidate& c : candidates_)

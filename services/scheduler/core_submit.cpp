@@ -42,12 +42,14 @@ Result<void> Core::submit(TenantId id, std::span<const TaskRecord> records, std:
     if (tasks_[slot].state == State::waiting) batch_.push_back(slot);
   }
   if (costs_ != nullptr) rank_batch(*tenant, first_number);
+  if (!doomed_members_.empty()) end_doomed_members();
   for (const Slot slot : batch_) {
     if (held != nullptr)
       hold(*tenant, *held, slot);
     else
       start_waiting(slot);
   }
+  if (!complete_gangs_.empty()) end_tangled(*tenant);
   return {};
 }
 
@@ -84,6 +86,7 @@ void Core::forget_old_tags(Tenant& tenant) {
 Result<void> Core::check_batch(const Tenant& tenant, std::span<const TaskRecord> records,
                                std::uint64_t now_ns) {
   batch_tags_.clear();
+  BatchGangs gangs;
   for (const TaskRecord& record : records) {
     TRY(check_record(record));
     if (record.deadline_ns != 0 && record.deadline_ns <= now_ns)
@@ -97,8 +100,9 @@ Result<void> Core::check_batch(const Tenant& tenant, std::span<const TaskRecord>
     if ((known && known->slot != no_slot) || !batch_tags_.emplace(low(record.tag), true).second)
       return error(Code::already_exists,
                    task_text(record) + "an unfinished task has a tag with the same low 32 bits");
+    if (in_gang(record)) gangs[record.gang].push_back(&record);
   }
-  return {};
+  return gangs.empty() ? Result<void>() : check_gangs(tenant, gangs);
 }
 
 Result<void> Core::check_references(const Tenant& tenant, const TaskRecord& record) const {
@@ -189,19 +193,31 @@ Slot Core::insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns
   }
   tenant.tags.add(low(record.tag), slot);
   tenant.unfinished.add({slot, task.number}, tasks_);
-  if (failed)
+  if (in_gang(record)) enter_gang(tenant, slot);
+  if (failed && in_gang(record))
+    doomed_members_.emplace_back(TaskRef{slot, task.number}, failed_tag);
+  else if (failed)
     finish(slot,
            {Code::cancelled, "task " + std::to_string(failed_tag) + ", on which it depends, failed",
             nullptr, true});
   return slot;
 }
 
+Rank Core::rank(const Task& task) const {
+  return order_->rank(facts_for_order(task));
+}
+
 void Core::make_ready(Slot slot) {
+  if (in_gang(tasks_[slot].record)) return ready_in_gang(slot);
+  assert(tasks_[slot].state != State::ready);
+  enqueue(slot);
+}
+
+void Core::enqueue(Slot slot) {
   Task& task = tasks_[slot];
-  assert(task.state != State::ready);
   task.state = State::ready;
   Tenant& tenant = *task.tenant;
-  tenant.ready.push(order_->rank(facts_for_order(task)), {slot, task.number});
+  tenant.ready.push(rank(task), {slot, task.number});
   if (tenant.active) return;
   tenant.active = true;
   active_.push_back(&tenant);
@@ -222,17 +238,19 @@ Result<void> Core::cancel(TenantId id, std::uint64_t tag) {
 Result<Core::Cancelled> Core::cancel_range(TenantId id, std::uint64_t first, std::uint64_t last) {
   Tenant* tenant = TRY(open(id));
   Cancelled counts;
-  std::vector<Slot> pending;
+  std::vector<TaskRef> pending;
   for (const TaskRef& ref : tenant->unfinished.refs()) {
     const Task* task = tasks_.find(ref);
     if (task == nullptr || task->record.tag < first || task->record.tag > last) continue;
     if (task->state == State::running) ++counts.running;
-    if (task->state == State::waiting || task->state == State::ready) pending.push_back(ref.slot);
+    if (is_pending(*task)) pending.push_back(ref);
   }
   counts.pending = static_cast<std::uint32_t>(pending.size());
-  // The last first: none then goes only because one that it depends on went.
+  // The last first: none then goes only because one that it depends on went; but the rest of a gang
+  // goes with the first.
   for (std::size_t i = pending.size(); i-- > 0;)
-    finish(pending[i], {Code::cancelled, "cancelled by its client", nullptr, false});
+    if (const Task* task = tasks_.find(pending[i]); task != nullptr && is_pending(*task))
+      finish(pending[i].slot, {Code::cancelled, "cancelled by its client", nullptr, false});
   return counts;
 }
 

@@ -47,6 +47,13 @@ inline constexpr std::uint32_t max_learned_codelets = 4096;
 /// Of one codelet; beyond that sizes that are about equal are one.
 inline constexpr std::uint32_t max_learned_sizes = 256;
 
+inline constexpr std::uint32_t max_gangs = 1024;  ///< per tenant, of which some have not ended
+/// How long a gang for which slots are kept waits for other users' tasks, beyond the moment when
+/// they were to be free. Then it starts beside them.
+inline constexpr std::uint64_t gang_patience_ns = 1'000'000'000;
+/// How many tasks one submit may look at to see whether gangs wait for themselves.
+inline constexpr std::uint32_t max_gang_steps = 16384;
+
 inline constexpr std::uint32_t max_held_graphs = 64;     ///< per tenant, before they are accepted
 inline constexpr std::uint32_t max_logged_graphs = 256;  ///< over all tenants
 

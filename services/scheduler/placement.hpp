@@ -41,6 +41,7 @@ enum class Reason : std::uint8_t {
   probe,            ///< to find out again how long it takes there
   memory,           ///< where it would finish first its memory does not fit
   behind,           ///< those on which it depends are on their way there
+  gang,             ///< where all of its gang have a slot
 };
 
 struct Choice {

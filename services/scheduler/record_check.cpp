@@ -38,15 +38,21 @@ Result<void> check_record(const proto::scheduler::TaskRecord& record) {
   if (record.argument_bytes > proto::context::max_argument_bytes)
     return wrong("its arguments are too long");
   using namespace proto::scheduler::task_flag;
-  if ((record.flags & ~(idempotent | join | may_be_cheaper)) != 0) return wrong("unknown flags");
+  if ((record.flags & ~(idempotent | join | may_be_cheaper | gang)) != 0)
+    return wrong("unknown flags");
   if (is_join(record) && (record.buffer_count != 0 || record.argument_bytes != 0))
     return wrong("a join has no buffers and no arguments");
+  if (in_gang(record) && is_join(record)) return wrong("a join is in no gang");
+  if (in_gang(record) && (record.gang_size < 2 || record.gang_size > proto::scheduler::max_gang))
+    return wrong("a gang has 2 to 256 members");
   if (!grid_fits(record.grid)) return wrong("its grid is empty or has over 2^24 blocks");
   for (std::uint32_t i = 0; i < record.buffer_count; ++i) {
     const std::uint32_t mode = buffer_mode(record.buffers[i]);
     if (mode < AIOS_MODE_READ || mode > AIOS_MODE_SCRATCH) return wrong("unknown buffer mode");
   }
-  if (!zero_from(record.reserved_words, 0) || !zero_from(record.buffers, record.buffer_count) ||
+  const bool gang_is_zero = in_gang(record) || (record.gang == 0 && record.gang_size == 0);
+  if (record.reserved_word != 0 || !gang_is_zero ||
+      !zero_from(record.buffers, record.buffer_count) ||
       !zero_from(record.dependencies, record.dependency_count) ||
       !zero_from(record.arguments, record.argument_bytes))
     return wrong("fields that are not used must be zero");

@@ -21,6 +21,9 @@ inline bool is_join(const proto::scheduler::TaskRecord& record) {
   return (record.flags & proto::scheduler::task_flag::join) != 0;
 }
 
+inline bool in_gang(const proto::scheduler::TaskRecord& record) {
+  return (record.flags & proto::scheduler::task_flag::gang) != 0;
+}
 inline bool permits_cheaper(const proto::scheduler::TaskRecord& record) {
   return (record.flags & proto::scheduler::task_flag::may_be_cheaper) != 0;
 }

@@ -29,6 +29,7 @@ struct TaskRef {
 enum class State : std::uint8_t {
   free,
   waiting,   ///< for tasks it depends on
+  gathered,  ///< for the rest of its gang, and for nothing else
   ready,     ///< in its tenant's queue
   running,   ///< given to a context
   finished,  ///< completed early; its slot is held by tasks it still waits for
@@ -92,6 +93,12 @@ struct TaskFacts {
 struct alignas(64) Task : TaskHead, TaskBody, TaskFacts {
   bool idempotent() const { return (record.flags & proto::scheduler::task_flag::idempotent) != 0; }
 };
+
+/// Not given to a context, and not ended.
+inline bool is_pending(const Task& task) {
+  return task.state == State::waiting || task.state == State::gathered ||
+         task.state == State::ready;
+}
 
 class TaskTable {
  public:

@@ -107,6 +107,15 @@ struct HeldGraph {
   std::uint32_t permitted_tasks = 0;  ///< that permit them
 };
 
+/// Tasks that start together.
+struct Gang {
+  std::uint32_t size = 0;        ///< members, once all have come
+  std::uint32_t came = 0;        ///< so far
+  std::uint32_t gathered = 0;    ///< that could start, the one in the queue among them
+  bool failed = false;           ///< one ended without success: no other starts any more
+  std::vector<TaskRef> members;  ///< that have not ended, in the order in which they came
+};
+
 struct Tenant {
   struct Failure {
     std::uint64_t tag;
@@ -131,6 +140,7 @@ struct Tenant {
   std::vector<CodeletType> codelets;
   std::map<std::uint32_t, HeldGraph> held_graphs;
   std::uint32_t last_graph = 0;
+  std::map<std::uint32_t, Gang> gangs;
 };
 
 }  // namespace aios::scheduler

@@ -125,6 +125,34 @@ def check_cheaper(graphs, module):
     graphs.refused(wrong, "names no other codelet")
 
 
+def check_gangs(graphs, module):
+    """Its tasks start together, when each can have a slot."""
+    pair = careful(2, module)
+    pair["buffers"]["y"] = {"bytes": NUMBERS}
+    pair["tasks"][1]["buffers"] = [["y", "read_write"]]
+    devices = json.loads(graphs.instance.ctl("devices", "--json"))["devices"]
+    cpu = next(device for device in devices if device["backend"] == "cpu")
+    threads = cpu["topology"]["threads"]
+    for task in pair["tasks"]:
+        task.update(device=cpu["index"], gang="both")
+    if threads >= 2:
+        ran = graphs.run(pair)
+        first, second = ran["tasks"]
+        expect(ran["failed"] == 0 and first["began_s"] < second["began_s"] + second["run_s"]
+               and second["began_s"] < first["began_s"] + first["run_s"], f"not together: {ran}")
+    many = careful(threads + 1, module, device=cpu["index"], gang="all")
+    for number, task in enumerate(many["tasks"]):
+        task["buffers"] = [[f"x{number}", "read_write"]]
+        many["buffers"][f"x{number}"] = {"bytes": 4096}
+    graphs.refused(many, "can never start", f"{threads + 1} members", f"{threads} slots")
+    if threads >= 2:
+        # One that waits for another of it: they use the same buffer.
+        told = json.loads(graphs.refused(careful(2, module, gang="both"),
+                                         options=["--json"]))
+        expect("can never start" in told["tasks"][0]["why"], f"a gang that waits for itself: {told}")
+    graphs.refused(careful(1, module, gang="alone"), "2 to 256 members")
+
+
 def check_listing(graphs):
     listed = checked("graphs", graphs.instance.ctl("graph", "list", "--json"))
     states = [graph["state"] for graph in listed]
@@ -391,6 +419,7 @@ def main():
         check_deadlines(graphs)
         check_listing(graphs)
         check_cheaper(graphs, str(Path(sys.argv[2]) / "graph_work.so"))
+        check_gangs(graphs, str(Path(sys.argv[2]) / "graph_work.so"))
         check_record(graphs)
         check_files(graphs)
         check_partitions(graphs)

@@ -88,6 +88,7 @@ class Reader {
       file_.tasks[task].after.push_back(before->second);
     }
     TRY(check_kept());
+    for (auto& [name, tasks] : gangs_) file_.gangs.push_back(std::move(tasks));
     return std::move(file_);
   }
 
@@ -289,7 +290,7 @@ class Reader {
     if (!task.is_object()) return wrong(where, "is no object");
     TRY(only(task, where,
              {"name", "codelet", "buffers", "arguments", "grid", "after", "device", "priority",
-              "limit_s", "idempotent", "may_be_cheaper"}));
+              "limit_s", "idempotent", "may_be_cheaper", "gang"}));
     const std::string name = TRY(text(task, "name", where));
     const std::string codelet = TRY(text(task, "codelet", where));
     if (!codelets_.contains(codelet))
@@ -302,6 +303,7 @@ class Reader {
     TRY(read_uses(task, where, made.record));
     TRY(read_arguments(task, where, made.record));
     TRY(read_shape(task, where, made.record));
+    if (task.contains("gang")) gangs_[TRY(text(task, "gang", where))].push_back(tasks_[name]);
     if (const json* after = member(task, "after")) {
       if (!after->is_array()) return wrong(where + ".after", "is no list");
       for (const json& before : *after) {
@@ -425,6 +427,7 @@ class Reader {
   const Amounts& known_;
   GraphFile file_;
   std::map<std::string, std::uint32_t> codelets_, buffers_, tasks_;
+  std::map<std::string, std::vector<std::uint32_t>> gangs_;
   std::vector<Edge> edges_;
 };
 

@@ -31,8 +31,9 @@ memory that begin as zeros, memory that begins as what it is to "load", or a "fi
 read in place; one to "keep" becomes a file of --output. Tasks depend on one another by what they do
 to buffers, in the order of the file, and by "after". Optional in a task: grid, arguments (u32, i32,
 u64, i64, f32, f64), buffers, after, device (its index), priority, limit_s, idempotent (true),
-may_be_cheaper (false). In a codelet: "cheaper": "NAME", another codelet that does the same sooner and
-not as well. Tasks that may be cheaper run so, all of them, when the graph would be too late otherwise.
+may_be_cheaper (false), gang (a name: the tasks of one gang start together). In a codelet: "cheaper":
+"NAME", another codelet that does the same sooner and not as well. Tasks that may be cheaper run so,
+all of them, when the graph would be too late otherwise.
 
 Tasks that share nothing but what they only read are partitions of their own: --engine spark runs
 each on any of its hosts. An attempt at a partition that may have half run begins anew, from new
@@ -73,6 +74,7 @@ struct GraphFile {
   std::vector<Codelet> codelets;
   std::vector<Buffer> buffers;
   std::vector<Task> tasks;
+  std::vector<std::vector<std::uint32_t>> gangs;  ///< places in `tasks`
 
   static constexpr std::uint32_t buffer_bits = 28;
   static std::uint32_t buffer_of(std::uint32_t use) { return use & ((1u << buffer_bits) - 1); }

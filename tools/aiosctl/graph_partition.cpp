@@ -54,6 +54,8 @@ std::vector<std::vector<std::uint32_t>> partitions_of(const GraphFile& graph) {
   });
   for (std::uint32_t task = 0; task < graph.tasks.size(); ++task)
     for (const std::uint32_t before : graph.tasks[task].after) sets.join(before, task);
+  for (const std::vector<std::uint32_t>& gang : graph.gangs)
+    for (const std::uint32_t member : gang) sets.join(gang.front(), member);
   std::vector<std::vector<std::uint32_t>> partitions;
   std::vector<std::uint32_t> number_of(graph.tasks.size());
   for (std::uint32_t task = 0; task < graph.tasks.size(); ++task) {

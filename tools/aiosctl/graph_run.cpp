@@ -305,7 +305,20 @@ Result<TaskGraph::Plan> GraphRun::plan_of(const Part& part) {
   for (const std::uint32_t place : places)
     for (const std::uint32_t before : graph.tasks[place].after)
       TRY(tasks.add_edge(number_of.at(before), number_of.at(place)));
-  return tasks.plan(tasks_->tasks() + 1);
+  for (const std::vector<std::uint32_t>& gang : graph.gangs) {
+    // All of it is of one partition.
+    if (!number_of.contains(gang.front())) continue;
+    std::vector<std::uint32_t> members;
+    for (const std::uint32_t place : gang) members.push_back(number_of.at(place));
+    TRY(tasks.add_gang(members));
+  }
+  const std::uint64_t first_tag = tasks_->tasks() + 1;
+  TaskGraph::Plan plan = TRY(tasks.plan(first_tag));
+  // Those of other partitions have other numbers: there are no more gangs than tasks.
+  for (Record& record : plan.records)
+    if ((record.flags & wire::task_flag::gang) != 0)
+      record.gang += static_cast<std::uint32_t>(first_tag);
+  return plan;
 }
 
 bool GraphRun::may_be_cheaper(const Record& record) const {

@@ -51,6 +51,7 @@ std::string_view reason_text(std::uint32_t reason) {
       "to find out again how long it takes there",
       "where it would finish first its memory does not fit",
       "those on which it depends are on their way there",
+      "where all of its gang had a slot",
   };
   return reason < std::size(texts) ? texts[reason] : "for a reason of a later version";
 }

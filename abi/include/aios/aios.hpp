@@ -329,6 +329,11 @@ class Task {
     record_.device = index + 1;
     return *this;
   }
+  /// Starts together with the others of that gang, of which there are `size` in all.
+  Task& gang(std::uint32_t gang, std::uint32_t size) {
+    check(aios_task_set_gang(&record_, gang, size));
+    return *this;
+  }
   /// In a graph with a deadline that is not accepted otherwise.
   Task& may_be_cheaper() noexcept {
     record_.flags |= AIOS_TASK_MAY_BE_CHEAPER;

@@ -26,6 +26,10 @@ class Graph {
   void edge(std::uint32_t before, std::uint32_t after) {
     check(aios_graph_add_edge(get(), before, after));
   }
+  /// These start together.
+  void gang(std::span<const std::uint32_t> tasks) {
+    check(aios_graph_gang(get(), tasks.data(), tasks.size()));
+  }
   void reduction(std::uint32_t buffer, std::span<const std::uint32_t> partials,
                  std::uint32_t initialise, std::uint32_t combine) {
     check(aios_graph_set_reduction(get(), buffer, partials.data(), partials.size(), initialise,

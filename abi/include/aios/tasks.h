@@ -35,6 +35,7 @@ typedef struct aios_tenant aios_tenant;
 #define AIOS_MAX_TASK_BUFFERS 16
 #define AIOS_MAX_TASK_DEPENDENCIES 12
 #define AIOS_MAX_TASK_ARGUMENT_BYTES 64
+#define AIOS_MAX_GANG 256
 
 /* Opens one for the job that `instance` attached to. Errors: NOT_FOUND: the instance has no
  * scheduler. Free with aios_tenant_close: what is pending is cancelled, what runs ends unseen, and
@@ -114,8 +115,9 @@ AIOS_API aios_code aios_buffer_release(aios_tenant* tenant, uint32_t buffer, uin
 enum {
   AIOS_TASK_IDEMPOTENT = 1, /* may run again after its process or the scheduler died */
   AIOS_TASK_JOIN = 2,       /* nothing runs: done when those are on which it depends; no buffers */
-  AIOS_TASK_MAY_BE_CHEAPER = 4 /* of a graph with a deadline: it may run in its codelet's cheaper
-                                  variant where the graph is not accepted otherwise */
+  AIOS_TASK_MAY_BE_CHEAPER = 4, /* of a graph with a deadline: it may run in its codelet's cheaper
+                                   variant where the graph is not accepted otherwise */
+  AIOS_TASK_GANG = 8            /* it is of a gang: `gang` and `gang_size` say of which */
 };
 
 /* Fill it in by the functions below, or by hand; unused fields are zero. */
@@ -134,7 +136,9 @@ typedef struct aios_task_record {
   uint32_t dependencies[AIOS_MAX_TASK_DEPENDENCIES]; /* low 32 bits of tags of earlier tasks */
   uint8_t arguments[AIOS_MAX_TASK_ARGUMENT_BYTES];
   uint64_t deadline_ns; /* when it should be done, by CLOCK_MONOTONIC; 0: no matter */
-  uint64_t reserved_words[2];
+  uint32_t gang;        /* aios_task_set_gang; else 0 */
+  uint32_t gang_size;
+  uint64_t reserved_word;
 } aios_task_record;
 
 /* A task of one block, idempotent, without buffers; everything else is zero. */
@@ -150,6 +154,17 @@ AIOS_API aios_code aios_task_add_buffer(aios_task_record* task, uint32_t buffer,
 AIOS_API aios_code aios_task_add_dependency(aios_task_record* task, uint64_t tag);
 /* Errors: TOO_LARGE: over 64 bytes. */
 AIOS_API aios_code aios_task_set_arguments(aios_task_record* task, const void* bytes, size_t count);
+/* It is of the gang that the caller calls `gang`, which has `size` members, 2 to AIOS_MAX_GANG.
+ * They start together, each with a thread of a device for itself, once all have been submitted and
+ * none waits for other tasks any more; until enough threads are free these are kept for them. When
+ * one ends without success those that do not run end as CANCELLED. When a process that runs some of
+ * them dies they start together again, if they may, without those that have ended. Members that
+ * wait for one another in their code have one block each, since the blocks of a task are done by
+ * as many threads as there are free. The number is free again when all have ended; graphs use those
+ * from 2^31 on. Submitting answers NOT_SUPPORTED when the devices that they may run on have fewer
+ * threads in all, ALREADY_EXISTS when as many have come, and QUOTA over 1,024 gangs. A gang of
+ * which one depends on another can never start, and ends with INVALID_ARGUMENT. */
+AIOS_API aios_code aios_task_set_gang(aios_task_record* task, uint32_t gang, uint32_t size);
 
 /* Submits 1 to AIOS_MAX_BATCH tasks, all or none. Errors: INVALID_ARGUMENT, naming the record;
  * ALREADY_EXISTS: a tag is in use; QUOTA: over 65,536 tasks are pending or their completions not
@@ -199,8 +214,8 @@ AIOS_API aios_code aios_task_cancel(aios_tenant* tenant, uint64_t tag, uint64_t 
  * after the other in the order in which they were added. Readers of a buffer may run at the same
  * time. Calls of one graph are made by one thread at a time.
  *
- * A tenant with graphs leaves them the tags from 2^31 on. A graph's completions are told by
- * aios_graph_completion, not by aios_tenant_completions.
+ * A tenant with graphs leaves them the tags and the numbers of gangs from 2^31 on. A graph's
+ * completions are told by aios_graph_completion, not by aios_tenant_completions.
  */
 typedef struct aios_graph aios_graph;
 
@@ -219,6 +234,9 @@ AIOS_API aios_code aios_graph_add(aios_graph* graph, const aios_task_record* tas
                                   uint32_t* number);
 /* The task `after` starts when `before` is done, whatever their buffers. */
 AIOS_API aios_code aios_graph_add_edge(aios_graph* graph, uint32_t before, uint32_t after);
+/* These tasks, by their numbers, start together: aios_task_set_gang says how. Errors:
+ * INVALID_ARGUMENT: they are not 2 to AIOS_MAX_GANG different ones, or one is of a gang. */
+AIOS_API aios_code aios_graph_gang(aios_graph* graph, const uint32_t* tasks, size_t count);
 /* From now on tasks that use `buffer` with REDUX are given one of `partials` (buffers of the same
  * size) with READ_WRITE instead, so that as many of them run at the same time. `initialise` is a
  * codelet that writes the zero of the reduction to its buffer; `combine` adds its second buffer to

@@ -33,6 +33,8 @@ REGION_HUGE_PAGES_ONLY = 4
 REGION_SPREAD = 16
 TASK_IDEMPOTENT = 1
 TASK_MAY_BE_CHEAPER = 4
+TASK_GANG = 8
+MAX_GANG = 256
 
 
 class Access(enum.IntEnum):
@@ -113,7 +115,7 @@ class TaskRecord(ctypes.Structure):
                 ("limit_ns", c_uint64), ("buffers", c_uint32 * MAX_TASK_BUFFERS),
                 ("dependencies", c_uint32 * MAX_TASK_DEPENDENCIES),
                 ("arguments", c_uint8 * MAX_TASK_ARGUMENT_BYTES), ("deadline_ns", c_uint64),
-                ("reserved_words", c_uint64 * 2)]
+                ("gang", c_uint32), ("gang_size", c_uint32), ("reserved_word", c_uint64)]
 
 
 class FileRange(ctypes.Structure):
@@ -259,6 +261,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "aios_task_add_buffer": (c_int, [POINTER(TaskRecord), c_uint32, c_uint32]),
     "aios_task_add_dependency": (c_int, [POINTER(TaskRecord), c_uint64]),
     "aios_task_set_arguments": (c_int, [POINTER(TaskRecord), c_void_p, c_size_t]),
+    "aios_task_set_gang": (c_int, [POINTER(TaskRecord), c_uint32, c_uint32]),
     "aios_tasks_submit": (c_int, [_OBJECT, POINTER(TaskRecord), c_size_t, c_uint64]),
     "aios_tasks_submit_many": (c_int, [_OBJECT, POINTER(TaskRecord), c_size_t, c_uint64,
                                        _OUT_SIZE]),
@@ -267,6 +270,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "aios_graph_free": (None, [_OBJECT]),
     "aios_graph_add": (c_int, [_OBJECT, POINTER(TaskRecord), _OUT_U32]),
     "aios_graph_add_edge": (c_int, [_OBJECT, c_uint32, c_uint32]),
+    "aios_graph_gang": (c_int, [_OBJECT, POINTER(c_uint32), c_size_t]),
     "aios_graph_set_reduction": (c_int, [_OBJECT, c_uint32, POINTER(c_uint32), c_size_t, c_uint32,
                                          c_uint32]),
     "aios_graph_set_deadline": (c_int, [_OBJECT, c_uint64]),

@@ -41,6 +41,8 @@ class Task:
     deadline_ns: int = 0  # when it should be done, by time.monotonic_ns(); 0: no matter
     # In a graph with a deadline that is not accepted otherwise, see `Tenant.set_cheaper`.
     may_be_cheaper: bool = False
+    # Number and size of its gang: the caller's number for 2 to 256 tasks that start together.
+    gang: tuple[int, int] | None = None
 
     def _fill(self, record: _native.TaskRecord) -> None:
         reference = ctypes.byref(record)
@@ -66,6 +68,10 @@ class Task:
         record.flags = ((_native.TASK_IDEMPOTENT if self.idempotent else 0)
                         | (_native.TASK_MAY_BE_CHEAPER if self.may_be_cheaper else 0))
         record.deadline_ns = unsigned(self.deadline_ns, "deadline_ns")
+        if self.gang is not None:
+            number, size = self.gang
+            check(lib.aios_task_set_gang(reference, unsigned(number, "gang", MAX_U32),
+                                         unsigned(size, "gang", MAX_U32)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +329,16 @@ class Graph(Object):
         """`after` starts when `before` is done, whatever their buffers."""
         check(lib.aios_graph_add_edge(self._native(), unsigned(before, "before", MAX_U32),
                                       unsigned(after, "after", MAX_U32)))
+
+    def gang(self, tasks: Sequence[int]) -> None:
+        """These tasks start together, each with a thread of a device for itself, or not at all.
+
+        When one ends without success those that do not run are cancelled. `InvalidArgument`: they
+        are not 2 to 256 different ones, or one is of a gang. `submit` raises `NotSupported` when
+        the devices that they may run on have fewer threads in all.
+        """
+        numbers = (ctypes.c_uint32 * len(tasks))(*tasks)
+        check(lib.aios_graph_gang(self._native(), numbers, len(tasks)))
 
     def reduction(self, buffer: BufferId, partials: Sequence[BufferId], initialise: CodeletId,
                   combine: CodeletId) -> None:

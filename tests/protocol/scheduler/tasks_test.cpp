@@ -1,5 +1,6 @@
 // Tasks through the real scheduler, driver and contexts.
 #include <doctest/doctest.h>
+#include <poll.h>
 
 #include <algorithm>
 #include <csignal>
@@ -304,6 +305,75 @@ TEST_CASE("Contexts that a dead scheduler left make room for those of other jobs
   Tenant other(rig, "other");
   CHECK(code(other.run(make_task(1, other.codelet("good", "count")))) == Code::ok);
   CHECK(rig.contexts().size() == most_of_one_user);
+}
+
+namespace {
+
+/// One of two that are done when `members` have come to the buffer.
+TaskRecord meeting(std::uint64_t tag, std::uint32_t codelet, std::uint32_t buffer,
+                   std::uint32_t members) {
+  TaskRecord record = make_task(tag, codelet);
+  record.flags |= proto::scheduler::task_flag::gang;
+  record.gang = 5;
+  record.gang_size = 2;
+  add_buffer(record, buffer, AIOS_MODE_READ_WRITE);
+  std::memcpy(record.arguments, &members, sizeof members);
+  record.argument_bytes = sizeof members;
+  return record;
+}
+
+std::uint32_t threads_of(Rig& rig, Tenant& tenant) {
+  const auto device = wait_for<proto::scheduler::DeviceNext::Reply>(
+      rig.link(), [&](auto done) { tenant->device(0, soon(), std::move(done)); });
+  REQUIRE_MESSAGE(device, device.error().to_string());
+  return device->device.threads;
+}
+
+}  // namespace
+
+TEST_CASE("The tasks of a gang are there at the same time, also when their context was killed") {
+  Rig rig;
+  Tenant tenant(rig, "one");
+  const std::uint32_t meet = tenant.codelet("graph_work", "meet");
+  // It is known how many there are once a task has run.
+  REQUIRE(code(tenant.run(make_task(1, tenant.codelet("good", "count")))) == Code::ok);
+  const std::uint32_t threads = threads_of(rig, tenant);
+  if (threads < 2) {
+    MESSAGE("one thread: no gang fits");
+    return;
+  }
+  Region region = *Region::create(rig.kernel(), 4096, "here");
+  const std::uint32_t here = tenant.buffer(region, true);
+  REQUIRE(tenant.submit({meeting(2, meet, here, 2)}));
+  REQUIRE(tenant.submit({meeting(3, meet, here, 2)}));
+  for (const auto& done : tenant.complete(2))
+    CHECK_MESSAGE(code(done) == Code::ok, tenant.failure(done.tag));
+
+  // Two of three, until they come once more.
+  Region again = *Region::create(rig.kernel(), 4096, "again");
+  const std::uint32_t there = tenant.buffer(again, true);
+  REQUIRE(tenant.submit({meeting(4, meet, there, 3), meeting(5, meet, there, 3)}));
+  const auto* count = reinterpret_cast<const std::uint32_t*>(again.data());
+  const Deadline deadline = soon();
+  while (__atomic_load_n(count, __ATOMIC_SEQ_CST) < 2) {
+    REQUIRE(!deadline.passed());
+    ::poll(nullptr, 0, 1);  // nothing tells of it
+  }
+  rig.kill(rig.contexts().front());
+  for (const auto& done : tenant.complete(2)) {
+    CHECK_MESSAGE(code(done) == Code::ok, tenant.failure(done.tag));
+    CHECK(done.attempts == 2);
+  }
+
+  std::vector<TaskRecord> many;
+  for (std::uint32_t i = 0; i <= threads; ++i) {
+    many.push_back(meeting(100 + i, meet, here, 2));
+    many.back().gang_size = threads + 1;
+  }
+  const Result<void> refused = tenant.submit(many);
+  REQUIRE(!refused);
+  CHECK(refused.error().code() == Code::not_supported);
+  CHECK(refused.error().message().find("can never start") != std::string::npos);
 }
 
 TEST_CASE("A call with handles that the scheduler's death leaves unsent ends with peer_closed") {

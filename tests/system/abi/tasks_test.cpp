@@ -479,6 +479,54 @@ TEST_CASE("Far more tasks than may be pending are submitted at once, in chains")
   CHECK(failed == 0);
 }
 
+namespace {
+
+std::uint32_t graph_work(aios_tenant* tenant, const char* function) {
+  const std::string module = std::string(TEST_MODULES) + "/graph_work.so";
+  std::uint32_t id = 0;
+  ok(aios_codelet_register_file(tenant, module.c_str(), function, long_ns, &id));
+  return id;
+}
+
+}  // namespace
+
+TEST_CASE("A gang of a graph runs at the same time") {
+  const auto instance = attach();
+  const auto tenant = open_tenant(instance.get());
+  aios_device device{};
+  ok(aios_tenant_device(tenant.get(), 0, long_ns, &device));
+  if (device.threads < 2) {
+    MESSAGE("one thread: no gang fits");
+    return;
+  }
+  const std::uint32_t meet = graph_work(tenant.get(), "meet");
+  const auto region = create_region(instance.get(), 4096);
+  const Graph graph = make_graph(tenant.get());
+  std::uint32_t numbers[2];
+  for (std::uint32_t& number : numbers) {
+    // The same bytes as two buffers: a graph would have one wait for the other.
+    std::uint32_t buffer = 0;
+    ok(aios_buffer_register(tenant.get(), region.get(), 0, 4096, AIOS_GRANT_WRITE, long_ns,
+                            &buffer));
+    aios_task_record task = task_of(0, meet);
+    task.device = 1;
+    ok(aios_task_add_buffer(&task, buffer, AIOS_MODE_READ_WRITE));
+    const std::uint32_t members = 2;
+    ok(aios_task_set_arguments(&task, &members, sizeof members));
+    ok(aios_graph_add(graph.get(), &task, &number));
+  }
+  CHECK(aios_graph_gang(graph.get(), numbers, 1) == AIOS_INVALID_ARGUMENT);
+  ok(aios_graph_gang(graph.get(), numbers, 2));
+  CHECK(aios_graph_gang(graph.get(), numbers, 2) == AIOS_INVALID_ARGUMENT);
+  ok(aios_graph_submit(graph.get(), long_ns));
+  std::size_t failed = 99;
+  ok(aios_graph_wait(graph.get(), long_ns, &failed));
+  CHECK(failed == 0);
+  aios_task_record record = task_of(1, meet);
+  CHECK(aios_task_set_gang(&record, 1, 1) == AIOS_INVALID_ARGUMENT);
+  ok(aios_task_set_gang(&record, 1, AIOS_MAX_GANG));
+}
+
 TEST_CASE("What is pending of a graph can be cancelled, and of a tenant") {
   const auto instance = attach();
   const auto tenant = open_tenant(instance.get());

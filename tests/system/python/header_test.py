@@ -145,6 +145,6 @@ class Headers(unittest.TestCase):
         self.assertEqual({f"AIOS_{name}" for name in constants()} - defined,
                          {"AIOS_ATTACH_NEVER_SPIN", "AIOS_REGION_FREEZABLE",
                           "AIOS_REGION_HUGE_PAGES", "AIOS_REGION_HUGE_PAGES_ONLY",
-                          "AIOS_REGION_SPREAD", "AIOS_TASK_IDEMPOTENT",
+                          "AIOS_REGION_SPREAD", "AIOS_TASK_GANG", "AIOS_TASK_IDEMPOTENT",
                           "AIOS_TASK_MAY_BE_CHEAPER"})
         self.assertEqual(defined - {f"AIOS_{name}" for name in constants()}, set())

@@ -18,7 +18,7 @@ class Tasks(Case):
     @classmethod
     def setUpClass(cls):
         cls.modules = booted_folder("modules")
-        for source in (MODULES / "good.c", MODULES / "faulty.c",
+        for source in (MODULES / "good.c", MODULES / "faulty.c", MODULES / "graph_work.c",
                        ROOT / "abi/examples/scale_module.c"):
             subprocess.run(["cc", "-O1", "-fPIC", "-shared", "-I", ROOT / "abi/include", source,
                             "-o", cls.modules / f"{source.stem}.so"], check=True)
@@ -116,6 +116,65 @@ class Tasks(Case):
         small.submit()
         self.assertTrue(small.predicted().promised)
         self.assertEqual(small.wait(PATIENCE_S), 0)
+
+    def test_a_graph_that_is_too_late_runs_in_cheaper_variants_if_it_may(self):
+        careful = self.codelet("graph_work", "careful")
+        quick = self.codelet("graph_work", "quick")
+        self.assertRaises(aios.InvalidArgument, self.tenant.set_cheaper, careful, careful)
+        self.tenant.set_cheaper(careful, quick)
+        buffer = self.tenant.buffer(self.instance.create_region(1 << 20), aios.Access.WRITE)
+
+        def row(codelet, length):
+            graph = self.enterContext(self.tenant.graph())
+            for _ in range(length):
+                graph.add(aios.Task(0, codelet, [(buffer, aios.Mode.READ_WRITE)]))
+            return graph
+
+        median_ns = {}
+        for codelet in (quick, careful):
+            known = row(codelet, 5)
+            known.submit()
+            self.assertEqual(known.wait(PATIENCE_S), 0)
+            done = [known.completion(number) for number in range(5)]
+            median_ns[codelet] = sorted(one.end_ns - one.start_ns for one in done)[2]
+        allowed_ns = max(int(200 * (median_ns[quick] * median_ns[careful]) ** 0.5), 10**9)
+        late = row(careful, max(200, 8 * allowed_ns // median_ns[careful]))
+        late.deadline(time.monotonic_ns() + allowed_ns)
+        with self.assertRaisesRegex(aios.TooLate, "cheaper variants"):
+            late.submit()
+        offer = late.offered()
+        self.assertGreaterEqual(offer.cheaper_tasks, 200)
+        self.assertIsNone(offer.anywhere_p95_ns)
+        late.permit_cheaper()
+        late.deadline(time.monotonic_ns() + allowed_ns)
+        late.submit()
+        self.assertEqual(late.predicted().cheaper_tasks, offer.cheaper_tasks)
+        self.assertIsNone(late.offered())
+        self.assertEqual(late.wait(PATIENCE_S), 0)
+
+    def test_a_gang_runs_at_the_same_time_or_not_at_all(self):
+        meet = self.codelet("graph_work", "meet")
+        threads = self.tenant.devices()[0].threads
+        region = self.instance.create_region(4096)
+
+        def meeting(tag, size):
+            # The same bytes as buffers of their own: a graph would have one wait for the other.
+            buffer = self.tenant.buffer(region, aios.Access.WRITE)
+            return aios.Task(tag, meet, [(buffer, aios.Mode.READ_WRITE)], struct.pack("I", 2),
+                             device=0, gang=(3, size) if tag else None)
+
+        with self.assertRaisesRegex(aios.NotSupported, "can never start"):
+            self.tenant.submit([meeting(1 + i, threads + 1) for i in range(threads + 1)])
+        if threads < 2:
+            self.skipTest("one thread: no gang fits")
+        self.tenant.submit([meeting(1, 2)])
+        self.tenant.submit([meeting(2, 2)])
+        self.assertTrue(all(one.ok for one in self.finished(2).values()))
+        with self.tenant.graph() as graph:
+            graph.gang([graph.add(meeting(0, 0)), graph.add(meeting(0, 0))])
+            graph.submit()
+            self.assertEqual(graph.wait(PATIENCE_S), 0)
+            self.assertRaises(aios.InvalidArgument, graph.gang, [0, 1])
 
     def test_a_module_is_also_its_bytes(self):
         module = (self.modules / "good.so").read_bytes()

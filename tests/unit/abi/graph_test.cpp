@@ -55,6 +55,31 @@ TEST_CASE("Readers wait for the writer before them, writers for all readers sinc
   CHECK(needs(plan->records[5]) == Set{102, 104});
 }
 
+TEST_CASE("A gang is made of tasks of the graph, each of one gang") {
+  TaskGraph graph;
+  for (std::uint32_t i = 0; i < 5; ++i) REQUIRE(graph.add(task({{i, W}})));
+  REQUIRE(graph.add_gang(std::vector<std::uint32_t>{3, 1}));
+  REQUIRE(graph.add_gang(std::vector<std::uint32_t>{0, 2}));
+  for (const std::vector<std::uint32_t>& wrong :
+       {std::vector<std::uint32_t>{4}, {4, 4}, {4, 5}, {4, 3}, std::vector<std::uint32_t>(257)}) {
+    const auto refused = graph.add_gang(wrong);
+    REQUIRE(!refused);
+    CHECK(refused.error().code() == Code::invalid_argument);
+  }
+  const auto plan = graph.plan(0);
+  REQUIRE(plan);
+  for (const std::uint32_t member : {1, 3}) {
+    const Record& record = plan->records[plan->position[member]];
+    CHECK((record.flags & proto::scheduler::task_flag::gang) != 0);
+    CHECK((record.gang == 0 && record.gang_size == 2));
+  }
+  CHECK(plan->records[plan->position[2]].gang == 1);
+  CHECK((plan->records[plan->position[4]].flags & proto::scheduler::task_flag::gang) == 0);
+  Record by_hand = task({});
+  by_hand.gang_size = 2;
+  CHECK(graph.add(by_hand).error().code() == Code::invalid_argument);
+}
+
 TEST_CASE("Edges may lead from later tasks to earlier ones, but not in a circle") {
   TaskGraph graph;
   for (int i = 0; i < 4; ++i) REQUIRE(graph.add(task({})));

@@ -102,6 +102,58 @@ TEST_CASE("A task ends once") {
   CHECK(ledger.size() == 1);
 }
 
+namespace {
+
+Record member(Record record, std::uint32_t gang, std::uint32_t size) {
+  record.flags |= proto::scheduler::task_flag::gang;
+  record.gang = gang;
+  record.gang_size = size;
+  return record;
+}
+
+}  // namespace
+
+TEST_CASE("Of a gang those that are left run again, and it is as large as they are many") {
+  TaskLedger ledger;
+  add(ledger, {member(task(1), 7, 3), member(task(2), 7, 3), member(task(3), 7, 3)});
+  add(ledger, {member(task(4), 8, 2)});
+  CHECK(ledger.finish(1, true));
+  Fate fate = lose(ledger);
+  REQUIRE(tags(fate.again) == Tags{2, 3, 4});
+  CHECK((fate.again[0].gang == 7 && fate.again[0].gang_size == 2));
+  CHECK((fate.again[1].gang == 7 && fate.again[1].gang_size == 2));
+  // The rest of this one is still to come.
+  CHECK((fate.again[2].gang == 8 && fate.again[2].gang_size == 2));
+  std::vector<TaskLedger::Ended> doomed;
+  const std::vector<Record> rest = {member(task(5), 8, 2)};
+  add(ledger, rest);
+  CHECK(ledger.prepare(rest, doomed)[0].gang_size == 2);
+  CHECK(ledger.finish(2, true));
+  fate = lose(ledger);
+  REQUIRE(tags(fate.again) == Tags{3, 4, 5});
+  // The last one is no gang.
+  CHECK((fate.again[0].flags & proto::scheduler::task_flag::gang) == 0);
+  CHECK((fate.again[0].gang == 0 && fate.again[0].gang_size == 0));
+  CHECK(fate.again[1].gang_size == 2);
+  for (const std::uint64_t tag : {3, 4, 5}) CHECK(ledger.finish(tag, true));
+  // Its number serves another.
+  add(ledger, {member(task(6), 7, 5)});
+  CHECK(lose(ledger).again[0].gang_size == 5);
+}
+
+TEST_CASE("A gang of which one does not run again does not run again, nor what waits for it") {
+  TaskLedger ledger;
+  add(ledger, {member(task(1), 7, 2), member(once(task(2)), 7, 2), task(3, {1})});
+  add(ledger, {member(task(4), 8, 2), member(task(5, {3}), 8, 2), task(6)});
+  const Fate fate = lose(ledger);
+  CHECK(fate.ended == std::map<std::uint64_t, Code>{{1, Code::cancelled},
+                                                    {2, Code::indeterminate},
+                                                    {3, Code::cancelled},
+                                                    {4, Code::cancelled},
+                                                    {5, Code::cancelled}});
+  CHECK(tags(fate.again) == Tags{6});
+}
+
 TEST_CASE("A tag in use is refused with the whole batch") {
   TaskLedger ledger;
   add(ledger, {task(1)});

@@ -25,6 +25,12 @@ class Model {
     bool suspect = false;
     int ends = 0;
     int lone_faults = 0;
+    std::uint32_t gang = 0;  ///< 0: none
+  };
+  struct ModelGang {
+    std::uint32_t size = 0;
+    std::uint32_t came = 0;
+    bool failed = false;
   };
   struct ModelTenant {
     JobId job;
@@ -33,6 +39,7 @@ class Model {
     std::uint64_t turn = 0;
     std::map<std::uint64_t, Code> finished;              ///< by tag, how
     std::vector<std::pair<std::uint64_t, Code>> unread;  ///< completions, sorted by tag
+    std::map<std::uint32_t, ModelGang> gangs;            ///< also those that have ended
   };
   enum class Door { shut, opening, open, stalled, lost, closing };
 
@@ -60,15 +67,31 @@ class Model {
  private:
   std::uint64_t find(TenantId tenant, std::uint64_t tag) const;
   void finish(std::uint64_t number, Code code);
+  void again(std::uint64_t number);
   std::vector<std::uint64_t> in_context(JobId job) const;
   bool holds_slot(const ModelTask& task) const;
-  std::uint64_t head(TenantId id) const;
-  bool can_start(std::uint64_t number) const;
+  using Numbers = std::vector<std::uint64_t>;
+  /// What waits in the tenant's queue, each with what starts with it, the first by rank first.
+  std::vector<Numbers> queue(TenantId id) const;
+  Numbers mates(const ModelTask& task) const;
+  bool could_start(const ModelTask& task) const;
+  bool comes_before(std::uint64_t a, std::uint64_t b) const;
+  bool can_start(const Numbers& together) const;
+  bool may_pass(const ModelTenant& tenant, bool user_idle) const;
+  /// The first of the tenant's queue that can start; empty: none.
+  Numbers next(TenantId id) const;
+  void reserve();
+  std::uint32_t kept(std::uint64_t before) const;
 
   std::uint32_t slots_;
   std::uint64_t last_number_ = 0;
   std::uint64_t last_turn_ = 0;
   std::map<std::uint32_t, std::uint64_t> user_turn_;
+  struct Reservation {
+    std::uint64_t leader;
+    std::uint32_t slots;  ///< 0: those before it have them
+  };
+  std::vector<Reservation> reservations_;
 };
 
 }  // namespace aios::scheduler

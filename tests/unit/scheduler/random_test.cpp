@@ -124,11 +124,41 @@ class Pair {
     model_.close_tenant(id);
   }
 
+  /// Now and then it is of a gang, of 2 or 3 tasks that need not come at once.
+  void join_gang(TenantId id, TaskRecord& record) {
+    Forming& forming = forming_[id];
+    if (forming.left == 0) {
+      if (below(6) != 0) return;
+      forming = {++last_gang_, static_cast<std::uint32_t>(2 + below(2)), 0};
+      forming.left = forming.size;
+    } else if (below(2) == 0) {
+      return;
+    }
+    // One that waits for another of its gang, perhaps through others, never starts.
+    const auto waits = [&](std::uint32_t tag) {
+      return std::any_of(model_.tasks.begin(), model_.tasks.end(), [&](const auto& entry) {
+        const Model::ModelTask& other = entry.second;
+        return other.tenant == id && other.tag == tag && (other.gang != 0 || !other.needs.empty());
+      });
+    };
+    const auto end = record.dependencies + record.dependency_count;
+    if (std::any_of(record.dependencies, end, waits) ||
+        std::any_of(record.dependencies, end, [&](auto tag) { return tag > last_before_; })) {
+      std::fill(std::begin(record.dependencies), std::end(record.dependencies), 0);
+      record.dependency_count = 0;
+    }
+    record.flags |= proto::scheduler::task_flag::gang;
+    record.gang = forming.gang;
+    record.gang_size = forming.size;
+    --forming.left;
+  }
+
   void submit() {
     const TenantId id = pick_tenant();
     if (id == 0 || model_.tasks.size() >= max_unfinished) return;
     std::vector<TaskRecord> batch(1 + below(3));
     std::vector<std::uint64_t> known;
+    last_before_ = last_tag_;
     for (const auto& [tag, code] : model_.tenants[id].finished) known.push_back(tag);
     for (const auto& [number, other] : model_.tasks)
       if (other.tenant == id) known.push_back(other.tag);
@@ -140,6 +170,7 @@ class Pair {
         record.dependencies[record.dependency_count++] = static_cast<std::uint32_t>(
             known[known.size() - 1 - below(std::min<std::size_t>(known.size(), 8))]);
       known.push_back(record.tag);
+      join_gang(id, record);
     }
     REQUIRE(core_.submit(id, batch, 1));
     for (const TaskRecord& record : batch) model_.submit(id, record);
@@ -235,7 +266,15 @@ class Pair {
   Core core_{make_priority_order(), make_eager_placement()};
   Model model_{slots};
   std::map<std::uint64_t, TaskRef> refs_;
+  struct Forming {
+    std::uint32_t gang = 0;
+    std::uint32_t size = 0;
+    std::uint32_t left = 0;  ///< to come
+  };
+  std::map<TenantId, Forming> forming_;
+  std::uint32_t last_gang_ = 0;
   std::uint64_t last_tag_ = 0;
+  std::uint64_t last_before_ = 0;  ///< the batch
   std::uint64_t last_number_ = 0;
 };
 

@@ -46,9 +46,23 @@ TEST_CASE("A join with buffers or arguments is invalid_argument") {
         }) == Code::invalid_argument);
 }
 
+TEST_CASE("A gang has two members at least, and a join is none") {
+  namespace flag = proto::scheduler::task_flag;
+  const auto of = [](std::uint32_t size, std::uint32_t flags = 0) {
+    return checked([=](TaskRecord& r) { r.flags = flag::gang | flags, r.gang_size = size; });
+  };
+  CHECK(of(2) == Code::ok);
+  CHECK(of(proto::scheduler::max_gang, flag::idempotent) == Code::ok);
+  CHECK(of(1) == Code::invalid_argument);
+  CHECK(of(proto::scheduler::max_gang + 1) == Code::invalid_argument);
+  CHECK(of(2, flag::join) == Code::invalid_argument);
+}
+
 TEST_CASE("A record with unknown flags, modes or unused fields that are not zero is refused") {
   CHECK(checked([](TaskRecord& r) { r.flags = 1u << 31; }) == Code::invalid_argument);
-  CHECK(checked([](TaskRecord& r) { r.reserved_words[1] = 1; }) == Code::invalid_argument);
+  CHECK(checked([](TaskRecord& r) { r.reserved_word = 1; }) == Code::invalid_argument);
+  CHECK(checked([](TaskRecord& r) { r.gang = 1; }) == Code::invalid_argument);
+  CHECK(checked([](TaskRecord& r) { r.gang_size = 2; }) == Code::invalid_argument);
   CHECK(checked([](TaskRecord& r) { r.buffers[0] = 1; }) == Code::invalid_argument);
   CHECK(checked([](TaskRecord& r) { r.dependencies[3] = 1; }) == Code::invalid_argument);
   CHECK(checked([](TaskRecord& r) { r.arguments[63] = 1; }) == Code::invalid_argument);
