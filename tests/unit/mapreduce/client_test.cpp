@@ -200,7 +200,7 @@ TEST_CASE("What a killed program left in the folder makes room for the next job"
     auto output = OutputFolder::create(folder / "out", 1);
     REQUIRE(output);
     REQUIRE((*output)->append(0, bytes("whole\n")));
-    REQUIRE((*output)->commit({}));
+    REQUIRE((*output)->commit(ManifestFacts{}));
   }
   CHECK(folder.names("out") == std::set<std::string>{"part-00000", "manifest.json", "_SUCCESS"});
   CHECK(folder.text("out/part-00000") == "whole\n");
@@ -239,7 +239,7 @@ TEST_CASE("A folder that a job writes to is not taken for left over") {
   REQUIRE_FALSE(second);
   CHECK(second.error().code() == Code::already_exists);
   CHECK(second.error().message().find("another job") != std::string::npos);
-  REQUIRE((*first)->commit({}));
+  REQUIRE((*first)->commit(ManifestFacts{}));
   CHECK(folder.text("out/part-00000") == "first\n");
   // Somebody else's folder of that name, which nobody of AIOS owns.
   folder.file("other/_temporary/part-00000", "kept");
@@ -255,7 +255,7 @@ TEST_CASE("What is written again after it was taken back is all there is") {
   REQUIRE((*output)->clear());
   CHECK((*output)->written_bytes() == 0);
   REQUIRE((*output)->append(0, bytes("b\n")));
-  REQUIRE((*output)->commit({}));
+  REQUIRE((*output)->commit(ManifestFacts{}));
   CHECK(folder.text("out/part-00000") == "b\n");
   CHECK(folder.text("out/manifest.json").find("\"bytes\": 2,") != std::string::npos);
 }
