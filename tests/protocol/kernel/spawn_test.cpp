@@ -179,7 +179,7 @@ TEST_CASE("Requests to spawn nonsense are refused and leave nothing behind") {
   CHECK(refused([](Request r) { std::memset(&r.name, 'a', sizeof r.name); }) == invalid);
   CHECK(refused([](Request r) { r.image = proto::Text<512>::from("relative"); }) == invalid);
   CHECK(refused([](Request r) { std::memset(&r.image, '/', sizeof r.image); }) == invalid);
-  CHECK(refused([](Request r) { r.profile = 8; }) == invalid);
+  CHECK(refused([](Request r) { r.profile = proto::sandbox::profile_names.size(); }) == invalid);
   CHECK(refused([](Request r) { r.handle_count = 17; }) == invalid);
   CHECK(refused([](Request r) { std::memset(r.arguments, 'a', sizeof r.arguments); }) == invalid);
   CHECK(refused([](Request r) { std::memcpy(r.arguments, "a\0\0b", 5); }) == invalid);
