@@ -106,7 +106,7 @@ TEST_CASE("The manifest that AIOS ships is valid") {
   const std::string text{std::istreambuf_iterator<char>(file), {}};
   const auto manifest = parse_manifest(text, "aios.toml");
   REQUIRE(manifest.has_value());
-  CHECK(manifest->servers.size() == 6);
+  CHECK(manifest->servers.size() == 7);
 }
 
 TEST_CASE(
