@@ -410,7 +410,9 @@ def check_help(graphs):
     """What the help shows as an example is one."""
     shown = graphs.instance.ctl("graph", "run", "--help")
     example = shown[shown.index('{"codelets"'):shown.index("A module is")]
-    expect(graphs.run(example)["failed"] == 0, f"the example of the help: {example}")
+    (graphs.instance.work / "a.bin").write_bytes(bytes(4096))  # what it loads
+    done = graphs.run(example, "--output", graphs.instance.work / "of the help")
+    expect(done["failed"] == 0, f"the example of the help: {example}")
 
 
 def main():
