@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <utility>
 
@@ -26,7 +27,14 @@ class LogLimit {
   std::uint64_t left_out_ = 0;
 };
 
-/// Writes "seconds.millis text\n" in one write. Seconds count from the start of the machine.
+/// What every line begins with, "2026-11-26T16:37:12.345Z 71317.797 ": UTC, for readers; and
+/// seconds since the start of the machine, by which listings and traces count and which no clock
+/// that is set disturbs.
+std::string log_stamp(std::uint64_t since_1970_ns, std::uint64_t since_start_ns);
+/// A line without its stamp; one that has none as it is.
+std::string_view without_log_stamp(std::string_view line);
+
+/// Writes the stamp of now, `text` and a newline in one write.
 void log_line(std::string_view text);
 /// From now on log lines go nowhere: for a library, whose host's standard error is not its own.
 void silence_log();

@@ -9,19 +9,9 @@
 #include <string_view>
 
 #include "abi/runtime/fd.hpp"
+#include "abi/runtime/log.hpp"
 
 namespace aios::supervisor {
-
-namespace {
-
-/// "12345.678 text" without the time that log_line writes.
-std::string_view without_time(std::string_view line) {
-  const std::size_t end = line.find_first_not_of("0123456789.");
-  const bool stamped = end != 0 && end != line.npos && line[end] == ' ';
-  return stamped ? line.substr(end + 1) : line;
-}
-
-}  // namespace
 
 std::uint64_t log_size(const std::string& path) {
   struct stat info {};
@@ -40,7 +30,7 @@ std::string last_words(const std::string& path, std::uint64_t from, std::size_t 
   text = text.substr(0, text.find_last_not_of('\n') + 1);
   if (const std::size_t newline = text.rfind('\n'); newline != text.npos)
     text.remove_prefix(newline + 1);
-  std::string line(without_time(text).substr(0, most));
+  std::string line(without_log_stamp(text).substr(0, most));
   std::ranges::replace_if(
       line, [](char c) { return c < ' ' || c > '~'; }, '?');
   return line;

@@ -30,3 +30,20 @@ TEST_CASE("After a long silence the whole burst is there again, and no more") {
   while (limit.allows(later)) ++written;
   CHECK(written == LogLimit::burst);
 }
+
+TEST_CASE("A line's stamp is the date and time in UTC, and the seconds that the machine has run") {
+  CHECK(log_stamp(0, 0) == "1970-01-01T00:00:00.000Z 0.000 ");
+  CHECK(log_stamp(1'795'711'032'345'678'901, 71'317'797'000'000) ==
+        "2026-11-26T16:37:12.345Z 71317.797 ");
+  // A leap day.
+  CHECK(log_stamp(1'709'251'199'999'999'999, ns_per_ms) == "2024-02-29T23:59:59.999Z 0.001 ");
+}
+
+TEST_CASE("The stamp is taken off a line that has one") {
+  CHECK(without_log_stamp(log_stamp(1'795'711'032'345'678'901, 71'317'797'000'000) +
+                          "up: 7 of 7") == "up: 7 of 7");
+  CHECK(without_log_stamp(log_stamp(0, 0)) == "");
+  for (const char* plain : {"", "terminate called", "12 angry men", "2026-11-26T16:37:12.345Z",
+                            "2026-11-26T16:37:12.345Z 1.0", "2026-11-26 16:37:12.345Z 1.0 x"})
+    CHECK(without_log_stamp(plain) == plain);
+}

@@ -6,6 +6,10 @@
 #include <filesystem>
 #include <fstream>
 
+#include "abi/runtime/log.hpp"
+#include "abi/runtime/time.hpp"
+
+using namespace aios;
 using namespace aios::supervisor;
 
 namespace {
@@ -21,7 +25,7 @@ struct Log {
 
 TEST_CASE("The last words are the last line, without its time") {
   Log log;
-  log.write("1.000 first\n12.345 cannot run: no port\n");
+  log.write(log_stamp(0, 1) + "first\n" + log_stamp(ns_per_s, 12) + "cannot run: no port\n");
   CHECK(last_words(log.path, 0, 100) == "cannot run: no port");
   log.write("terminate called without an active exception");
   CHECK(last_words(log.path, 0, 100) == "terminate called without an active exception");
@@ -30,10 +34,10 @@ TEST_CASE("The last words are the last line, without its time") {
 
 TEST_CASE("Lines of an earlier life are nobody's last words") {
   Log log;
-  log.write("1.000 an earlier life\n");
+  log.write(log_stamp(0, 1) + "an earlier life\n");
   const std::uint64_t from = log_size(log.path);
   CHECK(last_words(log.path, from, 100).empty());
-  log.write("2.000 this one\n\n");
+  log.write(log_stamp(0, 2) + "this one\n\n");
   CHECK(last_words(log.path, from, 100) == "this one");
   // The log was begun anew meanwhile.
   CHECK(last_words(log.path, 1'000'000, 100) == "this one");
