@@ -195,7 +195,7 @@ std::span<const std::pair<std::uint32_t, std::uint32_t>> TaskGraph::edges_to(
 }
 
 /// In the order of adding where that is possible, else as near to it as it can be.
-Result<std::vector<std::uint32_t>> TaskGraph::order() const {
+Result<std::vector<std::uint32_t>> TaskGraph::order(const NameOf& name_of) const {
   std::vector<std::uint32_t> order(tasks_.size());
   for (std::uint32_t i = 0; i < order.size(); ++i) order[i] = i;
   if (!any_backward_) return order;
@@ -217,11 +217,12 @@ Result<std::vector<std::uint32_t>> TaskGraph::order() const {
       if (--waiting_for[after] == 0) ready.push(after);
   }
   if (order.size() == tasks_.size()) return order;
-  return circle(waiting_for);
+  return circle(waiting_for, name_of);
 }
 
 /// Walks back from any task that waits for ever, until one comes twice.
-std::unexpected<Status> TaskGraph::circle(const std::vector<std::uint32_t>& waiting_for) const {
+std::unexpected<Status> TaskGraph::circle(const std::vector<std::uint32_t>& waiting_for,
+                                          const NameOf& name_of) const {
   constexpr std::size_t most_named = 8;
   std::vector<std::uint32_t> way;
   auto at = static_cast<std::uint32_t>(
@@ -234,21 +235,21 @@ std::unexpected<Status> TaskGraph::circle(const std::vector<std::uint32_t>& wait
         std::ranges::find_if(edges, [&](const auto& e) { return waiting_for[e.first] > 0; })->first;
   }
   way.erase(way.begin(), std::ranges::find(way, at));
-  std::string text = std::to_string(at);
+  std::string text = name_of(at);
   for (std::size_t i = way.size(); i-- > 0;) {
     if (way.size() - i > most_named) {
-      text += " ... " + std::to_string(at);
+      text += " ... " + name_of(at);
       break;
     }
-    text += " before " + std::to_string(way[i]);
+    text += " before " + name_of(way[i]);
   }
   return error(Code::invalid_argument, "tasks wait for one another in a circle: " + text);
 }
 
-Result<TaskGraph::Plan> TaskGraph::plan(std::uint64_t first_tag) {
+Result<TaskGraph::Plan> TaskGraph::plan(std::uint64_t first_tag, const NameOf& name_of) {
   for (auto& [buffer, reduction] : reductions_) combine(buffer, reduction);
   sort_edges();
-  const std::vector<std::uint32_t> in_order = TRY(order());
+  const std::vector<std::uint32_t> in_order = TRY(order(name_of));
   Plan plan;
   plan.records.reserve(tasks_.size());
   plan.position.resize(tasks_.size());

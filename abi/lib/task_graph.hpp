@@ -9,8 +9,10 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -24,6 +26,8 @@ inline constexpr std::uint32_t mode_redux = 5;  ///< AIOS_MODE_REDUX of tasks.h
 class TaskGraph {
  public:
   using Record = proto::scheduler::TaskRecord;
+  /// What a task is called, by its number.
+  using NameOf = std::function<std::string(std::uint32_t)>;
   static constexpr std::uint32_t max_tasks = 1u << 28;
 
   /// The task's number, counted from 0 with those that are added for reductions. Its tag and
@@ -46,8 +50,8 @@ class TaskGraph {
   };
   /// Tags are `first_tag` and up, by position; gangs are numbered from 0. Joins stand for
   /// dependencies on more than 12 tasks. invalid_argument: tasks wait for one another in a circle;
-  /// the text names them.
-  Result<Plan> plan(std::uint64_t first_tag);
+  /// the text names them, as `name_of` has it.
+  Result<Plan> plan(std::uint64_t first_tag, const NameOf& name_of = number_text);
   std::uint32_t size() const { return static_cast<std::uint32_t>(tasks_.size()); }
 
  private:
@@ -68,6 +72,7 @@ class TaskGraph {
   };
   static constexpr std::uint32_t none = ~0u;
 
+  static std::string number_text(std::uint32_t task) { return std::to_string(task); }
   Result<void> check_uses(const Record& task) const;
   std::uint32_t add_plain(const Record& task);
   void use(std::uint32_t task, Use use);
@@ -75,8 +80,9 @@ class TaskGraph {
   void combine(std::uint32_t buffer, Reduction& reduction);
   void edge(std::uint32_t before, std::uint32_t after) { edges_.emplace_back(before, after); }
   void sort_edges();
-  Result<std::vector<std::uint32_t>> order() const;
-  std::unexpected<Status> circle(const std::vector<std::uint32_t>& waiting_for) const;
+  Result<std::vector<std::uint32_t>> order(const NameOf& name_of) const;
+  std::unexpected<Status> circle(const std::vector<std::uint32_t>& waiting_for,
+                                 const NameOf& name_of) const;
   std::span<const std::pair<std::uint32_t, std::uint32_t>> edges_to(std::uint32_t task) const;
 
   std::vector<Record> tasks_;

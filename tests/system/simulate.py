@@ -104,13 +104,20 @@ def check_refusals(folder):
     refused(2, ["policy 'best'", "learned"], "--generate", "lu:3", "--policy", "best")
     refused(2, ["generator 'tree'", "cholesky"], "--generate", "tree:3")
     refused(2, ["KIND:SIZE"], "--generate", "lu")
-    refused(1, ["smaller"], "--generate", "lu:500")
+    refused(2, ["--generate", "smaller"], "--generate", "lu:500")
+    refused(2, ["--generate", "only random"], "--generate", "lu:5:1")
     refused(2, ["KIND:COUNT"], "--generate", "lu:3", "--devices", "gpu")
     refused(2, ["speed"], "--generate", "lu:3", "--devices", "gpu:1@fast")
     refused(2, ["memories of their own"], "--generate", "lu:3", "--devices", "cpu:2", "--ccr", "1")
     refused(1, ["models", "machine 'none'"], "--generate", "lu:3", "--devices",
             f"cpu:2,models:{folder}/none")
-    refused(2, ["--noise"], "--generate", "lu:3", "--noise", "-1")
+    refused(2, ["models:FOLDER/MACHINE"], "--generate", "lu:3", "--devices", "cpu:2,models:")
+    for option, value, words in (("--noise", "-1", "from 0 to 10"), ("--ccr", "x", "from 0 to 1000"),
+                                 ("--seed", "-1", "at least 0"), ("--runs", "0", "from 1 to 10000"),
+                                 ("--deadline", "0", "from 1e-09 to 1000000000"),
+                                 ("--learn-from", "0", "a number of runs from 1 to 10000")):
+        refused(2, [option, words, f"'{value}'"], "--generate", "lu:3", option, value)
+    refused(1, ["--learn-from", "no-such-file"], "--generate", "lu:3", "--learn-from", "no-such-file")
     models = folder / "codelets/45"
     models.mkdir(parents=True)
     (models / "chol_model_gemm.here").write_text(

@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "abi/runtime/command_line.hpp"
 #include "abi/runtime/fd.hpp"
 #include "abi/runtime/signals.hpp"
 #include "tools/aiosctl/commands.hpp"
@@ -362,16 +363,16 @@ void add_bench_mapreduce(CLI::App& bench, Session& session) {
   const auto options = std::make_shared<MapReduceBench>();
   mapreduce->add_option("--corpus", options->corpus, "A text file [made, always the same]");
   mapreduce->add_option("--size-mb", options->size_mb, "Size of the text that is made [300]")
-      ->check(CLI::Range(1, 100'000));
+      ->transform(command_line::between(1, 100'000));
   mapreduce->add_option(
       "--work", options->work,
       "Folder for the text and the outputs, some three times its size [temporary]");
   mapreduce->add_option("--memory-mb", options->memory_mb, "Memory of each job, and of sort")
-      ->check(CLI::Range(8, 1 << 20));
+      ->transform(command_line::between(8, 1 << 20));
   mapreduce->add_option("--threads", options->threads, "Threads of each [2]")
-      ->check(CLI::Range(1, 256));
+      ->transform(command_line::between(1, 256));
   mapreduce->add_option("--rounds", options->rounds, "Interleaved repetitions [5]")
-      ->check(CLI::Range(1, 1000));
+      ->transform(command_line::between(1, 1000));
   mapreduce->add_option("--only", options->only, "Only these cases")
       ->check(CLI::IsMember({"wordcount", "sort", "inverted-index"}));
   mapreduce->add_flag("--json", session.json, "Prints one JSON object");
@@ -387,7 +388,7 @@ void add_devices(CLI::App& bench, Session& session) {
       "devices", "Every device, in an instance of its own: launches, memory, matrix products");
   const auto options = std::make_shared<DevicesBench>();
   devices->add_option("--rounds", options->rounds, "Interleaved repetitions [7]")
-      ->check(CLI::Range(1, 1000));
+      ->transform(command_line::between(1, 1000));
   devices->add_option("--only", options->only, "Only devices of these backends")
       ->check(CLI::IsMember({"cpu", "cuda", "opencl", "pjrt"}));
   devices->add_flag("--json", session.json, "Prints one JSON object");
@@ -402,9 +403,10 @@ void add_bench_tasks(CLI::App& bench, Session& session) {
   CLI::App* tasks = bench.add_subcommand(
       "tasks", "Tasks, in instances of their own: time of one, and the least useful grain");
   const auto options = std::make_shared<TasksBench>();
-  tasks->add_option("--rounds", options->rounds, "Repetitions [3]")->check(CLI::Range(1, 1000));
+  tasks->add_option("--rounds", options->rounds, "Repetitions [3]")
+      ->transform(command_line::between(1, 1000));
   tasks->add_option("--count", options->count, "Tasks a run [100000]")
-      ->check(CLI::Range(1, 10'000'000));
+      ->transform(command_line::between(1, 10'000'000));
   tasks->add_option("--policy", options->policies, "Policies to measure [eager]");
   tasks->add_flag("--no-metg", options->without_metg, "Without the least useful grain");
   tasks->add_flag("--json", session.json, "Prints one JSON object");
@@ -427,10 +429,10 @@ void add_bench_commands(CLI::App& app, Session& session) {
   add_bench_tasks(*bench, session);
   add_bench_mapreduce(*bench, session);
   ipc->add_option("--rounds", options->rounds, "Interleaved repetitions [7]")
-      ->check(CLI::Range(1, 1000));
+      ->transform(command_line::between(1, 1000));
   ipc->add_option("--only", options->only, "Only these cases");
   ipc->add_option("--large-mb", options->large_mb, "Size of the large region [1024]")
-      ->check(CLI::Range(1, 4096));
+      ->transform(command_line::between(1, 4096));
   ipc->add_flag("--json", session.json, "Prints one JSON object");
   ipc->callback([&session, options] {
     session.action = [&session, options] {

@@ -7,6 +7,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "abi/runtime/command_line.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
 #include "tools/aiosctl/placements.hpp"
@@ -312,15 +313,12 @@ Result<int> show_bottlenecks(const Session& session) {
 
 }  // namespace
 
-/// What "-1" is read as lies above it.
-constexpr std::uint64_t max_task_number = std::uint64_t{1} << 63;
-
 void add_explain_commands(CLI::App& app, Session& session) {
   CLI::App* explaining = app.add_subcommand("explain", "Why a task runs where it does");
   const auto number = std::make_shared<std::uint64_t>(0);
   explaining->add_option("TASK", *number, "Its number, as `aiosctl tasks` shows it")
       ->required()
-      ->check(CLI::Range(std::uint64_t{1}, max_task_number));
+      ->transform(command_line::at_least(std::uint64_t{1}));
   explaining->add_flag("--json", session.json, "As JSON (abi/schema/explain.json)");
   explaining->callback([&session, number] {
     session.action = [&session, number] {

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "abi/lib/task_client.hpp"
+#include "abi/runtime/command_line.hpp"
 #include "tools/aiosctl/graph_report.hpp"
 #include "tools/aiosctl/graph_run.hpp"
 #include "tools/aiosctl/graph_spark.hpp"
@@ -32,7 +33,7 @@ constexpr int most_attempts = 4;
 struct Options {
   std::string record;
   std::string file;
-  std::optional<std::int64_t> deadline_ns;  ///< from when it is submitted
+  std::optional<std::uint64_t> deadline_ns;  ///< from when it is submitted
   bool allow_cheaper = false;
   std::vector<std::string> inputs;
   std::string output;
@@ -190,8 +191,7 @@ Result<int> run_graph(const Session& session, const Options& options, json& said
   std::optional<GraphRun::Admitted> answer;
   if (options.deadline_ns) {
     work = TRY(open_run(attached, source, inputs, options));
-    answer = TRY(work.run->admit(
-        static_cast<std::uint64_t>(static_cast<std::int64_t>(now_ns()) + *options.deadline_ns)));
+    answer = TRY(work.run->admit(now_ns() + *options.deadline_ns));
     said["asked"] = to_json(*answer);
     if (const Result<void> accepted = refusal_of(*answer); !accepted)
       return error(accepted.error().code(),
@@ -278,16 +278,18 @@ void add_graph_commands(CLI::App& app, Session& session) {
   run->add_option("FILE", options->file, "The graph, or a template of one")->required();
   run->add_option("--input", options->inputs,
                   "Of a template: files and folders; each file becomes a partition")
-      ->expected(1, -1);
+      ->expected(1, -1)
+      ->check(command_line::names_something());
   run->add_option("--output", options->output,
                   "A folder that is empty or not there, for what is kept: a file for each buffer, "
-                  "part-NNNNN.BUFFER for those of input number N, and manifest.json");
+                  "part-NNNNN.BUFFER for those of input number N, and manifest.json")
+      ->check(command_line::names_something());
   run->add_option("--memory-mb", options->memory_mb,
                   "For the buffers of partitions that run at once [no limit; a template's 1024]")
-      ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 24));
+      ->transform(command_line::between(std::uint64_t{1}, std::uint64_t{1} << 24));
   const auto take_deadline = [options](const std::string& text) {
     options->deadline_ns = parse_duration(text);
-    if (!options->deadline_ns)
+    if (options->deadline_ns.value_or(0) == 0)
       throw CLI::ValidationError("--deadline",
                                  "'" + text + "' is no time from now, such as 1.5s, 200ms or 2min");
   };
@@ -298,7 +300,8 @@ void add_graph_commands(CLI::App& app, Session& session) {
       "--allow-cheaper", options->allow_cheaper,
       "All tasks may run in their codelets' cheaper variants, if it is too late otherwise");
   run->add_option("--record", options->record,
-                  "Writes what ran and how long, as WfFormat 1.5, for aiosctl simulate --graph");
+                  "Writes what ran and how long, as WfFormat 1.5, for aiosctl simulate --graph")
+      ->check(command_line::names_something());
   run->add_option("--engine", options->engine,
                   "Where it runs: local, on this machine, or spark, partition by partition on the "
                   "hosts of a cluster, each by what its own scheduler has learned [local]")

@@ -84,9 +84,11 @@ class Reader {
       TRY(read_task((*tasks)[i], "tasks[" + std::to_string(i) + "]"));
     for (const auto& [task, name, where] : edges_) {
       const auto before = tasks_.find(name);
+      task_ = file_.tasks[task].name;
       if (before == tasks_.end()) return wrong(where, "names no task: '" + name + "'");
       file_.tasks[task].after.push_back(before->second);
     }
+    task_.clear();
     TRY(check_kept());
     for (auto& [name, tasks] : gangs_) file_.gangs.push_back(std::move(tasks));
     return std::move(file_);
@@ -104,8 +106,9 @@ class Reader {
     return at == of.end() ? nullptr : &*at;
   }
   std::unexpected<Status> wrong(const std::string& where, const std::string& what) const {
+    const std::string whose = task_.empty() ? "" : " of task '" + task_ + "'";
     return error(Code::invalid_argument,
-                 path_ + ": " + (where.empty() ? "it" : where) + " " + what);
+                 path_ + ": " + (where.empty() ? "it" : where) + whose + " " + what);
   }
   Result<void> only(const json& of, const std::string& where,
                     const std::set<std::string>& known) const {
@@ -287,7 +290,10 @@ class Reader {
   }
 
   Result<void> read_task(const json& task, const std::string& where) {
+    task_.clear();
     if (!task.is_object()) return wrong(where, "is no object");
+    if (const json* name = member(task, "name"); name != nullptr && name->is_string())
+      task_ = name->get<std::string>();
     TRY(only(task, where,
              {"name", "codelet", "buffers", "arguments", "grid", "after", "device", "priority",
               "limit_s", "idempotent", "may_be_cheaper", "gang"}));
@@ -337,6 +343,12 @@ class Reader {
       const GraphFile::Buffer& used = file_.buffers[buffer->second];
       if ((used.is_input || !used.file.empty()) && mode->second != AIOS_MODE_READ)
         return wrong(where + ".buffers", "writes a file: '" + used.name + "' can be read only");
+      for (std::uint32_t i = 0; i < record.buffer_count; ++i)
+        if (GraphFile::buffer_of(record.buffers[i]) == buffer->second &&
+            (mode->second | GraphFile::mode_of(record.buffers[i])) != AIOS_MODE_READ)
+          return wrong(where + ".buffers", "names '" + used.name +
+                                               "' twice, and not only to read it: name it once, "
+                                               "with read_write");
       add_buffer(record, buffer->second, mode->second);
     }
     return {};
@@ -429,6 +441,7 @@ class Reader {
   std::map<std::string, std::uint32_t> codelets_, buffers_, tasks_;
   std::map<std::string, std::vector<std::uint32_t>> gangs_;
   std::vector<Edge> edges_;
+  std::string task_;  ///< that is looked at
 };
 
 Result<json> read_json(const std::string& path) {
@@ -441,9 +454,33 @@ Result<json> read_json(const std::string& path) {
   if (bytes > most_file_bytes) return error(Code::too_large, path + " is larger than 256 MiB");
   std::ifstream in(path, std::ios::binary);
   if (!in) return errno_error(path, errno);
-  json root = json::parse(in, nullptr, false);
-  if (root.is_discarded()) return error(Code::invalid_argument, path + " is no JSON");
-  return root;
+  try {
+    return json::parse(in);
+  } catch (const json::exception& failure) {
+    // "[json.exception.parse_error.101] parse error at line 3, column 7: ..."
+    const std::string text = failure.what();
+    return error(Code::invalid_argument,
+                 path + " is no JSON: " + text.substr(std::min(text.size(), text.find("] ") + 2)));
+  }
+}
+
+/// Whether its tasks can run in any order at all, and its gangs together.
+Result<void> check_order(const GraphFile& graph, const std::string& path) {
+  const auto name = [&](std::uint32_t task) { return "'" + graph.tasks[task].name + "'"; };
+  const auto named = [&](const std::string& what, const Status& why) {
+    return error(why.code(), path + ": " + what + why.message());
+  };
+  TaskGraph order;
+  for (const GraphFile::Task& task : graph.tasks)
+    if (const auto added = order.add(task.record); !added)
+      return named("task '" + task.name + "': ", added.error());
+  for (std::uint32_t task = 0; task < graph.tasks.size(); ++task)
+    for (const std::uint32_t before : graph.tasks[task].after) TRY(order.add_edge(before, task));
+  for (const std::vector<std::uint32_t>& gang : graph.gangs)
+    if (const auto added = order.add_gang(gang); !added)
+      return named("the gang of task " + name(gang.front()) + ": ", added.error());
+  if (const auto plan = order.plan(0, name); !plan) return named("", plan.error());
+  return {};
 }
 
 }  // namespace
@@ -453,6 +490,7 @@ Result<GraphSource> GraphSource::read(const std::string& path) {
   source.input_ = TRY(Reader(source.root_, path, {}).read_input());
   const std::vector<std::uint64_t> ones(proto::context::result_words, 1);
   source.graph_ = TRY(source.graph_for(1, ones));
+  TRY(check_order(source.graph_, path));
   return source;
 }
 

@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "abi/proto/supervisor.hpp"
+#include "abi/runtime/command_line.hpp"
 #include "tools/aiosctl/boot.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
@@ -189,7 +190,7 @@ void add_run(CLI::App& app, Session& session) {
                   "Memory it may have, such as 512M: shared, and as much of its own");
   run->add_option("--cpus", options->cpus, "Cores it may use, such as 1.5");
   run->add_option("--processes", options->processes, "Processes and threads it may have")
-      ->check(CLI::PositiveNumber);
+      ->transform(command_line::at_least(1u));
   CLI::Option* sandbox =
       run->add_flag("--sandbox{tool}", options->sandbox,
                     "Lock it in: it sees the system's programs, its own file, a /tmp of its own "

@@ -16,6 +16,7 @@
 #include "abi/lib/mapreduce_format.hpp"
 #include "abi/lib/module_file.hpp"
 #include "abi/proto/mapreduce.hpp"
+#include "abi/runtime/command_line.hpp"
 #include "tools/aiosctl/install_paths.hpp"
 #include "tools/aiosctl/interrupts.hpp"
 #include "tools/aiosctl/operator.hpp"
@@ -425,7 +426,8 @@ void add_run(CLI::App& group, Session& session) {
          "Files, folders, and objects of storage as aios:NAME or aios:PREFIX/; .gz and .zst "
          "are unpacked")
       ->required()
-      ->expected(1, -1);
+      ->expected(1, -1)
+      ->check(command_line::names_something());
   run->add_option("--input-format", options->input_format,
                   "What records are: text, csv (csv:D with another delimiter; csv:tab), jsonl, or "
                   "fixed:N with N bytes each [text]");
@@ -438,21 +440,24 @@ void add_run(CLI::App& group, Session& session) {
          "A chain: 'JOB ARGUMENT...' that reads what the job before it wrote, any number of "
          "times; the output is that of the last")
       ->allow_extra_args(false);
-  run->add_option("--output", options->output, "A folder that is empty or not there")->required();
+  run->add_option("--output", options->output, "A folder that is empty or not there")
+      ->required()
+      ->check(command_line::names_something());
   run->add_option("--reducers", options->reducers, "Parts of the output")
-      ->check(CLI::Range(1u, wire::max_reducers));
+      ->transform(command_line::between(1u, wire::max_reducers));
   run->add_option("--threads", options->threads, "Tasks at once [all cores]")
-      ->check(CLI::Range(1u, wire::max_threads));
+      ->transform(command_line::between(1u, wire::max_threads));
   run->add_option("--memory-mb", options->memory_mb,
                   "Memory for tables, sorted runs and merging [a quarter of the machine, at most "
                   "1024]; what does not fit is spilled to storage")
-      ->check(CLI::Range(wire::min_memory_bytes >> 20, wire::max_memory_bytes >> 20));
+      ->transform(
+          command_line::between(wire::min_memory_bytes >> 20, wire::max_memory_bytes >> 20));
   run->add_option("--task-limit-s", options->task_limit_s, "Ends a task that runs longer [none]")
-      ->check(CLI::Range(0.001, 1e6));
+      ->transform(command_line::between(0.001, 1e6));
   run->add_flag("--skip-bad-records{1000}", options->max_bad_records,
                 "Skips and reports records that the job crashes, fails or exceeds its limit on, at "
                 "most 1000, or as many as --skip-bad-records=N says")
-      ->check(CLI::Range(std::uint64_t{0}, wire::max_bad_records));
+      ->transform(command_line::between(std::uint64_t{0}, wire::max_bad_records));
   run->add_option("--engine", options->engine,
                   "Where it runs: local, on this machine, or spark, on a cluster [local]")
       ->check(CLI::IsMember({"local", "spark"}));
@@ -490,7 +495,9 @@ void add_mapreduce_commands(CLI::App& app, Session& session) {
   });
   CLI::App* cancel = group->add_subcommand("cancel", "Ends a job");
   auto number = std::make_shared<std::uint64_t>();
-  cancel->add_option("JOB", *number, "As `jobs` lists it")->required();
+  cancel->add_option("JOB", *number, "Its number, as `aiosctl mapreduce jobs` lists it")
+      ->required()
+      ->transform(command_line::at_least(std::uint64_t{1}));
   cancel->callback([&session, number] {
     session.action = [&session, number] {
       return run_command([&] { return cancel_job(session, *number); });

@@ -6,7 +6,6 @@
 #include <array>
 #include <cassert>
 #include <charconv>
-#include <cmath>
 #include <cstdio>
 
 #include "abi/runtime/time.hpp"
@@ -116,18 +115,17 @@ std::uint64_t parse_size(std::string_view text) {
   return number > (~0ull >> shift) ? 0 : number << shift;
 }
 
-std::optional<std::int64_t> parse_duration(std::string_view text) {
+std::optional<std::uint64_t> parse_duration(std::string_view text) {
   constexpr std::pair<std::string_view, double> units[] = {
       {"", 1e9}, {"s", 1e9}, {"ms", 1e6}, {"us", 1e3}, {"min", 60e9}, {"h", 3600e9}};
   constexpr double most_ns = 366.0 * 24 * 3600e9;
   double number = 0;
   const auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (failure != std::errc()) return std::nullopt;
+  if (failure != std::errc() || !(number >= 0)) return std::nullopt;
   std::string_view unit = text.substr(static_cast<std::size_t>(end - text.data()));
   while (unit.starts_with(' ')) unit.remove_prefix(1);
   for (const auto& [name, ns] : units)
-    if (unit == name && std::abs(number * ns) <= most_ns)
-      return static_cast<std::int64_t>(number * ns);
+    if (unit == name && number * ns <= most_ns) return static_cast<std::uint64_t>(number * ns);
   return std::nullopt;
 }
 

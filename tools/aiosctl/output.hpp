@@ -37,9 +37,9 @@ class Table {
 std::string human_bytes(std::uint64_t bytes);
 /// "850 ns", "12 us", "3.4 ms", "12.5 s", "4 min 5 s", "3 h 7 min", "2 d 3 h".
 std::string human_duration(std::uint64_t duration_ns);
-/// From "1.5s", "200ms", "30us", "2min" or "1h", seconds without a unit, with a minus for the past;
-/// nothing for what is no such time, or is over a year.
-std::optional<std::int64_t> parse_duration(std::string_view text);
+/// From "1.5s", "200ms", "30us", "2min" or "1h", seconds without a unit; nothing for what is no
+/// such time, or is over a year.
+std::optional<std::uint64_t> parse_duration(std::string_view text);
 /// `text` without control bytes.
 std::string printable(std::string_view text);
 

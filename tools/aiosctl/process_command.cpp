@@ -7,12 +7,12 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
-#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 
 #include "abi/proto/scheduler.hpp"
 #include "abi/proto/supervisor.hpp"
+#include "abi/runtime/command_line.hpp"
 #include "tools/aiosctl/log_tail.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
@@ -268,10 +268,13 @@ Result<int> resume_process(const Session& session, const std::string& text) {
   return exit_done;
 }
 
-Result<int> crash_server(const Session& session, const std::string& server, ps::CrashHow how) {
+Result<int> crash_server(const Session& session, const std::string& server,
+                         const std::string& how) {
   static constexpr std::string_view done[] = {"killed", "aborted", "stopped"};
   static constexpr int signals[] = {SIGKILL, SIGABRT, SIGSTOP};
-  const auto index = static_cast<std::uint32_t>(how);
+  const auto index = static_cast<std::uint32_t>(how == "kill"    ? ps::CrashHow::kill
+                                                : how == "abort" ? ps::CrashHow::abort
+                                                                 : ps::CrashHow::hang);
   Operator attached = TRY(Operator::attach(session));
   if (!pk::Name::fits(server)) return error(Code::not_found, "no server has so long a name");
   std::uint64_t pid = 0;
@@ -353,15 +356,16 @@ void add_on_process(CLI::App& app, Session& session, const char* name, const cha
 void add_crash(CLI::App& app, Session& session) {
   struct CrashOptions {
     std::string server;
-    ps::CrashHow how = ps::CrashHow::kill;
+    std::string how = "kill";
   };
   CLI::App* crash = app.add_subcommand("crash", "Harm a server on purpose, to see it come back");
   auto options = std::make_shared<CrashOptions>();
-  crash->add_option("server", options->server)->required();
-  const std::map<std::string, ps::CrashHow> ways = {
-      {"kill", ps::CrashHow::kill}, {"abort", ps::CrashHow::abort}, {"hang", ps::CrashHow::hang}};
-  crash->add_option("--how", options->how, "kill, abort or hang [kill]")
-      ->transform(CLI::CheckedTransformer(ways));
+  crash->add_option("server", options->server, "Its name, as aiosctl status lists it")->required();
+  crash
+      ->add_option("--how", options->how,
+                   "kill: end it at once; abort: have it fail as by a bug; hang: stop it, as if it "
+                   "looped for ever [kill]")
+      ->check(CLI::IsMember({"kill", "abort", "hang"}));
   crash->callback([&session, options] {
     session.action = [&session, options] {
       return run_command([&] { return crash_server(session, options->server, options->how); });
@@ -383,8 +387,13 @@ void add_process_commands(CLI::App& app, Session& session) {
 
   CLI::App* logs = app.add_subcommand("logs", "What a server has logged");
   auto options = std::make_shared<LogOptions>();
-  logs->add_option("server", options->server)->required();
-  logs->add_option("-n,--lines", options->lines, "How many of the last lines [50]");
+  logs->add_option("server", options->server, "Its name, as aiosctl status lists it; or kernel")
+      ->required();
+  logs->add_option("-n,--lines", options->lines, "How many of the last lines [50]")
+      ->transform(command_line::at_least(std::size_t{0}));
+  logs->footer(
+      "A line begins with its time in UTC, and the seconds since the machine started, by which\n"
+      "`aiosctl tasks --json` and traces count.");
   logs->add_flag("-f,--follow", options->follow, "Go on as lines come, until Ctrl-C");
   logs->callback([&session, options] {
     session.action = [&session, options] {

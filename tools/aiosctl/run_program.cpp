@@ -30,6 +30,8 @@ constexpr int exit_cannot_run = 127;
 /// From SIGTERM to SIGKILL when the job has ended before the program.
 constexpr std::uint64_t end_timeout_ns = 2 * ns_per_s;
 constexpr std::uint32_t max_cpu_millis = 4'096'000;
+/// With less no program begins.
+constexpr std::uint64_t min_memory_bytes = 4u << 20;
 
 void say(const std::string& text) {
   fmt::print(stderr, "aiosctl: {}\n", printable(text));
@@ -40,9 +42,11 @@ Result<pk::Quota> quota_of(const RunOptions& options) {
   quota.processes = options.processes;
   if (!options.memory.empty()) {
     quota.memory_bytes = parse_size(options.memory);
-    if (quota.memory_bytes == 0)
-      return error(Code::invalid_argument,
-                   "--memory takes a size such as 64M or 2G, not '" + options.memory + "'");
+    if (quota.memory_bytes < min_memory_bytes)
+      return error(
+          Code::invalid_argument,
+          "--memory takes a size such as 64M or 2G, at least 4M, not '" + options.memory +
+              (quota.memory_bytes == 0 ? "'" : "', which is " + human_bytes(quota.memory_bytes)));
   }
   if (!options.cpus.empty()) {
     quota.cpu_millis = parse_cpus(options.cpus);

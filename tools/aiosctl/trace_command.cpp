@@ -8,6 +8,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "abi/runtime/command_line.hpp"
 #include "abi/runtime/signals.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
@@ -162,7 +163,7 @@ void add_trace_command(CLI::App& app, Session& session) {
   const auto options = std::make_shared<Options>();
   command->add_option("-o,--output", options->path, "The file to write")->required();
   command->add_option("--for", options->seconds, "Seconds to go on collecting [0]")
-      ->check(CLI::Range(0.0, 86'400.0));
+      ->transform(command_line::between(0.0, 86'400.0));
   command->callback([&session, options] {
     session.action = [&session, options] {
       return run_command([&] { return trace(session, options->path, options->seconds); });

@@ -225,25 +225,31 @@ Result<Graph> generate(const std::string& spec) {
   std::uint64_t seed = 1;
   const bool numbers = parse(std::string_view(rest).substr(0, second), size) &&
                        (second == std::string::npos || parse(rest.substr(second + 1), seed));
-  if (!numbers || size < 1 || size > 65'000)
+  constexpr std::string_view kinds[] = {"cholesky", "lu", "qr", "stencil", "fft", "random"};
+  if (std::ranges::find(kinds, kind) == std::end(kinds))
+    return error(Code::invalid_argument, "there is no generator '" + kind +
+                                             "'; choose cholesky, lu, qr, stencil, fft or random");
+  if (second != std::string::npos && kind != "random")
     return error(Code::invalid_argument,
-                 "'" + spec +
-                     "': write KIND:SIZE[:SEED] with a size from 1 to 65000, such as "
-                     "cholesky:12 (tiles in a row) or random:500:7 (tasks)");
+                 "'" + spec + "': only random takes a seed; write " + kind + ":SIZE");
+  if (!numbers || size < 1 || size > 65'000)
+    return error(
+        Code::invalid_argument,
+        "'" + spec +
+            "': write KIND:SIZE with a size from 1 to 65000, such as cholesky:12 (tiles in "
+            "a row), or random:SIZE:SEED, such as random:500:7 (tasks)");
   const auto n = static_cast<std::uint32_t>(size);
   if (kind == "random") return random_layers(spec, n, seed);
   // Tiles are pieces of data, of which there may be 1,536.
   if (n > max_data_simulated / 2)
-    return error(Code::quota, "'" + spec + "': at most 768 in a row; choose a smaller size");
+    return error(Code::invalid_argument,
+                 "'" + spec + "': at most 768 in a row; choose a smaller size");
   if (kind == "stencil") return stencil(spec, n);
   if (kind == "fft") return fft(spec, n);
-  if (kind != "cholesky" && kind != "lu" && kind != "qr")
-    return error(Code::invalid_argument, "there is no generator '" + kind +
-                                             "'; choose cholesky, lu, qr, stencil, fft or random");
   if (n > 54 || (kind != "cholesky" && n > 39))
-    return error(Code::quota, "'" + spec +
-                                  "': at most 54 tiles in a row for cholesky, 39 for lu "
-                                  "and qr; choose a smaller size");
+    return error(Code::invalid_argument, "'" + spec +
+                                             "': at most 54 tiles in a row for cholesky, 39 for lu "
+                                             "and qr; choose a smaller size");
   if (kind == "cholesky") return cholesky(spec, n);
   return kind == "lu" ? lu(spec, n) : qr(spec, n);
 }

@@ -51,7 +51,7 @@ Result<Graph> read_wfformat(const std::string& path);
 /// Of JSON text; `path` is for messages.
 Result<Graph> parse_wfformat(const std::string& text, const std::string& path);
 
-/// KIND:SIZE[:SEED]; invalid_argument lists the kinds.
+/// KIND:SIZE, or random:SIZE:SEED; invalid_argument says what there is.
 Result<Graph> generate(const std::string& spec);
 
 /// Brings the tasks into an order in which parents come first; `parents` holds indices of any

@@ -2,10 +2,10 @@
 #include <fmt/core.h>
 
 #include <CLI/CLI.hpp>
-#include <charconv>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "abi/runtime/command_line.hpp"
 #include "services/scheduler/admission.hpp"
 #include "services/scheduler/simulator/study.hpp"
 
@@ -14,6 +14,8 @@ namespace {
 using namespace aios;
 using namespace aios::scheduler;
 using namespace aios::scheduler::sim;
+
+constexpr std::uint32_t most_runs = 10'000;
 
 struct Options {
   std::string graph;
@@ -37,22 +39,34 @@ struct Results {
   Accuracy accuracy;
 };
 
+/// What is wrong with the value of an option names it.
+template <class T>
+Result<T> value_of(const std::string& option, Result<T> value) {
+  if (value) return value;
+  return error(value.error().code(), option + ": " + value.error().message());
+}
+
 /// A file of an earlier run, or a number of earlier runs of the graph itself.
 Result<void> learn(Study& study, const Options& options) {
   Chances chances = options.chances;
   // Never the luck of the runs that are measured.
   chances.seed += 1'000'000;
   for (const std::string& item : options.learn_from) {
-    std::uint32_t count = 0;
-    const auto end = item.data() + item.size();
-    if (const auto [at, failure] = std::from_chars(item.data(), end, count);
-        failure == std::errc{} && at == end) {
-      for (std::uint32_t i = 0; i < count; ++i, ++chances.seed)
-        TRY(study.learn_from(study.graph(), chances));
-    } else {
-      TRY(study.learn_from(TRY(read_wfformat(item)), chances));
+    if (item.empty() || item.find_first_not_of("-0123456789") != item.npos) {
+      const Graph earlier = TRY(value_of("--learn-from", read_wfformat(item)));
+      TRY(value_of("--learn-from " + item, study.learn_from(earlier, chances)));
       ++chances.seed;
+      continue;
     }
+    const auto count = command_line::parse_number<std::uint32_t>(item);
+    if (!count || *count < 1 || *count > most_runs)
+      return error(
+          Code::invalid_argument,
+          fmt::format("--learn-from: it takes WfFormat files, or a number of runs from 1 to "
+                      "{}, not '{}'",
+                      most_runs, item));
+    for (std::uint32_t i = 0; i < *count; ++i, ++chances.seed)
+      TRY(study.learn_from(study.graph(), chances));
   }
   return {};
 }
@@ -168,10 +182,11 @@ Result<void> simulate(const Options& options) {
   if (options.graph.empty() == options.generator.empty())
     return error(Code::invalid_argument,
                  "name one graph: a WfFormat file by --graph, or a generator by --generate");
-  TRY(make_policy(options.policy));
-  const Graph graph =
-      options.graph.empty() ? TRY(generate(options.generator)) : TRY(read_wfformat(options.graph));
-  const Platform platform = TRY(parse_devices(options.devices));
+  TRY(value_of("--policy", make_policy(options.policy)));
+  const Graph graph = options.graph.empty()
+                          ? TRY(value_of("--generate", generate(options.generator)))
+                          : TRY(value_of("--graph", read_wfformat(options.graph)));
+  const Platform platform = TRY(value_of("--devices", parse_devices(options.devices)));
   Study study(graph, platform);
   TRY(learn(study, options));
   Results results;
@@ -179,7 +194,11 @@ Result<void> simulate(const Options& options) {
   for (std::uint32_t i = 0; i < options.runs; ++i) {
     Chances chances = options.chances;
     chances.seed += i;
-    const Realisation run = TRY(Realisation::draw(graph, platform, chances));
+    Result<Realisation> drawn = Realisation::draw(graph, platform, chances);
+    // All that can be wrong with the others has been looked at.
+    if (!drawn && drawn.error().code() == Code::invalid_argument)
+      drawn = value_of("--ccr", std::move(drawn));
+    const Realisation run = TRY(std::move(drawn));
     if (!TRY(admit(admission, study, run, i, options))) {
       ++results.rejections;
       continue;
@@ -211,18 +230,20 @@ void add_options(CLI::App& app, Options& options) {
                  "KIND:COUNT[@SPEED],... and models:FOLDER/MACHINE for StarPU's performance models "
                  "[cpu:8,gpu:2@20]");
   app.add_option("--noise", options.chances.noise, "Coefficient of variation of run times [0]")
-      ->check(CLI::Range(0.0, 10.0));
+      ->transform(command_line::between(0.0, 10.0));
   app.add_option("--ccr", options.chances.ccr,
                  "Mean time to bring a task's inputs over, by its mean run time [as the bus is]")
-      ->check(CLI::Range(0.0, 1000.0));
-  app.add_option("--seed", options.chances.seed, "Of the first run; the next ones follow [1]");
-  app.add_option("--runs", options.runs, "How many [1]")->check(CLI::Range(1u, 10'000u));
+      ->transform(command_line::between(0.0, 1000.0));
+  app.add_option("--seed", options.chances.seed, "Of the first run; the next ones follow [1]")
+      ->transform(command_line::at_least(std::uint64_t{0}));
+  app.add_option("--runs", options.runs, "How many [1]")
+      ->transform(command_line::between(1u, most_runs));
   app.add_option(
       "--learn-from", options.learn_from,
       "Earlier runs to learn from first: WfFormat files, or a number of runs of the graph");
   app.add_option("--deadline", options.deadline_s,
                  "Seconds in which a run should be done; learned refuses those whose p95 is later")
-      ->check(CLI::Range(0.0, 1e9));
+      ->transform(command_line::between(1e-9, 1e9));
   app.add_flag("--json", options.json, "As JSON (abi/schema/simulate.json)");
 }
 
@@ -230,6 +251,9 @@ void add_options(CLI::App& app, Options& options) {
 
 int main(int argc, char** argv) {
   CLI::App app("Runs the scheduler on a graph in virtual time.", "aiosctl simulate");
+  app.failure_message([](const CLI::App* one, const CLI::Error& failure) {
+    return one->get_name() + ": " + failure.what() + "\nSee: aiosctl help simulate\n";
+  });
   Options options;
   add_options(app, options);
   try {

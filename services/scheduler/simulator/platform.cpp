@@ -1,6 +1,7 @@
 #include "services/scheduler/simulator/platform.hpp"
 
 #include <charconv>
+#include <optional>
 #include <sstream>
 
 #include "services/scheduler/limits.hpp"
@@ -17,8 +18,8 @@ bool parse(std::string_view text, Number& value) {
 
 Result<void> add_devices(const std::string& item, Platform& platform) {
   const auto wrong = [&](const std::string& what) {
-    return error(Code::invalid_argument, "devices '" + item + "': " + what +
-                                             "; write KIND:COUNT[@SPEED], such as cpu:8,gpu:2@20");
+    return error(Code::invalid_argument,
+                 "'" + item + "': " + what + "; write KIND:COUNT[@SPEED], such as cpu:8,gpu:2@20");
   };
   const std::size_t colon = item.find(':');
   if (colon == std::string::npos || colon == 0) return wrong("no count is given");
@@ -69,7 +70,7 @@ Result<double> Platform::time_s(const Graph& graph, const SimTask& task,
 Result<Platform> parse_devices(const std::string& spec) {
   Platform platform;
   std::istringstream items(spec);
-  std::string models;
+  std::optional<std::string> models;
   for (std::string item; std::getline(items, item, ',');) {
     if (item.starts_with("models:"))
       models = item.substr(7);
@@ -79,7 +80,7 @@ Result<Platform> parse_devices(const std::string& spec) {
   if (platform.devices.empty())
     return error(Code::invalid_argument,
                  "no devices are named; write KIND:COUNT[@SPEED],... such as cpu:8,gpu:2@20");
-  if (!models.empty()) TRY(read_starpu_models(models, platform));
+  if (models) TRY(read_starpu_models(*models, platform));
   return platform;
 }
 

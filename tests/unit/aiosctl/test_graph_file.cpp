@@ -170,7 +170,7 @@ TEST_CASE("What makes no sense in a graph is named") {
   says([](json& g) { g["buffers"]["colours"]["bytes"] = json::array(); }, "no amount");
   says([&](json& g) { g["buffers"]["colours"]["bytes"] = deep; }, "too deep");
   says([](json& g) { g["tasks"][0]["grid"][0]["per"] = 0; }, "no amount");
-  says([](json& g) { g["tasks"][0]["grid"][0] = -1; }, "grid is -1");
+  says([](json& g) { g["tasks"][0]["grid"][0] = -1; }, "tasks[0].grid of task 't0' is -1");
   says(
       [](json& g) {
         g["tasks"][0]["arguments"][0] = {{"f32", "width"}};
@@ -191,4 +191,31 @@ TEST_CASE("What makes no sense in a graph is named") {
   says([](json& g) { g["input"]["results"] = {"a", "a"}; }, "or a name twice");
   says([](json& g) { g["input"]["results"] = {"input_bytes"}; }, "or a name twice");
   says([](json& g) { g.erase("input"); }, "known of an input: 'width'");
+  says([](json& g) { g["tasks"][0]["after"] = {"t7"}; },
+       "tasks[0].after of task 't0' names no task: 't7'");
+  says([](json& g) { g["tasks"][0]["gang"] = "alone"; },
+       "the gang of task 't0': a gang has 2 to 256 members");
+  says([](json& g) { g["tasks"][0]["buffers"].push_back(use("colours", "read")); },
+       "names 'colours' twice");
+}
+
+TEST_CASE("Tasks that wait for one another are named") {
+  Folder folder;
+  json graph = graph_of(json::array({uses("a", "write"), uses("b", "write"), uses("a", "read")}));
+  graph["tasks"][0]["after"] = {"t1"};
+  graph["tasks"][1]["after"] = {"t2"};
+  const auto source = folder.read(graph);
+  REQUIRE_FALSE(source.has_value());
+  CHECK(source.error().message() ==
+        folder.path("graph.json") +
+            ": tasks wait for one another in a circle: 't0' before 't2' before 't1' before 't0'");
+}
+
+TEST_CASE("What is no JSON is told with its line") {
+  Folder folder;
+  folder.write("graph.json", "{\n \"tasks\": [,]\n}");
+  const auto source = GraphSource::read(folder.path("graph.json"));
+  REQUIRE_FALSE(source.has_value());
+  CHECK(source.error().message().starts_with(folder.path("graph.json") +
+                                             " is no JSON: parse error at line 2, column 12"));
 }

@@ -74,8 +74,8 @@ TEST_CASE("A span of time is a number and a unit, and nothing else") {
   CHECK(parse_duration("2") == 2'000'000'000);
   CHECK(parse_duration("1.5s") == 1'500'000'000);
   CHECK(parse_duration("200 ms") == 200'000'000);
-  CHECK(parse_duration("-3us") == -3'000);
+  CHECK(parse_duration("0") == 0);
   CHECK(parse_duration("2min") == 120'000'000'000);
-  for (const char* wrong : {"", "s", "1 day", "1.5.5s", "nan", "inf", "1e300s", "2ms2"})
+  for (const char* wrong : {"", "s", "1 day", "1.5.5s", "nan", "inf", "1e300s", "2ms2", "-3us"})
     CHECK_FALSE(parse_duration(wrong));
 }
