@@ -16,6 +16,7 @@
 #include "tools/aiosctl/log_tail.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
+#include "tools/aiosctl/program_signals.hpp"
 
 namespace aios::ctl {
 
@@ -244,6 +245,12 @@ Result<void> announce(Operator& attached, const pk::ProcessRecord& process, bool
   return {};
 }
 
+void print_done(const char* what, const pk::ProcessRecord& process, std::size_t processes) {
+  fmt::print("{} {} (id {}, pid {}{}\n", what, printable(name_of(process)), process.process_id,
+             process.pid,
+             processes > 1 ? fmt::format("), and the {} it has started", processes - 1) : ")");
+}
+
 Result<int> suspend_process(const Session& session, const std::string& text) {
   Operator attached = TRY(Operator::attach(session));
   const pk::ProcessRecord process = TRY(find_process(attached, text));
@@ -251,20 +258,28 @@ Result<int> suspend_process(const Session& session, const std::string& text) {
     return error(Code::not_supported,
                  "a server that is suspended is taken for hung, and started "
                  "anew; to see that: aiosctl crash --how hang");
-  if (kind_of(process) == "context") TRY(announce(attached, process, true));
-  TRY(send_signal(attached, process, SIGSTOP));
-  fmt::print("suspended {} (id {}, pid {})\n", printable(name_of(process)), process.process_id,
-             process.pid);
+  std::size_t processes = 1;
+  if (process.outside != 0) {
+    processes = TRY(signal_program(attached, process, SIGSTOP));
+  } else {
+    TRY(announce(attached, process, true));
+    TRY(send_signal(attached, process, SIGSTOP));
+  }
+  print_done("suspended", process, processes);
   return exit_done;
 }
 
 Result<int> resume_process(const Session& session, const std::string& text) {
   Operator attached = TRY(Operator::attach(session));
   const pk::ProcessRecord process = TRY(find_process(attached, text));
-  TRY(send_signal(attached, process, SIGCONT));
-  if (kind_of(process) == "context") TRY(announce(attached, process, false));
-  fmt::print("resumed {} (id {}, pid {})\n", printable(name_of(process)), process.process_id,
-             process.pid);
+  std::size_t processes = 1;
+  if (process.outside != 0) {
+    processes = TRY(signal_program(attached, process, SIGCONT));
+  } else {
+    TRY(send_signal(attached, process, SIGCONT));
+    if (kind_of(process) == "context") TRY(announce(attached, process, false));
+  }
+  print_done("resumed", process, processes);
   return exit_done;
 }
 
@@ -341,8 +356,8 @@ void add_listing(CLI::App& app, Session& session, const char* name, const char* 
   });
 }
 
-void add_on_process(CLI::App& app, Session& session, const char* name, const char* help,
-                    Result<int> (*what)(const Session&, const std::string&)) {
+CLI::App* add_on_process(CLI::App& app, Session& session, const char* name, const char* help,
+                         Result<int> (*what)(const Session&, const std::string&)) {
   CLI::App* command = app.add_subcommand(name, help);
   auto process = std::make_shared<std::string>();
   command->add_option("process", *process, "Its name, id or pid")->required();
@@ -351,6 +366,7 @@ void add_on_process(CLI::App& app, Session& session, const char* name, const cha
       return run_command([&] { return what(session, *process); });
     };
   });
+  return command;
 }
 
 void add_crash(CLI::App& app, Session& session) {
@@ -381,8 +397,14 @@ void add_process_commands(CLI::App& app, Session& session) {
   add_listing(app, session, "links", "Connections between processes", show_links);
 
   add_on_process(app, session, "kill", "Kill a process of the instance", kill_process);
-  add_on_process(app, session, "suspend", "Stop a context or program, until it is resumed",
-                 suspend_process);
+  add_on_process(app, session, "suspend", "Stop a context or a program, until it is resumed",
+                 suspend_process)
+      ->footer(
+          "A context: one that `aiosctl ps` lists as such; its tasks stand still, and so do their "
+          "time limits.\nA program: one that has attached, such as `aiosctl run`, and all that it "
+          "has "
+          "started. Its tasks\ngo on: suspend its contexts, too.\nA server cannot be suspended: it "
+          "would be taken for hung.");
   add_on_process(app, session, "resume", "Let a suspended process go on", resume_process);
 
   CLI::App* logs = app.add_subcommand("logs", "What a server has logged");

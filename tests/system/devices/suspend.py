@@ -1,5 +1,6 @@
 """A context that an operator suspends in the middle of a task goes on when it is resumed: nobody takes
-it for hung, its time limit does not count meanwhile, and others compute on the device.
+it for hung, its time limit does not count meanwhile, and others compute on the device. So does a
+program, with all that it has started.
 
 usage: suspend.py AIOSCTL LIBAIOS CODELETS
 """
@@ -15,7 +16,7 @@ sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "abi/python")]
 AIOSCTL, LIBRARY, CODELETS = sys.argv[1:4]
 os.environ["AIOS_LIBRARY"] = LIBRARY
 import aios  # noqa: E402
-from instance import Instance, expect, run_test, wait_until  # noqa: E402
+from instance import Instance, descendants, expect, run_test, stat_fields, wait_until  # noqa: E402
 
 PATIENCE_S = 30
 LIMIT_S = 6.0
@@ -94,6 +95,33 @@ def limits_count_again(a):
     expect("time limit" in why, f"an endless task ended so: {why!r} after {attempts}")
 
 
+def programs_stand_still_with_their_children(instance):
+    """A program and what it has started: none of it goes on until it is resumed."""
+    counter = instance.work / "counter"
+    count = f"i=0; while :; do i=$((i+1)); echo $i > {counter}; sleep 0.01; done"
+    program = instance.start("run", "--", "sh", "-c", f"trap 'kill $!' TERM; ({count}) & wait")
+    try:
+        wait_until(lambda: counter.exists() and counter.read_text(encoding="utf-8"), PATIENCE_S,
+                   "it counts")
+        said = instance.ctl("suspend", program.pid)
+        expect("has started" in said, f"suspending a program: {said}")
+        tree = descendants(program.pid)
+        wait_until(lambda: all(stat_fields(pid)[0] == "T" for pid in tree), PATIENCE_S, "all stand still")
+        before = counter.read_text(encoding="utf-8")
+        time.sleep(0.2)
+        expect(counter.read_text(encoding="utf-8") == before and descendants(program.pid) == tree,
+               "a suspended program goes on")
+        instance.ctl("resume", program.pid)
+        wait_until(lambda: counter.read_text(encoding="utf-8") not in ("", before), PATIENCE_S,
+                   "it counts on")
+        script = " ".join(map(str, instance.command("suspend", "$PPID")))
+        own = instance.try_ctl("run", "--", "sh", "-c", f"exec {script}")
+        expect(own.returncode == 1 and "this very command" in own.stderr, f"suspending itself: {own}")
+    finally:
+        instance.try_ctl("kill", program.pid)
+        program.communicate(timeout=PATIENCE_S)
+
+
 def what_cannot_be_suspended(instance):
     refused = instance.try_ctl("suspend", "storage")
     expect(refused.returncode == 1 and "taken for hung" in refused.stderr,
@@ -111,6 +139,7 @@ def main():
                    "the processor is listed")
         suspended_in_a_task(instance, a, b)
         limits_count_again(a)
+        programs_stand_still_with_their_children(instance)
         what_cannot_be_suspended(instance)
         b.close()
         a.close()

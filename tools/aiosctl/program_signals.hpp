@@ -1,0 +1,29 @@
+// Stopping programs that have attached, and letting them go on. The kernel signals only what it has
+// started; others' processes are a matter between their user and Linux (decision 0360).
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstddef>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "abi/proto/kernel.hpp"
+#include "tools/aiosctl/operator.hpp"
+
+namespace aios::ctl {
+
+/// Sends SIGSTOP or SIGCONT to the program and to all that it has started, and that those have; how
+/// many processes that was. denied: another user's, or this process is one of them. not_found: it
+/// has ended. not_supported: its pid is of another namespace.
+Result<std::size_t> signal_program(Operator& attached, const proto::kernel::ProcessRecord& program,
+                                   int number);
+
+/// `root` and all below it, a parent before its children. `children` by their parents.
+std::vector<pid_t> tree_below(pid_t root, const std::multimap<pid_t, pid_t>& children);
+
+/// The parent in the text of /proc/PID/stat, whatever the process is called; 0 when it says none.
+pid_t parent_in(const std::string& stat);
+
+}  // namespace aios::ctl
