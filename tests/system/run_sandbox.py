@@ -96,6 +96,26 @@ def it_sees_what_is_shown(instance):
     expect((written / "file").read_text(encoding="utf-8") == "new\n", "what it wrote is not there")
 
 
+def it_gets_no_secret_variables(instance):
+    """Of the environment: what is harmless, AIOS's own, and what is named."""
+    instance.environment.update(SECRET_KEY="x", LC_TIME="C", AIOS_OF_TEST="1", NAMED="n", TZ="UTC")
+    try:
+        for sandbox in PROFILES:
+            result = instance.try_ctl("run", sandbox, "--env", "NAMED", "--env", "SET=two words",
+                                      "--env=EMPTY=", "--", "env", "-0")
+            got = dict(one.split("=", 1) for one in result.stdout.split("\0") if one)
+            expect("SECRET_KEY" not in result.stdout, f"{sandbox}: a secret is shown")
+            expect({"LC_TIME": "C", "AIOS_OF_TEST": "1", "TZ": "UTC", "NAMED": "n", "SET": "two words",
+                    "EMPTY": "", "PATH": instance.environment["PATH"]}.items() <= got.items(), f"{got}")
+            expect({"AIOS_SOCKET", "AIOS_JOB"} <= got.keys(), f"{got}")
+            result = instance.try_ctl("run", sandbox, "--env", "PATH=/nowhere", "--", "true")
+            expect(result.returncode == 127, f"the program is looked for on our PATH: {result}")
+        open_to_all = instance.ctl("run", "--", "env")
+        expect("SECRET_KEY=x" in open_to_all, "a program without a sandbox lacks a variable")
+    finally:
+        del instance.environment["SECRET_KEY"]
+
+
 def it_calls_aios_and_is_no_operator(instance):
     folders = ["--read", Path(instance.aiosctl).parent]
     result = sandboxed(instance, *folders, "--", instance.aiosctl, "fs", "ls")
@@ -166,6 +186,7 @@ def run(aiosctl):
             return
         it_gets_signals(instance)
         it_sees_what_is_shown(instance)
+        it_gets_no_secret_variables(instance)
         it_calls_aios_and_is_no_operator(instance)
         streaming_programs_reach_nobody(instance)
         nothing_gets_out(instance)

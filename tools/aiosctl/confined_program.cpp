@@ -7,9 +7,14 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <cctype>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
+#include <map>
+#include <string_view>
 
 #include "abi/runtime/fd.hpp"
 #include "abi/runtime/sandbox/cage.hpp"
@@ -33,6 +38,19 @@ constexpr std::uint32_t needed = bit(Protection::namespaces) | bit(Protection::e
 
 void say(const std::string& text) {
   fmt::print(stderr, "aiosctl: {}\n", printable(text));
+}
+
+bool is_shown(std::string_view name) {
+  return std::ranges::any_of(shown_variables, [&](std::string_view shown) {
+    return shown.ends_with('*') ? name.starts_with(shown.substr(0, shown.size() - 1))
+                                : name == shown;
+  });
+}
+
+bool is_name(std::string_view name) {
+  return !name.empty() && std::isdigit(static_cast<unsigned char>(name[0])) == 0 &&
+         std::ranges::all_of(name,
+                             [](unsigned char c) { return std::isalnum(c) != 0 || c == '_'; });
 }
 
 /// Where it lies really: a link would lead nowhere inside.
@@ -71,12 +89,17 @@ bool lock_in(const sandbox::Plan& plan, bool strict) {
   return false;
 }
 
-[[noreturn]] void become(const std::vector<std::string>& command, const std::string& folder,
+[[noreturn]] void become(const std::vector<std::string>& command,
+                         const std::vector<std::string>& environment, const std::string& folder,
                          const sigset_t& mask) {
   if (::chdir(folder.c_str()) != 0 && ::chdir("/tmp") != 0) ::_exit(exit_cannot_run);
   std::vector<char*> arguments;
   for (const std::string& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
+  std::vector<char*> variables;
+  for (const std::string& one : environment) variables.push_back(const_cast<char*>(one.c_str()));
+  variables.push_back(nullptr);
+  ::environ = variables.data();
   ::sigprocmask(SIG_SETMASK, &mask, nullptr);
   ::execvp(arguments[0], arguments.data());
   say("cannot run " + command[0] + ": " + std::strerror(errno) +
@@ -100,8 +123,8 @@ int look_after(pid_t program, const Fd& signals) {
   }
 }
 
-int be_process_1(const std::vector<std::string>& command, const sandbox::Plan& plan, bool strict,
-                 const std::string& folder) {
+int be_process_1(const std::vector<std::string>& command, const sandbox::Plan& plan,
+                 const Confinement& confinement, const std::string& folder) {
   sigset_t forwarded;
   ::sigemptyset(&forwarded);
   for (const int number :
@@ -113,14 +136,41 @@ int be_process_1(const std::vector<std::string>& command, const sandbox::Plan& p
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &forwarded, nullptr);
   const Fd signals(::signalfd(-1, &forwarded, SFD_CLOEXEC));
-  if (!signals.valid() || !lock_in(plan, strict)) return exit_cannot_run;
+  if (!signals.valid() || !lock_in(plan, confinement.strict)) return exit_cannot_run;
   const pid_t program = ::fork();
-  if (program == 0) become(command, folder, none);
+  if (program == 0) become(command, confinement.environment, folder, none);
   if (program < 0) return exit_cannot_run;
   return look_after(program, signals);
 }
 
 }  // namespace
+
+Result<std::vector<std::string>> shown_environment(const std::vector<std::string>& more) {
+  std::map<std::string, std::string> all;
+  for (char** one = ::environ; one != nullptr && *one != nullptr; ++one) {
+    const std::string_view text(*one);
+    const std::size_t end = text.find('=');
+    if (end != text.npos && is_shown(text.substr(0, end)))
+      all[std::string(text.substr(0, end))] = text.substr(end + 1);
+  }
+  for (const std::string& one : more) {
+    const std::size_t end = one.find('=');
+    const std::string name = one.substr(0, end);
+    if (!is_name(name))
+      return error(
+          Code::invalid_argument,
+          "--env takes NAME or NAME=VALUE, a name of letters, digits and _, not '" + one + "'");
+    const char* value = end == one.npos ? std::getenv(name.c_str()) : one.c_str() + end + 1;
+    if (value == nullptr)
+      return error(Code::invalid_argument,
+                   "--env " + name + ": there is no such variable here; to set it: --env " + name +
+                       "=VALUE");
+    all[name] = value;
+  }
+  std::vector<std::string> environment;
+  for (const auto& [name, value] : all) environment.push_back(name + "=" + value);
+  return environment;
+}
 
 Result<pid_t> start_confined(const std::vector<std::string>& command,
                              const Confinement& confinement, const std::function<int()>& prepare) {
@@ -133,7 +183,7 @@ Result<pid_t> start_confined(const std::vector<std::string>& command,
   const sandbox::CageOptions options{.namespaces = true, .user = ::geteuid(), .own_group = false};
   return sandbox::start_in_cage(options, [&] {
     const int refused = prepare();
-    return refused != 0 ? refused : be_process_1(shown, plan, confinement.strict, folder);
+    return refused != 0 ? refused : be_process_1(shown, plan, confinement, folder);
   });
 }
 

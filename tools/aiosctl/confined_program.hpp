@@ -18,8 +18,19 @@ struct Confinement {
   std::string socket;              ///< of the instance, which a `tool` may call; empty: none
   std::vector<std::string> read;   ///< what it may read and execute, beside the system's programs
   std::vector<std::string> write;  ///< what it may change
-  bool strict = false;             ///< every protection, or not at all
+  std::vector<std::string> environment;  ///< all of it, "NAME=VALUE"
+  bool strict = false;                   ///< every protection, or not at all
 };
+
+/// What of this process' environment no program has to be kept from: others, such as keys and
+/// passwords, are not a locked in program's business. PREFIX* is all that begin so.
+inline constexpr const char* shown_variables[] = {
+    "PATH", "HOME", "USER",      "LOGNAME",  "SHELL", "LANG",  "LANGUAGE",
+    "LC_*", "TERM", "COLORTERM", "NO_COLOR", "TZ",    "AIOS_*"};
+
+/// These, and what `more` names ("NAME") or sets ("NAME=VALUE", last one counts), as "NAME=VALUE".
+/// invalid_argument: something in `more` is no such name, or one that is not there.
+Result<std::vector<std::string>> shown_environment(const std::vector<std::string>& more);
 
 /// Starts `command` so that it sees the system's programs and libraries, its own file, what
 /// `confinement` names and a folder /tmp in memory; no other file, no process and no network of the

@@ -1,5 +1,5 @@
 // aiosctl boot, shutdown, status and run.
-#include <fmt/core.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -14,6 +14,7 @@
 #include "abi/proto/supervisor.hpp"
 #include "abi/runtime/command_line.hpp"
 #include "tools/aiosctl/boot.hpp"
+#include "tools/aiosctl/confined_program.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
 #include "tools/aiosctl/run_program.hpp"
@@ -194,8 +195,9 @@ void add_run(CLI::App& app, Session& session) {
   CLI::Option* sandbox =
       run->add_flag("--sandbox{tool}", options->sandbox,
                     "Lock it in: it sees the system's programs, its own file, a /tmp of its own "
-                    "and AIOS; no other file, process or network of this machine. With "
-                    "--sandbox=streaming not even AIOS, as mappers and reducers")
+                    "and AIOS; no other file, process or network of this machine, and of the "
+                    "environment what is below. With --sandbox=streaming not even AIOS, as mappers "
+                    "and reducers")
           ->check(CLI::IsMember({"tool", "streaming"}));
   run->add_option("--read", options->read, "With --sandbox: a file or folder it may read, too")
       ->needs(sandbox)
@@ -203,6 +205,13 @@ void add_run(CLI::App& app, Session& session) {
   run->add_option("--write", options->write, "With --sandbox: a file or folder it may change, too")
       ->needs(sandbox)
       ->type_name("PATH");
+  run->add_option("--env", options->environment,
+                  "With --sandbox: a variable of the environment that it gets, too, or one for it")
+      ->needs(sandbox)
+      ->type_name("NAME[=VALUE]")
+      ->allow_extra_args(false);
+  run->footer(fmt::format("Of the environment a program in a sandbox gets {}, and what --env says.",
+                          fmt::join(shown_variables, ", ")));
   run->add_flag("--strict", options->strict,
                 "Do not run it where a limit or a protection of the sandbox cannot be enforced");
   run->add_option("program", options->command, "Program and arguments, after --")->required();

@@ -158,8 +158,12 @@ Result<pid_t> start(const Session& session, const RunOptions& options,
   if (!options.sandbox.empty()) {
     const auto profile = proto::sandbox::profile_of(options.sandbox).value_or(Profile::tool);
     return start_confined(options.command,
-                          {profile, profile == Profile::tool ? session.socket : "", options.read,
-                           options.write, options.strict},
+                          {.profile = profile,
+                           .socket = profile == Profile::tool ? session.socket : "",
+                           .read = options.read,
+                           .write = options.write,
+                           .environment = TRY(shown_environment(options.environment)),
+                           .strict = options.strict},
                           prepared);
   }
   const pid_t pid = ::fork();
@@ -239,8 +243,9 @@ Result<int> run_program(const Session& session, const RunOptions& options) {
   AttachOptions attach;
   attach.job_name = options.job.empty() ? fmt::format("run-{}", ::getpid()) : options.job;
   const Result<pk::Quota> quota = quota_of(options);
-  if (!quota) {
-    say(quota.error().message());
+  const auto environment = shown_environment(options.environment);
+  if (!quota || !environment) {
+    say(quota ? environment.error().message() : quota.error().message());
     return exit_usage;
   }
   attach.quota = *quota;

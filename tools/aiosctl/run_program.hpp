@@ -16,8 +16,9 @@ struct RunOptions {
   std::uint32_t processes = 0;  ///< with their threads; 0: no quota
   bool strict = false;          ///< rather not at all than without a limit or protection asked for
   std::string sandbox;          ///< the profile in which it is locked in; empty: it is not
-  std::vector<std::string> read;   ///< only with `sandbox`
-  std::vector<std::string> write;  ///< only with `sandbox`
+  std::vector<std::string> read;         ///< only with `sandbox`
+  std::vector<std::string> write;        ///< only with `sandbox`
+  std::vector<std::string> environment;  ///< NAME or NAME=VALUE; only with `sandbox`
   std::vector<std::string> command;
 };
 

@@ -80,9 +80,11 @@ Result<StreamingProgram> StreamingProgram::start(
   program.errors_ = Fd(ends[0]);
   const Fd writer(ends[1]);
   ::fcntl(program.errors_.get(), F_SETFL, O_NONBLOCK);
-  const Confinement confinement{.profile = proto::sandbox::Profile::streaming, .read = files};
+  Confinement confinement{.profile = proto::sandbox::Profile::streaming, .read = files};
+  std::vector<std::string> more;
+  for (const auto& [name, value] : environment) more.push_back(name + "=" + value);
+  confinement.environment = TRY(shown_environment(more));
   program.pid_ = TRY(start_confined({"sh", "-c", command}, confinement, [&] {
-    for (const auto& [name, value] : environment) ::setenv(name.c_str(), value.c_str(), 1);
     const bool ready = ::dup2(input.get(), STDIN_FILENO) >= 0 &&
                        ::dup2(output.get(), STDOUT_FILENO) >= 0 &&
                        ::dup2(writer.get(), STDERR_FILENO) >= 0;
