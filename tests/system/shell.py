@@ -38,6 +38,32 @@ def check_scripts(instance):
         expect(wrong.returncode == 2 and word in wrong.stderr + wrong.stdout, f"{line}: {wrong}")
 
 
+def check_files(instance):
+    """A script in a file stops where it fails, and says where; what it runs has the shell's input."""
+    path = instance.work / "script"
+
+    def run(text, *words, data=""):
+        path.write_text(text, encoding="utf-8")
+        return subprocess.run(instance.command("shell", *words), input=data, env=instance.environment,
+                              capture_output=True, text=True, timeout=COMMAND_TIMEOUT_S, check=False)
+
+    done = run("# a script\nfs put - piped\n\nfs cat piped\nexit\nno-such\n", path, data="the input")
+    expect(done.returncode == 0 and done.stdout == "the input", f"a script: {done}")
+    for words, name in (([path], str(path)), (["-"], "standard input")):
+        text = "!echo one\nfs stat nothing-there\n!echo two"
+        failed = run(text, *words, data=text)
+        expect(failed.returncode == 1 and failed.stdout == "one\n", f"a line fails: {failed}")
+        expect(f"{name}:2: failed with exit code 1" in failed.stderr, f"a line fails: {failed}")
+    wrong = run("status\nfs put 'open\n", path)
+    expect(wrong.returncode == 2 and f"{path}:2:" in wrong.stderr, f"no quote: {wrong}")
+    binary = run("\0\n", path)
+    expect(binary.returncode == 2 and "is this a script" in binary.stderr, f"bytes of 0: {binary}")
+    for name, words in ((instance.work, "directory"), (instance.work / "none", "No such file")):
+        missing = run("", name)
+        expect(missing.returncode == 1 and str(name) in missing.stderr and words in missing.stderr,
+               f"{missing}")
+
+
 class Terminal:
     """A shell at a terminal, and the person before it."""
 
@@ -118,6 +144,7 @@ def check_terminal(instance):
 def main():
     with Instance(sys.argv[1]) as instance:
         check_scripts(instance)
+        check_files(instance)
         check_terminal(instance)
 
 

@@ -15,11 +15,15 @@
 #include <cstring>
 #include <cwchar>
 #include <filesystem>
+#include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "abi/runtime/command_line.hpp"
 #include "tools/aiosctl/commands.hpp"
+#include "tools/aiosctl/usage.hpp"
 
 namespace aios::ctl {
 
@@ -30,6 +34,12 @@ constexpr const char* shell_help =
     "Each line is a subcommand with its options, as after `aiosctl`; help lists them, Tab "
     "completes.\n"
     "!COMMAND is for sh. exit, quit or Ctrl-D leaves.";
+constexpr const char* script_help =
+    "FILE is a script: its lines run one after the other, up to the first that fails, whose exit "
+    "code "
+    "is the shell's.\nBlank lines and those that begin with # mean nothing. Without FILE, lines "
+    "that "
+    "are piped in run all, whatever fails.";
 constexpr int end_of_shell = -1;
 
 using Words = std::vector<std::string>;
@@ -55,14 +65,13 @@ std::optional<Words> split(const char* line) {
 }
 
 /// Runs a program to its end, which Ctrl-C may be; its exit code, or 128 + the signal.
-int run(const Words& command) {
+int run(const Words& command, bool with_input) {
   std::vector<char*> arguments;
   for (const std::string& word : command) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
   posix_spawn_file_actions_t files;
   ::posix_spawn_file_actions_init(&files);
-  // The lines of a script are ours to read.
-  if (::isatty(STDIN_FILENO) == 0)
+  if (!with_input)
     ::posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
   pid_t pid = 0;
   // A handler is reset to the default by the exec: Ctrl-C ends the program, and not the shell.
@@ -78,17 +87,11 @@ int run(const Words& command) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
-/// The subcommand of this name, or null.
-const CLI::App* below(const CLI::App* app, const std::string& name) {
-  for (const CLI::App* one : app->get_subcommands({}))
-    if (one->check_name(name)) return one;
-  return nullptr;
-}
-
-/// The exit code of a line, `last` for one that runs nothing, or end_of_shell.
-int run_line(const Session& session, const char* line, int last) {
+/// The exit code of a line, `last` for one that runs nothing, or end_of_shell. What it runs gets
+/// our standard input, or none.
+int run_line(const Session& session, const char* line, int last, bool with_input) {
   line += std::strspn(line, " \t");
-  if (*line == '!') return run({"/bin/sh", "-c", line + 1});
+  if (*line == '!') return run({"/bin/sh", "-c", line + 1}, with_input);
   if (*line == '\0' || *line == '#') return last;
   const std::optional<Words> words = split(line);
   if (!words) return exit_usage;
@@ -97,17 +100,12 @@ int run_line(const Session& session, const char* line, int last) {
   if (words->size() == 1 && (first == "exit" || first == "quit")) return end_of_shell;
   // Not by the name it was called with: that may have been found on a PATH.
   Words command{"/proc/self/exe", "--state", session.state, "--socket", session.socket};
-  if (first == "help") {
+  if (words->size() == 1 && first == "help") {
     std::printf("%s\n\n", shell_help);
     std::fflush(stdout);
-    command.emplace_back("--help");
-  } else if (first[0] != '-' && below(commands, first) == nullptr) {
-    std::fprintf(stderr, "aiosctl: there is no subcommand %s; help lists them\n", first.c_str());
-    return exit_usage;
-  } else {
-    command.insert(command.end(), words->begin(), words->end());
   }
-  return run(command);
+  command.insert(command.end(), words->begin(), words->end());
+  return run(command, with_input);
 }
 
 /// The subcommand that the words before the cursor have chosen.
@@ -115,7 +113,8 @@ const CLI::App* chosen(std::string_view before) {
   const CLI::App* app = commands;
   while (!before.empty()) {
     const std::size_t end = before.find(' ');
-    if (const CLI::App* next = below(app, std::string(before.substr(0, end)))) app = next;
+    const CLI::App* next = subcommand(*app, std::string(before.substr(0, end)));
+    if (next != nullptr) app = next;
     before.remove_prefix(end == before.npos ? before.size() : end + 1);
   }
   return app;
@@ -138,7 +137,7 @@ char* next_match(const char* text, int state) {
       for (const std::string& name : option->get_lnames())
         if (*text == '-') offer("--" + name);
     if (app == commands)
-      for (const char* word : {"exit", "help", "quit"}) offer(word);
+      for (const char* word : {"exit", "quit"}) offer(word);
   }
   // Readline frees it.
   return next < matches.size() ? ::strdup(matches[next++].c_str()) : nullptr;
@@ -189,7 +188,7 @@ int talk(const Session& session) {
       continue;
     }
     if (*line != '\0') ::add_history(line);
-    const int code = run_line(session, line, last);
+    const int code = run_line(session, line, last, true);
     ::free(line);
     if (code == end_of_shell) break;
     // Behind the ^C of the terminal.
@@ -200,35 +199,73 @@ int talk(const Session& session) {
   return last;
 }
 
-/// Lines of a file or of another program: no prompt, and nothing but what they print.
-int read_script(const Session& session) {
+/// Where lines are read that nobody types: no prompt, and nothing but what they print.
+struct Script {
+  std::FILE* lines = stdin;
+  std::string name = "standard input";
+  bool stops = false;  ///< at the first line that fails
+};
+
+/// The exit code of a line of it; what is none of a shell's lines has one, too.
+int run_script_line(const Session& session, const Script& script, std::string_view line, int last) {
+  if (line.ends_with('\n')) line.remove_suffix(1);
+  if (line.find('\0') != line.npos) {
+    std::fprintf(stderr, "aiosctl: a line has a byte of 0 in it: is this a script?\n");
+    return exit_usage;
+  }
+  return run_line(session, std::string(line).c_str(), last, script.lines != stdin);
+}
+
+int read_script(const Session& session, const Script& script) {
   char* line = nullptr;
   std::size_t size = 0;
   int last = exit_done;
-  for (ssize_t length = 0; (length = ::getline(&line, &size, stdin)) > 0;) {
-    if (line[length - 1] == '\n') line[length - 1] = '\0';
-    const int code = run_line(session, line, last);
-    if (code == end_of_shell) break;
-    last = code;
+  bool stopped = false;
+  unsigned long number = 0;
+  for (ssize_t length = 0; !stopped && (length = ::getline(&line, &size, script.lines)) > 0;) {
+    ++number;
+    const int code =
+        run_script_line(session, script, {line, static_cast<std::size_t>(length)}, last);
+    stopped = code == end_of_shell || (script.stops && code != exit_done) || interrupted != 0;
+    if (code != end_of_shell) last = code;
+    if (script.stops && last != exit_done)
+      std::fprintf(stderr, "aiosctl: %s:%lu: failed with exit code %d; what follows was not run\n",
+                   script.name.c_str(), number, last);
   }
   ::free(line);
-  return last;
+  if (stopped || interrupted != 0 || std::ferror(script.lines) == 0) return last;
+  return report(errno_error("cannot read " + script.name, errno).error());
 }
 
-int shell(const Session& session) {
+int run_file(const Session& session, const std::string& path) {
+  if (path == "-") return read_script(session, {.stops = true});
+  std::FILE* file = std::fopen(path.c_str(), "re");
+  if (file == nullptr) return report(errno_error("cannot open " + path, errno).error());
+  const int code = read_script(session, {file, path, true});
+  std::fclose(file);
+  return code;
+}
+
+int shell(const Session& session, const std::string& file) {
   struct sigaction action {};
   action.sa_handler = [](int) { interrupted = 1; };
   ::sigaction(SIGINT, &action, nullptr);
-  return ::isatty(STDIN_FILENO) != 0 ? talk(session) : read_script(session);
+  if (!file.empty()) return run_file(session, file);
+  return ::isatty(STDIN_FILENO) != 0 ? talk(session) : read_script(session, {});
 }
 
 }  // namespace
 
 void add_shell_command(CLI::App& app, Session& session) {
   commands = &app;
-  auto* command = app.add_subcommand("shell", "A prompt for these subcommands, or lines of a file");
-  command->footer(shell_help);
-  command->callback([&session] { session.action = [&session] { return shell(session); }; });
+  auto* command =
+      app.add_subcommand("shell", "A prompt for these subcommands, or a script of them");
+  command->footer(std::string(shell_help) + "\n\n" + script_help);
+  const auto file = std::make_shared<std::string>();
+  command->add_option("FILE", *file, "A script to run, - for standard input")
+      ->check(command_line::names_something());
+  command->callback(
+      [&session, file] { session.action = [&session, file] { return shell(session, *file); }; });
 }
 
 }  // namespace aios::ctl
