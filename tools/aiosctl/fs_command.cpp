@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "abi/lib/storage_client.hpp"
+#include "abi/runtime/command_line.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
 
@@ -22,6 +23,7 @@ using nlohmann::json;
 namespace wire = proto::storage;
 
 constexpr std::uint64_t get_buffer_bytes = 8u << 20;
+constexpr std::uint64_t put_buffer_bytes = 1u << 20;  ///< to begin with
 constexpr std::uint64_t list_buffer_bytes = 1u << 20;
 constexpr std::uint64_t min_buffer_bytes = 64u << 10;
 constexpr mode_t new_file_mode = 0666;  // less the umask
@@ -37,6 +39,13 @@ struct Attached {
 
   std::span<std::byte> buffer() const { return memory.bytes(); }
   StorageClient::Part part(std::uint64_t length) const { return {memory, true, 0, length}; }
+  /// To twice the size, with what is in it.
+  Result<> grow() {
+    Region larger = TRY(Region::create(instance.kernel(), 2 * buffer().size(), "fs-buffer"));
+    std::ranges::copy(buffer(), larger.bytes().begin());
+    memory = std::move(larger);
+    return {};
+  }
 };
 
 Result<std::unique_ptr<Attached>> attach(const Session& session, std::uint64_t buffer_bytes) {
@@ -150,6 +159,9 @@ Result<int> show_store(const Session& session) {
 
 // ---- put ------------------------------------------------------------------------------------
 
+/// What names standard input or output in place of a file.
+constexpr const char* standard_stream = "-";
+
 /// Exactly `bytes.size()` bytes; source_changed when the file ends before.
 Result<> read_whole(const Fd& file, const std::string& path, std::span<std::byte> bytes) {
   while (!bytes.empty()) {
@@ -162,20 +174,41 @@ Result<> read_whole(const Fd& file, const std::string& path, std::span<std::byte
   return {};
 }
 
+/// The first `size_bytes` of the buffer become the object.
+Result<int> store(const Session& session, Attached& attached, std::uint64_t size_bytes,
+                  const std::string& name) {
+  const wire::ObjectInfo stored =
+      TRY(attached.storage.put(name, attached.part(size_bytes), later()));
+  if (session.json) print(to_json(stored));
+  return exit_done;
+}
+
+Result<int> put_input(const Session& session, const std::string& name) {
+  const auto attached = TRY(attach(session, put_buffer_bytes));
+  // Nobody says beforehand how much it is.
+  for (std::uint64_t done = 0;;) {
+    if (done == attached->buffer().size()) TRY(attached->grow());
+    const std::span<std::byte> room = attached->buffer().subspan(done);
+    const ssize_t got = ::read(STDIN_FILENO, room.data(), room.size());
+    if (got == 0) return store(session, *attached, done, name);
+    if (got < 0 && errno != EINTR) return errno_error("cannot read standard input", errno);
+    if (got > 0) done += static_cast<std::uint64_t>(got);
+  }
+}
+
 Result<int> put_file(const Session& session, const std::string& path, const std::string& name) {
   // A pipe would wait for a writer.
   const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
   if (!file.valid()) return errno_error("cannot open " + path, errno);
   struct stat info {};
   if (::fstat(file.get(), &info) != 0) return errno_error("cannot stat " + path, errno);
-  if (!S_ISREG(info.st_mode)) return error(Code::invalid_argument, path + " is not a regular file");
+  if (!S_ISREG(info.st_mode))
+    return error(Code::invalid_argument,
+                 path + " is not a regular file; pipe it in: aiosctl fs put - NAME < " + path);
   const auto size_bytes = static_cast<std::uint64_t>(info.st_size);
   const auto attached = TRY(attach(session, size_bytes));
   TRY(read_whole(file, path, attached->buffer().first(size_bytes)));
-  const wire::ObjectInfo stored =
-      TRY(attached->storage.put(name, attached->part(size_bytes), later()));
-  if (session.json) print(to_json(stored));
-  return exit_done;
+  return store(session, *attached, size_bytes, name);
 }
 
 // ---- get, cat -------------------------------------------------------------------------------
@@ -206,6 +239,11 @@ Result<> copy_object(const Session& session, const std::string& name, int fd,
     offset += got.length;
   }
   return {};
+}
+
+Result<int> print_object(const Session& session, const std::string& name) {
+  TRY(copy_object(session, name, STDOUT_FILENO, "standard output"));
+  return exit_done;
 }
 
 /// Into a device or a pipe, which stays what it is.
@@ -279,15 +317,16 @@ void add_readers(CLI::App* fs, Session& session, const std::shared_ptr<Words>& w
   on_chosen(ls, session, [&session, words] { return list_objects(session, words->first); });
   CLI::App* get = fs->add_subcommand("get", "Writes an object to a file");
   get->add_option("NAME", words->first)->required();
-  get->add_option("FILE", words->second)->required();
-  on_chosen(get, session,
-            [&session, words] { return get_file(session, words->first, words->second); });
+  get->add_option("FILE", words->second, "- is standard output, ./- a file of that name")
+      ->required()
+      ->check(command_line::names_something());
+  on_chosen(get, session, [&session, words] {
+    return words->second == standard_stream ? print_object(session, words->first)
+                                            : get_file(session, words->first, words->second);
+  });
   CLI::App* cat = fs->add_subcommand("cat", "Writes an object to standard output");
   cat->add_option("NAME", words->first)->required();
-  on_chosen(cat, session, [&session, words]() -> Result<int> {
-    TRY(copy_object(session, words->first, STDOUT_FILENO, "standard output"));
-    return exit_done;
-  });
+  on_chosen(cat, session, [&session, words] { return print_object(session, words->first); });
   CLI::App* stat = fs->add_subcommand("stat", "Describes an object, or without NAME the store");
   stat->add_option("NAME", words->first);
   stat->add_flag("--json", session.json, "Prints JSON");
@@ -298,11 +337,15 @@ void add_readers(CLI::App* fs, Session& session, const std::shared_ptr<Words>& w
 
 void add_writers(CLI::App* fs, Session& session, const std::shared_ptr<Words>& words) {
   CLI::App* put = fs->add_subcommand("put", "Stores a file as an object, replacing it at once");
-  put->add_option("FILE", words->first)->required();
+  put->add_option("FILE", words->first, "- is standard input, ./- a file of that name")
+      ->required()
+      ->check(command_line::names_something());
   put->add_option("NAME", words->second)->required();
   put->add_flag("--json", session.json, "Prints JSON");
-  on_chosen(put, session,
-            [&session, words] { return put_file(session, words->first, words->second); });
+  on_chosen(put, session, [&session, words] {
+    return words->first == standard_stream ? put_input(session, words->second)
+                                           : put_file(session, words->first, words->second);
+  });
   CLI::App* rm = fs->add_subcommand("rm", "Removes an object");
   rm->add_option("NAME", words->first)->required();
   rm->add_flag("-r,--recursive", words->recursive, "Removes all objects below NAME/ instead");
