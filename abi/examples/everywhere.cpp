@@ -39,7 +39,11 @@ std::vector<std::uint32_t> run_on(const aios_device& device, aios::Instance& ins
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 2) return 2;
+  if (argc != 2) {
+    std::fprintf(stderr,
+                 "usage: everywhere MODULE, what aios-kc everywhere.kc -o everywhere.so made\n");
+    return 2;
+  }
   try {
     aios::Instance instance;
     aios::Tenant tenant = instance.tenant(timeout_ns);

@@ -49,7 +49,10 @@ int main(int argc, char** argv) {
   aios_tenant* tenant = NULL;
   aios_region* region = NULL;
   uint32_t codelet = 0, buffer = 0;
-  if (argc != 2) return 2;
+  if (argc != 2) {
+    fprintf(stderr, "usage: tasks MODULE, which is scale_module.so\n");
+    return 2;
+  }
   if (aios_attach(NULL, &instance) != AIOS_OK) return failed("attach");
   if (aios_tenant_open(instance, timeout_ns, &tenant) != AIOS_OK) return failed("open tenant");
   if (aios_codelet_register_file(tenant, argv[1], "scale", timeout_ns, &codelet) != AIOS_OK)

@@ -28,7 +28,10 @@ void wait_for(aios::Tenant& tenant, std::size_t count) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc != 2) return 2;
+  if (argc != 2) {
+    std::fprintf(stderr, "usage: tasks MODULE, which is scale_module.so\n");
+    return 2;
+  }
   try {
     aios::Instance instance;
     aios::Tenant tenant = instance.tenant(timeout_ns);

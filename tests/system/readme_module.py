@@ -1,4 +1,5 @@
-"""The module that the README shows compiles as it says there and counts what it says."""
+"""The module that the README shows compiles as it says there and counts what it says; and its input of
+k-means is made as it says."""
 
 import collections
 import json
@@ -29,6 +30,18 @@ def compile_module(folder):
     return folder / "first_words.so"
 
 
+def centres_of_points(instance):
+    """The two lines, run as they are, but for the folder that they write."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    make = re.search(r"^\$ (awk .* > points.csv)", readme, re.MULTILINE).group(1)
+    compute = re.search(r"^\$ aiosctl (mapreduce run k-means .*?) +#", readme, re.MULTILINE).group(1)
+    subprocess.run(["sh", "-c", make], cwd=instance.work, check=True)
+    places = {"points.csv": instance.work / "points.csv", "/tmp/centres": instance.work / "centres"}
+    instance.ctl(*(places.get(word, word) for word in compute.split()))
+    lines = (instance.work / "centres/part-00000").read_text(encoding="utf-8").splitlines()
+    expect(len(lines) == 8, f"eight centres were asked for: {lines}")
+
+
 def main():
     with Instance(sys.argv[1]) as instance:
         module = compile_module(instance.work)
@@ -42,6 +55,7 @@ def main():
         expected = b"".join(b"%s\t%d\n" % item for item in sorted(counts.items()))
         expect((output / "part-00000").read_bytes() == expected, "it counts otherwise")
         expect(job["distinct_keys"] == len(counts), f"distinct_keys {job['distinct_keys']}")
+        centres_of_points(instance)
 
 
 if __name__ == "__main__":

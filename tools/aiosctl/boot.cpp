@@ -183,15 +183,17 @@ Result<bool> Progress::look() {
   }
   TRY(show_servers());
   if (!answer_) return false;
-  if (!*answer_) {
-    const Code code = answer_->error().code();
-    if (code != Code::peer_closed) return std::unexpected(answer_->error());
-    // The supervisor was restarted while it started the others: ask the new one.
-    asked_ = false;
-    answer_.reset();
-    return false;
+  if (*answer_) {
+    // The answer may have come while we asked for the servers, of which the first was not up then.
+    TRY(show_servers());
+    return true;
   }
-  return true;
+  const Code code = answer_->error().code();
+  if (code != Code::peer_closed) return std::unexpected(answer_->error());
+  // The supervisor was restarted while it started the others: ask the new one.
+  asked_ = false;
+  answer_.reset();
+  return false;
 }
 
 Result<void> Progress::show_servers() {
@@ -356,10 +358,14 @@ Result<int> boot(const Session& session, const BootOptions& options) {
     TRY(kernel.stop());
     return error(Code::cancelled, "interrupted before AIOS was up");
   }
-  if (!outcome) (void)kernel.stop();
-  show_logs(logs);
-  if (!outcome) return std::unexpected(outcome.error());
-  return error(Code::crashed, "AIOS ended before it was up");
+  if (outcome) {
+    show_logs(logs);
+    return error(Code::crashed, "AIOS ended before it was up; why is in its logs, shown above");
+  }
+  (void)kernel.stop();
+  // A server that does not start is named, with the reason and its log; who is late is not.
+  if (outcome.error().code() == Code::timed_out) show_logs(logs);
+  return std::unexpected(outcome.error());
 }
 
 }  // namespace aios::ctl

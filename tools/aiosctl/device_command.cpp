@@ -126,14 +126,14 @@ void print_table(const Listed& devices) {
                {"HEALTH"},
                {"THREADS", Align::right},
                {"MEMORY", Align::right},
-               {"USED", Align::right},
+               {"LOAD", Align::right},
                {"TEMP", Align::right},
                {"CONTEXTS", Align::right},
                {"FAULTS", Align::right},
                {"RESTARTS", Align::right},
                {"DONE", Align::right},
                {"FAILED", Align::right},
-               {"BUSY", Align::right}});
+               {"TASK TIME", Align::right}});
   for (std::size_t i = 0; i < devices.size(); ++i) {
     const driver::Device::Reply& d = devices[i].device;
     table.add({fmt::format("{}{}", d.kind.view(), i),
@@ -182,6 +182,10 @@ Result<int> show_devices(const Session& session) {
 void add_device_commands(CLI::App& app, Session& session) {
   CLI::App* devices =
       app.add_subcommand("devices", "What computes here, and what is missing and why");
+  devices->footer(
+      "LOAD is how much of the device was in use of late, by anybody; TASK TIME how long AIOS's "
+      "tasks "
+      "have run on it, added up.");
   devices->add_flag("--json", session.json, "As JSON (abi/schema/devices.json)");
   devices->callback([&session] {
     session.action = [&session] { return run_command([&] { return show_devices(session); }); };

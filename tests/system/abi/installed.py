@@ -96,10 +96,18 @@ def check_programs(instance, programs, module):
     expect(stored == PRINTED["storage"], f"stored: {stored!r}")
     tasks = run(environment, programs["tasks"], module)
     expect(tasks == PRINTED["tasks"], f"tasks: {tasks!r}")
+    check_usage(programs["tasks"])
+
+
+def check_usage(program):
+    """Without its module it says what it takes."""
+    said = subprocess.run([program], capture_output=True, text=True, check=False)
+    expect(said.returncode == 2 and said.stderr.startswith("usage: "), f"{program}: {said}")
 
 
 def check_everywhere(instance, program, module):
     """One kernel, compiled by the installed compiler, computes the same on every device."""
+    check_usage(program)
     wait_until(lambda: not any(one["backend"] == "gpu" for one in
                                json.loads(instance.ctl("devices", "--json"))["missing"]),
                RUN_TIMEOUT_S, "the GPU driver has looked for its devices")

@@ -1,0 +1,134 @@
+"""The command line: whatever makes no sense is refused with exit code 2, and what is wrong, where and what
+would be right; what is named as a file may be a pipe; what is printed at boot is all that was booted."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
+from instance import COMMAND_TIMEOUT_S, Instance, expect, run_test  # noqa: E402
+
+USAGE = 2
+BOOTS = 3
+STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \d+\.\d{3} \S")
+# Words of a command line, and what is said of it.
+REFUSED = [
+    (["bogus"], ["no command 'bogus'", "aiosctl help"]),
+    (["stats"], ["no command 'stats'", "did you mean 'status'"]),
+    (["fs", "gett", "x"], ["no command 'gett'", "did you mean 'get'", "aiosctl help fs"]),
+    (["fs"], ["takes a command", "aiosctl help fs"]),
+    ([], ["takes a command", "aiosctl help"]),
+    (["help", "graph", "rum"], ["no command 'rum'", "did you mean 'run'"]),
+    (["status", "--jsn"], ["no option '--jsn'", "did you mean '--json'"]),
+    (["status", "now"], ["does not take 'now'", "aiosctl help status"]),
+    (["run", "--processes", "0", "--", "true"], ["--processes", "at least 1, not '0'"]),
+    (["run", "--memory", "lots", "--", "true"], ["--memory", "'lots'"]),
+    (["run", "--env", "X=1", "--", "true"], ["--env requires --sandbox"]),
+    (["run", "--sandbox", "--env", "9=1", "--", "true"], ["--env takes NAME", "'9=1'"]),
+    (["run", "--sandbox", "--env", "NOT_HERE", "--", "true"], ["--env NOT_HERE", "no such variable"]),
+    (["logs", "kernel", "-n", "-1"], ["--lines", "at least 0, not '-1'"]),
+    (["explain", "-1"], ["TASK", "at least 1, not '-1'"]),
+    (["trace", "-o", "x", "--for", "nan"], ["--for", "from 0 to 86400, not 'nan'"]),
+    (["graph", "run", "x", "--deadline", "0"], ["--deadline", "'0' is no time from now"]),
+    (["graph", "run", "x", "--deadline", "-1s"], ["--deadline", "'-1s' is no time from now"]),
+    (["graph", "run", "x", "--memory-mb", "0"], ["--memory-mb", "from 1 to 16777216, not '0'"]),
+    (["mapreduce", "cancel", "-1"], ["JOB", "at least 1, not '-1'"]),
+    (["mapreduce", "cancel", "x"], ["JOB", "at least 1, not 'x'"]),
+    (["mapreduce", "run", "wordcount", "--input", "", "--output", "y"], ["--input", "is empty"]),
+    (["mapreduce", "run", "wordcount", "--input", "x", "--output", ""], ["--output", "is empty"]),
+    (["mapreduce", "run", "wordcount", "--input", "x", "--output", "y", "--threads", "257"],
+     ["--threads", "from 1 to 256, not '257'"]),
+    (["crash", "storage", "--how", "boom"], ["--how", "boom", "kill", "abort", "hang"]),
+    (["fs", "put", "", "x"], ["FILE", "is empty"]),
+    (["shell", ""], ["FILE", "is empty"]),
+]
+
+
+def bytes_of(instance, words, data=b""):
+    """Standard output of aiosctl, which gets `data` by a pipe."""
+    ended = subprocess.run(instance.command(*words), input=data, env=instance.environment,
+                           capture_output=True, timeout=COMMAND_TIMEOUT_S, check=False)
+    expect(ended.returncode == 0, f"{words}: {ended.stderr}")
+    return ended.stdout
+
+
+def what_makes_no_sense_is_said(instance):
+    for words, texts in REFUSED:
+        ended = instance.try_ctl(*words)
+        expect(ended.returncode == USAGE, f"{words}: exit code {ended.returncode}: {ended.stderr}")
+        expect(len(ended.stderr.splitlines()) <= 2 and len(ended.stderr) < 400,
+               f"{words}: {ended.stderr}")
+        for text in texts:
+            expect(text in ended.stderr, f"{words}: no '{text}' in {ended.stderr}")
+
+
+def help_is_had_by_name(instance):
+    for words in (["fs", "get"], ["graph", "run"], ["simulate"], []):
+        told = instance.ctl("help", *words)
+        expect(told == instance.ctl(*words, "--help"), f"help {words}: {told}")
+    expect("kill,abort,hang" in instance.ctl("help", "crash"), "the ways to crash are not listed")
+
+
+def objects_come_from_pipes(instance):
+    for size in (0, 1, 1 << 20, (5 << 20) + 3):
+        data = os.urandom(size)
+        bytes_of(instance, ["fs", "put", "-", "piped"], data)
+        expect(bytes_of(instance, ["fs", "get", "piped", "-"]) == data, f"{size} bytes came back otherwise")
+    stored = json.loads(bytes_of(instance, ["fs", "put", "-", "piped", "--json"], b"x\0\n"))
+    expect(stored["size_bytes"] == 3, f"{stored}")
+    expect(not (Path.cwd() / "-").exists(), "a file called - was made")
+    named = instance.work / "-"
+    bytes_of(instance, ["fs", "get", "piped", named])
+    expect(named.read_bytes() == b"x\0\n", "a path that ends so is no file")
+
+
+def a_quota_too_small_is_said_once(instance):
+    ended = instance.try_ctl("run", "--memory", "1", "--", "true")
+    expect(ended.returncode != 0 and ended.stderr.count("aiosctl:") == 1, f"{ended}")
+    expect("--memory" in ended.stderr, f"{ended}")
+
+
+def logs_have_dates(instance):
+    lines = instance.ctl("logs", "supervisor").splitlines()
+    expect(lines and all(STAMP.match(line) for line in lines), f"{lines}")
+
+
+def boot_names_every_server(instance):
+    """Also one that is found up when the last of them is."""
+    for _ in range(BOOTS):
+        instance.remember()
+        instance.ctl("shutdown")
+        printed = instance.ctl("boot", "--detach")
+        status = instance.status()
+        instance.kernel_pid = status["pid"]
+        shown = re.findall(r"^ +(\S+) +up after", printed, re.MULTILINE)
+        expect(sorted(shown) == sorted(s["name"] for s in status["servers"]), printed)
+
+
+def boot_says_once_why_not(instance):
+    manifest = instance.work / "bad.toml"
+    for text, word in (('[server.echo]\nbinary = "aios-none"\n', "aios-none"),
+                       ("[server.echo\n", "bad.toml:1:")):
+        manifest.write_text(text, encoding="utf-8")
+        ended = subprocess.run([instance.aiosctl, "--state", instance.work / "other", "boot", "--detach",
+                                "--manifest", manifest], env=instance.environment, text=True,
+                               capture_output=True, timeout=COMMAND_TIMEOUT_S, check=False)
+        expect(ended.returncode == 1 and ended.stderr.count(word) == 1, f"{ended}")
+
+
+def main():
+    with Instance(sys.argv[1]) as instance:
+        what_makes_no_sense_is_said(instance)
+        help_is_had_by_name(instance)
+        objects_come_from_pipes(instance)
+        a_quota_too_small_is_said_once(instance)
+        logs_have_dates(instance)
+        boot_names_every_server(instance)
+        boot_says_once_why_not(instance)
+
+
+if __name__ == "__main__":
+    sys.exit(run_test(main))
