@@ -170,7 +170,7 @@ class Reader {
       if (!codelet.is_object()) return wrong(where, "is no object");
       TRY(only(codelet, where, {"module", "function", "cheaper"}));
       codelets_[name] = static_cast<std::uint32_t>(file_.codelets.size());
-      file_.codelets.push_back({name, TRY(module_path(TRY(text(codelet, "module", where)))),
+      file_.codelets.push_back({name, TRY(module_path(TRY(text(codelet, "module", where)), where)),
                                 TRY(text(codelet, "function", where))});
     }
     for (const auto& [name, codelet] : codelets->items()) {
@@ -184,12 +184,22 @@ class Reader {
     return {};
   }
 
-  Result<std::string> module_path(const std::string& module) const {
-    if (is_users(path_, module)) return beside(path_, module);
-    const std::string own = TRY(find_libexec());
-    const std::string job = own + "/modules/" + module;
+  Result<std::string> module_path(const std::string& module, const std::string& where) const {
     std::error_code failed;
-    return fs::exists(job, failed) ? job : own + "/codelets/" + module;
+    const auto found = [&](const std::string& path) { return fs::exists(path, failed); };
+    if (is_users(path_, module)) {
+      const std::string path = beside(path_, module);
+      if (found(path)) return path;
+      return error(Code::not_found, path_ + ": " + where + ".module: there is no file " + path);
+    }
+    const std::string own = TRY(find_libexec());
+    for (const char* folder : {"/modules/", "/codelets/"})
+      if (found(own + folder + module)) return own + folder + module;
+    return error(
+        Code::not_found,
+        path_ + ": " + where + ".module is '" + module +
+            "', which is no file beside this one and no module of AIOS's own: those are in " + own +
+            "/modules and " + own + "/codelets");
   }
 
   /// Names of what the probe says.

@@ -191,6 +191,8 @@ TEST_CASE("What makes no sense in a graph is named") {
   says([](json& g) { g["input"]["results"] = {"a", "a"}; }, "or a name twice");
   says([](json& g) { g["input"]["results"] = {"input_bytes"}; }, "or a name twice");
   says([](json& g) { g.erase("input"); }, "known of an input: 'width'");
+  says([](json& g) { g["codelets"]["work"]["module"] = "./none.so"; },
+       "codelets.work.module: there is no file");
   says([](json& g) { g["tasks"][0]["after"] = {"t7"}; },
        "tasks[0].after of task 't0' names no task: 't7'");
   says([](json& g) { g["tasks"][0]["gang"] = "alone"; },
