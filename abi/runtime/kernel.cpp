@@ -43,7 +43,12 @@ Result<void> Kernel::introduce(const AttachOptions& options) {
     return error(Code::invalid_argument, "job name is longer than 31 bytes: " + options.job_name);
   pk::Hello::Request request{pk::abi_version, options.confine ? 1u : 0u,
                              pk::Name::from(options.job_name), options.quota};
-  Called<pk::Hello> hello = TRY(call<pk::Hello>(request));
+  Result<Called<pk::Hello>> answer = call<pk::Hello>(request);
+  // The name of the call means nothing to who attaches: it is the first one, and no other.
+  const std::string prefix = std::string(pk::Hello::name) + ": ";
+  if (!answer && answer.error().message().starts_with(prefix))
+    return error(answer.error().code(), answer.error().message().substr(prefix.size()));
+  Called<pk::Hello> hello = TRY(std::move(answer));
   if (hello.fds.size() != 3)
     return error(Code::protocol_error, "the kernel's greeting lacks its descriptors");
   hello_ = hello.reply;

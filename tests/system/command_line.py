@@ -24,7 +24,7 @@ REFUSED = [
     (["help", "graph", "rum"], ["no command 'rum'", "did you mean 'run'"]),
     (["status", "--jsn"], ["no option '--jsn'", "did you mean '--json'"]),
     (["status", "now"], ["does not take 'now'", "aiosctl help status"]),
-    (["run", "--processes", "0", "--", "true"], ["--processes", "at least 1, not '0'"]),
+    (["run", "--processes", "0", "--", "true"], ["--processes", "at least 2, not '0'"]),
     (["run", "--memory", "lots", "--", "true"], ["--memory", "'lots'"]),
     (["run", "--env", "X=1", "--", "true"], ["--env requires --sandbox"]),
     (["run", "--sandbox", "--env", "9=1", "--", "true"], ["--env takes NAME", "'9=1'"]),
@@ -85,10 +85,14 @@ def objects_come_from_pipes(instance):
     expect(named.read_bytes() == b"x\0\n", "a path that ends so is no file")
 
 
-def a_quota_too_small_is_said_once(instance):
+def jobs_that_cannot_be_are_told_plainly(instance):
     ended = instance.try_ctl("run", "--memory", "1", "--", "true")
     expect(ended.returncode != 0 and ended.stderr.count("aiosctl:") == 1, f"{ended}")
-    expect("--memory" in ended.stderr, f"{ended}")
+    expect("--memory" in ended.stderr and "at least 4M, not '1'" in ended.stderr, f"{ended}")
+    # What the kernel says comes without the name of a call.
+    ended = instance.try_ctl("run", "--job", "a/b", "--", "true")
+    expect(ended.returncode == 1 and ended.stderr.startswith("aiosctl: job names are of letters"),
+           f"{ended}")
 
 
 def logs_have_dates(instance):
@@ -124,7 +128,7 @@ def main():
         what_makes_no_sense_is_said(instance)
         help_is_had_by_name(instance)
         objects_come_from_pipes(instance)
-        a_quota_too_small_is_said_once(instance)
+        jobs_that_cannot_be_are_told_plainly(instance)
         logs_have_dates(instance)
         boot_names_every_server(instance)
         boot_says_once_why_not(instance)

@@ -190,8 +190,9 @@ void add_run(CLI::App& app, Session& session) {
   run->add_option("--memory", options->memory,
                   "Memory it may have, such as 512M: shared, and as much of its own");
   run->add_option("--cpus", options->cpus, "Cores it may use, such as 1.5");
-  run->add_option("--processes", options->processes, "Processes and threads it may have")
-      ->transform(command_line::at_least(1u));
+  run->add_option("--processes", options->processes,
+                  "Processes and threads it may have, aiosctl's own among them")
+      ->transform(command_line::at_least(2u));
   CLI::Option* sandbox =
       run->add_flag("--sandbox{tool}", options->sandbox,
                     "Lock it in: it sees the system's programs, its own file, a /tmp of its own "
