@@ -41,6 +41,16 @@ std::uint64_t last_level_cache(hwloc_topology_t topology) {
   return 0;
 }
 
+/// Processors that this process may not use are no part of the device. A topology that was told in
+/// place of the machine's is left as it is.
+void leave_out_unusable(hwloc_topology_t topology) {
+  if (hwloc_topology_is_thissystem(topology) == 0) return;
+  const hwloc_bitmap_t usable = hwloc_bitmap_alloc();
+  if (usable != nullptr && hwloc_get_cpubind(topology, usable, HWLOC_CPUBIND_THREAD) == 0)
+    (void)hwloc_topology_restrict(topology, usable, 0);
+  hwloc_bitmap_free(usable);
+}
+
 std::string format_uuid(const std::string& identity) {
   const XXH128_hash_t hash = XXH3_128bits(identity.data(), identity.size());
   char text[40];
@@ -59,6 +69,7 @@ Result<Topology> discover_topology(const std::string& machine_id) {
   if (hwloc_topology_set_io_types_filter(raw, HWLOC_TYPE_FILTER_KEEP_NONE) != 0 ||
       hwloc_topology_load(raw) != 0)
     return errno_error("hwloc cannot read the machine's topology", errno);
+  leave_out_unusable(raw);
   Topology result{.model = model_of(raw),
                   .uuid = {},
                   .cores = count_of(raw, HWLOC_OBJ_CORE),
