@@ -307,6 +307,8 @@ class Core {
   void release_graph(HeldGraph& graph, GraphId id);
   void drop_graph(HeldGraph& graph);
   void leave_graph(Task& task, const Outcome& outcome);
+  HeldGraph::ByWay<double> longest_before(const Tenant& tenant, const HeldGraph& graph,
+                                          const TaskRecord& record) const;
   // core_data.cpp
   Transfer transfer_to(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
   void move_data(const Task& task, DeviceId device);
@@ -403,6 +405,9 @@ class Core {
   };
   void wakes(Tenant& tenant);
   void served(Tenant& tenant);
+  // core_gang_demand.cpp
+  void rank_gangs(Tenant& tenant, std::span<const std::uint32_t> numbers);
+  void count_gangs(Tenant& tenant, HeldGraph& graph);
   void charge(Task& task);
   void settle_charges();
   // core_log.cpp

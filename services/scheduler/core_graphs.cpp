@@ -70,18 +70,26 @@ HeldGraph::ByWay<Core::Times> Core::times_by_way(const Tenant& tenant, const Tas
   return times;
 }
 
-/// A task depends on earlier ones alone: the longest way to its end is known when it comes.
-void Core::add_to_demand(Tenant& tenant, HeldGraph& graph, Slot slot) {
-  const Task& task = tasks_[slot];
-  const HeldGraph::ByWay<Times> times = times_by_way(tenant, task);
+/// The longest way to the end of one that it depends on.
+HeldGraph::ByWay<double> Core::longest_before(const Tenant& tenant, const HeldGraph& graph,
+                                              const TaskRecord& record) const {
   HeldGraph::ByWay<double> longest_ns{};
-  for (std::uint32_t i = 0; i < task.record.dependency_count; ++i) {
-    const auto known = tenant.tags.find(task.record.dependencies[i]);
+  for (std::uint32_t i = 0; i < record.dependency_count; ++i) {
+    const auto known = tenant.tags.find(record.dependencies[i]);
     const auto before = known ? graph.longest_ns.find(known->slot) : graph.longest_ns.end();
     if (before == graph.longest_ns.end()) continue;
     for (std::size_t way = 0; way < HeldGraph::ways_count; ++way)
       longest_ns[way] = std::max(longest_ns[way], before->second[way]);
   }
+  return longest_ns;
+}
+
+/// A task depends on earlier ones alone: the longest way to its end is known when it comes, but for
+/// gangs (count_gangs).
+void Core::add_to_demand(Tenant& tenant, HeldGraph& graph, Slot slot) {
+  const Task& task = tasks_[slot];
+  const HeldGraph::ByWay<Times> times = times_by_way(tenant, task);
+  HeldGraph::ByWay<double> longest_ns = longest_before(tenant, graph, task.record);
   for (std::size_t way = 0; way < HeldGraph::ways_count; ++way) {
     HeldGraph::Demand& demand = graph.demands[way];
     longest_ns[way] += times[way].quickest_ns;
@@ -149,6 +157,7 @@ Result<Core::Admitted> Core::decide_about(Tenant& tenant, HeldGraph& graph, std:
                wire::Promise::no_policy);
   if (admission_.accepted_of(tenant.job->user->uid) >= Admission::max_accepted)
     return error(Code::quota, "256 graphs with deadlines of this user are not done");
+  count_gangs(tenant, graph);
   const auto open_ns = static_cast<double>(open_time_ns(*tenant.job));
   for (HeldGraph::Demand& demand : graph.demands) {
     demand.known = demand.unknown == 0;
@@ -171,6 +180,10 @@ Result<Core::Admitted> Core::decide_about(Tenant& tenant, HeldGraph& graph, std:
       answer.cheaper_tasks = graph.permitted_tasks;
       make_cheaper(tenant, graph);
     }
+    // Of what was reckoned each task that ends is its part.
+    for (const TaskRef& ref : graph.tasks)
+      if (Task* task = tasks_.find(ref); task != nullptr && task->held)
+        task->work_ns *= graph.stretch[way];
     return set(wire::Verdict::accepted, promise);
   }
   offer(graph, now_ns, answer);
@@ -207,6 +220,11 @@ void Core::make_cheaper(Tenant& tenant, const HeldGraph& graph) {
     task->work_ns = times.together_ns;
   }
   rank_anew(graph.tasks);
+  std::vector<std::uint32_t> gangs;
+  for (const TaskRef& ref : graph.tasks)
+    if (const Task* task = tasks_.find(ref); task != nullptr && in_gang(task->record))
+      gangs.push_back(task->record.gang);
+  rank_gangs(tenant, gangs);
 }
 
 void Core::log_graph(const Tenant& tenant, const Admitted& answer) {

@@ -108,6 +108,7 @@ void Core::rank_batch(Tenant& tenant, std::uint64_t first_number) {
     if (tasks_[slot].state != State::waiting || tasks_[slot].tenant != &tenant) continue;
     rank_predecessors(tasks_[slot], first_number, steps);
   }
+  if (!complete_gangs_.empty()) rank_gangs(tenant, complete_gangs_);
 }
 
 void Core::rank_anew(std::span<const TaskRef> graph) {
@@ -138,6 +139,13 @@ void Core::rank_predecessors(const Task& task, std::uint64_t first_number, std::
     if (rank <= earlier.upward_rank_ns) continue;
     earlier.upward_rank_ns = rank;
     add_those_before(earlier);
+    if (!in_gang(earlier.record)) continue;
+    for (const TaskRef& ref : gang_of(earlier).members) {
+      Task& mate = tasks_[ref.slot];
+      if (mate.upward_rank_ns >= rank || !is_pending(mate) || mate.state == State::ready) continue;
+      mate.upward_rank_ns = rank;
+      add_those_before(mate);
+    }
   }
 }
 

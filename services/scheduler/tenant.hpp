@@ -109,6 +109,9 @@ struct HeldGraph {
 
 /// Tasks that start together.
 struct Gang {
+  /// How much more that is for its gangs, which leave slots that are too few for the next, than for
+  /// its tasks alone.
+  ByWay<double> stretch{1, 1, 1, 1};
   std::uint32_t size = 0;        ///< members, once all have come
   std::uint32_t came = 0;        ///< so far
   std::uint32_t gathered = 0;    ///< that could start, the one in the queue among them

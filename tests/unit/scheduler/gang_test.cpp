@@ -462,4 +462,97 @@ TEST_CASE("A gang in a graph with a deadline waits for it to be accepted, or is 
   CHECK(site.running.size() == 2);
 }
 
+// ---- ranks and admission -----------------------------------------------------------------------
+
+TEST_CASE("Who waits for a gang waits for what follows any of it") {
+  Site site({2});
+  const TenantId t = site.open(1);
+  // Before 20 there is 10 alone; but 21, which starts with it, has a long way after it.
+  site.submit(t, {of(2, task(1)), of(2, task(2)), task(10), member(20, 7, 2, {10}),
+                  member(21, 7, 2), of(2, task(30, {21}))});
+  CHECK(site.running.contains(10));
+  CHECK(site.running.size() == 2);
+}
+
+namespace {
+
+/// Six gangs of three on four slots: only one has room at a time.
+constexpr std::uint64_t gangs = 6;
+
+std::vector<TaskRecord> gangs_of_three() {
+  std::vector<TaskRecord> records;
+  for (std::uint32_t g = 1; g <= gangs; ++g)
+    for (std::uint32_t i = 0; i < 3; ++i) records.push_back(member(10 * g + i, g, 3));
+  return records;
+}
+
+/// Until nothing runs any more; when the last has ended.
+std::uint64_t run_all(Site& site) {
+  while (!site.running.empty()) {
+    site.now += 10 * ms;
+    const auto now_running = site.running;
+    for (const auto& [tag, ref] : now_running) {
+      Core::RunReply reply{};
+      reply.start_ns = site.now - 10 * ms;
+      reply.end_ns = site.now;
+      site.core.task_answered(ref, reply);
+      site.running.erase(tag);
+    }
+    site.run();
+  }
+  return site.now;
+}
+
+Core::Admitted ask(Site& site, TenantId t, std::uint64_t within_ns) {
+  const auto graph = site.core.open_graph(t, site.now + within_ns, site.now);
+  REQUIRE(graph);
+  REQUIRE(site.core.submit(t, gangs_of_three(), site.now, *graph));
+  const auto answer = site.core.admit_graph(t, *graph, false, site.now);
+  REQUIRE(answer);
+  site.run();
+  return *answer;
+}
+
+}  // namespace
+
+TEST_CASE("A graph of gangs is refused that its tasks alone, without their gangs, would not be") {
+  using Verdict = proto::scheduler::Verdict;
+  constexpr std::uint64_t deadline = 55 * ms;
+  // As if each of its 18 tasks had a slot whenever there is one: 45 ms for all.
+  Admission alone;
+  const GraphDemand demand{gangs * 3 * 10.0 * ms / 4, 10.0 * ms, deadline, 1000, 0, true};
+  CHECK(alone.look(demand, 0).accepted);
+  // In truth it takes 60 ms.
+  Site truth({4});
+  const std::uint64_t began = truth.now;
+  truth.submit(truth.open(1), gangs_of_three());
+  CHECK(run_all(truth) - began == gangs * 10 * ms);
+  Site site({4});
+  const TenantId t = site.open(1);
+  CHECK(static_cast<Verdict>(ask(site, t, deadline).verdict) == Verdict::too_late);
+  CHECK(site.running.empty());
+  // With the time that it takes it is accepted, and keeps its word.
+  const Core::Admitted answer = ask(site, t, 75 * ms);
+  CHECK(static_cast<Verdict>(answer.verdict) == Verdict::accepted);
+  CHECK(answer.finish_ns >= answer.now_ns + 60 * ms);
+  CHECK(run_all(site) <= answer.deadline_ns);
+  CHECK(site.core.admission().accepted_of(1000) == 0);
+}
+
+TEST_CASE("All of a gang begin with the last of it, and so do those that follow any") {
+  Site site({4});
+  const TenantId t = site.open(1);
+  // 1 takes 100 ms, and 20 waits for it; 30 follows 21 alone, for another 100 ms.
+  const auto graph = site.core.open_graph(t, site.now + 190 * ms, site.now);
+  REQUIRE(graph);
+  REQUIRE(site.core.submit(t,
+                           std::vector<TaskRecord>{member(21, 7, 2), of(2, task(1)),
+                                                   member(20, 7, 2, {1}), of(2, task(30, {21}))},
+                           site.now, *graph));
+  const auto answer = site.core.admit_graph(t, *graph, false, site.now);
+  REQUIRE(answer);
+  CHECK(answer->finish_ns >= site.now + 210 * ms);
+  CHECK(answer->verdict == static_cast<std::uint32_t>(proto::scheduler::Verdict::too_late));
+}
+
 }  // namespace aios::scheduler
