@@ -269,6 +269,10 @@ struct TaskNext {
     std::uint64_t submitted_ns;
     std::uint64_t start_ns;
     std::uint64_t end_ns;
+    /// Copying its data to the device's own memory and back: measured, once it is done; and
+    /// predicted when it started there. 0 where nothing is copied.
+    std::uint64_t transfer_ns;
+    std::uint64_t predicted_transfer_ns;
     std::uint32_t state;
     std::uint32_t status;
     std::uint32_t attempts;
@@ -276,8 +280,24 @@ struct TaskNext {
     kernel::Name job_name;
     Text<64> codelet;
     Text<32> device;
-    AIOS_FIELDS(Reply, number, tag, job_id, submitted_ns, start_ns, end_ns, state, status, attempts,
-                priority, job_name, codelet, device)
+    AIOS_FIELDS(Reply, number, tag, job_id, submitted_ns, start_ns, end_ns, transfer_ns,
+                predicted_transfer_ns, state, status, attempts, priority, job_name, codelet, device)
+  };
+};
+
+/// Why task `number` failed, of the last 1,024 finished ones. Only an operator's client is told of
+/// other users' tasks. not_found: it is none of them, or has not failed.
+struct TaskFailure {
+  static constexpr std::uint16_t opcode = 24;
+  static constexpr const char* name = "task_failure";
+  static constexpr bool idempotent = true;
+  struct Request {
+    std::uint64_t number;
+    AIOS_FIELDS(Request, number)
+  };
+  struct Reply {
+    Text<400> text;
+    AIOS_FIELDS(Reply, text)
   };
 };
 
@@ -344,6 +364,9 @@ struct PlacementNext {
     std::uint64_t start_ns;  ///< on the device; 0: not yet, or it failed
     std::uint64_t end_ns;
     std::uint64_t peak_memory_bytes;
+    std::uint64_t opening_ns;   ///< of its wait, while a context was opened on that device
+    std::uint64_t loading_ns;   ///< of its wait, while its module was loaded there
+    std::uint64_t transfer_ns;  ///< as of TaskNext, measured
     std::uint32_t state;
     std::uint32_t status;
     std::uint32_t attempts;
@@ -357,9 +380,9 @@ struct PlacementNext {
     kernel::Name job_name;
     Text<64> codelet;
     AIOS_FIELDS(Reply, sequence, number, tag, job_id, submitted_ns, ready_ns, after_number,
-                placed_ns, start_ns, end_ns, peak_memory_bytes, state, status, attempts,
-                dependency_count, dependencies, reason, considered, candidate_count, reserved,
-                candidates, job_name, codelet)
+                placed_ns, start_ns, end_ns, peak_memory_bytes, opening_ns, loading_ns, transfer_ns,
+                state, status, attempts, dependency_count, dependencies, reason, considered,
+                candidate_count, reserved, candidates, job_name, codelet)
   };
 };
 
@@ -556,12 +579,12 @@ struct SetCheaper {
 
 struct Protocol {
   static constexpr const char* name = "scheduler";
-  static constexpr std::uint16_t version = 12;
+  static constexpr std::uint16_t version = 13;
   using Methods =
       MethodList<Null, Drain, OpenTenant, CloseTenant, RegisterCodelet, RegisterBuffer,
                  ReleaseBuffer, SetArena, Submit, Completions, Failure, Cancel, TaskNext,
-                 DeviceNext, PlacementNext, ModelNext, CancelRange, AbsentNext, Suspend, OpenGraph,
-                 AdmitGraph, GraphNext, SetCheaper, TreesNext, Training>;
+                 TaskFailure, DeviceNext, PlacementNext, ModelNext, CancelRange, AbsentNext,
+                 Suspend, OpenGraph, AdmitGraph, GraphNext, SetCheaper, TreesNext, Training>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 

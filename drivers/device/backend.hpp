@@ -36,6 +36,8 @@ class Work {
   virtual const std::array<std::uint64_t, AIOS_RESULT_WORDS>& result() const = 0;
   /// Nothing: what the workers measured counts.
   virtual std::optional<DeviceTimes> times() const { return std::nullopt; }
+  /// What copying its buffers to the device's own memory and back took.
+  virtual std::uint64_t transfer_ns() const { return 0; }
 };
 
 enum class Loss { none, fault, gone };

@@ -307,6 +307,7 @@ void ContextServer::answer(const Pending& pending, const Executor::Finished& fin
     reply.end_ns = times->end_ns;
   }
   reply.peak_memory_bytes = peak_memory_bytes_;
+  reply.transfer_ns = work->transfer_ns();
   const auto& result = work->result();
   std::copy(result.begin(), result.end(), reply.result);
   server_->reply<Run>(pending.token, reply);

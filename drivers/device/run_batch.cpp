@@ -124,6 +124,7 @@ void RunBatch::note(const Work& work, const DeviceTimes& measured) {
   const DeviceTimes times = work.times().value_or(measured);
   ended.start_ns = since(reply_.base_ns, std::max(times.start_ns, reply_.base_ns));
   ended.end_ns = since(reply_.base_ns, std::max(times.end_ns, reply_.base_ns));
+  reply_.transfer_ns += work.transfer_ns();
   std::copy(work.result().begin(), work.result().end(), ended.result);
 }
 

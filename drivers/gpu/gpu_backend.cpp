@@ -27,10 +27,12 @@ class GpuWork final : public device::Work {
   Result<> run_block(std::uint32_t) override {
     const auto times = TRY(backend_.wait(std::move(flight_)));
     times_ = {times.start_ns, times.end_ns};
+    transfer_ns_ = times.in.ns + times.out.ns;
     return {};
   }
   const std::array<std::uint64_t, AIOS_RESULT_WORDS>& result() const override { return result_; }
   std::optional<device::DeviceTimes> times() const override { return times_; }
+  std::uint64_t transfer_ns() const override { return transfer_ns_; }
 
  private:
   GpuWork(GpuBackend& backend, Kernel& kernel) : backend_(backend), kernel_(kernel) {}
@@ -44,6 +46,7 @@ class GpuWork final : public device::Work {
   alignas(16) std::array<std::uint8_t, proto::context::max_argument_bytes> arguments_{};
   std::array<std::uint64_t, AIOS_RESULT_WORDS> result_{};
   std::optional<device::DeviceTimes> times_;
+  std::uint64_t transfer_ns_ = 0;
 };
 
 Result<std::shared_ptr<GpuWork>> GpuWork::create(GpuBackend& backend, Kernel& kernel,

@@ -129,8 +129,8 @@ void ContextPool::connect(Key key, Entry& entry, ClaimedHandle port) {
   events.opened = [this, key, serial](const Result<void>& r) { on_session_opened(key, serial, r); };
   events.lost = [this, key, serial] { on_lost(key, serial); };
   events.loaded = [this, device = key.second](TenantId tenant, std::uint32_t codelet,
-                                              std::uint64_t took_ns) {
-    core_.module_loaded(tenant, codelet, device, took_ns);
+                                              std::uint64_t since_ns) {
+    core_.module_loaded(tenant, codelet, device, since_ns, now_ns());
   };
   events.stalled = [this, key, serial](bool stalled) {
     if (find(key, serial) == nullptr) return;
@@ -167,7 +167,7 @@ void ContextPool::on_session_opened(Key key, std::uint64_t serial, const Result<
   // One that follows another was waited for in another way.
   if (const std::uint64_t asked_ns = std::exchange(entry->asked_ns, 0); asked_ns != 0)
     core_.context_opened_in(key.second, now_ns() - asked_ns);
-  core_.context_ready(key.first, key.second);
+  core_.context_ready(key.first, key.second, now_ns());
   changed_();
 }
 

@@ -77,6 +77,7 @@ ContextSession::Running& ContextSession::add_running(TaskRef ref, const Task& ta
   running.ref = ref;
   running.brief = brief;
   running.expected_ns = task.charge_ns;
+  running.transfer_ns = task.transfer.ns;
   running.sent = false;
   running.due_ns = 0;
   request.buffer_count = record.buffer_count;
@@ -135,7 +136,7 @@ void ContextSession::loaded(std::pair<TenantId, std::uint32_t> key,
   const std::vector<Running*> waiting = std::exchange(codelet.waiting, {});
   const std::uint64_t since_ns = std::exchange(codelet.since_ns, 0);
   if (reply) {
-    events_.loaded(key.first, key.second, now_ns() - since_ns);
+    events_.loaded(key.first, key.second, since_ns);
     codelet.state = Loaded::State::loaded;
     codelet.number = reply->codelet;
   } else {
@@ -269,11 +270,19 @@ void ContextSession::batch_ended(const std::vector<Running*>& tasks, std::uint64
       finish(*task, error(Code::internal, "the context answered with a nonsensical batch"));
     return;
   }
+  // What was copied is known of all together: each gets of it as was predicted. A context's word.
+  constexpr double most_ns = 1e18;
+  const double copied_ns = std::min(static_cast<double>(reply->transfer_ns), most_ns);
+  double predicted_ns = 0;
+  for (std::uint32_t i = 0; i < reply->count; ++i) predicted_ns += tasks[i]->transfer_ns;
   for (std::uint32_t i = 0; i < reply->count - (failed ? 1 : 0); ++i) {
     const RunBatch::Ended& ended = reply->ended[i];
+    const double share =
+        predicted_ns > 0 ? tasks[i]->transfer_ns / predicted_ns : 1.0 / reply->count;
     RunReply one{reply->base_ns + ended.start_ns,
                  reply->base_ns + ended.end_ns,
                  reply->peak_memory_bytes,
+                 static_cast<std::uint64_t>(copied_ns * share),
                  {}};
     std::copy(std::begin(ended.result), std::end(ended.result), one.result);
     finish(*tasks[i], one);

@@ -28,8 +28,8 @@ namespace aios::scheduler {
 struct SessionEvents {
   std::function<void(Result<void>)> opened;  ///< once: it answers, or cannot be reached
   std::function<void()> lost;                ///< it had answered; its link is gone
-  /// The module of a codelet is there, after so long.
-  std::function<void(TenantId, std::uint32_t codelet, std::uint64_t took_ns)> loaded;
+  /// The module of a codelet is there, which was asked for then.
+  std::function<void(TenantId, std::uint32_t codelet, std::uint64_t since_ns)> loaded;
   std::function<void(bool)> stalled;  ///< it does not go on with its tasks; or does again
   /// The task's Run is on its way, with others in a batch of that number, or alone (0).
   std::function<void(TaskRef, std::uint64_t batch)> begun;
@@ -82,6 +82,7 @@ class ContextSession {
     proto::context::Run::Request request;
     bool brief;
     std::uint32_t expected_ns;  ///< of a brief one
+    double transfer_ns;         ///< of its data, as predicted
     std::optional<Status> bind_failure;
     bool sent = false;
     std::uint64_t due_ns = 0;  ///< when its answer is late; 0: not known yet, or never

@@ -72,6 +72,32 @@ CopyCosts::User& CopyCosts::user_of(std::uint32_t user) {
   return found;
 }
 
+std::vector<SavedCopies> CopyCosts::save(std::uint32_t device) const {
+  std::vector<SavedCopies> all;
+  for (const auto& [id, user] : users_) {
+    SavedCopies& saved = all.emplace_back(SavedCopies{device, id, {}});
+    for (std::size_t way = 0; way < user.directions.size(); ++way) {
+      const Mean* means[] = {&user.directions[way].small, &user.directions[way].large};
+      for (int large = 0; large < 2; ++large)
+        saved.means[way][large] = {means[large]->weight, means[large]->bytes, means[large]->ns};
+    }
+  }
+  return all;
+}
+
+void CopyCosts::restore(const SavedCopies& saved) {
+  if (users_.contains(saved.user)) return;
+  User& user = user_of(saved.user);
+  for (std::size_t way = 0; way < user.directions.size(); ++way) {
+    Mean* means[] = {&user.directions[way].small, &user.directions[way].large};
+    for (int large = 0; large < 2; ++large) {
+      const auto& [weight, bytes, ns] = saved.means[way][large];
+      *means[large] = {std::min(weight, double{most_restored_samples}), bytes, ns};
+      samples_ += static_cast<std::uint64_t>(means[large]->weight);
+    }
+  }
+}
+
 TransferCost CopyCosts::cost(std::size_t direction) const {
   std::vector<TransferCost> all;
   for (const auto& [id, user] : users_)

@@ -6,8 +6,10 @@
 #include <array>
 #include <cstdint>
 #include <map>
+#include <vector>
 
 #include "abi/proto/device.hpp"
+#include "services/scheduler/history_record.hpp"
 #include "services/scheduler/memories.hpp"
 
 namespace aios::scheduler {
@@ -27,8 +29,13 @@ class CopyCosts {
   /// Copies learned from.
   std::uint64_t samples() const { return samples_; }
 
- private:
   static constexpr std::size_t max_users = 64;
+  /// To be kept over restarts, of each user; and restored for one of whom nothing is known yet.
+  /// What was learned in an earlier life counts as few copies.
+  std::vector<SavedCopies> save(std::uint32_t device) const;
+  void restore(const SavedCopies& saved);
+
+ private:
   /// Running means of late.
   struct Mean {
     double weight = 0;

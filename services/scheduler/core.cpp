@@ -274,6 +274,7 @@ Core::Listed Core::describe(const Task& task) const {
   out.priority = task.record.priority;
   out.job_name = names_of(task)->job;
   out.codelet = names_of(task)->codelet;
+  out.predicted_transfer_ns = static_cast<std::uint64_t>(task.transfer.ns);
   if (task.attempts > 0) out.device = devices_[task.device].name;
   using proto::scheduler::TaskState;
   const TaskState state = task.state == State::running ? TaskState::running
@@ -292,6 +293,8 @@ Core::Listed Core::describe(const FinishedRing::Entry& entry) const {
   out.submitted_ns = entry.submitted_ns;
   out.start_ns = entry.start_ns;
   out.end_ns = entry.end_ns;
+  out.transfer_ns = entry.transfer_ns;
+  out.predicted_transfer_ns = entry.predicted_transfer_ns;
   out.state = static_cast<std::uint32_t>(entry.status == 0 ? TaskState::done : TaskState::failed);
   out.status = entry.status;
   out.attempts = entry.attempts;

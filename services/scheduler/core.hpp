@@ -127,11 +127,12 @@ class Core {
   /// How long it takes to open a context there, as far as that is known: who looks ahead waits for
   /// one only where the task is then done sooner.
   void set_open_time(DeviceId device, std::uint64_t open_ns) { devices_[device].open_ns = open_ns; }
-  /// How long it took there to open a context, from being asked to its first answer; and to load
-  /// the module of a codelet in the context of the tenant's job. The newest count for a quarter.
+  /// How long it took there to open a context, from being asked to its first answer; and from when
+  /// to when the module of a codelet was loaded in the context of the tenant's job. The newest
+  /// count for a quarter.
   void context_opened_in(DeviceId device, std::uint64_t took_ns);
   void module_loaded(TenantId tenant, std::uint32_t codelet, DeviceId device,
-                     std::uint64_t took_ns);
+                     std::uint64_t since_ns, std::uint64_t until_ns);
   /// Its contexts begin a brief task when those before it, that it depends on, have ended: it may
   /// be given to them while these are still there.
   void set_keeps_order(DeviceId device) { devices_[device].keeps_order = true; }
@@ -143,6 +144,9 @@ class Core {
   void copied(JobId job, DeviceId device, const proto::context::Copies::Reply& more);
   /// Null: it works in the host's memory.
   const CopyCosts* copy_costs(DeviceId device) const;
+  /// What was learned of copies, to be kept over restarts; and what was kept of that device.
+  std::vector<SavedCopies> saved_copies() const;
+  void restore_copies(DeviceId device, const SavedCopies& saved);
   /// What would have to be brought to the device for the task now, and back after it.
   Transfer transfer_to(const Task& task, DeviceId device) const;
 
@@ -184,13 +188,18 @@ class Core {
   std::uint32_t uid_of(JobId job) const { return jobs_.at(job)->user->uid; }
   /// number 0: no more.
   Listed next_task(std::uint64_t after, std::uint32_t uid, bool all_users);
+  /// Why it failed; null when that is not known, or not theirs to know.
+  const std::string* failure_of(std::uint64_t number, std::uint32_t uid, bool all_users) const {
+    return finished_.failure_of(number, uid, all_users);
+  }
 
   const PlacementLog& log() const { return log_; }
   const GraphLog& graphs() const { return graph_log_; }
   Admission& admission() { return admission_; }
 
   // ---- contexts ----
-  void context_ready(JobId job, DeviceId device);
+  /// `at_ns` says how long tasks waited for it; 0: that is not known.
+  void context_ready(JobId job, DeviceId device, std::uint64_t at_ns = 0);
   /// It takes no tasks, and its slots are free for others, until it has resumed.
   void context_stalled(JobId job, DeviceId device);
   void context_resumed(JobId job, DeviceId device);
@@ -298,6 +307,8 @@ class Core {
   Result<HeldGraph*> held_graph(Tenant& tenant, std::uint32_t graph);
   void hold(Tenant& tenant, HeldGraph& graph, Slot slot);
   HeldGraph::ByWay<Times> times_by_way(const Tenant& tenant, const Task& task);
+  HeldGraph::ByWay<double> longest_before(const Tenant& tenant, const HeldGraph& graph,
+                                          const TaskRecord& record) const;
   void add_to_demand(Tenant& tenant, HeldGraph& graph, Slot slot);
   std::uint64_t open_time_ns(const Job& job) const;
   Result<Admitted> decide_about(Tenant& tenant, HeldGraph& graph, std::uint64_t now_ns);
@@ -307,8 +318,6 @@ class Core {
   void release_graph(HeldGraph& graph, GraphId id);
   void drop_graph(HeldGraph& graph);
   void leave_graph(Task& task, const Outcome& outcome);
-  HeldGraph::ByWay<double> longest_before(const Tenant& tenant, const HeldGraph& graph,
-                                          const TaskRecord& record) const;
   // core_data.cpp
   Transfer transfer_to(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
   void move_data(const Task& task, DeviceId device);
@@ -396,6 +405,9 @@ class Core {
   void forget_reservation(TaskRef leader);
   std::uint64_t free_at_ns(const std::vector<std::uint32_t>& kept) const;
   bool may_pass_gangs(const Tenant& tenant, const Task& task, DeviceId device) const;
+  // core_gang_demand.cpp
+  void rank_gangs(Tenant& tenant, std::span<const std::uint32_t> numbers);
+  void count_gangs(Tenant& tenant, HeldGraph& graph);
   // core_fairness.cpp
   struct Charge {
     TenantId tenant;
@@ -405,13 +417,11 @@ class Core {
   };
   void wakes(Tenant& tenant);
   void served(Tenant& tenant);
-  // core_gang_demand.cpp
-  void rank_gangs(Tenant& tenant, std::span<const std::uint32_t> numbers);
-  void count_gangs(Tenant& tenant, HeldGraph& graph);
   void charge(Task& task);
   void settle_charges();
   // core_log.cpp
   void describe_task(const Task& task, PlacementLog::Entry& entry) const;
+  std::uint64_t wait_within(const Task& task, std::uint64_t since_ns, std::uint64_t until_ns) const;
   void log_placement(Task& task, const Choice& choice);
   void log_end(const Task& task, const Outcome& outcome);
   // core_plan.cpp

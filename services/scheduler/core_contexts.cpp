@@ -23,11 +23,12 @@ Context* Core::context_of(JobId job, DeviceId device) {
   return &at->second->contexts[device];
 }
 
-void Core::context_ready(JobId job, DeviceId device) {
+void Core::context_ready(JobId job, DeviceId device, std::uint64_t at_ns) {
   Context* context = context_of(job, device);
   if (context == nullptr || context->state == ContextState::closing) return;
   assert(context->in_flight.empty());
   context->state = ContextState::ready;
+  context->ready_ns = at_ns;
 }
 
 void Core::context_opened_in(DeviceId device, std::uint64_t took_ns) {
@@ -37,11 +38,20 @@ void Core::context_opened_in(DeviceId device, std::uint64_t took_ns) {
 }
 
 void Core::module_loaded(TenantId id, std::uint32_t codelet, DeviceId device,
-                         std::uint64_t took_ns) {
+                         std::uint64_t since_ns, std::uint64_t until_ns) {
+  const std::uint64_t took_ns = until_ns - std::min(since_ns, until_ns);
   DeviceState& state = devices_[device];
   state.load_ns = state.load_ns == 0 ? took_ns : newer(state.load_ns, took_ns);
-  if (const Result<Tenant*> tenant = open(id))
-    (*tenant)->codelets[codelet].loaded_on |= std::uint64_t{1} << device;
+  const Result<Tenant*> tenant = open(id);
+  if (!tenant) return;
+  (*tenant)->codelets[codelet].loaded_on |= std::uint64_t{1} << device;
+  (*tenant)->codelets[codelet].loadings[device] = {since_ns, until_ns};
+  for (const Slot slot : (*tenant)->job->contexts[device].in_flight) {
+    const Task& task = tasks_[slot];
+    if (task.tenant != *tenant || task.record.codelet != codelet || task.begun) continue;
+    if (PlacementLog::Entry* entry = log_.find(task.logged))
+      entry->loading_ns = until_ns - std::min(std::max(since_ns, task.ready_ns), until_ns);
+  }
 }
 
 /// The context that had them is gone.
@@ -84,6 +94,7 @@ void Core::context_ended(JobId job, DeviceId device, const ContextEnd& end) {
   Context* context = context_of(job, device);
   if (context == nullptr) return;
   context->state = end.has_successor ? ContextState::opening : ContextState::none;
+  context->asked_ns = now_ns_;
   forget_modules(job, device);
   forget_copies(*jobs_.at(job), device);
   const bool limit_answered = std::exchange(context->limit_answered, false);

@@ -90,6 +90,20 @@ const CopyCosts* Core::copy_costs(DeviceId device) const {
   return costs == copy_costs_.end() ? nullptr : &costs->second;
 }
 
+std::vector<SavedCopies> Core::saved_copies() const {
+  std::vector<SavedCopies> all;
+  for (const auto& [device, costs] : copy_costs_)
+    for (const SavedCopies& one : costs.save(device)) all.push_back(one);
+  return all;
+}
+
+void Core::restore_copies(DeviceId device, const SavedCopies& saved) {
+  const auto costs = copy_costs_.find(device);
+  if (costs == copy_costs_.end()) return;
+  costs->second.restore(saved);
+  update_transfers(device);
+}
+
 /// From one such memory to another all goes through the host's.
 void Core::update_transfers(DeviceId device) {
   const MemoryId memory = memories_.of(device);

@@ -94,6 +94,7 @@ bool Core::can_open(const Tenant& tenant, DeviceId device) const {
 
 void Core::open_context(Tenant& tenant, DeviceId device) {
   tenant.job->contexts[device].state = ContextState::opening;
+  tenant.job->contexts[device].asked_ns = now_ns_;
   actions_.push_back({Action::Kind::open_context, {}, tenant.id, tenant.job->id, device});
 }
 

@@ -129,12 +129,15 @@ void Core::account(const Task& task, const Outcome& outcome) {
                      .submitted_ns = task.submitted_ns,
                      .start_ns = outcome.run != nullptr ? outcome.run->start_ns : 0,
                      .end_ns = outcome.run != nullptr ? outcome.run->end_ns : 0,
+                     .transfer_ns = outcome.run != nullptr ? outcome.run->transfer_ns : 0,
+                     .predicted_transfer_ns = static_cast<std::uint64_t>(task.transfer.ns),
                      .user = job.user->uid,
                      .status = static_cast<std::uint32_t>(outcome.code),
                      .attempts = task.attempts,
                      .priority = task.record.priority,
                      .device = task.device,
-                     .names = names_of(task)};
+                     .names = names_of(task),
+                     .why = outcome.text.substr(0, max_failure_bytes)};
 
   if (task.state != State::running) return;
   DeviceState& device = devices_[task.device];

@@ -37,11 +37,26 @@ void Core::describe_task(const Task& task, Entry& entry) const {
   std::copy_n(task.record.dependencies, entry.dependency_count, entry.dependencies.begin());
 }
 
+/// How long of its wait, until now, something else went on.
+std::uint64_t Core::wait_within(const Task& task, std::uint64_t since_ns,
+                                std::uint64_t until_ns) const {
+  const std::uint64_t from_ns = std::max(task.ready_ns, since_ns);
+  const std::uint64_t to_ns = std::min(now_ns_, until_ns);
+  return to_ns - std::min(from_ns, to_ns);
+}
+
 /// Called when the task has been placed on `candidates_[choice.candidate]`.
 void Core::log_placement(Task& task, const Choice& choice) {
   Entry& entry = log_.add(task.tenant->job->user->uid);
   describe_task(task, entry);
   entry.placed_ns = now_ns_;
+  const DeviceId device = candidates_[choice.candidate].device;
+  const Context& context = task.tenant->job->contexts[device];
+  entry.opening_ns = wait_within(task, context.asked_ns, context.ready_ns);
+  // Of one that is loaded only now, what that takes is added when it is there.
+  const auto& loadings = task.tenant->codelets[task.record.codelet].loadings;
+  if (const auto loading = loadings.find(device); loading != loadings.end())
+    entry.loading_ns = wait_within(task, loading->second.since_ns, loading->second.until_ns);
   entry.state = static_cast<std::uint32_t>(proto::scheduler::TaskState::running);
   entry.reason = static_cast<std::uint8_t>(task.placed_because);
   entry.considered = static_cast<std::uint8_t>(std::min<std::size_t>(candidates_.size(), 255));
@@ -64,6 +79,7 @@ void Core::log_end(const Task& task, const Outcome& outcome) {
   entry->start_ns = outcome.run->start_ns;
   entry->end_ns = outcome.run->end_ns;
   entry->peak_memory_bytes = outcome.run->peak_memory_bytes;
+  entry->transfer_ns = outcome.run->transfer_ns;
 }
 
 }  // namespace aios::scheduler

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "services/scheduler/copy_costs.hpp"
 #include "services/scheduler/limits.hpp"
 #include "services/scheduler/record_bytes.hpp"
 
@@ -13,10 +14,11 @@ namespace {
 
 constexpr std::uint64_t history_magic = 0x5453494853'4F4941;  // "AIOSHIST"
 /// Grows with every change of what follows.
-constexpr std::uint32_t history_version = 2;
+constexpr std::uint32_t history_version = 3;
 /// Logarithms of times and sizes, and all that is made of them, are far below.
 constexpr double most_value = 1e6;
 constexpr std::size_t max_saved_users = 256;
+constexpr std::size_t max_saved_copies = max_devices * CopyCosts::max_users;
 
 struct Header {
   std::uint64_t magic;
@@ -24,6 +26,8 @@ struct Header {
   std::uint32_t devices;
   std::uint32_t users;
   std::uint32_t codelets;
+  std::uint32_t copies;
+  std::uint32_t reserved;
   std::uint64_t body_bytes;
   std::uint64_t checksum;  ///< XXH3-64 of the body
 };
@@ -85,6 +89,19 @@ bool sane(const SavedSeries& s, std::uint32_t devices) {
          sane(s.history_error) && sane(s.regression_error) && sane(s.first);
 }
 
+bool sane(const SavedCopies& copies, std::uint32_t devices) {
+  bool numbers = copies.device < devices;
+  for (const SavedCopies::Mean(&way)[2] : copies.means)
+    for (int large = 0; large < 2; ++large) {
+      const auto& [weight, bytes, ns] = way[large];
+      if (weight == 0) continue;
+      const bool is_large = bytes >= static_cast<double>(proto::context::Copies::large_bytes);
+      numbers = numbers && is_amount(weight) && is_amount(bytes) && bytes >= 1 && is_amount(ns) &&
+                is_large == (large == 1);
+    }
+  return numbers;
+}
+
 Result<SavedSize> read_size(Reader& reader, std::uint32_t devices) {
   const auto head = TRY(reader.get<SizeHead>());
   if (head.series > 2 * max_devices) return nonsense("a size has too many devices");
@@ -122,7 +139,8 @@ Result<SavedCodelet> read_codelet(Reader& reader, std::uint32_t devices) {
 
 Result<SavedHistory> read_body(Reader reader, const Header& header) {
   if (header.devices > max_devices || header.users > max_saved_users ||
-      header.codelets > max_learned_codelets)
+      header.codelets > max_learned_codelets || header.copies > max_saved_copies ||
+      header.reserved != 0)
     return nonsense("its head");
   SavedHistory history;
   for (std::uint32_t i = 0; i < header.devices; ++i) {
@@ -136,6 +154,10 @@ Result<SavedHistory> read_body(Reader reader, const Header& header) {
         bias.samples == 0)
       return nonsense("a user's numbers");
     history.users.push_back(bias);
+  }
+  for (std::uint32_t i = 0; i < header.copies; ++i) {
+    history.copies.push_back(TRY(reader.get<SavedCopies>()));
+    if (!sane(history.copies.back(), header.devices)) return nonsense("what copies took");
   }
   for (std::uint32_t i = 0; i < header.codelets; ++i)
     history.costs.codelets.push_back(TRY(read_codelet(reader, header.devices)));
@@ -152,10 +174,12 @@ std::size_t bytes_of(const SavedCodelet& codelet) {
   return sum;
 }
 
-std::vector<std::byte> write_history(const SavedCosts& costs, const std::vector<SavedBias>& users) {
+std::vector<std::byte> write_history(const SavedCosts& costs, const std::vector<SavedBias>& users,
+                                     const std::vector<SavedCopies>& copies) {
   Writer body;
   for (const std::string& device : costs.devices) body.put(DeviceText::from(device));
   for (const SavedBias& bias : users) body.put(bias);
+  for (const SavedCopies& one : copies) body.put(one);
   for (const SavedCodelet& codelet : costs.codelets) {
     CodeletHead head{codelet.key.module_hash,
                      codelet.key.user,
@@ -177,7 +201,8 @@ std::vector<std::byte> write_history(const SavedCosts& costs, const std::vector<
   Writer whole;
   whole.put(Header{history_magic, history_version, static_cast<std::uint32_t>(costs.devices.size()),
                    static_cast<std::uint32_t>(users.size()),
-                   static_cast<std::uint32_t>(costs.codelets.size()), bytes.size(),
+                   static_cast<std::uint32_t>(costs.codelets.size()),
+                   static_cast<std::uint32_t>(copies.size()), 0, bytes.size(),
                    XXH3_64bits(bytes.data(), bytes.size())});
   std::vector<std::byte> out = whole.take();
   out.insert(out.end(), bytes.begin(), bytes.end());

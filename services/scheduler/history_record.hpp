@@ -1,7 +1,7 @@
 // What the scheduler has learned, as bytes that outlive it: a header with a version and a checksum,
-// then devices, users and codelets, each checked when it is read. Bytes that are damaged, of
-// another version or nonsensical are refused as a whole; who wrote them is not trusted to be right,
-// only to be the scheduler.
+// then devices, users, copies and codelets, each checked when it is read. Bytes that are damaged,
+// of another version or nonsensical are refused as a whole; who wrote them is not trusted to be
+// right, only to be the scheduler.
 #pragma once
 
 #include <cstddef>
@@ -78,6 +78,19 @@ struct SavedBias {
   double z = 0;
 };
 
+/// What copies to a device's own memory (0) and back (1), small ones and large ones, took by the
+/// word of one user's contexts.
+struct SavedCopies {
+  struct Mean {
+    double weight = 0;  ///< copies
+    double bytes = 0;
+    double ns = 0;
+  };
+  std::uint32_t device = 0;  ///< its place in the list of devices
+  std::uint32_t user = 0;
+  Mean means[2][2];
+};
+
 struct SavedCosts {
   std::vector<std::string> devices;    ///< their identities
   std::vector<SavedCodelet> codelets;  ///< used last first
@@ -86,11 +99,13 @@ struct SavedCosts {
 /// About how many bytes it takes.
 std::size_t bytes_of(const SavedCodelet& codelet);
 
-std::vector<std::byte> write_history(const SavedCosts& costs, const std::vector<SavedBias>& users);
+std::vector<std::byte> write_history(const SavedCosts& costs, const std::vector<SavedBias>& users,
+                                     const std::vector<SavedCopies>& copies = {});
 
 struct SavedHistory {
   SavedCosts costs;
   std::vector<SavedBias> users;
+  std::vector<SavedCopies> copies;
 };
 /// corrupt: they are damaged, or make no sense; version_mismatch: another AIOS wrote them.
 Result<SavedHistory> read_history(std::span<const std::byte> bytes);

@@ -55,6 +55,8 @@ class LearnedCosts final : public Costs {
   /// Takes it over where nothing was measured since, of the devices that are known. May be called
   /// again when there are more of those.
   void restore(const SavedCosts& saved);
+  /// By which what was learned of a device is kept.
+  std::string identity_of(DeviceId device) const;
 
   // ---- trees (learned_trees.cpp) ----
 
@@ -135,7 +137,6 @@ class LearnedCosts final : public Costs {
   void restore(const SavedCodelet& saved, const std::vector<DeviceId>& devices);
   bool take_over_center(Codelet& codelet, const SavedCodelet& saved);
   void restore_size(CodeletId codelet, const SavedSize& size, const std::vector<DeviceId>& devices);
-  std::string identity_of(DeviceId device) const;
 
   void forget_least_used();
   WorkId add_work(CodeletId codelet, std::uint64_t footprint, const Features& features);

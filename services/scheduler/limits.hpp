@@ -59,6 +59,7 @@ inline constexpr std::uint32_t max_logged_graphs = 256;  ///< over all tenants
 
 inline constexpr std::uint32_t max_remembered_failures = 256;  ///< per tenant
 inline constexpr std::uint32_t max_finished_listed = 1024;     ///< over all tenants
+inline constexpr std::uint32_t max_failure_bytes = 399;        ///< of the reason of one of these
 
 /// How often a task's context may end under it before it is given up, whatever the reason.
 inline constexpr std::uint32_t max_context_ends_per_task = 8;

@@ -55,4 +55,11 @@ const FinishedRing::Entry* FinishedRing::next(std::uint64_t after, std::uint32_t
   return best;
 }
 
+const std::string* FinishedRing::failure_of(std::uint64_t number, std::uint32_t user,
+                                            bool all_users) const {
+  const auto at = std::ranges::find(entries_, number, &Entry::number);
+  if (at == entries_.end() || at->status == 0 || !(all_users || at->user == user)) return nullptr;
+  return &at->why;
+}
+
 }  // namespace aios::scheduler

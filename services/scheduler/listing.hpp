@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "abi/proto/scheduler.hpp"
@@ -42,17 +43,22 @@ class FinishedRing {
     std::uint64_t submitted_ns = 0;
     std::uint64_t start_ns = 0;
     std::uint64_t end_ns = 0;
+    std::uint64_t transfer_ns = 0;
+    std::uint64_t predicted_transfer_ns = 0;
     std::uint32_t user = 0;
     std::uint32_t status = 0;
     std::uint32_t attempts = 0;
     std::int32_t priority = 0;
     std::uint32_t device = 0;  ///< where there were attempts
     std::shared_ptr<const TaskNames> names;
+    std::string why;  ///< it failed
   };
   /// To be filled in, whole; valid until the next call.
   Entry& add();
   /// The one with the least number above `after` that `user` may see.
   const Entry* next(std::uint64_t after, std::uint32_t user, bool all_users) const;
+  /// Null when it is not there, has not failed, or is another user's.
+  const std::string* failure_of(std::uint64_t number, std::uint32_t user, bool all_users) const;
 
  private:
   std::vector<Entry> entries_;

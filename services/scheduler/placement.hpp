@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "services/scheduler/costs.hpp"
@@ -22,9 +23,10 @@ struct Candidate {
   // The rest is filled only for policies that look ahead.
   std::uint32_t backend = 0;
   std::uint64_t free_ns = 0;  ///< when a slot is free, by prediction, after tasks planned before it
-  std::uint64_t transfer_ns = 0;                        ///< to bring there the data that is not
-  std::uint64_t transfer_bytes = 0;                     ///< how much that is
-  std::uint64_t memory_free_bytes = ~std::uint64_t{0};  ///< of the device, when it starts
+  std::uint64_t transfer_ns = 0;     ///< to bring there the data that is not
+  std::uint64_t transfer_bytes = 0;  ///< how much that is
+  /// Of the device, when it starts, where that is known.
+  std::optional<std::uint64_t> memory_free_bytes = {};
   const Estimate* cost = nullptr;
 };
 
@@ -65,6 +67,13 @@ inline std::uint64_t finish_ns(const Candidate& candidate) {
   constexpr double most = 4e18;
   return candidate.free_ns + candidate.transfer_ns +
          static_cast<std::uint64_t>(std::min(candidate.cost->time.mean, most));
+}
+
+/// Whether there is room for its p95 of peak memory; so, too, where it is not known how much there
+/// is.
+inline bool memory_fits(const Candidate& candidate) {
+  return !candidate.memory_free_bytes ||
+         candidate.cost->memory.p95 <= static_cast<double>(*candidate.memory_free_bytes);
 }
 
 /// The first device with a free slot, else the first one at all.

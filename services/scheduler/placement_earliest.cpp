@@ -3,10 +3,6 @@
 namespace aios::scheduler {
 namespace {
 
-bool fits(const Candidate& candidate) {
-  return candidate.cost->memory.p95 <= static_cast<double>(candidate.memory_free_bytes);
-}
-
 class EarliestFinishPlacement final : public Placement {
  public:
   bool looks_ahead() const override { return true; }
@@ -20,7 +16,7 @@ class EarliestFinishPlacement final : public Placement {
     for (std::uint32_t i = 0; i < candidates.size(); ++i) {
       const std::uint64_t end_ns = finish_ns(candidates[i]);
       if (end_ns < first_ns) first = i, first_ns = end_ns;
-      if (end_ns < fitting_ns && fits(candidates[i])) fitting = i, fitting_ns = end_ns;
+      if (end_ns < fitting_ns && memory_fits(candidates[i])) fitting = i, fitting_ns = end_ns;
     }
     if (fitting == none || fitting == first) return {first, Reason::earliest_finish};
     return {fitting, Reason::memory};

@@ -27,7 +27,7 @@ class LearnedPlacement final : public Placement {
   static bool is_due(const PlacementFacts& task, const Candidate& there, const Candidate& best) {
     const std::uint32_t passed_over = there.cost->passed_over;
     if (passed_over < probe_after_least || !there.at_once || there.free_slots == 0) return false;
-    if (there.cost->memory.p95 > static_cast<double>(there.memory_free_bytes)) return false;
+    if (!memory_fits(there)) return false;
     // What moving its data costs is known, and not what a probe is for.
     if (passed_over >= probe_after_most)
       return static_cast<double>(there.transfer_ns) <= best.cost->time.mean;

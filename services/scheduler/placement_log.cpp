@@ -17,6 +17,9 @@ PlacementLog::Reply PlacementLog::describe(const Entry& entry) {
   out.start_ns = entry.start_ns;
   out.end_ns = entry.end_ns;
   out.peak_memory_bytes = entry.peak_memory_bytes;
+  out.opening_ns = entry.opening_ns;
+  out.loading_ns = entry.loading_ns;
+  out.transfer_ns = entry.transfer_ns;
   out.state = entry.state;
   out.status = entry.status;
   out.attempts = entry.attempts;

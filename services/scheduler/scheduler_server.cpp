@@ -419,7 +419,7 @@ void SchedulerServer::keep_history(std::unique_ptr<Client> storage) {
   history_->start([this](const HistoryStore::Bytes& bytes) { take_history(bytes); },
                   [this] {
                     return write_history(models_->save(max_history_bytes / 2),
-                                         core_.admission().save());
+                                         core_.admission().save(), core_.saved_copies());
                   });
 }
 
@@ -444,12 +444,21 @@ void SchedulerServer::take_history(const std::vector<std::byte>& bytes) {
 
 void SchedulerServer::restore_history() {
   if (models_ == nullptr) return;
-  if (!restored_.costs.codelets.empty()) {
+  if (!restored_.costs.devices.empty()) {
     models_->restore(restored_.costs);
+    restore_copies();
     // All that will come are there.
     if (core_.knows_all_devices()) restored_ = {};
   }
   if (trees_ != nullptr) trees_->adopt_all();
+}
+
+void SchedulerServer::restore_copies() {
+  const auto known = static_cast<DeviceId>(core_.devices().size());
+  for (const SavedCopies& copies : restored_.copies)
+    for (DeviceId device = 0; device < known; ++device)
+      if (models_->identity_of(device) == restored_.costs.devices[copies.device])
+        core_.restore_copies(device, copies);
 }
 
 void SchedulerServer::note_learning() {

@@ -75,6 +75,9 @@ class SchedulerServer {
   Answer<proto::scheduler::TaskNext::Reply> handle(proto::scheduler::TaskNext,
                                                    const proto::scheduler::TaskNext::Request&,
                                                    CallContext&);
+  Answer<proto::scheduler::TaskFailure::Reply> handle(proto::scheduler::TaskFailure,
+                                                      const proto::scheduler::TaskFailure::Request&,
+                                                      CallContext&);
   Answer<proto::scheduler::DeviceNext::Reply> handle(proto::scheduler::DeviceNext,
                                                      const proto::scheduler::DeviceNext::Request&,
                                                      CallContext&);
@@ -162,6 +165,7 @@ class SchedulerServer {
   void take_history(const std::vector<std::byte>& bytes);
   /// What was stored may speak of devices that are known only now.
   void restore_history();
+  void restore_copies();
   void note_learning();
   void answer_drain();
   DevicePlace locate(DeviceId device) const { return places_[device]; }

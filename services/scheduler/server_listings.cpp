@@ -34,6 +34,17 @@ Answer<wire::TaskNext::Reply> SchedulerServer::handle(wire::TaskNext,
   return core_.next_task(request.after, call.peer().uid, call.peer().is_operator());
 }
 
+Answer<wire::TaskFailure::Reply> SchedulerServer::handle(wire::TaskFailure,
+                                                         const wire::TaskFailure::Request& request,
+                                                         CallContext& call) {
+  const std::string* why =
+      core_.failure_of(request.number, call.peer().uid, call.peer().is_operator());
+  if (why == nullptr)
+    return error(Code::not_found, "no failure of task " + std::to_string(request.number) +
+                                      " is known: the last 1,024 finished tasks are");
+  return wire::TaskFailure::Reply{decltype(wire::TaskFailure::Reply::text)::from(*why)};
+}
+
 Answer<wire::PlacementNext::Reply> SchedulerServer::handle(
     wire::PlacementNext, const wire::PlacementNext::Request& request, CallContext& call) {
   const std::uint32_t uid = call.peer().uid;

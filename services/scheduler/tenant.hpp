@@ -52,6 +52,8 @@ struct Context {
   ContextState state = ContextState::none;
   bool refused = false;         ///< not tried again before the next submit
   bool limit_answered = false;  ///< some task of it was ended at its time limit
+  std::uint64_t asked_ns = 0;   ///< for this one
+  std::uint64_t ready_ns = 0;   ///< and when it was there; 0: not known
   std::vector<Slot> in_flight;
 };
 
@@ -83,6 +85,11 @@ struct CodeletType {
   double slot_ns = 0;  ///< how long its tasks hold a slot, of late
   Brevity brevity;
   std::uint64_t loaded_on = 0;  ///< devices on which its job's context has the module, a bit each
+  struct Loading {
+    std::uint64_t since_ns = 0;
+    std::uint64_t until_ns = 0;
+  };
+  std::map<DeviceId, Loading> loadings = {};  ///< the last ones that ended
   std::optional<std::uint32_t> cheaper = {};  ///< the codelet that does the same, not as well
 };
 
@@ -102,6 +109,9 @@ struct HeldGraph {
   /// The longest way to the end of each task, by the quickest device.
   tsl::robin_map<Slot, ByWay<double>> longest_ns;
   ByWay<Demand> demands;
+  /// How much more that is for its gangs, which leave slots that are too few for the next, than for
+  /// its tasks alone.
+  ByWay<double> stretch{1, 1, 1, 1};
   bool names_devices = false;         ///< some task does
   std::uint32_t cheaper_tasks = 0;    ///< of whose codelets there are cheaper variants
   std::uint32_t permitted_tasks = 0;  ///< that permit them
@@ -109,9 +119,6 @@ struct HeldGraph {
 
 /// Tasks that start together.
 struct Gang {
-  /// How much more that is for its gangs, which leave slots that are too few for the next, than for
-  /// its tasks alone.
-  ByWay<double> stretch{1, 1, 1, 1};
   std::uint32_t size = 0;        ///< members, once all have come
   std::uint32_t came = 0;        ///< so far
   std::uint32_t gathered = 0;    ///< that could start, the one in the queue among them

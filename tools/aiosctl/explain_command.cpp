@@ -45,7 +45,60 @@ json to_json(const wire::LoggedCandidate& c, const std::vector<std::string>& nam
           {"level", level_name(c.level)}};
 }
 
-json to_json(const Placed& p, const std::vector<std::string>& names) {
+/// A task as far as the scheduler still knows of it: it remembers the last placements and, apart
+/// from these, the last tasks that ended.
+struct Known {
+  Placed placed{};           ///< without candidates: it was not placed, or that is forgotten
+  std::string device;        ///< that runs or ran it; empty: none
+  std::string failure = {};  ///< in words
+};
+
+constexpr std::uint32_t state_number(wire::TaskState state) {
+  return static_cast<std::uint32_t>(state);
+}
+
+/// Of a task that is listed: its state is newer than what the placement says.
+void add_listed(Known& known, const wire::TaskNext::Reply& listed) {
+  Placed& p = known.placed;
+  p.number = listed.number;
+  p.tag = listed.tag;
+  p.job_id = listed.job_id;
+  p.job_name = listed.job_name;
+  p.codelet = listed.codelet;
+  p.submitted_ns = listed.submitted_ns;
+  p.state = listed.state;
+  p.status = listed.status;
+  p.attempts = listed.attempts;
+  p.start_ns = listed.start_ns;
+  p.end_ns = listed.end_ns;
+  p.transfer_ns = listed.transfer_ns;
+}
+
+Result<Known> find_task(Client& scheduler, std::uint64_t number) {
+  const Deadline deadline = Deadline::after(call_timeout_ns);
+  const auto listed = TRY(scheduler.call<wire::TaskNext>({number - 1}, deadline));
+  Known known{.placed = TRY(scheduler.call<wire::PlacementNext>({0, number}, deadline))};
+  const bool is_listed = listed.number == number;
+  if (known.placed.sequence == 0 && !is_listed)
+    return error(Code::not_found,
+                 fmt::format("task {} is not known: it is neither unfinished nor among the last "
+                             "1,024 that ended or the last 8,192 that were placed (`aiosctl tasks` "
+                             "lists tasks by number)",
+                             number));
+  if (is_listed) add_listed(known, listed);
+  if (known.placed.candidate_count > 0)
+    known.device = device_name(TRY(device_names(scheduler)), known.placed.candidates[0].device);
+  else if (is_listed)
+    known.device = listed.device.view();
+  if (known.placed.state != state_number(wire::TaskState::failed)) return known;
+  const auto why = scheduler.call<wire::TaskFailure>({number}, deadline);
+  if (!why && why.error().code() != Code::not_found) return std::unexpected(why.error());
+  if (why) known.failure = why->text.view();
+  return known;
+}
+
+json to_json(const Known& known, const std::vector<std::string>& names) {
+  const Placed& p = known.placed;
   json out{{"number", p.number},
            {"tag", p.tag},
            {"job", p.job_name.view()},
@@ -53,6 +106,8 @@ json to_json(const Placed& p, const std::vector<std::string>& names) {
            {"codelet", p.codelet.view()},
            {"state", state_names[std::min<std::size_t>(p.state, std::size(state_names) - 1)]},
            {"status", code_name(static_cast<Code>(p.status))},
+           {"error", known.failure.empty() ? json() : json(known.failure)},
+           {"device", known.device.empty() ? json() : json(known.device)},
            {"attempts", p.attempts},
            {"submitted_ns", p.submitted_ns},
            {"ready_ns", p.ready_ns},
@@ -61,7 +116,10 @@ json to_json(const Placed& p, const std::vector<std::string>& names) {
            {"start_ns", p.start_ns},
            {"end_ns", p.end_ns},
            {"actual_ns", run_ns(p)},
-           {"why", reason_text(p.reason)},
+           {"opening_ns", p.opening_ns},
+           {"loading_ns", p.loading_ns},
+           {"transfer_ns", p.transfer_ns},
+           {"why", p.candidate_count > 0 ? reason_text(p.reason) : "it was not placed"},
            {"considered", p.considered},
            {"candidates", json::array()}};
   for (std::uint32_t i = 0; i < p.candidate_count; ++i)
@@ -69,10 +127,27 @@ json to_json(const Placed& p, const std::vector<std::string>& names) {
   return out;
 }
 
-void print_explanation(const Placed& p, const std::vector<std::string>& names) {
-  fmt::print("task {} (tag {}) of {}: {} on {}, because: {}\n", p.number, p.tag,
-             printable(p.job_name.view()), printable(p.codelet.view()),
-             device_name(names, p.candidates[0].device), reason_text(p.reason));
+/// How it stands with it, or how it ended.
+std::string state_text(const Known& known) {
+  const Placed& p = known.placed;
+  switch (static_cast<wire::TaskState>(p.state)) {
+    case wire::TaskState::waiting:
+      return "waits for tasks on which it depends";
+    case wire::TaskState::ready:
+      return "is ready, and waits for its turn";
+    case wire::TaskState::running:
+      return "is running, or on its way there";
+    case wire::TaskState::done:
+      return "is done";
+    case wire::TaskState::failed:
+      break;
+  }
+  return fmt::format("failed: {}{}{}{}", code_name(static_cast<Code>(p.status)),
+                     known.failure.empty() ? "" : ": ", printable(known.failure),
+                     p.attempts > 1 ? fmt::format(" (after {} attempts)", p.attempts) : "");
+}
+
+void print_candidates(const Placed& p, const std::vector<std::string>& names) {
   Table table({{"DEVICE"},
                {"WAIT", Align::right},
                {"TRANSFER", Align::right},
@@ -92,30 +167,55 @@ void print_explanation(const Placed& p, const std::vector<std::string>& names) {
   table.print();
   if (p.considered > p.candidate_count)
     fmt::print("and {} more devices\n", p.considered - p.candidate_count);
+}
+
+/// What came of it, in the order in which it happened.
+void print_course(const Placed& p) {
   const Parts parts = parts_of(p);
-  fmt::print("it waited {} from when it was ready", duration(parts.queue_ns));
+  const std::uint64_t until_ns = p.start_ns != 0 ? p.start_ns : p.placed_ns;
+  fmt::print("it waited {} from when it was ready",
+             human_duration(until_ns - std::min(until_ns, p.ready_ns)));
   if (p.after_number != 0) fmt::print(" (after task {})", p.after_number);
+  if (p.opening_ns > 0)
+    fmt::print(", {} of it for a context to be opened", duration(parts.opening_ns));
+  if (p.loading_ns > 0)
+    fmt::print(", {} of it for its module to be loaded", duration(parts.loading_ns));
+  const auto predicted = [&](double ns) {
+    return ns > 0 ? fmt::format(" ({} predicted)", duration(ns)) : std::string();
+  };
+  if (p.end_ns != 0 && (parts.transfer_ns > 0 || parts.predicted_transfer_ns > 0))
+    fmt::print("; copying its data took {}{}", duration(parts.transfer_ns),
+               predicted(parts.predicted_transfer_ns));
   if (p.end_ns != 0)
-    fmt::print(", and took {}\n", duration(parts.compute_ns));
-  else
-    fmt::print(", and has not ended\n");
+    fmt::print("; it ran for {}{}", duration(parts.compute_ns), predicted(parts.predicted_ns));
+  fmt::print("\n");
+}
+
+void print_explanation(const Known& known, const std::vector<std::string>& names) {
+  const Placed& p = known.placed;
+  fmt::print("task {} (tag {}) of {}: {}{}{} {}\n", p.number, p.tag, printable(p.job_name.view()),
+             printable(p.codelet.view()), known.device.empty() ? "" : " on ", known.device,
+             state_text(known));
+  if (p.candidate_count == 0) {
+    fmt::print("{}\n", p.attempts > 0 ? "why it was placed there is forgotten: only the last 8,192 "
+                                        "placements are kept"
+                                      : "it was not placed on any device");
+    return;
+  }
+  fmt::print("placed there because: {}\n", reason_text(p.reason));
+  print_candidates(p, names);
+  print_course(p);
 }
 
 Result<int> explain(const Session& session, std::uint64_t number) {
   Operator attached = TRY(Operator::attach(session));
   const auto scheduler = TRY(attached.client("scheduler", wire::Protocol::version));
-  const auto placed =
-      TRY(scheduler->call<wire::PlacementNext>({0, number}, Deadline::after(call_timeout_ns)));
-  if (placed.sequence == 0)
-    return error(Code::not_found,
-                 fmt::format("task {} was not placed yet, or is not among the last 8,192 that were "
-                             "(`aiosctl tasks` lists tasks by number)",
-                             number));
+  const Known known = TRY(find_task(*scheduler, number));
   const std::vector<std::string> names = TRY(device_names(*scheduler));
   if (session.json)
-    print(to_json(placed, names));
+    print(to_json(known, names));
   else
-    print_explanation(placed, names);
+    print_explanation(known, names);
   return exit_done;
 }
 
@@ -216,7 +316,10 @@ std::map<std::pair<std::string, std::string>, Share> shares_of(
     const Parts parts = parts_of(p);
     ++share.tasks;
     share.parts.queue_ns += parts.queue_ns;
+    share.parts.opening_ns += parts.opening_ns;
+    share.parts.loading_ns += parts.loading_ns;
     share.parts.transfer_ns += parts.transfer_ns;
+    share.parts.predicted_transfer_ns += parts.predicted_transfer_ns;
     share.parts.compute_ns += parts.compute_ns;
     share.parts.predicted_ns += parts.predicted_ns;
   }
@@ -239,6 +342,15 @@ Advice advice_of(const std::map<std::pair<std::string, std::string>, Share>& sha
     consider(best, share.parts.queue_ns,
              fmt::format("more slots or devices that run {}, or less beside it: its tasks waited",
                          codelet));
+    consider(best, share.parts.opening_ns,
+             fmt::format("fewer jobs on {} with more in each, or one that stays: a job has a "
+                         "context of its own there, which was opened for",
+                         device));
+    consider(
+        best, share.parts.loading_ns,
+        fmt::format("a smaller module for {} on {}, or tasks that follow in the same job, which "
+                    "loads it once: it was loaded for",
+                    codelet, device));
     consider(
         best, share.parts.transfer_ns,
         fmt::format("tasks that keep their data on {}: it was brought for {}", device, codelet));
@@ -255,7 +367,10 @@ json to_json(const std::map<std::pair<std::string, std::string>, Share>& shares)
                    {"device", key.second},
                    {"tasks", share.tasks},
                    {"queue_ns", share.parts.queue_ns},
+                   {"opening_ns", share.parts.opening_ns},
+                   {"loading_ns", share.parts.loading_ns},
                    {"transfer_ns", share.parts.transfer_ns},
+                   {"predicted_transfer_ns", share.parts.predicted_transfer_ns},
                    {"compute_ns", share.parts.compute_ns},
                    {"predicted_ns", share.parts.predicted_ns}});
   return out;
@@ -266,11 +381,14 @@ void print_bottlenecks(const std::map<std::pair<std::string, std::string>, Share
                {"DEVICE"},
                {"TASKS", Align::right},
                {"QUEUE", Align::right},
+               {"OPENING", Align::right},
+               {"LOADING", Align::right},
                {"TRANSFER", Align::right},
                {"COMPUTE", Align::right},
                {"PREDICTED", Align::right}});
   for (const auto& [key, share] : shares)
     table.add({key.first, key.second, std::to_string(share.tasks), duration(share.parts.queue_ns),
+               duration(share.parts.opening_ns), duration(share.parts.loading_ns),
                duration(share.parts.transfer_ns), duration(share.parts.compute_ns),
                share.parts.predicted_ns > 0 ? duration(share.parts.predicted_ns) : "?"});
   table.print();

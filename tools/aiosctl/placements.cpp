@@ -22,15 +22,26 @@ Result<std::vector<Placed>> placements_after(Client& scheduler, std::uint64_t af
   return all;
 }
 
-Result<std::vector<std::string>> device_names(Client& scheduler) {
-  std::vector<std::string> names;
+Result<std::vector<ListedDevice>> list_devices(Client& scheduler) {
+  std::vector<ListedDevice> devices;
   for (std::uint64_t index = 0;; ++index) {
     const auto next = scheduler.call<wire::DeviceNext>({index}, Deadline::after(call_timeout_ns));
-    if (!next && next.error().code() == Code::not_found) return names;
+    if (!next && next.error().code() == Code::not_found) return devices;
     if (!next) return std::unexpected(next.error());
-    names.push_back(std::string(next->device.kind.view()) + std::to_string(index));
-    if (index + 1 >= next->device.count) return names;
+    devices.push_back(*next);
+    if (index + 1 >= next->device.count) return devices;
   }
+}
+
+std::vector<std::string> names_of(const std::vector<ListedDevice>& devices) {
+  std::vector<std::string> names;
+  for (const ListedDevice& one : devices)
+    names.push_back(std::string(one.device.kind.view()) + std::to_string(names.size()));
+  return names;
+}
+
+Result<std::vector<std::string>> device_names(Client& scheduler) {
+  return names_of(TRY(list_devices(scheduler)));
 }
 
 std::string device_name(const std::vector<std::string>& names, std::uint32_t device) {
@@ -59,13 +70,17 @@ std::string_view reason_text(std::uint32_t reason) {
 Parts parts_of(const Placed& placed) {
   Parts parts;
   parts.compute_ns = static_cast<double>(run_ns(placed));
+  parts.opening_ns = static_cast<double>(placed.opening_ns);
+  parts.loading_ns = static_cast<double>(placed.loading_ns);
   if (placed.candidate_count > 0) {
-    parts.transfer_ns = placed.candidates[0].transfer_ns;
+    parts.predicted_transfer_ns = placed.candidates[0].transfer_ns;
     parts.predicted_ns = placed.candidates[0].mean_ns;
   }
+  parts.transfer_ns =
+      placed.end_ns != 0 ? static_cast<double>(placed.transfer_ns) : parts.predicted_transfer_ns;
   if (placed.start_ns > placed.ready_ns)
-    parts.queue_ns =
-        std::max(0.0, static_cast<double>(placed.start_ns - placed.ready_ns) - parts.transfer_ns);
+    parts.queue_ns = std::max(0.0, static_cast<double>(placed.start_ns - placed.ready_ns) -
+                                       parts.opening_ns - parts.loading_ns - parts.transfer_ns);
   return parts;
 }
 

@@ -15,8 +15,12 @@ using Placed = proto::scheduler::PlacementNext::Reply;
 Result<std::vector<Placed>> placements_after(Client& scheduler, std::uint64_t after,
                                              std::size_t most);
 
+using ListedDevice = proto::scheduler::DeviceNext::Reply;
+/// All that the scheduler knows.
+Result<std::vector<ListedDevice>> list_devices(Client& scheduler);
 /// "cpu0", "gpu1"; by device.
 Result<std::vector<std::string>> device_names(Client& scheduler);
+std::vector<std::string> names_of(const std::vector<ListedDevice>& devices);
 std::string device_name(const std::vector<std::string>& names, std::uint32_t device);
 
 /// What a prediction is founded on: "none", "hint", ...
@@ -31,8 +35,12 @@ inline std::uint64_t run_ns(const Placed& placed) {
 
 /// Why one task took the time it took: from being ready to its end.
 struct Parts {
-  double queue_ns = 0;     ///< ready, waiting for a slot and for its turn in the context
-  double transfer_ns = 0;  ///< as predicted: it is part of the way to the start
+  double queue_ns = 0;    ///< ready, waiting for a slot and for its turn in the context
+  double opening_ns = 0;  ///< waiting for a context on its device
+  double loading_ns = 0;  ///< and for its module there
+  /// Copying its data there and back: measured once it has run, before that as predicted.
+  double transfer_ns = 0;
+  double predicted_transfer_ns = 0;
   double compute_ns = 0;
   double predicted_ns = 0;  ///< of compute; 0 without a model
 };

@@ -47,7 +47,9 @@ json to_json(const wire::TaskNext::Reply& t) {
           {"priority", t.priority},
           {"submitted_ns", t.submitted_ns},
           {"start_ns", t.start_ns},
-          {"end_ns", t.end_ns}};
+          {"end_ns", t.end_ns},
+          {"transfer_ns", t.transfer_ns},
+          {"predicted_transfer_ns", t.predicted_transfer_ns}};
 }
 
 Result<int> show_tasks(const Session& session) {

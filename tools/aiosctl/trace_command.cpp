@@ -58,6 +58,10 @@ json slice(const Placed& p, const Place& place) {
                  {"status", code_name(static_cast<Code>(p.status))},
                  {"why here", reason_text(p.reason)},
                  {"queue_us", parts.queue_ns / 1000},
+                 {"opening_us", parts.opening_ns / 1000},
+                 {"loading_us", parts.loading_ns / 1000},
+                 {"transfer_us", parts.transfer_ns / 1000},
+                 {"predicted_transfer_us", parts.predicted_transfer_ns / 1000},
                  {"actual_us", parts.compute_ns / 1000}};
   const wire::LoggedCandidate& chosen = p.candidates[0];
   if (chosen.mean_ns > 0) {

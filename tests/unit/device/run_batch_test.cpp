@@ -33,6 +33,7 @@ class NotedWork final : public Work {
     return {};
   }
   const std::array<std::uint64_t, AIOS_RESULT_WORDS>& result() const override { return result_; }
+  std::uint64_t transfer_ns() const override { return number_ * 100; }
 
  private:
   Diary& diary_;
@@ -99,6 +100,7 @@ TEST_CASE("A queue is handed all tasks of a batch before the first is waited for
   CHECK(batch->end_all());
   CHECK(backend.diary == Diary{"b1", "b2", "b3", "e1", "e2", "e3"});
   check_ended(*batch, 3);
+  CHECK(batch->reply().transfer_ns == 600);
   CHECK_FALSE(batch->failure());
 }
 

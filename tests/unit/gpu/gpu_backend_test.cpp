@@ -319,3 +319,16 @@ TEST_CASE("What copies take is summed up, apart for small and for large ones") {
   CHECK(is(sums.to_host[0], 0, 0, 0));
   CHECK(is(sums.to_host[1], 2, 2u << 20, 400));
 }
+
+TEST_CASE("A task knows what copying its data there and back took") {
+  Fixture f;
+  f.bind(0);
+  f.bind(1);
+  f.notes->copied_in = {2, 8192, 30};
+  f.notes->copied_out = {1, 4096, 12};
+  const auto work = f.begin_axpy(0, 1, 1, 1);
+  REQUIRE(work != nullptr);
+  CHECK(work->transfer_ns() == 0);
+  REQUIRE(work->run_block(0));
+  CHECK(work->transfer_ns() == 42);
+}

@@ -86,4 +86,26 @@ TEST_CASE("A user whose contexts lie keeps nobody from a device") {
   CHECK(costs.to_device().of(mib) == doctest::Approx(0.3 * mib).epsilon(0.1));
 }
 
+TEST_CASE("What copies took is kept over restarts, and overruled by what is measured now") {
+  CopyCosts before;
+  before.learn(alice, to_device(copies(100, 1000, 20'000, 0.5), copies(100, 8 * mib, 20'000, 0.5)));
+  before.learn(alice + 1, to_device({}, copies(3, mib, 0, 3)));
+  CopyCosts after;
+  for (const SavedCopies& saved : before.save(4)) {
+    CHECK(saved.device == 4);
+    after.restore(saved);
+  }
+  CHECK(after.to_device().of(mib) == doctest::Approx(before.to_device().of(mib)));
+  CHECK(after.to_device().latency_ns == doctest::Approx(before.to_device().latency_ns));
+  CHECK(after.samples() == 16 + 16 + 3);
+  // It says what is known of that user now, so what was before no longer counts.
+  after.restore(before.save(4).front());
+  CHECK(after.samples() == 16 + 16 + 3);
+  for (int i = 0; i < 100; ++i) {
+    after.learn(alice, to_device({}, copies(1, 8 * mib, 0, 2)));
+    after.learn(alice + 1, to_device({}, copies(1, 8 * mib, 0, 2)));
+  }
+  CHECK(after.to_device().of(8 * mib) == doctest::Approx(16.0 * mib).epsilon(0.1));
+}
+
 }  // namespace aios::scheduler

@@ -169,4 +169,30 @@ TEST_CASE("How far a user's predictions were off is restored for that user alone
   CHECK(admission.save()[0].samples == most_restored_samples);
 }
 
+TEST_CASE(
+    "What copies took is stored beside what tasks take, and refused where it makes no sense") {
+  SavedCopies copies{gpu, 1000, {}};
+  copies.means[0][0] = {5, 1000, 20'000};
+  copies.means[1][1] = {7, 1u << 20, 300'000};
+  const auto read = read_history(write_history(taught().save(max_history_bytes), {}, {copies}));
+  REQUIRE(read);
+  REQUIRE(read->copies.size() == 1);
+  CHECK(read->costs.devices.at(read->copies[0].device) == "gpu 7");
+  CHECK(read->copies[0].means[0][0].ns == 20'000);
+  CHECK(read->copies[0].means[1][1].weight == 7);
+  CHECK(read->costs.codelets.size() == 2);
+  const auto refused = [&](auto change) {
+    SavedCopies bad = copies;
+    change(bad);
+    const auto told = read_history(write_history(taught().save(max_history_bytes), {}, {bad}));
+    return !told && told.error().code() == Code::corrupt;
+  };
+  CHECK(refused([](SavedCopies& bad) { bad.device = 2; }));
+  CHECK(refused([](SavedCopies& bad) { bad.means[0][0].ns = -1; }));
+  CHECK(refused([](SavedCopies& bad) { bad.means[0][0].bytes = std::nan(""); }));
+  // Small copies that are large.
+  CHECK(refused([](SavedCopies& bad) { bad.means[0][0].bytes = 1u << 20; }));
+  CHECK(refused([](SavedCopies& bad) { bad.means[1][1].bytes = 1000; }));
+}
+
 }  // namespace aios::scheduler

@@ -99,3 +99,67 @@ TEST_CASE("All that is pending of some tags is cancelled, what runs is not") {
   CHECK(f.running_tags() == Tags{9});
   CHECK(f.core.cancel_range(t, 1, 3)->pending == 0);
 }
+
+TEST_CASE("Waiting for a context and for a module is told apart from waiting for a turn") {
+  Core core{make_priority_order(), make_eager_placement()};
+  core.set_device(0, 1, true, "cpu0");
+  const TenantId t = *core.open_tenant(1, "job", 1000);
+  REQUIRE(core.add_codelet(t, aios::proto::Text<64>::from("work")));
+  const auto number = [&](std::uint64_t tag) {
+    auto one = core.next_task(0, 0, true);
+    while (one.number != 0 && one.tag != tag) one = core.next_task(one.number, 0, true);
+    return one.number;
+  };
+  const auto start = [&](std::uint64_t at_ns) {
+    core.decide(at_ns);
+    for (const Action& action : core.take_actions())
+      if (action.kind == Action::Kind::start) return action.task;
+    return TaskRef{};
+  };
+  const std::vector<TaskRecord> records{task(1), task(2)};
+  REQUIRE(core.submit(t, records, 1'000));
+  CHECK(start(2'000) == TaskRef{});
+  core.context_ready(1, 0, 30'000);
+  const TaskRef first = start(31'000);
+  REQUIRE(core.find(first) != nullptr);
+  const auto* logged = core.log().of_task(number(1), 0, true);
+  REQUIRE(logged != nullptr);
+  // Ready at 1,000, asked for at 2,000, there at 30,000.
+  CHECK(logged->opening_ns == 28'000);
+  core.module_loaded(t, 0, 0, 30'500, 35'000);
+  CHECK(logged->loading_ns == 4'500);
+  core.task_begun(first);
+  Core::RunReply reply{};
+  reply.start_ns = 36'000;
+  reply.end_ns = 40'000;
+  reply.transfer_ns = 700;
+  core.task_answered(first, reply);
+  CHECK(logged->transfer_ns == 700);
+  CHECK(core.next_task(number(1) - 1, 0, true).transfer_ns == 700);
+  // The second one has waited for both as well, and for its turn since.
+  start(41'000);
+  const auto* second = core.log().of_task(number(2), 0, true);
+  REQUIRE(second != nullptr);
+  CHECK(second->opening_ns == 28'000);
+  CHECK(second->loading_ns == 4'500);
+}
+
+TEST_CASE("Why a task failed is known as long as it is listed, to its user") {
+  Fixture f(1);
+  const TenantId t = f.tenant();
+  f.submit(t, {task(1), task(2, {1}), task(3)});
+  f.fail(1, aios::Code::no_memory, "4 GB are too much");
+  f.ok(3);
+  const std::string* why = f.core.failure_of(number_of(f, 1), 1000, false);
+  REQUIRE(why != nullptr);
+  CHECK(*why == "4 GB are too much");
+  CHECK(f.core.failure_of(number_of(f, 1), 1001, false) == nullptr);
+  CHECK(f.core.failure_of(number_of(f, 1), 1001, true) != nullptr);
+  // One that was never placed has a reason too.
+  why = f.core.failure_of(number_of(f, 2), 1000, false);
+  REQUIRE(why != nullptr);
+  CHECK(why->find("on which it depends") != std::string::npos);
+  CHECK(f.core.failure_of(number_of(f, 3), 1000, false) == nullptr);
+  CHECK(f.core.failure_of(0, 1000, true) == nullptr);
+  CHECK(f.core.failure_of(99, 1000, true) == nullptr);
+}

@@ -1,4 +1,6 @@
 // Placements that look ahead: a core with a slow device of two slots and a fast one of one slot.
+#include <limits>
+
 #include "services/scheduler/policy.hpp"
 #include "tests/unit/scheduler/fixture.hpp"
 #include "tests/unit/scheduler/told_costs.hpp"
@@ -162,11 +164,11 @@ TEST_CASE(
   const std::uint32_t other = m.codelet("other", 10'000'000, 1'000'000);
   const std::uint32_t work = m.codelet("work", 10'000'000, 1'000'000);
   // To load a module takes as long as the last ones took.
-  m.core.module_loaded(m.tenant, other, fast, 40'000'000);
-  m.core.module_loaded(m.tenant, work, slow, 1'000'000);
+  m.core.module_loaded(m.tenant, other, fast, 0, 40'000'000);
+  m.core.module_loaded(m.tenant, work, slow, 0, 1'000'000);
   m.submit({m.of(work, 11)});
   CHECK(m.runs(11, slow));
-  m.core.module_loaded(m.tenant, work, fast, 40'000'000);
+  m.core.module_loaded(m.tenant, work, fast, 0, 40'000'000);
   m.submit({m.of(work, 12)});
   CHECK(m.runs(12, fast));
   m.end(11, m.now + 1);
@@ -393,6 +395,22 @@ TEST_CASE("Where the peak of memory does not fit, the next best device is taken"
   candidates[1].memory_free_bytes = 1999;
   choice = placement->place({}, candidates);
   CHECK(choice.candidate == 0);
+}
+
+TEST_CASE("Where it is not known how much memory there is none is said to be too little") {
+  Estimate wild;
+  wild.time = {100, 100};
+  wild.memory = {1000, std::numeric_limits<double>::infinity()};
+  Estimate slower;
+  slower.time = {150, 150};
+  slower.memory = {1000, 2000};
+  std::vector<Candidate> candidates(2);
+  candidates[0].cost = &wild;
+  candidates[1].device = 1;
+  candidates[1].cost = &slower;
+  const Choice choice = make_earliest_finish_placement()->place({}, candidates);
+  CHECK(choice.candidate == 0);
+  CHECK(choice.reason == Reason::earliest_finish);
 }
 
 TEST_CASE("Data that lies elsewhere makes a device finish later") {
