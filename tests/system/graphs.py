@@ -184,9 +184,40 @@ def check_record(graphs):
            / found["recorded_makespan_s"] - 1, f"the error is another: {found}")
     said = graphs.instance.ctl("simulate", "--graph", record, "--devices", "cpu:2")
     expect("the simulation is" in said, said)
+    # Its devices are by default those of the record, with what it took to be ready there.
+    machines = json.loads(record.read_text(encoding="utf-8"))["workflow"]["execution"]["machines"]
+    opening_s = max(machine["aios"]["openingInSeconds"] for machine in machines)
+    expect(opening_s > 0, f"no context was opened: {machines}")
+    found = checked("simulate", graphs.instance.ctl("simulate", "--graph", record, "--json"))
+    named = [device.split(":")[0] for device in found["devices"].split(",")]
+    expect(named == [machine["nodeName"] for machine in machines], f"devices: {found}, {machines}")
+    expect(found["makespan_s"] > opening_s, f"simulated without an opening: {found}, {machines}")
+    # A graph that names none is simulated on those that are here.
+    other = json.loads(record.read_text(encoding="utf-8"))
+    del other["runtimeSystem"]
+    record.write_text(json.dumps(other), encoding="utf-8")
+    here = json.loads(graphs.instance.ctl("devices", "--json"))["devices"]
+    found = checked("simulate", graphs.instance.ctl("simulate", "--graph", record, "--json"))
+    expect(found["recorded_makespan_s"] is None
+           and len(found["devices"].split(",")) == len(here), f"devices: {found}, {here}")
+    parts = [part for job in checked("bottlenecks", graphs.instance.ctl("bottlenecks", "--json"))
+             for part in job["parts"]]
+    expect(any(part["opening_ns"] > 0 for part in parts), f"nothing waited for a context: {parts}")
     refused = graphs.instance.try_ctl("graph", "run", graphs.file(chain(1)), "--record",
                                       "/nowhere/x")
     expect(refused.returncode == FAILED and "/nowhere/x" in refused.stderr, refused.stderr)
+
+
+def check_failure(graphs):
+    """The last task has failed: explain says so at once, and why, and where."""
+    last = json.loads(graphs.instance.ctl("tasks", "--json"))[-1]
+    expect(last["state"] == "failed", f"the last task: {last}")
+    told = checked("explain", graphs.instance.ctl("explain", last["number"], "--json"))
+    expect(told["state"] == "failed" and "no_such" in told["error"]
+           and told["device"] == last["device"], f"explained: {told}")
+    said = graphs.instance.ctl("explain", last["number"]).splitlines()
+    expect(f"on {last['device']} failed" in said[0] and "no_such" in said[0]
+           and "has not ended" not in "".join(said), f"explained: {said}")
 
 
 def check_files(graphs):
@@ -198,6 +229,7 @@ def check_files(graphs):
     failing = chain(1)
     failing["codelets"]["axpy"]["function"] = "no_such"
     graphs.refused(failing, options=["--json"])
+    check_failure(graphs)
     circle = chain(2)
     circle["tasks"][0]["after"] = ["step1"]
     graphs.refused(circle, "circle: 'step0' before 'step1' before 'step0'")

@@ -4,6 +4,7 @@ graph is refused with what is wrong, where, and what would be right. No instance
 usage: simulate.py AIOSCTL"""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,8 +20,9 @@ AIOSCTL = sys.argv[1]
 
 
 def simulate(*arguments):
+    # No instance is there, whoever runs one besides.
     return subprocess.run([AIOSCTL, "simulate", *arguments], capture_output=True, text=True,
-                          check=False)
+                          check=False, env={**os.environ, "AIOS_SOCKET": "/nowhere/aios.sock"})
 
 
 def results(*arguments):
@@ -63,6 +65,7 @@ def check_results(folder):
         found = results("--graph", str(wide), "--devices", "cpu:4", "--policy", policy)
         expect(abs(found["makespan_s"] - 11) < 1e-6, f"{policy}: {found['makespan_s']} s, not 11")
     options = ("--generate", "cholesky:6", "--noise", "0.3", "--ccr", "0.5", "--runs", "3")
+    expect(results(*options)["devices"] == "cpu:8,gpu:2@20", "devices where none are told")
     first, again, other = (results(*options, "--seed", seed) for seed in "778")
     expect(first["makespans_s"] == again["makespans_s"], "the same seed, another makespan")
     expect(first["makespans_s"] != other["makespans_s"], "another seed, the same makespan")

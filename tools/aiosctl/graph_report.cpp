@@ -8,6 +8,7 @@
 #include <map>
 #include <utility>
 
+#include "tools/aiosctl/graph_record.hpp"
 #include "tools/aiosctl/output.hpp"
 
 namespace aios::ctl {
@@ -254,6 +255,7 @@ Result<void> record_run(const std::string& path, const GraphSource& source, cons
                        {"runtimeInSeconds", seconds_between(task.done.start_ns, task.done.end_ns)},
                        {"memoryInBytes", task.done.peak_memory_bytes},
                        {"command", {{"program", codelet}}}});
+                  record_place(source, run, report, task, executed.back());
                 });
   if (failed || failure_of(run))
     return error(Code::invalid_argument,
@@ -265,6 +267,8 @@ Result<void> record_run(const std::string& path, const GraphSource& source, cons
                   {{"specification", {{"tasks", specified}, {"files", json::array()}}},
                    {"execution",
                     {{"makespanInSeconds", seconds_between(run.submitted_ns(), ended_ns(run))},
+                     {"aios", {{"preparationInSeconds", preparation_s(run)}}},
+                     {"machines", recorded_machines(source, run)},
                      {"tasks", executed}}}}}};
   std::ofstream to(path);
   to << text_of(out);

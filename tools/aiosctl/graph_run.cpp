@@ -467,13 +467,15 @@ Result<void> GraphRun::ask_for_placements(Client& scheduler) {
     for (TaskReport& task : report.tasks)
       if (task.done.start_ns != 0) ran[{task.done.tag, task.done.start_ns}] = &task;
   if (ran.empty()) return {};
-  const std::vector<std::string> names = TRY(device_names(scheduler));
+  devices_ = TRY(list_devices(scheduler));
+  const std::vector<std::string> names = names_of(devices_);
   const std::uint64_t first = TRY(sequence_before(scheduler, submitted_ns_));
   for (const Placed& placed : TRY(placements_after(scheduler, first, 1u << 20))) {
     const auto found = ran.find({placed.tag, placed.start_ns});
     if (found == ran.end()) continue;
     const wire::LoggedCandidate& chosen = placed.candidates[0];
     found->second->device = device_name(names, chosen.device);
+    found->second->placed = placed;
     if (chosen.level != 0 || chosen.mean_ns > 0)
       found->second->predicted_s = static_cast<double>(chosen.mean_ns) / 1e9;
   }

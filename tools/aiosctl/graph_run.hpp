@@ -32,6 +32,7 @@ struct TaskReport {
   std::set<std::size_t> parents{};      ///< places in the partition, of the tasks it waited for
   std::string device{};                 ///< empty: the scheduler no longer knows
   std::optional<double> predicted_s{};  ///< its time on that device, when it was placed there
+  std::optional<proto::scheduler::PlacementNext::Reply> placed{};  ///< if the scheduler still knows
 
   std::uint64_t run_ns() const { return done.end_ns - std::min(done.end_ns, done.start_ns); }
 };
@@ -79,6 +80,8 @@ class GraphRun {
   Result<void> ask_for_placements(Client& scheduler);
 
   const std::vector<PartitionReport>& partitions() const { return reports_; }
+  /// By number; after `ask_for_placements`.
+  const std::vector<proto::scheduler::DeviceNext::Reply>& devices() const { return devices_; }
   /// When the first task was submitted.
   std::uint64_t submitted_ns() const { return submitted_ns_; }
 
@@ -137,6 +140,7 @@ class GraphRun {
   std::unique_ptr<mapreduce_client::DeviceTasks> tasks_;
   std::vector<std::uint32_t> codelets_;
   std::vector<PartitionReport> reports_;
+  std::vector<proto::scheduler::DeviceNext::Reply> devices_;
   Parts parts_;                                      ///< under way
   std::deque<Parts::iterator> waiting_;              ///< for memory, in order
   std::map<std::uint64_t, Parts::iterator> tagged_;  ///< by their first tag

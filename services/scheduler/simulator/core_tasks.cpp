@@ -52,9 +52,9 @@ void add_platform(Core& core, const Realisation& run) {
   const Platform& platform = run.platform();
   for (DeviceId d = 0; d < platform.devices.size(); ++d) {
     const SimDevice& device = platform.devices[d];
-    core.set_device(d, device.slots, true, device.name);
+    core.set_device(d, device.slots, true, device.name, device.backend);
     core.set_memory(d, device.memory);
-    core.set_open_time(d, 0);
+    core.set_open_time(d, static_cast<std::uint64_t>(device.opening_s * 1e9));
   }
   for (MemoryId from = 0; from < platform.memories; ++from)
     for (MemoryId to = 0; to < platform.memories; ++to)
@@ -65,8 +65,9 @@ void add_platform(Core& core, const Realisation& run) {
 Result<Tenancy> open_tenancy(Core& core, const Realisation& run) {
   Tenancy tenancy;
   tenancy.tenant = TRY(core.open_tenant(job, "simulated", user));
-  for (const TaskType& type : run.graph().types)
-    TRY(core.add_codelet(tenancy.tenant, label_of(type.name)));
+  for (std::uint32_t type = 0; type < run.graph().types.size(); ++type)
+    TRY(core.add_codelet(tenancy.tenant, label_of(run.graph().types[type].name),
+                         run.platform().backends_of(type)));
   for (const std::uint64_t bytes : run.graph().data_bytes)
     tenancy.buffers.push_back(TRY(core.add_buffer(tenancy.tenant, true, bytes)));
   return tenancy;
@@ -83,6 +84,7 @@ std::vector<TaskRecord> records_of(const Realisation& run, const Tenancy& tenanc
     record.flags = proto::scheduler::task_flag::idempotent;
     record.grid[0] = options.number_tasks ? t + 1 : 1;
     record.grid[1] = record.grid[2] = 1;
+    if (run.platform().is_recorded && tasks[t].pinned) record.device = tasks[t].device + 1;
     if (!options.deadlines_ns.empty())
       record.deadline_ns =
           begin_ns + static_cast<std::uint64_t>(std::max(options.deadlines_ns[t], 1.0));

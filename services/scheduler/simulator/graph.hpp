@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "abi/include/aios/codelet.h"
@@ -28,6 +30,8 @@ struct TaskType {
   double acceleration = 1;
 };
 
+inline constexpr std::uint32_t not_recorded = ~0u;
+
 struct SimTask {
   std::string name;
   std::uint32_t type = 0;
@@ -35,6 +39,21 @@ struct SimTask {
   std::uint64_t memory_bytes = 0;
   std::vector<std::uint32_t> parents;  ///< all earlier in the list, each once
   std::vector<Access> accesses;        ///< at most 16
+  // Of a run that AIOS recorded:
+  std::uint32_t device = not_recorded;  ///< its place in `recorded_devices`
+  bool pinned = false;                  ///< it had to run there
+  std::uint32_t threads = 1;            ///< of the device, that it kept busy
+  double transfer_s = 0;                ///< copying its data there and back
+};
+
+/// Where a run that AIOS recorded took place.
+struct RecordedDevice {
+  std::string name;
+  std::string kind;
+  std::uint32_t backend = 0;  ///< a bit of proto::driver::backend
+  std::uint32_t threads = 1;
+  double opening_s = 0;  ///< of the job's context
+  double latency_s = 0;  ///< from when a task could begin to when it did, on average
 };
 
 struct Graph {
@@ -42,7 +61,12 @@ struct Graph {
   std::vector<TaskType> types;
   std::vector<std::uint64_t> data_bytes;
   std::vector<SimTask> tasks;
-  double recorded_makespan_s = 0;  ///< where AIOS recorded it (aiosctl graph run --record); else 0
+  // Where AIOS recorded it (aiosctl graph run --record):
+  double recorded_makespan_s = 0;
+  double preparation_s = 0;  ///< until its first task came to the scheduler
+  std::vector<RecordedDevice> recorded_devices;
+  /// Loading the module of a type's codelet, by type and device.
+  std::map<std::pair<std::uint32_t, std::uint32_t>, double> loading_s;
 };
 
 /// Recorded: WfFormat 1.5 (wfcommons.org). not_found, invalid_argument: with the file, the place in

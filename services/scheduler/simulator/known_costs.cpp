@@ -1,5 +1,7 @@
 #include "services/scheduler/simulator/known_costs.hpp"
 
+#include <algorithm>
+
 namespace aios::scheduler::sim {
 
 ToldCosts ToldCosts::exact(const Realisation& run) {
@@ -20,16 +22,18 @@ ToldCosts ToldCosts::mean_by_type(const Realisation& run) {
   costs.devices_ = run.platform().devices.size();
   const std::vector<SimTask>& tasks = run.graph().tasks;
   std::vector<double> sums(run.graph().types.size() * costs.devices_);
-  std::vector<double> counts(run.graph().types.size());
-  for (std::uint32_t t = 0; t < tasks.size(); ++t) {
-    ++counts[tasks[t].type];
-    for (DeviceId d = 0; d < costs.devices_; ++d)
+  std::vector<double> counts(sums.size());
+  for (std::uint32_t t = 0; t < tasks.size(); ++t)
+    for (DeviceId d = 0; d < costs.devices_; ++d) {
+      if (run.expected_ns(t, d) < 0) continue;
+      ++counts[tasks[t].type * costs.devices_ + d];
       sums[tasks[t].type * costs.devices_ + d] += run.expected_ns(t, d);
-  }
+    }
   for (const SimTask& task : tasks)
     for (DeviceId d = 0; d < costs.devices_; ++d) {
       Estimate estimate;
-      const double mean = sums[task.type * costs.devices_ + d] / counts[task.type];
+      const std::size_t at = task.type * costs.devices_ + d;
+      const double mean = sums[at] / std::max(counts[at], 1.0);
       estimate.time = {mean, mean};
       estimate.level = Level::hint;
       costs.estimates_.push_back(estimate);

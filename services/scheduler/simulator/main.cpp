@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 
 #include "abi/runtime/command_line.hpp"
@@ -16,12 +17,15 @@ using namespace aios::scheduler;
 using namespace aios::scheduler::sim;
 
 constexpr std::uint32_t most_runs = 10'000;
+/// Where neither the graph nor anybody else says which.
+constexpr const char* usual_devices = "cpu:8,gpu:2@20";
 
 struct Options {
   std::string graph;
   std::string generator;
   std::string policy = "learned";
-  std::string devices = "cpu:8,gpu:2@20";
+  std::string devices;
+  std::string devices_here;
   Chances chances;
   std::uint32_t runs = 1;
   double deadline_s = 0;
@@ -152,10 +156,14 @@ Result<GraphDemand> demand_of(Study& study, const Realisation& run) {
   std::vector<double> end(tasks.size());
   for (std::uint32_t t = 0; t < tasks.size(); ++t) {
     double rate = 0;
-    for (DeviceId d = 0; d < times[t].size(); ++d)
+    double quickest = std::numeric_limits<double>::max();
+    for (DeviceId d = 0; d < times[t].size(); ++d) {
+      if (times[t][d] < 0) continue;
       rate += study.platform().devices[d].slots / std::max(times[t][d], 1.0);
+      quickest = std::min(quickest, times[t][d]);
+    }
     for (const std::uint32_t parent : tasks[t].parents) end[t] = std::max(end[t], end[parent]);
-    end[t] += std::ranges::min(times[t]);
+    end[t] += quickest;
     demand.work_ns += 1 / rate;
     demand.critical_path_ns = std::max(demand.critical_path_ns, end[t]);
   }
@@ -178,7 +186,20 @@ Result<bool> admit(Admission& admission, Study& study, const Realisation& run, s
   return verdict.accepted;
 }
 
-Result<void> simulate(const Options& options) {
+/// Those that were named; or those of the record; or those of this machine; or the usual ones.
+Result<Platform> choose_devices(const Graph& graph, Options& options) {
+  if (options.devices.empty() && !graph.recorded_devices.empty()) {
+    for (const RecordedDevice& device : graph.recorded_devices)
+      options.devices +=
+          fmt::format("{}{}:{}", options.devices.empty() ? "" : ",", device.name, device.threads);
+    return recorded_platform(graph);
+  }
+  if (options.devices.empty()) options.devices = options.devices_here;
+  if (options.devices.empty()) options.devices = usual_devices;
+  return value_of("--devices", parse_devices(options.devices));
+}
+
+Result<void> simulate(Options options) {
   if (options.graph.empty() == options.generator.empty())
     return error(Code::invalid_argument,
                  "name one graph: a WfFormat file by --graph, or a generator by --generate");
@@ -186,7 +207,7 @@ Result<void> simulate(const Options& options) {
   const Graph graph = options.graph.empty()
                           ? TRY(value_of("--generate", generate(options.generator)))
                           : TRY(value_of("--graph", read_wfformat(options.graph)));
-  const Platform platform = TRY(value_of("--devices", parse_devices(options.devices)));
+  const Platform platform = TRY(choose_devices(graph, options));
   Study study(graph, platform);
   TRY(learn(study, options));
   Results results;
@@ -228,7 +249,10 @@ void add_options(CLI::App& app, Options& options) {
   app.add_option("--policy", options.policy, "eager prio edf dmda heft learned [learned]");
   app.add_option("--devices", options.devices,
                  "KIND:COUNT[@SPEED],... and models:FOLDER/MACHINE for StarPU's performance models "
-                 "[cpu:8,gpu:2@20]");
+                 "[those that a record of AIOS names, with what opening contexts there and loading "
+                 "modules took then; else those of this machine where AIOS runs, GPUs as 20 cores; "
+                 "else cpu:8,gpu:2@20]");
+  app.add_option("--devices-here", options.devices_here)->group("");
   app.add_option("--noise", options.chances.noise, "Coefficient of variation of run times [0]")
       ->transform(command_line::between(0.0, 10.0));
   app.add_option("--ccr", options.chances.ccr,

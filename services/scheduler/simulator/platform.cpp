@@ -54,8 +54,9 @@ std::uint32_t Platform::slots() const {
   return sum;
 }
 
-Result<double> Platform::time_s(const Graph& graph, const SimTask& task,
-                                const SimDevice& device) const {
+Result<double> Platform::time_s(const Graph& graph, const SimTask& task, DeviceId id) const {
+  if (is_recorded) return recorded_time_s(task, id);
+  const SimDevice& device = devices[id];
   const TaskType& type = graph.types[task.type];
   if (measured.empty()) return task.work_s / (1 + (device.speed - 1) * type.acceleration);
   const auto by_kind = measured.find(type.name);
@@ -65,6 +66,42 @@ Result<double> Platform::time_s(const Graph& graph, const SimTask& task,
                                       ": the performance models have no time of it "
                                       "there; choose other devices or another machine's models");
   return by_kind->second.at(device.kind) / device.speed;
+}
+
+/// As it was; elsewhere as others of its type there took longer or less.
+double Platform::recorded_time_s(const SimTask& task, DeviceId device) const {
+  if (task.device == device) return task.work_s;
+  if (task.pinned || (backends_of(task.type) & devices[device].backend) == 0) return -1;
+  const auto there = recorded_means_s.find({task.type, device});
+  const auto here = recorded_means_s.find({task.type, task.device});
+  if (there == recorded_means_s.end() || here == recorded_means_s.end()) return task.work_s;
+  return task.work_s * there->second / here->second;
+}
+
+std::uint32_t Platform::backends_of(std::uint32_t type) const {
+  std::uint32_t backends = 0;
+  for (const auto& [key, mean] : recorded_means_s)
+    if (key.first == type) backends |= devices[key.second].backend;
+  return backends == 0 ? proto::driver::backend::all : backends;
+}
+
+Platform recorded_platform(const Graph& graph) {
+  Platform platform;
+  platform.is_recorded = true;
+  for (const RecordedDevice& device : graph.recorded_devices)
+    platform.devices.push_back({device.name, device.kind, 1, host_memory, 1, device.backend,
+                                device.opening_s, device.latency_s});
+  std::map<std::pair<std::uint32_t, DeviceId>, std::uint32_t> counts;
+  for (const SimTask& task : graph.tasks) {
+    if (task.device == not_recorded) continue;
+    const RecordedDevice& device = graph.recorded_devices[task.device];
+    // Where each task takes all threads they run one after the other.
+    if (task.threads < device.threads) platform.devices[task.device].slots = device.threads;
+    const double n = ++counts[{task.type, task.device}];
+    double& mean = platform.recorded_means_s[{task.type, task.device}];
+    mean += (task.work_s - mean) / n;
+  }
+  return platform;
 }
 
 Result<Platform> parse_devices(const std::string& spec) {

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "abi/proto/device.hpp"
 #include "services/scheduler/memories.hpp"
 #include "services/scheduler/simulator/graph.hpp"
 
@@ -17,6 +18,9 @@ struct SimDevice {
   std::uint32_t slots = 1;
   MemoryId memory = host_memory;
   double speed = 1;  ///< of a core
+  std::uint32_t backend = proto::driver::backend::cpu;
+  double opening_s = 0;  ///< a context
+  double latency_s = 0;  ///< between its being told of a task and the task's beginning
 };
 
 /// Measured times, from StarPU's performance models: seconds by type and kind ("cpu", "gpu").
@@ -27,16 +31,29 @@ struct Platform {
   std::uint32_t memories = 1;
   TransferCost bus{10'000, 1.0 / 12};  ///< between two memories: 12 GB/s
   MeasuredTimes measured;
+  /// The devices are those of a recorded run: tasks run where they, or others of their type, did.
+  bool is_recorded = false;
+  /// Mean time of a type's tasks, by type and device; only of a recorded run.
+  std::map<std::pair<std::uint32_t, DeviceId>, double> recorded_means_s = {};
 
   std::uint32_t slots() const;
-  /// Without noise. Speed counts as far as the type gets it: 1 + (speed - 1) * acceleration.
-  Result<double> time_s(const Graph& graph, const SimTask& task, const SimDevice& device) const;
+  /// Without noise; < 0: it cannot run there. Speed counts as far as the type gets it:
+  /// 1 + (speed - 1) * acceleration.
+  Result<double> time_s(const Graph& graph, const SimTask& task, DeviceId device) const;
+  /// What a type's codelet has code for.
+  std::uint32_t backends_of(std::uint32_t type) const;
+
+ private:
+  double recorded_time_s(const SimTask& task, DeviceId device) const;
 };
 
 /// KIND:COUNT[@SPEED],... : COUNT cores of one device `cpu` in the host's memory, COUNT devices of
 /// every other kind with a memory each. `models:FOLDER/MACHINE` among them takes times of tasks,
 /// and those of the bus, from StarPU's performance models. invalid_argument, not_found.
 Result<Platform> parse_devices(const std::string& spec);
+
+/// Those of the record, with what opening contexts there took. The graph has some.
+Platform recorded_platform(const Graph& graph);
 
 /// The times of `FOLDER/codelets/45/MODEL.MACHINE` and bus files of FOLDER/bus, for 960 x 960
 /// tiles.

@@ -35,13 +35,23 @@ Result<Realisation> Realisation::draw(const Graph& graph, const Platform& platfo
   for (std::uint32_t t = 0; t < graph.tasks.size(); ++t) {
     const double factor = draw_factor(chances, t);
     for (DeviceId d = 0; d < run.devices_; ++d) {
-      const double seconds = TRY(platform.time_s(graph, graph.tasks[t], platform.devices[d]));
+      const double seconds = TRY(platform.time_s(graph, graph.tasks[t], d));
+      if (seconds < 0) {
+        run.expected_ns_.push_back(-1);
+        run.true_ns_.push_back(-1);
+        continue;
+      }
       run.expected_ns_.push_back(std::max(seconds * 1e9, 1.0));
       run.true_ns_.push_back(std::max(run.expected_ns_.back() * factor, 1.0));
     }
   }
   if (chances.ccr >= 0) TRY(run.scale_bus(chances.ccr));
   return run;
+}
+
+double Realisation::copying_ns(std::uint32_t task, DeviceId device) const {
+  const SimTask& what = graph_->tasks[task];
+  return platform_->is_recorded && what.device == device ? what.transfer_s * 1e9 : 0;
 }
 
 Result<void> Realisation::scale_bus(double ccr) {
@@ -68,9 +78,11 @@ Result<void> Realisation::scale_bus(double ccr) {
 namespace {
 
 double fastest_ns(const Realisation& run, std::uint32_t task) {
-  double best = run.true_ns(task, 0);
-  for (DeviceId d = 1; d < run.platform().devices.size(); ++d)
-    best = std::min(best, run.true_ns(task, d));
+  double best = -1;
+  for (DeviceId d = 0; d < run.platform().devices.size(); ++d) {
+    const double takes_ns = run.true_ns(task, d);
+    if (takes_ns >= 0 && (best < 0 || takes_ns < best)) best = takes_ns;
+  }
   return best;
 }
 
@@ -84,6 +96,11 @@ double critical_path_ns(const Realisation& run) {
     last = std::max(last, end[t]);
   }
   return last;
+}
+
+/// Slots of a recorded run that it keeps busy.
+double threads_of(const Realisation& run, std::uint32_t task, DeviceId device) {
+  return std::min(run.graph().tasks[task].threads, run.platform().devices[device].slots);
 }
 
 /// For two groups of slots (a core against anything else): the fractional optimum, which gives
@@ -102,7 +119,8 @@ double area_ns(const Realisation& run) {
     Pair pair{-1, -1};
     for (DeviceId d = 0; d < platform.devices.size(); ++d) {
       double& of = platform.devices[d].memory == host_memory ? pair.slow : pair.fast;
-      of = of < 0 ? run.true_ns(t, d) : std::min(of, run.true_ns(t, d));
+      const double takes_ns = run.true_ns(t, d) * threads_of(run, t, d);
+      if (takes_ns >= 0) of = of < 0 ? takes_ns : std::min(of, takes_ns);
     }
     pairs.push_back(pair);
   }

@@ -29,6 +29,8 @@ class Realisation {
   double true_ns(std::uint32_t task, DeviceId device) const {
     return true_ns_[task * devices_ + device];
   }
+  /// Copying its data there and back, where a recorded run says so.
+  double copying_ns(std::uint32_t task, DeviceId device) const;
   /// What it takes on average over all runs.
   double expected_ns(std::uint32_t task, DeviceId device) const {
     return expected_ns_[task * devices_ + device];

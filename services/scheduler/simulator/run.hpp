@@ -1,7 +1,11 @@
 // Runs a graph in virtual time: by the scheduler's own core, or by a plan made beforehand (HEFT).
 //
 // The machine: a task takes its slot while what it reads and is not there is brought over, and then
-// while it runs. Data stays where it was read or written; who writes has the only copy.
+// while it runs. Data stays where it was read or written; who writes has the only copy. A device
+// does its tasks in the order in which they come to it, each on as many of its threads as it keeps
+// busy. Where the devices are those of a recorded run, contexts are opened and modules loaded
+// first, as long as that took then, and before that as long as it took to submit the first task.
+// HEFT does without all that, and gives each task one slot.
 #pragma once
 
 #include <cstdint>
@@ -44,7 +48,7 @@ struct RunOptions {
 /// By the core.
 Result<Outcome> run_core(const Realisation& run, const RunOptions& options);
 
-/// The time that a plan expects of a task.
+/// The time that a plan expects of a task; < 0: it cannot run there.
 using PlannedTimes = std::vector<std::vector<double>>;  ///< ns, by task and device
 PlannedTimes true_times(const Realisation& run);
 /// What each task takes on average over all runs: perfect models, without knowing the future.

@@ -1,6 +1,8 @@
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <queue>
+#include <utility>
 
 #include "services/scheduler/record_check.hpp"
 #include "services/scheduler/simulator/core_tasks.hpp"
@@ -36,6 +38,7 @@ class Machine {
                                          std::to_string(now_ns_ - begin_ns) + " ns");
     }
     outcome_.makespan_ns = static_cast<double>(now_ns_ - begin_ns);
+    if (run_.platform().is_recorded) outcome_.makespan_ns += run_.graph().preparation_s * 1e9;
     core_.close_tenant(tenant_);
     return std::move(outcome_);
   }
@@ -50,6 +53,11 @@ class Machine {
       return at_ns != other.at_ns ? at_ns > other.at_ns : number > other.number;
     }
   };
+  struct Loading {
+    std::uint64_t since_ns;
+    std::uint32_t type;
+    DeviceId device;
+  };
 
   void decide() {
     while (true) {
@@ -63,35 +71,88 @@ class Machine {
       bool again = false;
       for (const Action& action : actions) {
         if (action.kind == Action::Kind::start) start(action);
-        if (action.kind == Action::Kind::open_context) {
-          core_.context_ready(action.job, action.device);
-          again = true;
-        }
+        if (action.kind == Action::Kind::open_context) again = open(action) || again;
       }
       if (!again) return;
     }
   }
 
+  /// Whether it is there at once.
+  bool open(const Action& action) {
+    const double takes_s = run_.platform().devices[action.device].opening_s;
+    if (takes_s > 0)
+      openings_.emplace(now_ns_ + static_cast<std::uint64_t>(takes_s * 1e9), action.device);
+    else
+      core_.context_ready(action.job, action.device, now_ns_);
+    job_ = action.job;
+    return takes_s <= 0;
+  }
+
+  /// When the module of the type is there; the first task of it has it loaded.
+  std::uint64_t loaded_ns(std::uint32_t type, DeviceId device) {
+    const auto takes = run_.graph().loading_s.find({type, device});
+    if (!run_.platform().is_recorded || takes == run_.graph().loading_s.end()) return 0;
+    const auto [at, is_new] = loaded_.emplace(takes->first, 0);
+    if (!is_new) return at->second;
+    at->second = now_ns_ + static_cast<std::uint64_t>(takes->second * 1e9);
+    loadings_.emplace(at->second, Loading{now_ns_, type, device});
+    return at->second;
+  }
+
+  /// When the device has done it that could begin then. Its blocks are shared out among as many
+  /// threads as it keeps busy, of those that are free first, so that these end together.
+  std::uint64_t finish_ns(const SimTask& task, DeviceId device, std::uint64_t from_ns,
+                          double run_ns) {
+    std::vector<double>& threads = threads_[device];
+    threads.resize(run_.platform().devices[device].slots, 0);
+    std::ranges::sort(threads);
+    const std::size_t width = std::min<std::size_t>(std::max(task.threads, 1u), threads.size());
+    const auto from = static_cast<double>(from_ns);
+    double sum = run_ns * static_cast<double>(width);
+    double end_ns = 0;
+    std::size_t used = 0;
+    do {
+      sum += std::max(threads[used++], from);
+      end_ns = sum / static_cast<double>(used);
+    } while (used < width && end_ns > std::max(threads[used], from));
+    std::fill_n(threads.begin(), used, end_ns);
+    return static_cast<std::uint64_t>(end_ns);
+  }
+
   void start(const Action& action) {
     const Task& task = *core_.find(action.task);
     const auto index = static_cast<std::uint32_t>(task.record.tag);
+    const SimTask& what = run_.graph().tasks[index];
     const double run_ns = run_.true_ns(index, action.device);
     if (options_.costs != nullptr)
       outcome_.predictions.push_back(
           {index, action.device, options_.costs->estimate(task.work, action.device), run_ns});
     outcome_.probes += task.placed_because == Reason::probe;
     outcome_.moved_bytes += static_cast<double>(task.transfer.bytes);
-    const auto takes_ns = static_cast<std::uint64_t>(task.transfer.ns + run_ns);
+    const double before_ns = task.transfer.ns + run_.copying_ns(index, action.device) +
+                             run_.platform().devices[action.device].latency_s * 1e9;
+    const std::uint64_t loaded = std::max(now_ns_, loaded_ns(what.type, action.device));
+    const std::uint64_t from_ns = loaded + static_cast<std::uint64_t>(before_ns);
     core_.task_begun(action.task);
-    ends_.push({now_ns_ + takes_ns, task.number, action.task, run_ns});
+    ends_.push({finish_ns(what, action.device, from_ns, run_ns), task.number, action.task, run_ns});
   }
 
   /// To the next end, or to when the core wants to think again. False: there is neither.
   bool step() {
-    const std::uint64_t next_ns = ends_.empty() ? ~std::uint64_t{0} : ends_.top().at_ns;
-    const std::uint64_t again_ns = core_.decide_again_ns();
-    if (next_ns == ~std::uint64_t{0} && again_ns == ~std::uint64_t{0}) return core_.idle();
-    now_ns_ = std::max(now_ns_, std::min(next_ns, again_ns));
+    std::uint64_t next_ns = core_.decide_again_ns();
+    if (!ends_.empty()) next_ns = std::min(next_ns, ends_.top().at_ns);
+    if (!openings_.empty()) next_ns = std::min(next_ns, openings_.begin()->first);
+    if (!loadings_.empty()) next_ns = std::min(next_ns, loadings_.begin()->first);
+    if (next_ns == ~std::uint64_t{0}) return core_.idle();
+    now_ns_ = std::max(now_ns_, next_ns);
+    for (; !openings_.empty() && openings_.begin()->first <= now_ns_;
+         openings_.erase(openings_.begin()))
+      core_.context_ready(job_, openings_.begin()->second, now_ns_);
+    for (; !loadings_.empty() && loadings_.begin()->first <= now_ns_;
+         loadings_.erase(loadings_.begin())) {
+      const Loading& loading = loadings_.begin()->second;
+      core_.module_loaded(tenant_, loading.type, loading.device, loading.since_ns, now_ns_);
+    }
     while (!ends_.empty() && ends_.top().at_ns <= now_ns_) end();
     return true;
   }
@@ -119,6 +180,12 @@ class Machine {
   TenantId tenant_ = 0;
   std::uint64_t now_ns_ = begin_ns;
   std::priority_queue<End, std::vector<End>, std::greater<>> ends_;
+  JobId job_ = 0;
+  std::multimap<std::uint64_t, DeviceId> openings_;  ///< by when they are done
+  std::multimap<std::uint64_t, Loading> loadings_;
+  /// When modules are there, by type and device.
+  std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint64_t> loaded_;
+  std::map<DeviceId, std::vector<double>> threads_;  ///< when each is free
   Outcome outcome_;
 };
 
@@ -135,7 +202,10 @@ Result<PlannedTimes> estimated_times(const Realisation& run, const RunOptions& o
   // The core is new: slots and numbers go up together.
   for (Slot slot = 0; const Task* task = core.find({slot, slot + 1u}); ++slot)
     for (DeviceId d = 0; !is_join(task->record) && d < run.platform().devices.size(); ++d)
-      times[task->record.tag].push_back(options.costs->estimate(task->work, d).time.mean);
+      times[task->record.tag].push_back(
+          run.true_ns(static_cast<std::uint32_t>(task->record.tag), d) < 0
+              ? -1
+              : options.costs->estimate(task->work, d).time.mean);
   core.close_tenant(tenancy.tenant);
   return times;
 }

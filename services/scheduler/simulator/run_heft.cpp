@@ -69,8 +69,13 @@ class Heft {
 
   double mean_ns(std::uint32_t task) const {
     double sum = 0;
-    for (const SlotPlan& slot : slots_) sum += times_[task][slot.device];
-    return sum / static_cast<double>(slots_.size());
+    double slots = 0;
+    for (const SlotPlan& slot : slots_) {
+      if (times_[task][slot.device] < 0) continue;
+      sum += times_[task][slot.device];
+      ++slots;
+    }
+    return sum / slots;
   }
 
   /// Share of the pairs of slots that are in different memories.
@@ -127,8 +132,9 @@ class Heft {
     double best_start = 0;
     double best_end = 0;
     for (SlotPlan& slot : slots_) {
-      const double takes =
-          data.transfer_ns(tasks()[t], device_of(slot).memory) + times_[t][slot.device];
+      if (times_[t][slot.device] < 0) continue;
+      const double takes = data.transfer_ns(tasks()[t], device_of(slot).memory) +
+                           run_.copying_ns(t, slot.device) + times_[t][slot.device];
       const double start = first_gap(slot, ready, takes);
       if (best != nullptr && start + takes >= best_end) continue;
       best = &slot;
@@ -175,7 +181,7 @@ class Heft {
       const std::uint32_t t = slot.sequence[next[best]++].task;
       const MemoryId memory = device_of(slot).memory;
       end[t] = best_start + data.transfer_ns(tasks()[t], memory, &outcome.moved_bytes) +
-               run_.true_ns(t, slot.device);
+               run_.copying_ns(t, slot.device) + run_.true_ns(t, slot.device);
       data.use(tasks()[t], memory);
       free[best] = end[t];
       outcome.makespan_ns = std::max(outcome.makespan_ns, end[t]);

@@ -43,8 +43,7 @@ class Reader {
     keep_data_within_limits();
     if (const Json* system = member(root_, "runtimeSystem");
         system != nullptr && text(*system, "name") == "AIOS")
-      graph_.recorded_makespan_s =
-          TRY(number(*execution, "makespanInSeconds", "workflow.execution"));
+      TRY(read_record(*execution));
     if (const Result<void> sorted = sort_topologically(graph_); !sorted)
       return error(sorted.error().code(), path_ + ": " + sorted.error().message());
     if (const Result<void> fits = check_size(graph_); !fits)
@@ -190,6 +189,82 @@ class Reader {
         data_.emplace(file, static_cast<std::uint32_t>(graph_.data_bytes.size()));
     if (is_new) graph_.data_bytes.push_back(bytes_.contains(file) ? bytes_.at(file) : 0);
     return at->second;
+  }
+
+  // ---- what AIOS writes besides: where tasks ran, and what else that took ----
+
+  Result<void> read_record(const Json& execution) {
+    graph_.recorded_makespan_s = TRY(number(execution, "makespanInSeconds", "workflow.execution"));
+    if (const Json* aios = member(execution, "aios"))
+      graph_.preparation_s = TRY(number(*aios, "preparationInSeconds", "workflow.execution.aios"));
+    const Json* machines = array(execution, "machines");
+    if (machines == nullptr || machines->empty()) return {};
+    if (machines->size() >= max_devices)
+      return wrong("workflow.execution.machines", "has more than 63 devices");
+    std::map<std::string, std::uint32_t> devices;
+    for (std::size_t i = 0; i < machines->size(); ++i) {
+      const std::string where = "workflow.execution.machines[" + std::to_string(i) + "]";
+      RecordedDevice device = TRY(read_device((*machines)[i], where));
+      if (!devices.emplace(device.name, static_cast<std::uint32_t>(i)).second)
+        return wrong(where, "is named " + device.name + ", as an earlier one is");
+      TRY(read_loading((*machines)[i], static_cast<std::uint32_t>(i), where));
+      graph_.recorded_devices.push_back(std::move(device));
+    }
+    const Json& runs = *array(execution, "tasks");
+    for (std::size_t i = 0; i < runs.size(); ++i)
+      TRY(read_place(runs[i], devices, "workflow.execution.tasks[" + std::to_string(i) + "]"));
+    return {};
+  }
+
+  Result<RecordedDevice> read_device(const Json& machine, const std::string& where) {
+    RecordedDevice device;
+    device.name = text(machine, "nodeName");
+    const Json* cpu = member(machine, "cpu");
+    const Json* aios = member(machine, "aios");
+    if (device.name.empty() || device.name.size() > 31 || cpu == nullptr || aios == nullptr)
+      return wrong(where, "lacks nodeName, cpu or aios, which `graph run --record` writes");
+    const double threads = TRY(number(*cpu, "coreCount", where + ".cpu"));
+    if (!(threads >= 1 && threads <= max_slots_per_device))
+      return wrong(where + ".cpu.coreCount", "is no number from 1 to 192");
+    device.threads = static_cast<std::uint32_t>(threads);
+    device.kind = text(*aios, "kind");
+    device.backend = proto::driver::backend::from(text(*aios, "backend"));
+    if (device.backend == 0) return wrong(where + ".aios.backend", "is none that AIOS has");
+    device.opening_s = TRY(number(*aios, "openingInSeconds", where + ".aios"));
+    device.latency_s = TRY(number(*aios, "latencyInSeconds", where + ".aios"));
+    return device;
+  }
+
+  Result<void> read_loading(const Json& machine, std::uint32_t device, const std::string& where) {
+    const Json* loading = member(*member(machine, "aios"), "loadingInSeconds");
+    if (loading == nullptr) return {};
+    if (!loading->is_object()) return wrong(where + ".aios.loadingInSeconds", "is no object");
+    for (std::uint32_t type = 0; type < graph_.types.size(); ++type)
+      if (const double takes_s = TRY(
+              number(*loading, graph_.types[type].name.c_str(), where + ".aios.loadingInSeconds"));
+          takes_s > 0)
+        graph_.loading_s[{type, device}] = takes_s;
+    return {};
+  }
+
+  Result<void> read_place(const Json& run, const std::map<std::string, std::uint32_t>& devices,
+                          const std::string& where) {
+    const Json* machines = array(run, "machines");
+    if (machines == nullptr || machines->empty()) return {};  // not known any more
+    const Json& name = machines->front();
+    const auto at = name.is_string() ? devices.find(name.get<std::string>()) : devices.end();
+    if (at == devices.end()) return wrong(where + ".machines", "names none of execution.machines");
+    SimTask& task = graph_.tasks[index_.at(text(run, "id"))];
+    task.device = at->second;
+    const double threads = TRY(number(run, "coreCount", where));
+    const std::uint32_t most = graph_.recorded_devices[task.device].threads;
+    task.threads = static_cast<std::uint32_t>(std::clamp<double>(threads, 1, most));
+    const Json* aios = member(run, "aios");
+    if (aios == nullptr) return {};
+    const Json* pinned = member(*aios, "pinned");
+    task.pinned = pinned != nullptr && pinned->is_boolean() && pinned->get<bool>();
+    task.transfer_s = TRY(number(*aios, "transferInSeconds", where + ".aios"));
+    return {};
   }
 
   /// A task has at most 16 buffers, a user 1,536. What is too much, the smallest, is left out: such

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 #include <numeric>
 
 #include "services/scheduler/simulator/study.hpp"
@@ -210,6 +211,125 @@ TEST_CASE("Devices are as many as were asked for, in memories of their own but f
     REQUIRE_FALSE(refused);
     CHECK(refused.error().code() == Code::invalid_argument);
   }
+}
+
+namespace {
+
+/// A record of AIOS: a chain of tasks of a second each on cpu0, which has two threads.
+nlohmann::json record_of(std::uint32_t tasks, std::uint32_t threads_of_each) {
+  nlohmann::json specified = nlohmann::json::array(), executed = nlohmann::json::array();
+  for (std::uint32_t i = 0; i < tasks; ++i) {
+    const std::string id = "t" + std::to_string(i);
+    specified.push_back({{"id", id}, {"name", "axpy"}, {"parents", nlohmann::json::array()}});
+    executed.push_back({{"id", id},
+                        {"runtimeInSeconds", 1.0},
+                        {"machines", nlohmann::json::array({"cpu0"})},
+                        {"coreCount", threads_of_each},
+                        {"aios", {{"pinned", false}, {"transferInSeconds", 0.0}}}});
+  }
+  const nlohmann::json machine{{"nodeName", "cpu0"},
+                               {"cpu", {{"coreCount", 2}}},
+                               {"aios",
+                                {{"kind", "cpu"},
+                                 {"backend", "cpu"},
+                                 {"openingInSeconds", 0.0},
+                                 {"latencyInSeconds", 0.0},
+                                 {"loadingInSeconds", nlohmann::json::object()}}}};
+  return {{"name", "r"},
+          {"schemaVersion", "1.5"},
+          {"runtimeSystem", {{"name", "AIOS"}, {"version", "1"}}},
+          {"workflow",
+           {{"specification", {{"tasks", specified}, {"files", nlohmann::json::array()}}},
+            {"execution",
+             {{"makespanInSeconds", 9.0},
+              {"machines", nlohmann::json::array({machine})},
+              {"tasks", executed}}}}}};
+}
+
+nlohmann::json& execution(nlohmann::json& record) {
+  return record["workflow"]["execution"];
+}
+
+double simulated_s(const nlohmann::json& record, const std::string& policy = "learned") {
+  const auto read = parse_wfformat(record.dump(), "record");
+  REQUIRE_MESSAGE(read, (read ? "" : read.error().message()));
+  const Platform on = recorded_platform(*read);
+  const auto run = Realisation::draw(*read, on, {});
+  REQUIRE(run);
+  Study study(*read, on);
+  const auto outcome = study.run(*run, Method::core, policy);
+  REQUIRE(outcome);
+  CHECK(study.run(*run, Method::heft_true)->makespan_ns > 0);
+  return outcome->makespan_ns / 1e9;
+}
+
+}  // namespace
+
+TEST_CASE("Tasks of a record that keep all threads of their device busy run one after the other") {
+  for (const char* policy : {"eager", "learned"}) {
+    CHECK(simulated_s(record_of(6, 2), policy) == doctest::Approx(6));
+    CHECK(simulated_s(record_of(6, 1), policy) == doctest::Approx(3));
+  }
+  // What is wide begins on the thread that is free, and the last when both of its are again.
+  nlohmann::json mixed = record_of(3, 1);
+  execution(mixed)["tasks"][1]["coreCount"] = 2;
+  CHECK(simulated_s(mixed) == doctest::Approx(2.5));
+}
+
+TEST_CASE("What opened a context, loaded a module and copied data in a record does so again") {
+  nlohmann::json record = record_of(4, 2);
+  nlohmann::json& aios = execution(record)["machines"][0]["aios"];
+  aios["openingInSeconds"] = 0.5;
+  CHECK(simulated_s(record) == doctest::Approx(4.5));
+  aios["loadingInSeconds"]["axpy"] = 0.25;
+  CHECK(simulated_s(record) == doctest::Approx(4.75));
+  aios["latencyInSeconds"] = 0.01;
+  CHECK(simulated_s(record) == doctest::Approx(4.79));
+  for (nlohmann::json& task : execution(record)["tasks"]) task["aios"]["transferInSeconds"] = 0.1;
+  CHECK(simulated_s(record) == doctest::Approx(5.19));
+  execution(record)["aios"]["preparationInSeconds"] = 0.3;
+  CHECK(simulated_s(record) == doctest::Approx(5.49));
+}
+
+TEST_CASE("A task of a record runs where it did if it had to, or where others of its type did") {
+  nlohmann::json record = record_of(4, 2);
+  nlohmann::json other = execution(record)["machines"][0];
+  other["nodeName"] = "gpu1";
+  other["aios"]["backend"] = "cuda";
+  execution(record)["machines"].push_back(other);
+  // None of them ever ran there.
+  CHECK(simulated_s(record) == doctest::Approx(4));
+  execution(record)["tasks"][3]["machines"] = nlohmann::json::array({"gpu1"});
+  CHECK(simulated_s(record) == doctest::Approx(2));
+  for (nlohmann::json& task : execution(record)["tasks"]) task["aios"]["pinned"] = true;
+  CHECK(simulated_s(record) == doctest::Approx(3));
+}
+
+TEST_CASE("A record whose devices make no sense is refused with the place") {
+  const auto refused = [](auto change) {
+    nlohmann::json record = record_of(2, 1);
+    change(execution(record));
+    const auto read = parse_wfformat(record.dump(), "record");
+    return read ? std::string() : read.error().message();
+  };
+  using Json = nlohmann::json;
+  CHECK(refused([](Json&) {}).empty());
+  CHECK(refused([](Json& e) { e["machines"][0].erase("nodeName"); }).find("machines[0]") !=
+        std::string::npos);
+  CHECK(refused([](Json& e) { e["machines"][0]["cpu"]["coreCount"] = 1e9; }).find("coreCount") !=
+        std::string::npos);
+  CHECK(refused([](Json& e) { e["machines"][0]["aios"]["backend"] = "abacus"; }).find("backend") !=
+        std::string::npos);
+  CHECK(refused([](Json& e) { e["machines"].push_back(e["machines"][0]); }).find("earlier") !=
+        std::string::npos);
+  CHECK(refused([](Json& e) {
+          e["tasks"][1]["machines"] = Json::array({"cpu9"});
+        }).find("tasks[1]") != std::string::npos);
+  CHECK(refused([](Json& e) {
+          e["machines"][0]["aios"]["loadingInSeconds"]["axpy"] = -1;
+        }).find("loadingInSeconds") != std::string::npos);
+  // A record of an earlier version names no devices.
+  CHECK(refused([](Json& e) { e.erase("machines"); }).empty());
 }
 
 }  // namespace aios::scheduler::sim

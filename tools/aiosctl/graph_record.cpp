@@ -1,0 +1,147 @@
+#include "tools/aiosctl/graph_record.hpp"
+
+#include <algorithm>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace aios::ctl {
+
+namespace {
+
+using nlohmann::json;
+
+double seconds(std::uint64_t ns) {
+  return static_cast<double>(ns) / 1e9;
+}
+
+/// A task as it ran, and the threads that it kept busy.
+struct Ran {
+  const TaskReport* task;
+  std::string codelet;
+  std::uint32_t threads;
+};
+
+std::uint32_t device_of(const TaskReport& task) {
+  return task.placed->candidates[0].device;
+}
+
+/// A task of a processor is shared out, block by block, among the threads of its context.
+std::uint32_t threads_of(const GraphRun& run, std::uint32_t device,
+                         const proto::scheduler::TaskRecord& record) {
+  const std::uint64_t blocks = std::uint64_t{record.grid[0]} * record.grid[1] * record.grid[2];
+  return static_cast<std::uint32_t>(
+      std::clamp<std::uint64_t>(blocks, 1, std::max(run.devices()[device].device.threads, 1u)));
+}
+
+const proto::scheduler::TaskRecord& record_of(const GraphSource& source,
+                                              const PartitionReport& report,
+                                              const TaskReport& task) {
+  const auto at = static_cast<std::size_t>(&task - report.tasks.data());
+  return source.graph().tasks[report.places[at]].record;
+}
+
+std::map<std::uint32_t, std::vector<Ran>> by_device(const GraphSource& source,
+                                                    const GraphRun& run) {
+  std::map<std::uint32_t, std::vector<Ran>> ran;
+  for (const PartitionReport& report : run.partitions())
+    for (const TaskReport& task : report.tasks) {
+      if (!task.placed || device_of(task) >= run.devices().size()) continue;
+      const std::uint32_t device = device_of(task);
+      ran[device].push_back({&task, source.graph().codelets[task.codelet].name,
+                             threads_of(run, device, record_of(source, report, task))});
+    }
+  return ran;
+}
+
+/// When, at each thread of the device, what was there last has ended.
+class Lanes {
+ public:
+  Lanes(std::uint32_t threads, bool one_by_one) : ends_(one_by_one ? 1 : threads) {}
+  /// The lane that was free last before `start_ns`, from when it was; it is taken until `end_ns`.
+  std::uint64_t take(std::uint64_t start_ns, std::uint64_t end_ns) {
+    std::ranges::sort(ends_);
+    const auto after = std::ranges::upper_bound(ends_, start_ns);
+    std::uint64_t& lane = after == ends_.begin() ? *after : *(after - 1);
+    return std::exchange(lane, std::max(lane, end_ns));
+  }
+
+ private:
+  std::vector<std::uint64_t> ends_;
+};
+
+/// From when a task could begin, by those that it waited for, its device, its context and its
+/// module, to when it did, less the copying of its data.
+double mean_latency_s(std::vector<Ran> ran, std::uint32_t threads) {
+  std::ranges::sort(ran, {}, [](const Ran& r) { return r.task->done.start_ns; });
+  const bool one_by_one =
+      std::ranges::all_of(ran, [&](const Ran& r) { return r.threads == threads; });
+  std::uint64_t open_ns = ~std::uint64_t{0};
+  // The first that needs a module is placed, and then that is loaded.
+  std::map<std::string, const Ran*> first;
+  for (const Ran& r : ran) {
+    open_ns = std::min(open_ns, r.task->placed->placed_ns);
+    const Ran*& known = first[r.codelet];
+    if (known == nullptr || r.task->placed->placed_ns < known->task->placed->placed_ns) known = &r;
+  }
+  Lanes lanes(threads, one_by_one);
+  double sum_s = 0;
+  for (const Ran& r : ran) {
+    const auto& placed = *r.task->placed;
+    const auto& done = r.task->done;
+    std::uint64_t could_ns =
+        std::max({placed.ready_ns, open_ns, lanes.take(done.start_ns, done.end_ns)});
+    const auto& loads = *first.at(r.codelet)->task->placed;
+    could_ns = std::max(could_ns, loads.placed_ns + loads.loading_ns);
+    sum_s += seconds(done.start_ns) - seconds(could_ns) - seconds(placed.transfer_ns);
+  }
+  return std::max(sum_s / static_cast<double>(ran.size()), 0.0);
+}
+
+}  // namespace
+
+double preparation_s(const GraphRun& run) {
+  std::uint64_t first_ns = ~std::uint64_t{0};
+  for (const PartitionReport& report : run.partitions())
+    for (const TaskReport& task : report.tasks)
+      if (task.placed) first_ns = std::min(first_ns, task.placed->submitted_ns);
+  const std::uint64_t from_ns = run.submitted_ns();
+  return first_ns == ~std::uint64_t{0} ? 0 : seconds(first_ns - std::min(first_ns, from_ns));
+}
+
+json recorded_machines(const GraphSource& source, const GraphRun& run) {
+  json machines = json::array();
+  for (const auto& [device, ran] : by_device(source, run)) {
+    std::uint64_t opening_ns = 0;
+    json loading = json::object();
+    for (const Ran& r : ran) {
+      opening_ns = std::max(opening_ns, r.task->placed->opening_ns);
+      if (const std::uint64_t ns = r.task->placed->loading_ns; ns > 0)
+        loading[r.codelet] = std::max(loading.value(r.codelet, 0.0), seconds(ns));
+    }
+    const auto& listed = run.devices()[device].device;
+    const std::uint32_t threads = std::max(listed.threads, 1u);
+    machines.push_back({{"nodeName", ran.front().task->device},
+                        {"cpu", {{"coreCount", threads}}},
+                        {"aios",
+                         {{"kind", listed.kind.view()},
+                          {"backend", listed.backend.view()},
+                          {"openingInSeconds", seconds(opening_ns)},
+                          {"loadingInSeconds", loading},
+                          {"latencyInSeconds", mean_latency_s(ran, threads)}}}});
+  }
+  return machines;
+}
+
+void record_place(const GraphSource& source, const GraphRun& run, const PartitionReport& report,
+                  const TaskReport& task, json& executed) {
+  if (!task.placed || device_of(task) >= run.devices().size()) return;
+  const proto::scheduler::TaskRecord& record = record_of(source, report, task);
+  executed["machines"] = json::array({task.device});
+  executed["coreCount"] = threads_of(run, device_of(task), record);
+  executed["aios"] = {{"pinned", record.device != 0},
+                      {"transferInSeconds", seconds(task.placed->transfer_ns)}};
+}
+
+}  // namespace aios::ctl
