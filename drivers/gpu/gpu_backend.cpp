@@ -296,11 +296,19 @@ Result<Times> GpuBackend::wait(std::unique_ptr<Flight> flight) {
   auto times = gpu_->wait(std::move(flight));
   if (!times) {
     note(times.error());
+    forget_contents();
     return times;
   }
   for (const Settlement& one : changes) one.mark->end_change(one.change, one.content);
   count_copies(*times);
   return times;
+}
+
+/// After something that was on its way has failed: nobody knows what was done of it.
+void GpuBackend::forget_contents() {
+  if (loss_ != device::Loss::none) return;
+  const std::lock_guard lock(device_mutex_);
+  for (auto& [memory, attached] : attached_) attached.content = 0;
 }
 
 void GpuBackend::count_copies(const Times& times) {

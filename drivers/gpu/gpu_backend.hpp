@@ -72,6 +72,7 @@ class GpuBackend final : public device::Backend {
   std::vector<Settlement> begin_changes(const Launch& launch, std::span<const MemoryUse> uses,
                                         std::span<Attached* const> attached);
   void note(const Status& status);
+  void forget_contents();
   void count_copies(const Times& times);
 
   std::unique_ptr<Gpu> gpu_;

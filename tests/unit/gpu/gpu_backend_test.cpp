@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 
 #include "abi/include/aios/codelet.h"
 #include "tests/unit/device/test_support.hpp"
@@ -64,7 +65,7 @@ class Notes final : public Gpu {
     return std::make_unique<Flight>();
   }
   Result<Times> wait(std::unique_ptr<Flight>) override {
-    if (faults) return error(Code::crashed, "a fault");
+    if (fault) return error(*fault, "a fault");
     return Times{1, 2, copied_in, copied_out};
   }
   std::uint64_t peak_memory_bytes() const override { return used; }
@@ -72,7 +73,7 @@ class Notes final : public Gpu {
   std::size_t room = 1u << 20;
   std::size_t used = 0;
   bool fails = false;
-  bool faults = false;
+  std::optional<Code> fault;  ///< to which launches come
   Kept* kept = nullptr;
   std::vector<bool> fetched;
   Copied copied_in, copied_out;
@@ -116,7 +117,7 @@ class Fixture {
                          std::uint32_t y_content) {
     const auto work = begin_axpy(x, x_content, y, y_content);
     if (work == nullptr) return {};
-    CHECK(work->run_block(0).has_value() != notes->faults);
+    CHECK(work->run_block(0).has_value() != notes->fault.has_value());
     return notes->fetched;
   }
   /// x as 0 and y as 1, as a scheduler binds them that is process `binder`.
@@ -186,6 +187,17 @@ TEST_CASE("A launch that fails leaves nothing to rely on") {
   CHECK(f.axpy(0, 1, 1, 2) == Fetched{true, true});
 }
 
+TEST_CASE("A launch that ends badly, but not the device with it, leaves nothing to rely on") {
+  Fixture f;
+  f.bind(0);
+  f.bind(1);
+  (void)f.axpy(0, 1, 1, 1);
+  f.notes->fault = Code::no_memory;
+  CHECK(f.axpy(0, 1, 1, 2) == Fetched{false, false});
+  f.notes->fault.reset();
+  CHECK(f.axpy(0, 1, 1, 3) == Fetched{true, true});
+}
+
 TEST_CASE(
     "Where there is no room, what was not used for longest goes, and is fetched when needed") {
   Fixture f;
@@ -249,7 +261,7 @@ TEST_CASE("What a launch that faulted wrote is fetched by the next context") {
   Fixture dead(&kept);
   dead.bind_both();
   (void)dead.axpy(0, 5, 1, 9);
-  dead.notes->faults = true;
+  dead.notes->fault = Code::crashed;
   (void)dead.axpy(0, 5, 1, 10);
   Fixture f(&kept);
   f.bind_both();
