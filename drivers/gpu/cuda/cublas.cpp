@@ -50,13 +50,30 @@ Result<void> Cublas::start(void* library, Stream stream) {
   const auto create = reinterpret_cast<Status (*)(Handle*)>(::dlsym(library, "cublasCreate_v2"));
   const auto set_stream =
       reinterpret_cast<Status (*)(Handle, Stream)>(::dlsym(library, "cublasSetStream_v2"));
+  destroy_ = reinterpret_cast<decltype(destroy_)>(::dlsym(library, "cublasDestroy_v2"));
   gemm_ = reinterpret_cast<decltype(gemm_)>(::dlsym(library, "cublasGemmEx"));
-  if (create == nullptr || set_stream == nullptr || gemm_ == nullptr)
-    return error(aios::Code::not_found, "cuBLAS lacks cublasCreate, cublasSetStream or GemmEx");
+  // Since cuBLAS 11.
+  set_workspace_ =
+      reinterpret_cast<decltype(set_workspace_)>(::dlsym(library, "cublasSetWorkspace_v2"));
+  if (create == nullptr || destroy_ == nullptr || set_stream == nullptr || gemm_ == nullptr)
+    return error(aios::Code::not_found,
+                 "cuBLAS lacks cublasCreate, cublasDestroy, cublasSetStream or GemmEx");
   Status status = create(&handle_);
   if (status == success) status = set_stream(handle_, stream);
   if (status == success) return {};
   return error(aios::Code::io_error, "cuBLAS does not start (" + std::to_string(status) + ")");
+}
+
+Cublas::~Cublas() {
+  if (handle_ != nullptr) (void)destroy_(handle_);
+}
+
+/// After the stream was set, with which it forgets what it was given before.
+Result<void> Cublas::use_workspace(DevicePointer memory, std::uint64_t bytes) {
+  const Status status = set_workspace_(handle_, reinterpret_cast<void*>(memory), bytes);
+  if (status == success) return {};
+  return error(aios::Code::io_error,
+               "cuBLAS does not take its memory (" + std::to_string(status) + ")");
 }
 
 /// It takes matrices by columns: what is by rows is to it transposed, and the transpose of A B is

@@ -1,5 +1,5 @@
-// The one function of cuBLAS that AIOS uses, declared from its documented binary interface. It is
-// looked up in the library where the machine has it: neither building nor running needs it.
+// What AIOS uses of cuBLAS, products of matrices, declared from its documented binary interface. It
+// is looked up in the library where the machine has it: neither building nor running needs it.
 #pragma once
 
 #include <memory>
@@ -28,6 +28,12 @@ class Cublas {
   /// work in `stream`. not_found: it is not installed, or lacks a function; io_error.
   static Result<std::unique_ptr<Cublas>> load(Stream stream);
   Cublas(const Cublas&) = delete;
+  ~Cublas();
+
+  /// Whether it can be given memory to work in; old versions cannot, and take it by themselves.
+  bool takes_workspace() const { return set_workspace_ != nullptr; }
+  /// Memory of the device that outlives it, aligned as any allocation there is. io_error
+  Result<void> use_workspace(DevicePointer memory, std::uint64_t bytes);
 
   /// Queues it in the stream. False: it did not, and the kernel has to do it.
   bool queue(const GemmCall& call) const;
@@ -40,6 +46,8 @@ class Cublas {
   Result<void> start(void* library, Stream stream);
 
   Handle handle_ = nullptr;
+  Status (*destroy_)(Handle handle) = nullptr;
+  Status (*set_workspace_)(Handle handle, void* memory, std::size_t bytes) = nullptr;
   Status (*gemm_)(Handle handle, int transpose_a, int transpose_b, int m, int n, int k,
                   const void* alpha, const void* a, int a_type, int row_a, const void* b,
                   int b_type, int row_b, const void* beta, void* c, int c_type, int row_c,

@@ -1,6 +1,7 @@
 #include "drivers/gpu/cuda/cuda_gpu.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
@@ -31,6 +32,12 @@ constexpr std::uint64_t least_borrowed_bytes = 2u << 20;
 /// before it run; for less it costs more to have one stream wait for another.
 constexpr std::uint64_t least_ahead_bytes = 256u << 10;
 
+/// The last launch that used a buffer, by its number; 0: none did.
+struct LastUse {
+  std::uint64_t launch = 0;
+  Event end = nullptr;  ///< recorded for others, too, once it has been waited for
+};
+
 /// A copy on the device. The host's memory is registered where possible, so that copies run at bus
 /// speed.
 class CudaBuffer final : public DeviceBuffer {
@@ -46,10 +53,10 @@ class CudaBuffer final : public DeviceBuffer {
   std::span<std::byte> memory() const { return memory_; }
   /// Whether it is made, filled and freed in the stream of what comes ahead.
   bool comes_ahead() const { return memory_.size() >= least_ahead_bytes; }
+  Stream stream() const;
   /// Kernels have to wait until it is made; asked once.
   bool is_new() { return std::exchange(is_new_, false); }
-  /// The end of the last launch that used it; null: none did.
-  Event last_use = nullptr;
+  LastUse last_use;
 
  private:
   Result<void> borrow(const MemoryKey& key);
@@ -77,8 +84,9 @@ struct Events {
 };
 
 struct CudaFlight final : Flight {
-  explicit CudaFlight(const Events& with) : events(with) {}
+  CudaFlight(const Events& with, std::uint64_t number) : events(with), launch(number) {}
   Events events;
+  const std::uint64_t launch;
   Copied in, out;
   bool ahead = false;  ///< something of it comes in the other stream
 };
@@ -110,6 +118,12 @@ class CudaGpu final : public Gpu {
   Stream ahead_stream() const { return ahead_stream_; }
   Device device() const { return device_; }
   KeptMemory* kept() const { return kept_; }
+  /// Whether a launch, and with it all before, has been waited for.
+  bool has_ended(std::uint64_t launch) const { return launch <= ended_; }
+  /// In the buffer's stream, after everything that uses it.
+  void free_memory(DevicePointer memory, Stream stream);
+  /// When an allocation has failed: waits until what was freed really is, if there is anything.
+  bool wait_for_freed();
   bool can_register(bool writable) const {
     return can_register_ && (writable || can_register_read_only_);
   }
@@ -117,14 +131,19 @@ class CudaGpu final : public Gpu {
 
  private:
   Result<Events> take_events();
+  void put_back(const Events& events);
+  Result<std::vector<std::unique_ptr<Kernel>>> find_kernels(const KernelModule& module,
+                                                            Module loaded);
   Result<void> queue(const Launch& launch, CudaFlight& flight);
   Result<void> bring(const Launch& launch, CudaFlight& flight);
-  Result<void> bring_ahead(const Launch& launch, CudaFlight& flight);
-  Result<void> copy_in(const CudaBuffer& buffer, Stream stream, Copied& copied);
+  Result<void> make_way_ahead(const Launch& launch, CudaFlight& flight);
+  Result<Copied> copy_in(const Launch& launch, Stream stream, Event begin);
   Result<Copied> copy_out(const Launch& launch);
   Result<std::uint64_t> elapsed_ns(Event from, Event to) const;
   Result<std::uint64_t> on_device_ns(Event& event);
+  Result<Times> times_of(CudaFlight& flight, std::uint64_t now);
   void load_cublas();
+  Result<void> give_workspace(Cublas& cublas);
   bool queue_gemm(const Launch& launch) const;
 
   std::unique_ptr<const DriverApi> api_;
@@ -136,7 +155,10 @@ class CudaGpu final : public Gpu {
   Stream ahead_stream_ = nullptr;
   std::unique_ptr<Cublas> cublas_;
   bool looked_for_cublas_ = false;
-  std::mutex events_mutex_;  ///< of what follows
+  bool freed_some_ = false;  ///< since the streams were last waited for
+  std::uint64_t launches_ = 0;
+  std::atomic<std::uint64_t> ended_ = 0;  ///< the last launch that was waited for
+  std::mutex events_mutex_;               ///< of what follows
   std::vector<Events> unused_events_;
   DeviceClock clock_;
   Event origin_ = nullptr;      ///< from which events are timed
@@ -153,9 +175,7 @@ Result<void> CudaBuffer::allocate(const MemoryKey& key) {
   if (gpu_.kept() == nullptr || key == MemoryKey{} || key.length < least_borrowed_bytes)
     return allocate_own();
   auto borrowed = borrow(key);
-  if (!borrowed && borrowed.error().code() == aios::Code::no_memory &&
-      gpu_.api().stream_synchronize(gpu_.stream()) == Code::success)
-    // What was freed in the stream is now really free.
+  if (!borrowed && borrowed.error().code() == aios::Code::no_memory && gpu_.wait_for_freed())
     borrowed = borrow(key);
   if (borrowed || borrowed.error().code() == aios::Code::no_memory ||
       borrowed.error().code() == aios::Code::crashed ||
@@ -189,10 +209,11 @@ Result<void> CudaBuffer::map_lent() {
 Result<void> CudaBuffer::allocate_own() {
   const DriverApi& api = gpu_.api();
   TRY(gpu_.budget.take(memory_.size()));
-  const Stream stream = comes_ahead() ? gpu_.ahead_stream() : gpu_.stream();
-  Code code = api.memory_allocate(&own_, memory_.size(), stream);
+  Code code = api.memory_allocate(&own_, memory_.size(), stream());
+  if (code == Code::out_of_memory && gpu_.wait_for_freed())
+    code = api.memory_allocate(&own_, memory_.size(), stream());
   if (code == Code::out_of_memory && gpu_.kept() != nullptr && gpu_.kept()->drop_unused())
-    code = api.memory_allocate(&own_, memory_.size(), stream);
+    code = api.memory_allocate(&own_, memory_.size(), stream());
   if (code == Code::success) {
     counted_bytes_ = memory_.size();
     is_new_ = comes_ahead();
@@ -214,20 +235,32 @@ void CudaBuffer::register_host(bool writable) {
 CudaBuffer::~CudaBuffer() {
   const DriverApi& api = gpu_.api();
   (void)gpu_.use_context();
-  // Copies and kernels may still be on their way.
-  if (registered_ || mapped_.valid()) {
-    (void)api.stream_synchronize(gpu_.ahead_stream());
-    (void)api.stream_synchronize(gpu_.stream());
-  }
+  // A launch may still be on its way, which its copies are a part of.
+  const bool in_use = !gpu_.has_ended(last_use.launch);
+  if (in_use && (registered_ || mapped_.valid())) (void)api.event_synchronize(last_use.end);
   if (registered_) (void)api.host_unregister(memory_.data());
   if (own_ != 0) {
-    const Stream stream = comes_ahead() ? gpu_.ahead_stream() : gpu_.stream();
-    if (comes_ahead() && last_use != nullptr) (void)api.stream_wait(stream, last_use, 0);
-    (void)api.memory_free(own_, stream);
+    if (in_use && comes_ahead()) (void)api.stream_wait(stream(), last_use.end, 0);
+    gpu_.free_memory(own_, stream());
   }
   mapped_.reset();
   if (lent_) gpu_.kept()->give_back(*lent_);
   gpu_.budget.give_back(counted_bytes_);
+}
+
+Stream CudaBuffer::stream() const {
+  return comes_ahead() ? gpu_.ahead_stream() : gpu_.stream();
+}
+
+void CudaGpu::free_memory(DevicePointer memory, Stream stream) {
+  (void)api_->memory_free(memory, stream);
+  freed_some_ = true;
+}
+
+bool CudaGpu::wait_for_freed() {
+  return std::exchange(freed_some_, false) &&
+         api_->stream_synchronize(ahead_stream_) == Code::success &&
+         api_->stream_synchronize(stream_) == Code::success;
 }
 
 Result<void> CudaGpu::start() {
@@ -263,10 +296,20 @@ Result<Events> CudaGpu::take_events() {
     }
   }
   Events events;
-  for (Event* event :
-       {&events.fetching, &events.arrived, &events.begin, &events.end, &events.copied})
-    TRY(check(*api_, "make an event", api_->event_create(event, event_blocking_sync)));
-  return events;
+  Event* const all[] = {&events.fetching, &events.arrived, &events.begin, &events.end,
+                        &events.copied};
+  Code code = Code::success;
+  for (Event* event : all)
+    if (code == Code::success) code = api_->event_create(event, event_blocking_sync);
+  if (code == Code::success) return events;
+  for (const Event* event : all)
+    if (*event != nullptr) (void)api_->event_destroy(*event);
+  return std::unexpected(check(*api_, "make an event", code).error());
+}
+
+void CudaGpu::put_back(const Events& events) {
+  const std::lock_guard lock(events_mutex_);
+  unused_events_.push_back(events);
 }
 
 Result<std::vector<std::unique_ptr<Kernel>>> CudaGpu::compile(const KernelModule& module) {
@@ -282,14 +325,23 @@ Result<std::vector<std::unique_ptr<Kernel>>> CudaGpu::compile(const KernelModule
     return error(aios::Code::invalid_argument,
                  "the GPU's driver does not compile the module: " + std::string(log));
   TRY(check(*api_, "load the module", code));
+  auto kernels = find_kernels(module, loaded);
+  if (!kernels) (void)api_->module_unload(loaded);
+  return kernels;
+}
+
+Result<std::vector<std::unique_ptr<Kernel>>> CudaGpu::find_kernels(const KernelModule& module,
+                                                                   Module loaded) {
   std::vector<std::unique_ptr<Kernel>> kernels;
   for (const KernelInfo& info : module.kernels) {
     Function function = nullptr;
     TRY(check(*api_, ("find kernel " + info.name).c_str(),
               api_->module_function(&function, loaded, info.name.c_str())));
-    if (info.gemm != GemmElement::none) load_cublas();
     kernels.push_back(std::make_unique<CudaKernel>(info, function));
   }
+  if (std::ranges::any_of(module.kernels,
+                          [](const KernelInfo& info) { return info.gemm != GemmElement::none; }))
+    load_cublas();
   return kernels;
 }
 
@@ -300,9 +352,29 @@ void CudaGpu::load_cublas() {
   if (info_.emulated && std::getenv(cublas_variable) == nullptr) return;
   auto loaded = Cublas::load(stream_);
   if (loaded)
+    if (const auto given = give_workspace(**loaded); !given)
+      loaded = std::unexpected(given.error());
+  if (loaded)
     cublas_ = std::move(*loaded);
   else
     log_line("products of matrices are done without cuBLAS: " + loaded.error().message());
+}
+
+/// Of the tenant's memory, as much as NVIDIA recommends: else it would take as much by itself,
+/// without anyone's counting it. Versions that cannot be given any are left to do so.
+Result<void> CudaGpu::give_workspace(Cublas& cublas) {
+  if (!cublas.takes_workspace()) return {};
+  const bool is_large = TRY(attribute(*api_, device_, Attribute::compute_major)) >= 9;
+  const std::uint64_t bytes = (is_large ? 32u : 4u) << 20;
+  TRY(budget.take(bytes));
+  DevicePointer workspace = 0;
+  Result<void> given =
+      check(*api_, "allocate memory for cuBLAS", api_->memory_allocate(&workspace, bytes, stream_));
+  if (given) given = cublas.use_workspace(workspace, bytes);
+  if (given) return {};
+  if (workspace != 0) free_memory(workspace, stream_);
+  budget.give_back(bytes);
+  return given;
 }
 
 /// False: the kernel has to do it. So it does what would reach beyond the buffers.
@@ -334,51 +406,50 @@ Result<std::unique_ptr<DeviceBuffer>> CudaGpu::attach(std::span<std::byte> memor
   return buffer;
 }
 
-Result<void> CudaGpu::copy_in(const CudaBuffer& buffer, Stream stream, Copied& copied) {
-  const auto memory = buffer.memory();
-  ++copied.count;
-  copied.bytes += memory.size();
-  return check(*api_, "copy to the GPU",
-               api_->copy_to_device(buffer.address(), memory.data(), memory.size(), stream));
-}
-
-/// What comes in the kernel's own stream, and has that wait for what comes in the other. Only one
-/// of both is timed: small copies beside large ones tell nothing new.
-Result<void> CudaGpu::bring(const Launch& launch, CudaFlight& flight) {
-  TRY(bring_ahead(launch, flight));
-  Copied small;
+/// The copies in one of the two streams, after `begin`, which marks where they begin, if it is one.
+Result<Copied> CudaGpu::copy_in(const Launch& launch, Stream stream, Event begin) {
+  Copied copied;
   for (const BufferUse& use : launch.buffers) {
     const auto& buffer = static_cast<const CudaBuffer&>(*use.buffer);
-    if (!use.copy_in || buffer.comes_ahead()) continue;
-    if (small.count == 0 && !flight.ahead)
-      TRY(check(*api_, "mark the copies", api_->event_record(flight.events.fetching, stream_)));
-    TRY(copy_in(buffer, stream_, small));
+    if (!use.copy_in || buffer.stream() != stream) continue;
+    if (copied.count == 0 && begin != nullptr)
+      TRY(check(*api_, "mark the copies", api_->event_record(begin, stream)));
+    const auto memory = buffer.memory();
+    TRY(check(*api_, "copy to the GPU",
+              api_->copy_to_device(buffer.address(), memory.data(), memory.size(), stream)));
+    ++copied.count;
+    copied.bytes += memory.size();
   }
-  if (!flight.ahead) {
-    flight.in = small;
-    return {};
-  }
-  return check(*api_, "wait for copies", api_->stream_wait(stream_, flight.events.arrived, 0));
+  return copied;
 }
 
+/// Has the other stream wait for launches before this one that use what is to be overwritten there.
 /// Waits only ever are for what was queued before, so the streams never wait for one another.
-Result<void> CudaGpu::bring_ahead(const Launch& launch, CudaFlight& flight) {
-  std::vector<const CudaBuffer*> wanted;
+Result<void> CudaGpu::make_way_ahead(const Launch& launch, CudaFlight& flight) {
   for (const BufferUse& use : launch.buffers) {
     auto& buffer = static_cast<CudaBuffer&>(*use.buffer);
     if (!buffer.comes_ahead()) continue;
     flight.ahead = buffer.is_new() || flight.ahead || use.copy_in;
-    if (!use.copy_in) continue;
-    // Those before it may still read what was there, or write to it.
-    if (buffer.last_use != nullptr)
-      TRY(check(*api_, "wait for a launch", api_->stream_wait(ahead_stream_, buffer.last_use, 0)));
-    wanted.push_back(&buffer);
+    if (!use.copy_in || has_ended(buffer.last_use.launch)) continue;
+    TRY(check(*api_, "wait for a launch",
+              api_->stream_wait(ahead_stream_, buffer.last_use.end, 0)));
   }
-  if (!wanted.empty())
-    TRY(check(*api_, "mark the copies", api_->event_record(flight.events.fetching, ahead_stream_)));
-  for (const CudaBuffer* buffer : wanted) TRY(copy_in(*buffer, ahead_stream_, flight.in));
-  if (!flight.ahead) return {};
-  return check(*api_, "mark the arrival", api_->event_record(flight.events.arrived, ahead_stream_));
+  return {};
+}
+
+/// What is large in the other stream, the rest in the kernel's own, which then waits for the other.
+/// Only one of both is timed: small copies beside large ones tell nothing new.
+Result<void> CudaGpu::bring(const Launch& launch, CudaFlight& flight) {
+  const Events& events = flight.events;
+  TRY(make_way_ahead(launch, flight));
+  if (!flight.ahead) {
+    flight.in = TRY(copy_in(launch, stream_, events.fetching));
+    return {};
+  }
+  flight.in = TRY(copy_in(launch, ahead_stream_, events.fetching));
+  TRY(check(*api_, "mark the arrival", api_->event_record(events.arrived, ahead_stream_)));
+  TRY(copy_in(launch, stream_, nullptr));
+  return check(*api_, "wait for copies", api_->stream_wait(stream_, events.arrived, 0));
 }
 
 Result<Copied> CudaGpu::copy_out(const Launch& launch) {
@@ -419,18 +490,19 @@ Result<void> CudaGpu::queue(const Launch& launch, CudaFlight& flight) {
   flight.out = TRY(copy_out(launch));
   TRY(check(*api_, "mark the end of the copies", api_->event_record(events.copied, stream_)));
   for (const BufferUse& use : launch.buffers)
-    static_cast<CudaBuffer&>(*use.buffer).last_use = events.copied;
+    static_cast<CudaBuffer&>(*use.buffer).last_use = {flight.launch, events.copied};
   return {};
 }
 
 Result<std::unique_ptr<Flight>> CudaGpu::start(const Launch& launch) {
   TRY(use_context());
-  auto flight = std::make_unique<CudaFlight>(TRY(take_events()));
+  auto flight = std::make_unique<CudaFlight>(TRY(take_events()), ++launches_);
   const Result<void> queued = queue(launch, *flight);
   if (queued) return flight;
   // The buffers must not be in use when this returns.
   TRY(check(*api_, "copy to the GPU", api_->stream_synchronize(ahead_stream_)));
   TRY(check(*api_, "run the kernel", api_->stream_synchronize(stream_)));
+  put_back(flight->events);
   return std::unexpected(queued.error());
 }
 
@@ -454,12 +526,8 @@ Result<std::uint64_t> CudaGpu::on_device_ns(Event& event) {
   return static_cast<std::uint64_t>(at_ns);
 }
 
-Result<Times> CudaGpu::wait(std::unique_ptr<Flight> waited) {
-  TRY(use_context());
-  auto& flight = static_cast<CudaFlight&>(*waited);
+Result<Times> CudaGpu::times_of(CudaFlight& flight, std::uint64_t now) {
   Events& events = flight.events;
-  TRY(check(*api_, "run the kernel", api_->event_synchronize(events.copied)));
-  const std::uint64_t now = now_ns();
   const std::uint64_t ran_ns = TRY(elapsed_ns(events.begin, events.end));
   const std::uint64_t back_ns = TRY(elapsed_ns(events.end, events.copied));
   if (flight.in.count > 0)
@@ -467,8 +535,19 @@ Result<Times> CudaGpu::wait(std::unique_ptr<Flight> waited) {
   if (flight.out.count > 0) flight.out.ns = back_ns;
   const std::lock_guard lock(events_mutex_);
   const std::uint64_t end = clock_.saw(TRY(on_device_ns(events.copied)), now) - back_ns;
-  unused_events_.push_back(events);
   return Times{end - ran_ns, end, flight.in, flight.out};
+}
+
+Result<Times> CudaGpu::wait(std::unique_ptr<Flight> waited) {
+  TRY(use_context());
+  auto& flight = static_cast<CudaFlight&>(*waited);
+  TRY(check(*api_, "run the kernel", api_->event_synchronize(flight.events.copied)));
+  const std::uint64_t now = now_ns();
+  for (std::uint64_t last = ended_; last < flight.launch;)
+    if (ended_.compare_exchange_weak(last, flight.launch)) break;
+  auto times = times_of(flight, now);
+  put_back(flight.events);
+  return times;
 }
 
 }  // namespace

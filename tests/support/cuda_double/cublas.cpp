@@ -1,6 +1,7 @@
 // A double of cuBLAS, in the library of the double of the CUDA driver, whose streams it uses: the
 // products of matrices that AIOS asks for, and no others. Not a GPU's, and slow.
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "tests/support/cuda_double/device.hpp"
@@ -12,7 +13,13 @@ using namespace aios::cuda_double;
 
 namespace {
 
-enum Status : int { success = 0, not_initialised = 1, invalid_value = 7, not_supported = 15 };
+enum Status : int {
+  success = 0,
+  not_initialised = 1,
+  allocation_failed = 3,
+  invalid_value = 7,
+  not_supported = 15
+};
 enum Type : int { f32 = 0, f16 = 2, bf16 = 14 };
 constexpr int single_precision = 68;
 
@@ -81,18 +88,48 @@ struct Product {
 
 struct cublasContext {
   cu::Stream stream = nullptr;
+  std::uint64_t workspace = 0;  ///< 0: as the real one, memory that the library takes by itself
+  std::size_t workspace_bytes = 0;
 };
+
+namespace {
+
+/// What a handle takes by itself with its first product, if nobody has given it any.
+constexpr std::size_t own_workspace_bytes = 4u << 20;
+constexpr std::uint64_t workspace_alignment = 256;
+
+std::atomic<std::uint64_t> handles = 0;
+std::atomic<std::uint64_t> last_workspace_bytes = 0;
+
+}  // namespace
 
 #define EXPORTED extern "C" __attribute__((visibility("default")))
 
 EXPORTED int cublasCreate_v2(cublasContext** handle) {
   if (!PretendedGpu::instance().initialized) return not_initialised;
   *handle = new cublasContext;
+  ++handles;
   return success;
 }
 
+EXPORTED int cublasDestroy_v2(cublasContext* handle) {
+  delete handle;
+  --handles;
+  return success;
+}
+
+/// With another stream a handle forgets the workspace that it was given, as the real one does.
 EXPORTED int cublasSetStream_v2(cublasContext* handle, cu::Stream stream) {
-  handle->stream = stream;
+  *handle = {stream, 0, 0};
+  return success;
+}
+
+EXPORTED int cublasSetWorkspace_v2(cublasContext* handle, void* workspace, std::size_t bytes) {
+  const auto at = reinterpret_cast<std::uint64_t>(workspace);
+  if (at % workspace_alignment != 0 || !PretendedGpu::instance().memory.contains(at, bytes))
+    return invalid_value;
+  handle->workspace = at;
+  handle->workspace_bytes = bytes;
   return success;
 }
 
@@ -119,12 +156,31 @@ EXPORTED int cublasGemmEx(cublasContext* handle, int transpose_a, int transpose_
                   column_c};
   std::memcpy(&product.alpha, alpha, sizeof product.alpha);
   std::memcpy(&product.beta, beta, sizeof product.beta);
+  PretendedGpu& gpu = PretendedGpu::instance();
+  if (handle->workspace == 0 && std::exchange(handle->workspace_bytes, own_workspace_bytes) == 0 &&
+      !gpu.take(own_workspace_bytes))
+    return allocation_failed;
   ++calls;
-  handle->stream->work.add([product] { return product.compute(); });
+  last_workspace_bytes = handle->workspace != 0 ? handle->workspace_bytes : 0;
+  handle->stream->work.add([product, at = handle->workspace, bytes = handle->workspace_bytes] {
+    if (at != 0 && !PretendedGpu::instance().memory.contains(at, bytes))
+      return GpuCode::illegal_address;
+    return product.compute();
+  });
   return success;
 }
 
 /// For tests: how many products were asked for in this process.
 EXPORTED std::uint64_t aios_cublas_double_calls() {
   return calls;
+}
+
+/// How many handles there are.
+EXPORTED std::uint64_t aios_cublas_double_handles() {
+  return handles;
+}
+
+/// What the last product had of the workspace that AIOS gave; 0: the library took one by itself.
+EXPORTED std::uint64_t aios_cublas_double_workspace() {
+  return last_workspace_bytes;
 }

@@ -27,6 +27,10 @@ Orders Orders::from_environment() {
       orders.hang_at_init = true;
     } else if (name == "alloc") {
       orders.failing_allocation = number;
+    } else if (name == "event") {
+      orders.failing_event = number;
+    } else if (name == "copy") {
+      orders.failing_copy = number;
     } else if (name == "hang") {
       orders.hanging_launch = number;
     } else if (name == "gone") {
@@ -182,3 +186,19 @@ GpuCode PretendedGpu::execute(const Launch& launch) {
 }
 
 }  // namespace aios::cuda_double
+
+// For tests.
+#define EXPORTED extern "C" __attribute__((visibility("default")))
+
+EXPORTED std::uint64_t aios_cuda_double_events() {
+  return aios::cuda_double::PretendedGpu::instance().live_events;
+}
+
+EXPORTED std::uint64_t aios_cuda_double_modules() {
+  return aios::cuda_double::PretendedGpu::instance().live_modules;
+}
+
+/// Of device memory, in use.
+EXPORTED std::uint64_t aios_cuda_double_bytes() {
+  return aios::cuda_double::PretendedGpu::instance().used_bytes();
+}

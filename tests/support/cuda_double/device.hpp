@@ -23,6 +23,8 @@ using GpuCode = gpu::cuda::Code;
 ///   memory=MIB   of a device (256)
 ///   init=hang    cuInit does not return
 ///   alloc=N      the Nth allocation of this process finds no memory
+///   event=N      the Nth event cannot be made
+///   copy=N       the Nth copy is refused
 ///   launch=N:C   the Nth launch ends with error C
 ///   hang=N       the Nth launch never ends
 ///   gone=FILE    every device is gone as soon as FILE, opened when the library is loaded, has
@@ -32,6 +34,8 @@ struct Orders {
   std::size_t memory_bytes = 256u << 20;
   bool hang_at_init = false;
   std::uint64_t failing_allocation = 0;
+  std::uint64_t failing_event = 0;
+  std::uint64_t failing_copy = 0;
   std::uint64_t failing_launch = 0;
   int failing_launch_code = 0;
   std::uint64_t hanging_launch = 0;
@@ -96,6 +100,9 @@ class PretendedGpu {
   const Orders orders = Orders::from_environment();
   DeviceMemory memory;
   std::atomic<bool> initialized = false;
+  // What there is at the moment.
+  std::atomic<std::uint64_t> live_events = 0;
+  std::atomic<std::uint64_t> live_modules = 0;
 
   /// success until something fatal happened, then that for ever.
   GpuCode sticky() const { return sticky_.load(); }
@@ -107,6 +114,11 @@ class PretendedGpu {
   bool take(std::size_t bytes);
   void give_back(std::size_t bytes);
   std::size_t free_bytes() const { return orders.memory_bytes - used_.load(); }
+  std::size_t used_bytes() const { return used_.load(); }
+
+  /// By order: whether the next event or copy goes wrong.
+  bool event_fails() { return ++events_ == orders.failing_event; }
+  bool copy_fails() { return ++copies_ == orders.failing_copy; }
 
   /// What a launch does when its turn comes.
   GpuCode execute(const Launch& launch);
@@ -115,6 +127,8 @@ class PretendedGpu {
   std::atomic<GpuCode> sticky_ = GpuCode::success;
   std::atomic<std::size_t> used_ = 0;
   std::atomic<std::uint64_t> allocations_ = 0;
+  std::atomic<std::uint64_t> events_ = 0;
+  std::atomic<std::uint64_t> copies_ = 0;
   std::atomic<std::uint64_t> launches_ = 0;
   std::atomic<bool> never_ = false;
 };

@@ -186,6 +186,7 @@ Code module_load(cu::Module* module, const void* image, unsigned count, int* opt
   auto parsed = parse_ptx(static_cast<const char*>(image));
   if (parsed) {
     *module = new cu::ModuleObject{std::move(*parsed), {}};
+    ++gpu().live_modules;
     return Code::success;
   }
   char* log = nullptr;
@@ -212,6 +213,7 @@ Code module_function(cu::Function* function, cu::Module module, const char* name
 
 Code module_unload(cu::Module module) {
   delete module;
+  --gpu().live_modules;
   return Code::success;
 }
 
@@ -278,12 +280,15 @@ Code stream_wait(cu::Stream stream, cu::Event event, unsigned) {
 
 Code event_create(cu::Event* event, unsigned) {
   if (const Code code = usable(); code != Code::success) return code;
+  if (gpu().event_fails()) return Code::out_of_memory;
   *event = new cu::EventObject;
+  ++gpu().live_events;
   return Code::success;
 }
 
 Code event_destroy(cu::Event event) {
   delete event;
+  --gpu().live_events;
   return Code::success;
 }
 
@@ -411,6 +416,7 @@ Code add_copy(cu::Stream stream, void* to, const void* from, std::size_t bytes, 
     return gpu().memory.contains(reinterpret_cast<std::uint64_t>(at), bytes);
   };
   if ((to_device && !known(to)) || (from_device && !known(from))) return Code::invalid_value;
+  if (gpu().copy_fails()) return Code::invalid_value;
   stream->work.add([=] {
     std::memmove(to, from, bytes);
     return Code::success;
@@ -470,8 +476,7 @@ Code host_unregister(void* memory) {
   return Code::success;
 }
 
-// ---- memory that outlives its process: a file in memory stands for it
-// ----------------------------
+// ---- memory that outlives its process: a file in memory stands for it --------------------------
 
 struct Shared {
   int fd;

@@ -3,8 +3,6 @@
 
 #include <doctest/doctest.h>
 
-#include <dlfcn.h>
-
 #include <algorithm>
 #include <cstdlib>
 
@@ -24,9 +22,11 @@ std::vector<conformance::Case> products() {
 
 /// How many products the double was asked for.
 std::uint64_t calls() {
-  void* const library = ::dlopen(CUDA_DOUBLE, RTLD_NOW | RTLD_NOLOAD);
-  return reinterpret_cast<std::uint64_t (*)()>(::dlsym(library, "aios_cublas_double_calls"))();
+  return ask_double("aios_cublas_double_calls");
 }
+
+constexpr std::uint64_t mebi = 1u << 20;
+constexpr std::uint64_t workspace_bytes = 4 * mebi;
 
 /// Runs the cases in a child: how many products cuBLAS did; -1: a result is wrong.
 int run_in_child(const char* library, const std::vector<conformance::Case>& cases) {
@@ -77,5 +77,52 @@ TEST_CASE("A buffer that is too small is left to the kernel, which faults") {
           const auto gpu = open_double();
           if (run_case(**gpu, c).find("ILLEGAL_ADDRESS") == std::string::npos) return 1;
           return calls() == 0 ? 0 : 2;
+        }) == 0);
+}
+
+TEST_CASE("What cuBLAS works in is counted as the tenant's memory") {
+  CHECK(in_child([] {
+          ::setenv("AIOS_CUBLAS_LIBRARY", CUDA_DOUBLE, 1);
+          const auto gpu = open_double(workspace_bytes + mebi);
+          if (!run_case(**gpu, products().front()).empty() || calls() != 1) return 1;
+          if (ask_double("aios_cublas_double_workspace") != workspace_bytes) return 4;
+          if ((*gpu)->peak_memory_bytes() < workspace_bytes) return 5;
+          std::vector<std::byte> memory(mebi);
+          if (!(*gpu)->attach(memory, true)) return 6;
+          std::vector<std::byte> more(mebi + 1);
+          return failed_with((*gpu)->attach(more, true), Code::no_memory,
+                             "4194304 of 5242880 used");
+        }) == 0);
+}
+
+TEST_CASE("Where the tenant may not have as much, the kernels do without, and it has all it may") {
+  CHECK(in_child([] {
+          ::setenv("AIOS_CUBLAS_LIBRARY", CUDA_DOUBLE, 1);
+          const auto gpu = open_double(mebi);
+          if (!run_case(**gpu, products().front()).empty() || calls() != 0) return 1;
+          if (ask_double("aios_cublas_double_handles") != 0) return 4;
+          std::vector<std::byte> memory(mebi);
+          return (*gpu)->attach(memory, true) ? 0 : 5;
+        }) == 0);
+}
+
+TEST_CASE("Where the device does not have as much, neither") {
+  CHECK(in_child([] {
+          ::setenv("AIOS_CUBLAS_LIBRARY", CUDA_DOUBLE, 1);
+          ::setenv("AIOS_CUDA_DOUBLE", "alloc=1", 1);
+          const auto gpu = open_double(workspace_bytes);
+          if (!run_case(**gpu, products().front()).empty() || calls() != 0) return 1;
+          if (ask_double("aios_cublas_double_handles") != 0) return 4;
+          std::vector<std::byte> memory(workspace_bytes);
+          return (*gpu)->attach(memory, true) ? 0 : 5;
+        }) == 0);
+}
+
+TEST_CASE("A cuBLAS too old to be given memory takes its own") {
+  CHECK(in_child([] {
+          ::setenv("AIOS_CUBLAS_LIBRARY", OLD_CUBLAS, 1);
+          const auto gpu = open_double(mebi);
+          if (!run_case(**gpu, products().front()).empty() || calls() != 1) return 1;
+          return ask_double("aios_cublas_double_workspace") == 0 ? 0 : 4;
         }) == 0);
 }

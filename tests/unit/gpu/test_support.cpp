@@ -1,5 +1,6 @@
 #include "tests/unit/gpu/test_support.hpp"
 
+#include <dlfcn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +25,11 @@ Result<std::unique_ptr<Gpu>> open_double(std::uint64_t limit_bytes) {
   auto api = TRY(cuda::DriverApi::load(CUDA_DOUBLE));
   const auto devices = TRY(cuda::discover(*api));
   return cuda::open(std::move(api), devices.front().uuid, limit_bytes, nullptr);
+}
+
+std::uint64_t ask_double(const char* function) {
+  void* const library = ::dlopen(CUDA_DOUBLE, RTLD_NOW | RTLD_NOLOAD);
+  return reinterpret_cast<std::uint64_t (*)()>(::dlsym(library, function))();
 }
 
 std::string run_case(Gpu& gpu, const conformance::Case& c) {

@@ -18,6 +18,9 @@ std::vector<std::byte> module_image(const std::string& name);
 /// The first device of the double of the CUDA driver.
 Result<std::unique_ptr<Gpu>> open_double(std::uint64_t limit_bytes = 1u << 30);
 
+/// What a function of the double that is there for tests says: how much of something there is.
+std::uint64_t ask_double(const char* function);
+
 /// 0 when `result` failed with this code and these words.
 template <class T>
 int failed_with(const Result<T>& result, Code code, const char* words) {
