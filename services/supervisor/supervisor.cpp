@@ -67,7 +67,7 @@ Result<void> Supervisor::prepare(std::size_t index) {
   } else if (TRY(store_.is_down(entry.objects.port))) {
     entry.port_down = true;
     fleet_.machine(index).found_down();
-    log_line(failure_of(index));
+    log_line(failure_of(index) + revival_of(index));
   }
   return {};
 }
@@ -124,7 +124,7 @@ void Supervisor::spawn(std::size_t index) {
   const std::string why = "cannot start: " + process.error().to_string();
   entry.last_words.clear();
   machine.spawn_failed(now_ns(), why);
-  log_line(machine.ended() ? failure_of(index) : entry.spec.name + ": " + why);
+  log_line(machine.ended() ? failure_of(index) + revival_of(index) : entry.spec.name + ": " + why);
   update_port(index);
 }
 
@@ -170,7 +170,7 @@ void Supervisor::process_exited(std::size_t index) {
   entry.last_words = last_words(log_of(index), entry.log_from, most);
   update_port(index);
   if (machine.given_up())
-    log_line(failure_of(index));
+    log_line(failure_of(index) + revival_of(index));
   else if (!fleet_.stopping())
     log_line(entry.spec.name + " " + machine.last_end() + "; restarting it");
   changed();
@@ -281,7 +281,11 @@ std::string Supervisor::failure_of(std::size_t index) const {
            std::to_string(rule.window_ns / ns_per_ms) + " ms, at last: ";
   text += machine.last_end();
   if (!entry.last_words.empty()) text += ", saying: " + entry.last_words;
-  return text + "; see " + log_of(index) + "; start it with: aiosctl restart " + entry.spec.name;
+  return text + "; see " + log_of(index);
+}
+
+std::string Supervisor::revival_of(std::size_t index) const {
+  return "; start it with: aiosctl restart " + entries_[index].spec.name;
 }
 
 }  // namespace aios::supervisor

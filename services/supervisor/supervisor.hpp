@@ -64,6 +64,8 @@ class Supervisor {
   void spawn(std::size_t index);
   void update_port(std::size_t index);
   std::string log_of(std::size_t index) const;
+  /// Of a server in a living instance: how an operator starts it again.
+  std::string revival_of(std::size_t index) const;
   Result<std::size_t> index_of(std::string_view server) const;
   void begin_life(std::size_t index, const ServerProcessRef& process);
   void process_exited(std::size_t index);

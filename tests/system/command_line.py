@@ -121,6 +121,8 @@ def boot_says_once_why_not(instance):
                                 "--manifest", manifest], env=instance.environment, text=True,
                                capture_output=True, timeout=COMMAND_TIMEOUT_S, check=False)
         expect(ended.returncode == 1 and ended.stderr.count(word) == 1, f"{ended}")
+        # There is no instance in which to do it.
+        expect("aiosctl restart" not in ended.stderr, f"{ended}")
 
 
 def main():

@@ -171,8 +171,8 @@ TEST_CASE("A server in quarantine refuses calls at once until an operator revive
   CHECK(echo(*client, 2).error().code() == Code::service_down);
   CHECK(need(instance->server("echo")).state ==
         static_cast<std::uint32_t>(ps::ServerState::quarantined));
-  CHECK(instance->wait_running().error().message().find("aiosctl restart echo") !=
-        std::string::npos);
+  CHECK(instance->wait_running().error().message().find("is in quarantine") != std::string::npos);
+  CHECK(instance->logs().find("start it with: aiosctl restart echo") != std::string::npos);
 
   const auto revived = need(instance->restart("echo"));
   CHECK(revived != stopped.pid);
