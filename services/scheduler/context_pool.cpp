@@ -149,7 +149,9 @@ void ContextPool::connect(Key key, Entry& entry, ClaimedHandle port) {
   };
   if (core_.copy_costs(key.second) != nullptr)
     events.copied = [this, key, serial](const proto::context::Copies::Reply& more) {
-      if (find(key, serial) != nullptr) core_.copied(key.first, key.second, more);
+      if (find(key, serial) == nullptr) return;
+      core_.copied(key.first, key.second, more);
+      answered_();
     };
   entry.session = std::make_unique<ContextSession>(kernel_, loop_, std::move(port), key.first,
                                                    resources_, std::move(events));

@@ -147,6 +147,8 @@ class Core {
   /// What was learned of copies, to be kept over restarts; and what was kept of that device.
   std::vector<SavedCopies> saved_copies() const;
   void restore_copies(DeviceId device, const SavedCopies& saved);
+  /// From how many copies, over all devices.
+  std::uint64_t copies_learned() const;
   /// What would have to be brought to the device for the task now, and back after it.
   Transfer transfer_to(const Task& task, DeviceId device) const;
 

@@ -97,6 +97,12 @@ std::vector<SavedCopies> Core::saved_copies() const {
   return all;
 }
 
+std::uint64_t Core::copies_learned() const {
+  std::uint64_t sum = 0;
+  for (const auto& [device, costs] : copy_costs_) sum += costs.samples();
+  return sum;
+}
+
 void Core::restore_copies(DeviceId device, const SavedCopies& saved) {
   const auto costs = copy_costs_.find(device);
   if (costs == copy_costs_.end()) return;

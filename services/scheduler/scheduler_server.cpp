@@ -467,7 +467,8 @@ void SchedulerServer::note_learning() {
   // A device that is looked for is in what was stored, and not in what would be.
   constexpr std::uint64_t patience_ns = 60 * ns_per_s;
   if (!core_.knows_all_devices() && now_ns() < history_since_ns_ + patience_ns) return;
-  if (std::exchange(stored_learning_, models_->observations()) == models_->observations()) return;
+  const std::uint64_t learned = models_->observations() + core_.copies_learned();
+  if (std::exchange(stored_learning_, learned) == learned) return;
   history_->changed();
 }
 

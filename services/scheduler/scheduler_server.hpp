@@ -197,8 +197,8 @@ class SchedulerServer {
   bool decision_posted_ = false;
   bool answering_drain_ = false;
   SavedHistory restored_;  ///< as it was fetched, for devices that come later
-  std::uint64_t stored_learning_ =
-      0;  ///< observations when it was last said that there are new ones
+  /// Observations and copies when it was last said that there are new ones.
+  std::uint64_t stored_learning_ = 0;
   std::uint64_t history_since_ns_ = 0;
   std::unique_ptr<HistoryStore> history_;
   std::unique_ptr<TreesKeeper> trees_;

@@ -504,9 +504,11 @@ Outcome fault_among_brief(Pair& pair, const Device& device) {
 
 /// All tasks before have moved their data.
 Outcome copies_are_known(Pair& pair, const Device& device) {
+  const std::uint64_t tasks = pair.system.tasks_with_copies(device);
   if (!device.own_memory)
-    return "-" + device.name + " works in the host's memory: nothing is moved";
-  return pair.system.learned_copies(device) > 0 ? "" : "nobody knows what copies take";
+    return (tasks > 0 ? "data was moved: " : "-") + device.name + " works in the host's memory";
+  if (pair.system.learned_copies(device) == 0) return "nobody knows what copies take";
+  return tasks > 0 ? "" : "no task says what its copies took";
 }
 
 struct Scenario {

@@ -119,6 +119,22 @@ std::uint64_t System::learned_copies(const Device& device) const {
   return *told;
 }
 
+std::uint64_t System::tasks_with_copies(const Device& device) const {
+  namespace wire = proto::scheduler;
+  const auto counted = [&]() -> Result<std::uint64_t> {
+    auto scheduler = TRY(instance_->running->visitor().client<wire::Protocol>());
+    std::uint64_t count = 0, after = 0;
+    while (true) {
+      const auto placed = TRY(scheduler->call<wire::PlacementNext>({after, 0}, test::patience()));
+      if (placed.sequence == 0) return count;
+      after = placed.sequence;
+      if (placed.candidates[0].device == device.index && placed.transfer_ns > 0) ++count;
+    }
+  }();
+  if (!counted) throw std::runtime_error(counted.error().to_string());
+  return *counted;
+}
+
 void System::restart_gpu_driver() const {
   test::TestInstance& running = *instance_->running;
   const auto before = running.server("gpu");

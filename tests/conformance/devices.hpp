@@ -37,6 +37,8 @@ class System {
   /// Of how many copies to the device and back the scheduler has learned. Throws
   /// std::runtime_error.
   std::uint64_t learned_copies(const Device& device) const;
+  /// How many tasks of those placed there last say that their data was copied.
+  std::uint64_t tasks_with_copies(const Device& device) const;
   /// Kills the driver of GPUs and waits until there is another. Throws std::runtime_error.
   void restart_gpu_driver() const;
 
