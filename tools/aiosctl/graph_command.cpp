@@ -299,8 +299,9 @@ void add_graph_commands(CLI::App& app, Session& session) {
   run->add_flag(
       "--allow-cheaper", options->allow_cheaper,
       "All tasks may run in their codelets' cheaper variants, if it is too late otherwise");
-  run->add_option("--record", options->record,
-                  "Writes what ran and how long, as WfFormat 1.5, for aiosctl simulate --graph")
+  run->add_option(
+         "--record", options->record,
+         "Writes what ran where and how long, as WfFormat 1.5, for aiosctl simulate --graph")
       ->check(command_line::names_something());
   run->add_option("--engine", options->engine,
                   "Where it runs: local, on this machine, or spark, partition by partition on the "

@@ -55,16 +55,16 @@ std::map<std::uint32_t, std::vector<Ran>> by_device(const GraphSource& source,
   return ran;
 }
 
-/// When, at each thread of the device, what was there last has ended.
+/// When each thread of the device is done with what began before.
 class Lanes {
  public:
-  Lanes(std::uint32_t threads, bool one_by_one) : ends_(one_by_one ? 1 : threads) {}
-  /// The lane that was free last before `start_ns`, from when it was; it is taken until `end_ns`.
-  std::uint64_t take(std::uint64_t start_ns, std::uint64_t end_ns) {
+  explicit Lanes(std::uint32_t threads) : ends_(threads) {}
+  /// When the first was free for a task that keeps so many busy until then.
+  std::uint64_t take(std::uint32_t threads, std::uint64_t end_ns) {
     std::ranges::sort(ends_);
-    const auto after = std::ranges::upper_bound(ends_, start_ns);
-    std::uint64_t& lane = after == ends_.begin() ? *after : *(after - 1);
-    return std::exchange(lane, std::max(lane, end_ns));
+    const std::uint64_t free_ns = ends_.front();
+    for (std::uint32_t i = 0; i < threads; ++i) ends_[i] = std::max(ends_[i], end_ns);
+    return free_ns;
   }
 
  private:
@@ -75,8 +75,6 @@ class Lanes {
 /// module, to when it did, less the copying of its data.
 double mean_latency_s(std::vector<Ran> ran, std::uint32_t threads) {
   std::ranges::sort(ran, {}, [](const Ran& r) { return r.task->done.start_ns; });
-  const bool one_by_one =
-      std::ranges::all_of(ran, [&](const Ran& r) { return r.threads == threads; });
   std::uint64_t open_ns = ~std::uint64_t{0};
   // The first that needs a module is placed, and then that is loaded.
   std::map<std::string, const Ran*> first;
@@ -85,13 +83,13 @@ double mean_latency_s(std::vector<Ran> ran, std::uint32_t threads) {
     const Ran*& known = first[r.codelet];
     if (known == nullptr || r.task->placed->placed_ns < known->task->placed->placed_ns) known = &r;
   }
-  Lanes lanes(threads, one_by_one);
+  Lanes lanes(threads);
   double sum_s = 0;
   for (const Ran& r : ran) {
     const auto& placed = *r.task->placed;
     const auto& done = r.task->done;
     std::uint64_t could_ns =
-        std::max({placed.ready_ns, open_ns, lanes.take(done.start_ns, done.end_ns)});
+        std::max({placed.ready_ns, open_ns, lanes.take(r.threads, done.end_ns)});
     const auto& loads = *first.at(r.codelet)->task->placed;
     could_ns = std::max(could_ns, loads.placed_ns + loads.loading_ns);
     sum_s += seconds(done.start_ns) - seconds(could_ns) - seconds(placed.transfer_ns);
