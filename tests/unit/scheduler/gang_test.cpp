@@ -3,9 +3,7 @@
 
 #include "services/scheduler/gang_fit.hpp"
 #include "services/scheduler/limits.hpp"
-#include "services/scheduler/policy.hpp"
-#include "tests/unit/scheduler/fixture.hpp"
-#include "tests/unit/scheduler/told_costs.hpp"
+#include "tests/unit/scheduler/told_core.hpp"
 
 namespace aios::scheduler {
 namespace {
@@ -29,9 +27,17 @@ std::map<std::uint64_t, Code> statuses(Fixture& f, TenantId t) {
 }
 
 /// A core that looks ahead, in time. Two devices of the same kind; the codelet `work` takes 10 ms.
-class Site {
+class Site : public ToldCore {
  public:
-  explicit Site(std::vector<std::uint32_t> slots) : Site(*make_policy("learned"), slots) {}
+  explicit Site(const std::vector<std::uint32_t>& slots) : ToldCore(*make_policy("learned")) {
+    for (DeviceId d = 0; d < slots.size(); ++d) {
+      add_device(d, slots[d]);
+      tell("work", d, 10 * ms);
+      tell("short", d, ms);
+      tell("long", d, 100 * ms);
+    }
+    core.all_devices_known();
+  }
 
   TenantId open(JobId job, std::uint32_t user = 1000) {
     const TenantId id = *core.open_tenant(job, "job", user);
@@ -44,59 +50,9 @@ class Site {
     REQUIRE(core.submit(of, records, now));
     run();
   }
-  void run() {
-    while (true) {
-      core.decide(now);
-      const std::vector<Action> actions = core.take_actions();
-      if (actions.empty()) return;
-      for (const Action& action : actions) {
-        if (action.kind == Action::Kind::open_context)
-          core.context_ready(action.job, action.device);
-        if (action.kind == Action::Kind::start) {
-          const Task* started = core.find(action.task);
-          running[started->record.tag] = action.task;
-          on[started->record.tag] = action.device;
-        }
-      }
-    }
-  }
-  void end(std::uint64_t tag, std::uint64_t after_ns) {
-    REQUIRE(running.contains(tag));
-    Core::RunReply reply{};
-    reply.start_ns = now;
-    reply.end_ns = now += after_ns;
-    core.task_answered(running.at(tag), reply);
-    running.erase(tag);
-    run();
-  }
   void wait(std::uint64_t ns) {
     now += ns;
     run();
-  }
-
-  ToldCosts* costs;
-  Core core;
-  std::uint64_t now = 1000 * ms;
-  std::map<std::uint64_t, TaskRef> running;
-  std::map<std::uint64_t, DeviceId> on;
-
- private:
-  Site(Policy policy, const std::vector<std::uint32_t>& slots)
-      : Site(std::move(policy), std::make_unique<ToldCosts>(), slots) {}
-  Site(Policy policy, std::unique_ptr<ToldCosts> told, const std::vector<std::uint32_t>& slots)
-      : costs(told.get()),
-        core(std::move(policy.order), std::move(policy.placement), std::move(told)) {
-    for (DeviceId d = 0; d < slots.size(); ++d) {
-      core.set_device(d, slots[d], true, "cpu" + std::to_string(d));
-      core.set_open_time(d, 0);
-      const std::map<std::string, std::uint64_t> times = {
-          {"work", 10 * ms}, {"short", ms}, {"long", 100 * ms}};
-      for (const auto& [name, time_ns] : times) {
-        costs->tell(name, d, static_cast<double>(time_ns));
-        costs->estimates[{name, d}].level = Level::history;
-      }
-    }
-    core.all_devices_known();
   }
 };
 

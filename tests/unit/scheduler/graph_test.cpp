@@ -1,9 +1,7 @@
 // Graphs with deadlines in the core: held, accepted or refused. One device, one slot; each task of
 // the codelet `work` is known to take 10 ms.
 #include "services/scheduler/learned_costs.hpp"
-#include "services/scheduler/policy.hpp"
-#include "tests/unit/scheduler/fixture.hpp"
-#include "tests/unit/scheduler/told_costs.hpp"
+#include "tests/unit/scheduler/told_core.hpp"
 
 namespace aios::scheduler {
 namespace {
@@ -13,9 +11,13 @@ using wire_verdict = proto::scheduler::Verdict;
 using wire_promise = proto::scheduler::Promise;
 using wire_state = proto::scheduler::GraphState;
 
-class Site {
+class Site : public ToldCore {
  public:
-  explicit Site(std::string_view policy = "learned") : Site(*make_policy(policy)) {}
+  explicit Site(std::string_view policy = "learned") : ToldCore(*make_policy(policy)) {
+    add_device(0, 1);
+    core.all_devices_known();
+    tell("work", 0, 10 * ms);
+  }
 
   TenantId open(JobId job, std::uint32_t user = 1000) {
     const TenantId id = *core.open_tenant(job, "job", user);
@@ -45,28 +47,6 @@ class Site {
   wire_verdict verdict(TenantId of, std::uint32_t number) {
     return static_cast<wire_verdict>(admit(of, number).verdict);
   }
-  void run() {
-    while (true) {
-      core.decide(now);
-      const std::vector<Action> actions = core.take_actions();
-      if (actions.empty()) return;
-      for (const Action& action : actions) {
-        if (action.kind == Action::Kind::open_context)
-          core.context_ready(action.job, action.device);
-        if (action.kind == Action::Kind::start)
-          running[core.find(action.task)->record.tag] = action.task;
-      }
-    }
-  }
-  void end(std::uint64_t tag, std::uint64_t after_ns = 10 * ms) {
-    REQUIRE(running.contains(tag));
-    Core::RunReply reply{};
-    reply.start_ns = now;
-    reply.end_ns = now += after_ns;
-    core.task_answered(running.at(tag), reply);
-    running.erase(tag);
-    run();
-  }
   std::size_t completions(TenantId of) {
     std::size_t count = 0;
     Core::Completion some[16];
@@ -75,23 +55,6 @@ class Site {
   }
   const GraphLog::Entry& logged(std::uint64_t number) {
     return *core.graphs().next(number - 1, 0, true);
-  }
-
-  ToldCosts* costs;
-  Core core;
-  std::uint64_t now = 1000 * ms;
-  std::map<std::uint64_t, TaskRef> running;
-
- private:
-  explicit Site(Policy policy) : Site(std::move(policy), std::make_unique<ToldCosts>()) {}
-  Site(Policy policy, std::unique_ptr<ToldCosts> told)
-      : costs(told.get()),
-        core(std::move(policy.order), std::move(policy.placement), std::move(told)) {
-    core.set_device(0, 1, true, "cpu0");
-    core.set_open_time(0, 0);
-    core.all_devices_known();
-    costs->tell("work", 0, 10 * ms);
-    costs->estimates[{"work", 0}].level = Level::history;
   }
 };
 
