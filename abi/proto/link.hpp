@@ -69,6 +69,9 @@ inline constexpr std::size_t half_bytes = page_bytes + slot_count * sizeof(Slot)
 struct StatusPage {
   /// Low half: threads that sleep now. High half: how often one has gone to sleep; it wraps.
   alignas(128) std::atomic<std::uint64_t> sleep;
+  /// One more than the number of the core on which it last began to wait; 0 before. A hint: what a
+  /// peer that shares the core awaits can only come when it has given the core away.
+  std::atomic<std::uint64_t> core;
   /// How its owner has locked itself in: sandbox::Confined, in abi/proto/sandbox.hpp.
   alignas(128) std::atomic<std::uint64_t> sandbox;
 };

@@ -344,8 +344,10 @@ void Client::drive(const bool& done) {
   }
 }
 
-/// Looks for as long as it pays.
+/// Looks or yields for as long as it pays.
 bool Client::look() {
+  show_core(kernel_.status_page());
+  if (link_->near()) return yield_until(yield_, [this] { return link_->ready(); });
   return spin_until(
       spin_, [this] { return link_->ready(); }, [] { return false; });
 }

@@ -119,6 +119,7 @@ class Client final : public Source {
 
   bool work() override;
   bool ready() const override;
+  bool near() const override { return link_ != nullptr && link_->near(); }
   /// Without a loop: blocks until work() may have something to do, at most until `deadline`, and
   /// ends the calls that are late.
   void wait(Deadline deadline);
@@ -128,7 +129,10 @@ class Client final : public Source {
   void expire();
   const Link* link() const { return link_.get(); }
   /// Without a loop. False: wait() sleeps at once when nothing is there.
-  void allow_spinning(bool allowed) { spin_.allow(allowed); }
+  void allow_spinning(bool allowed) {
+    spin_.allow(allowed);
+    yield_.allow(allowed);
+  }
   /// Blocking calls are left to `drive`, which works and waits until `done`.
   void on_drive(std::function<void(const bool& done)> drive) { on_drive_ = std::move(drive); }
   /// The kernel has ended: every call ends with peer_closed.
@@ -195,6 +199,7 @@ class Client final : public Source {
   TimerId connect_timer_ = 0;
   Deadline armed_ = Deadline::never();
   SpinPolicy spin_;          ///< without a loop; a loop has its own
+  YieldPolicy yield_;        ///< the same
   std::uint32_t turns_ = 0;  ///< since the clock was read
   std::function<void()> on_disconnect_;
   std::function<void(const bool&)> on_drive_;

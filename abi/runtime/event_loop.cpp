@@ -107,9 +107,17 @@ Result<void> EventLoop::turn(Deadline deadline) {
   return poll(any_ready() ? 0 : wake.poll_timeout_ms());
 }
 
-/// Looks for as long as it pays. True as well when descriptors or signals were served meanwhile.
+bool EventLoop::any_near() const {
+  return std::any_of(sources_.begin(), sources_.end(),
+                     [](const Source* source) { return source != nullptr && source->near(); });
+}
+
+/// Looks or yields for as long as it pays. True as well when descriptors or signals were served
+/// meanwhile.
 bool EventLoop::links_became_ready() {
   if (kernel_ == nullptr) return false;
+  show_core(kernel_->status_page());
+  if (any_near()) return yield_until(yield_, [this] { return any_ready(); });
   return spin_until(
       spin_, [this] { return any_ready(); }, [this] { return !poll(0) || served_descriptors_; });
 }

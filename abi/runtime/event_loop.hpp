@@ -27,6 +27,8 @@ class Source {
   virtual bool work() = 0;
   /// Looks, without doing anything: would work() do something?
   virtual bool ready() const = 0;
+  /// Was who is likely to bring the next work seen on this core?
+  virtual bool near() const { return false; }
 };
 
 using TimerId = std::uint64_t;
@@ -65,7 +67,10 @@ class EventLoop {
 
   Kernel* kernel() const { return kernel_; }
   /// False: sleeps at once when nothing is there.
-  void allow_spinning(bool allowed) { spin_.allow(allowed); }
+  void allow_spinning(bool allowed) {
+    spin_.allow(allowed);
+    yield_.allow(allowed);
+  }
   /// Readable when a watched descriptor is: for waiting in another loop.
   int fd() const { return epoll_.get(); }
 
@@ -73,6 +78,7 @@ class EventLoop {
   explicit EventLoop(Kernel* kernel) : kernel_(kernel) {}
   bool run_sources();
   bool any_ready() const;
+  bool any_near() const;
   bool links_became_ready();
   void run_timers();
   void run_posted();
@@ -87,6 +93,7 @@ class EventLoop {
   std::uint32_t turns_ = 0;  ///< since descriptors were looked at
   bool served_descriptors_ = false;
   SpinPolicy spin_;
+  YieldPolicy yield_;
   TimerId next_timer_ = 1;
   std::vector<Source*> sources_;
   std::map<std::pair<std::uint64_t, TimerId>, std::function<void()>> timers_;

@@ -109,6 +109,7 @@ void Link::notify_peer() {
     waker_.rang();
     ring();
   }
+  peer_core_ = status->core.load(std::memory_order_relaxed);
   pushed_ = popped_ = false;
 }
 

@@ -62,6 +62,8 @@ class Link {
   void notify_peer();
   /// For who knows that the peer cannot be waiting for the room that pops made.
   void forget_pops() { popped_ = false; }
+  /// Did the peer wait on the core that this thread runs on when it was last told of something?
+  bool near() const { return peer_core_ == this_core(); }
   bool owes_notice() const { return pushed_ || popped_; }
   /// A message waits, or the link has been closed: either way there is work.
   bool ready() const { return receiver_.ready() || closed(); }
@@ -99,6 +101,7 @@ class Link {
   bool popped_ = false;  ///< since notify_peer
   std::uint32_t popped_since_drain_ = 0;
   Waker waker_;
+  std::uint64_t peer_core_ = 0;  ///< at the last notify_peer
 };
 
 }  // namespace aios

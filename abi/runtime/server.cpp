@@ -186,7 +186,10 @@ bool ServerBase::serve(ClientId client, Peer& peer) {
       close_client(client, {});
     break;
   }
-  if (!peer.doomed) peer.link->notify_peer();
+  if (!peer.doomed && peer.link->owes_notice()) {
+    peer.link->notify_peer();
+    near_ = peer.link->near();
+  }
   return taken == max_messages_per_turn || turn_ended_;
 }
 

@@ -120,6 +120,7 @@ class ServerBase : public Source {
 
   bool work() override;
   bool ready() const override;
+  bool near() const override { return near_; }
 
   template <class M>
   void reply(ReplyToken token, const Result<typename M::Reply>& result) {
@@ -191,6 +192,7 @@ class ServerBase : public Source {
   std::vector<Handle> ports_;
   TimerId accept_timer_ = 0;
   bool any_doomed_ = false;
+  bool near_ = false;  ///< the client that was told last
 
   InFlight* in_flight_ = nullptr;
   std::optional<Begun> dispatching_;         ///< its method has not returned or answered yet

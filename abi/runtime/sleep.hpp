@@ -10,6 +10,57 @@
 
 namespace aios {
 
+/// How many waits something is left out that did not pay: more each time, up to a longest.
+class Rest {
+ public:
+  constexpr Rest(std::uint32_t shortest, std::uint32_t longest)
+      : shortest_(shortest), longest_(longest), next_(shortest) {}
+  void begin();
+  /// To be asked once for each wait.
+  bool over() { return left_ == 0 || left_-- == 0; }
+  /// The next one is the shortest again.
+  void forget() { next_ = shortest_; }
+
+ private:
+  std::uint32_t shortest_;
+  std::uint32_t longest_;
+  std::uint32_t next_;
+  std::uint32_t left_ = 0;
+};
+
+/// Whether to give the core away before sleeping, to a peer that shares it: looking would only keep
+/// it from that peer. Given the core, it runs at once; neither sleeps or is rung, and a switch
+/// costs one system call. But where a third wants the core, too, it may keep it for milliseconds,
+/// and who was asleep would have been woken before. Learned from how it went; knows no clock: it is
+/// told.
+class YieldPolicy {
+ public:
+  /// After that, sleeping is as good.
+  static constexpr std::uint64_t longest_ns = 50 * ns_per_us;
+  /// A core that comes back so late was kept by somebody who computes.
+  static constexpr std::uint64_t slow_ns = 100 * ns_per_us;
+  static constexpr std::uint32_t misses_to_stop = 4;
+  static constexpr std::uint32_t shortest_rest = 64;
+  /// So long that a few milliseconds lost each time are a hundredth of what the waits take.
+  static constexpr std::uint32_t longest_rest = 65'536;
+  /// After so many hits a rest begins at its shortest again.
+  static constexpr std::uint32_t hits_to_forget = 1024;
+
+  /// For this wait; when true, one of the three follows.
+  bool pays() { return allowed_ && rest_.over(); }
+  void hit();
+  void missed();
+  void slow() { rest_.begin(); }
+  /// False: never yields.
+  void allow(bool allowed) { allowed_ = allowed; }
+
+ private:
+  bool allowed_ = true;
+  Rest rest_{shortest_rest, longest_rest};
+  std::uint32_t misses_ = 0;
+  std::uint32_t hits_ = 0;
+};
+
 /// How long to look before sleeping, learned from how it went. Knows no clock: it is told.
 ///
 /// A hit (what was awaited came while looking) buys the longest look next time. Misses halve it; a
@@ -43,9 +94,8 @@ class SpinPolicy {
   bool allowed_ = true;
   std::uint64_t budget_ns_ = longest_ns;
   std::uint32_t misses_ = 0;
-  std::uint32_t resting_ = 0;  ///< waits that are still to sleep at once
-  std::uint32_t next_rest_ = shortest_rest;
   std::uint32_t hits_ = 0;
+  Rest rest_{shortest_rest, longest_rest};
 };
 
 inline void cpu_relax() {
@@ -54,6 +104,30 @@ inline void cpu_relax() {
 #elif defined(__aarch64__)
   __asm__ volatile("yield");
 #endif
+}
+/// To whoever else wants this core; comes back at once when nobody does.
+void yield_core();
+/// The core that the calling thread runs on, as in proto::StatusPage::core.
+std::uint64_t this_core();
+/// Tells peers where this process begins to wait.
+void show_core(proto::StatusPage& own);
+
+/// Gives the core away until `ready()` or until that does not pay: true when ready.
+template <class Ready>
+bool yield_until(YieldPolicy& policy, Ready ready) {
+  if (ready()) return true;
+  if (!policy.pays()) return false;
+  const std::uint64_t began = now_ns();
+  std::uint64_t last = began;
+  for (;;) {
+    yield_core();
+    const bool found = ready();
+    const std::uint64_t now = now_ns();
+    if (now - last > YieldPolicy::slow_ns) return policy.slow(), found;
+    if (found) return policy.hit(), true;
+    if (now - began > YieldPolicy::longest_ns) return policy.missed(), false;
+    last = now;
+  }
 }
 
 /// Looks until `ready()` or the policy's budget is spent: true when ready. A first short look needs

@@ -18,7 +18,7 @@ namespace aios::protodump {
 /// What every link has in common, as if it were a protocol without methods.
 struct LinkLayout {
   static constexpr const char* name = "link";
-  static constexpr std::uint16_t version = 2;
+  static constexpr std::uint16_t version = 3;
   using Methods = proto::MethodList<>;
 };
 
@@ -37,6 +37,7 @@ using AllProtocols = EntryList<
           Constant<"half_consumed_offset", offsetof(proto::HalfHeader, consumed)>,
           Constant<"half_stalled_offset", offsetof(proto::HalfHeader, stalled)>,
           Constant<"status_sleep_offset", offsetof(proto::StatusPage, sleep)>,
+          Constant<"status_core_offset", offsetof(proto::StatusPage, core)>,
           Constant<"sleep_begins", proto::sleep_begins>,
           Constant<"sleep_ends", proto::sleep_ends>>,
     Entry<pk::Protocol,

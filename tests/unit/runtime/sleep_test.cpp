@@ -1,6 +1,7 @@
 #include "abi/runtime/sleep.hpp"
 
 #include <doctest/doctest.h>
+#include <unistd.h>
 
 #include <memory>
 #include <new>
@@ -17,6 +18,12 @@ namespace {
 std::uint32_t waits_at_rest(SpinPolicy& policy) {
   std::uint32_t waits = 0;
   while (policy.budget_ns() == 0) ++waits;
+  return waits;
+}
+
+std::uint32_t waits_without_yield(YieldPolicy& policy) {
+  std::uint32_t waits = 0;
+  while (!policy.pays()) ++waits;
   return waits;
 }
 
@@ -94,6 +101,69 @@ TEST_CASE("A policy that is not allowed to look never does") {
   CHECK(policy.budget_ns() == 0);
   policy.hit();
   CHECK(policy.budget_ns() == 0);
+}
+
+TEST_CASE("A policy that is not allowed to yield never does") {
+  YieldPolicy policy;
+  CHECK(policy.pays());
+  policy.allow(false);
+  CHECK_FALSE(policy.pays());
+}
+
+TEST_CASE("Yields that find nothing end, and are tried ever more seldom") {
+  YieldPolicy policy;
+  for (std::uint32_t i = 0; i < YieldPolicy::misses_to_stop; ++i) {
+    REQUIRE(policy.pays());
+    policy.missed();
+  }
+  std::uint32_t expected = YieldPolicy::shortest_rest;
+  for (int i = 0; i < 12; ++i) {
+    CHECK(waits_without_yield(policy) == expected);
+    policy.missed();
+    expected = std::min(expected * 2, YieldPolicy::longest_rest);
+  }
+}
+
+TEST_CASE("One yield that found what was awaited forgives the misses before") {
+  YieldPolicy policy;
+  for (int round = 0; round < 100; ++round) {
+    for (std::uint32_t i = 1; i < YieldPolicy::misses_to_stop; ++i) {
+      REQUIRE(policy.pays());
+      policy.missed();
+    }
+    REQUIRE(policy.pays());
+    policy.hit();
+  }
+}
+
+TEST_CASE("A core that comes back late ends the yielding at once") {
+  YieldPolicy policy;
+  policy.slow();
+  CHECK(waits_without_yield(policy) == YieldPolicy::shortest_rest);
+  policy.slow();
+  CHECK(waits_without_yield(policy) == 2 * YieldPolicy::shortest_rest);
+  for (std::uint32_t i = 0; i < YieldPolicy::hits_to_forget; ++i) policy.hit();
+  policy.slow();
+  CHECK(waits_without_yield(policy) == YieldPolicy::shortest_rest);
+}
+
+TEST_CASE("Yielding looks first, then after each yield, and ends by itself") {
+  YieldPolicy policy;
+  int looks = 0;
+  CHECK(yield_until(policy, [&] { return ++looks == 1; }));
+  CHECK(looks == 1);
+  looks = 0;
+  CHECK(yield_until(policy, [&] { return ++looks == 2; }));
+  CHECK(looks == 2);
+  CHECK_FALSE(yield_until(policy, [] { return false; }));
+}
+
+TEST_CASE("Peers are shown the core on which a wait begins") {
+  proto::StatusPage page{};
+  show_core(page);
+  const std::uint64_t shown = page.core.load();
+  CHECK(shown != 0);
+  CHECK(shown <= static_cast<std::uint64_t>(::sysconf(_SC_NPROCESSORS_CONF)));
 }
 
 TEST_CASE("What is there at the first look needs no second one") {
