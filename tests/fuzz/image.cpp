@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <aios/mapreduce.hpp>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "services/mapreduce/jobs/image_decode.hpp"
+#include "tests/fuzz/entry.hpp"
 #include "tests/fuzz/values.hpp"
 #include "tests/support/encoded_images.hpp"
 
@@ -95,17 +95,10 @@ void write_seeds(const std::filesystem::path& folder) {
   write("neither", "GIF89a");
 }
 
+void run(std::span<const std::uint8_t> input) {
+  look_at(file_of(input.data(), input.size()));
+}
+
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) int LLVMFuzzerInitialize(int* argc,
-                                                                           char*** argv) {
-  if (*argc != 3 || std::string_view((*argv)[1]) != "--seeds") return 0;
-  write_seeds((*argv)[2]);
-  std::exit(0);
-}
-
-extern "C" __attribute__((visibility("default"))) int LLVMFuzzerTestOneInput(
-    const std::uint8_t* data, std::size_t size) {
-  look_at(file_of(data, size));
-  return 0;
-}
+AIOS_FUZZ_PROGRAM(write_seeds, run)

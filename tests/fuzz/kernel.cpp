@@ -3,12 +3,12 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#include <cstdlib>
 #include <fstream>
 #include <list>
 #include <set>
 
 #include "kernel/calls.hpp"
+#include "tests/fuzz/entry.hpp"
 #include "tests/fuzz/fake_linux.hpp"
 #include "tests/fuzz/values.hpp"
 
@@ -436,17 +436,10 @@ void write_seeds(const std::filesystem::path& folder) {
       .write(folder / "close-and-create");
 }
 
+void run(std::span<const std::uint8_t> input) {
+  World(Bytes(input)).run();
+}
+
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) int LLVMFuzzerInitialize(int* argc,
-                                                                           char*** argv) {
-  if (*argc != 3 || std::string_view((*argv)[1]) != "--seeds") return 0;
-  write_seeds((*argv)[2]);
-  std::exit(0);
-}
-
-extern "C" __attribute__((visibility("default"))) int LLVMFuzzerTestOneInput(
-    const std::uint8_t* data, std::size_t size) {
-  World(Bytes({data, size})).run();
-  return 0;
-}
+AIOS_FUZZ_PROGRAM(write_seeds, run)

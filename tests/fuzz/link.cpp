@@ -1,7 +1,6 @@
 // Both ends of a ring whose other end writes what it likes, also between two reads of it; and a
 // ring between two honest ends, which carries every message as it was.
 #include <array>
-#include <cstdlib>
 #include <deque>
 #include <filesystem>
 #include <fstream>
@@ -10,6 +9,7 @@
 
 #include "abi/runtime/ring.hpp"
 #include "tests/fuzz/bytes.hpp"
+#include "tests/fuzz/entry.hpp"
 #include "tests/fuzz/values.hpp"
 
 namespace {
@@ -212,21 +212,14 @@ void write_seeds(const std::filesystem::path& folder) {
   write("honest", honest);
 }
 
-}  // namespace
-
-extern "C" __attribute__((visibility("default"))) int LLVMFuzzerInitialize(int* argc,
-                                                                           char*** argv) {
-  if (*argc != 3 || std::string_view((*argv)[1]) != "--seeds") return 0;
-  write_seeds((*argv)[2]);
-  std::exit(0);
-}
-
-extern "C" __attribute__((visibility("default"))) int LLVMFuzzerTestOneInput(
-    const std::uint8_t* data, std::size_t size) {
-  Bytes input({data, size});
+void run(std::span<const std::uint8_t> input_bytes) {
+  Bytes input(input_bytes);
   if (input.byte() % 2 == 0)
     Ring(input).run();
   else
     run_honest(input);
-  return 0;
 }
+
+}  // namespace
+
+AIOS_FUZZ_PROGRAM(write_seeds, run)

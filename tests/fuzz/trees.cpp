@@ -4,7 +4,6 @@
 #include <xxhash.h>
 
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <string>
@@ -12,6 +11,7 @@
 #include <vector>
 
 #include "services/scheduler/trees_record.hpp"
+#include "tests/fuzz/entry.hpp"
 
 namespace {
 
@@ -80,21 +80,14 @@ void write_seeds(const std::string& folder) {
   write_seed(folder + "/runs", write_runs({{key, {{{1, 2, 3, 4, 5, 6}, 7, 8}}}, {key, {}}}));
 }
 
+void run(std::span<const std::uint8_t> input) {
+  if (input.empty()) return;
+  const auto after = std::as_bytes(input.subspan(1));
+  std::vector<std::byte> bytes(after.begin(), after.end());
+  if (input[0] != 0) mend_checksum(bytes);
+  read_everything(bytes);
+}
+
 }  // namespace
 
-extern "C" __attribute__((visibility("default"))) int LLVMFuzzerInitialize(int* argc,
-                                                                           char*** argv) {
-  if (*argc != 3 || std::string_view((*argv)[1]) != "--seeds") return 0;
-  write_seeds((*argv)[2]);
-  std::exit(0);
-}
-
-extern "C" __attribute__((visibility("default"))) int LLVMFuzzerTestOneInput(
-    const std::uint8_t* data, std::size_t size) {
-  if (size == 0) return 0;
-  const auto* first = reinterpret_cast<const std::byte*>(data);
-  std::vector<std::byte> bytes(first + 1, first + size);
-  if (data[0] != 0) mend_checksum(bytes);
-  read_everything(bytes);
-  return 0;
-}
+AIOS_FUZZ_PROGRAM(write_seeds, run)

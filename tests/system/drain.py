@@ -12,7 +12,7 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS / "support"))
 from corpus import make_cut  # noqa: E402
-from instance import Instance, expect, run_test, wait_until  # noqa: E402
+from instance import Instance, expect, identity, run_test, wait_until  # noqa: E402
 
 CORPUS_BYTES = 20_000_000
 END_TIMEOUT_S = 60
@@ -55,7 +55,9 @@ class Patient(Instance):
         wait_until(lambda: self.log_says("supervisor", "shutting down"), 20, "it shuts down")
 
     def await_end(self):
-        wait_until(lambda: not (self.state / "aios.sock").exists(), END_TIMEOUT_S, "it ends")
+        # The socket goes first.
+        wait_until(lambda: not identity(self.kernel_pid), END_TIMEOUT_S, "it ends")
+        expect(not (self.state / "aios.sock").exists(), "its socket is left")
 
 
 def check_drain(aiosctl):
