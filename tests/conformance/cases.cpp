@@ -445,14 +445,21 @@ std::vector<Case> standard_cases() {
   cases.push_back(conv2d(1, 1, 1, 1, 1));
   cases.push_back(conv2d(3, 17, 20, 2, 3));
   cases.push_back(conv2d(2, 16, 33, 3, 5));
+  cases.push_back(conv2d(5, 12, 7, 3, 1));
+  cases.push_back(conv2d(1, 2, 3, 2, 7));
+  cases.push_back(conv2d(2, 90, 60, 1, 3));
   cases.push_back(resize(1, 1, 3, 3));
   cases.push_back(resize(40, 50, 17, 19));
   cases.push_back(resize(9, 7, 30, 33));
+  cases.push_back(resize(3, 4, 20, 600));
   for (const auto& make : {blur, sobel}) {
     cases.push_back(make(1, 1));
     cases.push_back(make(16, 16));
     cases.push_back(make(33, 47));
+    cases.push_back(make(2, 513));
+    cases.push_back(make(5, 1100));
   }
+  cases.push_back(kmeans_assign(700, 40, 9));
   cases.push_back(kmeans_move(3, 5, 9));
   cases.push_back(kmeans_move(20, 40, 2));
   return cases;

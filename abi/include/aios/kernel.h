@@ -41,8 +41,10 @@
  *   AIOS_SHARES(axpy, (read, float, x), (read_write, float, y)) { ... return true; }
  *
  * is called once per thread and does share AIOS_SHARE of AIOS_SHARE_COUNT of what the grid's blocks
- * would do; AIOS_GRID_X and the others say how many they are. If it returns false, having written
- * nothing, the share's blocks are done as the kernel says.
+ * would do; AIOS_GRID_X and the others say how many they are. Of COUNT blocks, rows or whatever it
+ * counts, its own begin at AIOS_SHARE_BEGIN(COUNT) and end before AIOS_SHARE_END(COUNT). If it
+ * returns false, having written nothing, the share's blocks are done as the kernel says. Loops over
+ * sums become vectors where `#pragma omp simd reduction(+ : sum)` allows it.
  */
 #ifndef AIOS_KERNEL_H
 #define AIOS_KERNEL_H
@@ -264,15 +266,16 @@ typedef struct aios_block {
   __attribute__((section(AIOS_GEMM_SECTION), used)) static const aios_gemm_record name##_gemm = { \
       #name, AIOS_ELEMENT_##element, tile, {0}};
 
-/* Also compiled for processors with AVX2 and FMA; which form runs is found when it is loaded. */
+/* Also compiled for processors with AVX2 and FMA, and with AVX-512; which form runs is found when
+ * it is loaded. */
 #if defined(__x86_64__)
-#define AIOS_CLONES __attribute__((target_clones("arch=x86-64-v3", "default")))
+#define AIOS_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define AIOS_CLONES
 #endif
 
 #define AIOS_SHARES(name, ...)                                                                  \
-  static inline bool name##_whole(                                                              \
+  AIOS_DEVICE bool name##_whole(                                                                \
       const aios_block aios_here, const uint32_t aios_share, const uint32_t aios_shares,        \
       const name##_arguments arguments AIOS_FOR(AIOS_PARAMETER, __VA_ARGS__));                  \
   AIOS_CLONES static int32_t name##_share(const aios_task* aios_of) {                           \
@@ -302,7 +305,7 @@ typedef struct aios_block {
   static constexpr aios_codelet_function aios_shares_of(const name##_arguments*) {              \
     return name##_share;                                                                        \
   }                                                                                             \
-  static inline bool name##_whole(                                                              \
+  AIOS_DEVICE bool name##_whole(                                                                \
       const aios_block aios_here, const uint32_t aios_share, const uint32_t aios_shares,        \
       const name##_arguments arguments AIOS_FOR(AIOS_PARAMETER, __VA_ARGS__))
 static constexpr aios_codelet_function aios_shares_of(const void*) {
@@ -310,6 +313,8 @@ static constexpr aios_codelet_function aios_shares_of(const void*) {
 }
 #define AIOS_SHARE aios_share
 #define AIOS_SHARE_COUNT aios_shares
+#define AIOS_SHARE_BEGIN(count) ((uint64_t)(count)*AIOS_SHARE / AIOS_SHARE_COUNT)
+#define AIOS_SHARE_END(count) ((uint64_t)(count) * (AIOS_SHARE + 1u) / AIOS_SHARE_COUNT)
 
 #define AIOS_ENTRY(name) {#name, name##_run},
 #define AIOS_SHARES_ENTRY(name) {#name, aios_shares_of((const name##_arguments*)0)},
@@ -347,7 +352,8 @@ static inline int32_t aios_check_task(const aios_task* task, const aios_kernel_r
   return 0;
 }
 
-#define AIOS_DEVICE static inline
+/* Into every form of what calls it (AIOS_CLONES). */
+#define AIOS_DEVICE static inline __attribute__((always_inline))
 #define AIOS_GLOBAL
 #define AIOS_SHARED
 #define AIOS_THREADS                                                \
@@ -369,7 +375,29 @@ static inline int32_t aios_check_task(const aios_task* task, const aios_kernel_r
 #define AIOS_SIZE_Y aios_here.size[1]
 #define AIOS_SIZE_Z aios_here.size[2]
 
-#define aios_exp(x) expf(x)
+/* e^x as 2^k * e^r with |r| <= ln(2)/2, without a call or a branch, so that loops over it become
+ * vectors. Within two units in the last place; the polynomial is that of Cephes' expf. */
+AIOS_DEVICE float aios_exp(float x) {
+  const float at_most = x > 89.0f ? 89.0f : x;                 /* infinite */
+  const float bounded = at_most < -104.0f ? -104.0f : at_most; /* zero */
+  const float nearest = 12582912.0f; /* 1.5 * 2^23: what is added to it is rounded */
+  const float shifted = bounded * 1.44269504f + nearest;
+  const float k = shifted - nearest;
+  const float r = bounded - k * 0.693359375f - k * -2.12194440e-4f;
+  float power = 1.9875691500e-4f;
+  power = power * r + 1.3981999507e-3f;
+  power = power * r + 8.3334519073e-3f;
+  power = power * r + 4.1665795894e-2f;
+  power = power * r + 1.6666665459e-1f;
+  power = power * r + 5.0000001201e-1f;
+  power = power * (r * r) + r + 1.0f;
+  /* In two steps: 2^k alone may be beyond what a float holds. */
+  const int32_t whole = (int32_t)(__builtin_bit_cast(uint32_t, shifted) - 0x4b400000u);
+  const int32_t half = whole >> 1;
+  const float first = __builtin_bit_cast(float, (uint32_t)(half + 127) << 23);
+  const float second = __builtin_bit_cast(float, (uint32_t)(whole - half + 127) << 23);
+  return power * first * second;
+}
 #define aios_sqrt(x) sqrtf(x)
 #define aios_fma(a, b, c) fmaf((a), (b), (c))
 #define aios_max(a, b) ((a) > (b) ? (a) : (b))
