@@ -19,7 +19,8 @@ Result<SpawnImage> open_image(std::uint32_t profile, const proto::Text<512>& pat
   TRY(require(path.valid() && path.view().starts_with('/'),
               "an image is named by an absolute path"));
   const std::string text(path.view());
-  return SpawnImage{static_cast<wire::Profile>(profile), text, TRY(sys::open_image(text))};
+  Fd fd = TRY(sys::open_image(text));
+  return SpawnImage{static_cast<wire::Profile>(profile), text, std::move(fd)};
 }
 
 /// "a\0b\0" and zeros to the end.

@@ -222,9 +222,8 @@ void Instance::bury(const std::shared_ptr<Process>& process) {
 }
 
 Result<void> Instance::start_supervisor() {
-  const SpawnImage image{.profile = proto::kernel::Profile::supervisor,
-                         .path = settings.supervisor,
-                         .fd = TRY(sys::open_image(settings.supervisor))};
+  Fd fd = TRY(sys::open_image(settings.supervisor));
+  const SpawnImage image{proto::kernel::Profile::supervisor, settings.supervisor, std::move(fd)};
   SpawnRequest request{image, root, Name::from("supervisor"), settings.supervisor_arguments};
   request.startup.emplace_back("root", Reference(root, rights::all, rights::all));
   supervisor_ = TRY(spawn(std::move(request)));

@@ -46,8 +46,9 @@ Result<std::vector<mapreduce_client::Stage>> stages(const aios_mapreduce_stage* 
     if (all.size() + 1 == AIOS_MAX_STAGES)
       return error(Code::quota, "aios_mapreduce_run: a chain has at most " +
                                     std::to_string(AIOS_MAX_STAGES) + " stages");
-    all.push_back({stage->label != nullptr ? stage->label : "job", stage->module_path,
-                   TRY(strings(stage->arguments, stage->argument_count))});
+    auto arguments = TRY(strings(stage->arguments, stage->argument_count));
+    all.push_back(
+        {stage->label != nullptr ? stage->label : "job", stage->module_path, std::move(arguments)});
   }
   return all;
 }

@@ -151,7 +151,8 @@ Result<void> ImageJob::begin() {
     }
     const Piece whole{static_cast<std::uint32_t>(file), 0, files_[file].size_bytes};
     const auto channels = TRY(lend_pieces(kernel_, files_, std::span(&whole, 1)));
-    images_.push_front({file, TRY(tasks_->files(channels.front()))});
+    const std::uint32_t buffer = TRY(tasks_->files(channels.front()));
+    images_.push_front({file, buffer});
     Record record = make_task(0, codelets_[probe]);
     add_buffer(record, images_.front().file_buffer, AIOS_MODE_READ);
     record.argument_bytes = sizeof(std::uint64_t);

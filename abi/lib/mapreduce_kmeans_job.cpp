@@ -248,8 +248,9 @@ Result<void> KMeansJob::over_splits(const Begin& begin, const End& end) {
       const std::size_t split = next++;
       auto record = TRY(begin(split));
       if (!record) continue;
-      Running one{split, TRY(lend(split))};
-      for (const std::uint32_t files : one.files) add_buffer(*record, files, AIOS_MODE_READ);
+      auto files = TRY(lend(split));
+      Running one{split, std::move(files)};
+      for (const std::uint32_t file : one.files) add_buffer(*record, file, AIOS_MODE_READ);
       record->limit_ns = options_.task_limit_ns;
       running.emplace(tasks_->add(*record), std::move(one));
       TRY(tasks_->submit());

@@ -78,6 +78,10 @@ T unwrap(Result<T>&& result) {
 }  // namespace aios
 
 /// The value of a Result, or return its error from the enclosing function.
+///
+/// Never behind another element of a braced list, `Named{name, TRY(open(name))}`, or of an
+/// aggregate in parentheses: compilers do not destroy what it holds already when it returns from
+/// there. Name the value in a line before; tools/check refuses braces. A call's arguments are safe.
 #define TRY(...)                                                              \
   __extension__({                                                             \
     auto try_result_ = (__VA_ARGS__);                                         \

@@ -123,7 +123,8 @@ ObjectStore::Done<T> StorageServer::answer(CallContext& context, Convert convert
 }
 
 Result<ObjectKey> StorageServer::key(CallContext& context, const wire::ObjectName& name) const {
-  ObjectKey key{spaces_.at(context.client()), TRY(text_of(name))};
+  std::string text = TRY(text_of(name));
+  ObjectKey key{spaces_.at(context.client()), std::move(text)};
   TRY(check_object_name(key.name));
   return key;
 }
@@ -216,7 +217,8 @@ Answer<wire::List::Reply> StorageServer::handle(List, const List::Request& reque
                                                 CallContext& context) {
   const auto start = [&]() -> Result<> {
     TRY(check_reserved(request.reserved));
-    ObjectKey prefix{spaces_.at(context.client()), TRY(text_of(request.prefix))};
+    std::string text = TRY(text_of(request.prefix));
+    ObjectKey prefix{spaces_.at(context.client()), std::move(text)};
     TRY(check_prefix(prefix.name));
     auto target =
         TRY(regions_.range(context.client(), request.region, request.offset, request.length, true));
@@ -271,7 +273,8 @@ Answer<wire::RemovePrefix::Reply> StorageServer::handle(RemovePrefix,
                                                         const RemovePrefix::Request& request,
                                                         CallContext& context) {
   const auto start = [&]() -> Result<> {
-    ObjectKey prefix{spaces_.at(context.client()), TRY(text_of(request.prefix))};
+    std::string text = TRY(text_of(request.prefix));
+    ObjectKey prefix{spaces_.at(context.client()), std::move(text)};
     TRY(check_folder_prefix(prefix.name));
     const auto operation = TRY(operation_of(request.operation));
     store_->remove_prefix(

@@ -126,8 +126,10 @@ Result<std::vector<Instance>> instances(const Options& options) {
   const char* data = std::getenv("AIOS_TEST_DATA");
   const Platform mixed = TRY(parse_devices("cpu:8,gpu:2@20"));
   const Platform mild = TRY(parse_devices("cpu:8,gpu:2@4"));
-  for (const char* spec : {"cholesky:12", "lu:9", "qr:8", "stencil:20", "fft:32", "random:300"})
-    all.push_back({"generated", TRY(generate(spec)), mixed});
+  for (const char* spec : {"cholesky:12", "lu:9", "qr:8", "stencil:20", "fft:32", "random:300"}) {
+    Graph graph = TRY(generate(spec));
+    all.push_back({"generated", std::move(graph), mixed});
+  }
   if (data == nullptr || !std::filesystem::is_directory(std::string(data) + "/wfformat")) {
     fmt::print("AIOS_TEST_DATA names no folder with wfformat/: generated graphs alone.\n");
   } else {
@@ -135,12 +137,15 @@ Result<std::vector<Instance>> instances(const Options& options) {
     for (const auto& entry : std::filesystem::directory_iterator(std::string(data) + "/wfformat"))
       if (entry.path().extension() == ".json") files.push_back(entry.path());
     std::ranges::sort(files);
-    for (const std::string& file : files)
-      all.push_back({"recorded", TRY(read_wfformat(file)), mild});
+    for (const std::string& file : files) {
+      Graph graph = TRY(read_wfformat(file));
+      all.push_back({"recorded", std::move(graph), mild});
+    }
     const std::string models = std::string(data) + "/perfmodels/idgraf";
     const Platform measured = TRY(parse_devices("cpu:8,gpu:2,models:" + models));
     for (const char* spec : {"cholesky:12", "lu:9"}) {
-      all.push_back({"generated", TRY(generate(spec)), measured});
+      Graph graph = TRY(generate(spec));
+      all.push_back({"generated", std::move(graph), measured});
       all.back().graph.name += " (measured)";
     }
   }

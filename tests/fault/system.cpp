@@ -91,7 +91,8 @@ bool Target::await_end(Deadline deadline) const {
 }
 
 Result<Target> target_of(const std::string& name, pid_t pid) {
-  return Target{name, pid, TRY(open_pidfd(pid))};
+  Fd pidfd = TRY(open_pidfd(pid));
+  return Target{name, pid, std::move(pidfd)};
 }
 
 Result<std::unique_ptr<System>> System::boot(const std::string& backend) {

@@ -236,17 +236,17 @@ Result<int> measure(const std::string& manifest, std::vector<std::string> argume
 }
 
 Result<int> bench_ipc(const IpcBench& options, bool as_json) {
-  return measure(
-      ipc_manifest,
-      {"ipc", "--peers", TRY(find_libexec()) + "/peers", "--rounds", std::to_string(options.rounds),
-       "--large-bytes", std::to_string(options.large_mb << 20)},
-      options.only, as_json);
+  const std::string peers = TRY(find_libexec()) + "/peers";
+  return measure(ipc_manifest,
+                 {"ipc", "--peers", peers, "--rounds", std::to_string(options.rounds),
+                  "--large-bytes", std::to_string(options.large_mb << 20)},
+                 options.only, as_json);
 }
 
 Result<int> bench_devices(const DevicesBench& options, bool as_json) {
+  const std::string codelets = TRY(find_libexec()) + "/codelets";
   return measure(devices_manifest(),
-                 {"devices", "--codelets", TRY(find_libexec()) + "/codelets", "--rounds",
-                  std::to_string(options.rounds)},
+                 {"devices", "--codelets", codelets, "--rounds", std::to_string(options.rounds)},
                  options.only, as_json);
 }
 

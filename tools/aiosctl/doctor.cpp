@@ -51,7 +51,8 @@ Result<std::vector<Patient>> parse_patients(const std::string& text) {
     words >> name >> profile >> require;
     const auto known = proto::sandbox::profile_of(profile);
     if (!known) return error(Code::protocol_error, "the supervisor names no profile in: " + line);
-    patients.push_back({name, *known, TRY(sandbox::parse_protections(require))});
+    const auto protections = TRY(sandbox::parse_protections(require));
+    patients.push_back({name, *known, protections});
   }
   return patients;
 }

@@ -170,8 +170,9 @@ class Reader {
       if (!codelet.is_object()) return wrong(where, "is no object");
       TRY(only(codelet, where, {"module", "function", "cheaper"}));
       codelets_[name] = static_cast<std::uint32_t>(file_.codelets.size());
-      file_.codelets.push_back({name, TRY(module_path(TRY(text(codelet, "module", where)), where)),
-                                TRY(text(codelet, "function", where))});
+      std::string module = TRY(module_path(TRY(text(codelet, "module", where)), where));
+      std::string function = TRY(text(codelet, "function", where));
+      file_.codelets.push_back({name, std::move(module), std::move(function)});
     }
     for (const auto& [name, codelet] : codelets->items()) {
       if (!codelet.contains("cheaper")) continue;

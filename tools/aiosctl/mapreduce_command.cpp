@@ -209,16 +209,19 @@ Result<mapreduce_client::Stage> stage_of(const std::string& command) {
                  "--then '" + command + "' is no JOB with its arguments; is a quote missing?");
   if (jobs_of(split[0]).size() != 1)
     return error(Code::invalid_argument, "--then " + split[0] + ": it is a chain of its own");
+  std::string module = TRY(find_module(split[0]));
   return mapreduce_client::Stage{
-      label_of(split[0]), TRY(find_module(split[0])), {split.begin() + 1, split.end()}};
+      label_of(split[0]), std::move(module), {split.begin() + 1, split.end()}};
 }
 
 /// The jobs after the first.
 Result<std::vector<mapreduce_client::Stage>> later_stages(const RunOptions& chosen) {
   std::vector<mapreduce_client::Stage> stages;
   const std::vector<std::string> jobs = jobs_of(chosen.job);
-  for (std::size_t i = 1; i < jobs.size(); ++i)
-    stages.push_back({jobs[i], TRY(find_module(jobs[i])), {}});
+  for (std::size_t i = 1; i < jobs.size(); ++i) {
+    std::string module = TRY(find_module(jobs[i]));
+    stages.push_back({jobs[i], std::move(module), {}});
+  }
   for (const std::string& command : chosen.then) stages.push_back(TRY(stage_of(command)));
   return stages;
 }

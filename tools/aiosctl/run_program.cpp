@@ -157,12 +157,13 @@ Result<pid_t> start(const Session& session, const RunOptions& options,
   std::fflush(nullptr);
   if (!options.sandbox.empty()) {
     const auto profile = proto::sandbox::profile_of(options.sandbox).value_or(Profile::tool);
+    auto environment = TRY(shown_environment(options.environment));
     return start_confined(options.command,
                           {.profile = profile,
                            .socket = profile == Profile::tool ? session.socket : "",
                            .read = options.read,
                            .write = options.write,
-                           .environment = TRY(shown_environment(options.environment)),
+                           .environment = std::move(environment),
                            .strict = options.strict},
                           prepared);
   }

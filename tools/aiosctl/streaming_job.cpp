@@ -173,9 +173,9 @@ Result<void> Stage::start(const Part& part, const Waiting& next) {
   if (!output.valid()) return errno_error(part.output, errno);
   const std::uint64_t limit = options_.job.task_limit_ns;
   ++attempts_;
-  running_.push_back(
-      {next.part, next.attempt, limit == 0 ? Deadline::never() : Deadline::after(limit),
-       TRY(StreamingProgram::start(command_, files_, part.environment, input, output))});
+  auto program = TRY(StreamingProgram::start(command_, files_, part.environment, input, output));
+  running_.push_back({next.part, next.attempt,
+                      limit == 0 ? Deadline::never() : Deadline::after(limit), std::move(program)});
   return {};
 }
 
