@@ -44,6 +44,7 @@ int main(int argc, char** argv) {
     std::fputs(usage, stderr);
     return 2;
   }
+  aios::log_in_background();
   const std::string state = settings.state;
   aios::Result<void> prepared = aios::kernel::sys::prepare_self();
   auto server = prepared ? aios::kernel::KernelServer::create(std::move(settings))

@@ -34,8 +34,14 @@ std::string log_stamp(std::uint64_t since_1970_ns, std::uint64_t since_start_ns)
 /// A line without its stamp; one that has none as it is.
 std::string_view without_log_stamp(std::string_view line);
 
-/// Writes the stamp of now, `text` and a newline in one write.
+/// Writes the stamp of now, `text` and a newline in one write. What cannot be written is left out,
+/// and the next line that can be says how many were.
 void log_line(std::string_view text);
+/// From now on a thread writes the lines, begun with the first one, so that a disk that stands
+/// still does not stop the caller: that waits for its line, but for 10 ms and once until the disk
+/// goes on. At most 64 KiB of lines wait meanwhile. A process that ends by exit() waits a second
+/// for them. To be called when a process may have threads, and before it has any that log.
+void log_in_background();
 /// From now on log lines go nowhere: for a library, whose host's standard error is not its own.
 void silence_log();
 

@@ -12,6 +12,7 @@ Result<Report> lock_in(Kernel& kernel, std::string_view require, const std::stri
   const auto profile = proto::sandbox::profile_of(name != nullptr ? name : "");
   if (!profile) return error(Code::internal, "AIOS_PROFILE names no profile");
   Report report = TRY(lock_in({.profile = *profile, .folder = folder}));
+  log_in_background();
   for (const Missing& missing : report.missing) log_line(describe(missing));
   if (const std::uint32_t lacking = required & ~report.confined.enforced; lacking != 0)
     return error(Code::denied, "the manifest requires " + protection_list(lacking) +
