@@ -132,19 +132,34 @@ Client::Client(const std::string& socket_path) {
   socket_ = std::move(*socket);
 }
 
+void wait_for_room() {
+  ::poll(nullptr, 0, 10);
+}
+
+Answer<wire::Hello> Client::greet(const std::string& job_name, const wire::Quota& quota) {
+  auto answer = call<wire::Hello>({wire::abi_version, 0, wire::Name::from(job_name), quota});
+  if (!answer.ok()) return answer;
+  REQUIRE(answer.fds.size() == 3);
+  hello = answer.reply;
+  status_page = *Mapping::map(answer.fds[0], proto::page_bytes, Mapping::Access::read_write);
+  kernel_page = *Mapping::map(answer.fds[1], proto::page_bytes, Mapping::Access::read);
+  status_fd = std::move(answer.fds[0]);
+  bell = std::move(answer.fds[2]);
+  REQUIRE(call<wire::Ready>({}).ok());
+  return answer;
+}
+
 Client Client::ready(const std::string& socket_path, const std::string& job_name,
                      const wire::Quota& quota) {
-  Client client(socket_path);
-  auto hello = client.call<wire::Hello>({wire::abi_version, 0, wire::Name::from(job_name), quota});
-  REQUIRE_MESSAGE(hello.ok(), hello.text);
-  REQUIRE(hello.fds.size() == 3);
-  client.hello = hello.reply;
-  client.status_page = *Mapping::map(hello.fds[0], proto::page_bytes, Mapping::Access::read_write);
-  client.kernel_page = *Mapping::map(hello.fds[1], proto::page_bytes, Mapping::Access::read);
-  client.status_fd = std::move(hello.fds[0]);
-  client.bell = std::move(hello.fds[2]);
-  REQUIRE(client.call<wire::Ready>({}).ok());
-  return client;
+  const Deadline deadline = Deadline::after(room_patience_ns);
+  for (;;) {
+    Client client(socket_path);
+    const auto greeted = client.greet(job_name, quota);
+    if (greeted.ok()) return client;
+    REQUIRE_MESSAGE(lacks_room(greeted), greeted.text);
+    REQUIRE_MESSAGE(!deadline.passed(), no_room << greeted.text);
+    wait_for_room();
+  }
 }
 
 void Client::send_raw(std::span<const std::byte> packet) {
@@ -198,10 +213,12 @@ wire::Handle publish_port(Client& server, const std::string& label) {
   return port.reply.port;
 }
 
-OpenLink open_link(Client& client, wire::Handle client_port, Client& server,
-                   wire::Handle server_port) {
+namespace {
+
+/// Connects: the client's half of a link that is to be accepted.
+OpenLink begin_link(Client& client, wire::Handle client_port) {
   OpenLink link;
-  auto connected = client.call<wire::PortConnect>({client_port, 1});
+  auto connected = call_with_room<wire::PortConnect>(client, {client_port, 1});
   REQUIRE_MESSAGE(connected.ok(), connected.text);
   link.client = connected.reply.link;
   link.client_index = connected.reply.index;
@@ -212,8 +229,26 @@ OpenLink open_link(Client& client, wire::Handle client_port, Client& server,
   const auto waiting = client.call<wire::LinkReady>({link.client});
   REQUIRE(waiting.ok());
   REQUIRE(waiting.reply.open == 0);
+  return link;
+}
+
+}  // namespace
+
+OpenLink open_link(Client& client, wire::Handle client_port, Client& server,
+                   wire::Handle server_port) {
+  const Deadline deadline = Deadline::after(room_patience_ns);
+  OpenLink link = begin_link(client, client_port);
   server.await_signal(server_port, wire::signal::connect_pending);
   auto accepted = server.call<wire::PortAccept>({server_port});
+  for (; lacks_room(accepted); accepted = server.call<wire::PortAccept>({server_port})) {
+    // A connection that is refused at its second end is over at the first.
+    REQUIRE_MESSAGE(!deadline.passed(), no_room << accepted.text);
+    client.await_signal(link.client, wire::signal::closed);
+    REQUIRE(client.call<wire::HandleClose>({link.client}).ok());
+    wait_for_room();
+    link = begin_link(client, client_port);
+    server.await_signal(server_port, wire::signal::connect_pending);
+  }
   REQUIRE_MESSAGE(accepted.ok(), accepted.text);
   link.server = accepted.reply.link;
   link.server_index = accepted.reply.index;
@@ -221,13 +256,13 @@ OpenLink open_link(Client& client, wire::Handle client_port, Client& server,
   link.server_half = std::move(accepted.fds[0]);
   link.server_bell = std::move(accepted.fds[1]);
   link.server_ringer = std::move(accepted.fds[2]);
-  const auto open = server.call<wire::LinkReady>({link.server});
-  REQUIRE(open.ok());
+  const auto open = call_with_room<wire::LinkReady>(server, {link.server});
+  REQUIRE_MESSAGE(open.ok(), open.text);
   REQUIRE(open.reply.open == 1);
   REQUIRE(open.fds.size() == 2);
   client.await_signal(link.client, wire::signal::established);
-  auto mine = client.call<wire::LinkReady>({link.client});
-  REQUIRE(mine.ok());
+  auto mine = call_with_room<wire::LinkReady>(client, {link.client});
+  REQUIRE_MESSAGE(mine.ok(), mine.text);
   REQUIRE(mine.reply.open == 1);
   REQUIRE(mine.fds.size() == 2);
   link.client_sees_half = std::move(mine.fds[0]);

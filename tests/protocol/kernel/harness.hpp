@@ -15,6 +15,7 @@
 #include "abi/proto/link.hpp"
 #include "abi/runtime/fd.hpp"
 #include "abi/runtime/socket.hpp"
+#include "abi/runtime/time.hpp"
 
 namespace aios::test {
 
@@ -88,11 +89,40 @@ struct Answer {
   bool ok() const { return code == Code::ok; }
 };
 
+/// The kernel refused it because too many descriptors of its user are on their way (ETOOMANYREFS):
+/// Linux counts those of all programs of the user, so another run of these tests may be why.
+template <class M>
+bool lacks_room(const Answer<M>& answer) {
+  return answer.code == Code::quota && answer.text.find("descriptors unread") != std::string::npos;
+}
+/// How long the others may take.
+inline constexpr std::uint64_t room_patience_ns = 60 * ns_per_s;
+inline constexpr const char* no_room =
+    "ETOOMANYREFS: for a minute other programs of this user, such as another run of these tests, "
+    "had too many descriptors on their way; what is to succeed here was refused for it: ";
+void wait_for_room();
+
+/// Asks again while the kernel lacks room.
+template <class M, class Client>
+Answer<M> call_with_room(Client& client, const typename M::Request& request) {
+  const Deadline deadline = Deadline::after(room_patience_ns);
+  for (;;) {
+    auto answer = client.template call<M>(request);
+    if (!lacks_room(answer)) return answer;
+    if (deadline.passed()) answer.text = no_room + answer.text;
+    if (deadline.passed()) return answer;
+    wait_for_room();
+  }
+}
+
 /// One raw connection.
 class Client {
  public:
   explicit Client(const std::string& socket_path);
-  /// Connected, greeted and ready.
+  explicit Client(Fd socket) : socket_(std::move(socket)) {}
+  /// Says hello, and that it is ready.
+  Answer<wire::Hello> greet(const std::string& job_name, const wire::Quota& quota);
+  /// Connected, greeted and ready; while the kernel lacks room it tries again.
   static Client ready(const std::string& socket_path, const std::string& job_name = "",
                       const wire::Quota& quota = {});
 
@@ -169,6 +199,7 @@ struct OpenLink {
 };
 /// `server` makes a port, publishes it with `root` under `label`; the handle.
 wire::Handle publish_port(Client& server, const std::string& label);
+/// While the kernel lacks room it tries again.
 OpenLink open_link(Client& client, wire::Handle client_port, Client& server,
                    wire::Handle server_port);
 
