@@ -11,6 +11,7 @@
 #include <tuple>
 
 #include "abi/include/aios/mapreduce/format.hpp"
+#include "abi/lib/mapreduce_announcement.hpp"
 #include "abi/lib/mapreduce_device_job.hpp"
 #include "abi/lib/mapreduce_format.hpp"
 #include "abi/lib/mapreduce_input.hpp"
@@ -48,14 +49,20 @@ struct Input {
 /// One job of the service, without what it reads and where its output goes.
 class Run {
  public:
-  Run(Kernel& kernel, Handle port, const Options& options, const Input& input, OutputFolder& output)
+  /// `listed` is the job, if it was announced.
+  Run(Kernel& kernel, Handle port, const Options& options, const Input& input, OutputFolder& output,
+      Announcement::Listed listed)
       : kernel_(kernel),
         options_(options),
         input_(input),
         files_(input.files),
         output_(output),
-        client_(kernel, nullptr, port, wire::Protocol::version, wire::Protocol::name) {
-    client_.on_disconnect([this] { lost_ = true; });
+        client_(std::move(listed.client)),
+        prepared_(listed.job) {
+    if (client_ == nullptr)
+      client_ = std::make_unique<Client>(kernel, nullptr, port, wire::Protocol::version,
+                                         wire::Protocol::name);
+    client_->on_disconnect([this] { lost_ = true; });
   }
 
   Result<Report> run(std::span<const std::byte> module, const OnProgress& on_progress,
@@ -95,7 +102,8 @@ class Run {
   const Input& input_;
   const std::vector<InputFile>& files_;
   OutputFolder& output_;
-  Client client_;
+  std::unique_ptr<Client> client_;
+  std::uint64_t prepared_;
   const Keep* keep_going_ = nullptr;
   SplitPlan plan_;
   Region region_;
@@ -134,8 +142,9 @@ Result<wire::Next::Reply> Run::persist(std::span<const std::byte> module,
 }
 
 Result<void> Run::begin_anew() {
-  client_.disconnect();  // the service forgets what is left of the job
+  client_->disconnect();  // the service forgets what is left of the job
   lost_ = false;
+  prepared_ = 0;
   lent_ = 0;
   segments_.clear();
   skipped_.clear();
@@ -168,10 +177,11 @@ Result<void> Run::submit(std::span<const std::byte> module) {
       options_.memory_bytes != 0 ? options_.memory_bytes : default_memory_bytes();
   request.limit_ns = options_.task_limit_ns;
   request.max_bad_records = options_.max_bad_records;
+  request.prepared = prepared_;
   request.reducers = options_.reducers;
   request.threads = options_.threads;
   request.label = decltype(request.label)::from(options_.label);
-  const auto reply = client_.call_with_handles<wire::Submit>(
+  const auto reply = client_->call_with_handles<wire::Submit>(
       request,
       {{region_.handle(), ObjectType::region, memory_rights, memory_rights, false},
        {kernel_.job(), ObjectType::job, job_rights, job_rights, false}},
@@ -187,12 +197,12 @@ Result<void> Run::submit(std::span<const std::byte> module) {
 
 Result<wire::Next::Reply> Run::serve(const OnProgress& on_progress) {
   while (true) {
-    const auto event = client_.call<wire::Next>({job_}, Deadline::after(call_ns));
+    const auto event = client_->call<wire::Next>({job_}, Deadline::after(call_ns));
     if (!event) return explained(event.error());
     const auto kind = static_cast<wire::EventKind>(event->kind);
     if (kind == wire::EventKind::failed) return why_failed();
     if (on_progress && !on_progress(event->progress, plan_.input_bytes)) {
-      (void)client_.call<wire::Cancel>({job_}, Deadline::after(call_ns));
+      (void)client_->call<wire::Cancel>({job_}, Deadline::after(call_ns));
       return error(Code::cancelled, "the job was cancelled");
     }
     if (kind == wire::EventKind::done) return *event;
@@ -249,7 +259,7 @@ Result<void> Run::lend_split(std::uint64_t number, const Split& split,
   request.first_document = split.first_document;
   request.pieces = static_cast<std::uint32_t>(pieces.size());
   request.channel_count = static_cast<std::uint32_t>(channels.size());
-  TRY(client_.call_with_handles<wire::Lend>(
+  TRY(client_->call_with_handles<wire::Lend>(
       request, std::move(handles),
       [](std::span<const Handle> numbers, wire::Lend::Request& filled) {
         std::copy(numbers.begin(), numbers.end(), filled.channels);
@@ -265,7 +275,7 @@ Result<void> Run::add_segment(std::uint64_t bytes) {
                                             "; run it with a smaller --memory-mb");
   segments_.push_back(*std::move(region));
   const Region& added = segments_.back();
-  TRY(client_.call_with_handles<wire::AddSegment>(
+  TRY(client_->call_with_handles<wire::AddSegment>(
       {job_, 0}, {{added.handle(), ObjectType::region, memory_rights, memory_rights, false}},
       [](std::span<const Handle> numbers, wire::AddSegment::Request& filled) {
         filled.region = numbers[0];
@@ -279,7 +289,7 @@ Result<void> Run::add_spare() {
   const auto made = kernel_.call<proto::kernel::JobCreate>(
       {kernel_.job(), proto::kernel::Name::from("mr-spare"), {}});
   if (!made) return {};
-  TRY(client_.call_with_handles<wire::AddSpare>(
+  TRY(client_->call_with_handles<wire::AddSpare>(
       {job_, 0}, {{made->reply.job, ObjectType::job, job_rights, job_rights, true}},
       [](std::span<const Handle> numbers, wire::AddSpare::Request& filled) {
         filled.spare = numbers[0];
@@ -295,7 +305,7 @@ Result<void> Run::write(const wire::Next::Reply& event) {
   if (event.bytes > memory.size() || event.offset > memory.size() - event.bytes)
     return error(Code::protocol_error, "the MapReduce service named output outside its segment");
   TRY(output_.append(event.partition, memory.subspan(event.offset, event.bytes)));
-  TRY(client_.call<wire::Written>({job_, event.number}, Deadline::after(call_ns)));
+  TRY(client_->call<wire::Written>({job_, event.number}, Deadline::after(call_ns)));
   return {};
 }
 
@@ -317,7 +327,7 @@ std::string Run::place(const wire::Failure::Reply& failure) const {
 }
 
 std::unexpected<Status> Run::why_failed() {
-  const auto failure = client_.call<wire::Failure>({job_}, Deadline::after(call_ns));
+  const auto failure = client_->call<wire::Failure>({job_}, Deadline::after(call_ns));
   if (!failure) return explained(failure.error());
   const std::string about = failure->in_module != 0 ? options_.label + ": " : place(*failure);
   return error(static_cast<Code>(failure->status), about + std::string(failure->text.view()));
@@ -361,9 +371,9 @@ class Job {
   using Modules = std::vector<std::vector<std::byte>>;
 
   Result<Modules> read_modules() const;
-  Result<void> run_stages(Input input, const Modules& modules);
+  Result<void> run_stages(Input input, const Modules& modules, Announcement& announcement);
   Result<Report> run_stage(std::size_t number, const Input& input, OutputFolder& output,
-                           std::span<const std::byte> module);
+                           std::span<const std::byte> module, Announcement::Listed listed);
   Result<Report> run_on_devices(const std::string& job, std::span<const std::byte> module);
   Stage stage(std::size_t number) const;
   void add(bool first, Report&& done);
@@ -396,14 +406,11 @@ Result<Report> Job::run() {
     Inputs inputs(kernel_);
     input.files = TRY(inputs.find(options_.inputs));
     output_ = TRY(OutputFolder::create(options_.output, options_.reducers));
-    const Keep keep_going = [&, bytes = total_bytes(input.files)] {
-      return !on_progress_ || on_progress_({}, bytes);
-    };
-    TRY(inputs.fetch(input.files, output_->temporary_path() + "/objects", keep_going));
-    const UnpackedInputs unpacked = TRY(
-        UnpackedInputs::create(input.files, output_->temporary_path() + "/unpacked", keep_going));
+    Announcement announcement(kernel_, port_, options_, on_progress_);
+    TRY(announcement.begin(total_bytes(input.files)));
+    const auto unpacked = TRY(announcement.prepare(inputs, input.files, *output_));
     input.names = document_names(input.files);
-    TRY(run_stages(std::move(input), modules));
+    TRY(run_stages(std::move(input), modules, announcement));
   }
   return commit();
 }
@@ -433,14 +440,15 @@ Result<std::vector<InputFile>> parts_of(const OutputFolder& output, std::size_t 
 
 /// What a stage wrote is removed with its folder, which is never committed, when the next one is
 /// done.
-Result<void> Job::run_stages(Input input, const Modules& modules) {
+Result<void> Job::run_stages(Input input, const Modules& modules, Announcement& announcement) {
   std::unique_ptr<OutputFolder> before;
   for (std::size_t i = 0; i < modules.size(); ++i) {
     std::unique_ptr<OutputFolder> between;
     if (i + 1 < modules.size())
       between = TRY(OutputFolder::create(
           output_->temporary_path() + "/stage-" + std::to_string(i + 1), options_.reducers));
-    add(i == 0, TRY(run_stage(i, input, between != nullptr ? *between : *output_, modules[i])));
+    add(i == 0, TRY(run_stage(i, input, between != nullptr ? *between : *output_, modules[i],
+                              announcement.take())));
     if (between != nullptr) input.files = TRY(parts_of(*between, i + 1));
     input.format = {};
     input.format.later_stage = 1;
@@ -450,7 +458,7 @@ Result<void> Job::run_stages(Input input, const Modules& modules) {
 }
 
 Result<Report> Job::run_stage(std::size_t number, const Input& input, OutputFolder& output,
-                              std::span<const std::byte> module) {
+                              std::span<const std::byte> module, Announcement::Listed listed) {
   const Stage stage = this->stage(number);
   Options options = options_;
   options.label = stage.label;
@@ -460,8 +468,8 @@ Result<Report> Job::run_stage(std::size_t number, const Input& input, OutputFold
   const Keep keep_going = [&, bytes = total_bytes(input.files)] {
     return !on_progress_ || on_progress_({}, bytes);
   };
-  Result<Report> done =
-      Run(kernel_, port_, options, input, output).run(module, on_progress_, keep_going);
+  Result<Report> done = Run(kernel_, port_, options, input, output, std::move(listed))
+                            .run(module, on_progress_, keep_going);
   if (!done && chained)
     return error(done.error().code(), "stage " + std::to_string(number + 1) + " (" + stage.label +
                                           "): " + done.error().message());

@@ -119,6 +119,15 @@ bool DeviceJob::keep_going() {
   return !on_progress_ || on_progress_(report_.progress, report_.input_bytes);
 }
 
+OnBytes DeviceJob::preparing(Phase phase) {
+  return [this, phase](std::uint64_t done_bytes, std::uint64_t all_bytes) {
+    proto::mapreduce::Progress progress{};
+    progress.phase = static_cast<std::uint32_t>(phase);
+    progress.mapped_bytes = done_bytes;
+    return !on_progress_ || on_progress_(progress, all_bytes);
+  };
+}
+
 Result<Report> DeviceJob::run(std::span<const std::byte> module) {
   const std::uint64_t begin_ns = now_ns();
   TRY(check_device_options(options_));
@@ -173,8 +182,7 @@ Result<void> DeviceJob::compute(std::span<const std::byte> module) {
   report_.parts = parts;
   output_ = TRY(OutputFolder::create(options_.output, parts));
   if (!keep_going()) return error(Code::cancelled, "the job was cancelled");
-  TRY(inputs.fetch(files_, output_->temporary_path() + "/objects",
-                   [this] { return keep_going(); }));
+  TRY(inputs.fetch(files_, output_->temporary_path() + "/objects", preparing(Phase::fetching)));
   tasks_ = TRY(DeviceTasks::open(kernel_, options_.label, [this] { return keep_going(); }));
   return work(module);
 }

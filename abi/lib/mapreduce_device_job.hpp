@@ -88,6 +88,9 @@ class DeviceJob {
 
   /// Tells how far it is; false when it is to end.
   bool keep_going();
+  /// The same, while input is copied or unpacked.
+  using Phase = proto::mapreduce::Phase;
+  OnBytes preparing(Phase phase);
   /// What the job may hold at once.
   std::uint64_t memory_bytes() const;
   /// The codelets that the module brings for every device, made of drivers/device/codelets/NAME.kc.

@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -18,6 +19,9 @@ namespace aios::mapreduce_client {
 inline constexpr std::size_t max_input_files = 4u << 20;
 inline constexpr std::uint64_t least_split_bytes = 1u << 20;
 inline constexpr std::uint64_t usual_split_bytes = 16u << 20;
+
+/// Told now and then how many bytes are done, and of how many; false ends what is being done.
+using OnBytes = std::function<bool(std::uint64_t done_bytes, std::uint64_t all_bytes)>;
 
 struct InputFile {
   std::string path;

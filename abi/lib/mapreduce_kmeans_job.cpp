@@ -151,7 +151,7 @@ Result<void> KMeansJob::work(std::span<const std::byte> module) {
 
 Result<void> KMeansJob::read_points() {
   const UnpackedInputs unpacked = TRY(UnpackedInputs::create(
-      files_, output_->temporary_path() + "/unpacked", [this] { return keep_going(); }));
+      files_, output_->temporary_path() + "/unpacked", preparing(Phase::unpacking)));
   plan_ = plan_splits(files_, options_.threads,
                       pieces_per_split(options_.threads, options_.open_files));
   report_.input_bytes = plan_.input_bytes;

@@ -116,7 +116,9 @@ void Inputs::add(const std::string& name, const StorageClient::ObjectInfo& info,
 }
 
 Result<void> Inputs::fetch(std::vector<InputFile>& files, const std::string& folder,
-                           const std::function<bool()>& keep_going) {
+                           const OnBytes& on_bytes) {
+  std::uint64_t before = 0, all = 0;
+  for (const Object& object : objects_) all += files[object.file].size_bytes;
   for (const Object& object : objects_) {
     InputFile& file = files[object.file];
     if (file.size_bytes == 0) continue;
@@ -124,7 +126,9 @@ Result<void> Inputs::fetch(std::vector<InputFile>& files, const std::string& fol
       if (::mkdir(folder.c_str(), 0700) != 0) return errno_error(folder, errno);
       folder_ = folder;
     }
-    TRY(copy(object, file, folder + "/" + std::to_string(object.file), keep_going));
+    TRY(copy(object, file, folder + "/" + std::to_string(object.file),
+             [&](std::uint64_t copied) { return on_bytes(before + copied, all); }));
+    before += file.size_bytes;
   }
   storage_.reset();
   memory_.reset();
@@ -132,11 +136,11 @@ Result<void> Inputs::fetch(std::vector<InputFile>& files, const std::string& fol
 }
 
 Result<void> Inputs::copy(const Object& object, InputFile& file, const std::string& target,
-                          const std::function<bool()>& keep_going) {
+                          const std::function<bool(std::uint64_t)>& on_copied) {
   const Fd to(::open(target.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (!to.valid()) return errno_error(target, errno);
   for (std::uint64_t at = 0; at < file.size_bytes;) {
-    if (!keep_going()) return error(Code::cancelled, "the job was cancelled");
+    if (!on_copied(at)) return error(Code::cancelled, "the job was cancelled");
     const auto got = storage_->get(object.name, at, object.version,
                                    {memory_, true, 0, std::min(window_bytes, file.size_bytes - at)},
                                    Deadline::after(transfer_ns));

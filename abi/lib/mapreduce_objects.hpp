@@ -30,11 +30,11 @@ class Inputs {
   /// is missing; not_found too when the instance has no storage, and an object is asked for.
   Result<std::vector<InputFile>> find(std::span<const std::string> names);
 
-  /// Copies the objects among what `find` gave into `folder`, made for them. `keep_going` is asked
-  /// now and then. Errors name the object: source_changed when it was replaced or removed since;
+  /// Copies the objects among what `find` gave into `folder`, made for them. `on_bytes` hears of
+  /// theirs. Errors name the object: source_changed when it was replaced or removed since;
   /// corrupt; cancelled; no_space and others of the system.
   Result<void> fetch(std::vector<InputFile>& files, const std::string& folder,
-                     const std::function<bool()>& keep_going);
+                     const OnBytes& on_bytes);
 
  private:
   struct Object {
@@ -49,7 +49,7 @@ class Inputs {
   void add(const std::string& name, const StorageClient::ObjectInfo& info,
            std::vector<InputFile>& files);
   Result<void> copy(const Object& object, InputFile& file, const std::string& target,
-                    const std::function<bool()>& keep_going);
+                    const std::function<bool(std::uint64_t)>& on_copied);
 
   Kernel& kernel_;
   std::unique_ptr<StorageClient> storage_;

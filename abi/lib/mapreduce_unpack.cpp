@@ -6,9 +6,11 @@
 #include <zlib.h>
 #include <zstd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -85,6 +87,10 @@ std::unique_ptr<Format> format_of(const std::string& path) {
   return nullptr;
 }
 
+bool is_packed(const InputFile& file) {
+  return file.size_bytes != 0 && format_of(file.name()) != nullptr;
+}
+
 Result<void> write_all(const Fd& fd, std::span<const char> bytes, const std::string& path) {
   while (!bytes.empty()) {
     const ssize_t written = ::write(fd.get(), bytes.data(), bytes.size());
@@ -104,14 +110,20 @@ Result<std::size_t> read_some(const Fd& fd, std::span<char> into, const std::str
   return static_cast<std::size_t>(got);
 }
 
+/// Told how many bytes of a file were read.
+using OnRead = std::function<bool(std::uint64_t)>;
+
 Result<void> unpack(Format& format, const Fd& from, const std::string& path, const Fd& to,
-                    const std::string& target, const std::function<bool()>& keep_going) {
+                    const std::string& target, const OnRead& on_read) {
   std::vector<char> in(chunk_bytes), out(chunk_bytes);
+  std::uint64_t read = 0;
   while (const std::size_t got = TRY(read_some(from, in, path))) {
-    if (!keep_going()) return error(Code::cancelled, "the job was cancelled");
+    read += got;
     Packed packed{in.data(), got};
     // Output that fills the buffer may leave more behind, though all input is taken.
     for (std::size_t made = out.size(); packed.left != 0 || made == out.size();) {
+      // A little input may unpack to very much.
+      if (!on_read(read - packed.left)) return error(Code::cancelled, "the job was cancelled");
       const auto unpacked = format.unpack(packed, out);
       if (!unpacked)
         return error(Code::corrupt, path + ": damaged, or not of the kind its name says");
@@ -126,12 +138,12 @@ Result<void> unpack(Format& format, const Fd& from, const std::string& path, con
 }
 
 Result<void> replace(InputFile& file, Format& format, const std::string& target,
-                     const std::function<bool()>& keep_going) {
+                     const OnRead& on_read) {
   const Fd from(::open(file.path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
   if (!from.valid()) return errno_error(file.name(), errno);
   const Fd to(::open(target.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
   if (!to.valid()) return errno_error(target, errno);
-  TRY(unpack(format, from, file.name(), to, target, keep_going));
+  TRY(unpack(format, from, file.name(), to, target, on_read));
   struct stat info {};
   if (::fstat(to.get(), &info) != 0) return errno_error(target, errno);
   file = {target, static_cast<std::uint64_t>(info.st_size), info.st_dev, info.st_ino, file.name()};
@@ -141,17 +153,22 @@ Result<void> replace(InputFile& file, Format& format, const std::string& target,
 }  // namespace
 
 Result<UnpackedInputs> UnpackedInputs::create(std::vector<InputFile>& files,
-                                              const std::string& folder,
-                                              const std::function<bool()>& keep_going) {
+                                              const std::string& folder, const OnBytes& on_bytes) {
   UnpackedInputs unpacked;
+  std::uint64_t before = 0, all = 0;
+  for (const InputFile& file : files)
+    if (is_packed(file)) all += file.size_bytes;
   for (std::size_t i = 0; i < files.size(); ++i) {
+    if (!is_packed(files[i])) continue;
     const std::unique_ptr<Format> format = format_of(files[i].name());
-    if (format == nullptr || files[i].size_bytes == 0) continue;
     if (unpacked.folder_.empty()) {
       if (::mkdir(folder.c_str(), 0700) != 0) return errno_error(folder, errno);
       unpacked.folder_ = folder;
     }
-    TRY(replace(files[i], *format, folder + "/" + std::to_string(i), keep_going));
+    const std::uint64_t packed_bytes = files[i].size_bytes;
+    TRY(replace(files[i], *format, folder + "/" + std::to_string(i),
+                [&](std::uint64_t read) { return on_bytes(std::min(before + read, all), all); }));
+    before += packed_bytes;
   }
   return unpacked;
 }

@@ -1,7 +1,6 @@
 // Compressed inputs: unpacked before the job begins, so that they are split like any other file.
 #pragma once
 
-#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15,11 +14,11 @@ namespace aios::mapreduce_client {
 class UnpackedInputs {
  public:
   /// Every file whose name ends in .gz or .zst is replaced by one in `folder`, made for it, with
-  /// what it unpacks to; several members or frames after one another are one text. `keep_going` is
-  /// asked now and then. Errors name the file: corrupt when it is damaged or no such file;
+  /// what it unpacks to; several members or frames after one another are one text. `on_bytes` hears
+  /// of compressed ones. Errors name the file: corrupt when it is damaged or no such file;
   /// cancelled; those of the system.
   static Result<UnpackedInputs> create(std::vector<InputFile>& files, const std::string& folder,
-                                       const std::function<bool()>& keep_going);
+                                       const OnBytes& on_bytes);
   UnpackedInputs(UnpackedInputs&& other) noexcept : folder_(std::exchange(other.folder_, {})) {}
   ~UnpackedInputs();
 

@@ -1,6 +1,7 @@
 // The MapReduce service's protocol: a client submits a job, lends its input split by split, gives
 // memory, and writes the output; the service turns all that into tasks of the client's own job.
 //
+// A client that has to copy or unpack its input first has the job listed meanwhile (`Prepare`).
 // The client asks `Next` what to do until it hears `done` or `failed`. The job lives as long as its
 // client's link: when that closes the job is cancelled and everything of it is removed.
 #pragma once
@@ -29,7 +30,7 @@ inline constexpr std::uint64_t description_bytes = 4096;
 /// Begins a job. `region` (map_read and map_write, and both with send to grant; moved) holds the
 /// module and the job's arguments ("a\0b\0"). `job` (act, and act with send to grant; moved) is the
 /// job on whose behalf all runs. Errors: invalid_argument, naming what; quota: too many jobs;
-/// service_down.
+/// service_down; cancelled: it was while it was prepared.
 struct Submit {
   static constexpr std::uint16_t opcode = 1;
   static constexpr const char* name = "submit";
@@ -46,12 +47,13 @@ struct Submit {
     std::uint64_t memory_bytes;     ///< for tables, runs and merging
     std::uint64_t limit_ns;         ///< of one task; 0: none
     std::uint64_t max_bad_records;  ///< skipped rather than fail the job
+    std::uint64_t prepared;         ///< the job's number by Prepare; 0, or not known any more: none
     std::uint32_t reducers;
     std::uint32_t threads;  ///< greatest number of tasks in flight
     Text<32> label;         ///< what listings call the job
     AIOS_FIELDS(Request, region, job, module_offset, module_bytes, parameter_offset,
                 parameter_bytes, names_offset, split_count, input_bytes, memory_bytes, limit_ns,
-                max_bad_records, reducers, threads, label)
+                max_bad_records, prepared, reducers, threads, label)
   };
   struct Reply {
     std::uint64_t job;
@@ -59,10 +61,17 @@ struct Submit {
   };
 };
 
-enum class Phase : std::uint32_t { map = 0, reduce = 1, done = 2, failed = 3 };
+enum class Phase : std::uint32_t {
+  map = 0,
+  reduce = 1,
+  done = 2,
+  failed = 3,
+  fetching = 4,   ///< before it is submitted: objects are copied from storage
+  unpacking = 5,  ///< before it is submitted: of the input, what is compressed
+};
 
 struct Progress {
-  std::uint64_t mapped_bytes;  ///< of the input
+  std::uint64_t mapped_bytes;  ///< of the input; fetching and unpacking: fetched, unpacked of it
   std::uint64_t merge_bytes;   ///< of sorted runs, known when the reduce phase begins
   std::uint64_t merged_bytes;
   std::uint64_t records;        ///< read by map
@@ -96,6 +105,29 @@ enum class EventKind : std::uint32_t {
 /// Of Lend: not one of the job's splits, but a sample of them all, read to choose boundaries.
 inline constexpr std::uint64_t sample_split = ~0ull;
 inline constexpr std::uint64_t progress_interval_ns = 200'000'000;
+
+/// Lists a job of the caller's before it is submitted, and tells how far that is. Errors:
+/// invalid_argument, naming what; quota: too many jobs; service_down; cancelled: by Cancel;
+/// not_found: none of this number is the caller's and not submitted.
+struct Prepare {
+  static constexpr std::uint16_t opcode = 10;
+  static constexpr const char* name = "prepare";
+  struct Request {
+    std::uint64_t job;          ///< 0: a new one
+    std::uint64_t input_bytes;  ///< of what the phase reads
+    std::uint64_t done_bytes;   ///< of these
+    std::uint32_t phase;        ///< map while neither of the others, fetching or unpacking
+    std::uint32_t reducers;
+    std::uint32_t threads;
+    std::uint32_t reserved;
+    Text<32> label;
+    AIOS_FIELDS(Request, job, input_bytes, done_bytes, phase, reducers, threads, reserved, label)
+  };
+  struct Reply {
+    std::uint64_t job;
+    AIOS_FIELDS(Reply, job)
+  };
+};
 
 /// Answered as soon as the client has something to do. Events come in an order that may be relied
 /// on: the pieces of every part in their order, one part after the other.
@@ -234,9 +266,9 @@ struct JobNext {
 
 struct Protocol {
   static constexpr const char* name = "mapreduce";
-  static constexpr std::uint16_t version = 7;
+  static constexpr std::uint16_t version = 8;
   using Methods = MethodList<Null, Drain, Submit, Next, Lend, AddSegment, Written, Failure, Cancel,
-                             JobNext, AddSpare>;
+                             JobNext, AddSpare, Prepare>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 

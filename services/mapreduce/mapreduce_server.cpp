@@ -34,6 +34,10 @@ Result<void> check(const wire::Submit::Request& request) {
   return {};
 }
 
+std::unexpected<Status> shutting_down() {
+  return error(Code::service_down, "the instance is shutting down and takes no new jobs");
+}
+
 }  // namespace
 
 MapReduceServer::MapReduceServer(Kernel& kernel, EventLoop& loop, Handle tasks, Handle storage)
@@ -45,7 +49,8 @@ MapReduceServer::MapReduceServer(Kernel& kernel, EventLoop& loop, Handle tasks, 
       services_{kernel, loop, claims_, tasks_, spills_},
       server_(kernel, loop, *this) {
   tasks_.on_lost([this] {
-    for (auto& [id, job] : jobs_) job.runner->scheduler_failed(Status(Code::peer_closed));
+    for (auto& [id, job] : jobs_)
+      if (job.runner != nullptr) job.runner->scheduler_failed(Status(Code::peer_closed));
   });
   spills_.remove_all(spill_prefix);
 }
@@ -54,30 +59,76 @@ Result<MapReduceServer::Job*> MapReduceServer::find(std::uint64_t id, const Call
   const auto found = jobs_.find(id);
   if (found == jobs_.end() || found->second.client != call.client())
     return error(Code::not_found, "no job " + std::to_string(id) + " is this client's");
+  if (found->second.runner == nullptr)
+    return error(Code::invalid_argument, "job " + std::to_string(id) + " is not submitted yet");
   return &found->second;
 }
 
-Answer<wire::Submit::Reply> MapReduceServer::handle(Submit, const Submit::Request& request,
-                                                    CallContext& call) {
-  TRY(check(request));
-  if (draining_.begun())
-    return error(Code::service_down, "the instance is shutting down and takes no new jobs");
+Result<MapReduceServer::Job*> MapReduceServer::find_prepared(std::uint64_t id,
+                                                             const CallContext& call) {
+  const auto found = jobs_.find(id);
+  if (found == jobs_.end() || found->second.client != call.client() ||
+      found->second.runner != nullptr)
+    return nullptr;
+  if (found->second.cancelled) return error(Code::cancelled, "the job was cancelled");
+  return &found->second;
+}
+
+Result<std::uint64_t> MapReduceServer::add(const CallContext& call) {
   const auto of_user = std::count_if(jobs_.begin(), jobs_.end(), [&](const auto& entry) {
     return entry.second.uid == call.peer().uid;
   });
   if (jobs_.size() >= wire::max_jobs || of_user >= max_jobs_per_user)
     return error(Code::quota, "too many MapReduce jobs run already; try again when one is done");
-  const std::uint64_t id = last_job_ + 1;
+  const std::uint64_t id = ++last_job_;
+  jobs_.emplace(id, Job{call.client(), call.peer().uid, call.peer().job_id, now_ns()});
+  return id;
+}
+
+Answer<wire::Prepare::Reply> MapReduceServer::handle(Prepare, const Prepare::Request& request,
+                                                     CallContext& call) {
+  const auto phase = static_cast<wire::Phase>(request.phase);
+  if (phase != wire::Phase::map && phase != wire::Phase::fetching &&
+      phase != wire::Phase::unpacking)
+    return error(Code::invalid_argument, "a job that is prepared has no such phase");
+  if (request.reserved != 0) return error(Code::invalid_argument, "a reserved field is not zero");
+  if (!request.label.valid() || request.label.view().empty())
+    return error(Code::invalid_argument, "the job has no label");
+  if (draining_.begun()) return shutting_down();
+  const std::uint64_t id = request.job != 0 ? request.job : TRY(add(call));
+  Job* job = TRY(find_prepared(id, call));
+  if (job == nullptr)
+    return error(Code::not_found, "no job " + std::to_string(id) + " is this client's to prepare");
+  job->request.label = request.label;
+  job->request.reducers = request.reducers;
+  job->request.threads = request.threads;
+  job->request.input_bytes = request.input_bytes;
+  job->preparation.phase = request.phase;
+  job->preparation.mapped_bytes = request.done_bytes;
+  return wire::Prepare::Reply{id};
+}
+
+Answer<wire::Submit::Reply> MapReduceServer::handle(Submit, const Submit::Request& request,
+                                                    CallContext& call) {
+  TRY(check(request));
+  if (draining_.begun()) return shutting_down();
+  const bool prepared = TRY(find_prepared(request.prepared, call)) != nullptr;
+  const std::uint64_t id = prepared ? request.prepared : TRY(add(call));
   const std::string prefix =
       spill_prefix + std::to_string(kernel_.epoch()) + "-" + std::to_string(id) + "/";
-  auto runner = TRY(JobRunner::create(services_, request, call.peer().process_id, prefix));
-  last_job_ = id;
-  jobs_.emplace(id,
-                Job{call.client(), call.peer().uid, call.peer().job_id, now_ns(), request, runner});
-  runner->start([this, id] { changed(id); },
-                [this] {
-                  for (auto& [other, job] : jobs_) job.runner->submit_tasks();
-                });
+  auto runner = JobRunner::create(services_, request, call.peer().process_id, prefix);
+  if (!runner) {
+    jobs_.erase(id);
+    return std::unexpected(runner.error());
+  }
+  Job& job = jobs_.at(id);
+  job.request = request;
+  job.runner = *runner;
+  (*runner)->start([this, id] { changed(id); },
+                   [this] {
+                     for (auto& [other, job] : jobs_)
+                       if (job.runner != nullptr) job.runner->submit_tasks();
+                   });
   return wire::Submit::Reply{id};
 }
 
@@ -174,6 +225,11 @@ Answer<proto::Empty> MapReduceServer::handle(Cancel, const Cancel::Request& requ
     return error(Code::not_found, "there is no MapReduce job " + std::to_string(request.job));
   // The runner may end, and the job with it, inside the call.
   const std::shared_ptr<JobRunner> runner = found->second.runner;
+  if (runner == nullptr) {
+    found->second.cancelled = true;
+    found->second.preparation.phase = static_cast<std::uint32_t>(wire::Phase::failed);
+    return proto::Empty{};
+  }
   runner->abort(Status(Code::cancelled, "the job was cancelled"));
   return proto::Empty{};
 }
@@ -192,7 +248,7 @@ Answer<wire::JobNext::Reply> MapReduceServer::handle(JobNext, const JobNext::Req
     reply.reducers = job.request.reducers;
     reply.threads = job.request.threads;
     reply.label = job.request.label;
-    reply.progress = job.runner->machine().progress();
+    reply.progress = job.progress();
     return reply;
   }
   return wire::JobNext::Reply{};
@@ -200,6 +256,8 @@ Answer<wire::JobNext::Reply> MapReduceServer::handle(JobNext, const JobNext::Req
 
 Answer<proto::Empty> MapReduceServer::handle(proto::Drain, const proto::Empty&, CallContext& call) {
   draining_.begin(call.token());
+  // Nobody waits for a job that would not be taken any more; its client hears of it.
+  std::erase_if(jobs_, [](const auto& entry) { return entry.second.runner == nullptr; });
   if (jobs_.empty()) draining_.idle(server_);
   return deferred;
 }
@@ -213,7 +271,7 @@ void MapReduceServer::client_closed(ClientId client) {
     loop_.cancel(at->second.timer);
     const std::shared_ptr<JobRunner> runner = std::move(at->second.runner);
     at = jobs_.erase(at);
-    runner->abort(Status(Code::cancelled, "its client is gone"));
+    if (runner != nullptr) runner->abort(Status(Code::cancelled, "its client is gone"));
   }
   // A job is done when its client has fetched the result and gone.
   if (jobs_.empty()) draining_.idle(server_);

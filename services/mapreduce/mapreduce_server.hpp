@@ -20,6 +20,7 @@ class MapReduceServer {
 
   template <class M>
   using AnswerTo = Answer<typename M::Reply>;
+  using Prepare = proto::mapreduce::Prepare;
   using Submit = proto::mapreduce::Submit;
   using Next = proto::mapreduce::Next;
   using Lend = proto::mapreduce::Lend;
@@ -30,6 +31,7 @@ class MapReduceServer {
   using Cancel = proto::mapreduce::Cancel;
   using JobNext = proto::mapreduce::JobNext;
 
+  AnswerTo<Prepare> handle(Prepare, const Prepare::Request& request, CallContext& call);
   AnswerTo<Submit> handle(Submit, const Submit::Request& request, CallContext& call);
   AnswerTo<Next> handle(Next, const Next::Request& request, CallContext& call);
   AnswerTo<Lend> handle(Lend, const Lend::Request& request, CallContext& call);
@@ -48,17 +50,28 @@ class MapReduceServer {
     std::uint32_t uid;
     std::uint64_t kernel_job_id;
     std::uint64_t started_ns;
-    Submit::Request request;
-    std::shared_ptr<JobRunner> runner;
+    Submit::Request request{};            ///< label, reducers, threads and bytes before it is there
+    std::shared_ptr<JobRunner> runner{};  ///< none before it is submitted
+    proto::mapreduce::Progress preparation{};
+    bool cancelled = false;               ///< before it was submitted
     std::optional<ReplyToken> waiting{};  ///< a Next that is not answered yet
     TimerId timer = 0;
+
+    const proto::mapreduce::Progress& progress() const {
+      return runner == nullptr ? preparation : runner->machine().progress();
+    }
   };
 
   /// And cancel.
   static bool may_see(const PeerInfo& peer, const Job& job) {
     return job.uid == peer.uid || peer.is_operator();
   }
+  /// A job of the caller's that was submitted.
   Result<Job*> find(std::uint64_t id, const CallContext& call);
+  /// One that was not. Nothing; or cancelled.
+  Result<Job*> find_prepared(std::uint64_t id, const CallContext& call);
+  /// One more, not submitted. quota.
+  Result<std::uint64_t> add(const CallContext& call);
   void changed(std::uint64_t id);
   void answer(Job& job, const ClientEvent& event);
 

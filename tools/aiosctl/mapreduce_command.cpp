@@ -58,15 +58,23 @@ struct RunOptions {
 };
 
 std::string_view phase_name(std::uint32_t phase) {
-  constexpr std::string_view names[] = {"map", "reduce", "done", "failed"};
+  constexpr std::string_view names[] = {"map", "reduce", "done", "failed", "fetching", "unpacking"};
   return phase < std::size(names) ? names[phase] : "unknown";
 }
 
+/// The job's input is still brought to where tasks can read it.
+bool prepares(std::uint32_t phase) {
+  return phase == static_cast<std::uint32_t>(wire::Phase::fetching) ||
+         phase == static_cast<std::uint32_t>(wire::Phase::unpacking);
+}
+
+/// Of the job; while its input is prepared, of that.
 double part_done(const wire::Progress& p, std::uint64_t input_bytes) {
   const auto share = [](std::uint64_t done, std::uint64_t all) {
     return all == 0 ? 1.0 : std::min(1.0, static_cast<double>(done) / static_cast<double>(all));
   };
   const double mapped = share(p.mapped_bytes, input_bytes);
+  if (prepares(p.phase)) return mapped;
   const bool merging = p.phase != static_cast<std::uint32_t>(wire::Phase::map);
   return map_share * mapped +
          (merging ? (1 - map_share) * share(p.merged_bytes, p.merge_bytes) : 0);
@@ -77,14 +85,19 @@ class ProgressLine {
  public:
   void show(const wire::Progress& p, std::uint64_t input_bytes) {
     const std::uint64_t now = now_ns();
+    // The rate is that of bytes of one kind.
+    if (p.phase != phase_ && (prepares(p.phase) || prepares(phase_))) begin_ns_ = now;
+    phase_ = p.phase;
     if (now - shown_ns_ < (terminal_ ? wire::progress_interval_ns / 2 : plain_interval_ns)) return;
     shown_ns_ = now;
     const double seconds = static_cast<double>(now - begin_ns_) / ns_per_s;
-    const std::string text =
-        fmt::format("{}{:<6} {:3.0f}%  {:.0f} MB/s  {} records  {} spilled", stage_,
-                    phase_name(p.phase), 100 * part_done(p, input_bytes),
-                    static_cast<double>(p.mapped_bytes) / 1e6 / std::max(seconds, 0.001), p.records,
-                    human_bytes(p.spilled_bytes));
+    std::string text =
+        fmt::format("{}{:<6} {:3.0f}%  {:.0f} MB/s", stage_, phase_name(p.phase),
+                    100 * part_done(p, input_bytes),
+                    static_cast<double>(p.mapped_bytes) / 1e6 / std::max(seconds, 0.001));
+    text += prepares(p.phase)
+                ? fmt::format("  {} of {}", human_bytes(p.mapped_bytes), human_bytes(input_bytes))
+                : fmt::format("  {} records  {} spilled", p.records, human_bytes(p.spilled_bytes));
     if (terminal_)
       fmt::print(stderr, "\r\033[K{}", text);
     else
@@ -106,6 +119,7 @@ class ProgressLine {
   bool terminal_ = ::isatty(STDERR_FILENO) == 1;
   bool drawn_ = false;
   std::string stage_;
+  std::uint32_t phase_ = 0;
   std::uint64_t begin_ns_ = now_ns();
   std::uint64_t shown_ns_ = begin_ns_;
 };
@@ -381,6 +395,7 @@ Result<int> list_jobs(const Session& session) {
                    {"phase", phase_name(job.progress.phase)},
                    {"percent", percent},
                    {"input_bytes", job.input_bytes},
+                   {"read_bytes", job.progress.mapped_bytes},
                    {"records", job.progress.records},
                    {"threads", job.threads},
                    {"reducers", job.reducers},
@@ -491,7 +506,9 @@ void add_mapreduce_commands(CLI::App& app, Session& session) {
   CLI::App* group = app.add_subcommand("mapreduce", "MapReduce jobs");
   group->require_subcommand(1);
   add_run(*group, session);
-  CLI::App* jobs = group->add_subcommand("jobs", "Lists the jobs that run");
+  CLI::App* jobs = group->add_subcommand("jobs",
+                                         "Lists the jobs that run, and those whose input is "
+                                         "still fetched or unpacked");
   jobs->add_flag("--json", session.json, "As JSON");
   jobs->callback([&session] {
     session.action = [&session] { return run_command([&] { return list_jobs(session); }); };

@@ -15,10 +15,10 @@
 #include <map>
 #include <sstream>
 
+#include "abi/lib/mapreduce_announcement.hpp"
 #include "abi/lib/mapreduce_input.hpp"
 #include "abi/lib/mapreduce_objects.hpp"
 #include "abi/lib/mapreduce_output.hpp"
-#include "abi/lib/mapreduce_unpack.hpp"
 #include "tools/aiosctl/streaming_program.hpp"
 
 namespace aios::ctl {
@@ -283,12 +283,10 @@ Result<client::Report> Job::run() {
     client::Inputs inputs(kernel_);
     files_ = TRY(inputs.find(options_.job.inputs));
     output_ = TRY(client::OutputFolder::create(options_.job.output, options_.job.reducers));
-    const auto keep_going = [&, bytes = client::total_bytes(files_)] {
-      return on_progress_({}, bytes);
-    };
-    TRY(inputs.fetch(files_, output_->temporary_path() + "/objects", keep_going));
-    const client::UnpackedInputs unpacked = TRY(client::UnpackedInputs::create(
-        files_, output_->temporary_path() + "/unpacked", keep_going));
+    client::Announcement announcement(kernel_, port_, options_.job, on_progress_);
+    TRY(announcement.begin(client::total_bytes(files_)));
+    const auto unpacked = TRY(announcement.prepare(inputs, files_, *output_));
+    announcement.take();  // mappers are no job of the service's
     // As in Hadoop, a mapper reads of one file only.
     plan_ = client::plan_splits(files_, options_.job.threads, 1);
     const Scratch scratch = TRY(Scratch::create(options_.job.output));

@@ -57,12 +57,14 @@ typedef enum aios_mapreduce_phase {
   AIOS_PHASE_MAP = 0,
   AIOS_PHASE_REDUCE = 1,
   AIOS_PHASE_DONE = 2,
-  AIOS_PHASE_FAILED = 3
+  AIOS_PHASE_FAILED = 3,
+  AIOS_PHASE_FETCHING = 4, /* before it maps: objects are copied from storage */
+  AIOS_PHASE_UNPACKING = 5 /* before it maps: of the input, what is compressed */
 } aios_mapreduce_phase;
 
 typedef struct aios_mapreduce_progress {
-  uint64_t input_bytes;
-  uint64_t mapped_bytes; /* of the input */
+  uint64_t input_bytes;  /* fetching and unpacking: of what is copied or unpacked */
+  uint64_t mapped_bytes; /* of the input; fetching and unpacking: of that */
   uint64_t merge_bytes;  /* of sorted runs, known when the reduce phase begins */
   uint64_t merged_bytes;
   uint64_t records;       /* read by map */

@@ -61,6 +61,8 @@ class Phase(enum.IntEnum):
     REDUCE = 1
     DONE = 2
     FAILED = 3
+    FETCHING = 4  # objects are copied from storage
+    UNPACKING = 5  # of the input, what is compressed
 
 
 class WaitKind(enum.IntEnum):

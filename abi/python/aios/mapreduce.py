@@ -26,7 +26,7 @@ class Progress:
 
     phase: Phase
     input_bytes: int
-    mapped_bytes: int  # of the input
+    mapped_bytes: int  # of the input; fetching and unpacking: of what is copied or unpacked
     merge_bytes: int  # of sorted runs, known when the reduce phase begins
     merged_bytes: int
     records: int  # read by map

@@ -78,6 +78,8 @@ IS(AIOS_REGION_FREEZABLE, 1);
 IS(AIOS_TASK_IDEMPOTENT, 1);
 IS(AIOS_MODE_SCRATCH, 4);
 IS(AIOS_PHASE_FAILED, 3);
+IS(AIOS_PHASE_FETCHING, 4);
+IS(AIOS_PHASE_UNPACKING, 5);
 
 /* Compiling is the test; the library in use is that of the header. */
 int main(void) {

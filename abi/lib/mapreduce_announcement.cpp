@@ -1,0 +1,94 @@
+#include "abi/lib/mapreduce_announcement.hpp"
+
+#include <utility>
+
+namespace aios::mapreduce_client {
+
+namespace {
+
+namespace wire = proto::mapreduce;
+
+/// Of one call: what is being unpacked waits for it.
+constexpr std::uint64_t tell_ns = 5 * ns_per_s;
+
+}  // namespace
+
+Announcement::Announcement(Kernel& kernel, Handle port, const Options& options,
+                           const OnProgress& on_progress)
+    : options_(options), on_progress_(on_progress) {
+  listed_.client = std::make_unique<Client>(kernel, nullptr, port, wire::Protocol::version,
+                                            wire::Protocol::name);
+}
+
+Result<void> Announcement::begin(std::uint64_t input_bytes) {
+  if (!tell(Phase::map, 0, input_bytes)) return std::unexpected(*ended_);
+  return {};
+}
+
+Result<UnpackedInputs> Announcement::prepare(Inputs& inputs, std::vector<InputFile>& files,
+                                             const OutputFolder& output) {
+  const std::string folder = output.temporary_path();
+  const Result<void> fetched = inputs.fetch(files, folder + "/objects", during(Phase::fetching));
+  if (ended_) return std::unexpected(*ended_);
+  if (!fetched) return std::unexpected(fetched.error());
+  auto unpacked = UnpackedInputs::create(files, folder + "/unpacked", during(Phase::unpacking));
+  if (ended_) return std::unexpected(*ended_);
+  if (unpacked && told_ != Phase::map) TRY(begin(total_bytes(files)));
+  return unpacked;
+}
+
+OnBytes Announcement::during(Phase phase) {
+  return [this, phase](std::uint64_t done_bytes, std::uint64_t all_bytes) {
+    return tell(phase, done_bytes, all_bytes);
+  };
+}
+
+bool Announcement::tell(Phase phase, std::uint64_t done_bytes, std::uint64_t all_bytes) {
+  if (ended_) return false;
+  wire::Progress progress{};
+  progress.phase = static_cast<std::uint32_t>(phase);
+  progress.mapped_bytes = done_bytes;
+  if (on_progress_ && !on_progress_(progress, all_bytes)) {
+    ended_ = Status(Code::cancelled, "the job was cancelled");
+    return false;
+  }
+  const std::uint64_t now = now_ns();
+  if (told_ == phase && now - told_ns_ < wire::progress_interval_ns) return true;
+  told_ = phase;
+  told_ns_ = now;
+  if (const Result<void> told = tell_service(phase, done_bytes, all_bytes); !told)
+    ended_ = told.error();
+  return !ended_;
+}
+
+Result<void> Announcement::tell_service(Phase phase, std::uint64_t done_bytes,
+                                        std::uint64_t all_bytes) {
+  wire::Prepare::Request request{};
+  request.job = listed_.job;
+  request.input_bytes = all_bytes;
+  request.done_bytes = done_bytes;
+  request.phase = static_cast<std::uint32_t>(phase);
+  request.reducers = options_.reducers;
+  request.threads = options_.threads;
+  request.label = decltype(request.label)::from(options_.label);
+  const auto reply = listed_.client->call<wire::Prepare>(request, Deadline::after(tell_ns));
+  if (reply) {
+    listed_.job = reply->job;
+    return {};
+  }
+  // Of these no later call would be better. After others the service may have forgotten the job, or
+  // list one that we do not know of; it forgets all of it with the link.
+  const Code code = reply.error().code();
+  if (code == Code::cancelled || code == Code::quota || code == Code::service_down ||
+      code == Code::invalid_argument || code == Code::version_mismatch)
+    return std::unexpected(reply.error());
+  listed_.client->disconnect();
+  listed_.job = 0;
+  return {};
+}
+
+Announcement::Listed Announcement::take() {
+  return std::exchange(listed_, {});
+}
+
+}  // namespace aios::mapreduce_client
