@@ -72,7 +72,7 @@ class Report:
     records: int
     distinct_keys: int
     output_bytes: int
-    blocks: int  # that went through the shuffle, to those that wrote parts
+    blocks: int  # that went through shuffles; of k-means those of all its steps
     block_bytes: int
     seconds: float
     counters: dict[str, int]
@@ -257,6 +257,8 @@ class Run:
 
         led = spark_kmeans.lead(self._context, job, plan, dict(self._device_job))
         self._count(1, plan, led.parts)
+        self.blocks += led.carried.blocks
+        self.block_bytes += led.carried.size_bytes
         self.counters, self.notes = led.counters, led.notes
         return led.parts
 

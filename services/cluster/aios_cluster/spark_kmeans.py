@@ -5,9 +5,10 @@ when it loses them. Each step is a task for each chunk, and one that moves the c
 What Spark carries are blocks: arrays, compressed, with a checksum.
 """
 
+import struct
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from pyspark import RDD, SparkContext, StorageLevel
 
@@ -21,6 +22,7 @@ from .splits import Plan, Split
 
 # A number, and what is carried for it.
 Numbered = tuple[int, bytes | Failed]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -34,11 +36,35 @@ class Given:
 
 
 @dataclass(frozen=True)
+class Carried:
+    """Blocks that went through shuffles: what was received of them, however often it was sent."""
+
+    blocks: int = 0
+    size_bytes: int = 0
+
+    def __add__(self, other: "Carried") -> "Carried":
+        return Carried(self.blocks + other.blocks, self.size_bytes + other.size_bytes)
+
+    @staticmethod
+    def of(received: list[tuple[int, Numbered]]) -> "Carried":
+        return Carried(len(received), sum(len(block) for _, (_, block) in received
+                                          if not isinstance(block, Failed)))
+
+    def pack(self) -> bytes:
+        return struct.pack("<2Q", self.blocks, self.size_bytes)
+
+    @staticmethod
+    def unpack(packed: bytes) -> "Carried":
+        return Carried(*struct.unpack("<2Q", packed))
+
+
+@dataclass(frozen=True)
 class Led:
     parts: list[Reduced]
     shape: Shape
     iterations: int
     converged: bool
+    carried: Carried  # until the parts: when points were gathered, and in every step
     notes: list[str]
 
     @property
@@ -96,26 +122,35 @@ def _read(job: Job, shape: Shape, some: Iterable[tuple[Split, int, int]]
             at = end
 
 
-def _gather(number: int, received: Iterable[tuple[int, Numbered]]) -> Iterator[Numbered]:
+def _gather(number: int, some: Iterable[tuple[int, Numbered]]) -> Iterator[Numbered]:
+    """A chunk: its points, and what was carried for it."""
+    received = list(some)
     pieces = _joined(received)
-    yield number, pieces if isinstance(pieces, Failed) else _pack(b"".join(one for one, in pieces))
+    yield number, pieces if isinstance(pieces, Failed) else _pack(
+        b"".join(one for one, in pieces), Carried.of(received).pack())
 
 
 def _of_sample(shape: Shape, number: int, chunk: bytes) -> bytes:
-    rows, = _unpack(chunk)
+    rows, carried = _unpack(chunk)
     first, size = number * shape.chunk_points, shape.row_bytes
     return _pack(b"".join(rows[(i - first) * size:(i - first + 1) * size] for i in shape.sample()
-                          if 0 <= (i - first) * size < len(rows)))
+                          if 0 <= (i - first) * size < len(rows)), carried)
 
 
-def _begin(job: Job, shape: Shape, received: Iterable[tuple[int, Numbered]]
-           ) -> Iterator[bytes | Failed]:
+def _counted(made: T | Failed, carried: Carried) -> tuple[T, Carried] | Failed:
+    return made if isinstance(made, Failed) else (made, carried)
+
+
+def _begin(job: Job, shape: Shape, some: Iterable[tuple[int, Numbered]]
+           ) -> Iterator[tuple[bytes, Carried] | Failed]:
+    received = list(some)
     pieces = _joined(received)
     if isinstance(pieces, Failed):
         yield pieces
         return
-    sample = b"".join(one for one, in pieces)
-    yield on_kmeans(job, lambda host: host.begin(shape, sample))
+    sample = b"".join(rows for rows, _ in pieces)
+    carried = sum((Carried.unpack(of_chunk) for _, of_chunk in pieces), Carried.of(received))
+    yield _counted(on_kmeans(job, lambda host: host.begin(shape, sample)), carried)
 
 
 def _step(job: Job, shape: Shape, chunk: bytes, centres: bytes) -> Step | Failed:
@@ -127,14 +162,16 @@ def _sums(job: Job, shape: Shape, chunk: bytes, centres: bytes) -> bytes | Faile
     return made if isinstance(made, Failed) else _pack(made.sums, made.counts)
 
 
-def _move(job: Job, shape: Shape, centres: bytes, received: Iterable[tuple[int, Numbered]]
-          ) -> Iterator[Moved | Failed]:
+def _move(job: Job, shape: Shape, centres: bytes, some: Iterable[tuple[int, Numbered]]
+          ) -> Iterator[tuple[Moved, Carried] | Failed]:
+    received = list(some)
     shares = _joined(received)
     if isinstance(shares, Failed):
         yield shares
         return
     sums, counts = (b"".join(both) for both in zip(*shares))
-    yield on_kmeans(job, lambda host: host.move(shape, centres, sums, counts))
+    yield _counted(on_kmeans(job, lambda host: host.move(shape, centres, sums, counts)),
+                   Carried.of(received))
 
 
 def _last(job: Job, shape: Shape, number: int, chunk: bytes | Failed, centres: bytes
@@ -159,11 +196,9 @@ def _write(job: Job, shape: Shape, centres: bytes, number: int, attempt: str,
                          ) if number == 0 else arrays[0]
         with PartWriter(job.output, number, attempt) as part:
             part.write(memoryview(text))
-            of_first = number == 0
+            of_first, carried = number == 0, Carried.of(received)
             facts = ReduceOutput({}, shape.points * of_first, shape.centres * of_first, len(text))
-            return Reduced(part.finish(), facts, len(received),
-                           sum(len(block) for _, (_, block) in received
-                               if not isinstance(block, Failed)))
+            return Reduced(part.finish(), facts, carried.blocks, carried.size_bytes)
 
     return on_kmeans(job, work)
 
@@ -211,16 +246,20 @@ class _Leader:
         shape, work = self._measure()
         shared, given = self._job, self._given
         chunks = self._chunks(shape, work)
-        centres = self._in_one_task(chunks, lambda number, chunk: _of_sample(shape, number, chunk),
-                                    lambda some: _begin(shared.value, shape, some))
+        carried: Carried
+        centres, carried = self._in_one_task(
+            chunks, lambda number, chunk: _of_sample(shape, number, chunk),
+            lambda some: _begin(shared.value, shape, some))
         iterations, farthest = 0, 0.0
         converged = False
         while not converged and iterations < given.iterations:
             at = self._context.broadcast(centres)
-            moved: Moved = self._in_one_task(
+            moved: Moved
+            moved, of_step = self._in_one_task(
                 chunks, lambda _, chunk, at=at: _sums(shared.value, shape, chunk, at.value),
                 lambda some, at=at: _move(shared.value, shape, at.value, some))
             at.unpersist()
+            carried += of_step
             centres, farthest = moved.centres, moved.farthest
             converged = farthest <= given.tolerance
             iterations += 1
@@ -229,7 +268,7 @@ class _Leader:
         notes = [] if converged else [
             f"not converged after {iterations} iterations: a centre still moved by "
             f"{farthest:.6g}; allow more with iterations=, or a tolerance="]
-        return Led(parts, shape, iterations, converged, notes)
+        return Led(parts, shape, iterations, converged, carried, notes)
 
     def _output(self, chunks: RDD[Any], shape: Shape, centres: bytes) -> list[Reduced]:
         shared, at = self._job, self._context.broadcast(centres)
