@@ -5,7 +5,8 @@
     picture_batch.py /tmp/counts photos -- --engine spark --master spark://HOST:7077
 
 What follows "--" are options of `aiosctl graph run`: with these the pictures are spread over the hosts
-of a cluster, where each AIOS places the tasks on its own devices. pictures.json, beside this program,
+of a cluster, where each AIOS places the tasks on its own devices; with --skip-bad-records what is no
+picture is passed over. pictures.json, beside this program,
 is the graph. OUTPUT is a folder that is not there yet. AIOSCTL may name aiosctl.
 """
 
@@ -32,6 +33,9 @@ def main(output: str, paths: list[str], options: list[str]) -> int:
         return ran.returncode
     folder = Path(output)
     for one in json.loads((folder / "manifest.json").read_text())["partitions"]:
+        if one["skipped"]:
+            print(f"{one['input']}: skipped: {one['error']['text']}")
+            continue
         edges, grey = (counts(folder / name) for name in one["outputs"])
         mean = sum(value * count for value, count in enumerate(grey)) / sum(grey)
         print(f"{one['input']}: mean grey {mean:.1f}, edges {100 * sum(edges[128:]) / sum(edges):.1f}%")

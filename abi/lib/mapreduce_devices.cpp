@@ -56,6 +56,12 @@ Result<T> DeviceTasks::call(Start&& start) {
   return *std::move(answers.front());
 }
 
+bool is_about_input(Code failure) {
+  return failure == Code::invalid_argument || failure == Code::corrupt ||
+         failure == Code::too_large || failure == Code::not_supported || failure == Code::crashed ||
+         failure == Code::timed_out;
+}
+
 Result<std::unique_ptr<DeviceTasks>> DeviceTasks::open(Kernel& kernel, std::string label,
                                                        std::function<bool()> keep_going) {
   const Handle port = TRY(kernel.startup(wire::Protocol::name)).handle;

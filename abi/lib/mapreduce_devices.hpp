@@ -20,6 +20,9 @@
 
 namespace aios::mapreduce_client {
 
+/// Whether what a task failed with is about what it was given, not about AIOS or the machine.
+bool is_about_input(Code failure);
+
 class DeviceTasks {
  public:
   using Record = proto::scheduler::TaskRecord;

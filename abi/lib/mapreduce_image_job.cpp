@@ -307,15 +307,9 @@ Result<void> ImageJob::computed(Images::iterator image) {
   return end(image, line + '\n');
 }
 
-/// Of this image, not of AIOS or the machine.
-bool is_about_image(Code code) {
-  return code == Code::invalid_argument || code == Code::corrupt || code == Code::too_large ||
-         code == Code::not_supported || code == Code::crashed || code == Code::timed_out;
-}
-
 Result<void> ImageJob::bad(Images::iterator image, const Status& why) {
   const std::string& name = files_[image->file].name();
-  if (!is_about_image(why.code()) || options_.max_bad_records == 0)
+  if (!is_about_input(why.code()) || options_.max_bad_records == 0)
     return error(why.code(), name + ": " + why.message());
   if (report_.skipped.size() == options_.max_bad_records)
     return error(why.code(), name + ": one bad image more than the " +

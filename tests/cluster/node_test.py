@@ -456,6 +456,25 @@ class Graphs(Case):
             counts = struct.unpack("256I", Path(self.output, f"part-{i:05}.grey-counts").read_bytes())
             self.assertEqual(counts[(77 * 40 * i + 128) // 256], 12)
 
+    def test_bad_pictures_are_skipped_up_to_the_limit_of_all_batches(self):
+        for i in range(4):
+            whole = pictures.png_of([[(40 * i, 0, 0)] * 40] * 30)
+            self.write(f"{i}.png", whole[:-40] if i % 2 else whole)
+        inputs = sorted(str(path) for path in self.work.glob("*.png"))
+        plan = self.plan(ROOT / "abi/examples/pictures.json", "--input", *inputs)
+        batches = graphs.batches_of([], list(map(splits.whole, inputs)), 2)
+        one, two = (self.job(plan, max_bad_records=most) for most in (1, 2))
+        with OutputFolder(self.output) as folder:
+            ran = [graphs.run_batch(one, batch, "0.0.0") for batch in batches]
+            folder.commit([part for batch in ran for part in batch.parts], {})
+        partitions = [partition for batch in ran for partition in batch.partitions]
+        self.assertEqual([partition["skipped"] for partition in partitions], [False, True] * 2)
+        self.assertEqual(graphs.check_skipped(two, partitions), 2)
+        with self.assertRaisesRegex(aios.Corrupt, "3.png: one bad input more than the 1 that may be"):
+            graphs.check_skipped(one, partitions)
+        self.assertEqual(sorted(os.listdir(self.output)), ["_SUCCESS", "manifest.json", *(
+            f"part-{i:05}.{kind}-counts" for i in (0, 2) for kind in ("edge", "grey"))])
+
     def test_what_is_wrong_on_a_host_is_raised_and_what_is_wrong_anywhere_is_a_value(self):
         picture = self.write("cut.png", pictures.png_of([[(1, 2, 3)] * 40] * 30)[:-30])
         plan = self.plan(ROOT / "abi/examples/pictures.json", "--input", picture)

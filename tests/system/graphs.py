@@ -437,6 +437,48 @@ def check_bad_inputs(graphs):
     expect(not (work / "bad").exists(), "a run that failed leaves its folder")
 
 
+def check_skipped_inputs(graphs):
+    """Bad pictures among good ones: skipped up to the limit and named; the others are as without them."""
+    work = graphs.instance.work
+    template = json.loads(PICTURES.read_text(encoding="utf-8"))
+    write_pictures(work / "good", 4, 40, 30)
+    write_pictures(work / "mixed", 4, 40, 30)
+    whole = (work / "good/000.png").read_bytes()
+    bad = {"000a.png": (whole[:-40], "corrupt", "decode: "), "001a.png": (b"no picture", "invalid_argument", ""),
+           "002a.png": (b"", "corrupt", "the file is empty")}
+    for name, (data, _, _) in bad.items():
+        (work / "mixed" / name).write_bytes(data)
+    inputs = ["--input", work / "mixed"]
+    for limit in ("--skip-bad-records", "--skip-bad-records=3"):
+        output = work / f"skipped{limit[-2:]}"
+        done = graphs.run(template, *inputs, "--output", output, limit)
+        expect(done["error"] is None and done["skipped"] == 3, f"{limit}: {done['error']}, {done['skipped']}")
+        skipped = {Path(one["input"]).name: one for one in done["partitions"] if one["skipped"]}
+        expect(sorted(skipped) == sorted(bad), f"skipped: {sorted(skipped)}")
+        for name, (_, code, words) in bad.items():
+            expect(skipped[name]["error"]["code"] == code and words in skipped[name]["error"]["text"]
+                   and skipped[name]["outputs"] == [], f"{name}: {skipped[name]}")
+        manifest = json.loads((output / "manifest.json").read_text(encoding="utf-8"))
+        expect(manifest["skipped"] == 3 and len(manifest["parts"]) == 8, f"{manifest['parts']}")
+        kept = [one["outputs"] for one in done["partitions"] if not one["skipped"]]
+        graphs.run(template, "--input", work / "good", "--output", work / f"alone{limit[-2:]}")
+        alone = files_of(work / f"alone{limit[-2:]}")
+        found = files_of(output)
+        expect([[found[name] for name in names] for names in kept] ==
+               [[alone[f"part-{i:05}.{kind}-counts"] for kind in ("edge", "grey")] for i in range(4)],
+               "the good pictures' counts are others than without the bad ones")
+    graphs.refused(template, "one bad input more than the 2 that may be skipped", "nothing was written",
+                   options=[*inputs, "--output", work / "over", "--skip-bad-records=2"])
+    expect(not (work / "over").exists(), "a run with too many bad inputs leaves its folder")
+    record = work / "skipped-record.json"
+    said = graphs.instance.ctl("graph", "run", graphs.file(template), *inputs, "--output", work / "told",
+                               "--skip-bad-records", "--record", record)
+    expect("3 skipped for their inputs" in said and "skipped: corrupt" in said, said)
+    tasks = json.loads(record.read_text(encoding="utf-8"))["workflow"]["specification"]["tasks"]
+    expect(len(tasks) == 4 * len(template["tasks"]), f"{len(tasks)} tasks are recorded")
+    graphs.refused(chain(1), "is no template", options=["--skip-bad-records"])
+
+
 def check_help(graphs):
     """What the help shows as an example is one."""
     shown = graphs.instance.ctl("graph", "run", "--help")
@@ -459,6 +501,7 @@ def main():
         check_template(graphs)
         check_half_run(graphs)
         check_bad_inputs(graphs)
+        check_skipped_inputs(graphs)
         check_help(graphs)
 
 

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "abi/lib/task_client.hpp"
+#include "abi/proto/mapreduce.hpp"
 #include "abi/runtime/command_line.hpp"
 #include "tools/aiosctl/graph_report.hpp"
 #include "tools/aiosctl/graph_run.hpp"
@@ -38,6 +39,7 @@ struct Options {
   std::vector<std::string> inputs;
   std::string output;
   std::uint64_t memory_mb = 0;
+  std::uint64_t max_bad_records = 0;
   std::string engine = "local";
   std::string master;
   std::vector<std::string> settings;
@@ -75,6 +77,8 @@ Result<void> check(const GraphSource& source, const Options& options) {
     return bad("is a template: name files or folders with --input");
   if (!source.input() && !options.inputs.empty())
     return bad("is no template (it has no \"input\"): --input goes with one");
+  if (!source.input() && options.max_bad_records != 0)
+    return bad("is no template: --skip-bad-records is about the files of --input");
   if (keeps && options.output.empty())
     return bad("has buffers to keep: name a folder for them with --output");
   if (!options.deadline_ns) return {};
@@ -152,9 +156,9 @@ Result<Work> open_run(Operator& attached, const GraphSource& source,
   const std::uint64_t memory_bytes = options.memory_mb != 0 ? options.memory_mb << 20
                                      : source.input()       ? usual_memory_bytes
                                                             : 0;
-  work.run =
-      TRY(GraphRun::open(attached.kernel(), source, inputs, work.output.get(),
-                         {memory_bytes, options.allow_cheaper, [] { return !interrupted(); }}));
+  work.run = TRY(GraphRun::open(attached.kernel(), source, inputs, work.output.get(),
+                                {memory_bytes, options.allow_cheaper, options.max_bad_records,
+                                 [] { return !interrupted(); }}));
   return work;
 }
 
@@ -184,7 +188,7 @@ Result<int> run_graph(const Session& session, const Options& options, json& said
     return std::unexpected(
         become_spark_driver(source, inputs,
                             {options.file, options.output, options.master, options.settings,
-                             options.memory_mb, session.json}));
+                             options.memory_mb, options.max_bad_records, session.json}));
   catch_interrupts();
   Operator attached = TRY(Operator::attach(session));
   Work work;
@@ -287,6 +291,11 @@ void add_graph_commands(CLI::App& app, Session& session) {
   run->add_option("--memory-mb", options->memory_mb,
                   "For the buffers of partitions that run at once [no limit; a template's 1024]")
       ->transform(command_line::between(std::uint64_t{1}, std::uint64_t{1} << 24));
+  run->add_flag(
+         "--skip-bad-records{1000}", options->max_bad_records,
+         "Of a template: skips and reports files that its tasks say are bad, crash or exceed "
+         "their limit on, at most 1000, or as many as --skip-bad-records=N says")
+      ->transform(command_line::between(std::uint64_t{0}, proto::mapreduce::max_bad_records));
   const auto take_deadline = [options](const std::string& text) {
     options->deadline_ns = parse_duration(text);
     if (options->deadline_ns.value_or(0) == 0)

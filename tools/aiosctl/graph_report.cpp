@@ -59,6 +59,7 @@ json to_json(std::size_t number, const PartitionReport& report) {
           {"unpredicted_tasks", sums.unpredicted},
           {"devices", sums.devices},
           {"outputs", report.outputs},
+          {"skipped", report.skipped},
           {"error", error}};
 }
 
@@ -67,6 +68,11 @@ json partitions_json(const GraphRun& run) {
   for (std::size_t i = 0; i < run.partitions().size(); ++i)
     all.push_back(to_json(i, run.partitions()[i]));
   return all;
+}
+
+std::size_t skipped_inputs(const GraphRun& run) {
+  return static_cast<std::size_t>(std::ranges::count_if(
+      run.partitions(), [](const PartitionReport& report) { return report.skipped; }));
 }
 
 std::size_t failed_tasks(const GraphRun& run) {
@@ -133,7 +139,8 @@ void print_partitions(const GraphRun& run) {
       return human_duration(static_cast<std::uint64_t>(std::max(s, 0.0) * 1e9));
     };
     table.add({report.input,
-               report.failure ? std::string(code_name(report.failure->code())) + ": " +
+               report.failure ? (report.skipped ? "skipped: " : "") +
+                                    std::string(code_name(report.failure->code())) + ": " +
                                     report.failure->message()
                               : "ok",
                devices, std::to_string(report.tasks.size()),
@@ -192,6 +199,7 @@ json to_json(const GraphSource& source, const GraphRun& run) {
       });
   return {{"actual_s", seconds_between(run.submitted_ns(), ended_ns(run))},
           {"failed", failed_tasks(run)},
+          {"skipped", skipped_inputs(run)},
           {"partitions", partitions_json(run)},
           {"tasks", tasks}};
 }
@@ -207,15 +215,17 @@ void print_report(const GraphSource& source, const GraphRun& run, const std::str
     begun += report.begun();
   }
   const std::size_t all = run.partitions().size();
-  fmt::print("{} tasks, {} failed, done in {}{}; {}{}\n", tasks, failed_tasks(run),
+  const std::size_t skipped = skipped_inputs(run);
+  fmt::print("{} tasks, {} failed, done in {}{}; {}{}{}\n", tasks, failed_tasks(run),
              human_duration(ended_ns(run) - run.submitted_ns()), in_time,
              all == 1 ? "one partition" : fmt::format("{} partitions", all),
-             begun == all ? "" : fmt::format(", {} of them not begun", all - begun));
+             begun == all ? "" : fmt::format(", {} of them not begun", all - begun),
+             skipped == 0 ? "" : fmt::format(", {} skipped for their inputs", skipped));
 }
 
 std::optional<Status> failure_of(const GraphRun& run) {
   for (const PartitionReport& report : run.partitions())
-    if (report.failure)
+    if (report.failure && !report.skipped)
       return Status(report.failure->code(),
                     (report.input.empty() ? "" : report.input + ": ") + report.failure->message());
   return std::nullopt;
@@ -234,7 +244,10 @@ std::string manifest_of(const std::string& graph, const GraphRun& run,
     partitions.push_back(to_json(i, run.partitions()[i]));
   for (const auto& file : output.written())
     parts.push_back(json{{"name", file.name}, {"bytes", file.bytes}, {"xxh3", file.xxh3}});
-  const json document{{"graph", graph}, {"partitions", partitions}, {"parts", parts}};
+  const json document{{"graph", graph},
+                      {"skipped", skipped_inputs(run)},
+                      {"partitions", partitions},
+                      {"parts", parts}};
   return document.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
@@ -245,6 +258,7 @@ Result<void> record_run(const std::string& path, const GraphSource& source, cons
   for_each_task(source, run,
                 [&](std::size_t number, const PartitionReport& report, const TaskReport& task,
                     const std::string& name, const std::string& codelet) {
+                  if (report.skipped) return;
                   if (task.done.status != 0) failed = name;
                   json parents = json::array();
                   for (const std::size_t parent : task.parents)

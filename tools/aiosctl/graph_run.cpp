@@ -169,19 +169,12 @@ Result<void> GraphRun::begin_some() {
 
 Result<void> GraphRun::begin(std::size_t number) {
   const Parts::iterator part = parts_.insert(parts_.end(), Part{.number = number});
-  if (!source_.input()) {
-    await_turn(part, {});
-    return {};
-  }
-  if (inputs_[number].size_bytes == 0) {
-    fail(part, Status(Code::corrupt, "the file is empty"));
-    return {};
-  }
+  if (!source_.input()) return await_turn(part, {});
+  if (inputs_[number].size_bytes == 0)
+    return fail(part, Status(Code::corrupt, "the file is empty"));
   TRY(lend_input(*part));
-  if (source_.input()->codelet)
-    probe(part);
-  else
-    await_turn(part, {});
+  if (!source_.input()->codelet) return await_turn(part, {});
+  probe(part);
   return {};
 }
 
@@ -205,7 +198,7 @@ void GraphRun::probe(Parts::iterator part) {
 }
 
 /// What it needs is known: it starts when there is room.
-void GraphRun::await_turn(Parts::iterator part, std::span<const std::uint64_t> results) {
+Result<void> GraphRun::await_turn(Parts::iterator part, std::span<const std::uint64_t> results) {
   if (source_.input()) {
     auto made = source_.graph_for(inputs_[part->number].size_bytes, results);
     if (!made) return fail(part, made.error());
@@ -226,6 +219,7 @@ void GraphRun::await_turn(Parts::iterator part, std::span<const std::uint64_t> r
                        "its buffers need " + human_bytes(part->bytes) + ", and the run may use " +
                            human_bytes(options_.memory_bytes) + "; give it a larger --memory-mb"));
   waiting_.push_back(part);
+  return {};
 }
 
 bool GraphRun::has_room(const Part& part) const {
@@ -340,15 +334,11 @@ Result<void> GraphRun::take(const Completion& done) {
   tagged_.erase(found);
   if (!part->probing) return finish(part);
   part->probing = false;
-  probed(part, done);
-  return {};
+  return probed(part, done);
 }
 
-void GraphRun::probed(Parts::iterator part, const Completion& done) {
-  if (done.status != 0)
-    fail(part, tasks_->failure(done));
-  else
-    await_turn(part, done.result);
+Result<void> GraphRun::probed(Parts::iterator part, const Completion& done) {
+  return done.status != 0 ? fail(part, tasks_->failure(done)) : await_turn(part, done.result);
 }
 
 Result<void> GraphRun::finish(Parts::iterator part) {
@@ -373,7 +363,7 @@ Result<void> GraphRun::finish(Parts::iterator part) {
       report.failure = Status(static_cast<Code>(task.done.status),
                               tasks[report.places[i]].name + ": " + task.why);
   }
-  failed_ = failed_ || (report.failure && output_ != nullptr);
+  if (report.failure) failed(report);
   if (!report.failure && output_ != nullptr) TRY(keep(*part));
   TRY(let_go(*part));
   parts_.erase(part);
@@ -429,11 +419,30 @@ Result<void> GraphRun::let_go(Part& part) {
   return {};
 }
 
-/// Before any of its tasks was submitted. What it has lent ends with the run.
-void GraphRun::fail(Parts::iterator part, const Status& why) {
+/// Before any of its tasks was submitted.
+Result<void> GraphRun::fail(Parts::iterator part, const Status& why) {
   reports_[part->number].failure = why;
-  failed_ = true;
+  failed(reports_[part->number]);
+  TRY(let_go(*part));
   parts_.erase(part);
+  return {};
+}
+
+/// The run goes on without a bad input, as long as it may; and where nothing is kept, what is left
+/// of a graph that has begun is still of use.
+void GraphRun::failed(PartitionReport& report) {
+  const bool bad_input =
+      source_.input() && mapreduce_client::is_about_input(report.failure->code());
+  if (bad_input && skipped_ < options_.max_bad_inputs) {
+    report.skipped = true;
+    ++skipped_;
+    return;
+  }
+  if (bad_input && options_.max_bad_inputs != 0)
+    report.failure = Status(report.failure->code(),
+                            fmt::format("one bad input more than the {} that may be skipped: {}",
+                                        options_.max_bad_inputs, report.failure->message()));
+  failed_ = failed_ || output_ != nullptr || report.attempts == 0;
 }
 
 // ---- afterwards ----

@@ -46,6 +46,7 @@ struct PartitionReport {
   std::uint64_t ended_ns = 0;
   std::vector<std::string> outputs{};  ///< names of files
   std::optional<Status> failure{};     ///< the first
+  bool skipped = false;                ///< its input is bad, and the run went on without it
 
   bool begun() const { return attempts != 0 || failure; }
 };
@@ -58,8 +59,9 @@ std::string output_name(const GraphSource& source, std::size_t partition,
 class GraphRun {
  public:
   struct Options {
-    std::uint64_t memory_bytes = 0;  ///< of partitions at work, together; 0: no limit
-    bool allow_cheaper = false;      ///< to all tasks
+    std::uint64_t memory_bytes = 0;    ///< of partitions at work, together; 0: no limit
+    bool allow_cheaper = false;        ///< to all tasks
+    std::uint64_t max_bad_inputs = 0;  ///< skipped rather than fail the run
     std::function<bool()> keep_going;
   };
   using Admitted = TaskTenant::Admitted;
@@ -74,7 +76,8 @@ class GraphRun {
 
   /// Before `run`: all of a graph is to be done by then. Nothing of it runs when it is refused.
   Result<Admitted> admit(std::uint64_t due_ns);
-  /// Until all partitions have ended, or one has failed and those that had begun have ended.
+  /// Until all partitions have ended, or one has failed that is not skipped, and those that had
+  /// begun have ended.
   Result<void> run();
   /// Adds where tasks ran and what was predicted, as far as `scheduler` still knows.
   Result<void> ask_for_placements(Client& scheduler);
@@ -115,7 +118,7 @@ class GraphRun {
   Result<void> begin(std::size_t number);
   Result<void> lend_input(Part& part);
   void probe(Parts::iterator part);
-  void await_turn(Parts::iterator part, std::span<const std::uint64_t> results);
+  Result<void> await_turn(Parts::iterator part, std::span<const std::uint64_t> results);
   bool has_room(const Part& part) const;
   Result<void> start(Parts::iterator part);
   Result<void> make_buffers(Part& part);
@@ -124,13 +127,14 @@ class GraphRun {
   bool may_be_cheaper(const Record& record) const;
 
   Result<void> take(const Completion& done);
-  void probed(Parts::iterator part, const Completion& done);
+  Result<void> probed(Parts::iterator part, const Completion& done);
   Result<void> finish(Parts::iterator part);
   std::vector<TaskReport> reports_of(const Part& part);
   bool is_to_begin_anew(const PartitionReport& report) const;
   Result<void> keep(const Part& part);
   Result<void> let_go(Part& part);
-  void fail(Parts::iterator part, const Status& why);
+  Result<void> fail(Parts::iterator part, const Status& why);
+  void failed(PartitionReport& report);
 
   Kernel& kernel_;
   const GraphSource& source_;
@@ -147,6 +151,7 @@ class GraphRun {
   std::size_t next_ = 0;
   std::size_t running_tasks_ = 0;
   std::uint64_t used_bytes_ = 0;
+  std::uint64_t skipped_ = 0;
   bool failed_ = false;
   bool has_deadline_ = false;
   bool runs_cheaper_ = false;  ///< all tasks that may be

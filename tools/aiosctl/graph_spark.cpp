@@ -66,6 +66,10 @@ Result<std::vector<std::string>> command_of(const GraphSource& source,
     command.emplace_back("--memory-mb");
     command.push_back(std::to_string(graph.memory_mb));
   }
+  if (graph.max_bad_records != 0) {
+    command.emplace_back("--skip-bad-records");
+    command.push_back(std::to_string(graph.max_bad_records));
+  }
   for (const std::string& setting : graph.settings) {
     command.emplace_back("--conf");
     command.push_back(setting);

@@ -18,6 +18,7 @@ struct SparkGraph {
   std::string master;                 ///< Spark's name for the cluster
   std::vector<std::string> settings;  ///< spark.NAME=VALUE
   std::uint64_t memory_mb = 0;        ///< of one task of Spark's; 0: aiosctl's choice there
+  std::uint64_t max_bad_records = 0;  ///< files of a template that may be skipped
   bool json = false;
 };
 

@@ -26,10 +26,10 @@ def _arguments() -> argparse.ArgumentParser:
         action.add_argument("--memory-mb", type=int, default=memory_mb)
         action.add_argument("--conf", action="append", default=[], metavar="NAME=VALUE")
         action.add_argument("--json", action="store_true")
+        action.add_argument("--skip-bad-records", type=int, default=0)
     run.add_argument("--input", nargs="+", required=True)
     run.add_argument("--reducers", type=int, default=1)
     run.add_argument("--task-limit-s", type=float, default=0.0)
-    run.add_argument("--skip-bad-records", type=int, default=0)
     run.add_argument("--mapper", default="")
     run.add_argument("--reducer", default="")
     run.add_argument("--file", action="append", default=[])
@@ -102,13 +102,15 @@ def _run_graph(chosen: argparse.Namespace) -> None:
     context = spark.connect(chosen.master, chosen.label, settings)
     try:
         report = spark_graphs.run(context, template, descriptions, chosen.output,
-                                  label=chosen.label, memory_mb=chosen.memory_mb)
+                                  label=chosen.label, memory_mb=chosen.memory_mb,
+                                  max_bad_records=chosen.skip_bad_records)
     finally:
         context.stop()
     if chosen.json:
         print(json.dumps({"asked": None, "in_time": None, "error": None, "failed": 0, "tasks": [],
                           "graph": chosen.label, "engine": "spark", "actual_s": report.seconds,
-                          "partitions": report.partitions, "output": chosen.output,
+                          "partitions": report.partitions, "skipped": report.skipped,
+                          "output": chosen.output,
                           "descriptions": report.descriptions,
                           "description_bytes": report.description_bytes}))
         return
@@ -116,6 +118,9 @@ def _run_graph(chosen: argparse.Namespace) -> None:
     count = len(report.partitions)
     print(f"{chosen.label}: " + ("one partition, so one host ran all of it" if count == 1 else
                                  f"{count} partitions") + f", {report.seconds:.2f} s")
+    for one in report.partitions:
+        if one["skipped"]:
+            print(f"skipped: {one['input']}: {one['error']['text']}")
     print(f"through Spark: {report.descriptions} descriptions, {report.description_bytes / 1e3:.1f} kB, "
           f"and no rows")
     print(f"output: {chosen.output} in {report.output_files} files, "

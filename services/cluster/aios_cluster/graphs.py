@@ -41,6 +41,7 @@ class GraphJob:
     template: str  # a graph file; empty: every partition is one of its own
     output: str
     memory_mb: int
+    max_bad_records: int = 0  # inputs of a template that are bad
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def _run(job: GraphJob, batch: Batch, attempt: str) -> Ran:
         graph.write_text(job.template or _merged(batch.graphs), encoding="utf-8")
         inputs = [piece.path for piece in batch.inputs]
         said = _aiosctl(job.name, ["graph", "run", str(graph), "--json", "--output", folder,
-                                   "--memory-mb", str(job.memory_mb),
+                                   "--memory-mb", str(job.memory_mb), *_skip_option(job),
                                    *(["--input", *inputs] if inputs else [])])
     partitions = [{**one, "number": batch.first + one["number"], "host": host_name(),
                    "attempt": attempt} for one in said["partitions"]]
@@ -100,6 +101,22 @@ def _run(job: GraphJob, batch: Batch, attempt: str) -> Ran:
         raise errors.VersionMismatch(f"{len(batch)} partitions of a graph are {len(partitions)} here; "
                                      f"is AIOS the same everywhere?")
     return Ran(partitions, _publish(job, folder, partitions, attempt))
+
+
+def _skip_option(job: GraphJob) -> list[str]:
+    return [f"--skip-bad-records={job.max_bad_records}"] if job.max_bad_records else []
+
+
+def check_skipped(job: GraphJob, partitions: Iterable[dict[str, Any]]) -> int:
+    """How many partitions were skipped for their inputs; an error when they are more than may be. A
+    batch knows only of its own."""
+    skipped = [one for one in partitions if one["skipped"]]
+    if len(skipped) > job.max_bad_records:
+        more = skipped[job.max_bad_records]
+        raise errors.error_of(int(errors.Code[more["error"]["code"].upper()]),
+                              f"{more['input']}: one bad input more than the {job.max_bad_records} "
+                              f"that may be skipped: {more['error']['text']}")
+    return len(skipped)
 
 
 def _merged(graphs: Iterable[str]) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from pyspark import SparkContext
 
 from . import splits
-from .graphs import Batch, GraphJob, Ran, batches_of, run_batch
+from .graphs import Batch, GraphJob, Ran, batches_of, check_skipped, run_batch
 from .job import Failed
 from .output import OutputFolder, Part
 from .spark import name_of, this_attempt
@@ -27,6 +27,7 @@ BATCHES_PER_CORE = 4
 @dataclass(frozen=True)
 class GraphReport:
     partitions: list[dict[str, Any]]
+    skipped: int  # of these
     seconds: float
     descriptions: int  # what Spark carried, with nothing but reports back
     description_bytes: int
@@ -61,7 +62,7 @@ def _execute(context: SparkContext, job: GraphJob, batches: list[Batch]) -> list
 
 
 def run(context: SparkContext, template: str, descriptions: list[Any], output: str, *, label: str,
-        memory_mb: int) -> GraphReport:
+        memory_mb: int, max_bad_records: int = 0) -> GraphReport:
     """Runs all partitions and blocks until what they keep is on disk.
 
     Inputs, modules that are files, and output lie at the same path on every host and here. Raises what
@@ -72,11 +73,12 @@ def run(context: SparkContext, template: str, descriptions: list[Any], output: s
     inputs = [splits.whole(one) for one in descriptions] if template else []
     batches = batches_of(graphs, inputs, BATCHES_PER_CORE * context.defaultParallelism)
     with OutputFolder(output) as folder:
-        job = GraphJob(name_of(context), template, folder.path, memory_mb)
+        job = GraphJob(name_of(context), template, folder.path, memory_mb, max_bad_records)
         ran = _execute(context, job, batches)
         partitions = [one for batch in ran for one in batch.partitions]
+        skipped = check_skipped(job, partitions)
         parts: list[Part] = [part for batch in ran for part in batch.parts]
-        folder.commit(parts, {"graph": label, "partitions": partitions})
-    return GraphReport(partitions, time.monotonic() - began, len(batches),
+        folder.commit(parts, {"graph": label, "skipped": skipped, "partitions": partitions})
+    return GraphReport(partitions, skipped, time.monotonic() - began, len(batches),
                        sum(len(pickle.dumps(batch)) for batch in batches), len(parts),
                        sum(part.size_bytes for part in parts))
