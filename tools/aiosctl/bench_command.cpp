@@ -73,9 +73,11 @@ binary = "aios-gpu"
 spawner = { binary = "aios-gpu-context", profile = "jit", label = "spawner:context" }
 publish = true
 )";
-  if (const char* const library = std::getenv("AIOS_CUDA_LIBRARY"))
-    text += fmt::format("arguments = [\"--environment\", \"AIOS_CUDA_LIBRARY={}\"]\n", library);
-  return text;
+  std::string arguments;
+  for (const char* name : {"AIOS_CUDA_LIBRARY", "AIOS_CUBLAS_LIBRARY"})
+    if (const char* const library = std::getenv(name))
+      arguments += fmt::format("\"--environment\", \"{}={}\", ", name, library);
+  return text + "arguments = [" + arguments + "]\n";
 }
 
 /// What tasks need, with the policy to be measured.

@@ -75,6 +75,7 @@ class DeviceBench {
   std::unique_ptr<Way> through_;
   std::unique_ptr<Way> direct_;
   std::unique_ptr<Crasher> crasher_;
+  std::unique_ptr<BareCuda> cuda_;  ///< of a device of that backend
   Pair one_block_;
   Pair stream_;
   Pair sgemm_;
@@ -101,6 +102,7 @@ DeviceBench::DeviceBench(const DevicesOptions& options, const BenchDevice& devic
       through_(through(options.socket, options.codelets, device)),
       direct_(direct(options.codelets, device)),
       crasher_(crasher(options.socket, options.codelets, device)) {
+  if (device.backend == "cuda") cuda_ = bare_cuda(options.codelets, device);
   one_block_ = prepare(one_block());
   stream_size_ = fitting(1u << 12, stream_floats, 2, bench::stream);
   stream_ = prepare(bench::stream(stream_size_));
@@ -122,6 +124,15 @@ void DeviceBench::launch_round() {
   launch_ns_["direct_queued"].all.push_back(direct_queued);
   launch_ns_["through_queued"].all.push_back(through_queued);
   ratios_["launch_queued_through_minus_direct_ns"].all.push_back(through_queued - direct_queued);
+  if (cuda_ == nullptr) return;
+  const auto bare = [&](bool at_once) {
+    (void)cuda_->launches_ns(8, at_once);
+    return static_cast<double>(cuda_->launches_ns(launches, at_once)) / launches;
+  };
+  launch_ns_["bare"].all.push_back(bare(false));
+  launch_ns_["bare_queued"].all.push_back(bare(true));
+  ratios_["launch_queued_through_minus_bare_ns"].all.push_back(
+      through_queued - launch_ns_["bare_queued"].all.back());
 }
 
 void DeviceBench::stream_round() {
@@ -132,8 +143,12 @@ void DeviceBench::stream_round() {
   };
   const double through = once(*stream_.through);
   const double direct = once(*stream_.direct);
-  (void)bare_stream_ns(stream_size_, device_.threads);
-  const double bare = bytes / static_cast<double>(bare_stream_ns(stream_size_, device_.threads));
+  const auto bare_ns = [&] {
+    return cuda_ != nullptr ? cuda_->copies_ns(std::uint64_t{stream_size_} * sizeof(float))
+                            : bare_stream_ns(stream_size_, device_.threads);
+  };
+  (void)bare_ns();
+  const double bare = bytes / static_cast<double>(bare_ns());
   stream_gb_s_["through"].all.push_back(through);
   stream_gb_s_["direct"].all.push_back(direct);
   stream_gb_s_["bare"].all.push_back(bare);
@@ -151,12 +166,16 @@ void DeviceBench::sgemm_round() {
   sgemm_gflop_s_["through"].all.push_back(through);
   sgemm_gflop_s_["direct"].all.push_back(direct);
   ratios_["sgemm_through_over_direct"].all.push_back(through / direct);
+  const auto beside = [&](const std::string& name, std::uint64_t ns) {
+    sgemm_gflop_s_[name].all.push_back(flops / static_cast<double>(ns));
+    ratios_["sgemm_through_over_" + name].all.push_back(through / sgemm_gflop_s_[name].all.back());
+  };
+  if (cuda_ != nullptr)
+    if (const auto ns = cuda_->sgemm_ns(sgemm_size_)) beside("cublas", *ns);
   if (!blas_.available() || device_.kind != "cpu") return;
   (void)blas_.sgemm_ns(sgemm_size_, device_.threads);
-  const double blas = flops / static_cast<double>(blas_.sgemm_ns(sgemm_size_, device_.threads));
+  beside("openblas", blas_.sgemm_ns(sgemm_size_, device_.threads));
   ::usleep(blas_rest_us);
-  sgemm_gflop_s_["openblas"].all.push_back(blas);
-  ratios_["sgemm_through_over_openblas"].all.push_back(through / blas);
 }
 
 void DeviceBench::crash_round() {

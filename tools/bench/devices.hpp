@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -73,6 +74,19 @@ std::unique_ptr<Crasher> crasher(const std::string& socket, const std::string& c
                                  const BenchDevice& device);
 /// The device's backend in this process, without scheduler, context and messages.
 std::unique_ptr<Way> direct(const std::string& codelets, const BenchDevice& device);
+
+/// A CUDA device by its driver's functions and by cuBLAS alone: what the backend is made of.
+class BareCuda {
+ public:
+  virtual ~BareCuda() = default;
+  /// Of the kernel of `one_block`, each waited for or all at once.
+  virtual std::uint64_t launches_ns(std::size_t count, bool at_once) = 0;
+  /// What `stream` has to copy: two arrays there and one back, from registered memory.
+  virtual std::uint64_t copies_ns(std::uint64_t bytes) = 0;
+  /// A product as that of `sgemm`, of what is on the device, by cuBLAS; nothing: it is not there.
+  virtual std::optional<std::uint64_t> sgemm_ns(std::uint32_t n) = 0;
+};
+std::unique_ptr<BareCuda> bare_cuda(const std::string& codelets, const BenchDevice& device);
 
 /// Threads that add as `stream` does, each pinned to a core of its own, and nothing else.
 std::uint64_t bare_stream_ns(std::uint32_t n, std::uint32_t threads);
