@@ -33,7 +33,7 @@ Result<std::shared_ptr<CodeletRun>> CodeletRun::create(const Codelet& codelet,
                                                        std::uint32_t threads,
                                                        std::pmr::memory_resource& memory) {
   TRY(device::check_counts(request));
-  const auto run = std::allocate_shared<CodeletRun>(
+  auto run = std::allocate_shared<CodeletRun>(
       std::pmr::polymorphic_allocator<CodeletRun>(&memory), Private{});
   run->codelet_ = &codelet;
   run->block_count_ = TRY(device::count_blocks(request.grid));
