@@ -54,7 +54,7 @@ void add_platform(Core& core, const Realisation& run) {
     const SimDevice& device = platform.devices[d];
     core.set_device(d, device.slots, true, device.name, device.backend);
     core.set_memory(d, device.memory);
-    core.set_open_time(d, static_cast<std::uint64_t>(device.opening_s * 1e9));
+    core.set_open_time(d, whole_ns(device.opening_s * 1e9));
   }
   for (MemoryId from = 0; from < platform.memories; ++from)
     for (MemoryId to = 0; to < platform.memories; ++to)

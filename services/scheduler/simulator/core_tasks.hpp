@@ -1,6 +1,7 @@
 // A graph as the records that a client of the core would submit.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "services/scheduler/core.hpp"
@@ -9,6 +10,15 @@
 namespace aios::scheduler::sim {
 
 inline constexpr std::uint64_t begin_ns = 1'000'000'000;  ///< when virtual time begins, by the core
+
+/// Times that make no sense end at about 285 years.
+inline std::uint64_t whole_ns(double ns) {
+  constexpr double most = 9e18;
+  return static_cast<std::uint64_t>(std::clamp(ns, 0.0, most));
+}
+inline std::uint64_t later(std::uint64_t at_ns, double by_ns) {
+  return whole_ns(static_cast<double>(at_ns) + by_ns);
+}
 
 /// A tenant with everything that the graph's tasks name.
 struct Tenancy {

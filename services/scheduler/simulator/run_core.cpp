@@ -81,7 +81,7 @@ class Machine {
   bool open(const Action& action) {
     const double takes_s = run_.platform().devices[action.device].opening_s;
     if (takes_s > 0)
-      openings_.emplace(now_ns_ + static_cast<std::uint64_t>(takes_s * 1e9), action.device);
+      openings_.emplace(later(now_ns_, takes_s * 1e9), action.device);
     else
       core_.context_ready(action.job, action.device, now_ns_);
     job_ = action.job;
@@ -94,7 +94,7 @@ class Machine {
     if (!run_.platform().is_recorded || takes == run_.graph().loading_s.end()) return 0;
     const auto [at, is_new] = loaded_.emplace(takes->first, 0);
     if (!is_new) return at->second;
-    at->second = now_ns_ + static_cast<std::uint64_t>(takes->second * 1e9);
+    at->second = later(now_ns_, takes->second * 1e9);
     loadings_.emplace(at->second, Loading{now_ns_, type, device});
     return at->second;
   }
@@ -116,7 +116,7 @@ class Machine {
       end_ns = sum / static_cast<double>(used);
     } while (used < width && end_ns > std::max(threads[used], from));
     std::fill_n(threads.begin(), used, end_ns);
-    return static_cast<std::uint64_t>(end_ns);
+    return whole_ns(end_ns);
   }
 
   void start(const Action& action) {
@@ -132,7 +132,7 @@ class Machine {
     const double before_ns = task.transfer.ns + run_.copying_ns(index, action.device) +
                              run_.platform().devices[action.device].latency_s * 1e9;
     const std::uint64_t loaded = std::max(now_ns_, loaded_ns(what.type, action.device));
-    const std::uint64_t from_ns = loaded + static_cast<std::uint64_t>(before_ns);
+    const std::uint64_t from_ns = later(loaded, before_ns);
     core_.task_begun(action.task);
     ends_.push({finish_ns(what, action.device, from_ns, run_ns), task.number, action.task, run_ns});
   }
@@ -166,7 +166,8 @@ class Machine {
       ++outcome_.deadline_misses;
     Core::RunReply reply{};
     reply.end_ns = end.at_ns;
-    reply.start_ns = end.at_ns - std::max<std::uint64_t>(static_cast<std::uint64_t>(end.run_ns), 1);
+    reply.start_ns =
+        end.at_ns - std::min(end.at_ns, std::max<std::uint64_t>(whole_ns(end.run_ns), 1));
     reply.peak_memory_bytes = run_.graph().tasks[index].memory_bytes;
     core_.task_answered(end.task, reply);
     Core::Completion done[64];

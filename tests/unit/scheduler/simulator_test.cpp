@@ -291,6 +291,15 @@ TEST_CASE("What opened a context, loaded a module and copied data in a record do
   CHECK(simulated_s(record) == doctest::Approx(5.49));
 }
 
+TEST_CASE("Times of a record that make no sense end the run late, and do not wrap around") {
+  nlohmann::json record = record_of(3, 2);
+  nlohmann::json& aios = execution(record)["machines"][0]["aios"];
+  for (const char* name : {"openingInSeconds", "latencyInSeconds"}) aios[name] = 1e15;
+  aios["loadingInSeconds"]["axpy"] = 1e15;
+  for (nlohmann::json& task : execution(record)["tasks"]) task["runtimeInSeconds"] = 1e15;
+  CHECK(simulated_s(record) > 1e9);
+}
+
 TEST_CASE("A task of a record runs where it did if it had to, or where others of its type did") {
   nlohmann::json record = record_of(4, 2);
   nlohmann::json other = execution(record)["machines"][0];
