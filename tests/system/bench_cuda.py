@@ -28,7 +28,7 @@ def bench(aiosctl, **variables):
 
 
 def main():
-    aiosctl, double = sys.argv[1:]
+    aiosctl, double = map(os.path.abspath, sys.argv[1:])
     device = bench(aiosctl, AIOS_CUDA_LIBRARY=double, AIOS_CUBLAS_LIBRARY=double)
     ways = {"launch_ns": {"through", "through_queued", "direct", "direct_queued", "bare",
                           "bare_queued"},
