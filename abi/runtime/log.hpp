@@ -27,15 +27,8 @@ class LogLimit {
   std::uint64_t left_out_ = 0;
 };
 
-/// What every line begins with, "2026-11-26T16:37:12.345Z 71317.797 ": UTC, for readers; and
-/// seconds since the start of the machine, by which listings and traces count and which no clock
-/// that is set disturbs.
-std::string log_stamp(std::uint64_t since_1970_ns, std::uint64_t since_start_ns);
-/// A line without its stamp; one that has none as it is.
-std::string_view without_log_stamp(std::string_view line);
-
-/// Writes the stamp of now, `text` and a newline in one write. What cannot be written is left out,
-/// and the next line that can be says how many were.
+/// Writes the stamp of now (log_stamp.hpp), `text` and a newline in one write. What cannot be
+/// written is left out, and the next line that can be says how many were.
 void log_line(std::string_view text);
 /// From now on a thread writes the lines, begun with the first one, so that a disk that stands
 /// still does not stop the caller: that waits for its line, but for 10 ms and once until the disk

@@ -9,7 +9,7 @@
 #include <string_view>
 
 #include "abi/runtime/fd.hpp"
-#include "abi/runtime/log.hpp"
+#include "abi/runtime/log_stamp.hpp"
 
 namespace aios::supervisor {
 

@@ -1,4 +1,5 @@
 #include "abi/runtime/log.hpp"
+#include "abi/runtime/log_stamp.hpp"
 
 #include <doctest/doctest.h>
 #include <fcntl.h>

@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "abi/runtime/log.hpp"
+#include "abi/runtime/log_stamp.hpp"
 #include "abi/runtime/time.hpp"
 
 using namespace aios;
