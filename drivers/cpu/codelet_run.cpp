@@ -33,8 +33,8 @@ Result<std::shared_ptr<CodeletRun>> CodeletRun::create(const Codelet& codelet,
                                                        std::uint32_t threads,
                                                        std::pmr::memory_resource& memory) {
   TRY(device::check_counts(request));
-  auto run = std::allocate_shared<CodeletRun>(
-      std::pmr::polymorphic_allocator<CodeletRun>(&memory), Private{});
+  auto run = std::allocate_shared<CodeletRun>(std::pmr::polymorphic_allocator<CodeletRun>(&memory),
+                                              Private{});
   run->codelet_ = &codelet;
   run->block_count_ = TRY(device::count_blocks(request.grid));
   if (codelet.run_share != nullptr) run->block_count_ = std::min(run->block_count_, threads);
