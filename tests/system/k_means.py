@@ -208,7 +208,7 @@ def killed_contexts(jobs):
     """The same output though contexts are killed all the time."""
     points = blobs(60_000, seed=4, apart=2.0)
     path = jobs.file("many", text_of(points))
-    arguments = ["k=40", "iterations=40"]
+    arguments = ["k=200", "iterations=120"]
     expected = jobs.points([path], arguments)
     parts, kills = jobs.while_contexts_are_killed(["k-means", *arguments], [path], 6, 0.15)
     expect(parts == expected, "another output when contexts are killed")
