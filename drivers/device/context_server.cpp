@@ -176,12 +176,17 @@ Answer<proto::context::RunBatch::Reply> ContextServer::handle(
   BatchLog::Before before = TRY(batches.before(request));
   if (request.after_count > 0 && !executor_->keeps_order())
     return error(Code::not_supported, "this device has a queue of its own: no batch waits here");
-  auto batch = TRY(RunBatch::create(request, backend_, buffers_[call.client()]));
+  const auto refuse = [&](const Status& why) {
+    batches.refused(request.number);
+    return std::unexpected(why);
+  };
+  auto created = RunBatch::create(request, backend_, buffers_[call.client()]);
+  if (!created) return refuse(created.error());
   if (before.cancelled) {
     batches.ended_early(request.number, {});
     return not_begun();
   }
-  RunBatch* raw = batch.get();
+  RunBatch* raw = created->get();
   Executor::Job work{.block_count = 1,
                      .brief = true,
                      .run_block = [raw](std::uint32_t) { return raw->run(); },
@@ -190,9 +195,10 @@ Answer<proto::context::RunBatch::Reply> ContextServer::handle(
     work.begin = [raw] { return raw->begin_all(), Result<>(); };
     work.run_block = [raw](std::uint32_t) { return raw->end_all(); };
   }
-  const std::uint64_t job = TRY(
-      submit({.token = call.token(), .limit_ns = 0, .work = std::move(batch)}, std::move(work)));
-  batches.begun(request.number, job);
+  const auto job =
+      submit({.token = call.token(), .limit_ns = 0, .work = *std::move(created)}, std::move(work));
+  if (!job) return refuse(job.error());
+  batches.begun(request.number, *job);
   ++batches_pending_;
   return deferred;
 }

@@ -157,8 +157,14 @@ Result<BatchLog::Before> BatchLog::before(const Message::Request& request) const
   return before;
 }
 
+void BatchLog::refused(std::uint64_t number) {
+  early_.insert(number);
+  if (early_.size() > Message::max_distance) early_.erase(early_.begin());
+}
+
 void BatchLog::begun(std::uint64_t number, std::uint64_t job) {
   last_ = number;
+  early_.erase(number);
   jobs_.emplace_hint(jobs_.end(), number, job);
 }
 

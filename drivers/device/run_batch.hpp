@@ -69,6 +69,8 @@ class BatchLog {
   void ended(std::uint64_t number);
   /// Or was not begun; `why`, if there is anything to tell.
   void ended_early(std::uint64_t number, std::string why);
+  /// Was not taken, and may come again; until then nothing begins that waits for it.
+  void refused(std::uint64_t number);
   /// not_found
   Result<std::string> take_reason(std::uint64_t number);
 

@@ -397,4 +397,9 @@ TEST_CASE("Batches wait for those that they name, and are not begun after one th
     CHECK(not_begun.status == static_cast<std::uint32_t>(Code::cancelled));
   }
   CHECK(run(6, *good, 2).count == 1);
+  // After one that was refused; which may come again, as it should have been.
+  CHECK(!context.client().call<RunBatch>({.number = 7}, soon()));
+  CHECK(run(7, *good, 6).count == 1);
+  CHECK(!context.client().call<RunBatch>({.number = 8}, soon()));
+  CHECK(run(9, *good, 8).count == 0);
 }
