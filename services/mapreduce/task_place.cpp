@@ -74,11 +74,13 @@ TaskCallback<std::uint32_t> TaskPlace::registered(std::function<void(std::uint32
                                                   Done done) {
   return [self = shared_from_this(), keep = std::move(keep),
           done = std::move(done)](const Result<std::uint32_t>& result) mutable {
-    if (!result && !self->closing_) {
-      if (self->ready_) return self->tell(&Events::failed, result.error());
-      return self->tell(&Events::opened, Result<void>(std::unexpected(result.error())));
-    }
-    if (result) keep(*result);
+    if (result)
+      keep(*result);
+    else if (!self->closing_ && self->ready_)
+      self->tell(&Events::failed, result.error());
+    else if (!self->closing_)
+      self->tell(&Events::opened, Result<void>(std::unexpected(result.error())));
+    // Also then: the client may wait for it before it asks how the job goes.
     done();
   };
 }
