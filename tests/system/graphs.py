@@ -479,6 +479,21 @@ def check_skipped_inputs(graphs):
     graphs.refused(chain(1), "is no template", options=["--skip-bad-records"])
 
 
+def check_nothing_good_is_skipped(graphs):
+    """What is wrong with the run or the template is no file's fault, whatever may be skipped."""
+    work = graphs.instance.work
+    template = json.loads(PICTURES.read_text(encoding="utf-8"))
+    write_pictures(work / "good and large", 2, 40, 30)
+    write_pictures(work / "only large", 1, 1000, 700)
+    (work / "good and large/zz.png").write_bytes((work / "only large/000.png").read_bytes())
+    options = ["--input", work / "good and large", "--output", work / "unskipped", "--skip-bad-records"]
+    graphs.refused(template, "zz.png: ", "its buffers need", "give it a larger --memory-mb",
+                   options=[*options, "--memory-mb", 1])
+    template["tasks"][1]["arguments"] = [{"u32": ["width", "height", 1 << 16]}]
+    graphs.refused(template, "zz.png: ", "task 'grey'", options=options)
+    expect(not (work / "unskipped").exists(), "a run that failed leaves its folder")
+
+
 def check_help(graphs):
     """What the help shows as an example is one."""
     shown = graphs.instance.ctl("graph", "run", "--help")
@@ -502,6 +517,7 @@ def main():
         check_half_run(graphs)
         check_bad_inputs(graphs)
         check_skipped_inputs(graphs)
+        check_nothing_good_is_skipped(graphs)
         check_help(graphs)
 
 

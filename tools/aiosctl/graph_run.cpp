@@ -171,7 +171,7 @@ Result<void> GraphRun::begin(std::size_t number) {
   const Parts::iterator part = parts_.insert(parts_.end(), Part{.number = number});
   if (!source_.input()) return await_turn(part, {});
   if (inputs_[number].size_bytes == 0)
-    return fail(part, Status(Code::corrupt, "the file is empty"));
+    return fail(part, Status(Code::corrupt, "the file is empty"), Fault::input);
   TRY(lend_input(*part));
   if (!source_.input()->codelet) return await_turn(part, {});
   probe(part);
@@ -201,7 +201,7 @@ void GraphRun::probe(Parts::iterator part) {
 Result<void> GraphRun::await_turn(Parts::iterator part, std::span<const std::uint64_t> results) {
   if (source_.input()) {
     auto made = source_.graph_for(inputs_[part->number].size_bytes, results);
-    if (!made) return fail(part, made.error());
+    if (!made) return fail(part, made.error(), Fault::run);
     part->own = *std::move(made);
   }
   const GraphFile& graph = graph_of(*part);
@@ -217,7 +217,8 @@ Result<void> GraphRun::await_turn(Parts::iterator part, std::span<const std::uin
     return fail(part,
                 Status(Code::too_large,
                        "its buffers need " + human_bytes(part->bytes) + ", and the run may use " +
-                           human_bytes(options_.memory_bytes) + "; give it a larger --memory-mb"));
+                           human_bytes(options_.memory_bytes) + "; give it a larger --memory-mb"),
+                Fault::run);
   waiting_.push_back(part);
   return {};
 }
@@ -338,7 +339,9 @@ Result<void> GraphRun::take(const Completion& done) {
 }
 
 Result<void> GraphRun::probed(Parts::iterator part, const Completion& done) {
-  return done.status != 0 ? fail(part, tasks_->failure(done)) : await_turn(part, done.result);
+  if (done.status == 0) return await_turn(part, done.result);
+  const Status why = tasks_->failure(done);
+  return fail(part, why, fault_of(why.code()));
 }
 
 Result<void> GraphRun::finish(Parts::iterator part) {
@@ -363,7 +366,7 @@ Result<void> GraphRun::finish(Parts::iterator part) {
       report.failure = Status(static_cast<Code>(task.done.status),
                               tasks[report.places[i]].name + ": " + task.why);
   }
-  if (report.failure) failed(report);
+  if (report.failure) failed(report, fault_of(report.failure->code()));
   if (!report.failure && output_ != nullptr) TRY(keep(*part));
   TRY(let_go(*part));
   parts_.erase(part);
@@ -419,10 +422,15 @@ Result<void> GraphRun::let_go(Part& part) {
   return {};
 }
 
+/// What a probe or a task has failed with says so.
+GraphRun::Fault GraphRun::fault_of(Code failure) {
+  return mapreduce_client::is_about_input(failure) ? Fault::input : Fault::run;
+}
+
 /// Before any of its tasks was submitted.
-Result<void> GraphRun::fail(Parts::iterator part, const Status& why) {
+Result<void> GraphRun::fail(Parts::iterator part, const Status& why, Fault fault) {
   reports_[part->number].failure = why;
-  failed(reports_[part->number]);
+  failed(reports_[part->number], fault);
   TRY(let_go(*part));
   parts_.erase(part);
   return {};
@@ -430,9 +438,8 @@ Result<void> GraphRun::fail(Parts::iterator part, const Status& why) {
 
 /// The run goes on without a bad input, as long as it may; and where nothing is kept, what is left
 /// of a graph that has begun is still of use.
-void GraphRun::failed(PartitionReport& report) {
-  const bool bad_input =
-      source_.input() && mapreduce_client::is_about_input(report.failure->code());
+void GraphRun::failed(PartitionReport& report, Fault fault) {
+  const bool bad_input = source_.input() && fault == Fault::input;
   if (bad_input && skipped_ < options_.max_bad_inputs) {
     report.skipped = true;
     ++skipped_;

@@ -59,9 +59,11 @@ std::string output_name(const GraphSource& source, std::size_t partition,
 class GraphRun {
  public:
   struct Options {
-    std::uint64_t memory_bytes = 0;    ///< of partitions at work, together; 0: no limit
-    bool allow_cheaper = false;        ///< to all tasks
-    std::uint64_t max_bad_inputs = 0;  ///< skipped rather than fail the run
+    std::uint64_t memory_bytes = 0;  ///< of partitions at work, together; 0: no limit
+    bool allow_cheaper = false;      ///< to all tasks
+    /// Files that are empty, or that their probe or a task failed on, skipped rather than fail the
+    /// run; never those for which only the run or the template is not made.
+    std::uint64_t max_bad_inputs = 0;
     std::function<bool()> keep_going;
   };
   using Admitted = TaskTenant::Admitted;
@@ -107,6 +109,8 @@ class GraphRun {
     bool probing = false;
   };
   using Parts = std::list<Part>;
+  /// Whose a failure is. Codes alone do not tell: too little memory for a run is too_large as well.
+  enum class Fault { input, run };
 
   GraphRun(Kernel& kernel, const GraphSource& source,
            std::vector<mapreduce_client::InputFile> inputs, mapreduce_client::OutputFolder* output,
@@ -133,8 +137,9 @@ class GraphRun {
   bool is_to_begin_anew(const PartitionReport& report) const;
   Result<void> keep(const Part& part);
   Result<void> let_go(Part& part);
-  Result<void> fail(Parts::iterator part, const Status& why);
-  void failed(PartitionReport& report);
+  static Fault fault_of(Code failure);
+  Result<void> fail(Parts::iterator part, const Status& why, Fault fault);
+  void failed(PartitionReport& report, Fault fault);
 
   Kernel& kernel_;
   const GraphSource& source_;
