@@ -1,6 +1,7 @@
 #include "tools/aiosctl/program_signals.hpp"
 
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -13,8 +14,7 @@
 #include <iterator>
 #include <set>
 #include <string>
-
-#include "abi/runtime/fd.hpp"
+#include <utility>
 
 namespace aios::ctl {
 
@@ -27,10 +27,17 @@ namespace pk = proto::kernel;
 /// again.
 constexpr int most_looks = 100;
 
-/// 0 when it has ended.
-pid_t parent_of(pid_t pid) {
+/// One of a tree: what is open is no later process with the same number.
+struct Member {
+  pid_t pid = 0;
+  Fd process{};
+  bool was_stopped = false;  ///< before, by somebody else
+};
+
+/// Empty when it has ended.
+std::string stat_of(pid_t pid) {
   std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-  return parent_in({std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()});
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
 std::multimap<pid_t, pid_t> children_by_parent() {
@@ -41,7 +48,7 @@ std::multimap<pid_t, pid_t> children_by_parent() {
     pid_t pid = 0;
     const auto [end, failure] = std::from_chars(name.data(), name.data() + name.size(), pid);
     if (failure != std::errc() || end != name.data() + name.size()) continue;
-    if (const pid_t parent = parent_of(pid); parent != 0) children.emplace(parent, pid);
+    if (const pid_t parent = parent_in(stat_of(pid)); parent != 0) children.emplace(parent, pid);
   }
   return children;
 }
@@ -78,13 +85,72 @@ Result<void> check_alive(Operator& attached, const pk::ProcessRecord& program, c
   return {};
 }
 
-Result<void> send(const Fd& process, pid_t pid, int number) {
-  if (::syscall(SYS_pidfd_send_signal, process.get(), number, nullptr, 0) == 0 || errno == ESRCH)
+Result<void> send(const Member& member, int number) {
+  if (::syscall(SYS_pidfd_send_signal, member.process.get(), number, nullptr, 0) == 0 ||
+      errno == ESRCH)
     return {};
-  if (errno != EPERM) return errno_error("signal process " + std::to_string(pid), errno);
-  return error(Code::denied, "process " + std::to_string(pid) +
-                                 " is another user's: only that user, or root, can suspend and "
-                                 "resume it");
+  const std::string name = "process " + std::to_string(member.pid);
+  if (errno != EPERM) return errno_error("signal " + name, errno);
+  return error(Code::denied,
+               name + " is another user's: only that user, or root, can suspend and resume it");
+}
+
+/// Each member is open until all have been signalled.
+void allow_open_files() {
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  files.rlim_cur = files.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &files);
+}
+
+/// Adds those of the tree that are not in it yet, a parent before its children.
+Result<void> find_members(std::vector<Member>& tree) {
+  std::set<pid_t> known;
+  for (const Member& member : tree) known.insert(member.pid);
+  for (const pid_t pid : tree_below(tree.front().pid, children_by_parent())) {
+    if (known.contains(pid)) continue;
+    Member found{.pid = pid, .process = open_process(pid)};
+    if (!found.process.valid() && errno != ESRCH)
+      return errno_error("open process " + std::to_string(pid), errno);
+    // What is open is of the tree when it says so after the opening.
+    if (!found.process.valid() || !known.contains(parent_in(stat_of(pid)))) continue;
+    known.insert(pid);
+    tree.push_back(std::move(found));
+  }
+  return {};
+}
+
+/// From the leaves to the root: one that goes on may end at once, and its children have another
+/// parent then. Nobody is left out for another's sake; the first error.
+Result<void> let_go_on(const std::vector<Member>& tree) {
+  Result<void> all;
+  for (auto member = tree.rbegin(); member != tree.rend(); ++member)
+    if (!member->was_stopped)
+      if (Result<void> sent = send(*member, SIGCONT); !sent && all) all = std::move(sent);
+  return all;
+}
+
+/// Stops `tree`, of which there is the root, and adds what is found of it meanwhile; how many of it
+/// have been `stopped`.
+Result<void> stop(std::vector<Member>& tree, std::size_t& stopped) {
+  for (int look = 0; look < most_looks && stopped < tree.size(); ++look) {
+    for (; stopped < tree.size(); ++stopped) {
+      tree[stopped].was_stopped = is_stopped_in(stat_of(tree[stopped].pid));
+      TRY(send(tree[stopped], SIGSTOP));
+    }
+    TRY(find_members(tree));
+  }
+  return {};
+}
+
+Result<void> stop_or_undo(std::vector<Member>& tree) {
+  std::size_t stopped = 0;
+  const Result<void> done = stop(tree, stopped);
+  if (done || stopped == 0) return done;
+  tree.resize(stopped);
+  (void)let_go_on(tree);
+  return error(done.error().code(),
+               done.error().message() + "; what had been stopped of the program goes on");
 }
 
 }  // namespace
@@ -98,6 +164,11 @@ pid_t parent_in(const std::string& stat) {
   return parent;
 }
 
+bool is_stopped_in(const std::string& stat) {
+  const std::size_t name_end = stat.rfind(") ");
+  return name_end != stat.npos && stat.compare(name_end + 2, 2, "T ") == 0;
+}
+
 std::vector<pid_t> tree_below(pid_t root, const std::multimap<pid_t, pid_t>& children) {
   std::vector<pid_t> all{root};
   std::set<pid_t> found{root};
@@ -109,27 +180,29 @@ std::vector<pid_t> tree_below(pid_t root, const std::multimap<pid_t, pid_t>& chi
   return all;
 }
 
+Result<std::size_t> signal_tree(pid_t root, Fd process, int number) {
+  allow_open_files();
+  std::vector<Member> tree;
+  tree.push_back({.pid = root, .process = std::move(process)});
+  if (number == SIGCONT) {
+    // What is stopped starts nothing: one look finds all.
+    TRY(find_members(tree));
+    TRY(let_go_on(tree));
+  } else {
+    TRY(stop_or_undo(tree));
+  }
+  return tree.size();
+}
+
 Result<std::size_t> signal_program(Operator& attached, const pk::ProcessRecord& program,
                                    int number) {
   TRY(check_namespace(attached.kernel()));
   const auto root = static_cast<pid_t>(program.pid);
-  const Fd process = open_process(root);
+  Fd process = open_process(root);
   TRY(check_alive(attached, program, process));
   if (std::ranges::count(tree_below(root, children_by_parent()), ::getpid()) != 0)
     return error(Code::denied, "the program has started this very command; give it from elsewhere");
-  std::set<pid_t> signalled{root};
-  TRY(send(process, root, number));
-  for (int look = 0; look < most_looks; ++look) {
-    const std::size_t before = signalled.size();
-    for (const pid_t pid : tree_below(root, children_by_parent())) {
-      if (!signalled.insert(pid).second) continue;
-      // What is open is of the tree, and no later process with its pid.
-      const Fd child = open_process(pid);
-      if (child.valid() && signalled.contains(parent_of(pid))) TRY(send(child, pid, number));
-    }
-    if (signalled.size() == before) break;
-  }
-  return signalled.size();
+  return signal_tree(root, std::move(process), number);
 }
 
 }  // namespace aios::ctl

@@ -10,20 +10,27 @@
 #include <vector>
 
 #include "abi/proto/kernel.hpp"
+#include "abi/runtime/fd.hpp"
 #include "tools/aiosctl/operator.hpp"
 
 namespace aios::ctl {
 
 /// Sends SIGSTOP or SIGCONT to the program and to all that it has started, and that those have; how
-/// many processes that was. denied: another user's, or this process is one of them. not_found: it
-/// has ended. not_supported: its pid is of another namespace.
+/// many processes that was. denied: one is another user's, or this process is one of them.
+/// not_found: it has ended. not_supported: its pid is of another namespace. When not all can be
+/// stopped none stays so that was not before; when not all can be continued the others are.
 Result<std::size_t> signal_program(Operator& attached, const proto::kernel::ProcessRecord& program,
                                    int number);
+
+/// The same to `root` and all below it; `process` is a pidfd of it.
+Result<std::size_t> signal_tree(pid_t root, Fd process, int number);
 
 /// `root` and all below it, a parent before its children. `children` by their parents.
 std::vector<pid_t> tree_below(pid_t root, const std::multimap<pid_t, pid_t>& children);
 
 /// The parent in the text of /proc/PID/stat, whatever the process is called; 0 when it says none.
 pid_t parent_in(const std::string& stat);
+/// Whether it says there that a signal has stopped the process.
+bool is_stopped_in(const std::string& stat);
 
 }  // namespace aios::ctl
