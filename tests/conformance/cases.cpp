@@ -448,6 +448,7 @@ std::vector<Case> standard_cases() {
   cases.push_back(conv2d(5, 12, 7, 3, 1));
   cases.push_back(conv2d(1, 2, 3, 2, 7));
   cases.push_back(conv2d(2, 90, 60, 1, 3));
+  cases.push_back(conv2d(100, 9, 7, 2, 5));  // more weights than the processor does at once
   cases.push_back(resize(1, 1, 3, 3));
   cases.push_back(resize(40, 50, 17, 19));
   cases.push_back(resize(9, 7, 30, 33));

@@ -138,6 +138,7 @@ void add_half_cases(std::vector<Case>& cases) {
     cases.push_back(gemm(*format, 65, 70, 33, -0.5f, 0.25f));
     cases.push_back(gemm(*format, 3, 130, 17, 2, 1));
     cases.push_back(gemm(*format, 300, 530, 3, 1, 0.5f));
+    cases.push_back(gemm(*format, 9, 17, 1700, 1, 0.5f));  // the processor's parts of k, and more
     cases.push_back(softmax(*format, 2, 1, 5));
     cases.push_back(softmax(*format, 3, 300, 5));
     cases.push_back(to_format(*format, 5000));

@@ -43,8 +43,13 @@
  * is called once per thread and does share AIOS_SHARE of AIOS_SHARE_COUNT of what the grid's blocks
  * would do; AIOS_GRID_X and the others say how many they are. Of COUNT blocks, rows or whatever it
  * counts, its own begin at AIOS_SHARE_BEGIN(COUNT) and end before AIOS_SHARE_END(COUNT). If it
- * returns false, having written nothing, the share's blocks are done as the kernel says. Loops over
- * sums become vectors where `#pragma omp simd reduction(+ : sum)` allows it.
+ * returns false, having written nothing, the share's blocks are done as the kernel says: from
+ * AIOS_SHARE_BEGIN to AIOS_SHARE_END of all, with x counted first. Where that is not what the share
+ * would have done itself, whether it returns false must depend on what all shares see alike, such
+ * as arguments and grid: never on whether its own thread got memory, or else some blocks are done
+ * by nobody and others twice.
+ *
+ * Loops over sums become vectors where `#pragma omp simd reduction(+ : sum)` allows it.
  */
 #ifndef AIOS_KERNEL_H
 #define AIOS_KERNEL_H

@@ -24,6 +24,8 @@ AIOS_DEVICE uint64_t least_of(uint64_t a, uint64_t b) {
     least_of(count, AIOS_SHARE_BEGIN(AIOS_GRID_X) * (each)),  \
         least_of(count, AIOS_SHARE_END(AIOS_GRID_X) * (each)) \
   }
+/// Where it is one, shares cut by ELEMENTS or blocks of x are cut as the blocks are: a share may
+/// leave its own to them for reasons that others do not have, as lack of memory.
 #define IS_A_ROW (AIOS_GRID_Y == 1 && AIOS_GRID_Z == 1)
 
 extern "C" __attribute__((weak)) void cblas_sgemm(int order, int transpose_a, int transpose_b,
