@@ -148,9 +148,10 @@ void ContextPool::connect(Key key, Entry& entry, ClaimedHandle port) {
     on_answered(key, serial, task, answer);
   };
   if (core_.copy_costs(key.second) != nullptr)
-    events.copied = [this, key, serial](const proto::context::Copies::Reply& more) {
+    events.copied = [this, key, serial](const proto::context::Copies::Reply& more,
+                                        std::uint64_t within_ns) {
       if (find(key, serial) == nullptr) return;
-      core_.copied(key.first, key.second, more);
+      core_.copied(key.first, key.second, more, within_ns);
       answered_();
     };
   entry.session = std::make_unique<ContextSession>(kernel_, loop_, std::move(port), key.first,

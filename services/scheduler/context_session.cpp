@@ -365,9 +365,10 @@ void ContextSession::ask_copies() {
   const std::uint64_t now = now_ns();
   if (asking_copies_ || now - copies_asked_ns_ < copies_interval_ns) return;
   asking_copies_ = true;
-  copies_asked_ns_ = now;
   client_->start<proto::context::Copies>(
-      {}, Deadline::never(), [this](const Result<proto::context::Copies::Reply>& reply) {
+      {}, Deadline::never(),
+      [this, since_ns = std::exchange(copies_asked_ns_, now)](
+          const Result<proto::context::Copies::Reply>& reply) {
         if (closed_ || !reply) return;
         asking_copies_ = false;
         proto::context::Copies::Reply more = *reply;
@@ -376,7 +377,7 @@ void ContextSession::ask_copies() {
           sensible = sensible && subtract(more.to_device[i], copies_.to_device[i]) &&
                      subtract(more.to_host[i], copies_.to_host[i]);
         copies_ = *reply;
-        if (sensible) events_.copied(more);
+        if (sensible) events_.copied(more, now_ns() - since_ns);
       });
 }
 

@@ -36,8 +36,9 @@ struct SessionEvents {
   std::function<void(TaskRef)> not_begun;  ///< one before it failed, or it could not be sent now
   /// Several may follow one another.
   std::function<void(TaskRef, const Result<proto::context::Run::Reply>&)> answered;
-  /// What it has copied since it said so last. Null: it is not asked.
-  std::function<void(const proto::context::Copies::Reply&)> copied;
+  /// What it has copied since it said so last, which was so long ago at most. Null: it is not
+  /// asked.
+  std::function<void(const proto::context::Copies::Reply&, std::uint64_t within_ns)> copied;
 };
 
 class ContextSession {

@@ -17,18 +17,30 @@ constexpr double most_weight = 32;
 /// Users are compared by a copy of this size.
 constexpr std::uint64_t typical_bytes = 1u << 20;
 
-bool makes_sense(const proto::context::Copies::Sum& sum) {
-  return sum.count > 0 && sum.bytes >= sum.count && sum.ns > 0;
+/// No copy is larger, nor done sooner.
+constexpr double most_bytes = 0x1p44;
+constexpr double least_copy_ns = 10;
+
+/// What some bus could have copied within that time. So means are far below what a stored history
+/// may hold (history_record.cpp), whatever a context says.
+bool makes_sense(const proto::context::Copies::Sum& sum, std::uint64_t within_ns) {
+  if (sum.count == 0 || sum.bytes < sum.count || sum.ns == 0) return false;
+  const auto count = static_cast<double>(sum.count);
+  const auto bytes = static_cast<double>(sum.bytes);
+  const auto within = static_cast<double>(within_ns);
+  return count * least_copy_ns <= within && bytes * least_ns_per_byte <= within &&
+         bytes <= count * most_bytes &&
+         static_cast<double>(sum.ns) <= count * most_latency_ns + bytes * most_ns_per_byte;
 }
 
 }  // namespace
 
 void CopyCosts::Mean::add(const Copies::Sum& sum) {
   const auto count = static_cast<double>(sum.count);
-  const double share = count / (std::min(weight, most_weight) + count);
+  const double share = count / (weight + count);
   bytes += (static_cast<double>(sum.bytes) / count - bytes) * share;
   ns += (static_cast<double>(sum.ns) / count - ns) * share;
-  weight += count;
+  weight = std::min(weight + count, most_weight);
 }
 
 TransferCost CopyCosts::Direction::cost() const {
@@ -47,13 +59,13 @@ TransferCost CopyCosts::Direction::cost() const {
   return line;
 }
 
-void CopyCosts::learn(std::uint32_t user, const Copies::Reply& more) {
+void CopyCosts::learn(std::uint32_t user, const Copies::Reply& more, std::uint64_t within_ns) {
   const Copies::Sum(*sums[])[2] = {&more.to_device, &more.to_host};
   for (std::size_t direction = 0; direction < std::size(sums); ++direction) {
     const auto& [small, large] = *sums[direction];
     Direction* into = nullptr;
     for (const Copies::Sum* sum : {&small, &large}) {
-      if (!makes_sense(*sum)) continue;
+      if (!makes_sense(*sum, within_ns)) continue;
       const bool is_large = sum->bytes / sum->count >= Copies::large_bytes;
       if (is_large != (sum == &large)) continue;
       if (into == nullptr) into = &user_of(user).directions[direction];
@@ -92,6 +104,7 @@ void CopyCosts::restore(const SavedCopies& saved) {
     Mean* means[] = {&user.directions[way].small, &user.directions[way].large};
     for (int large = 0; large < 2; ++large) {
       const auto& [weight, bytes, ns] = saved.means[way][large];
+      if (!(weight > 0)) continue;
       *means[large] = {std::min(weight, double{most_restored_samples}), bytes, ns};
       samples_ += static_cast<std::uint64_t>(means[large]->weight);
     }

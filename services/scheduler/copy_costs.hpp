@@ -19,8 +19,9 @@ class CopyCosts {
  public:
   using Copies = proto::context::Copies;
 
-  /// What contexts of `user` have copied since they were asked last. What cannot be is dropped.
-  void learn(std::uint32_t user, const Copies::Reply& more);
+  /// What a context of `user` has copied since it was asked last, at most `within_ns` ago. What no
+  /// bus could have done in that time is dropped.
+  void learn(std::uint32_t user, const Copies::Reply& more, std::uint64_t within_ns);
   /// Before anything was copied, what is usual for a bus. The numbers are contexts' words, and a
   /// user's may lie: of several users, as the cheaper half says at least. So nobody can keep others
   /// from a device.
@@ -38,7 +39,7 @@ class CopyCosts {
  private:
   /// Running means of late.
   struct Mean {
-    double weight = 0;
+    double weight = 0;  ///< copies, as far as they are remembered
     double bytes = 0;
     double ns = 0;
     void add(const Copies::Sum& sum);

@@ -140,8 +140,9 @@ class Core {
   /// It has a memory of its own, in which it keeps what was brought there; what it writes is copied
   /// back at once. What that takes is learned. Again and again it changes nothing.
   void set_own_memory(DeviceId device);
-  /// A context of the job says what it has copied since it said so last.
-  void copied(JobId job, DeviceId device, const proto::context::Copies::Reply& more);
+  /// A context of the job says what it has copied since it said so last, at most `within_ns` ago.
+  void copied(JobId job, DeviceId device, const proto::context::Copies::Reply& more,
+              std::uint64_t within_ns);
   /// Null: it works in the host's memory.
   const CopyCosts* copy_costs(DeviceId device) const;
   /// What was learned of copies, to be kept over restarts; and what was kept of that device.

@@ -77,11 +77,12 @@ void Core::set_own_memory(DeviceId device) {
   update_transfers(device);
 }
 
-void Core::copied(JobId job, DeviceId device, const proto::context::Copies::Reply& more) {
+void Core::copied(JobId job, DeviceId device, const proto::context::Copies::Reply& more,
+                  std::uint64_t within_ns) {
   const auto whose = jobs_.find(job);
   const auto costs = copy_costs_.find(device);
   if (whose == jobs_.end() || costs == copy_costs_.end()) return;
-  costs->second.learn(whose->second->user->uid, more);
+  costs->second.learn(whose->second->user->uid, more, within_ns);
   update_transfers(device);
 }
 

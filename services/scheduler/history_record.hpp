@@ -1,7 +1,8 @@
 // What the scheduler has learned, as bytes that outlive it: a header with a version and a checksum,
 // then devices, users, copies and codelets, each checked when it is read. Bytes that are damaged,
 // of another version or nonsensical are refused as a whole; who wrote them is not trusted to be
-// right, only to be the scheduler.
+// right, only to be the scheduler. But what copies took, by the word of a user's contexts, is left
+// out by itself where it makes no sense.
 #pragma once
 
 #include <cstddef>

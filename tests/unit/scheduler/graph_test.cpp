@@ -375,7 +375,7 @@ TEST_CASE("Data that has to be moved for a graph's tasks counts in when it is do
   site.core.set_own_memory(0);
   constexpr std::uint64_t bytes = 100u << 20;
   // 1 ns a byte: 105 ms.
-  site.core.copied(1, 0, {{{}, {10, 10 * bytes, 10 * bytes}}, {}});
+  site.core.copied(1, 0, {{{}, {10, 10 * bytes, 10 * bytes}}, {}}, 1'000'000'000);
   const std::uint32_t data = *site.core.add_buffer(t, true, bytes);
   const auto verdict_within = [&](std::uint64_t in_ns, std::uint64_t tag) {
     const std::uint32_t number = *site.core.open_graph(t, site.now + in_ns, site.now);

@@ -170,7 +170,7 @@ TEST_CASE("How far a user's predictions were off is restored for that user alone
 }
 
 TEST_CASE(
-    "What copies took is stored beside what tasks take, and refused where it makes no sense") {
+    "What copies took is stored beside what tasks take; what makes no sense is left out alone") {
   SavedCopies copies{gpu, 1000, {}};
   copies.means[0][0] = {5, 1000, 20'000};
   copies.means[1][1] = {7, 1u << 20, 300'000};
@@ -184,9 +184,20 @@ TEST_CASE(
   const auto refused = [&](auto change) {
     SavedCopies bad = copies;
     change(bad);
-    const auto told = read_history(write_history(taught().save(max_history_bytes), {}, {bad}));
-    return !told && told.error().code() == Code::corrupt;
+    bad.user = 66;
+    const auto told = read_history(write_history(taught().save(max_history_bytes),
+                                                 {{1000, 9, 0.25, 0.01, 1.5}}, {bad, copies}));
+    REQUIRE(told);
+    CHECK(told->costs.codelets.size() == 2);
+    CHECK(told->users.size() == 1);
+    REQUIRE(!told->copies.empty());
+    CHECK(told->copies.back().user == 1000);
+    return told->copies.size() == 1;
   };
+  CHECK_FALSE(refused([](SavedCopies&) {}));
+  CHECK(refused([](SavedCopies& bad) { bad.means[0][0].weight = 1e18; }));
+  CHECK(refused([](SavedCopies& bad) { bad.means[0][1].weight = std::nan(""); }));
+  CHECK(refused([](SavedCopies& bad) { bad.means[1][1].ns = 1e19; }));
   CHECK(refused([](SavedCopies& bad) { bad.device = 2; }));
   CHECK(refused([](SavedCopies& bad) { bad.means[0][0].ns = -1; }));
   CHECK(refused([](SavedCopies& bad) { bad.means[0][0].bytes = std::nan(""); }));

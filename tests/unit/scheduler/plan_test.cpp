@@ -272,19 +272,19 @@ TEST_CASE("What contexts say of their copies decides whether data is worth movin
   CHECK(m.core.copy_costs(slow) == nullptr);
   const std::uint32_t work = m.codelet("work", 10'000'000, 1'000'000);
   const std::uint32_t data = *m.core.add_buffer(m.tenant, true, big);
-  m.core.copied(1, fast, bus(2));  // 34 ms for all of it
+  m.core.copied(1, fast, bus(2), 1'000'000'000);  // 34 ms for all of it
   m.submit({with(m.of(work, 11), data, AIOS_MODE_READ)});
   REQUIRE(m.runs(11, slow));
   CHECK(m.core.transfer_to(*m.core.find(m.running.at(11)), fast).ns ==
         doctest::Approx(2.0 * big).epsilon(0.02));
   m.end(11, m.now + 10'000'000);
-  for (int i = 0; i < 4; ++i) m.core.copied(1, fast, bus(0.1));  // at last 1.8 ms
+  for (int i = 0; i < 4; ++i) m.core.copied(1, fast, bus(0.1), 1'000'000'000);  // at last 1.8 ms
   m.submit({with(m.of(work, 12), data, AIOS_MODE_READ)});
   CHECK(m.runs(12, fast));
   m.end(12, m.now + 1'000'000);
   // Of a job that is not there, or a device without: nothing.
-  m.core.copied(77, fast, bus(50));
-  m.core.copied(1, slow, bus(50));
+  m.core.copied(77, fast, bus(50), 1'000'000'000);
+  m.core.copied(1, slow, bus(50), 1'000'000'000);
   CHECK(m.core.copy_costs(fast)->samples() == 1000);
 }
 
@@ -292,7 +292,7 @@ TEST_CASE(
     "What a device writes is copied back: it is the host's at once, and that takes its time") {
   Machine m("dmda");
   m.core.set_own_memory(fast);
-  m.core.copied(1, fast, bus(0.5));  // 8.4 ms
+  m.core.copied(1, fast, bus(0.5), 1'000'000'000);  // 8.4 ms
   const std::uint32_t work = m.codelet("work", 10'000'000, 1'000'000);
   const std::uint32_t data = *m.core.add_buffer(m.tenant, true, big);
   m.submit({with(m.of(work, 11), data, AIOS_MODE_WRITE)});
@@ -320,7 +320,7 @@ TEST_CASE(
 TEST_CASE("What was brought to a device is gone with the context that brought it") {
   Machine m("dmda");
   m.core.set_own_memory(fast);
-  m.core.copied(1, fast, bus(0.1));
+  m.core.copied(1, fast, bus(0.1), 1'000'000'000);
   const std::uint32_t work = m.codelet("work", 90'000'000, 1'000'000);
   const std::uint32_t data = *m.core.add_buffer(m.tenant, true, big);
   m.submit({with(m.of(work, 11), data, AIOS_MODE_READ),
