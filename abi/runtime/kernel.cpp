@@ -138,12 +138,6 @@ proto::StatusPage& Kernel::status_page() const {
   return *reinterpret_cast<proto::StatusPage*>(status_page_.data());
 }
 
-bool Kernel::link_closed(std::uint32_t index) const {
-  const auto* page = reinterpret_cast<const proto::KernelPage*>(kernel_page_.data());
-  if (index >= proto::max_links_per_process) return true;
-  return (page->closed[index / 64].load(std::memory_order_acquire) >> (index % 64) & 1) != 0;
-}
-
 void Kernel::drain_bell() const {
   std::byte buffer[512];
   while (::read(bell_.get(), buffer, sizeof buffer) > 0) {

@@ -84,7 +84,12 @@ class Kernel {
 
   /// Says how many threads of this process sleep; see abi/runtime/sleep.hpp.
   proto::StatusPage& status_page() const;
-  bool link_closed(std::uint32_t index) const;
+  /// Looked at in every turn for every link: one load.
+  bool link_closed(std::uint32_t index) const {
+    if (index >= proto::max_links_per_process) return true;
+    const auto* page = reinterpret_cast<const proto::KernelPage*>(kernel_page_.data());
+    return (page->closed[index / 64].load(std::memory_order_acquire) >> (index % 64) & 1) != 0;
+  }
   /// Readable when a signal was raised; also at hang-up of the kernel (`socket`).
   int bell_fd() const { return bell_.get(); }
   int socket_fd() const { return socket_.get(); }

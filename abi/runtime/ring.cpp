@@ -67,17 +67,10 @@ RingReceiver::RingReceiver(std::byte* own_half, const std::byte* peer_half)
       own_(reinterpret_cast<proto::HalfHeader*>(own_half)),
       peer_(reinterpret_cast<const proto::HalfHeader*>(peer_half)) {}
 
-bool RingReceiver::ready() const {
-  const std::uint64_t untouched = head_ < proto::slot_count ? 0 : head_ + 1 - proto::slot_count;
-  return slots_[head_ % proto::slot_count].sequence.load(std::memory_order_acquire) != untouched;
-}
-
 RingResult RingReceiver::pop(Message& message) {
-  // A slot holds 0 or its previous lap's number until it is published for this one.
-  const std::uint64_t untouched = head_ < proto::slot_count ? 0 : head_ + 1 - proto::slot_count;
   const proto::Slot& first = slots_[head_ % proto::slot_count];
   const std::uint64_t sequence = first.sequence.load(std::memory_order_acquire);
-  if (sequence == untouched) return RingResult::would_block;
+  if (sequence == untouched()) return RingResult::would_block;
   if (sequence != head_ + 1) return RingResult::broken;
   std::memcpy(&message.header, first.payload, sizeof message.header);
   compiler_barrier();

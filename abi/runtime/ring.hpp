@@ -67,11 +67,19 @@ class RingReceiver {
   /// Copies the next message out, then frees its slots for the peer.
   RingResult pop(Message& message);
   /// True when pop would not say would_block.
-  bool ready() const;
+  bool ready() const {
+    return slots_[head_ % proto::slot_count].sequence.load(std::memory_order_acquire) !=
+           untouched();
+  }
   /// Does the sender wait for room? To be asked after pops and a seq_cst fence.
   bool peer_stalled() const { return peer_->stalled.load(std::memory_order_relaxed) != 0; }
 
  private:
+  /// The next slot holds 0 or its previous lap's number until it is published for this one.
+  std::uint64_t untouched() const {
+    return head_ < proto::slot_count ? 0 : head_ + 1 - proto::slot_count;
+  }
+
   const proto::Slot* slots_ = nullptr;
   proto::HalfHeader* own_ = nullptr;
   const proto::HalfHeader* peer_ = nullptr;
