@@ -347,7 +347,7 @@ void Client::drive(const bool& done) {
 /// Looks or yields for as long as it pays.
 bool Client::look() {
   show_core(kernel_.status_page());
-  if (link_->near()) return yield_until(yield_, [this] { return link_->ready(); });
+  if (link_->near() && yield_.pays()) return yield_until(yield_, [this] { return link_->ready(); });
   return spin_until(
       spin_, [this] { return link_->ready(); }, [] { return false; });
 }

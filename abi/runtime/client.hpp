@@ -119,7 +119,7 @@ class Client final : public Source {
 
   bool work() override;
   bool ready() const override;
-  bool near() const override { return link_ != nullptr && link_->near(); }
+  bool near() const override { return unanswered_ != 0 && link_ != nullptr && link_->near(); }
   /// Without a loop: blocks until work() may have something to do, at most until `deadline`, and
   /// ends the calls that are late.
   void wait(Deadline deadline);

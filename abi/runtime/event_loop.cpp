@@ -117,7 +117,7 @@ bool EventLoop::any_near() const {
 bool EventLoop::links_became_ready() {
   if (kernel_ == nullptr) return false;
   show_core(kernel_->status_page());
-  if (any_near()) return yield_until(yield_, [this] { return any_ready(); });
+  if (any_near() && yield_.pays()) return yield_until(yield_, [this] { return any_ready(); });
   return spin_until(
       spin_, [this] { return any_ready(); }, [this] { return !poll(0) || served_descriptors_; });
 }

@@ -63,7 +63,7 @@ class Link {
   /// For who knows that the peer cannot be waiting for the room that pops made.
   void forget_pops() { popped_ = false; }
   /// Did the peer wait on the core that this thread runs on when it was last told of something?
-  bool near() const { return peer_core_ == this_core(); }
+  bool near() const { return peer_core_ != 0 && peer_core_ == this_core(); }
   bool owes_notice() const { return pushed_ || popped_; }
   /// A message waits, or the link has been closed: either way there is work.
   bool ready() const { return receiver_.ready() || closed(); }

@@ -78,8 +78,11 @@ void ServerBase::accept_later() {
 
 bool ServerBase::work() {
   bool more = false;
-  for (auto& [id, peer] : clients_)
-    if (!peer.doomed && serve(id, peer)) more = true;
+  // Who was served last comes first: the others have nothing most of the time, which takes a look.
+  const auto last = clients_.find(last_served_);
+  if (last != clients_.end() && !last->second.doomed) more = serve(last->first, last->second);
+  for (auto at = clients_.begin(); at != clients_.end(); ++at)
+    if (at != last && !at->second.doomed && serve(at->first, at->second)) more = true;
   if (may_run_held()) run_held();
   drop_doomed();
   return more;
@@ -176,6 +179,7 @@ bool ServerBase::serve(ClientId client, Peer& peer) {
     const RingResult result = peer.link->pop(message);
     if (result == RingResult::done && !link_closed) {
       peer.reserved_slots += reply_slots;
+      last_served_ = client;
       take(client, peer, message);
       if (peer.doomed) return false;
       continue;
@@ -210,18 +214,20 @@ bool ServerBase::has_credit(Peer& peer) {
 }
 
 bool ServerBase::ready() const {
-  if (may_run_held()) return true;
-  return std::any_of(clients_.begin(), clients_.end(), [](const auto& entry) {
-    const Peer& peer = entry.second;
-    if (peer.doomed || peer.link->closed() || peer.link->owes_notice()) return true;
-    if (!peer.stalled) return peer.link->ready();
-    return peer.link->room(peer.reserved_slots + reply_slots) != RingResult::would_block;
-  });
+  return may_run_held() || std::any_of(clients_.begin(), clients_.end(),
+                                       [](const auto& entry) { return has_work(entry.second); });
+}
+
+bool ServerBase::has_work(const Peer& peer) {
+  if (peer.doomed || peer.link->closed() || peer.link->owes_notice()) return true;
+  if (!peer.stalled) return peer.link->ready();
+  return peer.link->room(peer.reserved_slots + reply_slots) != RingResult::would_block;
 }
 
 void ServerBase::drop_doomed() {
   if (!any_doomed_) return;
   any_doomed_ = false;
+  near_ = false;
   std::vector<ClientId> gone;
   for (auto& [id, peer] : clients_)
     if (peer.doomed) gone.push_back(id);

@@ -178,6 +178,7 @@ class ServerBase : public Source {
   void run_held();
   void note_end(ReplyToken token);
   void forget_calls(ClientId client);
+  static bool has_work(const Peer& peer);
   bool has_credit(Peer& peer);
   void push_reply(ReplyToken token, std::uint32_t status, std::span<const std::byte> body);
   void drop_doomed();
@@ -193,6 +194,7 @@ class ServerBase : public Source {
   TimerId accept_timer_ = 0;
   bool any_doomed_ = false;
   bool near_ = false;  ///< the client that was told last
+  ClientId last_served_ = 0;
 
   InFlight* in_flight_ = nullptr;
   std::optional<Begun> dispatching_;         ///< its method has not returned or answered yet

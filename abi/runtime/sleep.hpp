@@ -46,7 +46,7 @@ class YieldPolicy {
   /// After so many hits a rest begins at its shortest again.
   static constexpr std::uint32_t hits_to_forget = 1024;
 
-  /// For this wait; when true, one of the three follows.
+  /// For this wait; when true, one of the three follows, or nothing.
   bool pays() { return allowed_ && rest_.over(); }
   void hit();
   void missed();
@@ -112,11 +112,11 @@ std::uint64_t this_core();
 /// Tells peers where this process begins to wait.
 void show_core(proto::StatusPage& own);
 
-/// Gives the core away until `ready()` or until that does not pay: true when ready.
+/// Gives the core away until `ready()` or until that does not pay: true when ready. To be called
+/// when the policy has said that it pays.
 template <class Ready>
 bool yield_until(YieldPolicy& policy, Ready ready) {
   if (ready()) return true;
-  if (!policy.pays()) return false;
   const std::uint64_t began = now_ns();
   std::uint64_t last = began;
   for (;;) {
