@@ -1,5 +1,6 @@
 #include "abi/lib/mapreduce_announcement.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace aios::mapreduce_client {
@@ -10,6 +11,9 @@ namespace wire = proto::mapreduce;
 
 /// Of one call: what is being unpacked waits for it.
 constexpr std::uint64_t tell_ns = 5 * ns_per_s;
+/// A service that answers slowly, or not at all, is told more seldom: at most one part in five of
+/// the time is spent on it.
+constexpr std::uint64_t rest_for_each_wait = 4;
 
 }  // namespace
 
@@ -52,12 +56,14 @@ bool Announcement::tell(Phase phase, std::uint64_t done_bytes, std::uint64_t all
     ended_ = Status(Code::cancelled, "the job was cancelled");
     return false;
   }
-  const std::uint64_t now = now_ns();
-  if (told_ == phase && now - told_ns_ < wire::progress_interval_ns) return true;
+  const std::uint64_t begin_ns = now_ns();
+  if (told_ == phase && begin_ns < tell_next_ns_) return true;
   told_ = phase;
-  told_ns_ = now;
   if (const Result<void> told = tell_service(phase, done_bytes, all_bytes); !told)
     ended_ = told.error();
+  const std::uint64_t end_ns = now_ns();
+  tell_next_ns_ =
+      end_ns + std::max(wire::progress_interval_ns, rest_for_each_wait * (end_ns - begin_ns));
   return !ended_;
 }
 

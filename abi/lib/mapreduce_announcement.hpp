@@ -46,7 +46,7 @@ class Announcement {
   const Options& options_;
   const OnProgress& on_progress_;
   Listed listed_;
-  std::uint64_t told_ns_ = 0;  ///< when the service was told
+  std::uint64_t tell_next_ns_ = 0;  ///< the service is not told before, of the same phase
   std::optional<Phase> told_;
   std::optional<Status> ended_;
 };
