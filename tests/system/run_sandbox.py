@@ -108,6 +108,8 @@ def it_gets_no_secret_variables(instance):
             expect({"LC_TIME": "C", "AIOS_OF_TEST": "1", "TZ": "UTC", "NAMED": "n", "SET": "two words",
                     "EMPTY": "", "PATH": instance.environment["PATH"]}.items() <= got.items(), f"{got}")
             expect({"AIOS_SOCKET", "AIOS_JOB"} <= got.keys(), f"{got}")
+            named = instance.try_ctl("run", sandbox, "--job", "of-env", "--env", "AIOS_JOB", "--", "env")
+            expect("AIOS_JOB=of-env\n" in named.stdout, f"what it would get anyway is named: {named}")
             result = instance.try_ctl("run", sandbox, "--env", "PATH=/nowhere", "--", "true")
             expect(result.returncode == 127, f"the program is looked for on our PATH: {result}")
         open_to_all = instance.ctl("run", "--", "env")

@@ -151,13 +151,13 @@ int prepare(const Session& session, const RunOptions& options, const AttachOptio
   ::_exit(exit_cannot_run);
 }
 
-/// `mask`: that of the program.
+/// `environment` is that of a program in a sandbox; `mask`: that of the program.
 Result<pid_t> start(const Session& session, const RunOptions& options,
-                    const std::function<int()>& prepared, const sigset_t& mask) {
+                    std::vector<std::string> environment, const std::function<int()>& prepared,
+                    const sigset_t& mask) {
   std::fflush(nullptr);
   if (!options.sandbox.empty()) {
     const auto profile = proto::sandbox::profile_of(options.sandbox).value_or(Profile::tool);
-    auto environment = TRY(shown_environment(options.environment));
     return start_confined(options.command,
                           {.profile = profile,
                            .socket = profile == Profile::tool ? session.socket : "",
@@ -244,7 +244,10 @@ Result<int> run_program(const Session& session, const RunOptions& options) {
   AttachOptions attach;
   attach.job_name = options.job.empty() ? fmt::format("run-{}", ::getpid()) : options.job;
   const Result<pk::Quota> quota = quota_of(options);
-  const auto environment = shown_environment(options.environment);
+  ::setenv("AIOS_SOCKET", socket_path(session, !options.sandbox.empty()).c_str(), 1);
+  ::setenv("AIOS_JOB", attach.job_name.c_str(), 1);
+  Result<std::vector<std::string>> environment;
+  if (!options.sandbox.empty()) environment = shown_environment(options.environment);
   if (!quota || !environment) {
     say(quota ? environment.error().message() : quota.error().message());
     return exit_usage;
@@ -260,8 +263,6 @@ Result<int> run_program(const Session& session, const RunOptions& options) {
   const pk::JobRecord job = TRY(look());
   TRY(check_quota(job, attach.quota));
   TRY(check_enforced(bits_of(attach.quota) & ~job.enforced, options.strict));
-  ::setenv("AIOS_SOCKET", socket_path(session, !options.sandbox.empty()).c_str(), 1);
-  ::setenv("AIOS_JOB", attach.job_name.c_str(), 1);
 
   sigset_t forwarded;
   ::sigemptyset(&forwarded);
@@ -273,7 +274,8 @@ Result<int> run_program(const Session& session, const RunOptions& options) {
   const Fd signals(::signalfd(-1, &forwarded, SFD_NONBLOCK | SFD_CLOEXEC));
   if (!signals.valid()) return errno_error("make signal descriptor", errno);
   const pid_t pid = TRY(start(
-      session, options, [&] { return prepare(session, options, attach, job.enforced); }, before));
+      session, options, *std::move(environment),
+      [&] { return prepare(session, options, attach, job.enforced); }, before));
   const int code = TRY(wait_for(pid, signals.get(), attached.kernel().socket_fd()));
   // Nothing to explain when the kernel is gone.
   if (const auto end = look()) explain_end(job, *end);
