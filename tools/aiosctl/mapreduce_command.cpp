@@ -425,6 +425,28 @@ Result<int> cancel_job(const Session& session, std::uint64_t job) {
   return exit_done;
 }
 
+void add_input_and_output(CLI::App& run, RunOptions& options) {
+  run.add_option(
+         "--input", options.inputs,
+         "Files, folders, and objects of storage as aios:NAME or aios:PREFIX/; .gz and .zst "
+         "are unpacked")
+      ->required()
+      ->expected(1, -1)
+      ->check(command_line::names_something());
+  run.add_option("--input-format", options.input_format,
+                 "What records are: text, csv (csv:D with another delimiter; csv:tab), jsonl, or "
+                 "fixed:N with N bytes each [text]");
+  run.add_option("--field", options.field,
+                 "What of a record the job sees. csv: its number, or its name in the header that "
+                 "every file then begins with; jsonl: a member's name or a JSON pointer; fixed: "
+                 "OFFSET:BYTES [all of it]");
+  run.add_option("--output", options.output, "A folder that is empty or not there")
+      ->required()
+      ->check(command_line::names_something());
+  run.add_option("--reducers", options.reducers, "Parts of the output")
+      ->transform(command_line::between(1u, wire::max_reducers));
+}
+
 void add_run(CLI::App& group, Session& session) {
   CLI::App* run = group.add_subcommand(
       "run", "Runs a job over files and folders; its arguments follow after --");
@@ -439,30 +461,12 @@ void add_run(CLI::App& group, Session& session) {
                   "With --mapper: a program that gets these lines sorted by key");
   run->add_option("--file", options->files, "What these programs may read beside")
       ->allow_extra_args(false);
-  run->add_option(
-         "--input", options->inputs,
-         "Files, folders, and objects of storage as aios:NAME or aios:PREFIX/; .gz and .zst "
-         "are unpacked")
-      ->required()
-      ->expected(1, -1)
-      ->check(command_line::names_something());
-  run->add_option("--input-format", options->input_format,
-                  "What records are: text, csv (csv:D with another delimiter; csv:tab), jsonl, or "
-                  "fixed:N with N bytes each [text]");
-  run->add_option("--field", options->field,
-                  "What of a record the job sees. csv: its number, or its name in the header that "
-                  "every file then begins with; jsonl: a member's name or a JSON pointer; fixed: "
-                  "OFFSET:BYTES [all of it]");
+  add_input_and_output(*run, *options);
   run->add_option(
          "--then", options->then,
          "A chain: 'JOB ARGUMENT...' that reads what the job before it wrote, any number of "
          "times; the output is that of the last")
       ->allow_extra_args(false);
-  run->add_option("--output", options->output, "A folder that is empty or not there")
-      ->required()
-      ->check(command_line::names_something());
-  run->add_option("--reducers", options->reducers, "Parts of the output")
-      ->transform(command_line::between(1u, wire::max_reducers));
   run->add_option("--threads", options->threads, "Tasks at once [all cores]")
       ->transform(command_line::between(1u, wire::max_threads));
   run->add_option("--memory-mb", options->memory_mb,
