@@ -18,11 +18,11 @@ struct Width {
   std::uint64_t devices;  ///< where it may run, a bit each
   std::uint32_t slots;    ///< of these
   std::uint32_t size;
-  double takes_ns;  ///< its longest member
+  double takes_ns;  ///< its shortest member: its slot is free then
 };
 
-/// At most slots/k gangs of k or more members run at once: how long that takes at least, for the
-/// worst k and the worst set of devices.
+/// At most slots/k gangs of k or more members run whole at once, which each does until its first
+/// member ends: how long that takes at least, for the worst k and the worst set of devices.
 double least_ns(std::vector<Width> gangs) {
   std::ranges::sort(gangs, [](const Width& a, const Width& b) {
     return a.devices != b.devices ? a.devices < b.devices : a.size > b.size;
@@ -62,9 +62,10 @@ void Core::rank_gangs(Tenant& tenant, std::span<const std::uint32_t> numbers) {
 /// it is busy at least as long as its gangs are one after the other.
 void Core::count_gangs(Tenant& tenant, HeldGraph& graph) {
   struct OfGang {
-    HeldGraph::ByWay<double> start_ns{}, takes_ns{};
+    HeldGraph::ByWay<double> start_ns{}, whole_ns{};  ///< whole: until its first member ends
     HeldGraph::ByWay<std::uint64_t> devices{};
     std::uint32_t size = 1;
+    std::uint32_t members = 0;  ///< in the graph
   };
   std::map<std::uint32_t, OfGang> gangs;
   std::vector<HeldGraph::ByWay<double>> takes_ns(graph.tasks.size());
@@ -75,10 +76,13 @@ void Core::count_gangs(Tenant& tenant, HeldGraph& graph) {
     for (std::size_t way = 0; way < HeldGraph::ways_count; ++way)
       takes_ns[i][way] = times[way].quickest_ns;
     if (!in_gang(task->record)) continue;
-    OfGang& gang = gangs[task->record.gang];
+    const auto [at, is_new] = gangs.try_emplace(task->record.gang);
+    OfGang& gang = at->second;
     gang.size = task->record.gang_size;
+    ++gang.members;
+    if (is_new) gang.whole_ns = takes_ns[i];
     for (std::size_t way = 0; way < HeldGraph::ways_count; ++way) {
-      gang.takes_ns[way] = std::max(gang.takes_ns[way], takes_ns[i][way]);
+      gang.whole_ns[way] = std::min(gang.whole_ns[way], takes_ns[i][way]);
       for (DeviceId d = 0; d < devices_.size(); ++d)
         if (devices_[d].usable &&
             (way == HeldGraph::anywhere ? has_code_for(tenant, task->record, d)
@@ -110,10 +114,12 @@ void Core::count_gangs(Tenant& tenant, HeldGraph& graph) {
   for (std::size_t way = 0; way < HeldGraph::ways_count; ++way) {
     std::vector<Width> widths;
     for (const auto& [number, gang] : gangs) {
+      // Of the others it is not known how long they take.
+      if (gang.members < gang.size) continue;
       std::uint32_t slots = 0;
       for (DeviceId d = 0; d < devices_.size(); ++d)
         if ((gang.devices[way] >> d & 1) != 0) slots += devices_[d].slots;
-      widths.push_back({gang.devices[way], slots, gang.size, gang.takes_ns[way]});
+      widths.push_back({gang.devices[way], slots, gang.size, gang.whole_ns[way]});
     }
     double& work_ns = graph.demands[way].work_ns;
     const double least = least_ns(std::move(widths));

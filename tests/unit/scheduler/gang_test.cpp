@@ -495,6 +495,31 @@ TEST_CASE("A graph of gangs is refused that its tasks alone, without their gangs
   CHECK(site.core.admission().accepted_of(1000) == 0);
 }
 
+TEST_CASE("A gang is in the way of the next no longer than its shortest member runs") {
+  // Of each gang one takes 10 ms and one 1 ms, on three slots.
+  const std::vector<TaskRecord> records{member(10, 1, 2), of(1, member(11, 1, 2)), member(20, 2, 2),
+                                        of(1, member(21, 2, 2))};
+  Site truth({3});
+  const std::uint64_t began = truth.now;
+  truth.submit(truth.open(1), records);
+  CHECK(truth.running.size() == 2);
+  truth.end(11, ms);
+  CHECK(truth.running.size() == 3);
+  truth.end(21, ms);
+  CHECK(truth.running.contains(10));
+  CHECK(truth.running.contains(20));
+  CHECK(truth.now - began == 2 * ms);
+  Site site({3});
+  const TenantId t = site.open(1);
+  const auto graph = site.core.open_graph(t, site.now + 18 * ms, site.now);
+  REQUIRE(graph);
+  REQUIRE(site.core.submit(t, records, site.now, *graph));
+  const auto answer = site.core.admit_graph(t, *graph, false, site.now);
+  REQUIRE(answer);
+  CHECK(answer->verdict == static_cast<std::uint32_t>(proto::scheduler::Verdict::accepted));
+  CHECK(answer->finish_ns < site.now + 15 * ms);
+}
+
 TEST_CASE("All of a gang begin with the last of it, and so do those that follow any") {
   Site site({4});
   const TenantId t = site.open(1);
