@@ -536,4 +536,52 @@ TEST_CASE("All of a gang begin with the last of it, and so do those that follow 
   CHECK(answer->verdict == static_cast<std::uint32_t>(proto::scheduler::Verdict::too_late));
 }
 
+namespace {
+
+/// When a graph would be done, of which nothing is begun.
+std::uint64_t done_after_ns(Site& site, TenantId t, const std::vector<TaskRecord>& records) {
+  const auto graph = site.core.open_graph(t, site.now + 3'600'000 * ms, site.now);
+  REQUIRE(graph);
+  for (std::size_t i = 0; i < records.size(); i += 1024)
+    REQUIRE(site.core.submit(
+        t, std::span(records).subspan(i, std::min<std::size_t>(1024, records.size() - i)), site.now,
+        *graph));
+  const auto answer = site.core.admit_graph(t, *graph, false, site.now);
+  REQUIRE(answer);
+  return answer->finish_ns - site.now;
+}
+
+}  // namespace
+
+TEST_CASE("A way from gang to gang is found however its tasks come") {
+  // Of each gang the second member waits for a task after the gang that comes later.
+  constexpr std::uint32_t count = 12;
+  std::vector<TaskRecord> records;
+  for (std::uint32_t g = 1; g <= count; ++g) {
+    records.push_back(member(100 + g, g, 2));
+    records.push_back(task(200 + g, {100 + g}));
+  }
+  for (std::uint32_t g = 1; g < count; ++g) records.push_back(member(300 + g, g, 2, {201 + g}));
+  records.push_back(member(300 + count, count, 2));
+  Site site({64});
+  const std::uint64_t found_ns = done_after_ns(site, site.open(1), records);
+  CHECK(found_ns >= count * 20 * ms);
+  CHECK(found_ns < (count + 1) * 20 * ms);
+}
+
+TEST_CASE("A graph as large as may be, of which every task names as many before it, is answered") {
+  std::vector<TaskRecord> records;
+  for (std::uint32_t i = 1; i <= proto::scheduler::max_graph_tasks; ++i) {
+    TaskRecord record = of(1, i <= 2 ? member(i, 1, 2) : task(i));
+    for (std::uint32_t d = 1; i > 2 && d <= std::min(i - 1, proto::scheduler::max_dependencies);
+         ++d)
+      record.dependencies[record.dependency_count++] = i - d;
+    records.push_back(record);
+  }
+  Site site({64});
+  // One after the other, but for the two that begin together.
+  const std::uint64_t found_ns = done_after_ns(site, site.open(1), records);
+  CHECK(found_ns >= (proto::scheduler::max_graph_tasks - 1) * ms);
+}
+
 }  // namespace aios::scheduler
