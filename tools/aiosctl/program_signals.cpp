@@ -1,5 +1,6 @@
 #include "tools/aiosctl/program_signals.hpp"
 
+#include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -26,6 +27,9 @@ namespace pk = proto::kernel;
 /// A process that is stopped starts no more; those that it started just before are found by looking
 /// again.
 constexpr int most_looks = 100;
+/// For all of a program to stop. Only what waits in Linux for a device or a file server takes
+/// longer, and stops before it goes on.
+constexpr std::uint64_t stop_ns = 2 * ns_per_s;
 
 /// One of a tree: what is open is no later process with the same number.
 struct Member {
@@ -34,23 +38,14 @@ struct Member {
   bool was_stopped = false;  ///< before, by somebody else
 };
 
-/// Empty when it has ended.
-std::string stat_of(pid_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+/// Of a process or thread, by its folder in /proc; empty when it has ended.
+std::string stat_in(const fs::path& folder) {
+  std::ifstream file(folder / "stat");
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-std::multimap<pid_t, pid_t> children_by_parent() {
-  std::multimap<pid_t, pid_t> children;
-  std::error_code failed;
-  for (const fs::directory_entry& entry : fs::directory_iterator("/proc", failed)) {
-    const std::string name = entry.path().filename().string();
-    pid_t pid = 0;
-    const auto [end, failure] = std::from_chars(name.data(), name.data() + name.size(), pid);
-    if (failure != std::errc() || end != name.data() + name.size()) continue;
-    if (const pid_t parent = parent_in(stat_of(pid)); parent != 0) children.emplace(parent, pid);
-  }
-  return children;
+std::string stat_of(pid_t pid) {
+  return stat_in("/proc/" + std::to_string(pid));
 }
 
 /// The pids of the instance are ours when its kernel's is.
@@ -130,14 +125,41 @@ Result<void> let_go_on(const std::vector<Member>& tree) {
   return all;
 }
 
+/// Whether each of its threads has stopped or ended.
+bool is_still(pid_t pid) {
+  std::error_code failed;
+  fs::directory_iterator thread("/proc/" + std::to_string(pid) + "/task", failed);
+  for (; !failed && thread != fs::directory_iterator(); thread.increment(failed))
+    switch (state_in(stat_in(*thread))) {
+      case 'T':
+      case 't':
+      case 'Z':
+      case 'X':
+      case 0:
+        break;
+      default:
+        return false;
+    }
+  return true;
+}
+
+/// One that is to stop may first end the call it is in, and that may start another. Linux tells
+/// only the parent when it has.
+void wait_until_still(const std::vector<Member>& tree, const Deadline& deadline) {
+  for (const Member& member : tree)
+    while (!is_still(member.pid) && !deadline.passed()) ::poll(nullptr, 0, 1);
+}
+
 /// Stops `tree`, of which there is the root, and adds what is found of it meanwhile; how many of it
 /// have been `stopped`.
 Result<void> stop(std::vector<Member>& tree, std::size_t& stopped) {
+  const Deadline deadline = Deadline::after(stop_ns);
   for (int look = 0; look < most_looks && stopped < tree.size(); ++look) {
     for (; stopped < tree.size(); ++stopped) {
-      tree[stopped].was_stopped = is_stopped_in(stat_of(tree[stopped].pid));
+      tree[stopped].was_stopped = state_in(stat_of(tree[stopped].pid)) == 'T';
       TRY(send(tree[stopped], SIGSTOP));
     }
+    wait_until_still(tree, deadline);
     TRY(find_members(tree));
   }
   return {};
@@ -164,9 +186,22 @@ pid_t parent_in(const std::string& stat) {
   return parent;
 }
 
-bool is_stopped_in(const std::string& stat) {
+char state_in(const std::string& stat) {
   const std::size_t name_end = stat.rfind(") ");
-  return name_end != stat.npos && stat.compare(name_end + 2, 2, "T ") == 0;
+  return name_end == stat.npos || name_end + 2 >= stat.size() ? '\0' : stat[name_end + 2];
+}
+
+std::multimap<pid_t, pid_t> children_by_parent() {
+  std::multimap<pid_t, pid_t> children;
+  std::error_code failed;
+  for (const fs::directory_entry& entry : fs::directory_iterator("/proc", failed)) {
+    const std::string name = entry.path().filename().string();
+    pid_t pid = 0;
+    const auto [end, failure] = std::from_chars(name.data(), name.data() + name.size(), pid);
+    if (failure != std::errc() || end != name.data() + name.size()) continue;
+    if (const pid_t parent = parent_in(stat_of(pid)); parent != 0) children.emplace(parent, pid);
+  }
+  return children;
 }
 
 std::vector<pid_t> tree_below(pid_t root, const std::multimap<pid_t, pid_t>& children) {

@@ -25,12 +25,15 @@ Result<std::size_t> signal_program(Operator& attached, const proto::kernel::Proc
 /// The same to `root` and all below it; `process` is a pidfd of it.
 Result<std::size_t> signal_tree(pid_t root, Fd process, int number);
 
-/// `root` and all below it, a parent before its children. `children` by their parents.
+/// All processes by their parents.
+std::multimap<pid_t, pid_t> children_by_parent();
+
+/// `root` and all below it, a parent before its children. `children`: as above.
 std::vector<pid_t> tree_below(pid_t root, const std::multimap<pid_t, pid_t>& children);
 
 /// The parent in the text of /proc/PID/stat, whatever the process is called; 0 when it says none.
 pid_t parent_in(const std::string& stat);
-/// Whether it says there that a signal has stopped the process.
-bool is_stopped_in(const std::string& stat);
+/// The state there, such as T when a signal has stopped the process; 0 when it says none.
+char state_in(const std::string& stat);
 
 }  // namespace aios::ctl

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -85,12 +86,6 @@ class Family {
   std::set<pid_t> alive_;
 };
 
-void wait_until_stopped(pid_t pid) {
-  for (int tries = 0; tries < patience_ms && !is_stopped_in(stat_of(pid)); ++tries)
-    ::poll(nullptr, 0, 1);
-  CHECK(is_stopped_in(stat_of(pid)));
-}
-
 }  // namespace
 
 TEST_CASE("A process' parent is read past whatever the process calls itself") {
@@ -111,11 +106,10 @@ TEST_CASE("The tree of a program is what it started, and what that started") {
   CHECK(tree_below(2, {{2, 3}, {3, 2}}) == std::vector<pid_t>{2, 3});
 }
 
-TEST_CASE("Whether a process is stopped is read past whatever it calls itself") {
-  CHECK(is_stopped_in("812 (sh) T 57 812 57 0 -1"));
-  CHECK(is_stopped_in("812 (a) R 1 (b)) T 58 812"));
-  for (const char* other : {"", "812 (sh)", "812 (a) T 1 (b)) S 58 812", "812 (sh) t 57"})
-    CHECK_FALSE(is_stopped_in(other));
+TEST_CASE("The state of a process is read past whatever it calls itself") {
+  CHECK(state_in("812 (sh) T 57 812 57 0 -1") == 'T');
+  CHECK(state_in("812 (a) T 1 (b)) S 58 812") == 'S');
+  for (const char* broken : {"", "812", "812 (sh)", "812 (sh) "}) CHECK(state_in(broken) == 0);
 }
 
 TEST_CASE("All of a program goes on, though its first process ends at once then") {
@@ -130,7 +124,7 @@ TEST_CASE("All of a program goes on, though its first process ends at once then"
   const auto stopped = signal_tree(family.root(), family.open_root(), SIGSTOP);
   REQUIRE(stopped);
   CHECK(*stopped == 3);
-  for (const pid_t pid : family.begun()) wait_until_stopped(pid);
+  for (const pid_t pid : family.begun()) CHECK(state_in(stat_of(pid)) == 'T');
   const auto resumed = signal_tree(family.root(), family.open_root(), SIGCONT);
   REQUIRE(resumed);
   CHECK(*resumed == 3);
@@ -141,6 +135,28 @@ TEST_CASE("All of a program goes on, though its first process ends at once then"
     go_on.insert(said.pid);
   }
   CHECK(go_on == family.begun());
+}
+
+TEST_CASE("What starts others all the time stands still once it is suspended") {
+  Family family([](const Family& self) {
+    const pid_t starts = ::fork();
+    if (starts != 0) self.live(false);
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (pid_t child = 0; child >= 0; ::waitpid(child, nullptr, 0))
+      if (child = ::fork(); child == 0) ::_exit(0);
+    ::_exit(1);
+  });
+  REQUIRE(family.next().what == 'b');
+  for (int i = 0; i < 50; ++i) {
+    const auto stopped = signal_tree(family.root(), family.open_root(), SIGSTOP);
+    REQUIRE(stopped);
+    std::string states;
+    for (const pid_t pid : tree_below(family.root(), children_by_parent()))
+      states += state_in(stat_of(pid));
+    CHECK_MESSAGE(states.find_first_not_of("TZ") == states.npos, states);
+    REQUIRE(signal_tree(family.root(), family.open_root(), SIGCONT));
+    REQUIRE(family.next().what == 'c');
+  }
 }
 
 TEST_CASE("A program that cannot be stopped whole goes on, and what is in the way is named") {
