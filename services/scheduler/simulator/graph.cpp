@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <queue>
+#include <utility>
 
 namespace aios::scheduler::sim {
 namespace {
@@ -66,6 +67,35 @@ Result<void> sort_topologically(Graph& graph) {
   }
   graph.tasks = std::move(sorted);
   return {};
+}
+
+Graph recorded_as(const Graph& here, Graph other) {
+  std::map<std::string, std::uint32_t> devices, types;
+  for (const RecordedDevice& device : here.recorded_devices)
+    devices.emplace(device.name, devices.size());
+  for (const TaskType& type : here.types) types.emplace(type.name, types.size());
+  Graph mapped = std::move(other);
+  std::vector<TaskType> own_types = std::exchange(mapped.types, here.types);
+  std::vector<std::uint32_t> type_of, device_of;
+  for (TaskType& type : own_types) {
+    const auto [at, is_new] = types.emplace(type.name, mapped.types.size());
+    type_of.push_back(at->second);
+    if (is_new) mapped.types.push_back(std::move(type));
+  }
+  for (const RecordedDevice& device :
+       std::exchange(mapped.recorded_devices, here.recorded_devices)) {
+    const auto at = devices.find(device.name);
+    device_of.push_back(at == devices.end() ? not_recorded : at->second);
+  }
+  for (SimTask& task : mapped.tasks) {
+    task.type = type_of[task.type];
+    if (task.device != not_recorded) task.device = device_of[task.device];
+    task.pinned = task.pinned && task.device != not_recorded;
+  }
+  for (const auto& [key, takes_s] : std::exchange(mapped.loading_s, {}))
+    if (device_of[key.second] != not_recorded)
+      mapped.loading_s[{type_of[key.first], device_of[key.second]}] = takes_s;
+  return mapped;
 }
 
 Result<void> check_size(const Graph& graph) {

@@ -69,6 +69,10 @@ struct Graph {
   std::map<std::pair<std::uint32_t, std::uint32_t>, double> loading_s;
 };
 
+/// `other` with the devices and types of `here` where they have the same name. A task that ran on a
+/// device that is not there is as one of which nothing was recorded.
+Graph recorded_as(const Graph& here, Graph other);
+
 /// Recorded: WfFormat 1.5 (wfcommons.org). not_found, invalid_argument: with the file, the place in
 /// it, what is wrong and what would be right.
 Result<Graph> read_wfformat(const std::string& path);

@@ -85,21 +85,30 @@ std::uint32_t Platform::backends_of(std::uint32_t type) const {
   return backends == 0 ? proto::driver::backend::all : backends;
 }
 
+RecordedMeans recorded_means_s(const Graph& graph) {
+  RecordedMeans means;
+  std::map<std::pair<std::uint32_t, DeviceId>, std::uint32_t> counts;
+  for (const SimTask& task : graph.tasks) {
+    if (task.device == not_recorded) continue;
+    const double n = ++counts[{task.type, task.device}];
+    double& mean = means[{task.type, task.device}];
+    mean += (task.work_s - mean) / n;
+  }
+  return means;
+}
+
 Platform recorded_platform(const Graph& graph) {
   Platform platform;
   platform.is_recorded = true;
+  platform.recorded_means_s = recorded_means_s(graph);
   for (const RecordedDevice& device : graph.recorded_devices)
     platform.devices.push_back({device.name, device.kind, 1, host_memory, 1, device.backend,
                                 device.opening_s, device.latency_s});
-  std::map<std::pair<std::uint32_t, DeviceId>, std::uint32_t> counts;
   for (const SimTask& task : graph.tasks) {
     if (task.device == not_recorded) continue;
     const RecordedDevice& device = graph.recorded_devices[task.device];
     // Where each task takes all threads they run one after the other.
     if (task.threads < device.threads) platform.devices[task.device].slots = device.threads;
-    const double n = ++counts[{task.type, task.device}];
-    double& mean = platform.recorded_means_s[{task.type, task.device}];
-    mean += (task.work_s - mean) / n;
   }
   return platform;
 }

@@ -26,6 +26,9 @@ struct SimDevice {
 /// Measured times, from StarPU's performance models: seconds by type and kind ("cpu", "gpu").
 using MeasuredTimes = std::map<std::string, std::map<std::string, double>>;
 
+/// Mean time of a type's tasks in a recorded run, by type and device.
+using RecordedMeans = std::map<std::pair<std::uint32_t, DeviceId>, double>;
+
 struct Platform {
   std::vector<SimDevice> devices;
   std::uint32_t memories = 1;
@@ -33,8 +36,7 @@ struct Platform {
   MeasuredTimes measured;
   /// The devices are those of a recorded run: tasks run where they, or others of their type, did.
   bool is_recorded = false;
-  /// Mean time of a type's tasks, by type and device; only of a recorded run.
-  std::map<std::pair<std::uint32_t, DeviceId>, double> recorded_means_s = {};
+  RecordedMeans recorded_means_s = {};
 
   std::uint32_t slots() const;
   /// Without noise; < 0: it cannot run there. Speed counts as far as the type gets it:
@@ -54,6 +56,7 @@ Result<Platform> parse_devices(const std::string& spec);
 
 /// Those of the record, with what opening contexts there took. The graph has some.
 Platform recorded_platform(const Graph& graph);
+RecordedMeans recorded_means_s(const Graph& graph);
 
 /// The times of `FOLDER/codelets/45/MODEL.MACHINE` and bus files of FOLDER/bus, for 960 x 960
 /// tiles.

@@ -56,11 +56,20 @@ std::optional<double> Accuracy::median_error() const {
 }
 
 Result<void> Study::learn_from(const Graph& graph, const Chances& chances) {
-  const Realisation earlier = TRY(Realisation::draw(graph, *platform_, chances));
   RunOptions options;
   options.costs = &learned_;
-  TRY(run_core(earlier, options));
-  return {};
+  const auto run_on = [&](const Graph& earlier, const Platform& platform) -> Result<void> {
+    const Realisation run = TRY(Realisation::draw(earlier, platform, chances));
+    TRY(run_core(run, options));
+    return {};
+  };
+  if (!platform_->is_recorded || &graph == graph_) return run_on(graph, *platform_);
+  const Graph here = recorded_as(*graph_, graph);
+  TRY(check_size(here));
+  Platform platform = *platform_;
+  // Where its types ran too.
+  platform.recorded_means_s.merge(recorded_means_s(here));
+  return run_on(here, platform);
 }
 
 Result<Outcome> Study::run(const Realisation& run, Method method, const std::string& policy,

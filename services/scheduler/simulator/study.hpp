@@ -32,7 +32,8 @@ class Study {
  public:
   Study(const Graph& graph, const Platform& platform) : graph_(&graph), platform_(&platform) {}
 
-  /// A run of the graph by the policy `learned`, of which only what it teaches is kept.
+  /// A run of the graph by the policy `learned`, of which only what it teaches is kept. The graph
+  /// may be a record of other devices than the platform's: those of one name are the same.
   Result<void> learn_from(const Graph& graph, const Chances& chances);
   /// `policy` for Method::core. What is learned in a run stays only where `keep_learning`.
   Result<Outcome> run(const Realisation& run, Method method, const std::string& policy = "",

@@ -314,6 +314,81 @@ TEST_CASE("A task of a record runs where it did if it had to, or where others of
   CHECK(simulated_s(record) == doctest::Approx(3));
 }
 
+namespace {
+
+/// The device in a record of AIOS, as cpu0 but for its name and backend.
+void add_gpu(nlohmann::json& record, const char* name, bool first) {
+  nlohmann::json& machines = execution(record)["machines"];
+  nlohmann::json gpu = machines[0];
+  gpu["nodeName"] = name;
+  gpu["aios"]["backend"] = "cuda";
+  machines.insert(first ? machines.begin() : machines.end(), gpu);
+}
+
+/// Of eight tasks the first is another's type, on a device of which the other record knows nothing;
+/// the last must run on gpu1, the rest on cpu0, for three seconds.
+nlohmann::json earlier_record() {
+  nlohmann::json record = record_of(8, 2);
+  add_gpu(record, "gpu1", true);
+  add_gpu(record, "gpu7", true);
+  record["workflow"]["specification"]["tasks"][0]["name"] = "scale";
+  nlohmann::json& tasks = execution(record)["tasks"];
+  for (nlohmann::json& task : tasks) {
+    task["runtimeInSeconds"] = 3.0;
+    task["aios"]["pinned"] = true;
+  }
+  tasks[0]["machines"] = nlohmann::json::array({"gpu7"});
+  tasks[7]["machines"] = nlohmann::json::array({"gpu1"});
+  return record;
+}
+
+}  // namespace
+
+TEST_CASE("A record of other devices and types teaches what it says of those that are there too") {
+  nlohmann::json record = record_of(4, 2);
+  add_gpu(record, "gpu1", false);
+  const auto here = parse_wfformat(record.dump(), "record");
+  const auto earlier = parse_wfformat(earlier_record().dump(), "earlier");
+  REQUIRE(here);
+  REQUIRE(earlier);
+  const Graph mapped = recorded_as(*here, *earlier);
+  REQUIRE(mapped.tasks.size() == 8);
+  CHECK(mapped.types.at(mapped.tasks[0].type).name == "scale");
+  CHECK(mapped.tasks[0].device == not_recorded);
+  CHECK_FALSE(mapped.tasks[0].pinned);
+  for (std::size_t i = 1; i < 8; ++i) {
+    CHECK(mapped.tasks[i].type == here->tasks[0].type);
+    CHECK(mapped.tasks[i].device == (i < 7 ? 0 : 1));
+    CHECK(mapped.tasks[i].pinned);
+  }
+  const Platform on = recorded_platform(*here);
+  Study study(*here, on);
+  REQUIRE(study.learn_from(*earlier, {}));
+  const auto run = Realisation::draw(*here, on, {});
+  REQUIRE(run);
+  const auto outcome = study.run(*run, Method::core, "learned");
+  REQUIRE(outcome);
+  REQUIRE(!outcome->predictions.empty());
+  CHECK(outcome->predictions[0].device == 0);
+  CHECK(outcome->predictions[0].estimate.time.mean == doctest::Approx(3e9).epsilon(0.05));
+  // Of six the first stood only until the second.
+  CHECK(outcome->predictions[0].estimate.samples == 5);
+}
+
+TEST_CASE("Where a record's modules took long to load they do so in the terms of another") {
+  nlohmann::json record = earlier_record();
+  execution(record)["machines"][2]["aios"]["loadingInSeconds"]["axpy"] = 0.25;
+  execution(record)["machines"][0]["aios"]["loadingInSeconds"]["scale"] = 0.5;
+  const auto here = parse_wfformat(record_of(4, 2).dump(), "record");
+  const auto earlier = parse_wfformat(record.dump(), "earlier");
+  REQUIRE(here);
+  REQUIRE(earlier);
+  const Graph mapped = recorded_as(*here, *earlier);
+  REQUIRE(mapped.loading_s.size() == 1);
+  CHECK(mapped.loading_s.begin()->first == std::pair(mapped.tasks[1].type, 0u));
+  CHECK(mapped.recorded_devices.size() == 1);
+}
+
 TEST_CASE("A record whose devices make no sense is refused with the place") {
   const auto refused = [](auto change) {
     nlohmann::json record = record_of(2, 1);
