@@ -157,6 +157,11 @@ void log_in_background() {
   if (!background.exchange(true)) std::atexit([] { writer().flush(); });
 }
 
+void end_process(int code) {
+  if (background.load(std::memory_order_relaxed)) writer().flush();
+  ::_exit(code);
+}
+
 void log_line(std::string_view text) {
   if (silent.load(std::memory_order_relaxed)) return;
   const std::uint64_t now = now_ns();

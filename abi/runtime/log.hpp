@@ -32,9 +32,14 @@ class LogLimit {
 void log_line(std::string_view text);
 /// From now on a thread writes the lines, begun with the first one, so that a disk that stands
 /// still does not stop the caller: that waits for its line, but for 10 ms and once until the disk
-/// goes on. At most 64 KiB of lines wait meanwhile. A process that ends by exit() waits a second
-/// for them. To be called when a process may have threads, and before it has any that log.
+/// goes on. At most 64 KiB of lines wait meanwhile. A process that ends by exit() or end_process()
+/// waits a second for them. To be called when a process may have threads, and before it has any
+/// that log.
 void log_in_background();
+/// Ends the process as _exit() does, without destructors and what atexit() was given, for there may
+/// be threads that still use what those destroy; but after its log lines, as exit() does. Any
+/// thread.
+[[noreturn]] void end_process(int code);
 /// From now on log lines go nowhere: for a library, whose host's standard error is not its own.
 void silence_log();
 

@@ -1,11 +1,10 @@
 // aios-cpu-context: runs the tasks of one tenant. Started by the CPU driver.
 
-#include <unistd.h>
-
 #include <charconv>
 #include <string_view>
 
 #include "abi/runtime/fault_handler.hpp"
+#include "abi/runtime/log.hpp"
 #include "abi/runtime/sandbox/server.hpp"
 #include "abi/runtime/server.hpp"
 #include "abi/runtime/server_process.hpp"
@@ -57,7 +56,7 @@ Result<int> run(int argc, char** argv) {
   TRY(server.listen(process.port));
   (void)process.run();
   // Not through destructors: tasks may still be running.
-  ::_exit(device::exit_in_order);
+  end_process(device::exit_in_order);
 }
 
 }  // namespace

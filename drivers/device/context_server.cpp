@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <unistd.h>
 
 #include <cerrno>
 
@@ -266,7 +265,7 @@ void ContextServer::answer_finished() {
   const std::vector<Executor::Finished> all = executor_->take_finished();
   if (backend_.loss() == Loss::gone) {
     log_line("the device is gone: the context ends");
-    ::_exit(exit_device_gone);
+    end_process(exit_device_gone);
   }
   peak_memory_bytes_ = backend_.peak_memory_bytes();
   for (const Executor::Finished& finished : all) {
@@ -278,7 +277,7 @@ void ContextServer::answer_finished() {
   }
   if (backend_.loss() == Loss::none) return;
   log_line("a task faulted on the device, which is lost to this context: it ends");
-  ::_exit(exit_device_lost);
+  end_process(exit_device_lost);
 }
 
 /// The device is lost, and any of those that were on their way may have been the one at fault: the
@@ -339,7 +338,7 @@ void ContextServer::end_when_lonely(std::uint64_t after_ns) {
   loop_.cancel(lonely_timer_);
   lonely_timer_ = loop_.after(after_ns, [] {
     log_line("nobody is connected to this context: it ends");
-    ::_exit(exit_in_order);
+    end_process(exit_in_order);
   });
 }
 
@@ -351,7 +350,7 @@ void ContextServer::client_closed(ClientId client) {
   for (const auto& [id, pending] : pending_) {
     if (pending.token.client != client) continue;
     log_line("the scheduler left while tasks ran: the context ends");
-    ::_exit(exit_in_order);
+    end_process(exit_in_order);
   }
   buffers_.erase(client);
   batches_.erase(client);
@@ -396,7 +395,7 @@ void ContextServer::end_by_limit(std::uint64_t id) {
     server_->reply<Run>(culprit.token,
                         error(Code::timed_out, "the task exceeded its time limit of " + limit));
   log_line("a task exceeded its time limit of " + limit + ": the context ends");
-  ::_exit(exit_limit);
+  end_process(exit_limit);
 }
 
 }  // namespace aios::device

@@ -1,14 +1,13 @@
 // aios-gpu-context: runs the tasks of one tenant on one GPU, or, with `--role memory`, owns device
 // memory for that one. Started by the GPU driver.
 
-#include <unistd.h>
-
 #include <charconv>
 #include <optional>
 #include <string>
 #include <string_view>
 
 #include "abi/runtime/fault_handler.hpp"
+#include "abi/runtime/log.hpp"
 #include "abi/runtime/sandbox/server.hpp"
 #include "abi/runtime/server.hpp"
 #include "abi/runtime/server_process.hpp"
@@ -79,7 +78,7 @@ Result<int> run_tasks(ServerProcess& process, gpu::Library library, const Option
   }
   (void)process.run();
   // Not through destructors: tasks may still be running.
-  ::_exit(device::exit_in_order);
+  end_process(device::exit_in_order);
 }
 
 Result<int> own_memory(ServerProcess& process, gpu::Library library, const Options& options) {

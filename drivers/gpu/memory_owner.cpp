@@ -2,7 +2,6 @@
 
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "abi/runtime/handle_claims.hpp"
 #include "abi/runtime/log.hpp"
@@ -42,7 +41,7 @@ void MemoryOwner::watch_use() {
   unused_timer_ = loop_.after(unused_ns_, [this] {
     if (channel_.valid()) return memory_.drop_unused();
     log_line("no context uses this memory: it is freed");
-    ::_exit(device::exit_in_order);
+    end_process(device::exit_in_order);
   });
 }
 
@@ -90,7 +89,7 @@ void MemoryOwner::serve() {
   if (!sent) part();
   if (shared || shared.error().code() != Code::service_down) return;
   log_line("the device is gone, and its memory with it");
-  ::_exit(device::exit_device_gone);
+  end_process(device::exit_device_gone);
 }
 
 /// The descriptor that goes with the reply, if one does.
