@@ -1,6 +1,8 @@
 #include "drivers/gpu/opencl/opencl_gpu.hpp"
 
+#include <memory>
 #include <mutex>
+#include <type_traits>
 
 #include "abi/runtime/time.hpp"
 #include "drivers/gpu/device_clock.hpp"
@@ -111,9 +113,15 @@ Result<std::vector<FoundDevice>> Discovery::run() {
 
 class OpenclGpu;
 
+/// An object of the driver's and what gives it back.
+template <class T>
+using Owned = std::unique_ptr<std::remove_pointer_t<T>, cl_int (*)(T)>;
+
+/// Keeps its program, too: the driver counts that.
 struct OpenclKernel final : Kernel {
-  OpenclKernel(KernelInfo of, cl_kernel with) : Kernel(std::move(of)), kernel(with) {}
-  cl_kernel kernel;
+  OpenclKernel(KernelInfo of, Owned<cl_kernel> with)
+      : Kernel(std::move(of)), kernel(std::move(with)) {}
+  Owned<cl_kernel> kernel;
 };
 
 /// The host's memory itself where the device shares it: it is mapped, and so the host's, except
@@ -279,17 +287,19 @@ Result<std::vector<std::unique_ptr<Kernel>>> OpenclGpu::compile(const KernelModu
   const char* text = module.opencl.data();
   const std::size_t bytes = module.opencl.size();
   cl_int code = CL_SUCCESS;
-  cl_program program = api_->clCreateProgramWithSource(context_, 1, &text, &bytes, &code);
+  const Owned<cl_program> program(
+      api_->clCreateProgramWithSource(context_, 1, &text, &bytes, &code), api_->clReleaseProgram);
   TRY(check("read the module", code));
-  code = api_->clBuildProgram(program, 1, &found_.device, "-cl-std=CL1.2", nullptr, nullptr);
+  code = api_->clBuildProgram(program.get(), 1, &found_.device, "-cl-std=CL1.2", nullptr, nullptr);
   if (code != CL_SUCCESS)
     return error(Code::invalid_argument,
-                 "the device's driver does not compile the module: " + build_log(program));
+                 "the device's driver does not compile the module: " + build_log(program.get()));
   std::vector<std::unique_ptr<Kernel>> kernels;
   for (const KernelInfo& info : module.kernels) {
-    cl_kernel kernel = api_->clCreateKernel(program, info.name.c_str(), &code);
+    Owned<cl_kernel> kernel(api_->clCreateKernel(program.get(), info.name.c_str(), &code),
+                            api_->clReleaseKernel);
     TRY(check(("find kernel " + info.name).c_str(), code));
-    kernels.push_back(std::make_unique<OpenclKernel>(info, kernel));
+    kernels.push_back(std::make_unique<OpenclKernel>(info, std::move(kernel)));
   }
   return kernels;
 }
@@ -302,7 +312,7 @@ Result<std::unique_ptr<DeviceBuffer>> OpenclGpu::attach(std::span<std::byte> mem
 }
 
 Result<void> OpenclGpu::set_arguments(const Launch& launch) {
-  cl_kernel kernel = static_cast<const OpenclKernel&>(*launch.kernel).kernel;
+  cl_kernel kernel = static_cast<const OpenclKernel&>(*launch.kernel).kernel.get();
   TRY(check("pass the arguments",
             api_->clSetKernelArg(kernel, 0, launch.arguments.size(), launch.arguments.data())));
   cl_uint index = 1;
@@ -327,10 +337,10 @@ Result<void> OpenclGpu::start_kernel(const Launch& launch, OpenclFlight& flight)
     block[i] = launch.kernel->info.block[i];
     threads[i] = launch.grid[i] * block[i];
   }
-  return check(
-      ("launch " + launch.kernel->info.name).c_str(),
-      api_->clEnqueueNDRangeKernel(queue_, static_cast<const OpenclKernel&>(*launch.kernel).kernel,
-                                   3, nullptr, threads, block, 0, nullptr, &flight.kernel));
+  return check(("launch " + launch.kernel->info.name).c_str(),
+               api_->clEnqueueNDRangeKernel(
+                   queue_, static_cast<const OpenclKernel&>(*launch.kernel).kernel.get(), 3,
+                   nullptr, threads, block, 0, nullptr, &flight.kernel));
 }
 
 Result<std::unique_ptr<Flight>> OpenclGpu::start(const Launch& launch) {

@@ -22,11 +22,48 @@ cl_int apart_device_info(cl_device_id device, cl_device_info what, std::size_t b
   return code;
 }
 
-Result<std::unique_ptr<Gpu>> open_first(bool apart = false) {
+void make_apart(opencl::OpenclApi& api) {
+  real_device_info = std::exchange(api.clGetDeviceInfo, apart_device_info);
+}
+
+/// Programs and kernels that have been made and not given back.
+int programs = 0, kernels = 0;
+decltype(&::clCreateProgramWithSource) real_create_program = nullptr;
+decltype(&::clReleaseProgram) real_release_program = nullptr;
+decltype(&::clCreateKernel) real_create_kernel = nullptr;
+decltype(&::clReleaseKernel) real_release_kernel = nullptr;
+
+void make_counting(opencl::OpenclApi& api) {
+  real_create_program = api.clCreateProgramWithSource;
+  api.clCreateProgramWithSource = [](cl_context context, cl_uint count, const char** texts,
+                                     const std::size_t* bytes, cl_int* code) {
+    cl_program made = real_create_program(context, count, texts, bytes, code);
+    if (made != nullptr) ++programs;
+    return made;
+  };
+  real_release_program = api.clReleaseProgram;
+  api.clReleaseProgram = [](cl_program program) {
+    --programs;
+    return real_release_program(program);
+  };
+  real_create_kernel = api.clCreateKernel;
+  api.clCreateKernel = [](cl_program program, const char* name, cl_int* code) {
+    cl_kernel made = real_create_kernel(program, name, code);
+    if (made != nullptr) ++kernels;
+    return made;
+  };
+  real_release_kernel = api.clReleaseKernel;
+  api.clReleaseKernel = [](cl_kernel kernel) {
+    --kernels;
+    return real_release_kernel(kernel);
+  };
+}
+
+Result<std::unique_ptr<Gpu>> open_first(void (*change)(opencl::OpenclApi&) = nullptr) {
   auto api = TRY(opencl::OpenclApi::load("libOpenCL.so.1"));
-  if (apart) {
+  if (change != nullptr) {
     auto changed = std::make_unique<opencl::OpenclApi>(*api);
-    real_device_info = std::exchange(changed->clGetDeviceInfo, apart_device_info);
+    change(*changed);
     api = std::move(changed);
   }
   const auto devices = TRY(opencl::discover(*api));
@@ -49,7 +86,7 @@ TEST_CASE("The standard codelets compute on an OpenCL device what they should") 
 }
 
 TEST_CASE("An OpenCL device with memory of its own computes the same, and tells what copies took") {
-  const auto gpu = open_first(true);
+  const auto gpu = open_first(make_apart);
   if (!gpu) {
     MESSAGE("skipped: " << gpu.error().to_string());
     return;
@@ -92,6 +129,30 @@ TEST_CASE("OpenCL C that the driver does not compile is refused with its words")
   REQUIRE(!refused);
   CHECK(refused.error().code() == Code::invalid_argument);
   CHECK(refused.error().message().find("undeclared") != std::string::npos);
+}
+
+TEST_CASE("An OpenCL program lives no longer than its kernels, and no longer than a failure") {
+  const auto gpu = open_first(make_counting);
+  if (!gpu) {
+    MESSAGE("skipped: " << gpu.error().to_string());
+    return;
+  }
+  auto module = read_kernel_module(module_image("vector"));
+  REQUIRE(module);
+  {
+    const auto compiled = (*gpu)->compile(*module);
+    REQUIRE(compiled);
+    CHECK(kernels == static_cast<int>(compiled->size()));
+  }
+  CHECK(kernels == 0);
+  CHECK(programs == 0);
+  module->kernels.back().name = "nowhere";
+  CHECK(!(*gpu)->compile(*module));
+  CHECK(kernels == 0);
+  CHECK(programs == 0);
+  module->opencl += "\n__kernel void broken(float x) { x = undeclared; }\n";
+  CHECK(!(*gpu)->compile(*module));
+  CHECK(programs == 0);
 }
 
 TEST_CASE("A loader of OpenCL drivers that is missing is not_found") {
