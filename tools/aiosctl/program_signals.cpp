@@ -1,6 +1,5 @@
 #include "tools/aiosctl/program_signals.hpp"
 
-#include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -10,11 +9,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <set>
 #include <string>
+#include <thread>
 #include <utility>
 
 namespace aios::ctl {
@@ -145,9 +146,9 @@ bool is_still(pid_t pid) {
 
 /// One that is to stop may first end the call it is in, and that may start another. Linux tells
 /// only the parent when it has.
-void wait_until_still(const std::vector<Member>& tree, const Deadline& deadline) {
-  for (const Member& member : tree)
-    while (!is_still(member.pid) && !deadline.passed()) ::poll(nullptr, 0, 1);
+void wait_until_still(pid_t pid, const Deadline& deadline) {
+  while (!is_still(pid) && !deadline.passed())
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
 }
 
 /// Stops `tree`, of which there is the root, and adds what is found of it meanwhile; how many of it
@@ -158,8 +159,9 @@ Result<void> stop(std::vector<Member>& tree, std::size_t& stopped) {
     for (; stopped < tree.size(); ++stopped) {
       tree[stopped].was_stopped = state_in(stat_of(tree[stopped].pid)) == 'T';
       TRY(send(tree[stopped], SIGSTOP));
+      // Its children are not stopped before: after a vfork it can only stop when one has gone on.
+      wait_until_still(tree[stopped].pid, deadline);
     }
-    wait_until_still(tree, deadline);
     TRY(find_members(tree));
   }
   return {};

@@ -142,8 +142,16 @@ TEST_CASE("What starts others all the time stands still once it is suspended") {
     const pid_t starts = ::fork();
     if (starts != 0) self.live(false);
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    for (pid_t child = 0; child >= 0; ::waitpid(child, nullptr, 0))
+    for (pid_t child = 0; child >= 0; ::waitpid(child, nullptr, 0)) {
       if (child = ::fork(); child == 0) ::_exit(0);
+      ::waitpid(child, nullptr, 0);
+      // Until the child runs another program the parent cannot stop.
+      if (child = ::vfork(); child == 0) {
+        ::poll(nullptr, 0, 1);
+        ::execl("/bin/true", "true", nullptr);
+        ::_exit(1);
+      }
+    }
     ::_exit(1);
   });
   REQUIRE(family.next().what == 'b');
