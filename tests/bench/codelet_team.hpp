@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "tools/bench/pin.hpp"
+
 namespace aios::bench {
 
 /// That this process may use.
@@ -46,19 +48,6 @@ class Team {
 
  private:
   using Clock = std::chrono::steady_clock;
-
-  static void pin_to(unsigned n) {
-    cpu_set_t all;
-    CPU_ZERO(&all);
-    ::sched_getaffinity(0, sizeof all, &all);
-    for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-      if (!CPU_ISSET(cpu, &all) || n-- != 0) continue;
-      CPU_ZERO(&all);
-      CPU_SET(cpu, &all);
-      ::sched_setaffinity(0, sizeof all, &all);
-      return;
-    }
-  }
 
   void serve(unsigned t) {
     pin_to(t);

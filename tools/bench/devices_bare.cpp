@@ -1,5 +1,4 @@
 #include <dlfcn.h>
-#include <sched.h>
 
 #include <algorithm>
 #include <barrier>
@@ -9,6 +8,7 @@
 #include <thread>
 
 #include "tools/bench/devices.hpp"
+#include "tools/bench/pin.hpp"
 
 namespace aios::bench {
 
@@ -19,20 +19,6 @@ using Clock = std::chrono::steady_clock;
 std::uint64_t nanoseconds(Clock::duration took) {
   return static_cast<std::uint64_t>(
       std::chrono::duration_cast<std::chrono::nanoseconds>(took).count());
-}
-
-/// To the n-th core of those that this process may use.
-void pin_to(std::uint32_t n) {
-  cpu_set_t all;
-  CPU_ZERO(&all);
-  ::sched_getaffinity(0, sizeof all, &all);
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (!CPU_ISSET(cpu, &all) || n-- != 0) continue;
-    CPU_ZERO(&all);
-    CPU_SET(cpu, &all);
-    ::sched_setaffinity(0, sizeof all, &all);
-    return;
-  }
 }
 
 #if defined(__x86_64__)

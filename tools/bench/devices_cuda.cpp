@@ -9,6 +9,7 @@
 #include "drivers/gpu/kernel_module.hpp"
 #include "drivers/gpu/open_gpu.hpp"
 #include "tools/bench/devices.hpp"
+#include "tools/bench/need.hpp"
 
 namespace aios::bench {
 
@@ -16,15 +17,6 @@ namespace {
 
 using gpu::cuda::check;
 using gpu::cuda::DevicePointer;
-
-template <class T>
-T need(Result<T> result) {
-  if (!result) throw std::runtime_error(result.error().to_string());
-  return *std::move(result);
-}
-void need(const Result<void>& result) {
-  if (!result) throw std::runtime_error(result.error().to_string());
-}
 
 class Cuda final : public BareCuda {
  public:

@@ -15,19 +15,11 @@
 #include "drivers/gpu/gpu_backend.hpp"
 #include "drivers/gpu/open_gpu.hpp"
 #include "tools/bench/devices.hpp"
+#include "tools/bench/need.hpp"
 
 namespace aios::bench {
 
 namespace {
-
-template <class T>
-T need(Result<T> result) {
-  if (!result) throw std::runtime_error(result.error().to_string());
-  return *std::move(result);
-}
-void need(const Result<void>& result) {
-  if (!result) throw std::runtime_error(result.error().to_string());
-}
 
 device::Buffer make_buffer(const Workload::Buffer& buffer) {
   const Fd memory(::memfd_create("bench", MFD_CLOEXEC | MFD_ALLOW_SEALING));

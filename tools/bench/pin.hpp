@@ -1,0 +1,24 @@
+// Threads that stay where they are put.
+#pragma once
+
+#include <sched.h>
+
+#include <cstdint>
+
+namespace aios::bench {
+
+/// The calling thread to the n-th core of those that it may use.
+inline void pin_to(std::uint32_t n) {
+  cpu_set_t all;
+  CPU_ZERO(&all);
+  ::sched_getaffinity(0, sizeof all, &all);
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &all) || n-- != 0) continue;
+    CPU_ZERO(&all);
+    CPU_SET(cpu, &all);
+    ::sched_setaffinity(0, sizeof all, &all);
+    return;
+  }
+}
+
+}  // namespace aios::bench
