@@ -12,7 +12,7 @@ inline constexpr std::uint32_t handles_from_one_tenant = 2048;
 inline constexpr std::uint32_t links_per_process = proto::max_links_per_process;
 // Of one job.
 inline constexpr std::uint32_t job_depth = 16;
-inline constexpr std::size_t kept_per_job = 64;
+inline constexpr std::size_t kept_per_job = 96;
 /// Names whose epochs a job remembers one by one.
 inline constexpr std::size_t epoch_names = 256;
 // Of the root job, and so of the instance. Memory is `memory_percent` of the machine's.

@@ -400,12 +400,17 @@ struct Attach {
 
 struct Protocol {
   static constexpr const char* name = "memory";
-  static constexpr std::uint16_t version = 1;
+  static constexpr std::uint16_t version = 2;
   using Methods = MethodList<Null, Attach>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));
 
 inline constexpr std::uint32_t max_allocations = 256;
+/// What is smaller than a slab is a piece of one: an allocation with the key {0, 0, N, slab_bytes},
+/// N below max_slabs, which the context divides itself.
+inline constexpr std::uint32_t slab_bytes = 2u << 20;
+inline constexpr std::uint32_t max_slabs = 64;
+inline constexpr std::uint32_t max_pieces = 2048;
 
 /// Which host memory an allocation is a copy of. `binder` is the process that numbers its contents
 /// and `serial` its name for it; of memory that never changes 0, and the region.
@@ -418,11 +423,28 @@ struct AllocationKey {
   AIOS_FIELDS(AllocationKey, binder, serial, offset, length)
 };
 
+/// A part of a slab, as contexts note it for those after them.
+struct Piece {
+  AllocationKey key;
+  std::uint32_t slab;
+  std::uint32_t offset;   ///< in it; the key has the length
+  std::uint32_t content;  ///< as of an allocation
+  std::uint32_t used;     ///< 1: by that key; 0: this record says nothing
+  AIOS_FIELDS(Piece, key, slab, offset, content, used)
+};
+
+/// What owner and context share, which the context writes.
+struct Ledger {
+  /// By slot, what the allocation there holds (BufferUse::content; 0: nothing of use).
+  std::uint32_t contents[max_allocations];
+  Piece pieces[max_pieces];
+};
+
 enum class AllocationCall : std::uint32_t {
-  /// With the ledger's descriptor: a 32-bit number for each slot, which says what the allocation
-  /// there holds (BufferUse::content; 0: nothing of use). The context writes it.
+  /// With the descriptor of a Ledger.
   ledger = 1,
-  /// The allocation of this key, `found`, or a new one; with its descriptor. no_memory: more than
+  /// The allocation of this key, `found`, or a new one; with its descriptor. Pieces of a slab that
+  /// is new are none. no_memory: more than
   /// the tenant may have, or the device has. quota: of max_allocations all are in use.
   take = 2,
   /// Frees the one at `slot`. not_found: there is none in use.

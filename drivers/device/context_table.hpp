@@ -23,14 +23,11 @@ using proto::kernel::Handle;
 
 /// Of one driver: a digit of a label.
 inline constexpr std::size_t max_devices = 16;
-/// Two labels each of the 64 that a job may keep, with room for those being replaced.
+/// Two labels each of the 96 that a job may keep, and two for the process that owns its memory,
+/// with room for those being replaced.
 inline constexpr std::size_t max_contexts = 20;
 /// Of the jobs of one user, so that nobody takes a device from all others.
 inline constexpr std::size_t max_contexts_per_user = 16;
-
-/// Processes that own memory for contexts: two labels each of the rest, less two for a context that
-/// is being replaced.
-inline constexpr std::size_t max_memory_owners = 11;
 
 enum class KeptPart : char { process = 'p', port = 'a', owner_process = 'm', owner_port = 'n' };
 

@@ -47,8 +47,8 @@ Handle MemoryOwners::port(Handle tenant, ContextKey key,
 
 Result<void> MemoryOwners::add(Handle tenant, ContextKey key,
                                const std::vector<std::string>& arguments) {
-  if (owners_.size() >= max_memory_owners)
-    return error(Code::quota, "a driver has at most " + std::to_string(max_memory_owners) +
+  if (owners_.size() >= max_contexts)
+    return error(Code::quota, "a driver has at most " + std::to_string(max_contexts) +
                                   " processes that own memory");
   Owner& owner = owners_[key];
   owner.arguments = arguments;

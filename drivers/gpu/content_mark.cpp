@@ -1,23 +1,13 @@
 #include "drivers/gpu/content_mark.hpp"
 
-#include <atomic>
-
 namespace aios::gpu {
 
-namespace {
-
-std::atomic_ref<std::uint32_t> word(const Mapping& ledger, std::uint32_t slot) {
-  return std::atomic_ref(reinterpret_cast<std::uint32_t*>(ledger.data())[slot]);
-}
-
-}  // namespace
-
 std::uint32_t ContentMark::content() const {
-  return word(*ledger_, slot_).load(std::memory_order_acquire);
+  return word_.load(std::memory_order_acquire);
 }
 
 void ContentMark::write(std::uint32_t content) {
-  if (!closed_) word(*ledger_, slot_).store(content, std::memory_order_release);
+  if (!closed_) word_.store(content, std::memory_order_release);
 }
 
 std::uint64_t ContentMark::begin_change() {

@@ -1,6 +1,7 @@
 // What device memory that outlives its context holds, noted in a page that outlives it, too.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <mutex>
@@ -9,13 +10,14 @@
 
 namespace aios::gpu {
 
-/// The mark of one allocation: its word of the ledger (proto::memory::AllocationCall::ledger).
+/// The mark of an allocation, or of a piece: its word of the ledger (proto::memory::Ledger).
 /// Whatever moment the context dies at, the word is zero or says what the memory really holds: it
 /// is zero while anything on its way to the device changes the bytes. Thread-safe.
 class ContentMark {
  public:
-  ContentMark(std::shared_ptr<const Mapping> ledger, std::uint32_t slot)
-      : ledger_(std::move(ledger)), slot_(slot) {}
+  /// `word` is in the ledger.
+  ContentMark(std::shared_ptr<const Mapping> ledger, std::uint32_t& word)
+      : ledger_(std::move(ledger)), word_(word) {}
   ContentMark(const ContentMark&) = delete;
 
   /// What is noted.
@@ -31,7 +33,7 @@ class ContentMark {
   void write(std::uint32_t content);
 
   const std::shared_ptr<const Mapping> ledger_;
-  const std::uint32_t slot_;
+  const std::atomic_ref<std::uint32_t> word_;
   std::mutex mutex_;
   std::uint64_t changes_ = 0;
   bool closed_ = false;

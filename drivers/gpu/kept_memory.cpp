@@ -54,7 +54,7 @@ Result<Mapping> KeptMemory::fetch_ledger() {
   const Answered answered = TRY(ask(AllocationCall::ledger));
   if (answered.fds.size() != 1)
     return error(Code::protocol_error, "the owner of device memory sent no ledger");
-  return Mapping::map(answered.fds.front(), proto::memory::max_allocations * sizeof(std::uint32_t),
+  return Mapping::map(answered.fds.front(), sizeof(proto::memory::Ledger),
                       Mapping::Access::read_write);
 }
 
@@ -70,8 +70,17 @@ Result<KeptMemory::Lent> KeptMemory::borrow(const MemoryKey& key) {
   if (answered.fds.size() != 1 || reply.slot >= proto::memory::max_allocations ||
       reply.bytes < key.length)
     return error(Code::protocol_error, "the owner of device memory answered with nonsense");
-  return Lent{reply.bytes, std::move(answered.fds.front()),
-              std::make_shared<ContentMark>(ledger_, reply.slot), reply.slot, connections_};
+  return Lent{reply.bytes,
+              reply.found != 0,
+              std::move(answered.fds.front()),
+              std::make_shared<ContentMark>(ledger_, ledger_of(*ledger_).contents[reply.slot]),
+              reply.slot,
+              connections_};
+}
+
+std::pair<std::shared_ptr<const Mapping>, std::uint64_t> KeptMemory::ledger() const {
+  const std::lock_guard lock(mutex_);
+  return {channel_.valid() ? ledger_ : nullptr, connections_};
 }
 
 void KeptMemory::give_back(const Lent& lent) {

@@ -4,6 +4,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "abi/proto/device.hpp"
@@ -13,11 +14,17 @@
 
 namespace aios::gpu {
 
+/// Of such a mapping.
+inline proto::memory::Ledger& ledger_of(const Mapping& mapping) {
+  return *reinterpret_cast<proto::memory::Ledger*>(mapping.data());
+}
+
 /// Thread-safe. Each call waits for the owner, at most 5 s.
 class KeptMemory {
  public:
   struct Lent {
     std::uint64_t bytes = 0;  ///< of the memory, at least the key's length
+    bool found = false;       ///< a context before has left it
     Fd descriptor;            ///< to be imported
     std::shared_ptr<ContentMark> mark;
     std::uint32_t slot = 0;
@@ -34,6 +41,8 @@ class KeptMemory {
   Result<Lent> borrow(const MemoryKey& key);
   /// No change of the memory may be on its way.
   void give_back(const Lent& lent);
+  /// Shared with the owner of now, and the number of the connection to it; null: there is none.
+  std::pair<std::shared_ptr<const Mapping>, std::uint64_t> ledger() const;
   /// Frees what contexts before have left and this one has not borrowed. False: there was no owner.
   bool drop_unused();
 
@@ -47,7 +56,7 @@ class KeptMemory {
                        const MemoryKey& key = {});
   Result<Answered> exchange(const proto::memory::AllocationRequest& request);
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   Fd channel_;
   std::shared_ptr<const Mapping> ledger_;
   std::uint64_t connections_ = 0;

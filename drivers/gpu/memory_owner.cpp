@@ -19,8 +19,7 @@ using proto::memory::Attach;
 Result<std::unique_ptr<MemoryOwner>> MemoryOwner::create(aios::Kernel& kernel, EventLoop& loop,
                                                          MemoryMaker& maker,
                                                          std::uint64_t limit_bytes) {
-  Region ledger = TRY(Region::create(kernel, proto::memory::max_allocations * sizeof(std::uint32_t),
-                                     "memory-ledger"));
+  Region ledger = TRY(Region::create(kernel, sizeof(proto::memory::Ledger), "memory-ledger"));
   return std::unique_ptr<MemoryOwner>(
       new MemoryOwner(kernel, loop, std::move(ledger), maker, limit_bytes));
 }

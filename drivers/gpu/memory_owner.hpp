@@ -33,8 +33,7 @@ class MemoryOwner {
       : kernel_(kernel),
         loop_(loop),
         ledger_(std::move(ledger)),
-        memory_(maker,
-                {reinterpret_cast<std::uint32_t*>(ledger_.data()), proto::memory::max_allocations},
+        memory_(maker, reinterpret_cast<proto::memory::Ledger*>(ledger_.data())->contents,
                 limit_bytes) {}
   void serve();
   void part();

@@ -9,9 +9,9 @@
 
 #include "abi/runtime/log.hpp"
 #include "abi/runtime/time.hpp"
+#include "drivers/gpu/cuda/borrowed_memory.hpp"
 #include "drivers/gpu/cuda/cublas.hpp"
 #include "drivers/gpu/cuda/cuda_devices.hpp"
-#include "drivers/gpu/cuda/cuda_memory.hpp"
 #include "drivers/gpu/device_clock.hpp"
 
 namespace aios::gpu::cuda {
@@ -24,9 +24,6 @@ struct CudaKernel final : Kernel {
   CudaKernel(KernelInfo of, Function with) : Kernel(std::move(of)), function(with) {}
   Function function;
 };
-
-/// Borrowed memory has a granularity, of 2 MiB: less would be wasted, and is soon copied again.
-constexpr std::uint64_t least_borrowed_bytes = 2u << 20;
 
 /// What is at least as large comes to the device in a stream of its own, while kernels of tasks
 /// before it run; for less it costs more to have one stream wait for another.
@@ -48,8 +45,10 @@ class CudaBuffer final : public DeviceBuffer {
   Result<void> allocate(const MemoryKey& key);
   void register_host(bool writable);
 
-  std::shared_ptr<ContentMark> mark() const override { return lent_ ? lent_->mark : nullptr; }
-  DevicePointer address() const { return mapped_.valid() ? mapped_.address() : own_; }
+  std::shared_ptr<ContentMark> mark() const override {
+    return borrowed_ ? borrowed_->mark() : nullptr;
+  }
+  DevicePointer address() const { return borrowed_ ? borrowed_->address() : own_; }
   std::span<std::byte> memory() const { return memory_; }
   /// Whether it is made, filled and freed in the stream of what comes ahead.
   bool comes_ahead() const { return memory_.size() >= least_ahead_bytes; }
@@ -59,16 +58,13 @@ class CudaBuffer final : public DeviceBuffer {
   LastUse last_use;
 
  private:
-  Result<void> borrow(const MemoryKey& key);
-  Result<void> map_lent();
+  Result<void> try_to_allocate(const MemoryKey& key);
   Result<void> allocate_own();
 
   CudaGpu& gpu_;
   std::span<std::byte> memory_;
   DevicePointer own_ = 0;
-  std::optional<KeptMemory::Lent> lent_;
-  MappedMemory mapped_;
-  std::uint64_t counted_bytes_ = 0;
+  std::unique_ptr<BorrowedMemory> borrowed_;
   bool registered_ = false;
   bool is_new_ = false;
 };
@@ -99,7 +95,9 @@ class CudaGpu final : public Gpu {
         info_(std::move(found.info)),
         device_(found.device),
         kept_(info_.exports_memory ? kept : nullptr),
-        budget(limit_bytes) {}
+        budget(limit_bytes) {
+    if (kept_ != nullptr) borrower = std::make_unique<Borrower>(*api_, device_, *kept_, budget);
+  }
   CudaGpu(const CudaGpu&) = delete;
   /// Nothing of the driver is undone: its process ends.
   ~CudaGpu() override = default;
@@ -116,14 +114,16 @@ class CudaGpu final : public Gpu {
   const DriverApi& api() const { return *api_; }
   Stream stream() const { return stream_; }
   Stream ahead_stream() const { return ahead_stream_; }
-  Device device() const { return device_; }
-  KeptMemory* kept() const { return kept_; }
   /// Whether a launch, and with it all before, has been waited for.
   bool has_ended(std::uint64_t launch) const { return launch <= ended_; }
   /// In the buffer's stream, after everything that uses it.
   void free_memory(DevicePointer memory, Stream stream);
-  /// When an allocation has failed: waits until what was freed really is, if there is anything.
+  // When an allocation has failed. False: there is nothing that could be done.
+  /// Waits until what was freed really is.
   bool wait_for_freed();
+  bool give_back_unused() { return borrower != nullptr && borrower->give_back_unused(); }
+  /// What contexts before have left.
+  bool drop_left() { return kept_ != nullptr && kept_->drop_unused(); }
   bool can_register(bool writable) const {
     return can_register_ && (writable || can_register_read_only_);
   }
@@ -168,54 +168,45 @@ class CudaGpu final : public Gpu {
 
  public:
   MemoryBudget budget;
+  std::unique_ptr<Borrower> borrower;  ///< null: memory here ends with its context
 };
 
-/// Of the process that owns memory for this context where that pays, else of this context's own.
+/// When it finds no room, what nobody uses makes some.
 Result<void> CudaBuffer::allocate(const MemoryKey& key) {
-  if (gpu_.kept() == nullptr || key == MemoryKey{} || key.length < least_borrowed_bytes)
-    return allocate_own();
-  auto borrowed = borrow(key);
-  if (!borrowed && borrowed.error().code() == aios::Code::no_memory && gpu_.wait_for_freed())
-    borrowed = borrow(key);
-  if (borrowed || borrowed.error().code() == aios::Code::no_memory ||
-      borrowed.error().code() == aios::Code::crashed ||
-      borrowed.error().code() == aios::Code::service_down)
-    return borrowed;
-  return allocate_own();
+  Result<void> made = try_to_allocate(key);
+  for (const auto make_room :
+       {&CudaGpu::wait_for_freed, &CudaGpu::give_back_unused, &CudaGpu::drop_left})
+    if (!made && made.error().code() == aios::Code::no_memory && (gpu_.*make_room)())
+      made = try_to_allocate(key);
+  return made;
 }
 
-Result<void> CudaBuffer::borrow(const MemoryKey& key) {
-  lent_ = TRY(gpu_.kept()->borrow(key));
-  const Result<void> mapped = map_lent();
-  lent_->descriptor.reset();
-  if (mapped) return {};
-  gpu_.kept()->give_back(*lent_);
-  lent_.reset();
-  return mapped;
-}
-
-Result<void> CudaBuffer::map_lent() {
-  TRY(gpu_.budget.take(lent_->bytes));
-  auto mapped = MappedMemory::map(gpu_.api(), gpu_.device(), lent_->descriptor, lent_->bytes);
-  if (!mapped) {
-    gpu_.budget.give_back(lent_->bytes);
-    return std::unexpected(std::move(mapped).error());
+/// Of the process that owns memory for this context if there is one, else of this context's own.
+Result<void> CudaBuffer::try_to_allocate(const MemoryKey& key) {
+  if (gpu_.borrower == nullptr || key == MemoryKey{}) return allocate_own();
+  auto borrowed = gpu_.borrower->borrow(key);
+  if (borrowed) {
+    borrowed_ = std::move(*borrowed);
+    return {};
   }
-  mapped_ = std::move(*mapped);
-  counted_bytes_ = lent_->bytes;
-  return {};
+  switch (borrowed.error().code()) {
+    case aios::Code::no_memory:
+      // There may still be room for it where there is none for a slab.
+      if (key.length < proto::memory::slab_bytes) return allocate_own();
+      [[fallthrough]];
+    case aios::Code::crashed:
+    case aios::Code::service_down:
+      return std::unexpected(std::move(borrowed).error());
+    default:
+      return allocate_own();
+  }
 }
 
 Result<void> CudaBuffer::allocate_own() {
   const DriverApi& api = gpu_.api();
   TRY(gpu_.budget.take(memory_.size()));
-  Code code = api.memory_allocate(&own_, memory_.size(), stream());
-  if (code == Code::out_of_memory && gpu_.wait_for_freed())
-    code = api.memory_allocate(&own_, memory_.size(), stream());
-  if (code == Code::out_of_memory && gpu_.kept() != nullptr && gpu_.kept()->drop_unused())
-    code = api.memory_allocate(&own_, memory_.size(), stream());
+  const Code code = api.memory_allocate(&own_, memory_.size(), stream());
   if (code == Code::success) {
-    counted_bytes_ = memory_.size();
     is_new_ = comes_ahead();
     return {};
   }
@@ -237,15 +228,13 @@ CudaBuffer::~CudaBuffer() {
   (void)gpu_.use_context();
   // A launch may still be on its way, which its copies are a part of.
   const bool in_use = !gpu_.has_ended(last_use.launch);
-  if (in_use && (registered_ || mapped_.valid())) (void)api.event_synchronize(last_use.end);
+  if (in_use && (registered_ || borrowed_)) (void)api.event_synchronize(last_use.end);
   if (registered_) (void)api.host_unregister(memory_.data());
   if (own_ != 0) {
     if (in_use && comes_ahead()) (void)api.stream_wait(stream(), last_use.end, 0);
     gpu_.free_memory(own_, stream());
+    gpu_.budget.give_back(memory_.size());
   }
-  mapped_.reset();
-  if (lent_) gpu_.kept()->give_back(*lent_);
-  gpu_.budget.give_back(counted_bytes_);
 }
 
 Stream CudaBuffer::stream() const {

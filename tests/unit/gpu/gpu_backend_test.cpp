@@ -26,7 +26,8 @@ struct Kept {
     const auto known = std::ranges::find(keys, key);
     const auto slot = static_cast<std::uint32_t>(known - keys.begin());
     if (known == keys.end()) keys.push_back(key);
-    return std::make_shared<ContentMark>(ledger, slot);
+    return std::make_shared<ContentMark>(ledger,
+                                         reinterpret_cast<std::uint32_t*>(ledger->data())[slot]);
   }
   std::shared_ptr<const Mapping> ledger = std::make_shared<const Mapping>(
       *Mapping::map(device::test::make_memory(page), page, Mapping::Access::read_write));

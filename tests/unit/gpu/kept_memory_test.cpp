@@ -3,16 +3,12 @@
 
 #include <doctest/doctest.h>
 
-#include <sys/socket.h>
-
-#include <functional>
-#include <thread>
-
-#include "abi/runtime/socket.hpp"
 #include "tests/unit/device/test_support.hpp"
+#include "tests/unit/gpu/fake_owner.hpp"
 
 using namespace aios;
 using namespace aios::gpu;
+using aios::gpu::test::FakeOwner;
 using proto::memory::AllocationCall;
 using proto::memory::AllocationReply;
 using proto::memory::AllocationRequest;
@@ -20,35 +16,6 @@ using proto::memory::AllocationRequest;
 namespace {
 
 constexpr MemoryKey key{7, 1, 0, 4096};
-
-/// Answers until the other end is closed, or an answer is none.
-class FakeOwner {
- public:
-  /// Fills the reply and returns what goes with it; nothing: hangs up.
-  using Answer = std::function<std::optional<Fd>(const AllocationRequest&, AllocationReply&)>;
-
-  FakeOwner(Fd socket, Answer answer)
-      : thread_([socket = std::move(socket), answer = std::move(answer)] {
-          for (;;) {
-            AllocationRequest request{};
-            ReceivedPacket packet;
-            if (!receive_packet(socket.get(), std::as_writable_bytes(std::span(&request, 1)), 0,
-                                packet))
-              return;
-            AllocationReply reply{};
-            const auto with = answer(request, reply);
-            if (!with) return;
-            const int descriptor = with->get();
-            (void)send_packet(socket.get(), std::as_bytes(std::span(&reply, 1)),
-                              {&descriptor, with->valid() ? 1u : 0u}, 0);
-          }
-        }) {}
-  ~FakeOwner() { thread_.join(); }
-  FakeOwner(const FakeOwner&) = delete;
-
- private:
-  std::thread thread_;
-};
 
 struct Fixture {
   Fixture()
@@ -74,11 +41,11 @@ struct Fixture {
     return ledger.duplicate().value();
   }
   std::uint32_t word(std::uint32_t slot) const {
-    const auto seen = Mapping::map(ledger, 4096, Mapping::Access::read);
-    return reinterpret_cast<const std::uint32_t*>(seen->data())[slot];
+    const auto seen = Mapping::map(ledger, sizeof(proto::memory::Ledger), Mapping::Access::read);
+    return ledger_of(*seen).contents[slot];
   }
 
-  Fd ledger = device::test::make_memory(4096);
+  Fd ledger = device::test::make_memory(sizeof(proto::memory::Ledger));
   std::atomic<int> dropped = 0;
   std::optional<FakeOwner> owner;
   KeptMemory memory;
