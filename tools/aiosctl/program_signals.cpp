@@ -45,10 +45,6 @@ std::string stat_in(const fs::path& folder) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-std::string stat_of(pid_t pid) {
-  return stat_in("/proc/" + std::to_string(pid));
-}
-
 /// The pids of the instance are ours when its kernel's is.
 Result<void> check_namespace(Kernel& kernel) {
   const std::uint64_t pid = TRY(kernel.call<pk::InstanceInfo>({})).reply.pid;
@@ -178,6 +174,10 @@ Result<void> stop_or_undo(std::vector<Member>& tree) {
 }
 
 }  // namespace
+
+std::string stat_of(pid_t pid) {
+  return stat_in("/proc/" + std::to_string(pid));
+}
 
 pid_t parent_in(const std::string& stat) {
   // "PID (NAME) STATE PARENT ...": the name may have blanks and brackets in it.

@@ -31,6 +31,8 @@ std::multimap<pid_t, pid_t> children_by_parent();
 /// `root` and all below it, a parent before its children. `children`: as above.
 std::vector<pid_t> tree_below(pid_t root, const std::multimap<pid_t, pid_t>& children);
 
+/// The text of /proc/PID/stat; empty when there is no such process.
+std::string stat_of(pid_t pid);
 /// The parent in the text of /proc/PID/stat, whatever the process is called; 0 when it says none.
 pid_t parent_in(const std::string& stat);
 /// The state there, such as T when a signal has stopped the process; 0 when it says none.

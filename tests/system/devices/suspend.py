@@ -67,11 +67,21 @@ def goes_on(application):
     return application.word(1) != before
 
 
+def state_of(instance, pid):
+    """As `ps` lists it, for people and for programs."""
+    state = next(p["state"] for p in instance.processes() if p["pid"] == pid)
+    row = next(line.split() for line in instance.ctl("ps").splitlines() if line.split()[1] == str(pid))
+    expect(state in row, f"the table of a {state} process says {row}")
+    return state
+
+
 def suspended_in_a_task(instance, a, b):
     a.start("faults", "forever", struct.pack("Q", 0), LIMIT_S)
     expect(goes_on(a), "the task does not start")
     context = instance.contexts()[0]
+    expect(state_of(instance, context["pid"]) == "runs", "a context at work is not listed so")
     expect("suspended" in instance.ctl("suspend", context["pid"]), "it does not say what it did")
+    expect(state_of(instance, context["pid"]) == "suspended", "ps does not show what is suspended")
     counted = a.word(1)
     end = time.monotonic() + SUSPENDED_S
     # Another application has the device meanwhile, also on a machine with one processor.
@@ -82,6 +92,7 @@ def suspended_in_a_task(instance, a, b):
     expect(a.word(1) == counted, "a suspended context goes on")
     instance.ctl("resume", context["pid"])
     expect(goes_on(a), "a resumed context does not go on")
+    expect(state_of(instance, context["pid"]) == "runs", "ps does not show that it was resumed")
     expect([c["pid"] for c in instance.contexts()].count(context["pid"]) == 1,
            "the context is another")
     a.region.data[:4] = struct.pack("I", 1)
@@ -107,6 +118,7 @@ def programs_stand_still_with_their_children(instance):
         expect("has started" in said, f"suspending a program: {said}")
         tree = descendants(program.pid)
         wait_until(lambda: all(stat_fields(pid)[0] == "T" for pid in tree), PATIENCE_S, "all stand still")
+        expect(state_of(instance, program.pid) == "suspended", "ps does not show a suspended program")
         before = counter.read_text(encoding="utf-8")
         time.sleep(0.2)
         expect(counter.read_text(encoding="utf-8") == before and descendants(program.pid) == tree,

@@ -22,11 +22,6 @@ namespace {
 
 constexpr int patience_ms = 30'000;
 
-std::string stat_of(pid_t pid) {
-  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-}
-
 /// A process, and below it what it starts: each says when it begins and when it goes on. All are
 /// killed at the end of the test.
 class Family {
