@@ -23,6 +23,11 @@ void with_method(std::uint32_t opcode, proto::MethodList<Ms...>, Visit visit) {
   ((opcode == Ms::opcode ? visit(Ms{}) : void()), ...);
 }
 
+std::unexpected<Status> other_version() {
+  return error(Code::version_mismatch,
+               "this kernel speaks version " + std::to_string(wire::abi_version));
+}
+
 }  // namespace
 
 template <class M>
@@ -54,17 +59,15 @@ bool Calls::serve(Process& process, std::span<const std::byte> packet) {
         served = serve_method<M>(caller, packet.subspan(sizeof header));
       });
   }
-  const Result<proto::Empty> wrong = error(
-      Code::protocol_error, "not a call of this kernel: unknown opcode, or wrong length for it");
+  Result<proto::Empty> wrong = error(Code::protocol_error, "unknown opcode, or wrong length of it");
+  if (header.opcode == wire::Hello::opcode) wrong = other_version();
   if (!served) reply(caller, wrong);
   return served;
 }
 
 KERNEL_CALL(Hello, Calls::) {
   Process& process = caller.process;
-  if (request.version != wire::abi_version)
-    return error(Code::version_mismatch,
-                 "this kernel speaks version " + std::to_string(wire::abi_version));
+  if (request.version != wire::abi_version) return other_version();
   if (process.has_pages()) return error(Code::already_exists, "hello was said before");
   const bool named = !request.job_name.view().empty();
   TRY(require(request.job_name.valid() && (!named || is_name(request.job_name.view())),

@@ -22,8 +22,10 @@ void Listener::dispatch(ClientId client, Peer& peer, const Message& message) {
     return reply_bytes(token, std::as_bytes(std::span(&nothing, 1)));
   }
   if (peer.info.protocol_version != version())
-    return reply_error(token, Status(Code::version_mismatch,
-                                     "this server speaks version " + std::to_string(version())));
+    return reply_error(
+        token, Status(Code::version_mismatch,
+                      "this server speaks version " + std::to_string(version()) +
+                          ", its client version " + std::to_string(peer.info.protocol_version)));
   const auto bytes = message.bytes();
   requests_.push_back({token, peer.info, {bytes.begin(), bytes.end()}});
 }

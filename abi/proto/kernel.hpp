@@ -30,8 +30,9 @@ namespace aios::proto::kernel {
 /// if it is not there (a zero field inherits) and dies with its last outside process; children of
 /// AIOS leave the name empty. `confine`: the process, and what it starts from now on, is moved into
 /// the job's control group, where there is one: it is held to the quota and is killed when the job
-/// ends. version_mismatch; quota; invalid_argument for a bad name; not_supported when a process is
-/// to be confined that the kernel cannot see.
+/// ends. version_mismatch, whatever its length, naming the kernel's version; quota;
+/// invalid_argument for a bad name; not_supported when a process is to be confined that the kernel
+/// cannot see.
 struct Hello {
   static constexpr std::uint16_t opcode = 1;
   static constexpr const char* name = "hello";

@@ -17,6 +17,22 @@ namespace aios {
 
 namespace pk = proto::kernel;
 
+namespace {
+
+/// Why a greeting was not answered, to those to whom the name of the call means nothing: it is the
+/// first one, and no other.
+Status refusal(const Status& why) {
+  const std::string prefix = std::string(pk::Hello::name) + ": ";
+  std::string text = why.message();
+  if (text.starts_with(prefix)) text.erase(0, prefix.size());
+  if (why.code() == Code::version_mismatch)
+    text += ", and this program version " + std::to_string(pk::abi_version) +
+            "; build or install both from the same sources, and boot anew";
+  return Status(why.code(), text);
+}
+
+}  // namespace
+
 Result<std::unique_ptr<Kernel>> Kernel::attach_child() {
   std::unique_ptr<Kernel> kernel(new Kernel);
   kernel->socket_ = Fd(pk::child_socket_fd);
@@ -44,11 +60,8 @@ Result<void> Kernel::introduce(const AttachOptions& options) {
   pk::Hello::Request request{pk::abi_version, options.confine ? 1u : 0u,
                              pk::Name::from(options.job_name), options.quota};
   Result<Called<pk::Hello>> answer = call<pk::Hello>(request);
-  // The name of the call means nothing to who attaches: it is the first one, and no other.
-  const std::string prefix = std::string(pk::Hello::name) + ": ";
-  if (!answer && answer.error().message().starts_with(prefix))
-    return error(answer.error().code(), answer.error().message().substr(prefix.size()));
-  Called<pk::Hello> hello = TRY(std::move(answer));
+  if (!answer) return std::unexpected(refusal(answer.error()));
+  Called<pk::Hello>& hello = *answer;
   if (hello.fds.size() != 3)
     return error(Code::protocol_error, "the kernel's greeting lacks its descriptors");
   hello_ = hello.reply;
@@ -127,8 +140,8 @@ Result<void> Kernel::receive(const char* name, std::uint64_t call_id, std::span<
     return error(static_cast<Code>(head.status),
                  std::string(name) + ": " + std::string(head.text.view()));
   if (packet.bytes != sizeof head + reply.size())
-    return error(Code::version_mismatch, std::string("the AIOS kernel answers ") + name +
-                                             " in another layout: rebuild or restart AIOS");
+    return error(Code::version_mismatch,
+                 std::string(name) + ": this kernel answers in another layout");
   std::memcpy(reply.data(), body + sizeof head, reply.size());
   fds = std::move(packet.fds);
   return {};

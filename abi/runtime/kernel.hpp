@@ -57,7 +57,7 @@ class Kernel {
   /// For a process that AIOS started: the socket is fd 3.
   static Result<std::unique_ptr<Kernel>> attach_child();
   /// For a program from outside. unreachable when nothing answers at `socket_path`; paths longer
-  /// than a socket address holds are reached through their folder.
+  /// than a socket address holds are reached through their folder. version_mismatch, naming both.
   static Result<std::unique_ptr<Kernel>> attach(const std::string& socket_path,
                                                 const AttachOptions& options = {});
   /// Ends the connection of an outside program. A child's stays open until its process ends:

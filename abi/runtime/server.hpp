@@ -282,9 +282,10 @@ class Server final : public ServerBase {
         return reply_error(token, Status(Code::denied, "only the supervisor drains servers"));
       // The supervisor speaks no server's protocol, and so shows version 0.
       if (!drains && peer.info.protocol_version != version())
-        return reply_error(
-            token, Status(Code::version_mismatch, std::string(Protocol::name) + " speaks version " +
-                                                      std::to_string(version())));
+        return reply_error(token, Status(Code::version_mismatch,
+                                         std::string(Protocol::name) + " speaks version " +
+                                             std::to_string(version()) + ", its client version " +
+                                             std::to_string(peer.info.protocol_version)));
       CallContext context(token.client, peer.info, token);
       const Answer<typename M::Reply> answer = impl_.handle(M{}, request, context);
       if (!answer.is_deferred()) reply<M>(token, answer.result());

@@ -120,8 +120,12 @@ Result<void> TestInstance::greet() {
   const Result<void> found = wait_until([&] {
     if (kernel_ended()) return true;
     visitor = attach();
+    // Programs of another build will not do better later.
+    if (!visitor && visitor.error().code() == Code::version_mismatch) return true;
     return visitor && (*visitor)->kernel().startup("supervisor").has_value();
   });
+  if (!visitor && visitor.error().code() == Code::version_mismatch)
+    return std::unexpected(visitor.error());
   if (!found || kernel_ended() || !visitor)
     return error(Code::unreachable, "the instance did not come up\n" + logs());
   operator_ = std::move(*visitor);

@@ -112,6 +112,8 @@ TEST_CASE("A client of another version may make null calls only") {
   const auto reply = echo(*client, 1);
   REQUIRE(!reply.has_value());
   CHECK(reply.error().code() == Code::version_mismatch);
+  CHECK(reply.error().message().ends_with(
+      "speaks version " + std::to_string(pe::Protocol::version) + ", its client version 77"));
 }
 
 namespace {

@@ -143,7 +143,7 @@ class Progress {
   std::uint64_t elapsed_ns() const { return now_ns() - begin_ns_; }
 
  private:
-  bool connect();
+  Result<bool> connect();
   Result<void> show_servers();
 
   const Session& session_;
@@ -157,9 +157,11 @@ class Progress {
 };
 
 /// Attaches anew until the supervisor's port is among what an attachment is given.
-bool Progress::connect() {
+Result<bool> Progress::connect() {
   if (supervisor_ != nullptr) return true;
   Result<Operator> attached = Operator::attach(session_);
+  if (!attached && attached.error().code() == Code::version_mismatch)
+    return std::unexpected(attached.error());
   if (!attached || !attached->kernel().startup("supervisor")) return false;
   operator_ = *std::move(attached);
   Result<std::unique_ptr<Client>> client =
@@ -170,7 +172,7 @@ bool Progress::connect() {
 }
 
 Result<bool> Progress::look() {
-  if (!connect()) return false;
+  if (!TRY(connect())) return false;
   if (!asked_) {
     asked_ = true;
     supervisor_->start<ps::WaitRunning>({}, Deadline::after(boot_timeout_ns),

@@ -168,11 +168,26 @@ TEST_CASE("A wrong command line is explained") {
 TEST_CASE("Hello of another version is a mismatch, and the right one may follow") {
   Machine machine;
   Client client(machine.socket_path());
-  CHECK(client.call<wire::Hello>({99, 0, {}, {}}).code == Code::version_mismatch);
+  const auto refused = client.call<wire::Hello>({99, 0, {}, {}});
+  CHECK(refused.code == Code::version_mismatch);
+  CHECK(refused.text == "this kernel speaks version " + std::to_string(wire::abi_version));
   CHECK(client.call<wire::Hello>({wire::abi_version, 0, wire::Name::from("a/b"), {}}).code ==
         Code::invalid_argument);
   CHECK(client.call<wire::Hello>({wire::abi_version, 0, {}, {}}).ok());
   CHECK(client.call<wire::Hello>({wire::abi_version, 0, {}, {}}).code == Code::already_exists);
+}
+
+TEST_CASE("Hello as long as another version's is a mismatch that says the version, and the end") {
+  Machine machine;
+  Client client(machine.socket_path());
+  std::vector<std::byte> packet(sizeof(wire::CallHeader) + sizeof(wire::Hello::Request) + 8);
+  const wire::CallHeader header{wire::Hello::opcode, sizeof(wire::Hello::Request) + 8, 1};
+  std::memcpy(packet.data(), &header, sizeof header);
+  client.send_raw(packet);
+  const auto refused = client.receive<wire::Hello>();
+  CHECK(refused.code == Code::version_mismatch);
+  CHECK(refused.text == "this kernel speaks version " + std::to_string(wire::abi_version));
+  CHECK(client.is_closed());
 }
 
 TEST_CASE("Connections that never say hello push out one another, not those who did") {
