@@ -1,5 +1,6 @@
-// A job that cannot be submitted yet: its client still copies or unpacks its input. The service
-// lists it meanwhile, and whoever cancels it there ends it here.
+// A job that cannot be submitted yet, since its client still copies or unpacks its input, or that
+// its client leads itself. The service lists it meanwhile, and whoever cancels it there ends it
+// here.
 #pragma once
 
 #include <memory>
@@ -18,8 +19,11 @@ class Announcement {
  public:
   using Phase = proto::mapreduce::Phase;
 
-  /// `port` is a connect handle of the service. Both references outlive it.
-  Announcement(Kernel& kernel, Handle port, const Options& options, const OnProgress& on_progress);
+  enum class Leader { service, client };
+  /// `port` is a connect handle of the service. Both references outlive it. A job that its client
+  /// leads goes on, unlisted, while the service is down.
+  Announcement(Kernel& kernel, Handle port, const Options& options, const OnProgress& on_progress,
+               Leader leader = Leader::service);
   Announcement(const Announcement&) = delete;
 
   /// Lists the job. quota: too many jobs; service_down; cancelled when `on_progress` said so.
@@ -31,6 +35,11 @@ class Announcement {
   Result<UnpackedInputs> prepare(Inputs& inputs, std::vector<InputFile>& files,
                                  const OutputFolder& output);
 
+  /// Tells user and service, the latter not too often; false when the job is to end, for `ended()`.
+  bool tell(const proto::mapreduce::Progress& progress, std::uint64_t input_bytes);
+  OnBytes during(Phase phase);
+  const std::optional<Status>& ended() const { return ended_; }
+
   /// What a Submit takes it over with: the link that knows it, and its number there, 0 for none.
   struct Listed {
     std::unique_ptr<Client> client;
@@ -39,15 +48,14 @@ class Announcement {
   Listed take();
 
  private:
-  bool tell(Phase phase, std::uint64_t done_bytes, std::uint64_t all_bytes);
-  OnBytes during(Phase phase);
-  Result<void> tell_service(Phase phase, std::uint64_t done_bytes, std::uint64_t all_bytes);
+  Result<void> tell_service(const proto::mapreduce::Progress& progress, std::uint64_t input_bytes);
 
   const Options& options_;
   const OnProgress& on_progress_;
+  const Leader leader_;
   Listed listed_;
-  std::uint64_t tell_next_ns_ = 0;  ///< the service is not told before, of the same phase
-  std::optional<Phase> told_;
+  std::uint64_t tell_next_ns_ = 0;     ///< the service is not told before, of the same phase
+  std::optional<std::uint32_t> told_;  ///< phase
   std::optional<Status> ended_;
 };
 

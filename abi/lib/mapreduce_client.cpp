@@ -391,7 +391,7 @@ class Job {
 /// Done anew like any other when the scheduler dies: nothing is committed before its end.
 Result<Report> Job::run_on_devices(const std::string& job, std::span<const std::byte> module) {
   for (std::uint32_t attempt = 1;; ++attempt) {
-    Result<Report> report = run_device_job(kernel_, job, module, options_, on_progress_);
+    Result<Report> report = run_device_job(kernel_, port_, job, module, options_, on_progress_);
     if (report || report.error().code() != Code::peer_closed || attempt == max_attempts)
       return report;
   }

@@ -30,11 +30,12 @@ std::optional<std::string> device_job_of(std::span<const std::byte> module) {
   return std::string(text.substr(0, text.find('\0')));
 }
 
-Result<Report> run_device_job(Kernel& kernel, const std::string& name,
+Result<Report> run_device_job(Kernel& kernel, Handle port, const std::string& name,
                               std::span<const std::byte> module, const Options& options,
                               const OnProgress& on_progress) {
-  if (name == "k-means") return make_kmeans_job(kernel, options, on_progress)->run(module);
-  if (name == "image-histogram") return make_image_job(kernel, options, on_progress)->run(module);
+  if (name == "k-means") return make_kmeans_job(kernel, port, options, on_progress)->run(module);
+  if (name == "image-histogram")
+    return make_image_job(kernel, port, options, on_progress)->run(module);
   return error(Code::not_supported, options.module_path + ": is for a job '" + name +
                                         "', which this version of AIOS does not have");
 }
@@ -95,8 +96,11 @@ Result<double> JobArguments::real(std::string_view name, double otherwise) const
 
 // ---- a run --------------------------------------------------------------------------------------
 
-DeviceJob::DeviceJob(Kernel& kernel, const Options& options, const OnProgress& on_progress)
-    : kernel_(kernel), options_(options), on_progress_(on_progress) {}
+DeviceJob::DeviceJob(Kernel& kernel, Handle port, const Options& options,
+                     const OnProgress& on_progress)
+    : kernel_(kernel),
+      options_(options),
+      announcement_(kernel, port, options, on_progress, Announcement::Leader::client) {}
 
 std::uint64_t DeviceJob::memory_bytes() const {
   return options_.memory_bytes != 0 ? options_.memory_bytes : default_memory_bytes();
@@ -116,16 +120,7 @@ bool DeviceJob::keep_going() {
     report_.progress.tasks = tasks_->tasks();
     report_.progress.attempts = tasks_->attempts();
   }
-  return !on_progress_ || on_progress_(report_.progress, report_.input_bytes);
-}
-
-OnBytes DeviceJob::preparing(Phase phase) {
-  return [this, phase](std::uint64_t done_bytes, std::uint64_t all_bytes) {
-    proto::mapreduce::Progress progress{};
-    progress.phase = static_cast<std::uint32_t>(phase);
-    progress.mapped_bytes = done_bytes;
-    return !on_progress_ || on_progress_(progress, all_bytes);
-  };
+  return announcement_.tell(report_.progress, report_.input_bytes);
 }
 
 Result<Report> DeviceJob::run(std::span<const std::byte> module) {
@@ -133,7 +128,9 @@ Result<Report> DeviceJob::run(std::span<const std::byte> module) {
   TRY(check_device_options(options_));
   if (const Result<void> checked = check_arguments(); !checked)
     return error(checked.error().code(), options_.label + ": " + checked.error().message());
-  TRY(compute(module));
+  const Result<void> computed = compute(module);
+  if (announcement_.ended()) return std::unexpected(*announcement_.ended());
+  TRY(computed);
   return commit(begin_ns);
 }
 
@@ -181,7 +178,7 @@ Result<void> DeviceJob::compute(std::span<const std::byte> module) {
   report_.input_bytes = total_bytes(files_);
   report_.parts = parts;
   output_ = TRY(OutputFolder::create(options_.output, parts));
-  if (!keep_going()) return error(Code::cancelled, "the job was cancelled");
+  TRY(announcement_.begin(report_.input_bytes));
   TRY(inputs.fetch(files_, output_->temporary_path() + "/objects", preparing(Phase::fetching)));
   tasks_ = TRY(DeviceTasks::open(kernel_, options_.label, [this] { return keep_going(); }));
   return work(module);
@@ -190,7 +187,7 @@ Result<void> DeviceJob::compute(std::span<const std::byte> module) {
 Result<Report> DeviceJob::commit(std::uint64_t begin_ns) {
   report_.progress.mapped_bytes = report_.input_bytes;
   report_.progress.phase = static_cast<std::uint32_t>(proto::mapreduce::Phase::done);
-  if (!keep_going()) return error(Code::cancelled, "the job was cancelled");
+  if (!keep_going()) return std::unexpected(*announcement_.ended());
   ManifestFacts facts;
   facts.job = options_.label;
   facts.arguments = options_.arguments;

@@ -13,6 +13,7 @@
 #include <string_view>
 #include <vector>
 
+#include "abi/lib/mapreduce_announcement.hpp"
 #include "abi/lib/mapreduce_client.hpp"
 #include "abi/lib/mapreduce_devices.hpp"
 #include "abi/lib/mapreduce_input.hpp"
@@ -33,8 +34,9 @@ Result<void> check_later_stage(const Stage& stage, std::span<const std::byte> mo
 /// themselves. invalid_argument, not_supported.
 Result<std::string> describe_device_job(const std::string& name, const Options& options);
 
-/// Runs the job called `name` as mapreduce_client::run does. not_supported: no such job here.
-Result<Report> run_device_job(Kernel& kernel, const std::string& name,
+/// Runs the job called `name` as mapreduce_client::run does; the service at `port` lists it.
+/// not_supported: no such job here.
+Result<Report> run_device_job(Kernel& kernel, Handle port, const std::string& name,
                               std::span<const std::byte> module, const Options& options,
                               const OnProgress& on_progress);
 
@@ -72,7 +74,7 @@ Result<void> check_image_arguments(const Options& options);
 /// One run of one: derived classes say what its stages are.
 class DeviceJob {
  public:
-  DeviceJob(Kernel& kernel, const Options& options, const OnProgress& on_progress);
+  DeviceJob(Kernel& kernel, Handle port, const Options& options, const OnProgress& on_progress);
   DeviceJob(const DeviceJob&) = delete;
   virtual ~DeviceJob() = default;
 
@@ -90,7 +92,7 @@ class DeviceJob {
   bool keep_going();
   /// The same, while input is copied or unpacked.
   using Phase = proto::mapreduce::Phase;
-  OnBytes preparing(Phase phase);
+  OnBytes preparing(Phase phase) { return announcement_.during(phase); }
   /// What the job may hold at once.
   std::uint64_t memory_bytes() const;
   /// The codelets that the module brings for every device, made of drivers/device/codelets/NAME.kc.
@@ -111,13 +113,13 @@ class DeviceJob {
   Result<void> compute(std::span<const std::byte> module);
   Result<Report> commit(std::uint64_t begin_ns);
 
-  const OnProgress& on_progress_;
+  Announcement announcement_;
 };
 
 /// The jobs.
-std::unique_ptr<DeviceJob> make_kmeans_job(Kernel& kernel, const Options& options,
+std::unique_ptr<DeviceJob> make_kmeans_job(Kernel& kernel, Handle port, const Options& options,
                                            const OnProgress& on_progress);
-std::unique_ptr<DeviceJob> make_image_job(Kernel& kernel, const Options& options,
+std::unique_ptr<DeviceJob> make_image_job(Kernel& kernel, Handle port, const Options& options,
                                           const OnProgress& on_progress);
 
 }  // namespace aios::mapreduce_client

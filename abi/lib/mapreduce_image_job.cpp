@@ -347,9 +347,9 @@ Result<void> check_image_arguments(const Options& options) {
   return {};
 }
 
-std::unique_ptr<DeviceJob> make_image_job(Kernel& kernel, const Options& options,
+std::unique_ptr<DeviceJob> make_image_job(Kernel& kernel, Handle port, const Options& options,
                                           const OnProgress& on_progress) {
-  return std::make_unique<ImageJob>(kernel, options, on_progress);
+  return std::make_unique<ImageJob>(kernel, port, options, on_progress);
 }
 
 }  // namespace aios::mapreduce_client

@@ -367,6 +367,8 @@ Result<void> KMeansJob::iterate() {
     converged = moved <= given_.tolerance;
     ++iterations;
     progress.merged_bytes += points_.size();
+    // A step may take less time than it takes a wait to ask.
+    if (!keep_going()) return error(Code::cancelled, "the job was cancelled");
   }
   // The labels are those of the centres that are written.
   if (moved != 0) TRY(assign_points());
@@ -421,9 +423,9 @@ Result<KMeansArguments> kmeans_arguments(const Options& options) {
   return all;
 }
 
-std::unique_ptr<DeviceJob> make_kmeans_job(Kernel& kernel, const Options& options,
+std::unique_ptr<DeviceJob> make_kmeans_job(Kernel& kernel, Handle port, const Options& options,
                                            const OnProgress& on_progress) {
-  return std::make_unique<KMeansJob>(kernel, options, on_progress);
+  return std::make_unique<KMeansJob>(kernel, port, options, on_progress);
 }
 
 }  // namespace aios::mapreduce_client

@@ -1,7 +1,8 @@
 // The MapReduce service's protocol: a client submits a job, lends its input split by split, gives
 // memory, and writes the output; the service turns all that into tasks of the client's own job.
 //
-// A client that has to copy or unpack its input first has the job listed meanwhile (`Prepare`).
+// A client that has to copy or unpack its input first has the job listed meanwhile (`Prepare`), and
+// one that leads the job itself, over devices, all the time.
 // The client asks `Next` what to do until it hears `done` or `failed`. The job lives as long as its
 // client's link: when that closes the job is cancelled and everything of it is removed.
 #pragma once
@@ -106,22 +107,21 @@ enum class EventKind : std::uint32_t {
 inline constexpr std::uint64_t sample_split = ~0ull;
 inline constexpr std::uint64_t progress_interval_ns = 200'000'000;
 
-/// Lists a job of the caller's before it is submitted, and tells how far that is. Errors:
-/// invalid_argument, naming what; quota: too many jobs; service_down; cancelled: by Cancel;
-/// not_found: none of this number is the caller's and not submitted.
+/// Lists a job of the caller's before it is submitted, or one that never is because the caller does
+/// its work, and tells how far that is. Errors: invalid_argument, naming what; quota: too many
+/// jobs; service_down; cancelled: by Cancel; not_found: none of this number is the caller's and not
+/// submitted.
 struct Prepare {
   static constexpr std::uint16_t opcode = 10;
   static constexpr const char* name = "prepare";
   struct Request {
     std::uint64_t job;          ///< 0: a new one
     std::uint64_t input_bytes;  ///< of what the phase reads
-    std::uint64_t done_bytes;   ///< of these
-    std::uint32_t phase;        ///< map while neither of the others, fetching or unpacking
-    std::uint32_t reducers;
+    std::uint32_t reducers;     ///< 0: its client leads it
     std::uint32_t threads;
-    std::uint32_t reserved;
     Text<32> label;
-    AIOS_FIELDS(Request, job, input_bytes, done_bytes, phase, reducers, threads, reserved, label)
+    Progress progress;  ///< in any phase but `failed`
+    AIOS_FIELDS(Request, job, input_bytes, reducers, threads, label, progress)
   };
   struct Reply {
     std::uint64_t job;
@@ -266,7 +266,7 @@ struct JobNext {
 
 struct Protocol {
   static constexpr const char* name = "mapreduce";
-  static constexpr std::uint16_t version = 8;
+  static constexpr std::uint16_t version = 9;
   using Methods = MethodList<Null, Drain, Submit, Next, Lend, AddSegment, Written, Failure, Cancel,
                              JobNext, AddSpare, Prepare>;
 };

@@ -87,11 +87,12 @@ Result<std::uint64_t> MapReduceServer::add(const CallContext& call) {
 
 Answer<wire::Prepare::Reply> MapReduceServer::handle(Prepare, const Prepare::Request& request,
                                                      CallContext& call) {
-  const auto phase = static_cast<wire::Phase>(request.phase);
-  if (phase != wire::Phase::map && phase != wire::Phase::fetching &&
-      phase != wire::Phase::unpacking)
-    return error(Code::invalid_argument, "a job that is prepared has no such phase");
-  if (request.reserved != 0) return error(Code::invalid_argument, "a reserved field is not zero");
+  const auto phase = static_cast<wire::Phase>(request.progress.phase);
+  if (phase > wire::Phase::unpacking || phase == wire::Phase::failed)
+    return error(Code::invalid_argument,
+                 "a job that its client prepares or leads has no such phase");
+  if (request.progress.reserved != 0)
+    return error(Code::invalid_argument, "a reserved field is not zero");
   if (!request.label.valid() || request.label.view().empty())
     return error(Code::invalid_argument, "the job has no label");
   if (draining_.begun()) return shutting_down();
@@ -103,8 +104,7 @@ Answer<wire::Prepare::Reply> MapReduceServer::handle(Prepare, const Prepare::Req
   job->request.reducers = request.reducers;
   job->request.threads = request.threads;
   job->request.input_bytes = request.input_bytes;
-  job->preparation.phase = request.phase;
-  job->preparation.mapped_bytes = request.done_bytes;
+  job->preparation = request.progress;
   return wire::Prepare::Reply{id};
 }
 

@@ -225,6 +225,31 @@ def interrupted(jobs):
     expect(not jobs.output.exists(), "an interrupted job leaves its folder")
 
 
+def listed_and_cancelled(jobs):
+    """As every job, with how far it is; and it goes on when the service that lists it dies."""
+    instance = jobs.instance
+
+    def listed(phase):
+        return [job for job in json.loads(instance.ctl("mapreduce", "jobs", "--json"))
+                if job["name"] == "k-means" and job["phase"] == phase and job["tasks"] > 0]
+
+    path = jobs.file("listed", text_of(blobs(200_000, seed=7, apart=0.1)))
+    running = instance.start(*jobs.command(["k-means", "k=3000", "iterations=1000000"], [path]))
+    job = wait_until(lambda: listed("reduce"), PATIENCE_S, "the job is listed")[0]
+    expect(job["records"] == 200_000 and job["input_bytes"] == path.stat().st_size and
+           50 <= job["percent"] < 100 and job["reducers"] == 0, f"listed so: {job}")
+    before = instance.pid_of("mapreduce")
+    instance.ctl("crash", "mapreduce")
+    wait_until(lambda: instance.pid_of("mapreduce") not in (0, before), PATIENCE_S, "the service is back")
+    again = wait_until(lambda: listed("reduce"), PATIENCE_S, "it is listed again")[0]
+    instance.ctl("mapreduce", "cancel", again["job"])
+    err = running.communicate(timeout=PATIENCE_S)[1]
+    expect(running.returncode == 1 and "cancelled" in err, f"cancelled by its number: {err}")
+    expect(not jobs.output.exists(), "a cancelled job leaves its folder")
+    wait_until(lambda: instance.ctl("mapreduce", "jobs", "--json").strip() == "[]", PATIENCE_S,
+               "it is listed no more")
+
+
 def lost_scheduler(jobs):
     """A job that loses its scheduler is done anew by its client, with the same output."""
     path = jobs.file("lost", text_of(blobs(60_000, seed=6, apart=0.1)))
@@ -328,6 +353,7 @@ def main():
         refusals(jobs)
         killed_contexts(jobs)
         interrupted(jobs)
+        listed_and_cancelled(jobs)
         lost_scheduler(jobs)
     with tempfile.TemporaryDirectory() as folder:
         manifest = Path(folder) / "aios.toml"
