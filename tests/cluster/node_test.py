@@ -9,6 +9,7 @@ import subprocess
 import sys
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import zstandard
 
@@ -326,6 +327,25 @@ class Attempts(Case):
         return job.Job(**{"name": "attempts", "module": module, "arguments": (), "partitions": 1,
                           "output": str(self.work / "out"), "memory_bytes": 64 * MIB,
                           "task_limit_s": 0.0, **options})
+
+    def test_a_host_that_does_not_answer_in_time_is_lost_at_once(self):
+        plan = splits.plan([self.write("a", b"fine\n")], 1)
+        some = self.job(self.module())
+        self.assertEqual(len(job.map_split(some, plan.splits[0])), 1)
+        tenant = job._kept_for(some, job._make_node)._tenant
+        late = aios.TimedOut("the scheduler did not answer in time")
+        with mock.patch.object(type(tenant), "submit", side_effect=late) as asked:
+            with self.assertRaisesRegex(aios.Unreachable, "did not answer in time") as raised:
+                job.map_split(some, plan.splits[0])
+        self.assertTrue(is_host_lost(raised.exception))
+        self.assertEqual(asked.call_count, 1)  # this host has had its time
+        self.assertEqual(len(job.map_split(some, plan.splits[0])), 1)
+        # A task that exceeds its limit would do so on every host.
+        loop = STUBBORN.replace("std::abort()", "for (;;) {}")
+        endless = splits.plan([self.write("b", b"crash\n")], 1).splits[0]
+        failed = job.map_split(self.job(self.module(loop), task_limit_s=0.3), endless)
+        self.assertIsInstance(failed, job.Failed)
+        self.assertEqual(failed.code, aios.TimedOut.code)
 
     def test_a_scheduler_that_dies_between_tasks_is_not_noticed(self):
         this = self.job(built_in("wordcount"))

@@ -4,8 +4,8 @@ What it began ends with its process. It must be made after the last fork. Method
 at a time. Every error is an `aios.Error`; `is_host_lost` says which ones are about the host and not about the job.
 """
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import IO, Self
 
@@ -16,6 +16,19 @@ from . import unpack
 from .formats import round_up
 from .records import Records
 from .splits import Piece, Split, open_unchanged
+
+
+class HostSilent(errors.Unreachable):
+    """The AIOS of this host did not answer a call in time. `TimedOut` is of tasks that exceed their limit: it is
+    about the job."""
+
+
+@contextmanager
+def _asking() -> Iterator[None]:
+    try:
+        yield
+    except errors.TimedOut as error:
+        raise HostSilent(str(error)) from None
 
 
 def is_host_lost(error: BaseException) -> bool:
@@ -45,8 +58,9 @@ class Host:
         self._limit_s = task_limit_s
         self._tag = 0
         with ExitStack() as undo:
-            self._instance = undo.enter_context(aios.attach(socket_path, job_name=job_name))
-            self._tenant = undo.enter_context(self._instance.tenant())
+            with _asking():
+                self._instance = undo.enter_context(aios.attach(socket_path, job_name=job_name))
+                self._tenant = undo.enter_context(self._instance.tenant())
             self._undo = undo.pop_all()
 
     def close(self) -> None:
@@ -63,18 +77,31 @@ class Host:
             arguments: bytes, blocks: int = 1) -> tuple[int, ...]:
         """The task's result words. What it failed with may begin by "@PIECE:OFFSET "."""
         self._tag += 1
-        self._tenant.submit(aios.Task(self._tag, codelet, buffers, arguments, grid=(blocks, 1, 1),
-                                      limit_s=self._limit_s))
-        done = self._tenant.completions()[0]
-        if done.ok:
-            return done.result
-        raise errors.error_of(done.status, self._tenant.failure(self._tag))
+        task = aios.Task(self._tag, codelet, buffers, arguments, grid=(blocks, 1, 1),
+                         limit_s=self._limit_s)
+        with _asking():
+            self._tenant.submit(task)
+            done = self._tenant.completions()[0]
+            if done.ok:
+                return done.result
+            why = self._tenant.failure(self._tag)
+        raise errors.error_of(done.status, why)
+
+    def codelet(self, module: str | bytes, name: str) -> aios.CodeletId:
+        """A function of a module, for `run`."""
+        with _asking():
+            return self._tenant.codelet(module, name)
+
+    def buffer(self, region: aios.Region, access: aios.Access, length: int | None = None) -> aios.BufferId:
+        """The region, or what it begins with, for tasks."""
+        with _asking():
+            return self._tenant.buffer(region, access, 0, length)
 
     def memory(self, undo: ExitStack, size: int, name: str, access: aios.Access
                ) -> tuple[memoryview, aios.BufferId]:
         """At least so much of it, for tasks, until `undo` ends."""
         region = undo.enter_context(self._instance.create_region(round_up(max(size, 1)), name))
-        buffer = self._tenant.buffer(region, access)
+        buffer = self.buffer(region, access)
         undo.callback(self._forget, buffer)
         return region.data, buffer
 
@@ -82,7 +109,7 @@ class Host:
               ) -> tuple[memoryview, aios.BufferId]:
         """Exactly so much of it, which is not 0."""
         region = undo.enter_context(self._instance.create_region(round_up(size), name))
-        buffer = self._tenant.buffer(region, access, 0, size)
+        buffer = self.buffer(region, access, size)
         undo.callback(self._forget, buffer)
         return region.data[:size], buffer
 
@@ -94,14 +121,17 @@ class Host:
             for piece in split.pieces:
                 if piece.path not in files:
                     files[piece.path] = opened.enter_context(open_piece(piece))
-            buffer = self._tenant.files(cut.align_ranges(
-                [(files[piece.path], piece.offset, piece.length) for piece in split.pieces]))
+            ranges = cut.align_ranges(
+                [(files[piece.path], piece.offset, piece.length) for piece in split.pieces])
+            with _asking():
+                buffer = self._tenant.files(ranges)
         undo.callback(self._forget, buffer)
         return buffer
 
     def _forget(self, buffer: aios.BufferId) -> None:
         try:
-            self._tenant.release(buffer)
+            with _asking():
+                self._tenant.release(buffer)
         except aios.Error as error:
             if not is_host_lost(error):
                 raise

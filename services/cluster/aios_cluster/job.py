@@ -14,7 +14,7 @@ import aios
 from aios import errors
 
 from . import images, streaming, unpack
-from .host import Host, is_host_lost, open_piece
+from .host import Host, HostSilent, is_host_lost, open_piece
 from .kmeans import KMeansHost
 from .node import Node, ReduceOutput
 from .output import Part, PartWriter
@@ -117,8 +117,8 @@ def _make_kmeans(job: Job) -> KMeansHost:
 def retried(work: Callable[[], _T], faults: tuple[type[aios.Error], ...],
             forget: Callable[[], None] = lambda: None) -> _T | Failed:
     """A server of the host that died is back in a moment, and then it is done again here; an
-    instance that stays away is the engine's business: the error is raised. So is what is not one of
-    the job's own `faults`."""
+    instance that stays away, or has not answered for as long as calls wait, is the engine's business:
+    the error is raised. So is what is not one of the job's own `faults`."""
     pause_s = FIRST_PAUSE_S
     for attempt in range(1, ATTEMPTS_ON_A_HOST + 1):
         try:
@@ -126,9 +126,12 @@ def retried(work: Callable[[], _T], faults: tuple[type[aios.Error], ...],
         except faults as error:
             return Failed(error.code, str(error))
         except aios.Error as error:
-            if not is_host_lost(error) or attempt == ATTEMPTS_ON_A_HOST:
+            last = attempt == ATTEMPTS_ON_A_HOST or isinstance(error, HostSilent)
+            if not is_host_lost(error):
                 raise
             forget()
+            if last:
+                raise
             time.sleep(pause_s)
             pause_s *= 2
     raise AssertionError("not reached")

@@ -107,9 +107,9 @@ class KMeansHost(Host):
             if steps is None:
                 raise errors.InvalidArgument("the module does not bring the codelets 'kmeans'")
             self._codelets = {
-                **{name: self._tenant.codelet(module, name)
+                **{name: self.codelet(module, name)
                    for name in ("measure", "read", "begin", "move", "show")},
-                **{name: self._tenant.codelet(steps, name)
+                **{name: self.codelet(steps, name)
                    for name in ("kmeans_assign", "kmeans_sum")}}
         except BaseException:
             self.close()

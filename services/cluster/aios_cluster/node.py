@@ -97,7 +97,7 @@ class Node(Host):
         self._memory_bytes = memory_bytes
         self._records = records
         try:
-            self._codelets = {name: self._tenant.codelet(module, name)
+            self._codelets = {name: self.codelet(module, name)
                               for name in ("describe", "map", "reduce")}
             parameters = formats.pack_parameters(arguments)
             header = formats.first_page(records.packed) + boundaries
@@ -107,7 +107,7 @@ class Node(Host):
             region = self._undo.enter_context(
                 self._instance.create_region(round_up(sum(self._at)), "job"))
             region.data[:sum(self._at)] = header + names + parameters
-            self._parameters = self._tenant.buffer(region, aios.Access.READ)
+            self._parameters = self.buffer(region, aios.Access.READ)
             described = self._describe()
             self.counter_names, self._total_order = described.counter_names, described.total_order
         except BaseException:
