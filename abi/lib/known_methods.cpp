@@ -15,18 +15,24 @@ bool is_idempotent_in(proto::MethodList<Ms...>, std::uint16_t opcode) {
   return ((Ms::opcode == opcode && proto::is_idempotent<Ms>()) || ...);
 }
 
+template <class Protocol>
+bool is_idempotent_of(std::uint16_t opcode) {
+  return is_idempotent_in(typename Protocol::Methods{}, opcode);
+}
+
 template <class... Protocols>
-bool is_idempotent_of(std::string_view service, std::uint16_t opcode) {
-  return ((service == Protocols::name && is_idempotent_in(typename Protocols::Methods{}, opcode)) ||
-          ...);
+IsIdempotent methods_among(std::string_view service) {
+  IsIdempotent found = [](std::uint16_t) { return false; };
+  ((service == Protocols::name && (found = is_idempotent_of<Protocols>, true)) || ...);
+  return found;
 }
 
 }  // namespace
 
-bool is_known_idempotent(std::string_view service, std::uint16_t opcode) {
-  return is_idempotent_of<proto::echo::Protocol, proto::mapreduce::Protocol,
-                          proto::scheduler::Protocol, proto::storage::Protocol,
-                          proto::supervisor::Protocol>(service, opcode);
+IsIdempotent idempotent_methods_of(std::string_view service) {
+  return methods_among<proto::echo::Protocol, proto::mapreduce::Protocol,
+                       proto::scheduler::Protocol, proto::storage::Protocol,
+                       proto::supervisor::Protocol>(service);
 }
 
 }  // namespace aios::lib

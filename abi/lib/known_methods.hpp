@@ -6,7 +6,9 @@
 
 namespace aios::lib {
 
-/// Whether a call that its server's death interrupts may be made again. False for what is unknown.
-bool is_known_idempotent(std::string_view service, std::uint16_t opcode);
+/// Whether a call of the method `opcode` that its server's death interrupts may be made again.
+using IsIdempotent = bool (*)(std::uint16_t opcode);
+/// That of the methods of `service`: none of them when it is unknown.
+IsIdempotent idempotent_methods_of(std::string_view service);
 
 }  // namespace aios::lib

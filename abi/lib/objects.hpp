@@ -14,11 +14,9 @@
 struct aios_service final : aios::lib::ClientEndpoint {
   aios_service(std::shared_ptr<aios::lib::Core> of, aios::Handle port, std::uint64_t version,
                const char* name);
-  /// Whether a call is made again by itself when its server dies under it.
-  bool is_idempotent(std::uint16_t opcode) const {
-    return aios::lib::is_known_idempotent(name, opcode);
-  }
   const std::string name;
+  /// Whether a call is made again by itself when its server dies under it.
+  const aios::lib::IsIdempotent is_idempotent;
   std::unique_ptr<aios::Client> owned;
   /// The caller's share, which aios_service_close gives up; its calls have theirs.
   std::shared_ptr<aios_service> self;

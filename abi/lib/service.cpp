@@ -12,6 +12,7 @@ aios_service::aios_service(std::shared_ptr<Core> of, Handle port, std::uint64_t 
                            const char* name)
     : ClientEndpoint(std::move(of)),
       name(name),
+      is_idempotent(idempotent_methods_of(name)),
       owned(std::make_unique<Client>(core().kernel(), nullptr, port, version, name)) {
   client = owned.get();
   client->allow_spinning(core().may_spin());
@@ -64,15 +65,16 @@ Result<void> wrong_size(std::size_t has, std::size_t room) {
 }
 
 /// A call whose caller waits: the answer goes straight to where it wants it.
-struct Blocking {
+struct Blocking final : Client::Awaiting {
+  Blocking(aios_service& called, void* to, std::size_t to_bytes)
+      : service(called), reply(to), reply_bytes(to_bytes) {}
   aios_service& service;
   void* reply;
   std::size_t reply_bytes;
-  bool done = false;
   Result<void> result = {};
   const void* thread = this_thread();
 
-  void finish(const Result<std::span<const std::byte>>& answer) {
+  void finish(const Result<std::span<const std::byte>>& answer) override {
     done = true;
     if (this_thread() != thread) service.changed();
     if (!answer)
@@ -167,11 +169,9 @@ aios_code aios_call_method(aios_service* service, std::uint16_t opcode, const vo
     TRY(check_request(*service, request_bytes));
     TRY(prepare_to_sleep());
     const std::lock_guard lock(service->mutex);
-    Blocking call{*service, reply, reply_bytes};
-    service->client->call_raw(
-        opcode, {static_cast<const std::byte*>(request), request_bytes}, timeout_ns, call.done,
-        [&call](Result<std::span<const std::byte>> answer) { call.finish(answer); },
-        service->is_idempotent(opcode));
+    Blocking call(*service, reply, reply_bytes);
+    service->client->call_raw(opcode, {static_cast<const std::byte*>(request), request_bytes},
+                              timeout_ns, call, service->is_idempotent(opcode));
     service->settle();
     return std::move(call.result);
   });

@@ -6,10 +6,12 @@
 
 namespace aios {
 
-std::uint32_t CallTable::add(std::uint16_t opcode, Deadline deadline, Callback callback) {
-  assert(!full() && callback);
+std::uint32_t CallTable::reserve(std::uint16_t opcode) {
+  assert(!full());
   std::uint32_t id = 0;
   if (free_.empty()) {
+    // So that giving a place back never allocates.
+    free_.reserve(places_.size() + 1);
     id = static_cast<std::uint32_t>(places_.size()) + max_calls;
     places_.emplace_back();
   } else {
@@ -19,10 +21,24 @@ std::uint32_t CallTable::add(std::uint16_t opcode, Deadline deadline, Callback c
   Call& place = places_[id % max_calls];
   place.id = id;
   place.opcode = opcode;
-  place.deadline = deadline;
-  place.callback = std::move(callback);
   ++size_;
   return id;
+}
+
+void CallTable::fill(std::uint32_t id, Deadline deadline, Callback callback,
+                     std::vector<std::byte> request, std::uint32_t replays) {
+  Call& place = places_[id % max_calls];
+  assert(place.id == id && !place.callback && callback);
+  place.deadline = deadline;
+  place.callback = std::move(callback);
+  place.request = std::move(request);
+  place.replays = replays;
+}
+
+void CallTable::release(std::uint32_t id) {
+  Call& place = places_[id % max_calls];
+  assert(place.id == id && !place.callback);
+  free_id(id);
 }
 
 CallTable::Call* CallTable::find(std::uint32_t id) {
@@ -32,24 +48,16 @@ CallTable::Call* CallTable::find(std::uint32_t id) {
   return place.callback && place.id == id ? &place : nullptr;
 }
 
-void CallTable::set_deadline(std::uint32_t id, Deadline deadline) {
-  if (Call* call = find(id)) call->deadline = deadline;
-}
-
-void CallTable::set_replay(std::uint32_t id, std::span<const std::byte> request,
-                           std::uint32_t replays) {
-  Call* call = find(id);
-  assert(call != nullptr);
-  call->request.assign(request.begin(), request.end());
-  call->replays = replays;
-}
-
 void CallTable::free_place(Call& call) {
   call.callback = nullptr;
   call.request = {};
+  free_id(call.id);
+}
+
+void CallTable::free_id(std::uint32_t id) {
   // Wraps after four million uses of the place, to where it began: no id is below max_calls, and
   // so none is 0.
-  const std::uint32_t next = call.id + max_calls;
+  const std::uint32_t next = id + max_calls;
   free_.push_back(next < max_calls ? next + max_calls : next);
   --size_;
 }

@@ -22,7 +22,7 @@ class CallTable {
     std::uint32_t id = 0;
     std::uint16_t opcode = 0;
     Deadline deadline = Deadline::never();
-    Callback callback;  ///< empty: the place is free
+    Callback callback;  ///< empty: the place is free, or reserved
     /// What to send again should the connection end, and how often that was done; empty: nothing.
     std::vector<std::byte> request;
     std::uint32_t replays = 0;
@@ -33,11 +33,15 @@ class CallTable {
 
   bool full() const { return size_ == max_calls; }
   std::uint32_t size() const { return size_; }
-  /// The call's id, never 0. Not when full.
-  std::uint32_t add(std::uint16_t opcode, Deadline deadline, Callback callback);
-  void set_deadline(std::uint32_t id, Deadline deadline);
-  /// `request` is to be sent again should the connection end.
-  void set_replay(std::uint32_t id, std::span<const std::byte> request, std::uint32_t replays);
+  /// Takes a place: the id of a call, never 0. Not when full. Until it is filled nothing below
+  /// finds it.
+  std::uint32_t reserve(std::uint16_t opcode);
+  /// What becomes of the call that was reserved as `id`. `request`, unless empty, is to be sent
+  /// again should the connection end.
+  void fill(std::uint32_t id, Deadline deadline, Callback callback,
+            std::vector<std::byte> request = {}, std::uint32_t replays = 0);
+  /// Gives back a place that was reserved and not filled.
+  void release(std::uint32_t id);
   /// Nothing when no call has this id, or no longer.
   std::optional<Call> take(std::uint32_t id);
   /// Those whose deadline is at or before `now_ns`; `next` becomes the earliest of the others.
@@ -48,6 +52,7 @@ class CallTable {
  private:
   Call* find(std::uint32_t id);
   void free_place(Call& call);
+  void free_id(std::uint32_t id);
 
   std::vector<Call> places_;
   std::vector<std::uint32_t> free_;  ///< ids to give to the next calls

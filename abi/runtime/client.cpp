@@ -46,46 +46,69 @@ void Client::start_raw(std::uint16_t opcode, std::span<const std::byte> request,
   if (waiting_.size() >= max_queued_calls)
     return callback(error(Code::quota, "too many calls wait for " + service_));
   arm_deadline(deadline);
-  if (handles.empty() && send_at_once(opcode, request, deadline, callback, idempotent) != 0) return;
-  waiting_.push_back({opcode,
-                      {request.begin(), request.end()},
-                      std::move(handles),
-                      std::move(fill),
-                      deadline,
-                      std::move(callback),
-                      idempotent});
+  if (!handles.empty() || !may_send_at_once(request.size())) {
+    waiting_.push_back({opcode,
+                        {request.begin(), request.end()},
+                        std::move(handles),
+                        std::move(fill),
+                        deadline,
+                        std::move(callback),
+                        idempotent});
+    return;
+  }
+  // Before it is sent: what cannot be kept must not be.
+  std::vector<std::byte> again;
+  if (idempotent) again.assign(request.begin(), request.end());
+  in_flight_.fill(push(opcode, request), deadline, std::move(callback), std::move(again));
 }
 
-/// The call's id; 0 when it has to wait for others, for room or for a connection.
-std::uint32_t Client::send_at_once(std::uint16_t opcode, std::span<const std::byte> request,
-                                   Deadline deadline, RawCallback& callback, bool idempotent) {
-  if (!waiting_.empty() || !connected() || link_->closed() || in_flight_.full() ||
-      link_->room(slots_for(request.size())) != RingResult::done)
-    return 0;
-  const std::uint32_t id = push(opcode, request, deadline, std::move(callback));
-  if (idempotent) in_flight_.set_replay(id, request, 0);
-  return id;
+/// It need not wait for others, for room or for a connection.
+bool Client::may_send_at_once(std::size_t request_bytes) {
+  return waiting_.empty() && connected() && !link_->closed() && !in_flight_.full() &&
+         link_->room(slots_for(request_bytes)) == RingResult::done;
 }
 
 void Client::call_raw(std::uint16_t opcode, std::span<const std::byte> request,
-                      std::uint64_t timeout_ns, const bool& done, RawCallback callback,
-                      bool idempotent) {
+                      std::uint64_t timeout_ns, Awaiting& call, bool idempotent) {
   assert(loop_ == nullptr && request.size() <= proto::max_payload_bytes);
-  // One that may be sent again takes its deadline along.
-  const std::uint32_t id =
-      idempotent ? 0 : send_at_once(opcode, request, Deadline::never(), callback, false);
-  if (id == 0) {
-    start_raw(opcode, request, {}, {}, Deadline::after(timeout_ns), std::move(callback),
-              idempotent);
-    return drive(done);
+  const auto callback = [&call](const Result<std::span<const std::byte>>& answer) {
+    call.finish(answer);
+  };
+  if (!may_send_at_once(request.size())) {
+    start_raw(opcode, request, {}, {}, Deadline::after(timeout_ns), callback, idempotent);
+    return drive(call.done);
   }
+  const std::uint32_t id = push(opcode, request);
   link_->notify_peer();
-  if (look()) work();
-  if (done) return;
+  Message message;
+  const Taken taken = look() ? take_answer(id, opcode, call, message) : Taken::nothing;
+  if (taken == Taken::answer) return;
   const Deadline deadline = Deadline::after(timeout_ns);
-  in_flight_.set_deadline(id, deadline);
   arm_deadline(deadline);
-  drive(done);
+  std::vector<std::byte> again;
+  try {
+    if (idempotent) again.assign(request.begin(), request.end());
+  } catch (...) {
+    in_flight_.release(id);
+    throw;
+  }
+  in_flight_.fill(id, deadline, callback, std::move(again));
+  if (taken == Taken::another) deliver(message);
+  drive(call.done);
+}
+
+/// Takes the next message. When it is the answer to the call reserved as `id`, that call has ended.
+Client::Taken Client::take_answer(std::uint32_t id, std::uint16_t opcode, Awaiting& call,
+                                  Message& message) {
+  // What else is wrong with the link the next turn finds, too.
+  if (link_->pop(message) != RingResult::done) return Taken::nothing;
+  if (unanswered_ > 0) --unanswered_;
+  if (message.header.call_id != id) return Taken::another;
+  in_flight_.release(id);
+  if (unanswered_ < calls_without_stall) link_->forget_pops();
+  link_->notify_peer();
+  call.finish(answer_in(message, opcode));
+  return Taken::answer;
 }
 
 bool Client::may_connect() const {
@@ -164,9 +187,10 @@ bool Client::send_one(Waiting& waiting, bool& keep) {
     waiting.fill(*numbers, waiting.request);
   }
   keep = false;
-  const std::uint32_t id =
-      push(waiting.opcode, waiting.request, waiting.deadline, std::move(waiting.callback));
-  if (waiting.idempotent) in_flight_.set_replay(id, waiting.request, waiting.replays);
+  const std::uint32_t id = push(waiting.opcode, waiting.request);
+  if (!waiting.idempotent) waiting.request.clear();
+  in_flight_.fill(id, waiting.deadline, std::move(waiting.callback), std::move(waiting.request),
+                  waiting.replays);
   return true;
 }
 
@@ -178,10 +202,9 @@ Result<std::vector<Handle>> Client::send_handles(std::span<const HandleToSend> h
   return link_->send_handles(entries);
 }
 
-/// There is room for it. The call's id.
-std::uint32_t Client::push(std::uint16_t opcode, std::span<const std::byte> request,
-                           Deadline deadline, RawCallback callback) {
-  const std::uint32_t id = in_flight_.add(opcode, deadline, std::move(callback));
+/// There is room for it. The call's id, which is reserved.
+std::uint32_t Client::push(std::uint16_t opcode, std::span<const std::byte> request) {
+  const std::uint32_t id = in_flight_.reserve(opcode);
   const proto::MessageHeader header{opcode, static_cast<std::uint16_t>(request.size()), id};
   [[maybe_unused]] const RingResult pushed = link_->push(header, request);
   assert(pushed == RingResult::done);
@@ -215,19 +238,25 @@ bool Client::receive() {
   return taken == max_replies_per_turn;
 }
 
-void Client::deliver(const Message& message) {
-  std::optional<CallTable::Call> call = in_flight_.take(message.header.call_id);
-  if (!call) return;  // its deadline had passed
+/// What `message` says to a call of method `opcode`.
+Result<std::span<const std::byte>> Client::answer_in(const Message& message,
+                                                     std::uint16_t opcode) const {
   proto::ReplyHeader head{};
   const std::span<const std::byte> bytes = message.bytes();
-  if (message.header.opcode != (call->opcode | proto::reply_flag) || bytes.size() < sizeof head)
-    return call->callback(error(Code::protocol_error, service_ + " answered something else"));
+  if (message.header.opcode != (opcode | proto::reply_flag) || bytes.size() < sizeof head)
+    return error(Code::protocol_error, service_ + " answered something else");
   std::memcpy(&head, bytes.data(), sizeof head);
   const std::span<const std::byte> body = bytes.subspan(sizeof head);
-  if (head.status == 0) return call->callback(body);
+  if (head.status == 0) return body;
   const std::size_t n = std::min<std::size_t>(head.text_bytes, body.size());
-  call->callback(error(static_cast<Code>(head.status),
-                       std::string(reinterpret_cast<const char*>(body.data()), n)));
+  return error(static_cast<Code>(head.status),
+               std::string(reinterpret_cast<const char*>(body.data()), n));
+}
+
+void Client::deliver(const Message& message) {
+  // Without one its deadline had passed.
+  if (std::optional<CallTable::Call> call = in_flight_.take(message.header.call_id))
+    call->callback(answer_in(message, call->opcode));
 }
 
 /// The connection is gone. What was in flight ends; what waits, waits for the next connection.

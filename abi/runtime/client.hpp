@@ -106,10 +106,20 @@ class Client final : public Source {
   void start_raw(std::uint16_t opcode, std::span<const std::byte> request,
                  std::vector<HandleToSend> handles, Filler fill, Deadline deadline,
                  RawCallback callback, bool idempotent = false);
-  /// Blocks until `callback` has run and set `done`. Only without an EventLoop. The clock is read
-  /// only when the answer is not there after a short look.
+  /// Who waits for the end of a call.
+  struct Awaiting {
+    bool done = false;
+    /// To set `done`, and keep what it needs of the answer, which is gone afterwards.
+    virtual void finish(const Result<std::span<const std::byte>>& answer) = 0;
+
+   protected:
+    ~Awaiting() = default;
+  };
+  /// Blocks until `call` is done. Only without an EventLoop. An answer that comes while this looks
+  /// goes straight to `call`; only after that is the clock read, and the call kept for who drives
+  /// this client next.
   void call_raw(std::uint16_t opcode, std::span<const std::byte> request, std::uint64_t timeout_ns,
-                const bool& done, RawCallback callback, bool idempotent = false);
+                Awaiting& call, bool idempotent = false);
 
   /// Runs whenever a connection that was open is gone, after the calls in flight were ended.
   void on_disconnect(std::function<void()> callback) { on_disconnect_ = std::move(callback); }
@@ -162,10 +172,10 @@ class Client final : public Source {
     };
   }
 
-  std::uint32_t send_at_once(std::uint16_t opcode, std::span<const std::byte> request,
-                             Deadline deadline, RawCallback& callback, bool idempotent);
-  std::uint32_t push(std::uint16_t opcode, std::span<const std::byte> request, Deadline deadline,
-                     RawCallback callback);
+  bool may_send_at_once(std::size_t request_bytes);
+  std::uint32_t push(std::uint16_t opcode, std::span<const std::byte> request);
+  enum class Taken { nothing, answer, another };
+  Taken take_answer(std::uint32_t id, std::uint16_t opcode, Awaiting& call, Message& message);
   Result<std::vector<Handle>> send_handles(std::span<const HandleToSend> handles);
   bool look();
   void drive(const bool& done);
@@ -175,6 +185,7 @@ class Client final : public Source {
   bool flush();
   bool send_one(Waiting& waiting, bool& keep);
   bool receive();
+  Result<std::span<const std::byte>> answer_in(const Message& message, std::uint16_t opcode) const;
   void deliver(const Message& message);
   void dropped();
   void end_in_flight();

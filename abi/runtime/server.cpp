@@ -79,10 +79,10 @@ void ServerBase::accept_later() {
 bool ServerBase::work() {
   bool more = false;
   // Who was served last comes first: the others have nothing most of the time, which takes a look.
-  const auto last = clients_.find(last_served_);
-  if (last != clients_.end() && !last->second.doomed) more = serve(last->first, last->second);
-  for (auto at = clients_.begin(); at != clients_.end(); ++at)
-    if (at != last && !at->second.doomed && serve(at->first, at->second)) more = true;
+  const Clients::value_type* const last = last_served_;
+  if (last != nullptr && !last_served_->second.doomed) more = serve(*last_served_);
+  for (Clients::value_type& client : clients_)
+    if (&client != last && !client.second.doomed && serve(client)) more = true;
   if (may_run_held()) run_held();
   drop_doomed();
   return more;
@@ -138,9 +138,9 @@ void ServerBase::run_held() {
   while (!held_.empty() && !alone_) {
     const Held next = std::move(held_.front());
     held_.pop_front();
-    const auto peer = clients_.find(next.client);
-    if (peer == clients_.end() || peer->second.doomed) continue;
-    if (start(next.client, peer->second, next.message)) continue;
+    Peer* const peer = find(next.client);
+    if (peer == nullptr || peer->doomed) continue;
+    if (start(next.client, *peer, next.message)) continue;
     held_.push_front(next);
     return;
   }
@@ -167,7 +167,14 @@ void ServerBase::forget_calls(ClientId client) {
   if (alone_ && alone_->first == client) alone_.reset();
 }
 
-bool ServerBase::serve(ClientId client, Peer& peer) {
+ServerBase::Peer* ServerBase::find(ClientId client) {
+  if (last_served_ != nullptr && last_served_->first == client) return &last_served_->second;
+  const auto found = clients_.find(client);
+  return found == clients_.end() ? nullptr : &found->second;
+}
+
+bool ServerBase::serve(Clients::value_type& served) {
+  auto& [client, peer] = served;
   int taken = 0;
   turn_ended_ = false;
   for (; taken < max_messages_per_turn && !turn_ended_; ++taken) {
@@ -179,7 +186,7 @@ bool ServerBase::serve(ClientId client, Peer& peer) {
     const RingResult result = peer.link->pop(message);
     if (result == RingResult::done && !link_closed) {
       peer.reserved_slots += reply_slots;
-      last_served_ = client;
+      last_served_ = &served;
       take(client, peer, message);
       if (peer.doomed) return false;
       continue;
@@ -228,6 +235,7 @@ void ServerBase::drop_doomed() {
   if (!any_doomed_) return;
   any_doomed_ = false;
   near_ = false;
+  last_served_ = nullptr;
   std::vector<ClientId> gone;
   for (auto& [id, peer] : clients_)
     if (peer.doomed) gone.push_back(id);
@@ -241,12 +249,12 @@ void ServerBase::drop_doomed() {
 }
 
 void ServerBase::close_client(ClientId client, const std::string& why) {
-  const auto found = clients_.find(client);
-  if (found == clients_.end() || found->second.doomed) return;
+  Peer* const peer = find(client);
+  if (peer == nullptr || peer->doomed) return;
   if (!why.empty())
-    log_line("closing the link of process " + std::to_string(found->second.info.process_id) + " (" +
-             found->second.info.name + "): " + why);
-  found->second.doomed = any_doomed_ = true;
+    log_line("closing the link of process " + std::to_string(peer->info.process_id) + " (" +
+             peer->info.name + "): " + why);
+  peer->doomed = any_doomed_ = true;
 }
 
 const PeerInfo* ServerBase::peer(ClientId client) const {
@@ -256,9 +264,9 @@ const PeerInfo* ServerBase::peer(ClientId client) const {
 
 Result<std::vector<Handle>> ServerBase::send_handles(
     ClientId client, std::span<const proto::kernel::LinkSend::Entry> entries) {
-  const auto found = clients_.find(client);
-  if (found == clients_.end()) return error(Code::peer_closed, "the client is gone");
-  return found->second.link->send_handles(entries);
+  Peer* const peer = find(client);
+  if (peer == nullptr) return error(Code::peer_closed, "the client is gone");
+  return peer->link->send_handles(entries);
 }
 
 void ServerBase::reply_error(ReplyToken token, const Status& status) {
@@ -274,9 +282,8 @@ void ServerBase::reply_bytes(ReplyToken token, std::span<const std::byte> body) 
 void ServerBase::push_reply(ReplyToken token, std::uint32_t status,
                             std::span<const std::byte> body) {
   if (in_flight_ != nullptr) note_end(token);
-  const auto found = clients_.find(token.client);
-  if (found == clients_.end() || found->second.doomed) return;
-  Peer& peer = found->second;
+  Peer* const peer = find(token.client);
+  if (peer == nullptr || peer->doomed) return;
   std::byte payload[proto::max_payload_bytes];
   const proto::ReplyHeader head{status, status == 0 ? 0 : static_cast<std::uint32_t>(body.size())};
   assert(sizeof head + body.size() <= sizeof payload);
@@ -285,10 +292,10 @@ void ServerBase::push_reply(ReplyToken token, std::uint32_t status,
   const std::size_t length = sizeof head + body.size();
   const proto::MessageHeader header{static_cast<std::uint16_t>(token.opcode | proto::reply_flag),
                                     static_cast<std::uint16_t>(length), token.call_id};
-  assert(peer.reserved_slots >= reply_slots);
-  peer.reserved_slots -= reply_slots;
+  assert(peer->reserved_slots >= reply_slots);
+  peer->reserved_slots -= reply_slots;
   // The room was reserved, so only a peer whose counters went backwards can make this fail.
-  if (peer.link->push(header, std::span(payload).first(length)) != RingResult::done)
+  if (peer->link->push(header, std::span(payload).first(length)) != RingResult::done)
     close_client(token.client, "its ring makes no sense");
 }
 

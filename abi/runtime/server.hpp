@@ -170,8 +170,10 @@ class ServerBase : public Source {
     std::uint32_t slot;
   };
   using CallKey = std::pair<ClientId, std::uint32_t>;
+  using Clients = std::map<ClientId, Peer>;
 
-  bool serve(ClientId client, Peer& peer);
+  Peer* find(ClientId client);
+  bool serve(Clients::value_type& served);
   void take(ClientId client, Peer& peer, const Message& message);
   bool start(ClientId client, Peer& peer, const Message& message);
   bool may_run_held() const;
@@ -189,12 +191,12 @@ class ServerBase : public Source {
   std::uint64_t version_;
   bool turn_ended_ = false;
   ClientId next_client_ = 1;
-  std::map<ClientId, Peer> clients_;
+  Clients clients_;
+  Clients::value_type* last_served_ = nullptr;  ///< the next message and the answer are often its
   std::vector<Handle> ports_;
   TimerId accept_timer_ = 0;
   bool any_doomed_ = false;
   bool near_ = false;  ///< the client that was told last
-  ClientId last_served_ = 0;
 
   InFlight* in_flight_ = nullptr;
   std::optional<Begun> dispatching_;         ///< its method has not returned or answered yet

@@ -10,12 +10,17 @@ namespace {
 CallTable::Callback nothing() {
   return [](Result<std::span<const std::byte>>) {};
 }
+std::uint32_t add(CallTable& table, std::uint16_t opcode, Deadline deadline = Deadline::never()) {
+  const std::uint32_t id = table.reserve(opcode);
+  table.fill(id, deadline, nothing());
+  return id;
+}
 }  // namespace
 
 TEST_CASE("A call is found by its id, once") {
   CallTable table;
-  const std::uint32_t a = table.add(1, Deadline::never(), nothing());
-  const std::uint32_t b = table.add(2, Deadline::never(), nothing());
+  const std::uint32_t a = add(table, 1);
+  const std::uint32_t b = add(table, 2);
   CHECK(table.size() == 2);
   const auto taken = table.take(b);
   REQUIRE(taken);
@@ -29,11 +34,11 @@ TEST_CASE("The id of an ended call finds neither it nor its successor") {
   CallTable table;
   std::set<std::uint32_t> seen;
   for (int i = 0; i < 5000; ++i) {
-    const std::uint32_t id = table.add(1, Deadline::never(), nothing());
+    const std::uint32_t id = add(table, 1);
     CHECK(seen.insert(id).second);
     CHECK(id != 0);
     REQUIRE(table.take(id));
-    const std::uint32_t next = table.add(1, Deadline::never(), nothing());
+    const std::uint32_t next = add(table, 1);
     CHECK_FALSE(table.take(id));
     REQUIRE(table.take(next));
     seen.insert(next);
@@ -42,7 +47,7 @@ TEST_CASE("The id of an ended call finds neither it nor its successor") {
 
 TEST_CASE("Ids that nobody gave find nothing") {
   CallTable table;
-  table.add(1, Deadline::never(), nothing());
+  add(table, 1);
   for (const std::uint32_t id : {0u, 1u, 1023u, 2u * CallTable::max_calls, 0xffffffffu})
     CHECK_FALSE(table.take(id));
 }
@@ -50,7 +55,7 @@ TEST_CASE("Ids that nobody gave find nothing") {
 TEST_CASE("A full table says so, and one ended call makes room") {
   CallTable table;
   std::uint32_t id = 0;
-  while (!table.full()) id = table.add(1, Deadline::never(), nothing());
+  while (!table.full()) id = add(table, 1);
   CHECK(table.size() == CallTable::max_calls);
   REQUIRE(table.take(id));
   CHECK_FALSE(table.full());
@@ -58,10 +63,9 @@ TEST_CASE("A full table says so, and one ended call makes room") {
 
 TEST_CASE("Late calls are taken, and the earliest of the others is told") {
   CallTable table;
-  const std::uint32_t on_time = table.add(1, Deadline{200}, nothing());
-  table.add(2, Deadline{100}, nothing());
-  const std::uint32_t moved = table.add(3, Deadline::never(), nothing());
-  table.set_deadline(moved, Deadline{50});
+  const std::uint32_t on_time = add(table, 1, Deadline{200});
+  add(table, 2, Deadline{100});
+  add(table, 3, Deadline{50});
   Deadline next = Deadline::never();
   const auto late = table.take_late(100, next);
   CHECK(late.size() == 2);
@@ -69,9 +73,38 @@ TEST_CASE("Late calls are taken, and the earliest of the others is told") {
   CHECK(table.take(on_time));
 }
 
+TEST_CASE("A place that is only reserved counts, and nothing finds it until it is filled") {
+  CallTable table;
+  const std::uint32_t id = table.reserve(7);
+  CHECK(table.size() == 1);
+  CHECK_FALSE(table.take(id));
+  Deadline next = Deadline::never();
+  CHECK(table.take_late(1000, next).empty());
+  CHECK(table.take_all().empty());
+  const std::byte again[] = {std::byte{1}, std::byte{2}};
+  table.fill(id, Deadline{50}, nothing(), {again, again + 2}, 3);
+  const auto taken = table.take(id);
+  REQUIRE(taken);
+  CHECK(taken->opcode == 7);
+  CHECK(taken->deadline.at_ns == 50);
+  CHECK(taken->request.size() == 2);
+  CHECK(taken->replays == 3);
+}
+
+TEST_CASE("A place that was given back is used again under another id") {
+  CallTable table;
+  const std::uint32_t id = table.reserve(1);
+  table.release(id);
+  CHECK(table.size() == 0);
+  const std::uint32_t next = add(table, 2);
+  CHECK(next != id);
+  CHECK_FALSE(table.take(id));
+  CHECK(table.take(next)->opcode == 2);
+}
+
 TEST_CASE("Taking all leaves none") {
   CallTable table;
-  for (int i = 0; i < 10; ++i) table.add(1, Deadline::never(), nothing());
+  for (int i = 0; i < 10; ++i) add(table, 1);
   CHECK(table.take_all().size() == 10);
   CHECK(table.size() == 0);
   CHECK(table.take_all().empty());
@@ -81,7 +114,7 @@ TEST_CASE("No call has id 0, however often its place is used") {
   CallTable table;
   bool good = true;
   for (std::uint64_t used = 0; good && used * CallTable::max_calls <= 1ull << 32; ++used) {
-    const std::uint32_t id = table.add(1, Deadline::never(), nothing());
+    const std::uint32_t id = add(table, 1);
     good = id != 0 && table.take(id).has_value();
   }
   CHECK(good);
