@@ -198,7 +198,8 @@ struct Bind {
   using Reply = Empty;
 };
 
-/// Forgets a buffer; its handle is closed. busy while a task uses it.
+/// Forgets a buffer; its handle is closed. Answered when a device's own memory is free of what it
+/// had of it. busy while a task uses it.
 struct Unbind {
   static constexpr std::uint16_t opcode = 3;
   static constexpr const char* name = "unbind";

@@ -335,8 +335,11 @@ struct LoggedCandidate {
   float p95_ns;
   std::uint32_t samples;  ///< completions of this codelet and size there
   std::uint16_t device;
-  std::uint8_t level;    ///< scheduler::Level: whose word the prediction is
-  std::uint8_t at_once;  ///< 1: it would have begun at once
+  std::uint8_t level;  ///< scheduler::Level: whose word the prediction is
+  /// Whether it would have begun at once.
+  static constexpr std::uint8_t began_at_once = 1;
+  static constexpr std::uint8_t short_of_memory = 2;  ///< not, for its memory had no room
+  std::uint8_t at_once;
   AIOS_FIELDS(LoggedCandidate, wait_ns, transfer_ns, mean_ns, p95_ns, samples, device, level,
               at_once)
 };

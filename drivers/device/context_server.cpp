@@ -22,7 +22,6 @@ using proto::context::Unbind;
 constexpr std::uint64_t load_limit_ns = 10 * ns_per_s;
 
 /// Of jobs that nobody waits for.
-constexpr std::uint64_t no_answer = 0;
 
 proto::context::RunBatch::Reply not_begun() {
   return {.status = static_cast<std::uint32_t>(Code::cancelled)};
@@ -155,8 +154,9 @@ Result<Buffer> ContextServer::make_buffer(const Bind::Request& request, const Ob
 Answer<Unbind::Reply> ContextServer::handle(Unbind, const Unbind::Request& request,
                                             CallContext& call) {
   TRY(buffers_[call.client()].unbind(request.id));
-  release_unbound();
-  return proto::Empty{};
+  if (!release_unbound()) return proto::Empty{};
+  unbinding_[release_job_].push_back(call.token());
+  return deferred;
 }
 
 Answer<Run::Reply> ContextServer::handle(Run, const Run::Request& request, CallContext& call) {
@@ -222,10 +222,12 @@ Result<std::uint64_t> ContextServer::submit(Pending pending, Executor::Job job) 
 }
 
 /// By a worker, after what runs now: the device's library belongs to it. One that is queued already
-/// does it for all that is unbound meanwhile.
-void ContextServer::release_unbound() {
-  if (!backend_.keeps_buffers() || release_queued_.exchange(true)) return;
-  const auto queued = executor_->submit({.id = no_answer,
+/// does it for all that is unbound meanwhile. False: there is nothing to wait for.
+bool ContextServer::release_unbound() {
+  if (!backend_.keeps_buffers()) return false;
+  if (release_queued_.exchange(true)) return true;
+  release_job_ = next_job_++;
+  const auto queued = executor_->submit({.id = release_job_,
                                          .block_count = 1,
                                          .limit_ns = 0,
                                          .brief = false,
@@ -236,6 +238,7 @@ void ContextServer::release_unbound() {
                                          }});
   if (!queued) release_queued_ = false;
   kick_later();
+  return queued.has_value();
 }
 
 /// Once for all that comes in one turn of the loop.
@@ -269,6 +272,9 @@ void ContextServer::answer_finished() {
   }
   peak_memory_bytes_ = backend_.peak_memory_bytes();
   for (const Executor::Finished& finished : all) {
+    if (const auto unbound = unbinding_.extract(finished.id); !unbound.empty())
+      for (const ReplyToken& token : unbound.mapped())
+        server_->reply<Unbind>(token, proto::Empty{});
     const auto it = pending_.find(finished.id);
     if (it == pending_.end() || is_suspect(finished)) continue;
     const Pending pending = std::move(it->second);

@@ -76,6 +76,9 @@ void DeviceWatch::tell_absent() {
 }
 
 device::DeviceDescription DeviceWatch::describe(const DeviceInfo& info) const {
+  const std::uint64_t memory_bytes = memory_limit_bytes_ == 0
+                                         ? info.memory_bytes
+                                         : std::min(info.memory_bytes, memory_limit_bytes_);
   device::DeviceDescription made{
       .kind = info.kind,
       .backend = info.backend,
@@ -86,12 +89,12 @@ device::DeviceDescription DeviceWatch::describe(const DeviceInfo& info) const {
       .queue_depth = queue_depth,
       .emulated = info.emulated,
       .own_memory = !info.shares_memory,
-      .memory_bytes = info.memory_bytes,
+      .memory_bytes = memory_bytes,
       .pci_address = info.pci_address,
       .numa_node = info.numa_node,
       .peers = info.peers,
       .context_arguments = {"--backend", info.backend, "--uuid", info.uuid, "--memory",
-                            std::to_string(info.memory_bytes)}};
+                            std::to_string(memory_bytes)}};
   std::vector<std::string> environment;
   // Contexts ask no gauges, and have a limited number of arguments.
   std::ranges::copy_if(

@@ -16,8 +16,13 @@ namespace aios::gpu {
 class DeviceWatch {
  public:
   /// `environment`: variables for contexts, NAME=VALUE.
-  DeviceWatch(EventLoop& loop, device::DriverServer& driver, std::vector<std::string> environment)
-      : loop_(loop), driver_(driver), environment_(std::move(environment)) {}
+  /// Tasks use at most so much of each device's memory; 0: all of it.
+  DeviceWatch(EventLoop& loop, device::DriverServer& driver, std::vector<std::string> environment,
+              std::uint64_t memory_limit_bytes)
+      : loop_(loop),
+        driver_(driver),
+        environment_(std::move(environment)),
+        memory_limit_bytes_(memory_limit_bytes) {}
   DeviceWatch(const DeviceWatch&) = delete;
   ~DeviceWatch() { loop_.cancel(again_); }
 
@@ -33,6 +38,7 @@ class DeviceWatch {
   EventLoop& loop_;
   device::DriverServer& driver_;
   const std::vector<std::string> environment_;
+  const std::uint64_t memory_limit_bytes_;
   std::unique_ptr<Prober> prober_;
   std::unique_ptr<Gauges> gauges_;
   std::vector<device::Absence> absent_;  ///< as found

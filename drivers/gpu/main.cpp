@@ -17,6 +17,7 @@ struct Options {
   std::vector<std::string> environment;  ///< for the prober and for contexts
   /// A library that hangs does so for ever; one that compiles at its first start takes seconds.
   unsigned probe_limit_s = 20;
+  std::uint64_t memory_mib = 0;  ///< of each device's memory, at most; 0: all
 };
 
 Options read_options(int argc, char** argv) {
@@ -26,6 +27,8 @@ Options read_options(int argc, char** argv) {
     if (argv[i] == std::string_view("--environment")) options.environment.emplace_back(value);
     if (argv[i] == std::string_view("--probe-limit-s"))
       std::from_chars(value.data(), value.data() + value.size(), options.probe_limit_s);
+    if (argv[i] == std::string_view("--memory-mib"))
+      std::from_chars(value.data(), value.data() + value.size(), options.memory_mib);
   }
   return options;
 }
@@ -36,7 +39,7 @@ Result<int> run(int argc, char** argv) {
   const Options options = read_options(argc, argv);
   for (const std::string& assignment : options.environment) TRY(gpu::set_environment(assignment));
   device::DriverServer driver(*process.kernel, *process.loop, spawner.handle, "gpu-context");
-  gpu::DeviceWatch watch(*process.loop, driver, options.environment);
+  gpu::DeviceWatch watch(*process.loop, driver, options.environment, options.memory_mib << 20);
   TRY(watch.start(options.probe_limit_s));
   Server<proto::driver::Protocol, device::DriverServer> server(*process.kernel, *process.loop,
                                                                driver);

@@ -230,6 +230,16 @@ void ContextPool::release_buffer(JobId job, std::uint32_t buffer) {
     if (key.first == job && entry.session != nullptr) entry.session->release_buffer(buffer);
 }
 
+void ContextPool::evict(JobId job, DeviceId device, std::uint32_t buffer) {
+  const auto at = entries_.find({job, device});
+  // Without a context there is nothing of it left.
+  if (at == entries_.end() || at->second.session == nullptr) return;
+  at->second.session->evict(buffer, [this, job, device, buffer] {
+    core_.buffer_evicted(job, device, buffer);
+    changed_();
+  });
+}
+
 void ContextPool::drop_tenant(JobId job, TenantId tenant) {
   for (auto& [key, entry] : entries_)
     if (key.first == job && entry.session != nullptr) entry.session->drop_tenant(tenant);

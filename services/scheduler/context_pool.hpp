@@ -44,6 +44,8 @@ class ContextPool {
   ContextSession* session_of(std::uint64_t process_id, JobId& job);
 
   void release_buffer(JobId job, std::uint32_t buffer);
+  /// The core hears when the device's memory is free of it.
+  void evict(JobId job, DeviceId device, std::uint32_t buffer);
   void drop_tenant(JobId job, TenantId tenant);
 
  private:

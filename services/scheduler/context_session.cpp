@@ -387,6 +387,14 @@ void ContextSession::release_buffer(std::uint32_t buffer) {
                          [](const Result<proto::Empty>&) {});
 }
 
+void ContextSession::evict(std::uint32_t buffer, std::function<void()> done) {
+  if (bound_.erase(buffer) == 0) return done();
+  client_->start<Unbind>({buffer}, Deadline::never(),
+                         [this, done = std::move(done)](const Result<proto::Empty>&) {
+                           if (!closed_) done();
+                         });
+}
+
 void ContextSession::drop_tenant(TenantId tenant) {
   std::erase_if(codelets_, [&](const auto& entry) { return entry.first.first == tenant; });
 }

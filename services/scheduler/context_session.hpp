@@ -59,6 +59,9 @@ class ContextSession {
   void flush();
   /// The buffer's registration has ended.
   void release_buffer(std::uint32_t buffer);
+  /// The same for one that stays registered, and is bound again when a task needs it. `done` is
+  /// called when the device's memory is free of it, if the session lives that long.
+  void evict(std::uint32_t buffer, std::function<void()> done);
   /// No more tasks of that tenant will come.
   void drop_tenant(TenantId tenant);
   /// Says nothing more. For one that will be destroyed as soon as that is allowed.

@@ -137,7 +137,7 @@ void Core::drop_tenant(Tenant& tenant) {
   for (std::uint32_t i = 0; i < job.buffers.size(); ++i) {
     if (job.buffers[i].owner != tenant.id) continue;
     assert(job.buffers[i].uses == 0);
-    job.buffers[i] = {};
+    forget_buffer(job, i);
     job.free_buffers.push_back(i);
     --job.user->buffers;
   }
@@ -207,7 +207,9 @@ Result<std::uint32_t> Core::add_buffer(TenantId id, bool writable, std::uint64_t
   }
   const std::uint32_t buffer = job.free_buffers.back();
   job.free_buffers.pop_back();
-  job.buffers[buffer] = {id, 0, writable, bytes, only_in(host_memory)};
+  job.buffers[buffer] = {
+      .owner = id, .writable = writable, .bytes = bytes, .copies = only_in(host_memory)};
+  job.buffer_bytes += bytes;
   ++job.user->buffers;
   return buffer;
 }
@@ -219,7 +221,7 @@ Result<void> Core::release_buffer(TenantId id, std::uint32_t buffer) {
     return error(Code::not_found, "no buffer " + std::to_string(buffer) + " is registered");
   if (job.buffers[buffer].uses > 0)
     return error(Code::busy, "an unfinished task names buffer " + std::to_string(buffer));
-  job.buffers[buffer] = {};
+  forget_buffer(job, buffer);
   job.free_buffers.push_back(buffer);
   --job.user->buffers;
   return {};

@@ -52,6 +52,7 @@ struct Action {
     start,          ///< `task` on `device`, in the context of `job`, which is ready
     open_context,   ///< of `job` on `device`; answered by context_ready or context_refused
     close_context,  ///< of `job` on `device`; answered by context_ended
+    evict,          ///< `buffer` of `job` leaves the memory of `device`; see buffer_evicted
     completions,    ///< `tenant` has more to fetch: see `finished`
     tenant_closed,  ///< no task of `tenant` runs any more; it is forgotten
     job_closed,     ///< the last tenant of `job` is gone; it is forgotten
@@ -61,6 +62,7 @@ struct Action {
   TenantId tenant = 0;
   JobId job = 0;
   DeviceId device = 0;
+  std::uint32_t buffer = 0;
 };
 
 struct ContextEnd {
@@ -84,8 +86,15 @@ struct DeviceState {
   proto::Text<32> name{};
   std::uint64_t tasks_done = 0;
   std::uint64_t tasks_failed = 0;
-  std::uint64_t busy_ns = 0;  ///< sum over its tasks
-  bool keeps_order = false;   ///< see set_keeps_order
+  std::uint64_t busy_ns = 0;       ///< sum over its tasks
+  bool keeps_order = false;        ///< see set_keeps_order
+  std::uint64_t memory_bytes = 0;  ///< see set_memory_size
+  // Of a memory of its own (core_memory.cpp):
+  std::uint64_t resident_bytes = 0;  ///< taken by copies of buffers, of all jobs
+  std::uint64_t leaving_bytes = 0;   ///< of these, what was asked to leave
+  std::uint64_t scratch_bytes = 0;   ///< what its tasks are expected to take besides
+  TaskRef memory_waiter = {};        ///< the first that waits for room there
+  std::uint64_t kept_bytes = 0;      ///< for that one
 
   /// How many more it takes.
   std::uint32_t room() const {
@@ -140,6 +149,16 @@ class Core {
   /// It has a memory of its own, in which it keeps what was brought there; what it writes is copied
   /// back at once. What that takes is learned. Again and again it changes nothing.
   void set_own_memory(DeviceId device);
+  /// How much memory it works in, its own or the host's. 0: that is not known.
+  void set_memory_size(DeviceId device, std::uint64_t bytes) {
+    devices_[device].memory_bytes = bytes;
+  }
+  /// What the processes of the job may have of the host's memory, beside its regions.
+  void set_memory_quota(JobId job, std::uint64_t bytes) {
+    if (const auto at = jobs_.find(job); at != jobs_.end()) at->second->memory_quota_bytes = bytes;
+  }
+  /// What an `evict` named is gone from the device's memory, unless it has come back meanwhile.
+  void buffer_evicted(JobId job, DeviceId device, std::uint32_t buffer);
   /// A context of the job says what it has copied since it said so last, at most `within_ns` ago.
   void copied(JobId job, DeviceId device, const proto::context::Copies::Reply& more,
               std::uint64_t within_ns);
@@ -329,6 +348,43 @@ class Core {
   /// Of what the one writes and the other reads, over all pairs of slots that they may run in.
   std::uint64_t mean_transfer_ns(const Task& from, const Task& to) const;
   void rank_predecessors(const Task& task, std::uint64_t first_number, std::uint32_t& steps);
+  // core_memory.cpp
+  /// What a device's memory has to hold for a task.
+  struct MemoryNeed {
+    std::uint64_t data = 0;     ///< of its buffers, each once
+    std::uint64_t fresh = 0;    ///< of that, what has no room there yet
+    std::uint64_t scratch = 0;  ///< besides, at most, in 19 of 20 runs of that size there
+    std::uint64_t all() const { return data + scratch; }
+  };
+  enum class MemoryRoom {
+    now,           ///< perhaps when copies of its own job leave that no task there uses
+    after_copies,  ///< when copies of other jobs have left
+    after_tasks,   ///< when tasks there have ended
+  };
+  struct IdleCopy {
+    Job* job;
+    std::uint32_t buffer;
+    bool only_one;  ///< there is no other copy of what it holds
+    std::uint64_t last_use;
+  };
+  bool holds_copies(DeviceId device) const {
+    return memories_.of(device) != host_memory && devices_[device].memory_bytes != 0;
+  }
+  bool data_fits(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
+  std::uint64_t data_bytes(const Job& job, const TaskRecord& record) const;
+  MemoryNeed memory_need(const Task& task, DeviceId device);
+  MemoryRoom memory_room(const Task& task, DeviceId device, const MemoryNeed& need);
+  std::uint64_t kept_from(const Task& task, DeviceId device);
+  std::uint64_t mark_used(Job& job, const TaskRecord& record);
+  std::uint64_t used_by_tasks(DeviceId device);
+  std::uint64_t find_idle(DeviceId device, std::uint64_t bytes);
+  void heed_memory(const Task& task, Candidate& candidate);
+  void await_memory(Task& task, DeviceId device);
+  void take_memory(Task& task, DeviceId device);
+  void evict_own(Task& task, DeviceId device, const MemoryNeed& need);
+  void leave_memory(Job& job, std::uint32_t buffer, DeviceId device);
+  void forget_residents(Job& job, DeviceId device);
+  void forget_buffer(Job& job, std::uint32_t buffer);
   // core_finish.cpp
   void finish(Slot slot, const Outcome& outcome);
   void finish_one(Slot slot, const Outcome& outcome);
@@ -338,6 +394,7 @@ class Core {
   void take_slot(Slot slot);
   void free_slot(Slot slot);
   void learn_from(const Task& task, const RunReply& run);
+  std::uint64_t peak_memory(const Task& task, const RunReply& run) const;
   void release(Slot slot);
   // core_contexts.cpp
   Context* context_of(JobId job, DeviceId device);
@@ -349,11 +406,14 @@ class Core {
   void close_contexts(Job& job);
   // core_decide.cpp
   /// Whether the device runs what the task's module has code for, and is the one it wants.
+  /// and whether its memory holds the task's data.
   bool suits(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
   bool has_code_for(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
   bool is_loaded(const Tenant& tenant, const Task& task, DeviceId device) const;
   Result<void> check_device(const Tenant& tenant, const TaskRecord& record) const;
+  Result<void> check_data(const Tenant& tenant, const TaskRecord& record) const;
   bool can_take(const Tenant& tenant, const Task& task, DeviceId device) const;
+  void why_there(Task& task, const Choice& choice);
   bool is_brief(const Tenant& tenant, const Task& task, DeviceId device) const;
   /// Whether what is brief may still be given to it.
   bool has_room_ahead(DeviceId device) const;
@@ -479,6 +539,9 @@ class Core {
   std::vector<TaskRef> followers_;  ///< ready as soon as no row of tasks is being looked at
   std::vector<Tenant*> round_;
   std::vector<Candidate> candidates_;
+  std::optional<DeviceId> short_of_memory_;  ///< it would have taken the task, with room for it
+  std::vector<IdleCopy> idle_;
+  std::uint64_t last_mark_ = 0;
   std::vector<Slot> batch_;
   std::optional<LastTimes> last_times_;  ///< of this batch
   std::vector<Slot> to_rank_;

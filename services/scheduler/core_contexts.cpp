@@ -153,6 +153,7 @@ void Core::context_refused(JobId job_id, DeviceId device, const Status& status) 
   if (context == nullptr) return;
   context->state = ContextState::none;
   context->refused = true;
+  forget_copies(*jobs_.at(job_id), device);
   context->limit_answered = false;
   const std::vector<Slot> in_flight = context->in_flight;
   for (const Slot slot : in_flight) {

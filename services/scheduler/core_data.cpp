@@ -130,6 +130,7 @@ void Core::update_transfers(DeviceId device) {
 
 /// What a context of the job had brought to the device is gone with it.
 void Core::forget_copies(Job& job, DeviceId device) {
+  forget_residents(job, device);
   if (!memories_.copies_back() || memories_.of(device) == host_memory) return;
   for (Buffer& buffer : job.buffers) buffer.copies &= ~only_in(memories_.of(device));
 }

@@ -33,7 +33,7 @@ bool sooner(Tenant& a, Tenant& b, const TaskTable& tasks) {
 
 bool Core::suits(const Tenant& tenant, const TaskRecord& record, DeviceId device) const {
   return (record.device == 0 || record.device == device + 1) &&
-         has_code_for(tenant, record, device);
+         has_code_for(tenant, record, device) && data_fits(tenant, record, device);
 }
 
 bool Core::has_code_for(const Tenant& tenant, const TaskRecord& record, DeviceId device) const {
@@ -134,8 +134,10 @@ void Core::place_next(Tenant& tenant) {
     ++tenant.waiting_ahead;
     return;
   }
+  short_of_memory_.reset();
   fill_candidates(tenant, task);
   if (candidates_.empty()) {
+    if (short_of_memory_) await_memory(task, *short_of_memory_);
     // Who has to run alone would wait for ever if others of the context passed it.
     tenant.waiting_ahead = task.suspect ? ReadyQueue::window : tenant.waiting_ahead + 1;
     return;
@@ -150,9 +152,24 @@ void Core::place_next(Tenant& tenant) {
     return;
   }
   tenant.ready.take(tenant.waiting_ahead);
-  task.placed_because = task.remaining > 0 ? Reason::behind : choice.reason;
+  why_there(task, choice);
   log_placement(task, choice);
   start(tenant, task, ref, where);
+}
+
+void Core::why_there(Task& task, const Choice& choice) {
+  task.placed_because = task.remaining > 0 ? Reason::behind : choice.reason;
+  const DeviceId device = candidates_[choice.candidate].device;
+  if (task.awaited_memory != 0)
+    task.placed_because = task.awaited_memory == device + 1 ? Reason::memory_freed : Reason::memory;
+  if (!placement_->looks_ahead()) {
+    if (short_of_memory_) task.placed_because = Reason::memory;
+    return;
+  }
+  const std::uint64_t end_ns = finish_ns(candidates_[choice.candidate]);
+  for (const Candidate& c : candidates_)
+    if (c.memory_wait_ns > 0 && finish_ns(c) - c.memory_wait_ns < end_ns)
+      task.placed_because = Reason::memory;
 }
 
 void Core::fill_candidates(Tenant& tenant, Task& task) {
@@ -160,12 +177,17 @@ void Core::fill_candidates(Tenant& tenant, Task& task) {
   if (placement_->looks_ahead()) return look_ahead(tenant, task);
   for (DeviceId d = 0; d < devices_.size(); ++d) {
     if (!can_take(tenant, task, d)) continue;
+    if (holds_copies(d) && memory_room(task, d, memory_need(task, d)) != MemoryRoom::now) {
+      if (!short_of_memory_) short_of_memory_ = d;
+      continue;
+    }
     candidates_.push_back({d, devices_[d].room()});
   }
 }
 
 void Core::start(Tenant& tenant, Task& task, TaskRef ref, const Candidate& where) {
   task.transfer = transfer_to(task, where.device);
+  if (holds_copies(where.device)) take_memory(task, where.device);
   move_data(task, where.device);
   task.state = State::running;
   task.device = where.device;

@@ -42,7 +42,7 @@ void Core::learn_from(const Task& task, const RunReply& run) {
       task.brief && costs_->estimate(task.work, task.device).samples >= brief_samples_to_know;
   if (is_known && ++known_brief_ % known_brief_teaches_one_in != 0) return;
   costs_->learn({task.work, task.device, static_cast<double>(run.end_ns - run.start_ns),
-                 static_cast<double>(run.peak_memory_bytes)});
+                 static_cast<double>(peak_memory(task, run))});
 }
 
 void Core::finish(Slot slot, const Outcome& outcome) {
@@ -149,6 +149,7 @@ void Core::account(const Task& task, const Outcome& outcome) {
 
 void Core::leave_context(Slot slot) {
   Task& task = tasks_[slot];
+  devices_[task.device].scratch_bytes -= std::exchange(task.scratch_bytes, 0);
   std::vector<Slot>& in_flight = task.tenant->job->contexts[task.device].in_flight;
   assert(in_flight[task.in_flight_at] == slot);
   in_flight[task.in_flight_at] = in_flight.back();

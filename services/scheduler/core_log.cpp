@@ -11,7 +11,10 @@ using Entry = PlacementLog::Entry;
 PlacementLog::Candidate logged(const Candidate& candidate, std::uint64_t now_ns) {
   PlacementLog::Candidate out{};
   out.device = static_cast<std::uint16_t>(candidate.device);
-  out.at_once = candidate.at_once ? 1 : 0;
+  out.at_once = candidate.memory_wait_ns > 0 || !memory_fits(candidate)
+                    ? PlacementLog::Candidate::short_of_memory
+                : candidate.at_once ? PlacementLog::Candidate::began_at_once
+                                    : std::uint8_t{0};
   if (candidate.cost == nullptr) return out;
   out.level = static_cast<std::uint8_t>(candidate.cost->level);
   out.samples = candidate.cost->samples;

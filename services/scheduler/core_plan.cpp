@@ -43,6 +43,7 @@ void Core::look_ahead(Tenant& tenant, Task& task) {
     const Transfer transfer = transfer_to(task, d);
     c.transfer_ns = static_cast<std::uint64_t>(transfer.ns);
     c.transfer_bytes = transfer.bytes;
+    heed_memory(task, c);
     candidates_.push_back(c);
     any_at_once = any_at_once || c.at_once;
   }
@@ -69,6 +70,7 @@ void Core::wait_for(Tenant& tenant, Task& task, const Candidate& where) {
   /// How many decisions the choice stands, while nothing speaks against it.
   constexpr std::uint64_t stands_for = 32;
   if (can_open(tenant, where.device)) open_context(tenant, where.device);
+  if (where.memory_wait_ns > 0) await_memory(task, where.device);
   // For a gang: the slots that are free are for those that may pass it.
   if (!kept_.empty() && !may_pass_gangs(tenant, task, where.device)) return;
   task.wait = {where.device, finish_ns(where) - where.free_ns, ~std::uint64_t{0},

@@ -110,7 +110,6 @@ Result<void> Core::check_references(const Tenant& tenant, const TaskRecord& reco
   if (record.codelet >= tenant.codelets.size())
     return error(Code::invalid_argument, task_text(record) + "no codelet " +
                                              std::to_string(record.codelet) + " is registered");
-  TRY(check_device(tenant, record));
   const std::vector<Buffer>& buffers = tenant.job->buffers;
   for (std::uint32_t i = 0; i < record.buffer_count; ++i) {
     const std::uint32_t buffer = buffer_id(record.buffers[i]);
@@ -122,7 +121,7 @@ Result<void> Core::check_references(const Tenant& tenant, const TaskRecord& reco
                                                std::to_string(buffer) +
                                                ", which is registered read-only");
   }
-  return {};
+  return check_device(tenant, record);
 }
 
 Result<void> Core::check_device(const Tenant& tenant, const TaskRecord& record) const {
@@ -139,9 +138,27 @@ Result<void> Core::check_device(const Tenant& tenant, const TaskRecord& record) 
   if (suited)
     return error(Code::service_down,
                  task_text(record) + "the only device that it can run on is gone");
+  TRY(check_data(tenant, record));
   return error(Code::not_supported,
                task_text(record) + "its module has no code for " +
                    (record.device != 0 ? "the device that it names" : "any device here"));
+}
+
+/// Of one that no device suits: whether only their memories are too small.
+Result<void> Core::check_data(const Tenant& tenant, const TaskRecord& record) const {
+  const DeviceState* largest = nullptr;
+  for (DeviceId d = 0; d < devices_.size(); ++d)
+    if ((record.device == 0 || record.device == d + 1) && has_code_for(tenant, record, d) &&
+        (largest == nullptr || devices_[d].memory_bytes > largest->memory_bytes))
+      largest = &devices_[d];
+  if (largest == nullptr) return {};
+  return error(Code::no_memory, task_text(record) + "its buffers have " +
+                                    std::to_string(data_bytes(*tenant.job, record)) +
+                                    " bytes, and " + std::string(largest->name.view()) +
+                                    ", of those that can run it the device with "
+                                    "most memory, has " +
+                                    std::to_string(largest->memory_bytes) +
+                                    "; give it smaller pieces, or a module with code for the CPU");
 }
 
 Result<void> Core::check_dependencies(const Tenant& tenant, const TaskRecord& record) const {

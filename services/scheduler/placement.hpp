@@ -25,8 +25,11 @@ struct Candidate {
   std::uint64_t free_ns = 0;  ///< when a slot is free, by prediction, after tasks planned before it
   std::uint64_t transfer_ns = 0;     ///< to bring there the data that is not
   std::uint64_t transfer_bytes = 0;  ///< how much that is
-  /// Of the device, when it starts, where that is known.
+  /// What there can be for it of the device's memory, where that is known, and what it needs: its
+  /// data, and the p95 of what it takes besides.
   std::optional<std::uint64_t> memory_free_bytes = {};
+  std::uint64_t memory_needed_bytes = 0;
+  std::uint64_t memory_wait_ns = 0;  ///< how much of the wait is for others to leave that memory
   const Estimate* cost = nullptr;
 };
 
@@ -41,9 +44,10 @@ enum class Reason : std::uint8_t {
   first_free,       ///< the first with a free slot
   earliest_finish,  ///< where it is predicted to finish first
   probe,            ///< to find out again how long it takes there
-  memory,           ///< where it would finish first its memory does not fit
+  memory,           ///< where it would finish first the memory has no room for it
   behind,           ///< those on which it depends are on their way there
   gang,             ///< where all of its gang have a slot
+  memory_freed,     ///< it waited until the memory there had room for it
 };
 
 struct Choice {
@@ -69,11 +73,10 @@ inline std::uint64_t finish_ns(const Candidate& candidate) {
          static_cast<std::uint64_t>(std::min(candidate.cost->time.mean, most));
 }
 
-/// Whether there is room for its p95 of peak memory; so, too, where it is not known how much there
-/// is.
+/// Whether there can be room for it; so, too, where it is not known how much there is.
 inline bool memory_fits(const Candidate& candidate) {
   return !candidate.memory_free_bytes ||
-         candidate.cost->memory.p95 <= static_cast<double>(*candidate.memory_free_bytes);
+         candidate.memory_needed_bytes <= *candidate.memory_free_bytes;
 }
 
 /// The first device with a free slot, else the first one at all.

@@ -71,6 +71,8 @@ Result<wire::OpenTenant::Reply> SchedulerServer::open(Opening opening) {
   const auto uid = static_cast<std::uint32_t>(job.detail);
   const TenantId tenant = TRY(core_.open_tenant(job.object_id, job.name.view(), uid));
   resources_.add_job(job.object_id, std::move(opening.job.handle));
+  if (const auto known = kernel_.call<proto::kernel::JobInfo>({resources_.job(job.object_id)}))
+    core_.set_memory_quota(job.object_id, known->reply.quota.memory_bytes);
   link.tenants[tenant] = {job.object_id, false};
   if (opening.session.number != 0) sessions_[tenant] = opening.session;
   return wire::OpenTenant::Reply{tenant, 0};
@@ -404,6 +406,7 @@ void SchedulerServer::adopt_devices(Driver& driver) {
     if (backend != proto::driver::backend::cpu && !core_.devices()[id].open_time_known)
       core_.set_open_time(id, 300 * ns_per_ms);
     if (device.own_memory == 1) core_.set_own_memory(id);
+    core_.set_memory_size(id, device.memory_bytes);
     // The others have queues of their own.
     if (backend == proto::driver::backend::cpu) core_.set_keeps_order(id);
   }
@@ -520,6 +523,8 @@ void SchedulerServer::carry_out(const Action& action) {
       return pool_.open(action.job, action.device);
     case Action::Kind::close_context:
       return pool_.close(action.job, action.device);
+    case Action::Kind::evict:
+      return pool_.evict(action.job, action.device, action.buffer);
     case Action::Kind::completions:
       return answer_completions(action.tenant);
     case Action::Kind::tenant_closed:

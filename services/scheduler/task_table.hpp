@@ -74,14 +74,16 @@ struct TaskFacts {
     std::uint64_t until_decision = 0;  ///< then costs and data may have changed
   } wait;
   std::uint64_t submitted_ns = 0;
-  std::uint64_t ready_ns = 0;      ///< as far as the contexts say
-  std::uint64_t after_number = 0;  ///< of the task that it waited for last
-  std::uint64_t logged = 0;        ///< its last placement
-  GraphId graph = 0;               ///< an accepted one with a deadline
-  double mean_ns = 0;              ///< over the slots that it may run in
-  double work_ns = 0;              ///< how long all devices together would be busy with it
-  Transfer transfer;               ///< what was brought for it when it started
+  std::uint64_t ready_ns = 0;       ///< as far as the contexts say
+  std::uint64_t after_number = 0;   ///< of the task that it waited for last
+  std::uint64_t logged = 0;         ///< its last placement
+  GraphId graph = 0;                ///< an accepted one with a deadline
+  double mean_ns = 0;               ///< over the slots that it may run in
+  double work_ns = 0;               ///< how long all devices together would be busy with it
+  Transfer transfer;                ///< what was brought for it when it started
+  std::uint64_t scratch_bytes = 0;  ///< reserved for it in its device's memory
   Reason placed_because = Reason::first_free;
+  std::uint32_t awaited_memory = 0;  ///< 1 + the device for whose memory it waited
   std::uint32_t attempts = 0;
   std::uint64_t batch = 0;  ///< with which it was sent; 0: alone
   std::uint64_t slot_since_ns = 0;

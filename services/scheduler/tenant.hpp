@@ -55,6 +55,9 @@ struct Context {
   std::uint64_t asked_ns = 0;   ///< for this one
   std::uint64_t ready_ns = 0;   ///< and when it was there; 0: not known
   std::vector<Slot> in_flight;
+  // Of a device's own memory, by copies of its job's buffers:
+  std::uint64_t resident_bytes = 0;
+  std::uint64_t most_resident_bytes = 0;  ///< since it is there
 };
 
 struct Buffer {
@@ -64,6 +67,11 @@ struct Buffer {
   std::uint64_t bytes = 0;
   Copies copies = 0;
   std::uint32_t content = 0;  ///< proto::context::BufferUse
+  // Where it takes room, whether what lies there is valid or not; and where from it is to leave.
+  Copies resident = 0;
+  Copies leaving = 0;
+  std::uint64_t last_use = 0;  ///< the number of the decision
+  std::uint64_t mark = 0;      ///< scratch of core_memory.cpp
 };
 
 struct Job {
@@ -76,6 +84,8 @@ struct Job {
   std::vector<Context> contexts;  ///< by device
   std::vector<Buffer> buffers;
   std::vector<std::uint32_t> free_buffers;
+  std::uint64_t buffer_bytes = 0;        ///< of all of them
+  std::uint64_t memory_quota_bytes = 0;  ///< see Core::set_memory_quota; 0: none
 };
 
 struct CodeletType {

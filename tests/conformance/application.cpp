@@ -68,10 +68,16 @@ std::pair<aios_code, std::string> Application::run_alone(const std::string& modu
   const std::uint32_t buffer = tenant_.buffer(region, 0, bytes, aios::Access::write);
   task.device(device.index).grid(1).arguments(argument).buffer(buffer, AIOS_MODE_READ_WRITE);
   task.record().limit_ns = limit;
-  const aios_completion done = finish(task);
-  const std::string why = done.status == AIOS_OK ? "" : tenant_.failure(done.tag);
+  std::pair<aios_code, std::string> ended;
+  try {
+    const aios_completion done = finish(task);
+    ended = {static_cast<aios_code>(done.status),
+             done.status == AIOS_OK ? "" : tenant_.failure(done.tag)};
+  } catch (const aios::Error& refused) {
+    ended = {refused.code(), refused.what()};
+  }
   tenant_.release(buffer);
-  return {static_cast<aios_code>(done.status), why};
+  return ended;
 }
 
 std::string Application::run_chain(const Device& device, bool crash) {

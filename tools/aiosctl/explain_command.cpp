@@ -36,7 +36,8 @@ std::string duration(double ns) {
 json to_json(const wire::LoggedCandidate& c, const std::vector<std::string>& names, bool chosen) {
   return {{"device", device_name(names, c.device)},
           {"chosen", chosen},
-          {"at_once", c.at_once != 0},
+          {"at_once", c.at_once == wire::LoggedCandidate::began_at_once},
+          {"memory_short", c.at_once == wire::LoggedCandidate::short_of_memory},
           {"wait_ns", c.wait_ns},
           {"transfer_ns", c.transfer_ns},
           {"predicted_ns", c.mean_ns},
@@ -156,8 +157,11 @@ void print_candidates(const Placed& p, const std::vector<std::string>& names) {
                {"FINISH", Align::right},
                {"SAMPLES", Align::right},
                {"FOUNDED ON"}});
+  std::string short_of_memory;
   for (std::uint32_t i = 0; i < p.candidate_count; ++i) {
     const wire::LoggedCandidate& c = p.candidates[i];
+    if (c.at_once == wire::LoggedCandidate::short_of_memory)
+      short_of_memory += (short_of_memory.empty() ? "" : ", ") + device_name(names, c.device);
     const bool known = c.level != 0 || c.mean_ns > 0;
     const auto cell = [&](double ns) { return known ? duration(ns) : std::string("?"); };
     table.add({device_name(names, c.device), cell(c.wait_ns), cell(c.transfer_ns), cell(c.mean_ns),
@@ -165,6 +169,8 @@ void print_candidates(const Placed& p, const std::vector<std::string>& names) {
                std::to_string(c.samples), std::string(level_name(c.level))});
   }
   table.print();
+  if (!short_of_memory.empty())
+    fmt::print("the memory had no room for it then: {}\n", short_of_memory);
   if (p.considered > p.candidate_count)
     fmt::print("and {} more devices\n", p.considered - p.candidate_count);
 }

@@ -60,9 +60,10 @@ std::string_view reason_text(std::uint32_t reason) {
       "the first device with a free slot",
       "predicted to finish first there",
       "to find out again how long it takes there",
-      "where it would finish first its memory does not fit",
+      "where it would finish first the memory has no room for it",
       "those on which it depends are on their way there",
       "where all of its gang had a slot",
+      "it waited until the memory there had room for it",
   };
   return reason < std::size(texts) ? texts[reason] : "for a reason of a later version";
 }

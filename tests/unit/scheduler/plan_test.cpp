@@ -386,6 +386,7 @@ TEST_CASE("Where the peak of memory does not fit, the next best device is taken"
   std::vector<Candidate> candidates(2);
   candidates[0].cost = &big;
   candidates[0].memory_free_bytes = 1999;
+  candidates[0].memory_needed_bytes = candidates[1].memory_needed_bytes = 2000;
   candidates[1].device = 1;
   candidates[1].cost = &slower;
   const auto placement = make_earliest_finish_placement();

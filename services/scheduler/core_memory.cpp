@@ -1,0 +1,298 @@
+// The room in the memories of devices that have their own: what lies there, what tasks will need,
+// and who makes room for whom (kernel/decisions/0420).
+//
+// A context keeps the copies of its job's buffers until it is told to let go of them, for the next
+// task may need them. Those that no task there uses are idle: when room is needed the one that was
+// used longest ago leaves, those first of which there is another copy. Of its own job that happens
+// with the start of the task, in the same link; of another job the task waits until its context has
+// answered. What running tasks use stays: for that a task waits until they end. What is free
+// meanwhile is kept for the first one that waits, so that small ones do not pass it for ever.
+//
+// Nothing of this costs anything while all fits: then a sum is compared.
+#include <algorithm>
+#include <tuple>
+
+#include "services/scheduler/core.hpp"
+#include "services/scheduler/record_check.hpp"
+
+namespace aios::scheduler {
+namespace {
+
+/// No predicted memory is more: sums stay far from overflow.
+constexpr double most_bytes = 1e18;
+
+/// Calls `visit` with the number of each buffer of the task, once.
+template <class Visit>
+void for_buffers(const proto::scheduler::TaskRecord& record, Visit visit) {
+  for (std::uint32_t i = 0; i < record.buffer_count; ++i) {
+    const std::uint32_t id = buffer_id(record.buffers[i]);
+    bool again = false;
+    for (std::uint32_t k = 0; k < i; ++k) again = again || buffer_id(record.buffers[k]) == id;
+    if (!again) visit(id);
+  }
+}
+
+}  // namespace
+
+// ---- what a task needs --------------------------------------------------------------------------
+
+std::uint64_t Core::data_bytes(const Job& job, const TaskRecord& record) const {
+  std::uint64_t sum = 0;
+  for_buffers(record, [&](std::uint32_t id) { sum += job.buffers[id].bytes; });
+  return sum;
+}
+
+bool Core::data_fits(const Tenant& tenant, const TaskRecord& record, DeviceId device) const {
+  const std::uint64_t room = devices_[device].memory_bytes;
+  return !holds_copies(device) || tenant.job->buffer_bytes <= room ||
+         data_bytes(*tenant.job, record) <= room;
+}
+
+Core::MemoryNeed Core::memory_need(const Task& task, DeviceId device) {
+  const Job& job = *task.tenant->job;
+  const Copies here = only_in(memories_.of(device));
+  MemoryNeed need;
+  for_buffers(task.record, [&](std::uint32_t id) {
+    const Buffer& buffer = job.buffers[id];
+    need.data += buffer.bytes;
+    if ((buffer.resident & here) == 0) need.fresh += buffer.bytes;
+  });
+  if (costs_ == nullptr) return need;
+  // What was never seen there is no reason not to try.
+  const Estimate& cost = costs_->estimate(task.work, device);
+  const auto peak = static_cast<std::uint64_t>(std::clamp(cost.memory.p95, 0.0, most_bytes));
+  if (cost.samples > 0 && peak > need.data) need.scratch = peak - need.data;
+  return need;
+}
+
+/// What is learned of a task's memory. A context tells the peak of all that it ever had at once; on
+/// a device with its own memory what it took beside its copies is a task's.
+std::uint64_t Core::peak_memory(const Task& task, const RunReply& run) const {
+  if (!holds_copies(task.device)) return run.peak_memory_bytes;
+  const Job& job = *task.tenant->job;
+  const std::uint64_t copies = job.contexts[task.device].most_resident_bytes;
+  return data_bytes(job, task.record) +
+         (run.peak_memory_bytes - std::min(run.peak_memory_bytes, copies));
+}
+
+// ---- whether there is room ----------------------------------------------------------------------
+
+/// Kept for another one that waits.
+std::uint64_t Core::kept_from(const Task& task, DeviceId device) {
+  DeviceState& state = devices_[device];
+  if (state.kept_bytes == 0 || state.memory_waiter.number == task.number) return 0;
+  const Task* waiter = tasks_.find(state.memory_waiter);
+  const bool waits = waiter != nullptr && waiter->state == State::ready &&
+                     waiter->tenant->job->contexts[device].state == ContextState::ready;
+  if (!waits) state.kept_bytes = 0;
+  return state.kept_bytes;
+}
+
+/// Marks the task's buffers, and returns the bytes of those that had no mark.
+std::uint64_t Core::mark_used(Job& job, const TaskRecord& record) {
+  std::uint64_t sum = 0;
+  for (std::uint32_t i = 0; i < record.buffer_count; ++i) {
+    Buffer& buffer = job.buffers[buffer_id(record.buffers[i])];
+    if (std::exchange(buffer.mark, last_mark_) != last_mark_) sum += buffer.bytes;
+  }
+  return sum;
+}
+
+/// Bytes of the buffers that tasks there use, which get a new mark.
+std::uint64_t Core::used_by_tasks(DeviceId device) {
+  ++last_mark_;
+  std::uint64_t sum = 0;
+  for (const auto& [id, job] : jobs_)
+    for (const Slot slot : job->contexts[device].in_flight)
+      sum += mark_used(*job, tasks_[slot].record);
+  return sum;
+}
+
+/// Fills `idle_` with copies without a mark, of so many bytes if there are as many, in the order in
+/// which they have to leave. Returns their bytes.
+std::uint64_t Core::find_idle(DeviceId device, std::uint64_t bytes) {
+  const Copies here = only_in(memories_.of(device));
+  idle_.clear();
+  for (const auto& [id, job] : jobs_) {
+    if (job->contexts[device].state != ContextState::ready) continue;
+    for (std::uint32_t i = 0; i < job->buffers.size(); ++i) {
+      const Buffer& buffer = job->buffers[i];
+      if ((buffer.resident & here) != 0 && (buffer.leaving & here) == 0 &&
+          buffer.mark != last_mark_)
+        idle_.push_back({job.get(), i, buffer.copies == here, buffer.last_use});
+    }
+  }
+  std::ranges::sort(idle_, {}, [](const IdleCopy& c) {
+    return std::tuple(c.only_one, c.last_use, c.job->id, c.buffer);
+  });
+  std::uint64_t found = 0;
+  std::size_t count = 0;
+  while (count < idle_.size() && found < bytes) {
+    const IdleCopy& copy = idle_[count++];
+    found += copy.job->buffers[copy.buffer].bytes;
+  }
+  idle_.resize(count);
+  return found;
+}
+
+/// Leaves in `idle_` what has to leave before the task can start.
+Core::MemoryRoom Core::memory_room(const Task& task, DeviceId device, const MemoryNeed& need) {
+  const DeviceState& state = devices_[device];
+  const std::uint64_t kept = kept_from(task, device);
+  const std::uint64_t taken = state.resident_bytes + state.scratch_bytes;
+  const std::uint64_t wanted = need.fresh + need.scratch + kept;
+  idle_.clear();
+  if (taken + wanted <= state.memory_bytes) return MemoryRoom::now;
+
+  const std::uint64_t by_tasks = used_by_tasks(device);
+  const std::uint64_t with_it = by_tasks + mark_used(*task.tenant->job, task.record);
+  const bool alone = by_tasks == 0 && state.scratch_bytes == 0 && kept == 0;
+  // A prediction that exceeds all there is may be wrong: alone on the device it is tried.
+  if (!alone && with_it + state.scratch_bytes + need.scratch + kept > state.memory_bytes)
+    return MemoryRoom::after_tasks;
+  const std::uint64_t too_many = taken + wanted - state.memory_bytes;
+  (void)find_idle(device, too_many - std::min(too_many, state.leaving_bytes));
+  const bool of_others = std::ranges::any_of(
+      idle_, [&](const IdleCopy& copy) { return copy.job != task.tenant->job; });
+  return of_others || state.leaving_bytes > 0 ? MemoryRoom::after_copies : MemoryRoom::now;
+}
+
+/// Of a placement that looks ahead.
+void Core::heed_memory(const Task& task, Candidate& c) {
+  const DeviceState& device = devices_[c.device];
+  if (!holds_copies(c.device)) {
+    const std::uint64_t quota = task.tenant->job->memory_quota_bytes;
+    const std::uint64_t room = quota == 0 || device.memory_bytes == 0
+                                   ? std::max(quota, device.memory_bytes)
+                                   : std::min(quota, device.memory_bytes);
+    if (room == 0 || c.cost->samples == 0 || c.cost->memory.p95 <= static_cast<double>(room))
+      return;
+    // Its data lies in regions, which are there wherever it runs.
+    const auto peak = static_cast<std::uint64_t>(std::min(c.cost->memory.p95, most_bytes));
+    c.memory_free_bytes = room;
+    c.memory_needed_bytes = peak - std::min(peak, data_bytes(*task.tenant->job, task.record));
+    return;
+  }
+  const MemoryNeed need = memory_need(task, c.device);
+  c.memory_free_bytes = device.memory_bytes;
+  c.memory_needed_bytes = need.all();
+  if (memory_room(task, c.device, need) == MemoryRoom::now) return;
+  constexpr std::uint64_t least_ns = 1'000'000;
+  const std::uint64_t end_ns = timelines_[c.device].next_end_ns(now_ns_);
+  const std::uint64_t from_ns =
+      std::max(now_ns_ + least_ns, end_ns == ~std::uint64_t{0} ? 0 : end_ns);
+  c.at_once = false;
+  c.memory_wait_ns = from_ns > c.free_ns ? from_ns - c.free_ns : 1;
+  c.free_ns += c.memory_wait_ns;
+}
+
+// ---- making room --------------------------------------------------------------------------------
+
+/// The task, whose turn it is, waits for room there: what is idle of other jobs leaves, and what is
+/// free is kept for it if it is the first.
+void Core::await_memory(Task& task, DeviceId device) {
+  DeviceState& state = devices_[device];
+  task.awaited_memory = device + 1;
+  const MemoryNeed need = memory_need(task, device);
+  if (kept_from(task, device) == 0) {
+    state.memory_waiter = task.tenant->ready.peek(task.tenant->waiting_ahead, tasks_)->task;
+    state.kept_bytes = std::min(need.all(), state.memory_bytes);
+  }
+  if (memory_room(task, device, need) != MemoryRoom::after_copies) return;
+  const Copies here = only_in(memories_.of(device));
+  for (const IdleCopy& copy : idle_) {
+    if (copy.job == task.tenant->job) continue;
+    Buffer& buffer = copy.job->buffers[copy.buffer];
+    if (copy.only_one) buffer.copies = only_in(host_memory);
+    buffer.copies &= ~here;
+    buffer.leaving |= here;
+    state.leaving_bytes += buffer.bytes;
+    actions_.push_back({Action::Kind::evict, {}, buffer.owner, copy.job->id, device, copy.buffer});
+  }
+}
+
+/// The task starts there.
+void Core::take_memory(Task& task, DeviceId device) {
+  DeviceState& state = devices_[device];
+  const MemoryNeed need = memory_need(task, device);
+  if (state.resident_bytes + state.scratch_bytes + need.fresh + need.scratch > state.memory_bytes)
+    evict_own(task, device, need);
+  Job& job = *task.tenant->job;
+  Context& context = job.contexts[device];
+  const Copies here = only_in(memories_.of(device));
+  for (std::uint32_t i = 0; i < task.record.buffer_count; ++i) {
+    Buffer& buffer = job.buffers[buffer_id(task.record.buffers[i])];
+    buffer.last_use = decisions_;
+    if ((buffer.leaving & here) != 0) {
+      buffer.leaving &= ~here;
+      state.leaving_bytes -= buffer.bytes;
+    }
+    if ((buffer.resident & here) != 0) continue;
+    buffer.resident |= here;
+    state.resident_bytes += buffer.bytes;
+    context.resident_bytes += buffer.bytes;
+  }
+  context.most_resident_bytes = std::max(context.most_resident_bytes, context.resident_bytes);
+  task.scratch_bytes = need.scratch;
+  state.scratch_bytes += need.scratch;
+  if (std::exchange(task.awaited_memory, 0) == 0) return;
+  for (DeviceState& one : devices_)
+    if (one.memory_waiter.number == task.number) one.kept_bytes = 0;
+}
+
+/// Idle copies of its own job, in which its context has the room: it lets go of them before it
+/// begins.
+void Core::evict_own(Task& task, DeviceId device, const MemoryNeed& need) {
+  (void)memory_room(task, device, need);
+  const MemoryId memory = memories_.of(device);
+  for (const IdleCopy& copy : idle_) {
+    if (copy.job != task.tenant->job) continue;
+    Buffer& buffer = copy.job->buffers[copy.buffer];
+    if (copy.only_one) {
+      task.transfer.bytes += buffer.bytes;
+      task.transfer.ns += memories_.transfer_ns(only_in(memory), host_memory, buffer.bytes);
+      buffer.copies = only_in(host_memory);
+    }
+    buffer.copies &= ~only_in(memory);
+    leave_memory(*copy.job, copy.buffer, device);
+    actions_.push_back({Action::Kind::evict, {}, buffer.owner, copy.job->id, device, copy.buffer});
+  }
+}
+
+void Core::leave_memory(Job& job, std::uint32_t id, DeviceId device) {
+  Buffer& buffer = job.buffers[id];
+  const Copies here = only_in(memories_.of(device));
+  if ((buffer.resident & here) == 0) return;
+  DeviceState& state = devices_[device];
+  if ((buffer.leaving & here) != 0) state.leaving_bytes -= buffer.bytes;
+  state.resident_bytes -= buffer.bytes;
+  job.contexts[device].resident_bytes -= buffer.bytes;
+  buffer.resident &= ~here;
+  buffer.leaving &= ~here;
+}
+
+void Core::buffer_evicted(JobId job, DeviceId device, std::uint32_t buffer) {
+  const auto at = jobs_.find(job);
+  if (at == jobs_.end() || buffer >= at->second->buffers.size()) return;
+  // Since then a task may have brought it back, or its number be another buffer's.
+  if ((at->second->buffers[buffer].leaving & only_in(memories_.of(device))) != 0)
+    leave_memory(*at->second, buffer, device);
+}
+
+/// The context is gone that had them.
+void Core::forget_residents(Job& job, DeviceId device) {
+  if (memories_.of(device) == host_memory) return;
+  for (std::uint32_t i = 0; i < job.buffers.size(); ++i) leave_memory(job, i, device);
+  job.contexts[device].most_resident_bytes = 0;
+}
+
+/// It is registered no more.
+void Core::forget_buffer(Job& job, std::uint32_t id) {
+  if (job.buffers[id].resident != 0)
+    for (DeviceId d = 0; d < devices_.size(); ++d)
+      if (memories_.of(d) != host_memory) leave_memory(job, id, d);
+  job.buffer_bytes -= job.buffers[id].bytes;
+  job.buffers[id] = {};
+}
+
+}  // namespace aios::scheduler

@@ -1,0 +1,261 @@
+// Whose data has room in a device's memory, who waits for it, and who makes room. A processor in
+// the host's memory and a device with 1,000 bytes of its own, ten times as fast.
+#include "tests/unit/scheduler/told_core.hpp"
+
+namespace aios::scheduler {
+namespace {
+
+constexpr DeviceId cpu = 0;
+constexpr DeviceId gpu = 1;
+constexpr std::uint32_t read_write = AIOS_MODE_READ_WRITE;
+
+class Rig : public ToldCore {
+ public:
+  using ToldCore::tell;
+
+  explicit Rig(std::string_view policy, std::uint64_t room = 1000)
+      : ToldCore(*make_policy(policy)) {
+    add_device(cpu, 2);
+    core.set_device(gpu, 2, true, "gpu1", proto::driver::backend::opencl);
+    core.set_open_time(gpu, 0);
+    core.set_own_memory(gpu);
+    core.set_memory_size(gpu, room);
+    core.all_devices_known();
+  }
+  TenantId tenant(JobId job, std::uint32_t backends, const std::string& codelet = "work") {
+    const TenantId id = *core.open_tenant(job, "job", 1000);
+    tell(codelet, cpu, 100 * ms);
+    tell(codelet, gpu, 10 * ms);
+    REQUIRE(core.add_codelet(id, proto::Text<64>::from(codelet), backends));
+    return id;
+  }
+  std::uint32_t buffer(TenantId tenant, std::uint64_t bytes) {
+    return *core.add_buffer(tenant, true, bytes);
+  }
+  static TaskRecord use(std::uint64_t tag, std::initializer_list<std::uint32_t> buffers) {
+    TaskRecord record = task(tag);
+    for (const std::uint32_t id : buffers)
+      record.buffers[record.buffer_count++] = id | read_write << 28;
+    return record;
+  }
+  Result<void> submit(TenantId tenant, const std::vector<TaskRecord>& records) {
+    auto taken = core.submit(tenant, records, now);
+    run();
+    return taken;
+  }
+  /// Like ToldCore's, but notes what has to leave; it has left when `let_go` says so.
+  void run() {
+    while (true) {
+      core.decide(now);
+      const std::vector<Action> actions = core.take_actions();
+      if (actions.empty()) return;
+      for (const Action& action : actions) carry_out(action);
+    }
+  }
+  void end(std::uint64_t tag, std::uint64_t after_ns = 10 * ms, std::uint64_t peak = 0) {
+    REQUIRE(running.contains(tag));
+    Core::RunReply reply{};
+    reply.start_ns = now;
+    reply.end_ns = now += after_ns;
+    reply.peak_memory_bytes = peak;
+    core.task_answered(running.at(tag), reply);
+    running.erase(tag);
+    run();
+  }
+  void let_go() {
+    for (const Action& action : std::exchange(evicted, {}))
+      core.buffer_evicted(action.job, action.device, action.buffer);
+    run();
+  }
+  std::uint64_t resident() const { return core.devices()[gpu].resident_bytes; }
+  Reason reason(std::uint64_t tag) const { return core.find(running.at(tag))->placed_because; }
+
+  std::vector<Action> evicted;
+
+ private:
+  void carry_out(const Action& action) {
+    if (action.kind == Action::Kind::open_context) core.context_ready(action.job, action.device);
+    if (action.kind == Action::Kind::evict) evicted.push_back(action);
+    if (action.kind != Action::Kind::start) return;
+    const std::uint64_t tag = core.find(action.task)->record.tag;
+    running[tag] = action.task;
+    on[tag] = action.device;
+  }
+};
+
+constexpr std::uint32_t both = proto::driver::backend::cpu | proto::driver::backend::opencl;
+constexpr std::uint32_t only_gpu = proto::driver::backend::opencl;
+
+}  // namespace
+
+TEST_CASE("Data that a device's memory cannot hold runs where it can, and is refused if nowhere") {
+  for (const char* policy : {"eager", "learned"}) {
+    CAPTURE(policy);
+    Rig r(policy);
+    const TenantId anywhere = r.tenant(1, both);
+    REQUIRE(r.submit(anywhere, {Rig::use(1, {r.buffer(anywhere, 1001)})}));
+    CHECK(r.on.at(1) == cpu);
+    const TenantId there = r.tenant(2, only_gpu);
+    const std::uint32_t half = r.buffer(there, 600);
+    const auto refused = r.submit(there, {Rig::use(2, {half, r.buffer(there, 401)})});
+    REQUIRE_FALSE(refused);
+    CHECK(refused.error().code() == Code::no_memory);
+    CHECK(refused.error().message() ==
+          "task 2: its buffers have 1001 bytes, and gpu1, of those that can run it the device with "
+          "most memory, has 1000; give it smaller pieces, or a module with code for the CPU");
+    // Named twice it lies there once.
+    CHECK(r.submit(there, {Rig::use(3, {half, half})}));
+    CHECK(r.on.at(3) == gpu);
+  }
+}
+
+TEST_CASE("A task waits for the memory of one that runs, where that comes free soon enough") {
+  Rig r("learned");
+  const TenantId t = r.tenant(1, both);
+  const std::uint32_t a = r.buffer(t, 600), b = r.buffer(t, 600);
+  REQUIRE(r.submit(t, {Rig::use(1, {a})}));
+  REQUIRE(r.submit(t, {Rig::use(2, {b})}));
+  CHECK(r.on.at(1) == gpu);
+  // There is a slot, but no room; the processor would take ten times as long.
+  CHECK_FALSE(r.running.contains(2));
+  CHECK(r.resident() == 600);
+  r.end(1);
+  CHECK(r.on.at(2) == gpu);
+  CHECK(r.reason(2) == Reason::memory_freed);
+  // The copy that nobody uses has left before.
+  REQUIRE(r.evicted.size() == 1);
+  CHECK(r.evicted.front().buffer == a);
+  CHECK(r.resident() == 600);
+}
+
+TEST_CASE("A task goes where there is room at once when the wait for memory is longer") {
+  Rig r("learned");
+  const TenantId t = r.tenant(1, both);
+  r.tell("work", gpu, 95 * ToldCore::ms);
+  const std::uint32_t a = r.buffer(t, 600), b = r.buffer(t, 600);
+  REQUIRE(r.submit(t, {Rig::use(1, {a})}));
+  CHECK(r.on.at(1) == gpu);
+  REQUIRE(r.submit(t, {Rig::use(2, {b})}));
+  REQUIRE(r.running.contains(2));
+  CHECK(r.on.at(2) == cpu);
+  CHECK(r.reason(2) == Reason::memory);
+}
+
+TEST_CASE("Without predictions memory decides too") {
+  Rig r("eager");
+  const TenantId t = r.tenant(1, only_gpu);
+  const std::uint32_t a = r.buffer(t, 600), b = r.buffer(t, 600), c = r.buffer(t, 300);
+  REQUIRE(r.submit(t, {Rig::use(1, {a}), Rig::use(2, {b}), Rig::use(3, {c})}));
+  CHECK(r.running.contains(1));
+  CHECK_FALSE(r.running.contains(2));
+  // What is free is kept for the first that waits.
+  CHECK_FALSE(r.running.contains(3));
+  r.end(1);
+  CHECK(r.running.contains(2));
+  CHECK(r.reason(2) == Reason::memory_freed);
+  CHECK(r.running.contains(3));
+}
+
+TEST_CASE("Copies of another job leave first, and are waited for") {
+  for (const char* policy : {"eager", "learned"}) {
+    CAPTURE(policy);
+    Rig r(policy);
+    const TenantId first = r.tenant(1, only_gpu);
+    const TenantId second = r.tenant(2, only_gpu);
+    const std::uint32_t old = r.buffer(first, 300), newer = r.buffer(first, 300),
+                        used = r.buffer(first, 300);
+    REQUIRE(r.submit(first, {Rig::use(1, {old})}));
+    r.end(1);
+    REQUIRE(r.submit(first, {Rig::use(2, {newer})}));
+    r.end(2);
+    REQUIRE(r.submit(first, {Rig::use(3, {used})}));
+    CHECK(r.resident() == 900);
+    REQUIRE(r.submit(second, {Rig::use(4, {r.buffer(second, 400)})}));
+    CHECK_FALSE(r.running.contains(4));
+    // As much as is needed, what was used longest ago.
+    REQUIRE(r.evicted.size() == 1);
+    CHECK(r.evicted.front().job == 1);
+    CHECK(r.evicted.front().buffer == old);
+    r.let_go();
+    CHECK(r.running.contains(4));
+    CHECK(r.resident() == 1000);
+  }
+}
+
+TEST_CASE("What leaves and comes back meanwhile stays counted") {
+  Rig r("eager");
+  const TenantId first = r.tenant(1, only_gpu);
+  const TenantId second = r.tenant(2, only_gpu);
+  const std::uint32_t a = r.buffer(first, 600);
+  REQUIRE(r.submit(first, {Rig::use(1, {a})}));
+  r.end(1);
+  const std::uint32_t b = r.buffer(second, 600);
+  REQUIRE(r.submit(second, {Rig::use(2, {b})}));
+  REQUIRE(r.evicted.size() == 1);
+  // The job's context is lost, and what it had with it: the other one starts at once.
+  r.core.context_lost(1, gpu);
+  r.core.context_ended(1, gpu, {How::killed, "", true});
+  r.run();
+  CHECK(r.running.contains(2));
+  CHECK(r.resident() == 600);
+  r.let_go();
+  CHECK(r.resident() == 600);
+  r.end(2);
+  REQUIRE(r.core.release_buffer(second, b));
+  CHECK(r.resident() == 0);
+}
+
+TEST_CASE("What tasks take beside their data is learned from peaks, and heeded") {
+  Rig r("learned");
+  const TenantId t = r.tenant(1, both);
+  const std::uint32_t a = r.buffer(t, 300), b = r.buffer(t, 300);
+  REQUIRE(r.submit(t, {Rig::use(1, {a})}));
+  r.end(1, 10 * ToldCore::ms, 550);
+  REQUIRE(r.costs->learned.size() == 1);
+  CHECK(r.costs->learned.front().memory_bytes == 550);
+  // The copy is there all the same: what it had is not what another one needs.
+  REQUIRE(r.submit(t, {Rig::use(2, {b})}));
+  r.end(2, 10 * ToldCore::ms, 850);
+  CHECK(r.costs->learned.back().memory_bytes == 550);
+  Estimate& known = r.costs->estimates[{"work", gpu}];
+  known.samples = 2;
+  known.memory = {550, 600};
+  REQUIRE(r.submit(t, {Rig::use(3, {a}), Rig::use(4, {b})}));
+  CHECK(r.running.contains(3));
+  CHECK_FALSE(r.running.contains(4));
+  r.end(3);
+  CHECK(r.running.contains(4));
+  r.end(4);
+  // More than there is, by prediction: another device is preferred, and alone it is tried.
+  known.memory = {900, 1100};
+  REQUIRE(r.submit(t, {Rig::use(5, {a})}));
+  CHECK(r.on.at(5) == cpu);
+  CHECK(r.reason(5) == Reason::memory);
+  r.end(5);
+  const TenantId there = r.tenant(2, only_gpu);
+  REQUIRE(r.submit(there, {Rig::use(6, {r.buffer(there, 100)})}));
+  r.let_go();
+  CHECK(r.running.contains(6));
+}
+
+TEST_CASE("What tasks took of the host's memory counts against what their job may have") {
+  Rig r("learned");
+  const TenantId t = r.tenant(1, both);
+  r.core.set_memory_size(cpu, 1'000'000);
+  r.tell("work", cpu, ToldCore::ms);
+  Estimate& known = r.costs->estimates[{"work", cpu}];
+  known.samples = 5;
+  known.memory = {4000, 5000};
+  REQUIRE(r.submit(t, {Rig::use(1, {r.buffer(t, 500)})}));
+  CHECK(r.on.at(1) == cpu);
+  r.core.set_memory_quota(1, 4400);
+  REQUIRE(r.submit(t, {Rig::use(2, {r.buffer(t, 500)})}));
+  CHECK(r.on.at(2) == gpu);
+  CHECK(r.reason(2) == Reason::memory);
+  // Beside its data, which lies in regions.
+  r.core.set_memory_quota(1, 4500);
+  REQUIRE(r.submit(t, {Rig::use(3, {r.buffer(t, 500)})}));
+  CHECK(r.on.at(3) == cpu);
+}
+
+}  // namespace aios::scheduler
