@@ -27,20 +27,41 @@ def bench(aiosctl, **variables):
     return device
 
 
+def check_products(device):
+    for name in ("sgemm", "half_gemm", "bfloat_gemm"):
+        figures = device[f"{name}_gflop_s"]
+        expect(set(figures) == {"through", "direct", "cublas", "device"}, f"{name}: {figures}")
+        expect(all(figure["lowest"] > 0 for figure in figures.values()), f"{name}: {figures}")
+        expect({f"{name}_through_over_cublas", f"{name}_device_over_cublas"} <= set(device["ratios"]),
+               f"{device['ratios']}")
+
+
 def main():
     aiosctl, double = map(os.path.abspath, sys.argv[1:])
     device = bench(aiosctl, AIOS_CUDA_LIBRARY=double, AIOS_CUBLAS_LIBRARY=double)
     ways = {"launch_ns": {"through", "through_queued", "direct", "direct_queued", "bare",
                           "bare_queued"},
             "stream_gb_s": {"through", "direct", "bare"},
-            "sgemm_gflop_s": {"through", "direct", "cublas"}}
+            "park_ns": {"context_park", "context_resume", "alone_park", "alone_resume"}}
     for case, names in ways.items():
         expect(set(device[case]) == names, f"{case}: {device[case]}")
         expect(all(figure["lowest"] > 0 for figure in device[case].values()), f"{device[case]}")
-    expect({"sgemm_through_over_cublas", "launch_queued_through_minus_bare_ns",
+    check_products(device)
+    expect(device["parked"] == dict.fromkeys(("context", "alone"), "resumed, its memory intact"),
+           f"{device['parked']}")
+    expect(not device["skipped"], f"{device['skipped']}")
+    expect({"launch_queued_through_minus_bare_ns",
             "stream_through_over_bare"} <= set(device["ratios"]), f"{device['ratios']}")
-    device = bench(aiosctl, AIOS_CUDA_LIBRARY=double, AIOS_CUBLAS_LIBRARY="/nowhere/libcublas.so")
-    expect(set(device["sgemm_gflop_s"]) == {"through", "direct"}, f"{device['sgemm_gflop_s']}")
+    device = bench(aiosctl, AIOS_CUDA_LIBRARY=double, AIOS_CUBLAS_LIBRARY="/nowhere/libcublas.so",
+                   AIOS_CUDA_DOUBLE="checkpoint=no")
+    for name in ("sgemm", "half_gemm", "bfloat_gemm"):
+        expect(set(device[f"{name}_gflop_s"]) == {"through", "direct"}, f"{name}: {device}")
+    (skipped,) = device["skipped"]
+    expect("cuBLAS" in skipped and "/nowhere/libcublas.so" in skipped, f"{skipped}")
+    expect(set(device["parked"]) == {"context", "alone"} and
+           all("NOT_SUPPORTED" in outcome for outcome in device["parked"].values()),
+           f"{device['parked']}")
+    expect(not device["park_ns"], f"{device['park_ns']}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,10 @@ using nlohmann::json;
 constexpr std::size_t launches = 200;
 /// 64 MiB a buffer: more than caches hold.
 constexpr std::uint32_t stream_floats = 16u << 20;
-constexpr std::uint32_t largest_sgemm = 2048;
+constexpr std::uint32_t least_product = 64;
+constexpr std::uint32_t largest_product = 2048;
+/// Of a GPU, whose products are to take longer than what an event tells.
+constexpr std::uint32_t largest_gpu_product = 8192;
 /// What a case may take on a device that is slow, or emulated.
 constexpr std::uint64_t patience_ns = 500'000'000;
 /// How long OpenBLAS's threads look for more work when theirs is done.
@@ -52,12 +55,19 @@ class DeviceBench {
  public:
   DeviceBench(const DevicesOptions& options, const BenchDevice& device, OpenBlas& blas);
   void round();
+  bool is_cuda() const { return cuda_ != nullptr; }
   json report() const;
 
  private:
   struct Pair {
     std::unique_ptr<Prepared> through;
     std::unique_ptr<Prepared> direct;
+  };
+  struct Products {
+    const Product& of;
+    Pair pair;
+    std::uint32_t size = 0;
+    Case gflop_s = {};
   };
   Pair prepare(const Workload& workload) {
     return {through_->prepare(workload), direct_->prepare(workload)};
@@ -67,8 +77,18 @@ class DeviceBench {
                         const std::function<Workload(std::uint32_t)>& make);
   void launch_round();
   void stream_round();
-  void sgemm_round();
+  void product_round(Products& one);
   void crash_round();
+  void park_round();
+
+  /// A process to be parked; its outcome, and none when it cannot be any more.
+  struct Parking {
+    std::string name;
+    std::unique_ptr<Holder> holder = {};
+    std::string outcome = {};
+  };
+  void prepare_parking(const DevicesOptions& options);
+  void park(Parking& one);
 
   const BenchDevice device_;
   OpenBlas& blas_;
@@ -78,10 +98,11 @@ class DeviceBench {
   std::unique_ptr<BareCuda> cuda_;  ///< of a device of that backend
   Pair one_block_;
   Pair stream_;
-  Pair sgemm_;
+  std::vector<Products> products_;
   std::uint32_t stream_size_ = 0;
-  std::uint32_t sgemm_size_ = 0;
-  Case launch_ns_, stream_gb_s_, sgemm_gflop_s_, kill_to_ready_ns_, ratios_;
+  std::vector<Parking> parkings_;
+  std::vector<std::string> skipped_;
+  Case launch_ns_, stream_gb_s_, kill_to_ready_ns_, park_ns_, parked_freed_bytes_, ratios_;
 };
 
 std::uint32_t DeviceBench::fitting(std::uint32_t least, std::uint32_t most, double growth,
@@ -106,8 +127,36 @@ DeviceBench::DeviceBench(const DevicesOptions& options, const BenchDevice& devic
   one_block_ = prepare(one_block());
   stream_size_ = fitting(1u << 12, stream_floats, 2, bench::stream);
   stream_ = prepare(bench::stream(stream_size_));
-  sgemm_size_ = fitting(64, largest_sgemm, 8, bench::sgemm);
-  sgemm_ = prepare(bench::sgemm(sgemm_size_));
+  const bool is_gpu = device.backend == "cuda" && !device.emulated;
+  for (const Product& one : products) {
+    const auto of = [&one](std::uint32_t n) { return product(one, n); };
+    const std::uint32_t size =
+        fitting(least_product, is_gpu ? largest_gpu_product : largest_product, 8, of);
+    products_.push_back({one, prepare(of(size)), size});
+  }
+  if (cuda_ == nullptr) return;
+  if (const std::string why = cuda_->no_cublas(); !why.empty())
+    skipped_.push_back("products beside cuBLAS: " + why);
+  prepare_parking(options);
+}
+
+/// Two, since the driver may treat memory that has come from another process differently.
+void DeviceBench::prepare_parking(const DevicesOptions& options) {
+  if (!cuda_->can_park()) {
+    skipped_.push_back("parking: the driver has no cuCheckpointProcess*, which is of CUDA 12.8");
+    return;
+  }
+  const auto add = [&](const char* name, auto make) {
+    Parking one{.name = name};
+    try {
+      one.holder = make();
+    } catch (const std::exception& failure) {
+      one.outcome = std::string("failed: ") + failure.what();
+    }
+    parkings_.push_back(std::move(one));
+  };
+  add("context", [&] { return holder_in_context(options.socket, options.codelets, device_); });
+  add("alone", [&] { return holder_alone(device_); });
 }
 
 void DeviceBench::launch_round() {
@@ -155,26 +204,35 @@ void DeviceBench::stream_round() {
   ratios_["stream_through_over_bare"].all.push_back(through / bare);
 }
 
-void DeviceBench::sgemm_round() {
-  const double flops = 2.0 * sgemm_size_ * sgemm_size_ * sgemm_size_;
+/// Beside cuBLAS, which multiplies what is on the device, also the time that the device says the
+/// task took: the rest of it are copies.
+void DeviceBench::product_round(Products& one) {
+  const std::string name = one.of.codelet;
+  const double flops = 2.0 * one.size * one.size * one.size;
   const auto once = [&](Prepared& way) {
     (void)way.run(1, false);
     return flops / static_cast<double>(way.run(1, false));
   };
-  const double through = once(*sgemm_.through);
-  const double direct = once(*sgemm_.direct);
-  sgemm_gflop_s_["through"].all.push_back(through);
-  sgemm_gflop_s_["direct"].all.push_back(direct);
-  ratios_["sgemm_through_over_direct"].all.push_back(through / direct);
-  const auto beside = [&](const std::string& name, std::uint64_t ns) {
-    sgemm_gflop_s_[name].all.push_back(flops / static_cast<double>(ns));
-    ratios_["sgemm_through_over_" + name].all.push_back(through / sgemm_gflop_s_[name].all.back());
+  const double through = once(*one.pair.through);
+  const double alone = flops / static_cast<double>(one.pair.through->device_ns());
+  const double direct = once(*one.pair.direct);
+  one.gflop_s["through"].all.push_back(through);
+  one.gflop_s["direct"].all.push_back(direct);
+  ratios_[name + "_through_over_direct"].all.push_back(through / direct);
+  const auto beside = [&](const std::string& peer, std::uint64_t ns) {
+    one.gflop_s[peer].all.push_back(flops / static_cast<double>(ns));
+    ratios_[name + "_through_over_" + peer].all.push_back(through / one.gflop_s[peer].all.back());
   };
   if (cuda_ != nullptr)
-    if (const auto ns = cuda_->sgemm_ns(sgemm_size_)) beside("cublas", *ns);
-  if (!blas_.available() || device_.kind != "cpu") return;
-  (void)blas_.sgemm_ns(sgemm_size_, device_.threads);
-  beside("openblas", blas_.sgemm_ns(sgemm_size_, device_.threads));
+    if (const auto ns = cuda_->product_ns(one.of, one.size)) {
+      beside("cublas", *ns);
+      one.gflop_s["device"].all.push_back(alone);
+      ratios_[name + "_device_over_cublas"].all.push_back(alone / one.gflop_s["cublas"].all.back());
+    }
+  if (!blas_.available() || device_.kind != "cpu" || one.of.element != Product::Element::f32)
+    return;
+  (void)blas_.sgemm_ns(one.size, device_.threads);
+  beside("openblas", blas_.sgemm_ns(one.size, device_.threads));
   ::usleep(blas_rest_us);
 }
 
@@ -182,11 +240,34 @@ void DeviceBench::crash_round() {
   kill_to_ready_ns_["through"].all.push_back(static_cast<double>(crasher_->ready_again_ns()));
 }
 
+/// One that has failed is not tried again.
+void DeviceBench::park(Parking& one) {
+  if (one.holder == nullptr) return;
+  try {
+    if (!one.holder->is_intact()) throw std::runtime_error("its memory was wrong before");
+    const BareCuda::Parked parked = cuda_->park_and_resume(one.holder->pid());
+    const bool intact = one.holder->is_intact();
+    one.outcome = intact ? "resumed, its memory intact" : "failed: resumed, its memory changed";
+    park_ns_[one.name + "_park"].all.push_back(static_cast<double>(parked.park_ns));
+    park_ns_[one.name + "_resume"].all.push_back(static_cast<double>(parked.resume_ns));
+    parked_freed_bytes_[one.name].all.push_back(static_cast<double>(parked.freed_bytes));
+    if (intact) return;
+  } catch (const std::exception& failure) {
+    one.outcome = std::string("failed: ") + failure.what();
+  }
+  one.holder.reset();
+}
+
+void DeviceBench::park_round() {
+  for (Parking& one : parkings_) park(one);
+}
+
 void DeviceBench::round() {
   launch_round();
   stream_round();
-  sgemm_round();
+  for (Products& one : products_) product_round(one);
   crash_round();
+  park_round();
 }
 
 json to_json(const Case& figures) {
@@ -196,19 +277,27 @@ json to_json(const Case& figures) {
 }
 
 json DeviceBench::report() const {
-  return {{"device", device_.index},
-          {"kind", device_.kind},
-          {"backend", device_.backend},
-          {"model", device_.model},
-          {"emulated", device_.emulated},
-          {"threads", device_.threads},
-          {"launch_ns", to_json(launch_ns_)},
-          {"stream_bytes", 3ull * sizeof(float) * stream_size_},
-          {"stream_gb_s", to_json(stream_gb_s_)},
-          {"sgemm_size", sgemm_size_},
-          {"sgemm_gflop_s", to_json(sgemm_gflop_s_)},
-          {"kill_to_ready_ns", to_json(kill_to_ready_ns_)},
-          {"ratios", to_json(ratios_)}};
+  json out{{"device", device_.index},
+           {"kind", device_.kind},
+           {"backend", device_.backend},
+           {"model", device_.model},
+           {"emulated", device_.emulated},
+           {"threads", device_.threads},
+           {"launch_ns", to_json(launch_ns_)},
+           {"stream_bytes", 3ull * sizeof(float) * stream_size_},
+           {"stream_gb_s", to_json(stream_gb_s_)},
+           {"kill_to_ready_ns", to_json(kill_to_ready_ns_)},
+           {"ratios", to_json(ratios_)},
+           {"park_ns", to_json(park_ns_)},
+           {"parked_freed_bytes", to_json(parked_freed_bytes_)},
+           {"parked", json::object()},
+           {"skipped", skipped_}};
+  for (const Parking& one : parkings_) out["parked"][one.name] = one.outcome;
+  for (const Products& one : products_) {
+    out[one.of.codelet + std::string("_size")] = one.size;
+    out[one.of.codelet + std::string("_gflop_s")] = to_json(one.gflop_s);
+  }
+  return out;
 }
 
 void print_case(const std::string& name, const json& figures) {
@@ -227,11 +316,20 @@ void print(const json& out) {
     print_case(
         fmt::format("stream of {} MiB, GB/s:", device["stream_bytes"].get<std::uint64_t>() >> 20),
         device["stream_gb_s"]);
-    print_case(fmt::format("sgemm of {}, GFLOP/s:", device["sgemm_size"].get<int>()),
-               device["sgemm_gflop_s"]);
+    for (const Product& product : products) {
+      const std::string name = product.codelet;
+      print_case(fmt::format("{} of {}, GFLOP/s:", name, device[name + "_size"].get<int>()),
+                 device[name + "_gflop_s"]);
+    }
     print_case("killed context to next task done, ns:", device["kill_to_ready_ns"]);
+    print_case("parked process, ns:", device["park_ns"]);
+    print_case("device memory that it freed, bytes:", device["parked_freed_bytes"]);
+    for (const auto& [name, outcome] : device["parked"].items())
+      fmt::print("  parked {}: {}\n", name, outcome.get<std::string>());
     print_case("", device["ratios"]);
+    for (const json& why : device["skipped"]) fmt::print("  skipped: {}\n", why.get<std::string>());
   }
+  for (const json& why : out["skipped"]) fmt::print("skipped: {}\n", why.get<std::string>());
 }
 
 }  // namespace
@@ -253,10 +351,10 @@ Workload stream(std::uint32_t n) {
           {{bytes, AIOS_MODE_READ}, {bytes, AIOS_MODE_READ}, {bytes, AIOS_MODE_WRITE}}};
 }
 
-Workload sgemm(std::uint32_t n) {
-  const std::uint64_t bytes = std::uint64_t{n} * n * sizeof(float);
-  return {"matrix",
-          "sgemm",
+Workload product(const Product& product, std::uint32_t n) {
+  const std::uint64_t bytes = std::uint64_t{n} * n * product.bytes;
+  return {product.module,
+          product.codelet,
           {(n + 63) / 64, (n + 63) / 64, 1},
           pack({n, n, n, std::bit_cast<std::uint32_t>(1.0f), 0}),
           {{bytes, AIOS_MODE_READ}, {bytes, AIOS_MODE_READ}, {bytes, AIOS_MODE_READ_WRITE}}};
@@ -275,7 +373,10 @@ void bench_devices(const DevicesOptions& options, int rounds, bool as_json) {
     for (const auto& bench : all) bench->round();
   }
   if (::isatty(STDERR_FILENO) != 0) fmt::print(stderr, "\r\033[K");
-  json out{{"rounds", rounds}, {"devices", json::array()}};
+  json out{{"rounds", rounds}, {"devices", json::array()}, {"skipped", json::array()}};
+  if (std::ranges::none_of(all, [](const auto& bench) { return bench->is_cuda(); }))
+    out["skipped"].push_back(
+        "no CUDA device: no half precision beside cuBLAS, and no process is parked");
   for (const auto& bench : all) out["devices"].push_back(bench->report());
   if (as_json)
     fmt::print("{}\n", out.dump(2));

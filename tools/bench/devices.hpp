@@ -6,6 +6,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,7 +25,10 @@ struct BenchDevice {
   bool emulated;  ///< its speed means nothing
 };
 
-/// A codelet and what it is called with. Buffers hold numbers near one at first.
+/// What each float of a buffer is at first; as two numbers of 16 bits they are finite, too.
+inline constexpr float first_number = 0.5f;
+
+/// A codelet and what it is called with.
 struct Workload {
   std::string module;  ///< of the standard ones: "vector"
   std::string codelet;
@@ -39,7 +43,20 @@ struct Workload {
 Workload one_block();
 /// c = a + b of `n` floats each.
 Workload stream(std::uint32_t n);
-Workload sgemm(std::uint32_t n);
+/// A product of square matrices, of which cuBLAS has one, too.
+struct Product {
+  enum class Element { f32, f16, bf16 };
+  const char* codelet;
+  const char* module;
+  Element element;
+  std::uint32_t bytes;  ///< of an element
+};
+inline constexpr Product products[] = {
+    {"sgemm", "matrix", Product::Element::f32, 4},
+    {"half_gemm", "half", Product::Element::f16, 2},
+    {"bfloat_gemm", "half", Product::Element::bf16, 2},
+};
+Workload product(const Product& product, std::uint32_t n);
 
 /// A workload whose module is loaded and whose buffers are there.
 class Prepared {
@@ -47,6 +64,8 @@ class Prepared {
   virtual ~Prepared() = default;
   /// `count` times, each when the one before has ended, or all handed over at once. In nanoseconds.
   virtual std::uint64_t run(std::size_t count, bool at_once) = 0;
+  /// What the tasks of the last run took by themselves, as completions say; 0: unknown.
+  virtual std::uint64_t device_ns() const { return 0; }
 };
 
 /// One way to one device.
@@ -65,8 +84,26 @@ class Crasher {
   virtual std::uint64_t ready_again_ns() = 0;
 };
 
+/// A process of its own that has memory of a CUDA device.
+class Holder {
+ public:
+  virtual ~Holder() = default;
+  virtual int pid() const = 0;
+  /// Whether that memory, asked for on the device, holds what it should.
+  virtual bool is_intact() = 0;
+};
+/// A context of an application's, whose memory the owner of its tenant's has made.
+std::unique_ptr<Holder> holder_in_context(const std::string& socket, const std::string& codelets,
+                                          const BenchDevice& device);
+/// A process of nothing else, with memory of its own. `hold_cuda_memory` is what it does.
+std::unique_ptr<Holder> holder_alone(const BenchDevice& device);
+/// Answers at standard output each line of standard input, until that ends.
+int hold_cuda_memory(const std::string& uuid);
+
 /// Of the instance at `socket`, once its drivers have looked for them.
 std::vector<BenchDevice> list_devices(const std::string& socket);
+/// The contexts of GPUs there are: what the kernel of AIOS calls each, and what the host does.
+std::map<std::uint64_t, int> list_contexts(const std::string& socket);
 /// As an application, through scheduler and context. `codelets`: folder of the standard modules.
 std::unique_ptr<Way> through(const std::string& socket, const std::string& codelets,
                              const BenchDevice& device);
@@ -83,8 +120,20 @@ class BareCuda {
   virtual std::uint64_t launches_ns(std::size_t count, bool at_once) = 0;
   /// What `stream` has to copy: two arrays there and one back, from registered memory.
   virtual std::uint64_t copies_ns(std::uint64_t bytes) = 0;
-  /// A product as that of `sgemm`, of what is on the device, by cuBLAS; nothing: it is not there.
-  virtual std::optional<std::uint64_t> sgemm_ns(std::uint32_t n) = 0;
+  /// A product of what is on the device, by cuBLAS, as the device's clock tells; nothing: it is not
+  /// there.
+  virtual std::optional<std::uint64_t> product_ns(const Product& product, std::uint32_t n) = 0;
+  /// Why there is no cuBLAS; empty: there is.
+  virtual std::string no_cublas() const = 0;
+
+  struct Parked {
+    std::uint64_t park_ns;      ///< until its memory of the device was the host's
+    std::uint64_t resume_ns;    ///< until it could work again
+    std::uint64_t freed_bytes;  ///< of the device, meanwhile
+  };
+  /// Whether the driver can park processes (cuCheckpointProcess*, since CUDA 12.8).
+  virtual bool can_park() const = 0;
+  virtual Parked park_and_resume(int process) = 0;
 };
 std::unique_ptr<BareCuda> bare_cuda(const std::string& codelets, const BenchDevice& device);
 

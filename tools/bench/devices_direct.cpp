@@ -28,7 +28,7 @@ device::Buffer make_buffer(const Workload::Buffer& buffer) {
     throw std::runtime_error("there is no memory for a buffer");
   Mapping write = need(Mapping::map(memory, buffer.bytes, Mapping::Access::read_write));
   const std::span floats(reinterpret_cast<float*>(write.data()), buffer.bytes / sizeof(float));
-  std::ranges::fill(floats, 0.5f);
+  std::ranges::fill(floats, first_number);
   return need(
       device::Buffer::memory(need(Mapping::map(memory, buffer.bytes, Mapping::Access::read)),
                              std::move(write), 0, buffer.bytes));

@@ -47,7 +47,25 @@ Result<std::vector<BenchDevice>> list(const std::string& socket) {
   return devices;
 }
 
+Result<std::map<std::uint64_t, int>> contexts(const std::string& socket) {
+  const auto kernel = TRY(Kernel::attach(socket, {}));
+  const Handle root = TRY(kernel->startup("root")).handle;
+  std::map<std::uint64_t, int> found;
+  for (std::uint64_t after = 0;;) {
+    const auto next = TRY(kernel->call<proto::kernel::ProcessNext>({root, after})).reply;
+    if (next.process_id == 0) return found;
+    after = next.process_id;
+    if (next.name.view() == "gpu-context") found[after] = static_cast<int>(next.pid);
+  }
+}
+
 }  // namespace
+
+std::map<std::uint64_t, int> list_contexts(const std::string& socket) {
+  auto found = contexts(socket);
+  if (!found) throw std::runtime_error(found.error().to_string());
+  return *std::move(found);
+}
 
 std::vector<BenchDevice> list_devices(const std::string& socket) {
   auto devices = list(socket);

@@ -3,6 +3,7 @@
 #include <aios/aios.hpp>
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <numeric>
 
 #include "tools/bench/devices.hpp"
@@ -51,6 +52,7 @@ class ThroughPrepared final : public Prepared {
       (void)aios_buffer_release(tenant_.get(), buffer, timeout_ns);
   }
   std::uint64_t run(std::size_t count, bool at_once) override;
+  std::uint64_t device_ns() const override { return device_ns_; }
 
   std::vector<Region> regions;
   std::vector<std::uint32_t> buffers;
@@ -61,6 +63,7 @@ class ThroughPrepared final : public Prepared {
   Tenant& tenant_;
   Task task_;
   std::uint64_t next_tag_ = 1;
+  std::uint64_t device_ns_ = 0;
 };
 
 std::unique_ptr<Prepared> Through::prepare(const Workload& workload) {
@@ -72,7 +75,7 @@ std::unique_ptr<Prepared> Through::prepare(const Workload& workload) {
   std::vector<std::uint32_t> buffers;
   for (const auto& buffer : workload.buffers) {
     regions.push_back(instance.create_region(buffer.bytes, "bench"));
-    std::ranges::fill(regions.back().as<float>(), 0.5f);
+    std::ranges::fill(regions.back().as<float>(), first_number);
     buffers.push_back(tenant.buffer(regions.back(), 0, buffer.bytes, Access::write));
     task.buffer(buffers.back(), buffer.mode);
   }
@@ -86,9 +89,11 @@ void ThroughPrepared::collect(std::size_t count) {
   for (std::size_t done = 0; done < count;) {
     const auto some = tenant_.completions(timeout_ns);
     if (some.empty()) throw Error(AIOS_TIMED_OUT, "the tasks do not end");
-    for (const aios_completion& completion : some)
+    for (const aios_completion& completion : some) {
       if (completion.status != AIOS_OK)
         throw Error(static_cast<aios_code>(completion.status), tenant_.failure(completion.tag));
+      device_ns_ += completion.end_ns - completion.start_ns;
+    }
     done += some.size();
   }
 }
@@ -96,6 +101,7 @@ void ThroughPrepared::collect(std::size_t count) {
 std::uint64_t ThroughPrepared::run(std::size_t count, bool at_once) {
   std::vector<Task> tasks(count, task_);
   for (Task& task : tasks) task.record().tag = next_tag_++;
+  device_ns_ = 0;
   const std::uint64_t begin = now();
   if (at_once) {
     tenant_.submit(tasks);
@@ -136,7 +142,59 @@ class ThroughCrasher final : public Crasher {
   Task faulty_;
 };
 
+/// Two buffers; what is in the device's copy of the second one shows when a task writes one number
+/// of it: all of it comes back.
+class ContextHolder final : public Holder {
+ public:
+  ContextHolder(const std::string& socket, const std::string& codelets, const BenchDevice& device)
+      : before_(list_contexts(socket)),
+        way_(socket, codelets, device.index, "bench-parks"),
+        add_(1, way_.tenant.codelet(codelets + "/vector.so", "vector_add")),
+        ones_(way_.instance.create_region(bytes, "ones")),
+        sums_(way_.instance.create_region(bytes, "sums")) {
+    std::ranges::fill(ones_.as<float>(), 1.0f);
+    const std::uint32_t ones = way_.tenant.buffer(ones_, Access::write);
+    add_.device(device.index);
+    add_.buffer(ones, AIOS_MODE_READ).buffer(ones, AIOS_MODE_READ);
+    add_.buffer(way_.tenant.buffer(sums_, Access::write), AIOS_MODE_WRITE);
+    add(count);
+    for (const auto& [process, pid] : list_contexts(socket))
+      if (!before_.contains(process)) pid_ = pid;
+    if (pid_ == 0) throw Error(AIOS_NOT_FOUND, "the context that was started is not to be seen");
+  }
+  int pid() const override { return pid_; }
+  bool is_intact() override {
+    std::ranges::fill(sums_.as<float>(), 0.0f);
+    add(1);
+    return std::ranges::all_of(sums_.as<float>(), [](float sum) { return sum == 2.0f; });
+  }
+
+ private:
+  static constexpr std::uint32_t count = 1u << 20;
+  static constexpr std::uint64_t bytes = count * sizeof(float);
+  void add(std::uint32_t numbers) {
+    Task task = add_;
+    task.grid((numbers + 255) / 256).arguments(numbers);
+    way_.tenant.submit(task);
+    const auto done = way_.tenant.completions(timeout_ns);
+    if (done.size() != 1) throw Error(AIOS_TIMED_OUT, "a task of the parked context does not end");
+    if (done.front().status != AIOS_OK)
+      throw Error(static_cast<aios_code>(done.front().status), way_.tenant.failure(1));
+  }
+
+  const std::map<std::uint64_t, int> before_;
+  Through way_;
+  Task add_;
+  Region ones_, sums_;
+  int pid_ = 0;
+};
+
 }  // namespace
+
+std::unique_ptr<Holder> holder_in_context(const std::string& socket, const std::string& codelets,
+                                          const BenchDevice& device) {
+  return std::make_unique<ContextHolder>(socket, codelets, device);
+}
 
 std::unique_ptr<Crasher> crasher(const std::string& socket, const std::string& codelets,
                                  const BenchDevice& device) {

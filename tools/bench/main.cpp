@@ -8,6 +8,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "tools/bench/devices.hpp"
 #include "tools/bench/devices_report.hpp"
 #include "tools/bench/ipc.hpp"
 #include "tools/bench/mapreduce.hpp"
@@ -208,12 +209,16 @@ int main(int argc, char** argv) {
   devices_command->add_option("--only", devices.only, "Only devices of these backends");
   devices_command->add_option("--rounds", rounds, "Repetitions")->check(CLI::Range(1, 1000));
   devices_command->add_flag("--json", as_json, "Prints one JSON object");
+  std::string uuid;
+  CLI::App* hold = app.add_subcommand("hold-cuda-memory", "What devices parks and resumes");
+  hold->add_option("--uuid", uuid, "The device's")->required();
   aios::bench::TaskOptions tasks;
   aios::bench::add_tasks(app, tasks, as_json);
   aios::bench::MapReduceOptions mapreduce;
   const CLI::App* mapreduce_command = aios::bench::add_mapreduce(app, mapreduce, as_json);
   CLI11_PARSE(app, argc, argv);
   try {
+    if (hold->parsed()) return aios::bench::hold_cuda_memory(uuid);
     if (devices_command->parsed()) {
       aios::bench::bench_devices(devices, rounds, as_json);
       return 0;

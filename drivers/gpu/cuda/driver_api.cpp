@@ -10,6 +10,8 @@ namespace {
 
 /// The newest version whose forms of the functions are declared in the header.
 constexpr int pinned_version = 11040;
+/// Since which there are the newer ones.
+constexpr int newer_version = 12080;
 
 using GetProcAddress = Code (*)(const char* symbol, void** function, int version,
                                 std::uint64_t flags);
@@ -23,11 +25,11 @@ class Lookup {
       : old_(reinterpret_cast<GetProcAddress>(::dlsym(library, "cuGetProcAddress"))),
         new_(reinterpret_cast<GetProcAddressV2>(::dlsym(library, "cuGetProcAddress_v2"))) {}
   bool works() const { return old_ != nullptr || new_ != nullptr; }
-  void* find(const char* symbol) const {
+  void* find(const char* symbol, int version) const {
     void* function = nullptr;
     int status = 0;
-    const Code code = new_ != nullptr ? new_(symbol, &function, pinned_version, 0, &status)
-                                      : old_(symbol, &function, pinned_version, 0);
+    const Code code = new_ != nullptr ? new_(symbol, &function, version, 0, &status)
+                                      : old_(symbol, &function, version, 0);
     return code == Code::success ? function : nullptr;
   }
 
@@ -57,11 +59,15 @@ Result<std::unique_ptr<const DriverApi>> DriverApi::load(const std::string& libr
     return error(aios::Code::not_found,
                  library + " has no cuGetProcAddress: its driver is older than CUDA 11.3");
   auto api = std::make_unique<DriverApi>();
-#define AIOS_CUDA_LOOKUP(name, symbol, parameters)                        \
-  api->name = reinterpret_cast<decltype(api->name)>(lookup.find(symbol)); \
-  if (api->name == nullptr)                                               \
+#define AIOS_CUDA_LOOKUP(name, symbol, parameters)                                        \
+  api->name = reinterpret_cast<decltype(api->name)>(lookup.find(symbol, pinned_version)); \
+  if (api->name == nullptr)                                                               \
     return error(aios::Code::not_found, library + " has no function " symbol);
   AIOS_CUDA_FUNCTIONS(AIOS_CUDA_LOOKUP)
+#undef AIOS_CUDA_LOOKUP
+#define AIOS_CUDA_LOOKUP(name, symbol, parameters) \
+  api->name = reinterpret_cast<decltype(api->name)>(lookup.find(symbol, newer_version));
+  AIOS_CUDA_NEWER_FUNCTIONS(AIOS_CUDA_LOOKUP)
 #undef AIOS_CUDA_LOOKUP
   return api;
 }

@@ -31,6 +31,7 @@ enum class Code : int {
   no_binary_for_gpu = 209,
   ecc_uncorrectable = 214,
   invalid_ptx = 218,
+  illegal_state = 401,
   not_found = 500,
   not_ready = 600,
   illegal_address = 700,
@@ -53,8 +54,6 @@ using Module = struct ModuleObject*;
 using Function = struct FunctionObject*;
 using Stream = struct StreamObject*;
 using Event = struct EventObject*;
-using Graph = struct GraphObject*;
-using ExecutableGraph = struct ExecutableGraphObject*;
 using Allocation = std::uint64_t;  ///< CUmemGenericAllocationHandle
 
 struct Uuid {
@@ -199,19 +198,35 @@ inline constexpr int function_shared_bytes = 1;
   F(unmap, "cuMemUnmap", (DevicePointer address, std::size_t bytes))                              \
   F(set_access, "cuMemSetAccess",                                                                 \
     (DevicePointer address, std::size_t bytes, const AccessDescription* accesses,                 \
-     std::size_t count))                                                                          \
-  F(capture_begin, "cuStreamBeginCapture", (Stream stream, int mode))                             \
-  F(capture_end, "cuStreamEndCapture", (Stream stream, Graph * graph))                            \
-  F(graph_instantiate, "cuGraphInstantiateWithFlags",                                             \
-    (ExecutableGraph * made, Graph graph, unsigned long long flags))                              \
-  F(graph_launch, "cuGraphLaunch", (ExecutableGraph graph, Stream stream))                        \
-  F(graph_destroy, "cuGraphDestroy", (Graph graph))                                               \
-  F(graph_executable_destroy, "cuGraphExecDestroy", (ExecutableGraph graph))
+     std::size_t count))
+
+/// CUcheckpointLockArgs.
+struct CheckpointLock {
+  unsigned timeout_ms;  ///< 0: none
+  unsigned reserved;
+  std::uint64_t reserved_too[7];
+};
+static_assert(sizeof(CheckpointLock) == 64);
+
+/// The same, of functions that drivers have since CUDA 12.8 (570). The process is another one,
+/// whose work on the GPU stands still from lock to unlock; between checkpoint and restore its
+/// memory there is the host's.
+#define AIOS_CUDA_NEWER_FUNCTIONS(F)                                                 \
+  F(checkpoint_lock, "cuCheckpointProcessLock", (int process, CheckpointLock* with)) \
+  F(checkpoint_save, "cuCheckpointProcessCheckpoint", (int process, void* with))     \
+  F(checkpoint_restore, "cuCheckpointProcessRestore", (int process, void* with))     \
+  F(checkpoint_unlock, "cuCheckpointProcessUnlock", (int process, void* with))
 
 struct DriverApi {
 #define AIOS_CUDA_MEMBER(name, symbol, parameters) Code(*name) parameters = nullptr;
   AIOS_CUDA_FUNCTIONS(AIOS_CUDA_MEMBER)
+  AIOS_CUDA_NEWER_FUNCTIONS(AIOS_CUDA_MEMBER)
 #undef AIOS_CUDA_MEMBER
+  /// Whether it has all of the newer functions; those that it lacks are null.
+  bool can_checkpoint() const {
+    return checkpoint_lock != nullptr && checkpoint_save != nullptr &&
+           checkpoint_restore != nullptr && checkpoint_unlock != nullptr;
+  }
 
   /// Loads `library` ("libcuda.so.1", or the file that AIOS_CUDA_LIBRARY names) and looks up every
   /// function, each in the form of CUDA 11.4. It stays loaded: the driver cannot be unloaded.

@@ -20,6 +20,7 @@ inline constexpr CodeText code_texts[] = {
     {Code::no_device, "CUDA_ERROR_NO_DEVICE", "no device"},
     {Code::invalid_device, "CUDA_ERROR_INVALID_DEVICE", "no such device"},
     {Code::invalid_ptx, "CUDA_ERROR_INVALID_PTX", "a PTX compilation failed"},
+    {Code::illegal_state, "CUDA_ERROR_ILLEGAL_STATE", "not in the state for it"},
     {Code::not_found, "CUDA_ERROR_NOT_FOUND", "no such symbol"},
     {Code::not_ready, "CUDA_ERROR_NOT_READY", "not ready"},
     {Code::illegal_address, "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal address was accessed"},

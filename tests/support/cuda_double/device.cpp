@@ -33,6 +33,8 @@ Orders Orders::from_environment() {
       orders.failing_copy = number;
     } else if (name == "hang") {
       orders.hanging_launch = number;
+    } else if (word == "checkpoint=no") {
+      orders.no_checkpoints = true;
     } else if (name == "gone") {
       orders.gone_fd = ::open(value.c_str(), O_RDONLY | O_CLOEXEC);
     } else if (name == "launch" && value.find(':') != std::string::npos) {
@@ -109,7 +111,6 @@ void WorkStream::serve() {
 
 void WorkStream::add(Work work) {
   const std::lock_guard lock(mutex_);
-  if (captured_) return captured_->push_back(std::move(work));
   queue_.push_back(std::move(work));
   changed_.notify_all();
 }
@@ -122,16 +123,6 @@ bool WorkStream::idle() const {
 void WorkStream::wait_idle() {
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return queue_.empty() && !busy_; });
-}
-
-void WorkStream::begin_capture() {
-  const std::lock_guard lock(mutex_);
-  captured_.emplace();
-}
-
-std::optional<std::vector<Work>> WorkStream::end_capture() {
-  const std::lock_guard lock(mutex_);
-  return std::exchange(captured_, std::nullopt);
 }
 
 PretendedGpu& PretendedGpu::instance() {

@@ -27,6 +27,7 @@ using GpuCode = gpu::cuda::Code;
 ///   copy=N       the Nth copy is refused
 ///   launch=N:C   the Nth launch ends with error C
 ///   hang=N       the Nth launch never ends
+///   checkpoint=no  the memory of other processes cannot be saved
 ///   gone=FILE    every device is gone as soon as FILE, opened when the library is loaded, has
 ///   bytes
 struct Orders {
@@ -39,6 +40,7 @@ struct Orders {
   std::uint64_t failing_launch = 0;
   int failing_launch_code = 0;
   std::uint64_t hanging_launch = 0;
+  bool no_checkpoints = false;
   int gone_fd = -1;  ///< of FILE
 
   static Orders from_environment();
@@ -73,13 +75,9 @@ class WorkStream {
   WorkStream();
   ~WorkStream();
   WorkStream(const WorkStream&) = delete;
-  /// Queues, or records while capturing.
   void add(Work work);
   bool idle() const;
   void wait_idle();
-  void begin_capture();
-  /// Nothing when it was not capturing.
-  std::optional<std::vector<Work>> end_capture();
 
  private:
   void serve();
@@ -89,7 +87,6 @@ class WorkStream {
   std::deque<Work> queue_;
   bool busy_ = false;
   bool ending_ = false;
-  std::optional<std::vector<Work>> captured_;
   std::thread thread_;
 };
 

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <set>
 
+#include "tests/support/cuda_double/checkpoint.hpp"
 #include "tests/support/cuda_double/codes.hpp"
 #include "tests/support/cuda_double/device.hpp"
 #include "tests/support/cuda_double/stream.hpp"
@@ -29,18 +30,12 @@ struct EventObject {
   // Shared with the streams that are still to record it.
   std::shared_ptr<HappeningState> state = std::make_shared<HappeningState>();
 };
-struct GraphObject {
-  std::vector<Work> works;
-};
-struct ExecutableGraphObject {
-  std::vector<Work> works;
-};
 
 }  // namespace aios::gpu::cuda
 
 namespace {
 
-constexpr int version = 12020;
+constexpr int version = 12080;
 constexpr std::size_t granularity = 2u << 20;
 
 PretendedGpu& gpu() {
@@ -322,39 +317,6 @@ Code event_elapsed(float* ms, cu::Event begin, cu::Event end) {
   return Code::success;
 }
 
-Code capture_begin(cu::Stream stream, int) {
-  stream->work.begin_capture();
-  return usable();
-}
-
-Code capture_end(cu::Stream stream, cu::Graph* graph) {
-  auto works = stream->work.end_capture();
-  if (!works) return Code::invalid_value;
-  *graph = new cu::GraphObject{std::move(*works)};
-  return usable();
-}
-
-Code graph_instantiate(cu::ExecutableGraph* made, cu::Graph graph, unsigned long long) {
-  *made = new cu::ExecutableGraphObject{graph->works};
-  return usable();
-}
-
-Code graph_launch(cu::ExecutableGraph graph, cu::Stream stream) {
-  if (const Code code = usable(); code != Code::success) return code;
-  for (const Work& work : graph->works) stream->work.add(work);
-  return Code::success;
-}
-
-Code graph_destroy(cu::Graph graph) {
-  delete graph;
-  return Code::success;
-}
-
-Code graph_executable_destroy(cu::ExecutableGraph graph) {
-  delete graph;
-  return Code::success;
-}
-
 // ---- memory ------------------------------------------------------------------------------------
 
 std::mutex sizes_mutex;
@@ -579,10 +541,16 @@ Code set_access(cu::DevicePointer address, std::size_t bytes, const cu::AccessDe
 struct Entry {
   const char* symbol;
   void* function;
+  int since;
 };
+constexpr int checkpoints_since = 12080;
 const Entry entries[] = {
-#define AIOS_CUDA_ENTRY(name, symbol, parameters) {symbol, reinterpret_cast<void*>(&name)},
+#define AIOS_CUDA_ENTRY(name, symbol, parameters) {symbol, reinterpret_cast<void*>(&name), 0},
     AIOS_CUDA_FUNCTIONS(AIOS_CUDA_ENTRY)
+#undef AIOS_CUDA_ENTRY
+#define AIOS_CUDA_ENTRY(name, symbol, parameters) \
+  {symbol, reinterpret_cast<void*>(&name), checkpoints_since},
+        AIOS_CUDA_NEWER_FUNCTIONS(AIOS_CUDA_ENTRY)
 #undef AIOS_CUDA_ENTRY
 };
 
@@ -592,7 +560,8 @@ extern "C" __attribute__((visibility("default"))) Code cuGetProcAddress_v2(
     const char* symbol, void** function, int cuda_version, std::uint64_t, int* status) {
   *function = nullptr;
   for (const Entry& entry : entries)
-    if (cuda_version <= version && std::strcmp(entry.symbol, symbol) == 0)
+    if (cuda_version <= version && cuda_version >= entry.since &&
+        std::strcmp(entry.symbol, symbol) == 0)
       *function = entry.function;
   if (status != nullptr) *status = *function != nullptr ? 0 : 1;
   return *function != nullptr ? Code::success : Code::not_found;
