@@ -70,9 +70,10 @@ Result<void> sort_topologically(Graph& graph) {
 }
 
 Graph recorded_as(const Graph& here, Graph other) {
-  std::map<std::string, std::uint32_t> devices, types;
+  std::map<std::string, std::uint32_t> types;
+  std::map<std::pair<std::string, std::uint32_t>, std::uint32_t> devices;
   for (const RecordedDevice& device : here.recorded_devices)
-    devices.emplace(device.name, devices.size());
+    devices.emplace(std::pair(device.name, device.backend), devices.size());
   for (const TaskType& type : here.types) types.emplace(type.name, types.size());
   Graph mapped = std::move(other);
   std::vector<TaskType> own_types = std::exchange(mapped.types, here.types);
@@ -84,12 +85,15 @@ Graph recorded_as(const Graph& here, Graph other) {
   }
   for (const RecordedDevice& device :
        std::exchange(mapped.recorded_devices, here.recorded_devices)) {
-    const auto at = devices.find(device.name);
+    const auto at = devices.find({device.name, device.backend});
     device_of.push_back(at == devices.end() ? not_recorded : at->second);
   }
   for (SimTask& task : mapped.tasks) {
     task.type = type_of[task.type];
-    if (task.device != not_recorded) task.device = device_of[task.device];
+    if (task.device != not_recorded) {
+      task.device = device_of[task.device];
+      task.elsewhere = task.device == not_recorded;
+    }
     task.pinned = task.pinned && task.device != not_recorded;
   }
   for (const auto& [key, takes_s] : std::exchange(mapped.loading_s, {}))

@@ -44,6 +44,7 @@ struct SimTask {
   bool pinned = false;                  ///< it had to run there
   std::uint32_t threads = 1;            ///< of the device, that it kept busy
   double transfer_s = 0;                ///< copying its data there and back
+  bool elsewhere = false;               ///< its time is of a device that is not among them
 };
 
 /// Where a run that AIOS recorded took place.
@@ -69,8 +70,8 @@ struct Graph {
   std::map<std::pair<std::uint32_t, std::uint32_t>, double> loading_s;
 };
 
-/// `other` with the devices and types of `here` where they have the same name. A task that ran on a
-/// device that is not there is as one of which nothing was recorded.
+/// `other` with the devices of `here` that have the same name and backend, and its types where they
+/// have the same name. A task that ran on a device that is not there is `elsewhere`.
 Graph recorded_as(const Graph& here, Graph other);
 
 /// Recorded: WfFormat 1.5 (wfcommons.org). not_found, invalid_argument: with the file, the place in

@@ -168,6 +168,8 @@ class Machine {
     reply.end_ns = end.at_ns;
     reply.start_ns =
         end.at_ns - std::min(end.at_ns, std::max<std::uint64_t>(whole_ns(end.run_ns), 1));
+    // Of the device here that had its place nothing is learned.
+    if (run_.graph().tasks[index].elsewhere) reply.start_ns = reply.end_ns;
     reply.peak_memory_bytes = run_.graph().tasks[index].memory_bytes;
     core_.task_answered(end.task, reply);
     Core::Completion done[64];

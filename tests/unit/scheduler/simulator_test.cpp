@@ -375,6 +375,35 @@ TEST_CASE("A record of other devices and types teaches what it says of those tha
   CHECK(outcome->predictions[0].estimate.samples == 5);
 }
 
+TEST_CASE(
+    "What took its time on a device that a record lacks teaches nothing of those that it has") {
+  const auto here = parse_wfformat(record_of(2, 2).dump(), "record");
+  REQUIRE(here);
+  const auto predicted_after = [&](const nlohmann::json& earlier) {
+    const Platform on = recorded_platform(*here);
+    Study study(*here, on);
+    REQUIRE(study.learn_from(*parse_wfformat(earlier.dump(), "earlier"), {}));
+    const auto outcome = study.run(*Realisation::draw(*here, on, {}), Method::core, "learned");
+    REQUIRE(outcome);
+    return outcome->predictions.at(0).estimate;
+  };
+  // The same codelet took a hundredth of the time on a GPU.
+  nlohmann::json earlier = record_of(6, 2);
+  add_gpu(earlier, "gpu7", false);
+  for (nlohmann::json& task : execution(earlier)["tasks"]) {
+    task["runtimeInSeconds"] = 0.01;
+    task["machines"] = nlohmann::json::array({"gpu7"});
+  }
+  CHECK(predicted_after(earlier).samples == 0);
+  CHECK(predicted_after(earlier).level == Level::none);
+  // Nor does one of the same name that is of another kind.
+  for (nlohmann::json& task : execution(earlier)["tasks"])
+    task["machines"] = nlohmann::json::array({"cpu0"});
+  CHECK(predicted_after(earlier).time.mean == doctest::Approx(1e7).epsilon(0.05));
+  execution(earlier)["machines"][0]["aios"]["backend"] = "cuda";
+  CHECK(predicted_after(earlier).samples == 0);
+}
+
 TEST_CASE("Where a record's modules took long to load they do so in the terms of another") {
   nlohmann::json record = earlier_record();
   execution(record)["machines"][2]["aios"]["loadingInSeconds"]["axpy"] = 0.25;
