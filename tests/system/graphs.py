@@ -14,6 +14,7 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS / "support"))
 import pictures  # noqa: E402
+import wfformat  # noqa: E402
 from instance import Instance, expect, run_test, wait_until  # noqa: E402
 from schema import check  # noqa: E402
 
@@ -173,6 +174,7 @@ def check_record(graphs):
         wide["buffers"][f"s{number}"] = {"bytes": NUMBERS // 256}
     wide["tasks"][20]["after"] = [f"step{i}" for i in range(20)]
     graphs.run(wide, "--record", record)
+    wfformat.check(json.loads(record.read_text(encoding="utf-8")))
     written = json.loads(record.read_text(encoding="utf-8"))["workflow"]["specification"]["tasks"]
     expect(sorted(written[20]["parents"]) == sorted(f"step{i}" for i in range(20)),
            f"the record says {written[20]}")
@@ -206,6 +208,30 @@ def check_record(graphs):
     refused = graphs.instance.try_ctl("graph", "run", graphs.file(chain(1)), "--record",
                                       "/nowhere/x")
     expect(refused.returncode == FAILED and "/nowhere/x" in refused.stderr, refused.stderr)
+
+
+def check_long_record(graphs):
+    """Of more tasks than the scheduler remembers placements of: taken as they come, and what is not is
+    said."""
+    count, remembered = 9000, 8192
+    long = chain(1)
+    task = {**long["tasks"][0], "arguments": [{"u32": 65536}, {"f32": 2}], "grid": [256]}
+    long["buffers"] = {f"{name}{i}": {"bytes": 4 * 65536} for i in range(4) for name in "xy"}
+    long["tasks"] = [{**task, "name": f"a task {i}",
+                      "buffers": [[f"x{i % 4}", "read"], [f"y{i % 4}", "read_write"]]}
+                     for i in range(count)]
+    record = graphs.instance.work / "long.json"
+    done = graphs.instance.try_ctl("graph", "run", graphs.file(long), "--record", record)
+    expect(done.returncode == 0, done.stderr)
+    written = json.loads(record.read_text(encoding="utf-8"))
+    wfformat.check(written)
+    execution = written["workflow"]["execution"]
+    placed = sum("machines" in task for task in execution["tasks"])
+    missing = execution["aios"]["unplacedTasks"]
+    expect(placed + missing == count, f"{placed} tasks have places, and {missing} are said to have none")
+    expect(placed > remembered, f"only {placed} tasks have places")
+    said = f"of {missing} tasks the scheduler had forgotten where they ran"
+    expect((said in done.stderr) == (missing > 0), f"{missing} missing: {done.stderr}")
 
 
 def check_failure(graphs):
@@ -474,7 +500,9 @@ def check_skipped_inputs(graphs):
     said = graphs.instance.ctl("graph", "run", graphs.file(template), *inputs, "--output", work / "told",
                                "--skip-bad-records", "--record", record)
     expect("3 skipped for their inputs" in said and "skipped: corrupt" in said, said)
-    tasks = json.loads(record.read_text(encoding="utf-8"))["workflow"]["specification"]["tasks"]
+    written = json.loads(record.read_text(encoding="utf-8"))
+    wfformat.check(written)
+    tasks = written["workflow"]["specification"]["tasks"]
     expect(len(tasks) == 4 * len(template["tasks"]), f"{len(tasks)} tasks are recorded")
     graphs.refused(chain(1), "is no template", options=["--skip-bad-records"])
 
@@ -489,9 +517,26 @@ def check_nothing_good_is_skipped(graphs):
     options = ["--input", work / "good and large", "--output", work / "unskipped", "--skip-bad-records"]
     graphs.refused(template, "zz.png: ", "its buffers need", "give it a larger --memory-mb",
                    options=[*options, "--memory-mb", 1])
-    template["tasks"][1]["arguments"] = [{"u32": ["width", "height", 1 << 16]}]
-    graphs.refused(template, "zz.png: ", "task 'grey'", options=options)
     expect(not (work / "unskipped").exists(), "a run that failed leaves its folder")
+
+
+def check_odd_amounts(graphs):
+    """An amount that makes no sense of one file is that file's: named, or skipped."""
+    work = graphs.instance.work
+    template = json.loads(PICTURES.read_text(encoding="utf-8"))
+    # Each block is done 8,192 times; for 40 x 30 points these are few enough, for 1000 x 700 not.
+    template["tasks"][1]["grid"].append(8192)
+    options = ["--input", work / "good and large", "--output", work / "odd"]
+    words = ("task 'grey'", "grid", "is 2735 by 8192 by 1, over 2^24 blocks in all")
+    graphs.refused(template, "zz.png: ", *words, options=options)
+    expect(not (work / "odd").exists(), "a run that failed leaves its folder")
+    done = graphs.run(template, *options, "--skip-bad-records")
+    expect(done["error"] is None and done["skipped"] == 1, f"{done['error']}, {done['skipped']}")
+    odd = [one for one in done["partitions"] if one["input"].endswith("zz.png")][0]
+    expect(odd["skipped"] and all(word in odd["error"]["text"] for word in words), f"{odd}")
+    said = graphs.instance.try_ctl("graph", "run", graphs.file(template), "--input", work / "only large",
+                                   "--output", work / "none so").stdout
+    expect("0 failed, none has run; one partition" in said, f"nothing ran, and it says: {said}")
 
 
 def check_help(graphs):
@@ -511,6 +556,7 @@ def main():
         check_cheaper(graphs, str(Path(sys.argv[2]) / "graph_work.so"))
         check_gangs(graphs, str(Path(sys.argv[2]) / "graph_work.so"))
         check_record(graphs)
+        check_long_record(graphs)
         check_files(graphs)
         check_partitions(graphs)
         check_template(graphs)
@@ -518,6 +564,7 @@ def main():
         check_bad_inputs(graphs)
         check_skipped_inputs(graphs)
         check_nothing_good_is_skipped(graphs)
+        check_odd_amounts(graphs)
         check_help(graphs)
 
 

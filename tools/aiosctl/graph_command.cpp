@@ -9,6 +9,7 @@
 #include "abi/lib/task_client.hpp"
 #include "abi/proto/mapreduce.hpp"
 #include "abi/runtime/command_line.hpp"
+#include "tools/aiosctl/graph_record.hpp"
 #include "tools/aiosctl/graph_report.hpp"
 #include "tools/aiosctl/graph_run.hpp"
 #include "tools/aiosctl/graph_spark.hpp"
@@ -146,6 +147,7 @@ Result<int> conclude(const Session& session, const Options& options, const Graph
 /// A graph at work, and where it writes what it keeps.
 struct Work {
   std::unique_ptr<OutputFolder> output;
+  std::unique_ptr<Client> scheduler;  ///< which tells where tasks run, for a record
   std::unique_ptr<GraphRun> run;
 };
 
@@ -159,6 +161,9 @@ Result<Work> open_run(Operator& attached, const GraphSource& source,
   work.run = TRY(GraphRun::open(attached.kernel(), source, inputs, work.output.get(),
                                 {memory_bytes, options.allow_cheaper, options.max_bad_records,
                                  [] { return !interrupted(); }}));
+  if (options.record.empty()) return work;
+  work.scheduler = TRY(attached.client("scheduler", wire::Protocol::version));
+  TRY(work.run->follow_placements(*work.scheduler));
   return work;
 }
 
@@ -208,7 +213,15 @@ Result<int> run_graph(const Session& session, const Options& options, json& said
   }
   const auto scheduler = TRY(attached.client("scheduler", wire::Protocol::version));
   TRY(work.run->ask_for_placements(*scheduler));
-  if (!options.record.empty()) TRY(record_run(options.record, source, *work.run));
+  if (!options.record.empty()) {
+    TRY(record_run(options.record, source, *work.run));
+    if (const std::size_t count = unplaced_tasks(*work.run); count != 0)
+      fmt::print(
+          stderr,
+          "{}: of {} tasks the scheduler had forgotten where they ran, which the record lacks; "
+          "it keeps the last 8,192 placements\n",
+          options.record, count);
+  }
   const bool late = answer && ended_ns(*work.run) > answer->deadline_ns;
   return conclude(session, options, source, *work.run, work.output.get(), late, said);
 }
@@ -294,7 +307,8 @@ void add_graph_commands(CLI::App& app, Session& session) {
   run->add_flag(
          "--skip-bad-records{1000}", options->max_bad_records,
          "Of a template: skips and reports files that its tasks say are bad, crash or exceed "
-         "their limit on, at most 1000, or as many as --skip-bad-records=N says")
+         "their limit on, or that its amounts do not fit, at most 1000, or as many as "
+         "--skip-bad-records=N says")
       ->transform(command_line::between(std::uint64_t{0}, proto::mapreduce::max_bad_records));
   const auto take_deadline = [options](const std::string& text) {
     options->deadline_ns = parse_duration(text);

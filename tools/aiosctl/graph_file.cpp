@@ -24,6 +24,8 @@ constexpr std::uint64_t most_file_bytes = 256ull << 20;
 constexpr std::uint64_t most_buffer_bytes = 1ull << 40;
 constexpr std::size_t most_name_bytes = 200;
 constexpr int most_amount_depth = 8;
+/// Of a task's grid (the scheduler's rule).
+constexpr std::uint64_t most_blocks = 1u << 24;
 constexpr const char* input_bytes_name = "input_bytes";
 
 /// What is known of an input, by name; nothing in a plain graph.
@@ -418,7 +420,15 @@ class Reader {
       if (!grid->is_array() || grid->empty() || grid->size() > std::size(record.grid))
         return wrong(where + ".grid", "has one to three directions");
       for (std::size_t i = 0; i < grid->size(); ++i)
-        record.grid[i] = TRY(integer<std::uint32_t>((*grid)[i], where + ".grid", 1, 1u << 24));
+        record.grid[i] = TRY(integer<std::uint32_t>((*grid)[i], where + ".grid", 1, most_blocks));
+      std::uint64_t blocks = 1;
+      for (const std::uint32_t side : record.grid)
+        blocks = std::min(blocks * side, most_blocks + 1);
+      if (blocks > most_blocks)
+        return wrong(where + ".grid", "is " + std::to_string(record.grid[0]) + " by " +
+                                          std::to_string(record.grid[1]) + " by " +
+                                          std::to_string(record.grid[2]) +
+                                          ", over 2^24 blocks in all");
     }
     if (const json* device = member(task, "device"))
       record.device = 1 + TRY(integer<std::uint32_t>(*device, where + ".device", 0, 1023));

@@ -1,7 +1,12 @@
 #include "tools/aiosctl/graph_record.hpp"
 
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <chrono>
 #include <map>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -23,8 +28,13 @@ struct Ran {
   std::uint32_t threads;
 };
 
+bool is_id_character(char c) {
+  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' ||
+         c == '_' || c == '.';
+}
+
 std::uint32_t device_of(const TaskReport& task) {
-  return task.placed->candidates[0].device;
+  return task.placed->device;
 }
 
 /// A task of a processor is shared out, block by block, among the threads of its context.
@@ -99,6 +109,44 @@ double mean_latency_s(std::vector<Ran> ran, std::uint32_t threads) {
 
 }  // namespace
 
+RecordIds::RecordIds(const GraphSource& source, const GraphRun& run) : run_(run) {
+  std::set<std::string> used;
+  for (std::size_t number = 0; number < run.partitions().size(); ++number) {
+    const PartitionReport& report = run.partitions()[number];
+    std::vector<std::string>& ids = ids_.emplace_back();
+    std::vector<std::vector<std::size_t>>& children = children_.emplace_back(report.tasks.size());
+    for (std::size_t task = 0; task < report.tasks.size(); ++task) {
+      const std::string& name = source.graph().tasks[report.places[task]].name;
+      std::string id = source.input() ? fmt::format("{:05}.{}", number, name) : name;
+      std::ranges::replace_if(
+          id, [](char c) { return !is_id_character(c); }, '_');
+      while (!used.insert(id).second) id += "_";
+      ids.push_back(std::move(id));
+      for (const std::size_t parent : report.tasks[task].parents) children[parent].push_back(task);
+    }
+  }
+}
+
+json RecordIds::parents_of(std::size_t partition, std::size_t task) const {
+  json ids = json::array();
+  for (const std::size_t parent : run_.partitions()[partition].tasks[task].parents)
+    ids.push_back(of(partition, parent));
+  return ids;
+}
+
+json RecordIds::children_of(std::size_t partition, std::size_t task) const {
+  json ids = json::array();
+  for (const std::size_t child : children_[partition][task]) ids.push_back(of(partition, child));
+  return ids;
+}
+
+std::string executed_at(const GraphRun& run) {
+  const auto ago = std::chrono::nanoseconds(now_ns() - run.submitted_ns());
+  const std::time_t then = std::chrono::system_clock::to_time_t(
+      std::chrono::system_clock::now() - std::chrono::duration_cast<std::chrono::seconds>(ago));
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(then));
+}
+
 double preparation_s(const GraphRun& run) {
   std::uint64_t first_ns = ~std::uint64_t{0};
   for (const PartitionReport& report : run.partitions())
@@ -106,6 +154,14 @@ double preparation_s(const GraphRun& run) {
       if (task.placed) first_ns = std::min(first_ns, task.placed->submitted_ns);
   const std::uint64_t from_ns = run.submitted_ns();
   return first_ns == ~std::uint64_t{0} ? 0 : seconds(first_ns - std::min(first_ns, from_ns));
+}
+
+std::size_t unplaced_tasks(const GraphRun& run) {
+  std::size_t count = 0;
+  for (const PartitionReport& report : run.partitions())
+    for (const TaskReport& task : report.tasks)
+      count += task.done.start_ns != 0 && !task.placed && !report.skipped;
+  return count;
 }
 
 json recorded_machines(const GraphSource& source, const GraphRun& run) {

@@ -216,8 +216,12 @@ void print_report(const GraphSource& source, const GraphRun& run, const std::str
   }
   const std::size_t all = run.partitions().size();
   const std::size_t skipped = skipped_inputs(run);
-  fmt::print("{} tasks, {} failed, done in {}{}; {}{}{}\n", tasks, failed_tasks(run),
-             human_duration(ended_ns(run) - run.submitted_ns()), in_time,
+  const std::size_t failed = failed_tasks(run);
+  const std::uint64_t took_ns = ended_ns(run) - run.submitted_ns();
+  const std::string ended = took_ns == 0      ? ", none has run"
+                            : failed == tasks ? ", ended after " + human_duration(took_ns)
+                                              : ", done in " + human_duration(took_ns);
+  fmt::print("{} tasks, {} failed{}{}; {}{}{}\n", tasks, failed, ended, in_time,
              all == 1 ? "one partition" : fmt::format("{} partitions", all),
              begun == all ? "" : fmt::format(", {} of them not begun", all - begun),
              skipped == 0 ? "" : fmt::format(", {} skipped for their inputs", skipped));
@@ -255,17 +259,19 @@ Result<void> record_run(const std::string& path, const GraphSource& source, cons
   json specified = json::array();
   json executed = json::array();
   std::optional<std::string> failed;
+  const RecordIds ids(source, run);
   for_each_task(source, run,
                 [&](std::size_t number, const PartitionReport& report, const TaskReport& task,
                     const std::string& name, const std::string& codelet) {
                   if (report.skipped) return;
                   if (task.done.status != 0) failed = name;
-                  json parents = json::array();
-                  for (const std::size_t parent : task.parents)
-                    parents.push_back(name_of(source, number, report.places[parent]));
-                  specified.push_back({{"id", name}, {"name", codelet}, {"parents", parents}});
+                  const auto at = static_cast<std::size_t>(&task - report.tasks.data());
+                  specified.push_back({{"id", ids.of(number, at)},
+                                       {"name", codelet},
+                                       {"parents", ids.parents_of(number, at)},
+                                       {"children", ids.children_of(number, at)}});
                   executed.push_back(
-                      {{"id", name},
+                      {{"id", ids.of(number, at)},
                        {"runtimeInSeconds", seconds_between(task.done.start_ns, task.done.end_ns)},
                        {"memoryInBytes", task.done.peak_memory_bytes},
                        {"command", {{"program", codelet}}}});
@@ -274,16 +280,21 @@ Result<void> record_run(const std::string& path, const GraphSource& source, cons
   if (failed || failure_of(run))
     return error(Code::invalid_argument,
                  failed.value_or("something") + " failed: a run that is not whole is not recorded");
+  json execution{
+      {"makespanInSeconds", seconds_between(run.submitted_ns(), ended_ns(run))},
+      {"executedAt", executed_at(run)},
+      {"aios",
+       {{"preparationInSeconds", preparation_s(run)}, {"unplacedTasks", unplaced_tasks(run)}}},
+      {"tasks", std::move(executed)}};
+  // WfFormat knows no empty list of them.
+  if (json machines = recorded_machines(source, run); !machines.empty())
+    execution["machines"] = std::move(machines);
   const json out{{"name", source.graph().tasks.front().name},
                  {"schemaVersion", "1.5"},
                  {"runtimeSystem", {{"name", "AIOS"}, {"version", AIOS_VERSION}}},
                  {"workflow",
-                  {{"specification", {{"tasks", specified}, {"files", json::array()}}},
-                   {"execution",
-                    {{"makespanInSeconds", seconds_between(run.submitted_ns(), ended_ns(run))},
-                     {"aios", {{"preparationInSeconds", preparation_s(run)}}},
-                     {"machines", recorded_machines(source, run)},
-                     {"tasks", executed}}}}}};
+                  {{"specification", {{"tasks", std::move(specified)}, {"files", json::array()}}},
+                   {"execution", std::move(execution)}}}};
   std::ofstream to(path);
   to << text_of(out);
   to.close();

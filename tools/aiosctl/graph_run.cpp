@@ -31,6 +31,8 @@ constexpr std::size_t most_tasks_at_once = wire::max_graph_tasks / 2;
 constexpr std::uint32_t most_attempts = 4;
 /// Fewer wakings when much runs.
 constexpr std::uint32_t completions_at_once = 64;
+/// After so many ends placements are asked for, where a record needs them.
+constexpr std::uint32_t places_each = 1024;
 
 Result<void> load_file(const std::string& path, std::span<std::byte> memory) {
   const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
@@ -144,8 +146,13 @@ Result<void> GraphRun::run() {
     TRY(tasks_->submit());
     const bool all_run = next_ == reports_.size() && waiting_.empty();
     const auto least = all_run ? std::min<std::size_t>(running_tasks_, completions_at_once) : 1;
-    for (const Completion& done : TRY(tasks_->completions(static_cast<std::uint32_t>(least))))
+    for (const Completion& done : TRY(tasks_->completions(static_cast<std::uint32_t>(least)))) {
       TRY(take(done));
+      ++ended_since_;
+    }
+    if (!places_ || ended_since_ < places_each) continue;
+    TRY(places_->take());
+    ended_since_ = 0;
   }
 }
 
@@ -162,7 +169,10 @@ Result<void> GraphRun::begin_some() {
       parts_.erase(part);
       continue;
     }
-    TRY(start(part));
+    if (const auto started = start(part); !started)
+      return error(
+          started.error().code(),
+          (source_.input() ? inputs_[part->number].path + ": " : "") + started.error().message());
   }
   return {};
 }
@@ -201,7 +211,8 @@ void GraphRun::probe(Parts::iterator part) {
 Result<void> GraphRun::await_turn(Parts::iterator part, std::span<const std::uint64_t> results) {
   if (source_.input()) {
     auto made = source_.graph_for(inputs_[part->number].size_bytes, results);
-    if (!made) return fail(part, made.error(), Fault::run);
+    // For some input it is right: it was read with a small one.
+    if (!made) return fail(part, made.error(), Fault::input);
     part->own = *std::move(made);
   }
   const GraphFile& graph = graph_of(*part);
@@ -349,8 +360,11 @@ Result<void> GraphRun::finish(Parts::iterator part) {
   used_bytes_ -= part->bytes;
   report.tasks = reports_of(*part);
   report.ended_ns = report.submitted_ns;
-  for (const TaskReport& task : report.tasks)
-    report.ended_ns = std::max(report.ended_ns, task.done.end_ns);
+  for (const TaskReport& task : report.tasks) {
+    // Of one that failed nobody says when: by now.
+    const std::uint64_t ended_ns = task.done.status == 0 ? task.done.end_ns : now_ns();
+    report.ended_ns = std::max(report.ended_ns, ended_ns);
+  }
   if (is_to_begin_anew(report)) {
     TRY(let_go(*part));
     if (source_.input()) TRY(lend_input(*part));
@@ -454,47 +468,34 @@ void GraphRun::failed(PartitionReport& report, Fault fault) {
 
 // ---- afterwards ----
 
-namespace {
-
-/// The sequence before the first placement at or after `since_ns`: they are in order of time.
-Result<std::uint64_t> sequence_before(Client& scheduler, std::uint64_t since_ns) {
-  const auto at = [&](std::uint64_t after) {
-    return scheduler.call<wire::PlacementNext>({after, 0}, Deadline::after(call_timeout_ns));
-  };
-  std::uint64_t below = 0, step = 1;
-  while (true) {
-    const auto next = TRY(at(below + step));
-    if (next.sequence != 0 && next.placed_ns < since_ns) {
-      below = next.sequence;
-      step *= 2;
-    } else if (step > 1) {
-      step /= 2;
-    } else {
-      return below;
-    }
-  }
+Result<void> GraphRun::follow_placements(Client& scheduler) {
+  places_.emplace(scheduler,
+                  TRY(kernel_.call<proto::kernel::JobInfo>({kernel_.job()})).reply.job_id);
+  return places_->begin(now_ns());
 }
 
-}  // namespace
-
 Result<void> GraphRun::ask_for_placements(Client& scheduler) {
-  std::map<std::pair<std::uint64_t, std::uint64_t>, TaskReport*> ran;
-  for (PartitionReport& report : reports_)
-    for (TaskReport& task : report.tasks)
-      if (task.done.start_ns != 0) ran[{task.done.tag, task.done.start_ns}] = &task;
-  if (ran.empty()) return {};
+  const bool ran = std::ranges::any_of(reports_, [](const PartitionReport& report) {
+    return std::ranges::any_of(report.tasks,
+                               [](const TaskReport& task) { return task.done.start_ns != 0; });
+  });
+  if (!ran) return {};
   devices_ = TRY(list_devices(scheduler));
   const std::vector<std::string> names = names_of(devices_);
-  const std::uint64_t first = TRY(sequence_before(scheduler, submitted_ns_));
-  for (const Placed& placed : TRY(placements_after(scheduler, first, 1u << 20))) {
-    const auto found = ran.find({placed.tag, placed.start_ns});
-    if (found == ran.end()) continue;
-    const wire::LoggedCandidate& chosen = placed.candidates[0];
-    found->second->device = device_name(names, chosen.device);
-    found->second->placed = placed;
-    if (chosen.level != 0 || chosen.mean_ns > 0)
-      found->second->predicted_s = static_cast<double>(chosen.mean_ns) / 1e9;
+  if (!places_) {
+    places_.emplace(scheduler,
+                    TRY(kernel_.call<proto::kernel::JobInfo>({kernel_.job()})).reply.job_id);
+    TRY(places_->begin(submitted_ns_));
   }
+  TRY(places_->take());
+  for (PartitionReport& report : reports_)
+    for (TaskReport& task : report.tasks) {
+      task.placed = task.done.start_ns != 0 ? places_->of(task.done.tag) : std::nullopt;
+      if (!task.placed) continue;
+      task.device = device_name(names, task.placed->device);
+      if (task.placed->is_predicted)
+        task.predicted_s = static_cast<double>(task.placed->predicted_ns) / 1e9;
+    }
   return {};
 }
 

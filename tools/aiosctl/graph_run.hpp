@@ -22,6 +22,7 @@
 #include "abi/lib/mapreduce_output.hpp"
 #include "abi/lib/task_graph.hpp"
 #include "tools/aiosctl/graph_file.hpp"
+#include "tools/aiosctl/graph_places.hpp"
 
 namespace aios::ctl {
 
@@ -32,7 +33,7 @@ struct TaskReport {
   std::set<std::size_t> parents{};      ///< places in the partition, of the tasks it waited for
   std::string device{};                 ///< empty: the scheduler no longer knows
   std::optional<double> predicted_s{};  ///< its time on that device, when it was placed there
-  std::optional<proto::scheduler::PlacementNext::Reply> placed{};  ///< if the scheduler still knows
+  std::optional<TaskPlace> placed{};    ///< if the scheduler still knew
 
   std::uint64_t run_ns() const { return done.end_ns - std::min(done.end_ns, done.start_ns); }
 };
@@ -61,8 +62,9 @@ class GraphRun {
   struct Options {
     std::uint64_t memory_bytes = 0;  ///< of partitions at work, together; 0: no limit
     bool allow_cheaper = false;      ///< to all tasks
-    /// Files that are empty, or that their probe or a task failed on, skipped rather than fail the
-    /// run; never those for which only the run or the template is not made.
+    /// Files that are empty, that their probe or a task failed on, or of which an amount of the
+    /// template makes no sense, skipped rather than fail the run; never those for which only the
+    /// run has too little memory.
     std::uint64_t max_bad_inputs = 0;
     std::function<bool()> keep_going;
   };
@@ -81,6 +83,9 @@ class GraphRun {
   /// Until all partitions have ended, or one has failed that is not skipped, and those that had
   /// begun have ended.
   Result<void> run();
+  /// Before `run`: asks `scheduler`, which outlives this object, where tasks ran while they do, for
+  /// it remembers only the last 8,192 placements.
+  Result<void> follow_placements(Client& scheduler);
   /// Adds where tasks ran and what was predicted, as far as `scheduler` still knows.
   Result<void> ask_for_placements(Client& scheduler);
 
@@ -150,6 +155,8 @@ class GraphRun {
   std::vector<std::uint32_t> codelets_;
   std::vector<PartitionReport> reports_;
   std::vector<proto::scheduler::DeviceNext::Reply> devices_;
+  std::optional<GraphPlaces> places_;
+  std::uint32_t ended_since_ = 0;                    ///< since the placements were asked for
   Parts parts_;                                      ///< under way
   std::deque<Parts::iterator> waiting_;              ///< for memory, in order
   std::map<std::uint64_t, Parts::iterator> tagged_;  ///< by their first tag
