@@ -5,12 +5,21 @@
 namespace aios::scheduler::sim {
 
 ToldCosts ToldCosts::exact(const Realisation& run) {
+  return told(run, &Realisation::true_ns);
+}
+
+ToldCosts ToldCosts::expected(const Realisation& run) {
+  return told(run, &Realisation::expected_ns);
+}
+
+ToldCosts ToldCosts::told(const Realisation& run,
+                          double (Realisation::*time_ns)(std::uint32_t, DeviceId) const) {
   ToldCosts costs;
   costs.devices_ = run.platform().devices.size();
   for (std::uint32_t t = 0; t < run.graph().tasks.size(); ++t)
     for (DeviceId d = 0; d < costs.devices_; ++d) {
       Estimate estimate;
-      estimate.time = {run.true_ns(t, d), run.true_ns(t, d)};
+      estimate.time = {(run.*time_ns)(t, d), (run.*time_ns)(t, d)};
       estimate.level = Level::exact;
       costs.estimates_.push_back(estimate);
     }

@@ -38,6 +38,8 @@ class ToldCosts final : public Costs {
  public:
   /// What each task really takes.
   static ToldCosts exact(const Realisation& run);
+  /// What each task takes on average over all runs.
+  static ToldCosts expected(const Realisation& run);
   /// What tasks of its type take on average, by device.
   static ToldCosts mean_by_type(const Realisation& run);
 
@@ -54,6 +56,9 @@ class ToldCosts final : public Costs {
   void learn(const Observation&) override {}
 
  private:
+  static ToldCosts told(const Realisation& run,
+                        double (Realisation::*time_ns)(std::uint32_t, DeviceId) const);
+
   std::size_t devices_ = 0;
   std::vector<Estimate> estimates_;  ///< by task and device
 };

@@ -77,7 +77,9 @@ Result<Outcome> Study::run(const Realisation& run, Method method, const std::str
   RunOptions options;
   options.deadlines_ns = std::move(deadlines_ns);
   options.policy = policy;
-  ToldCosts told = method == Method::oracle ? ToldCosts::exact(run) : ToldCosts::mean_by_type(run);
+  ToldCosts told = method == Method::oracle          ? ToldCosts::exact(run)
+                   : method == Method::core_expected ? ToldCosts::expected(run)
+                                                     : ToldCosts::mean_by_type(run);
   switch (method) {
     case Method::heft_true:
       return run_heft(run, true_times(run));
@@ -90,8 +92,9 @@ Result<Outcome> Study::run(const Realisation& run, Method method, const std::str
     case Method::heft_learned:
       options.costs = &learned_;
       return run_heft(run, TRY(estimated_times(run, options)));
+    case Method::core_expected:
     case Method::oracle:
-      options.policy = "heft";
+      options.policy = "learned";
       options.costs = &told;
       options.number_tasks = true;
       return run_core(run, options);

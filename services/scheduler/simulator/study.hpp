@@ -25,7 +25,15 @@ struct Accuracy {
 double median(std::vector<double> values);
 
 /// Every way to schedule that can be compared.
-enum class Method { core, heft_mean, heft_learned, heft_expected, heft_true, oracle };
+enum class Method {
+  core,
+  heft_mean,
+  heft_learned,
+  heft_expected,
+  heft_true,
+  core_expected,
+  oracle
+};
 
 /// Runs one graph and platform again and again, and remembers what was learned.
 class Study {
