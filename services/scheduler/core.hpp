@@ -38,6 +38,7 @@
 #include "services/scheduler/copy_costs.hpp"
 #include "services/scheduler/graph_log.hpp"
 #include "services/scheduler/memories.hpp"
+#include "services/scheduler/onward.hpp"
 #include "services/scheduler/order.hpp"
 #include "services/scheduler/placement.hpp"
 #include "services/scheduler/placement_log.hpp"
@@ -316,9 +317,10 @@ class Core {
     std::uint32_t flags;
     Times times;
   };
+  /// Also says to `onward_` what it is by memories.
+  std::uint64_t longest_way_on_ns(Slot slot);
   /// Those of a graph whose times have changed.
   void rank_anew(std::span<const TaskRef> graph);
-  std::uint64_t longest_way_on_ns(Slot slot);
   // core_graphs.cpp
   struct RunningGraph {
     std::uint64_t left = 0;  ///< tasks
@@ -341,12 +343,19 @@ class Core {
   void drop_graph(HeldGraph& graph);
   void leave_graph(Task& task, const Outcome& outcome);
   // core_data.cpp
-  Transfer transfer_to(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
+  Transfer transfer_to(const Tenant& tenant, const TaskRecord& record, DeviceId device,
+                       std::uint64_t planned_in = 0) const;
+  /// Once all that waits for a device in the plan of this decision has started there.
+  Transfer planned_transfer_to(const Task& task, DeviceId device) const;
+  void expect_data(const Task& task, DeviceId device);
   void move_data(const Task& task, DeviceId device);
   void forget_copies(Job& job, DeviceId device);
   void update_transfers(DeviceId device);
-  /// Of what the one writes and the other reads, over all pairs of slots that they may run in.
-  std::uint64_t mean_transfer_ns(const Task& from, const Task& to) const;
+  /// What the one writes and the other reads, from one memory to another.
+  double moved_ns(const Task& from, const Task& to) const;
+  /// What it reads that none of those writes on which it depends, from where it lies now.
+  double brought_ns(const Task& task, DeviceId device) const;
+  bool is_left_by_another(const Task& task, std::uint32_t buffer) const;
   void rank_predecessors(const Task& task, std::uint64_t first_number, std::uint32_t& steps);
   // core_memory.cpp
   /// What a device's memory has to hold for a task.
@@ -421,7 +430,7 @@ class Core {
   /// Whether something of the tenant could start on this device now, whatever it is.
   bool has_room(const Tenant& tenant, DeviceId device) const;
   void place_next(Tenant& tenant);
-  void fill_candidates(Tenant& tenant, Task& task);
+  void fill_candidates(Tenant& tenant, Slot slot);
   void start(Tenant& tenant, Task& task, TaskRef ref, const Candidate& where);
   void want_contexts(Tenant& tenant);
   void want_context(Tenant& tenant, const Task& task);
@@ -489,13 +498,14 @@ class Core {
   void log_end(const Task& task, const Outcome& outcome);
   // core_plan.cpp
   void begin_plan();
-  void look_ahead(Tenant& tenant, Task& task);
+  double weight_of_onward(const Tenant& tenant) const;
+  void look_ahead(Tenant& tenant, Slot slot);
   PlacementFacts facts_of(Tenant& tenant, const Task& task);
   /// In the plan, a task goes there; returns how long it takes, with its transfers.
   std::uint64_t plan(const Candidate& where);
   void wait_for(Tenant& tenant, Task& task, const Candidate& where);
   bool waits_on(const Tenant& tenant, const Task& task);
-  void wait_in_plan(const Task::Wait& wait);
+  void wait_in_plan(const Task& task);
   void account_placement(TaskRef task, const Candidate& where);
 
   std::unique_ptr<Order> order_;
@@ -504,6 +514,7 @@ class Core {
   std::vector<DeviceState> devices_;
   std::vector<Timeline> timelines_;  ///< by device
   Memories memories_;
+  Onward onward_;  ///< where there are several memories, and the placement asks for it
   std::map<DeviceId, CopyCosts> copy_costs_;  ///< of those with a memory of their own
   double apart_ = 0;          ///< share of the pairs of slots that are in different memories
   std::uint64_t now_ns_ = 0;  ///< of the decision that is being made

@@ -21,20 +21,29 @@ Transfer Core::transfer_to(const Task& task, DeviceId device) const {
   return transfer_to(*task.tenant, task.record, device);
 }
 
-Transfer Core::transfer_to(const Tenant& tenant, const TaskRecord& record, DeviceId device) const {
+Transfer Core::planned_transfer_to(const Task& task, DeviceId device) const {
+  return transfer_to(*task.tenant, task.record, device, decisions_);
+}
+
+Transfer Core::transfer_to(const Tenant& tenant, const TaskRecord& record, DeviceId device,
+                           std::uint64_t planned_in) const {
   Transfer sum;
   if (memories_.is_one()) return sum;
   const MemoryId memory = memories_.of(device);
+  const bool goes_back = memories_.copies_back() && memory != host_memory;
   for (std::uint32_t i = 0; i < record.buffer_count; ++i) {
     const std::uint32_t word = record.buffers[i];
     const Buffer& buffer = tenant.job->buffers[buffer_id(word)];
-    if (memories_.copies_back() && memory != host_memory && changes(buffer_mode(word))) {
+    if (goes_back && changes(buffer_mode(word))) {
       sum.bytes += buffer.bytes;
       sum.ns += memories_.transfer_ns(only_in(memory), host_memory, buffer.bytes);
     }
-    if (!reads(buffer_mode(word)) || (buffer.copies & only_in(memory)) != 0) continue;
+    if ((buffer.copies & only_in(memory)) != 0 || !reads(buffer_mode(word))) continue;
+    Copies copies = buffer.copies;
+    if (planned_in != 0 && buffer.planned_in == planned_in) copies |= buffer.expected;
+    if ((copies & only_in(memory)) != 0) continue;
     sum.bytes += buffer.bytes;
-    sum.ns += memories_.transfer_ns(buffer.copies, memory, buffer.bytes);
+    sum.ns += memories_.transfer_ns(copies, memory, buffer.bytes);
   }
   return sum;
 }
@@ -52,7 +61,19 @@ void Core::move_data(const Task& task, DeviceId device) {
   }
 }
 
-std::uint64_t Core::mean_transfer_ns(const Task& from, const Task& to) const {
+void Core::expect_data(const Task& task, DeviceId device) {
+  const MemoryId memory = memories_.of(device);
+  if (memories_.is_one() || memory == host_memory) return;
+  for (std::uint32_t i = 0; i < task.record.buffer_count; ++i) {
+    const std::uint32_t word = task.record.buffers[i];
+    if (!reads(buffer_mode(word))) continue;
+    Buffer& buffer = task.tenant->job->buffers[buffer_id(word)];
+    if (std::exchange(buffer.planned_in, decisions_) != decisions_) buffer.expected = 0;
+    buffer.expected |= only_in(memory);
+  }
+}
+
+double Core::moved_ns(const Task& from, const Task& to) const {
   if (memories_.is_one()) return 0;
   double sum = 0;
   for (std::uint32_t i = 0; i < to.record.buffer_count; ++i) {
@@ -64,7 +85,31 @@ std::uint64_t Core::mean_transfer_ns(const Task& from, const Task& to) const {
         sum += memories_.mean().of(from.tenant->job->buffers[id].bytes);
     }
   }
-  return static_cast<std::uint64_t>(sum * apart_);
+  return sum;
+}
+
+double Core::brought_ns(const Task& task, DeviceId device) const {
+  const MemoryId memory = memories_.of(device);
+  double sum = 0;
+  for (std::uint32_t i = 0; i < task.record.buffer_count; ++i) {
+    const std::uint32_t word = task.record.buffers[i];
+    const Buffer& buffer = task.tenant->job->buffers[buffer_id(word)];
+    if (!reads(buffer_mode(word)) || (buffer.copies & only_in(memory)) != 0) continue;
+    if (!is_left_by_another(task, buffer_id(word)))
+      sum += memories_.transfer_ns(buffer.copies, memory, buffer.bytes);
+  }
+  return sum;
+}
+
+bool Core::is_left_by_another(const Task& task, std::uint32_t buffer) const {
+  for (std::uint32_t e = 0; e < task.edges; ++e) {
+    if (task.predecessors[e] == no_slot) continue;
+    const TaskRecord& before = tasks_[task.predecessors[e]].record;
+    for (std::uint32_t k = 0; k < before.buffer_count; ++k)
+      if (buffer_id(before.buffers[k]) == buffer && changes(buffer_mode(before.buffers[k])))
+        return true;
+  }
+  return false;
 }
 
 // ---- memories of devices, live ------------------------------------------------------------------

@@ -135,7 +135,7 @@ void Core::place_next(Tenant& tenant) {
     return;
   }
   short_of_memory_.reset();
-  fill_candidates(tenant, task);
+  fill_candidates(tenant, ref.slot);
   if (candidates_.empty()) {
     if (short_of_memory_) await_memory(task, *short_of_memory_);
     // Who has to run alone would wait for ever if others of the context passed it.
@@ -172,9 +172,10 @@ void Core::why_there(Task& task, const Choice& choice) {
       task.placed_because = Reason::memory;
 }
 
-void Core::fill_candidates(Tenant& tenant, Task& task) {
+void Core::fill_candidates(Tenant& tenant, Slot slot) {
   candidates_.clear();
-  if (placement_->looks_ahead()) return look_ahead(tenant, task);
+  if (placement_->looks_ahead()) return look_ahead(tenant, slot);
+  const Task& task = tasks_[slot];
   for (DeviceId d = 0; d < devices_.size(); ++d) {
     if (!can_take(tenant, task, d)) continue;
     if (holds_copies(d) && memory_room(task, d, memory_need(task, d)) != MemoryRoom::now) {

@@ -10,7 +10,16 @@ void Core::begin_plan() {
   for (Timeline& timeline : timelines_) timeline.begin_plan(now_ns_);
 }
 
-void Core::look_ahead(Tenant& tenant, Task& task) {
+/// What comes after a task is told as if nothing else wanted the devices. The more tasks do, the
+/// less that is so.
+double Core::weight_of_onward(const Tenant& tenant) const {
+  if (memories_.is_one() || !placement_->looks_onward()) return 0;
+  return 1.0 / (1 + tenant.ready.size());
+}
+
+void Core::look_ahead(Tenant& tenant, Slot slot) {
+  Task& task = tasks_[slot];
+  const double onward = weight_of_onward(tenant);
   bool any_at_once = false;
   for (DeviceId d = 0; d < devices_.size(); ++d) {
     const DeviceState& state = devices_[d];
@@ -33,6 +42,7 @@ void Core::look_ahead(Tenant& tenant, Task& task) {
       c.at_once = false;
       c.free_ns = std::max(c.free_ns, kept_from_[d]);
     }
+    c.opens = !is_open && has_slot && c.free_slots > 0;
     if (c.at_once && (brief || has_slot)) c.free_ns = now_ns_;
     // It goes to the context at once, and begins after those that are there.
     if (brief && c.at_once) c.free_ns += state.ahead_ns / std::max(state.slots, 1u);
@@ -40,17 +50,19 @@ void Core::look_ahead(Tenant& tenant, Task& task) {
     if (!is_loaded(tenant, task, d)) c.free_ns += state.load_ns;
     c.backend = state.backend;
     c.cost = &costs_->estimate(task.work, d);
-    const Transfer transfer = transfer_to(task, d);
+    const Transfer transfer = planned_transfer_to(task, d);
     c.transfer_ns = static_cast<std::uint64_t>(transfer.ns);
     c.transfer_bytes = transfer.bytes;
     heed_memory(task, c);
+    if (onward > 0)
+      c.onward_ns = static_cast<std::uint64_t>(onward * onward_.after_ns(slot, memories_.of(d)));
     candidates_.push_back(c);
     any_at_once = any_at_once || c.at_once;
   }
   // Nothing to choose between where all are busy: the next decision comes with the first that is
   // not.
   if (candidates_.empty() || any_at_once) return;
-  wait_for(tenant, task, *std::ranges::min_element(candidates_, {}, finish_ns));
+  wait_for(tenant, task, *std::ranges::min_element(candidates_, {}, through_ns));
   candidates_.clear();
 }
 
@@ -74,11 +86,14 @@ void Core::wait_for(Tenant& tenant, Task& task, const Candidate& where) {
   // For a gang: the slots that are free are for those that may pass it.
   if (!kept_.empty() && !may_pass_gangs(tenant, task, where.device)) return;
   task.wait = {where.device, finish_ns(where) - where.free_ns, ~std::uint64_t{0},
-               decisions_ + stands_for};
-  for (const Candidate& c : candidates_)
-    if (c.device != where.device)
-      task.wait.elsewhere_ns = std::min(task.wait.elsewhere_ns, finish_ns(c) - c.free_ns);
-  wait_in_plan(task.wait);
+               decisions_ + stands_for, where.transfer_bytes > 0};
+  for (const Candidate& c : candidates_) {
+    if (c.device == where.device) continue;
+    const std::uint64_t takes_ns = through_ns(c) - c.free_ns;
+    task.wait.elsewhere_ns =
+        std::min(task.wait.elsewhere_ns, takes_ns - std::min(takes_ns, where.onward_ns));
+  }
+  wait_in_plan(task);
 }
 
 bool Core::waits_on(const Tenant& tenant, const Task& task) {
@@ -88,16 +103,18 @@ bool Core::waits_on(const Tenant& tenant, const Task& task) {
   const std::uint64_t free_ns = timelines_[wait.device].free_ns();
   if (free_ns <= now_ns_) return false;
   if (wait.elsewhere_ns < free_ns - now_ns_ + wait.takes_ns) return false;
-  wait_in_plan(wait);
+  wait_in_plan(task);
   return true;
 }
 
-void Core::wait_in_plan(const Task::Wait& wait) {
+void Core::wait_in_plan(const Task& task) {
   // Each moment that the device is late is one that the task is done later. When that is enough for
   // another device to be better, nothing else may happen that makes us decide again.
   constexpr std::uint64_t least_ns = 1'000'000;
+  const Task::Wait& wait = task.wait;
   const std::uint64_t due_ns = timelines_[wait.device].next_end_ns(now_ns_);
   timelines_[wait.device].plan(wait.takes_ns);
+  if (wait.brings) expect_data(task, wait.device);
   if (due_ns == ~std::uint64_t{0} || wait.elsewhere_ns == ~std::uint64_t{0}) return;
   const std::uint64_t gain_ns = wait.elsewhere_ns - std::min(wait.elsewhere_ns, wait.takes_ns);
   decide_again_ns_ = std::min(decide_again_ns_, due_ns + std::max(gain_ns, least_ns));

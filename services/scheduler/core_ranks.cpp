@@ -14,14 +14,16 @@ namespace {
 /// must not cost its whole length each.
 constexpr std::uint32_t max_ranked_again = 1024;
 
+/// Of one task. Eight hours: the sum over a full task table still fits.
+constexpr double most_rank_ns = 3e13;
+
 std::uint64_t mixed(std::uint64_t hash, std::uint64_t value) {
   hash = (hash ^ value) * 0x9E3779B97F4A7C15ull;
   return hash ^ (hash >> 29);
 }
 
 std::uint64_t rank_of(double mean_ns) {
-  constexpr double most = 3e13;  // eight hours: the sum over a full task table still fits
-  return static_cast<std::uint64_t>(std::min(mean_ns, most));
+  return static_cast<std::uint64_t>(std::min(mean_ns, most_rank_ns));
 }
 
 }  // namespace
@@ -89,11 +91,23 @@ const Core::Times& Core::times_in_batch(const Tenant& tenant, const Task& task) 
 }
 
 std::uint64_t Core::longest_way_on_ns(Slot slot) {
+  const Task& task = tasks_[slot];
+  const bool far = placement_->looks_onward() && !memories_.is_one();
+  if (far) onward_.begin(slot, memories_.count());
   std::uint64_t longest = 0;
   tasks_.for_successors(slot, [&](Slot successor) {
-    const Task& task = tasks_[successor];
-    longest = std::max(longest, mean_transfer_ns(tasks_[slot], task) + task.upward_rank_ns);
+    const double moved = moved_ns(task, tasks_[successor]);
+    longest = std::max(longest, rank_of(moved * apart_) + tasks_[successor].upward_rank_ns);
+    if (far)
+      onward_.follow(slot, successor, std::min(moved, most_rank_ns), memories_.copies_back());
   });
+  if (!far) return longest;
+  if (is_join(task.record)) return onward_.runs_nowhere(slot), longest;
+  for (DeviceId d = 0; d < devices_.size(); ++d)
+    if (devices_[d].usable && suits(*task.tenant, task.record, d))
+      onward_.runs_in(slot, memories_.of(d),
+                      static_cast<double>(rank_of(costs_->estimate(task.work, d).time.mean)) +
+                          std::min(brought_ns(task, d), most_rank_ns));
   return longest;
 }
 

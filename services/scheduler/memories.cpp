@@ -1,6 +1,7 @@
 #include "services/scheduler/memories.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <cassert>
 
 #include "services/scheduler/limits.hpp"
@@ -38,7 +39,8 @@ void Memories::set_transfer(MemoryId from, MemoryId to, TransferCost cost) {
 
 double Memories::transfer_ns(Copies copies, MemoryId to, std::uint64_t bytes) const {
   if ((copies & only_in(to)) != 0 || bytes == 0) return 0;
-  if (copies == only_in(host_memory)) return costs_[to].of(bytes);
+  if (std::has_single_bit(copies))
+    return costs_[static_cast<MemoryId>(std::countr_zero(copies)) * count_ + to].of(bytes);
   double best = -1;
   for (MemoryId from = 0; from < count_; ++from) {
     if ((copies & only_in(from)) == 0) continue;

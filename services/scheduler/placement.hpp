@@ -20,11 +20,13 @@ struct Candidate {
   DeviceId device = 0;
   std::uint32_t free_slots = 0;  ///< 0 though `at_once`: only for a user of whom nothing else runs
   bool at_once = true;           ///< it would start now; otherwise it waits for a slot
+  bool opens = false;            ///< a context is opened first, and nothing else is waited for
   // The rest is filled only for policies that look ahead.
   std::uint32_t backend = 0;
   std::uint64_t free_ns = 0;  ///< when a slot is free, by prediction, after tasks planned before it
   std::uint64_t transfer_ns = 0;     ///< to bring there the data that is not
   std::uint64_t transfer_bytes = 0;  ///< how much that is
+  std::uint64_t onward_ns = 0;       ///< from its end there to that of all that depends on it
   /// What there can be for it of the device's memory, where that is known, and what it needs: its
   /// data, and the p95 of what it takes besides.
   std::optional<std::uint64_t> memory_free_bytes = {};
@@ -61,6 +63,8 @@ class Placement {
   /// Whether it wants busy devices, times and costs; without them a decision is cheaper, and only
   /// devices that would start the task at once are candidates.
   virtual bool looks_ahead() const = 0;
+  /// Whether it also wants to know what comes after the task (onward.hpp).
+  virtual bool looks_onward() const { return false; }
   /// One of the candidates, of which there is at least one, ordered by device.
   virtual Choice place(const PlacementFacts& task, std::span<const Candidate> candidates) = 0;
 };
@@ -71,6 +75,11 @@ inline std::uint64_t finish_ns(const Candidate& candidate) {
   constexpr double most = 4e18;
   return candidate.free_ns + candidate.transfer_ns +
          static_cast<std::uint64_t>(std::min(candidate.cost->time.mean, most));
+}
+
+/// When all that depends on it would be done, too, as far as that is told.
+inline std::uint64_t through_ns(const Candidate& candidate) {
+  return finish_ns(candidate) + candidate.onward_ns;
 }
 
 /// Whether there can be room for it; so, too, where it is not known how much there is.

@@ -14,7 +14,7 @@ class EarliestFinishPlacement final : public Placement {
     std::uint32_t first = none, fitting = none;
     std::uint64_t first_ns = ~std::uint64_t{0}, fitting_ns = ~std::uint64_t{0};
     for (std::uint32_t i = 0; i < candidates.size(); ++i) {
-      const std::uint64_t end_ns = finish_ns(candidates[i]);
+      const std::uint64_t end_ns = through_ns(candidates[i]);
       if (end_ns < first_ns) first = i, first_ns = end_ns;
       if (end_ns < fitting_ns && memory_fits(candidates[i])) fitting = i, fitting_ns = end_ns;
     }

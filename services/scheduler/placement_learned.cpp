@@ -10,10 +10,14 @@ constexpr double probe_share = 0.03;
 /// So many decisions against a device are needed at least, and are enough whatever it costs.
 constexpr std::uint32_t probe_after_least = 64;
 constexpr std::uint32_t probe_after_most = 2048;
+/// So many where nothing like it ever ran, and it is not guessed to take so many times as long.
+constexpr std::uint32_t try_after = 2;
+constexpr double try_within = 4;
 
 class LearnedPlacement final : public Placement {
  public:
   bool looks_ahead() const override { return true; }
+  bool looks_onward() const override { return true; }
 
   Choice place(const PlacementFacts& task, std::span<const Candidate> candidates) override {
     const Choice best = earliest_->place(task, candidates);
@@ -26,14 +30,22 @@ class LearnedPlacement final : public Placement {
  private:
   static bool is_due(const PlacementFacts& task, const Candidate& there, const Candidate& best) {
     const std::uint32_t passed_over = there.cost->passed_over;
-    if (passed_over < probe_after_least || !there.at_once || there.free_slots == 0) return false;
-    if (!memory_fits(there)) return false;
+    if (there.free_slots == 0 || !memory_fits(there)) return false;
+    if (there.cost->level <= Level::hint && is_worth_a_try(there, best)) return true;
+    if (passed_over < probe_after_least || !there.at_once) return false;
     // What moving its data costs is known, and not what a probe is for.
     if (passed_over >= probe_after_most)
       return static_cast<double>(there.transfer_ns) <= best.cost->time.mean;
-    const std::uint64_t late_ns = finish_ns(there) - std::min(finish_ns(there), finish_ns(best));
+    const std::uint64_t late_ns = through_ns(there) - std::min(through_ns(there), through_ns(best));
     return late_ns <= task.slack_ns &&
            passed_over * best.cost->time.mean * probe_share >= there.cost->time.mean;
+  }
+
+  /// There is nothing but a guess, and if that were far too high it would be done sooner there.
+  static bool is_worth_a_try(const Candidate& there, const Candidate& best) {
+    return there.cost->passed_over >= try_after && (there.at_once || there.opens) &&
+           there.cost->time.mean <= try_within * best.cost->time.mean &&
+           there.free_ns + there.transfer_ns + there.onward_ns < through_ns(best);
   }
 
   std::unique_ptr<Placement> earliest_ = make_earliest_finish_placement();

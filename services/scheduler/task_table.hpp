@@ -72,6 +72,7 @@ struct TaskFacts {
     std::uint64_t takes_ns = 0;
     std::uint64_t elsewhere_ns = 0;
     std::uint64_t until_decision = 0;  ///< then costs and data may have changed
+    bool brings = false;               ///< data that is not there
   } wait;
   std::uint64_t submitted_ns = 0;
   std::uint64_t ready_ns = 0;       ///< as far as the contexts say

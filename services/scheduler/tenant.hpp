@@ -66,7 +66,9 @@ struct Buffer {
   bool writable = false;
   std::uint64_t bytes = 0;
   Copies copies = 0;
-  std::uint32_t content = 0;  ///< proto::context::BufferUse
+  Copies expected = 0;  ///< besides, once those have read it that wait in the plan of `planned_in`
+  std::uint64_t planned_in = 0;  ///< a decision
+  std::uint32_t content = 0;     ///< proto::context::BufferUse
   // Where it takes room, whether what lies there is valid or not; and where from it is to leave.
   Copies resident = 0;
   Copies leaving = 0;

@@ -456,6 +456,43 @@ TEST_CASE("A device that was passed over for long is probed by a task that can a
   CHECK(placement->place({0, 100}, candidates).candidate == 1);
 }
 
+TEST_CASE("A device where nothing like it ran is tried early, if it might be better at all") {
+  Estimate known, guessed;
+  known.time = guessed.time = {1000, 1000};
+  known.level = Level::history;
+  guessed.level = Level::hint;
+  std::vector<Candidate> candidates(2);
+  candidates[0].cost = &known;
+  candidates[0].free_slots = 1;
+  candidates[1].device = 1;
+  candidates[1].cost = &guessed;
+  candidates[1].free_slots = 1;
+  candidates[1].transfer_ns = 900;
+  const auto placement = make_learned_placement();
+  const PlacementFacts no_slack{0, 0};
+  guessed.passed_over = 1;
+  CHECK(placement->place(no_slack, candidates).candidate == 0);
+  guessed.passed_over = 2;
+  CHECK(placement->place(no_slack, candidates).candidate == 1);
+  CHECK(placement->place(no_slack, candidates).reason == Reason::probe);
+  // What is known there is not tried again so soon.
+  guessed.level = Level::history;
+  CHECK(placement->place(no_slack, candidates).candidate == 0);
+  guessed.level = Level::hint;
+  // To open a context for it is worth while, to wait behind others is not.
+  candidates[1].at_once = false;
+  CHECK(placement->place(no_slack, candidates).candidate == 0);
+  candidates[1].opens = true;
+  CHECK(placement->place(no_slack, candidates).candidate == 1);
+  guessed.time = {4001, 4001};
+  CHECK(placement->place(no_slack, candidates).candidate == 0);
+  guessed.time = {4000, 4000};
+  CHECK(placement->place(no_slack, candidates).candidate == 1);
+  // If it took no time at all it would not be done sooner.
+  candidates[1].free_ns = 100;
+  CHECK(placement->place(no_slack, candidates).candidate == 0);
+}
+
 TEST_CASE("Orders rank by what they are named for") {
   const OrderFacts early{1, 0, 500, 100};
   const OrderFacts late{2, 0, 450, 10};
