@@ -146,8 +146,9 @@ void Mutator::write_some(Random& random) {
       return;
     }
     case Mode::bytes:
-      __atomic_store_n(memory_.data() + random.below(memory_.size()),
-                       static_cast<std::byte>(random.any()), __ATOMIC_RELAXED);
+      __atomic_store_n(
+          reinterpret_cast<std::uint8_t*>(memory_.data() + random.below(memory_.size())),
+          static_cast<std::uint8_t>(random.any()), __ATOMIC_RELAXED);
       return;
     case Mode::sequences: {
       auto* slots = reinterpret_cast<proto::Slot*>(memory_.data());

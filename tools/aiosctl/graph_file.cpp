@@ -212,11 +212,11 @@ class Reader {
     if (!results->is_array() || results->size() > proto::context::result_words)
       return wrong("input.results", "is no list of at most " +
                                         std::to_string(proto::context::result_words) + " names");
-    for (const json& name : *results) {
-      if (!name.is_string() || name == input_bytes_name ||
-          std::find(names.begin(), names.end(), name) != names.end())
+    for (const json& one : *results) {
+      const std::string name = one.is_string() ? one.get<std::string>() : input_bytes_name;
+      if (name == input_bytes_name || std::ranges::find(names, name) != names.end())
         return wrong("input.results", "has something that is no name, or a name twice");
-      names.push_back(name.get<std::string>());
+      names.push_back(name);
     }
     return {};
   }
