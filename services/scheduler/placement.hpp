@@ -92,8 +92,9 @@ inline bool memory_fits(const Candidate& candidate) {
 std::unique_ptr<Placement> make_eager_placement();
 /// Where it is predicted to finish first, data moved and slots awaited.
 std::unique_ptr<Placement> make_earliest_finish_placement();
-/// The same, and now and then a device that was passed over for long, for tasks that can afford it:
-/// an estimate that is wrong would otherwise never be put right.
+/// The same, with what comes after the task (onward.hpp); soon one of those devices where nothing
+/// like it ever ran; and now and then one that was passed over for long, for tasks that can afford
+/// it: an estimate that is wrong would otherwise never be put right.
 std::unique_ptr<Placement> make_learned_placement();
 
 }  // namespace aios::scheduler
