@@ -290,6 +290,7 @@ class Core {
   Result<void> check_references(const Tenant& tenant, const TaskRecord& record) const;
   Result<void> check_dependencies(const Tenant& tenant, const TaskRecord& record) const;
   Rank rank(const Task& task) const;
+  std::uint64_t rank_in_steps_ns(const Task& task) const;
   Slot insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns);
   void start_waiting(Slot slot);
   void make_ready(Slot slot);

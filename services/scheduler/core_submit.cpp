@@ -11,12 +11,6 @@ std::uint32_t low(std::uint64_t tag) {
   return static_cast<std::uint32_t>(tag);
 }
 
-OrderFacts facts_for_order(const Task& task) {
-  const std::uint64_t deadline_ns = task.record.deadline_ns;
-  return {task.number, task.record.priority, deadline_ns == 0 ? no_deadline : deadline_ns,
-          task.upward_rank_ns};
-}
-
 std::string task_text(const proto::scheduler::TaskRecord& record) {
   return "task " + std::to_string(record.tag) + ": ";
 }
@@ -221,7 +215,20 @@ Slot Core::insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns
 }
 
 Rank Core::rank(const Task& task) const {
-  return order_->rank(facts_for_order(task));
+  const std::uint64_t deadline_ns = task.record.deadline_ns;
+  return order_->rank({task.number, task.record.priority,
+                       deadline_ns == 0 ? no_deadline : deadline_ns, rank_in_steps_ns(task)});
+}
+
+/// Of what is brief so much goes ahead to a context that smaller differences are of no use there.
+/// And they are less than the error of ranks, since a batch of tasks is ranked by what was known
+/// when it came: by them the tasks of a row, which could run at the same time, would come apart,
+/// and each be followed in its batch by one that waits for it.
+std::uint64_t Core::rank_in_steps_ns(const Task& task) const {
+  const std::uint64_t rank_ns = task.upward_rank_ns;
+  for (DeviceId d = 0; rank_ns != 0 && d < devices_.size(); ++d)
+    if (is_brief(*task.tenant, task, d)) return rank_ns - rank_ns % max_ahead_ns_per_slot;
+  return rank_ns;
 }
 
 void Core::make_ready(Slot slot) {

@@ -215,6 +215,37 @@ TEST_CASE("A later batch lengthens the way of the tasks that it depends on") {
   CHECK(m.started == Tags{12});
 }
 
+/// In the order in which they start: two tasks, and two that came when all took a little longer.
+Tags order_of_two_batches(double time_ns) {
+  Machine m("heft");
+  const std::uint32_t work = m.codelet("work", time_ns, time_ns);
+  const auto takes_ns = static_cast<std::uint64_t>(time_ns);
+  const auto on_slow = [&](std::uint64_t tag) {
+    TaskRecord record = m.of(work, tag);
+    record.device = 1 + slow;
+    return record;
+  };
+  for (std::uint64_t tag = 11; tag < 11 + Brevity::least_samples; ++tag) {
+    m.submit({on_slow(tag)});
+    m.end(tag, m.now + takes_ns);
+  }
+  m.started.clear();
+  m.core.context_stalled(1, slow);
+  m.submit({on_slow(111), on_slow(112)});
+  m.costs->tell("work", slow, 1.2 * time_ns);
+  m.submit({on_slow(113), on_slow(114)});
+  CHECK(m.started.empty());
+  m.core.context_resumed(1, slow);
+  m.run();
+  while (!m.running.empty()) m.end(m.running.begin()->first, m.now + takes_ns);
+  return m.started;
+}
+
+TEST_CASE("Small differences of rank do not order brief tasks") {
+  CHECK(order_of_two_batches(5'000) == Tags{111, 112, 113, 114});
+  CHECK(order_of_two_batches(5'000'000) == Tags{113, 114, 111, 112});
+}
+
 TEST_CASE("A task goes where its data is when that is worth the difference") {
   Machine m("dmda");
   m.core.set_memory(fast, 1);
