@@ -110,13 +110,17 @@ void Executor::submit_brief(Job job, std::uint64_t number) {
     ++waiting_brief_;
 }
 
+/// A thread that looks comes by itself; but one that several kicks would count on takes one job.
 void Executor::kick() {
   std::size_t wanted = 0;
   {
     const std::lock_guard lock(mutex_);
-    wanted = std::min<std::uint64_t>(std::exchange(unkicked_, 0), thread_count_);
-    wanted += wanted_for_brief();
-    wanted = std::min(wanted - std::min(wanted, looking_), idle_);
+    const auto blocks = std::min<std::size_t>(std::exchange(unkicked_, 0), thread_count_);
+    const std::size_t looked_for = std::min(blocks, looking_ - counted_on_);
+    counted_on_ += looked_for;
+    const std::size_t brief = wanted_for_brief();
+    wanted = blocks - looked_for + brief - std::min(brief, looking_ - counted_on_);
+    wanted = std::min(wanted, idle_);
   }
   for (; wanted > 0; --wanted) work_.notify_one();
 }
@@ -228,6 +232,7 @@ void Executor::look(std::unique_lock<std::mutex>& lock, SpinPolicy& policy) {
       policy, [&] { return news_.load(std::memory_order_acquire) != seen; }, [] { return false; });
   lock.lock();
   --looking_;
+  counted_on_ = 0;
 }
 
 std::size_t Executor::brief_at_once() const {

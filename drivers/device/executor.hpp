@@ -157,6 +157,7 @@ class Executor {
   std::atomic<std::uint64_t> news_ = 0;  // counts what makes it worth to look
   std::size_t idle_ = 0;                 // threads that wait
   std::size_t looking_ = 0;              // threads that will look at the queue by themselves
+  std::size_t counted_on_ = 0;           // of these, for jobs that are not brief
   std::size_t briefly_busy_ = 0;         // threads that will look again soon
   double brief_ns_ = 0;                  // what a brief job takes, of the last ones
   std::uint64_t unkicked_ = 0;           // blocks of jobs that are not brief, since the last kick
