@@ -206,7 +206,7 @@ void Executor::work() {
       looked = false;
       continue;
     }
-    report();
+    if (report(lock)) continue;
     if (run != nullptr) {
       run_blocks(lock, run);
       looked = false;
@@ -272,7 +272,9 @@ void Executor::run_brief(std::unique_lock<std::mutex>& lock) {
   brief_ns_ += (each_ns - brief_ns_) / 4;
   for (std::size_t i = 0; i < count; ++i) finish_brief(*jobs[i], std::move(outcomes[i]), end_ns);
   // Where jobs took long of late the next one may, too.
-  if (brief_at_once() == 1 || end_ns - first_finished_ns_ >= keep_back_ns) report();
+  if (std::max(brief_ns_, each_ns) > most_kept_back_ns ||
+      end_ns - first_finished_ns_ >= keep_back_ns)
+    report(lock);
 }
 
 void Executor::add_finished(Finished finished, std::uint64_t now_ns) {
@@ -280,9 +282,14 @@ void Executor::add_finished(Finished finished, std::uint64_t now_ns) {
   finished_.push_back(std::move(finished));
 }
 
-void Executor::report() {
-  if (finished_.empty() || std::exchange(reported_, true)) return;
+/// Whether that was to be done; without the lock, for who is told may take this thread's core at
+/// once, and would then wait for it.
+bool Executor::report(std::unique_lock<std::mutex>& lock) {
+  if (finished_.empty() || std::exchange(reported_, true)) return false;
+  lock.unlock();
   notify_();
+  lock.lock();
+  return true;
 }
 
 /// Those that waited for it may begin; this thread will take some of them itself.
@@ -327,7 +334,7 @@ void Executor::run_blocks(std::unique_lock<std::mutex>& lock, const std::shared_
     }
     run->next_block = run->job.block_count;  // the rest would be for nothing
   }
-  if (--run->threads == 0 && run->next_block == run->job.block_count) finish(run);
+  if (--run->threads == 0 && run->next_block == run->job.block_count) finish(lock, run);
 }
 
 void Executor::begin_run(Run& run) {
@@ -361,20 +368,20 @@ void Executor::work_in_order() {
       if (run->job.begin) outcome = run->job.begin();
     }
     if (outcome) outcome = run->job.run_block(0);
-    const std::lock_guard lock(mutex_);
+    std::unique_lock lock(mutex_);
     if (!outcome) run->failure = std::move(outcome).error();
-    finish(run);
+    finish(lock, run);
   }
 }
 
-void Executor::finish(const std::shared_ptr<Run>& run) {
+void Executor::finish(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run) {
   Result<> outcome;
   if (run->failure) outcome = std::unexpected(*std::move(run->failure));
   last_end_ns_ = now_ns();
   add_finished({run->job.id, run->start_ns, last_end_ns_, std::move(outcome), run->alone},
                last_end_ns_);
   runs_.erase(std::find(runs_.begin(), runs_.end(), run));
-  report();
+  report(lock);
 }
 
 std::vector<int> usable_cpus() {

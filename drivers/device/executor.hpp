@@ -65,9 +65,10 @@ class Executor {
   static constexpr std::size_t brief_chunk = 8;
   static constexpr double brief_chunk_ns = 50'000;
   /// How long the end of a brief job may be kept back while the thread goes on with others: whoever
-  /// is told takes the core from somebody, which costs as much as many brief jobs. Where those
-  /// before them took long nothing is kept back.
+  /// is told takes the core from somebody, which costs as much as many brief jobs. Where the last
+  /// ones took longer than `most_kept_back_ns` each nothing is kept back.
   static constexpr std::uint64_t keep_back_ns = 200'000;
+  static constexpr double most_kept_back_ns = 100'000;
 
   /// Starts one thread per entry of `cpus`, pinned to it where the host allows. `notify` is called,
   /// by one of them, once when jobs have finished since the last take_finished.
@@ -136,9 +137,9 @@ class Executor {
   std::shared_ptr<Run> next_run() const;
   std::uint64_t worked_since(const Run& run) const;
   std::uint32_t chunk_of(const Run& run) const;
-  void finish(const std::shared_ptr<Run>& run);
+  void finish(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run);
   void add_finished(Finished finished, std::uint64_t now_ns);
-  void report();
+  bool report(std::unique_lock<std::mutex>& lock);
 
   const std::size_t thread_count_;
   const bool queue_;
