@@ -94,8 +94,9 @@ struct DeviceState {
   std::uint64_t resident_bytes = 0;  ///< taken by copies of buffers, of all jobs
   std::uint64_t leaving_bytes = 0;   ///< of these, what was asked to leave
   std::uint64_t scratch_bytes = 0;   ///< what its tasks are expected to take besides
-  TaskRef memory_waiter = {};        ///< the first that waits for room there
-  std::uint64_t kept_bytes = 0;      ///< for that one
+  // In the decision that is being made:
+  std::uint64_t memory_waiter = 0;  ///< the number of the first that waits for room there
+  std::uint64_t kept_bytes = 0;     ///< for that one
 
   /// How many more it takes.
   std::uint32_t room() const {
@@ -384,7 +385,8 @@ class Core {
   std::uint64_t data_bytes(const Job& job, const TaskRecord& record) const;
   MemoryNeed memory_need(const Task& task, DeviceId device);
   MemoryRoom memory_room(const Task& task, DeviceId device, const MemoryNeed& need);
-  std::uint64_t kept_from(const Task& task, DeviceId device);
+  std::uint64_t kept_from(const Task& task, DeviceId device) const;
+  void forget_kept_memory();
   std::uint64_t mark_used(Job& job, const TaskRecord& record);
   std::uint64_t used_by_tasks(DeviceId device);
   std::uint64_t find_idle(DeviceId device, std::uint64_t bytes);
@@ -393,6 +395,7 @@ class Core {
   void take_memory(Task& task, DeviceId device);
   void evict_own(Task& task, DeviceId device, const MemoryNeed& need);
   void leave_memory(Job& job, std::uint32_t buffer, DeviceId device);
+  void forget_leaving(Job& job, DeviceId device);
   void forget_residents(Job& job, DeviceId device);
   void forget_buffer(Job& job, std::uint32_t buffer);
   // core_finish.cpp
@@ -554,6 +557,7 @@ class Core {
   std::optional<DeviceId> short_of_memory_;  ///< it would have taken the task, with room for it
   std::vector<IdleCopy> idle_;
   std::uint64_t last_mark_ = 0;
+  bool memory_is_kept_ = false;
   std::vector<Slot> batch_;
   std::optional<LastTimes> last_times_;  ///< of this batch
   std::vector<Slot> to_rank_;

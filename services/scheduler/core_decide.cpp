@@ -103,6 +103,7 @@ void Core::decide(std::uint64_t now_ns) {
   ++decisions_;
   decide_again_ns_ = ~std::uint64_t{0};
   settle_charges();
+  forget_kept_memory();
   std::erase_if(active_, [](Tenant* t) {
     t->active = !t->ready.empty();
     t->job->user->active -= t->active ? 0 : 1;

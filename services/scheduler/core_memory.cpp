@@ -77,15 +77,10 @@ std::uint64_t Core::peak_memory(const Task& task, const RunReply& run) const {
 
 // ---- whether there is room ----------------------------------------------------------------------
 
-/// Kept for another one that waits.
-std::uint64_t Core::kept_from(const Task& task, DeviceId device) {
-  DeviceState& state = devices_[device];
-  if (state.kept_bytes == 0 || state.memory_waiter.number == task.number) return 0;
-  const Task* waiter = tasks_.find(state.memory_waiter);
-  const bool waits = waiter != nullptr && waiter->state == State::ready &&
-                     waiter->tenant->job->contexts[device].state == ContextState::ready;
-  if (!waits) state.kept_bytes = 0;
-  return state.kept_bytes;
+/// In this decision, for another one that waits.
+std::uint64_t Core::kept_from(const Task& task, DeviceId device) const {
+  const DeviceState& state = devices_[device];
+  return state.memory_waiter == task.number ? 0 : state.kept_bytes;
 }
 
 /// Marks the task's buffers, and returns the bytes of those that had no mark.
@@ -188,15 +183,22 @@ void Core::heed_memory(const Task& task, Candidate& c) {
 
 // ---- making room --------------------------------------------------------------------------------
 
+/// At the beginning of a decision: the first that waits in it has what is free.
+void Core::forget_kept_memory() {
+  if (!std::exchange(memory_is_kept_, false)) return;
+  for (DeviceState& device : devices_) device.kept_bytes = device.memory_waiter = 0;
+}
+
 /// The task, whose turn it is, waits for room there: what is idle of other jobs leaves, and what is
 /// free is kept for it if it is the first.
 void Core::await_memory(Task& task, DeviceId device) {
   DeviceState& state = devices_[device];
   task.awaited_memory = device + 1;
   const MemoryNeed need = memory_need(task, device);
-  if (kept_from(task, device) == 0) {
-    state.memory_waiter = task.tenant->ready.peek(task.tenant->waiting_ahead, tasks_)->task;
+  if (state.kept_bytes == 0) {
+    state.memory_waiter = task.number;
     state.kept_bytes = std::min(need.all(), state.memory_bytes);
+    memory_is_kept_ = true;
   }
   if (memory_room(task, device, need) != MemoryRoom::after_copies) return;
   const Copies here = only_in(memories_.of(device));
@@ -235,9 +237,7 @@ void Core::take_memory(Task& task, DeviceId device) {
   context.most_resident_bytes = std::max(context.most_resident_bytes, context.resident_bytes);
   task.scratch_bytes = need.scratch;
   state.scratch_bytes += need.scratch;
-  if (std::exchange(task.awaited_memory, 0) == 0) return;
-  for (DeviceState& one : devices_)
-    if (one.memory_waiter.number == task.number) one.kept_bytes = 0;
+  task.awaited_memory = 0;
 }
 
 /// Idle copies of its own job, in which its context has the room: it lets go of them before it
@@ -277,6 +277,18 @@ void Core::buffer_evicted(JobId job, DeviceId device, std::uint32_t buffer) {
   // Since then a task may have brought it back, or its number be another buffer's.
   if ((at->second->buffers[buffer].leaving & only_in(memories_.of(device))) != 0)
     leave_memory(*at->second, buffer, device);
+}
+
+/// Its context does not answer for now: nobody shall wait for it. What it lets go of later is
+/// counted until it is asked once more.
+void Core::forget_leaving(Job& job, DeviceId device) {
+  if (devices_[device].leaving_bytes == 0) return;
+  const Copies here = only_in(memories_.of(device));
+  for (Buffer& buffer : job.buffers)
+    if ((buffer.leaving & here) != 0) {
+      buffer.leaving &= ~here;
+      devices_[device].leaving_bytes -= buffer.bytes;
+    }
 }
 
 /// The context is gone that had them.

@@ -98,6 +98,8 @@ void Core::wait_for(Tenant& tenant, Task& task, const Candidate& where) {
 
 bool Core::waits_on(const Tenant& tenant, const Task& task) {
   const Task::Wait& wait = task.wait;
+  // What waits for memory has what is free kept for it only where it is looked at.
+  if (task.awaited_memory != 0) return false;
   if (decisions_ >= wait.until_decision || !devices_[wait.device].usable) return false;
   if (tenant.job->contexts[wait.device].state != ContextState::ready) return false;
   const std::uint64_t free_ns = timelines_[wait.device].free_ns();

@@ -1,5 +1,7 @@
 // Whose data has room in a device's memory, who waits for it, and who makes room. A processor in
 // the host's memory and a device with 1,000 bytes of its own, ten times as fast.
+#include <random>
+
 #include "tests/unit/scheduler/told_core.hpp"
 
 namespace aios::scheduler {
@@ -29,8 +31,10 @@ class Rig : public ToldCore {
     REQUIRE(core.add_codelet(id, proto::Text<64>::from(codelet), backends));
     return id;
   }
-  std::uint32_t buffer(TenantId tenant, std::uint64_t bytes) {
-    return *core.add_buffer(tenant, true, bytes);
+  std::uint32_t buffer(TenantId tenant, std::uint64_t size) {
+    const std::uint32_t id = *core.add_buffer(tenant, true, size);
+    bytes[{tenant, id}] = size;
+    return id;
   }
   static TaskRecord use(std::uint64_t tag, std::initializer_list<std::uint32_t> buffers) {
     TaskRecord record = task(tag);
@@ -71,6 +75,7 @@ class Rig : public ToldCore {
   Reason reason(std::uint64_t tag) const { return core.find(running.at(tag))->placed_because; }
 
   std::vector<Action> evicted;
+  std::map<std::pair<TenantId, std::uint32_t>, std::uint64_t> bytes;  ///< of buffers
 
  private:
   void carry_out(const Action& action) {
@@ -203,6 +208,101 @@ TEST_CASE("What leaves and comes back meanwhile stays counted") {
   r.end(2);
   REQUIRE(r.core.release_buffer(second, b));
   CHECK(r.resident() == 0);
+}
+
+TEST_CASE("Nobody waits for the memory of a context that does not go on") {
+  Rig r("eager");
+  const TenantId first = r.tenant(1, only_gpu);
+  const TenantId second = r.tenant(2, only_gpu);
+  REQUIRE(r.submit(first, {Rig::use(1, {r.buffer(first, 600)})}));
+  r.end(1);
+  REQUIRE(r.submit(second, {Rig::use(2, {r.buffer(second, 600)})}));
+  REQUIRE(r.evicted.size() == 1);
+  CHECK_FALSE(r.running.contains(2));
+  r.core.context_stalled(1, gpu);
+  r.run();
+  CHECK(r.running.contains(2));
+  // When it goes on, what it lets go of is asked for again where it is needed.
+  r.core.context_resumed(1, gpu);
+  r.let_go();
+  CHECK(r.resident() == 1200);
+  REQUIRE(r.submit(second, {Rig::use(3, {r.buffer(second, 300)})}));
+  REQUIRE(r.evicted.size() == 1);
+  r.let_go();
+  CHECK(r.running.contains(3));
+  CHECK(r.resident() == 900);
+}
+
+TEST_CASE("Whatever happens, the room that is counted as taken is what lies there") {
+  for (std::uint64_t seed = 1; seed <= 20; ++seed) {
+    CAPTURE(seed);
+    Rig r(seed % 2 == 0 ? "eager" : "learned");
+    std::mt19937_64 random(seed);
+    const auto any = [&](std::uint64_t below) { return random() % below; };
+    std::vector<TenantId> tenants;
+    for (JobId job = 1; job <= 3; ++job) tenants.push_back(r.tenant(job, any(2) ? both : only_gpu));
+    std::vector<std::pair<TenantId, std::uint32_t>> buffers;
+    std::uint64_t tag = 0;
+    std::size_t ended = 0;
+    for (int step = 0; step < 2000; ++step) {
+      const TenantId tenant = tenants[any(3)];
+      switch (any(10)) {
+        case 0:
+          if (buffers.size() < 30) buffers.emplace_back(tenant, r.buffer(tenant, 1 + any(500)));
+          break;
+        case 1:
+          if (const std::size_t at = any(buffers.size() + 1); at < buffers.size())
+            if (r.core.release_buffer(buffers[at].first, buffers[at].second))
+              buffers.erase(buffers.begin() + static_cast<std::ptrdiff_t>(at));
+          break;
+        case 2:
+          r.let_go();
+          break;
+        case 3: {
+          const JobId job = 1 + any(3);
+          for (auto one = r.running.begin(); one != r.running.end();)
+            one = r.core.find(one->second)->tenant->job->id == job && r.on[one->first] == gpu
+                      ? r.running.erase(one)
+                      : std::next(one);
+          r.core.context_lost(job, gpu);
+          r.core.context_ended(job, gpu, {How::exited, "", true});
+          r.core.context_ready(job, gpu);
+          r.run();
+          break;
+        }
+        case 4:
+        case 5:
+        case 6:
+          if (!r.running.empty()) {
+            r.end(std::next(r.running.begin(), static_cast<long>(any(r.running.size())))->first);
+            ++ended;
+          }
+          break;
+        default: {
+          std::vector<std::uint32_t> own;
+          for (const auto& [of, id] : buffers)
+            if (of == tenant && own.size() < 3 && any(2) == 0) own.push_back(id);
+          TaskRecord record = task(++tag);
+          for (const std::uint32_t id : own) record.buffers[record.buffer_count++] = id | 3u << 28;
+          (void)r.submit(tenant, {record});
+        }
+      }
+      std::uint64_t all = 0;
+      for (const auto& [of, id] : buffers) all += r.bytes[{of, id}];
+      REQUIRE(r.resident() <= all);
+    }
+    CHECK(ended > 100);
+    for (int i = 0; i < 3000 && !r.core.idle(); ++i) {
+      r.let_go();
+      if (!r.running.empty()) r.end(r.running.begin()->first);
+    }
+    // None waits for ever.
+    CHECK(r.core.idle());
+    for (const auto& [tenant, id] : buffers) CHECK(r.core.release_buffer(tenant, id));
+    CHECK(r.resident() == 0);
+    CHECK(r.core.devices()[gpu].scratch_bytes == 0);
+    CHECK(r.core.devices()[gpu].leaving_bytes == 0);
+  }
 }
 
 TEST_CASE("What tasks take beside their data is learned from peaks, and heeded") {
