@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cassert>
+#include <new>
 
 namespace aios {
 
@@ -88,9 +89,8 @@ void Client::call_raw(std::uint16_t opcode, std::span<const std::byte> request,
   std::vector<std::byte> again;
   try {
     if (idempotent) again.assign(request.begin(), request.end());
-  } catch (...) {
-    in_flight_.release(id);
-    throw;
+  } catch (const std::bad_alloc&) {
+    // It is on its way. Not kept, it ends with its connection, as one that is not idempotent does.
   }
   in_flight_.fill(id, deadline, callback, std::move(again));
   if (taken == Taken::another) deliver(message);
