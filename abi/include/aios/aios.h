@@ -203,7 +203,7 @@ AIOS_API aios_code aios_region_receive(aios_service* service, uint64_t handle, u
 /* Leaves the region in the job under `label`, at most 31 bytes of letters, digits, '.', '_', '-':
  * programs that attach to the same job afterwards find it by aios_region_open, with at most
  * `access`, also when this program has ended. It replaces what had the label and stays, charged,
- * until aios_forget or until no program is left in the job. Errors: QUOTA (64 labels a job);
+ * until aios_forget or until no program is left in the job. Errors: QUOTA (96 labels a job);
  * ALREADY_EXISTS: a server of the instance has that name; DENIED. */
 AIOS_API aios_code aios_region_keep(const aios_region* region, const char* label, uint32_t access);
 /* Maps a region that was kept when the instance was attached. Errors: NOT_FOUND, WRONG_TYPE (a

@@ -149,7 +149,7 @@ TEST_CASE("A job keeps no more than its labels") {
   const auto instance = attach("full");
   const auto region = create_region(instance.get(), 4096);
   aios_code last = AIOS_OK;
-  for (int i = 0; i < 65 && last == AIOS_OK; ++i)
+  for (int i = 0; i < 97 && last == AIOS_OK; ++i)
     last = aios_region_keep(region.get(), ("label-" + std::to_string(i)).c_str(), AIOS_GRANT_READ);
   CHECK(last == AIOS_QUOTA);
 }
