@@ -96,7 +96,10 @@ void malformed(Peer& peer) {
   std::byte body[wire::max_packet_bytes];
   std::vector<Fd> fds;
   Code code = kernel->receive(body, fds);
-  if (code == Code::protocol_error) code = kernel->receive(body, fds);
+  // A hello that is no hello of this version is told the version, and ended like all others.
+  const bool told = code == Code::protocol_error ||
+                    (code == Code::version_mismatch && opcode == wire::Hello::opcode);
+  if (told) code = kernel->receive(body, fds);
   if (code != Code::peer_closed) breach("the kernel went on after a malformed packet");
   peer.counts.done(Kind::kernel_malformed, true);
 }

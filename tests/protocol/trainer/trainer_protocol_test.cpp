@@ -2,8 +2,8 @@
 // also one that sends nonsense.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <random>
 #include <string>
@@ -40,7 +40,8 @@ class Rig {
     request.job = root_;
     request.name = pk::Name::from("trainer");
     request.image = decltype(request.image)::from(from_environment("AIOS_TEST_TRAINER"));
-    std::memcpy(request.arguments, arguments.data(), arguments.size());
+    // Unlike memcpy, this may be given none.
+    std::copy(arguments.begin(), arguments.end(), request.arguments);
     request.handle_count = 1;
     request.handles[0] = {pk::Label::from("port"), port_, rights::accept | rights::info, 0};
     const auto spawned = kernel_->call<pk::ProcessSpawn>(request);
