@@ -238,6 +238,7 @@ const Estimate& LearnedCosts::estimate(WorkId id, DeviceId device) {
   if (cell.version != here.version && (cell.version == 0 || cell.estimate.level != Level::history))
     refresh(codelet, work, device);
   cell.estimate.passed_over = here.passed_over;
+  cell.estimate.fruitless = here.fruitless;
   return cell.estimate;
 }
 
@@ -248,6 +249,7 @@ void LearnedCosts::placed(WorkId id, DeviceId device) {
   for (PerDevice& one : codelet.devices)
     if (one.passed_over != ~0u) ++one.passed_over;
   codelet.devices[device].passed_over = 0;
+  ++codelet.devices[device].fruitless;
 }
 
 void LearnedCosts::learn(const Observation& what) {
@@ -255,6 +257,7 @@ void LearnedCosts::learn(const Observation& what) {
   Codelet& codelet = codelets_[work.codelet];
   PerDevice& here = codelet.devices[what.device];
   codelet.last_use = ++uses_;
+  here.fruitless = 0;
   ++observations_;
   learn_one(codelet, work, what.device, true, log_of(what.time_ns));
   if (what.memory_bytes > 0)

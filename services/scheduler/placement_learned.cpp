@@ -31,8 +31,10 @@ class LearnedPlacement final : public Placement {
   static bool is_due(const PlacementFacts& task, const Candidate& there, const Candidate& best) {
     const std::uint32_t passed_over = there.cost->passed_over;
     if (there.free_slots == 0 || !memory_fits(there)) return false;
-    if (there.cost->level <= Level::hint && is_worth_a_try(there, best)) return true;
-    if (passed_over < probe_after_least || !there.at_once) return false;
+    const bool is_guess = there.cost->level <= Level::hint;
+    if (is_guess && is_worth_a_try(there, best)) return true;
+    if (passed_over < (is_guess ? probe_after_fruitless(there) : probe_after_least)) return false;
+    if (!there.at_once) return false;
     // What moving its data costs is known, and not what a probe is for.
     if (passed_over >= probe_after_most)
       return static_cast<double>(there.transfer_ns) <= best.cost->time.mean;
@@ -41,9 +43,19 @@ class LearnedPlacement final : public Placement {
            passed_over * best.cost->time.mean * probe_share >= there.cost->time.mean;
   }
 
+  /// What was placed there has failed, or has not ended: half as often each time.
+  static std::uint32_t probe_after_fruitless(const Candidate& there) {
+    std::uint32_t after = probe_after_least;
+    for (std::uint32_t i = 1; i < there.cost->fruitless && after < probe_after_most; ++i)
+      after *= 2;
+    return after;
+  }
+
   /// There is nothing but a guess, and if that were far too high it would be done sooner there.
   static bool is_worth_a_try(const Candidate& there, const Candidate& best) {
-    return there.cost->passed_over >= try_after && (there.at_once || there.opens) &&
+    const bool is_new = there.cost->fruitless == 0;
+    return there.cost->passed_over >= (is_new ? try_after : probe_after_fruitless(there)) &&
+           (there.at_once || there.opens) &&
            there.cost->time.mean <= try_within * best.cost->time.mean &&
            there.free_ns + there.transfer_ns + there.onward_ns < through_ns(best);
   }

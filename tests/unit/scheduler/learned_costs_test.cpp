@@ -273,6 +273,37 @@ TEST_CASE("A device believed 300 times too slow is found out within a bounded nu
   CHECK(is_about(rig.of(work, gpu).time.mean, 1e5, 0.3));
 }
 
+TEST_CASE("A device on which a codelet always fails gets few of its tasks, until one succeeds") {
+  Rig rig;
+  const WorkId work = rig.size(4096);
+  const auto placement = make_learned_placement();
+  const auto run = [&](int tasks, bool succeeds) {
+    int there_in_all = 0;
+    for (int i = 0; i < tasks; ++i) {
+      const Estimate here = rig.of(work, cpu), there = rig.of(work, gpu);
+      std::vector<Candidate> candidates{{cpu, 1}, {gpu, 1}};
+      candidates[0].cost = &here;
+      candidates[1].cost = &there;
+      candidates[1].transfer_ns = 200'000;
+      const DeviceId device =
+          candidates[placement->place({0, 1'000'000'000}, candidates).candidate].device;
+      rig.costs.placed(work, device);
+      if (device == cpu || succeeds) rig.learn(work, device, device == cpu ? 1e6 : 1e5);
+      if (device == gpu) ++there_in_all;
+    }
+    return there_in_all;
+  };
+  rig.learn(work, cpu, 1e6);
+  CHECK(run(3, false) == 1);
+  CHECK(run(64, false) == 0);
+  CHECK(run(1, false) == 1);
+  const int failed = run(10'000, false);
+  CHECK(failed >= 4);
+  CHECK(failed <= 12);
+  // In the end it is no worse off than if it had always been as good.
+  CHECK(run(2048 + 100, true) >= 90);
+}
+
 TEST_CASE("Codelets of another user, another module or another name know nothing of each other") {
   Rig rig;
   const WorkId work = rig.size(4096);
