@@ -504,6 +504,7 @@ class Core {
   void begin_plan();
   double weight_of_onward(const Tenant& tenant) const;
   void look_ahead(Tenant& tenant, Slot slot);
+  void leave_out_stalled(const Job& job);
   PlacementFacts facts_of(Tenant& tenant, const Task& task);
   /// In the plan, a task goes there; returns how long it takes, with its transfers.
   std::uint64_t plan(const Candidate& where);

@@ -20,7 +20,7 @@ double Core::weight_of_onward(const Tenant& tenant) const {
 void Core::look_ahead(Tenant& tenant, Slot slot) {
   Task& task = tasks_[slot];
   const double onward = weight_of_onward(tenant);
-  bool any_at_once = false;
+  bool any_at_once = false, any_stalled = false;
   for (DeviceId d = 0; d < devices_.size(); ++d) {
     const DeviceState& state = devices_[d];
     const Context& context = tenant.job->contexts[d];
@@ -42,7 +42,8 @@ void Core::look_ahead(Tenant& tenant, Slot slot) {
       c.at_once = false;
       c.free_ns = std::max(c.free_ns, kept_from_[d]);
     }
-    c.opens = !is_open && has_slot && c.free_slots > 0;
+    const bool is_stalled = context.state == ContextState::stalled;
+    c.opens = !is_open && !is_stalled && has_slot && c.free_slots > 0;
     if (c.at_once && (brief || has_slot)) c.free_ns = now_ns_;
     // It goes to the context at once, and begins after those that are there.
     if (brief && c.at_once) c.free_ns += state.ahead_ns / std::max(state.slots, 1u);
@@ -58,12 +59,24 @@ void Core::look_ahead(Tenant& tenant, Slot slot) {
       c.onward_ns = static_cast<std::uint64_t>(onward * onward_.after_ns(slot, memories_.of(d)));
     candidates_.push_back(c);
     any_at_once = any_at_once || c.at_once;
+    any_stalled = any_stalled || is_stalled;
   }
+  if (any_stalled) leave_out_stalled(*tenant.job);
   // Nothing to choose between where all are busy: the next decision comes with the first that is
   // not.
   if (candidates_.empty() || any_at_once) return;
   wait_for(tenant, task, *std::ranges::min_element(candidates_, {}, through_ns));
   candidates_.clear();
+}
+
+/// Nobody knows when they go on: only what nothing else may run waits for that.
+void Core::leave_out_stalled(const Job& job) {
+  const auto goes_on = [&](const Candidate& c) {
+    return job.contexts[c.device].state != ContextState::stalled;
+  };
+  const auto would_do = [&](const Candidate& c) { return goes_on(c) && memory_fits(c); };
+  if (std::ranges::any_of(candidates_, would_do))
+    std::erase_if(candidates_, [&](const Candidate& c) { return !goes_on(c); });
 }
 
 PlacementFacts Core::facts_of(Tenant& tenant, const Task& task) {
@@ -85,8 +98,11 @@ void Core::wait_for(Tenant& tenant, Task& task, const Candidate& where) {
   if (where.memory_wait_ns > 0) await_memory(task, where.device);
   // For a gang: the slots that are free are for those that may pass it.
   if (!kept_.empty() && !may_pass_gangs(tenant, task, where.device)) return;
+  // One that is suspended may go on before the next decision.
+  const bool stands = std::ranges::find(tenant.job->contexts, ContextState::stalled,
+                                        &Context::state) == tenant.job->contexts.end();
   task.wait = {where.device, finish_ns(where) - where.free_ns, ~std::uint64_t{0},
-               decisions_ + stands_for, where.transfer_bytes > 0};
+               stands ? decisions_ + stands_for : decisions_, where.transfer_bytes > 0};
   for (const Candidate& c : candidates_) {
     if (c.device == where.device) continue;
     const std::uint64_t takes_ns = through_ns(c) - c.free_ns;

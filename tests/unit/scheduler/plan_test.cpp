@@ -181,6 +181,34 @@ TEST_CASE(
   CHECK(m.runs(13, slow));
 }
 
+TEST_CASE("A suspended context is waited for only by what nothing else may run") {
+  for (const std::string policy : {"dmda", "learned"}) {
+    CAPTURE(policy);
+    Machine m(policy);
+    const std::uint32_t work = m.codelet("work", 10'000'000, 1'000'000);
+    m.costs->estimates[{"work", slow}].level = Level::history;
+    m.costs->estimates[{"work", fast}].passed_over = 2;
+    TaskRecord pinned = m.of(work, 12);
+    pinned.device = 1 + fast;
+    pinned.priority = 1;
+    m.core.context_stalled(1, fast);
+    m.submit({m.of(work, 11), pinned, m.of(work, 13), m.of(work, 14)});
+    CHECK(m.runs(11, slow));
+    CHECK(m.runs(13, slow));
+    CHECK(m.running.size() == 2);
+    m.end(11, m.now + 10'000'000);
+    CHECK(m.runs(14, slow));
+    // What waits for the others meanwhile is asked again once it goes on.
+    m.submit({m.of(work, 15)});
+    CHECK_FALSE(m.running.contains(15));
+    m.core.context_resumed(1, fast);
+    m.run();
+    CHECK(m.runs(12, fast));
+    m.end(12, m.now + 1'000'000);
+    CHECK(m.runs(15, fast));
+  }
+}
+
 TEST_CASE("With nothing free no decision is made twice") {
   Machine m("dmda");
   const std::uint32_t work = m.codelet("work", 100, 100);
