@@ -39,8 +39,10 @@ Result<void> GraphPlaces::take() {
   for (auto one = on_their_way_.begin(); one != on_their_way_.end();) {
     const Placed placed = TRY(after(*one - 1));
     // One that is forgotten, or of which the task has been placed again, has no more to tell.
-    const bool is_last =
-        placed.sequence == *one && places_.at(placed.tag).placed_ns == placed.placed_ns;
+    const auto known = places_.find(placed.tag);
+    // A scheduler that has been started anew counts from 1 again, for everybody's tasks.
+    const bool is_last = placed.sequence == *one && placed.job_id == job_id_ &&
+                         known != places_.end() && known->second.placed_ns == placed.placed_ns;
     if (is_last) note(placed);
     one = is_last && is_under_way(placed) ? std::next(one) : on_their_way_.erase(one);
   }
