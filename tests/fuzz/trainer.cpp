@@ -37,8 +37,8 @@ struct TrainerHost : fuzz::Host {
       : trainer(place.kernel, place.loop, std::make_unique<OneLeaf>()) {
     if (!trainer.prepare() || !trainer.listen(place.port)) std::abort();
   }
-  /// A training is done in no time here; a request that the server need not read yet is no reason to
-  /// stand still.
+  /// A training is done in no time here; a request that the server need not read yet is no reason
+  /// to stand still.
   std::uint64_t wait_ns() const override { return 20 * ns_per_ms; }
   std::span<const std::byte> contents() const override { return runs; }
   /// A length that fits is not found by chance.
