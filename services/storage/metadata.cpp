@@ -66,7 +66,8 @@ bool is_consistent(const Object& object) {
 
 Result<std::unique_ptr<Metadata>> Metadata::open(const std::string& path, std::uint64_t now_ns,
                                                  const char* vfs) {
-  std::unique_ptr<Metadata> out(new Metadata(TRY(Database::open(path, vfs))));
+  Database database = TRY(Database::open(path, vfs));
+  std::unique_ptr<Metadata> out(new Metadata(std::move(database)));
   // Exclusive before WAL: then SQLite keeps the WAL's index in private memory.
   TRY(
       out->database_.execute("PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=WAL;"

@@ -70,7 +70,8 @@ std::size_t WorkerThreads::poll() {
 }
 
 Result<std::unique_ptr<BackgroundThread>> BackgroundThread::create() {
-  return std::unique_ptr<BackgroundThread>(new BackgroundThread(TRY(WorkerThreads::create(1))));
+  std::unique_ptr<WorkerThreads> threads = TRY(WorkerThreads::create(1));
+  return std::unique_ptr<BackgroundThread>(new BackgroundThread(std::move(threads)));
 }
 
 void BackgroundThread::start(std::function<void()> work) {

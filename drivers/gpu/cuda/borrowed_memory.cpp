@@ -11,7 +11,8 @@ using proto::memory::slab_bytes;
 class Borrower::Whole {
  public:
   static Result<std::shared_ptr<Whole>> take(Borrower& borrower, const MemoryKey& key) {
-    std::shared_ptr<Whole> whole(new Whole(borrower, TRY(borrower.kept_.borrow(key))));
+    KeptMemory::Lent lent = TRY(borrower.kept_.borrow(key));
+    std::shared_ptr<Whole> whole(new Whole(borrower, std::move(lent)));
     TRY(whole->map());
     return whole;
   }
