@@ -30,8 +30,10 @@ KeptPieces::KeptPieces(std::shared_ptr<const Mapping> ledger) : ledger_(std::mov
 }
 
 bool KeptPieces::add_left(std::uint32_t number) {
-  proto::memory::Piece& piece = record(number);
-  if (used(piece).load(std::memory_order_acquire) != 1) return false;
+  if (used(record(number)).load(std::memory_order_acquire) != 1) return false;
+  // Others may write it still: what is checked is what is used.
+  const proto::memory::Piece piece = record(number);
+  std::atomic_signal_fence(std::memory_order_acq_rel);
   const std::uint64_t length = piece.key.length;
   if (piece.slab >= max_slabs || length == 0 || length > slab_bytes || piece.offset > slab_bytes ||
       piece.offset % alignment != 0 || rounded(length) > slab_bytes - piece.offset)
@@ -60,9 +62,11 @@ KeptPieces::Piece KeptPieces::made(std::uint32_t slab, std::uint32_t offset,
 
 std::optional<KeptPieces::Piece> KeptPieces::find(const MemoryKey& key) {
   if (left_ == 0) return std::nullopt;
+  const std::uint32_t bytes = rounded(key.length);
   for (std::uint32_t slab = 0; slab < max_slabs; ++slab)
     for (auto& [offset, place] : slabs_[slab]) {
-      if (!place.left || record(place.record).key != key) continue;
+      // It has as much room as when it was added, whatever its record says since.
+      if (!place.left || place.bytes != bytes || record(place.record).key != key) continue;
       place.left = false;
       --left_;
       return made(slab, offset, place.record);

@@ -127,3 +127,16 @@ TEST_CASE("Records that make no sense are none") {
   CHECK(pieces.find(key(8, 2000))->offset == 1024);
   for (std::uint32_t number = 0; number < 7; ++number) CHECK(f.record(number).used == 0);
 }
+
+TEST_CASE("A record that changes once it was read makes no piece larger") {
+  const Fixture f;
+  KeptPieces before(f.ledger);
+  const auto piece = before.place(key(1, 256), 0);
+  REQUIRE(piece);
+  (void)before.place(key(2, 256), 0);
+  KeptPieces after(f.ledger);
+  f.record(piece->record).key = key(1, 1024);
+  CHECK(!after.find(key(1, 1024)));
+  CHECK(!after.find(key(1, 256)));
+  CHECK(after.find(key(2, 256)));
+}
