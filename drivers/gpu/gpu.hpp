@@ -120,6 +120,10 @@ class Gpu {
   virtual Result<Times> wait(std::unique_ptr<Flight> flight) = 0;
   Result<Times> run(const Launch& launch) { return wait(TRY(start(launch))); }
 
+  /// Waits, at the same time as anything else here, until the memory of buffers that have ended is
+  /// free; some devices free it in their own time.
+  virtual void wait_for_freed() {}
+
   /// Of device memory, at most at once.
   virtual std::uint64_t peak_memory_bytes() const = 0;
 };

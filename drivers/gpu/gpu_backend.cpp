@@ -332,16 +332,20 @@ proto::context::Copies::Reply GpuBackend::copies() const {
 }
 
 void GpuBackend::release_unbound() {
-  const std::lock_guard lock(device_mutex_);
-  for (auto entry = attached_.begin(); entry != attached_.end();) {
-    if (entry->second.memory.use_count() > 1) {
-      ++entry;
-      continue;
+  {
+    const std::lock_guard lock(device_mutex_);
+    for (auto entry = attached_.begin(); entry != attached_.end();) {
+      if (entry->second.memory.use_count() > 1) {
+        ++entry;
+        continue;
+      }
+      // Before its memory is unmapped.
+      entry->second.buffer.reset();
+      entry = attached_.erase(entry);
     }
-    // Before its memory is unmapped.
-    entry->second.buffer.reset();
-    entry = attached_.erase(entry);
   }
+  // Others wait for the room. Launches go on meanwhile.
+  gpu_->wait_for_freed();
 }
 
 void GpuBackend::note(const Status& status) {

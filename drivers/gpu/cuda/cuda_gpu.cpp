@@ -118,9 +118,10 @@ class CudaGpu final : public Gpu {
   bool has_ended(std::uint64_t launch) const { return launch <= ended_; }
   /// In the buffer's stream, after everything that uses it.
   void free_memory(DevicePointer memory, Stream stream);
+  void wait_for_freed() override;
   // When an allocation has failed. False: there is nothing that could be done.
   /// Waits until what was freed really is.
-  bool wait_for_freed();
+  bool wait_for_more();
   bool give_back_unused() { return borrower != nullptr && borrower->give_back_unused(); }
   /// What contexts before have left.
   bool drop_left() { return kept_ != nullptr && kept_->drop_unused(); }
@@ -155,7 +156,14 @@ class CudaGpu final : public Gpu {
   Stream ahead_stream_ = nullptr;
   std::unique_ptr<Cublas> cublas_;
   bool looked_for_cublas_ = false;
-  bool freed_some_ = false;  ///< since the streams were last waited for
+  /// Of a stream: how many were freed in it, and of how many it is known that they really are.
+  struct Freed {
+    std::atomic<std::uint64_t> all = 0;
+    std::atomic<std::uint64_t> done = 0;
+  };
+  Freed freed_;
+  Freed freed_ahead_;
+  std::uint64_t freed_at_failure_ = 0;  ///< how many were, in both, when an allocation failed last
   std::uint64_t launches_ = 0;
   std::atomic<std::uint64_t> ended_ = 0;  ///< the last launch that was waited for
   std::mutex events_mutex_;               ///< of what follows
@@ -175,7 +183,7 @@ class CudaGpu final : public Gpu {
 Result<void> CudaBuffer::allocate(const MemoryKey& key) {
   Result<void> made = try_to_allocate(key);
   for (const auto make_room :
-       {&CudaGpu::wait_for_freed, &CudaGpu::give_back_unused, &CudaGpu::drop_left})
+       {&CudaGpu::wait_for_more, &CudaGpu::give_back_unused, &CudaGpu::drop_left})
     if (!made && made.error().code() == aios::Code::no_memory && (gpu_.*make_room)())
       made = try_to_allocate(key);
   return made;
@@ -243,13 +251,25 @@ Stream CudaBuffer::stream() const {
 
 void CudaGpu::free_memory(DevicePointer memory, Stream stream) {
   (void)api_->memory_free(memory, stream);
-  freed_some_ = true;
+  ++(stream == ahead_stream_ ? freed_ahead_ : freed_).all;
 }
 
-bool CudaGpu::wait_for_freed() {
-  return std::exchange(freed_some_, false) &&
-         api_->stream_synchronize(ahead_stream_) == Code::success &&
-         api_->stream_synchronize(stream_) == Code::success;
+/// A stream in which nothing was freed may go on.
+void CudaGpu::wait_for_freed() {
+  if (!use_context()) return;
+  const auto wait = [this](Freed& freed, Stream stream) {
+    const std::uint64_t all = freed.all;
+    if (freed.done < all && api_->stream_synchronize(stream) == Code::success) freed.done = all;
+  };
+  wait(freed_ahead_, ahead_stream_);
+  wait(freed_, stream_);
+}
+
+/// Another thread may have waited for it since the allocation failed.
+bool CudaGpu::wait_for_more() {
+  const std::uint64_t all = freed_.all + freed_ahead_.all;
+  wait_for_freed();
+  return std::exchange(freed_at_failure_, all) != all;
 }
 
 Result<void> CudaGpu::start() {

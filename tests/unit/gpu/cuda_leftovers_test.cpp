@@ -217,3 +217,31 @@ TEST_CASE("Memory whose place is still being freed is waited for, not refused") 
           return 0;
         }) == 0);
 }
+
+TEST_CASE("What was freed is free once that was waited for, by what uses its stream alone") {
+  CHECK(in_child([] {
+          const auto gpu = open_double();
+          const Axpy axpy(**gpu);
+          std::vector<std::byte> large(mebi);
+          std::vector<std::byte> small(64);
+          const auto y = (*gpu)->attach(small, true).value();
+          const auto bytes = [] { return ask_double("aios_cuda_double_bytes"); };
+          const std::uint64_t before = bytes();
+          for (int i = 0; i < 20; ++i) {
+            auto x = (*gpu)->attach(large, true).value();
+            auto z = (*gpu)->attach(small, true).value();
+            if (!axpy.run(*x, *z)) return 1;
+            x.reset();
+            z.reset();
+            (*gpu)->wait_for_freed();
+            if (bytes() != before) return 4;
+          }
+          auto x = (*gpu)->attach(large, true).value();
+          if (!start_endless(**gpu, *y)) return 5;
+          ::alarm(20);
+          x.reset();
+          (*gpu)->wait_for_freed();
+          if (bytes() != before) return 6;
+          ::_exit(0);
+        }) == 0);
+}

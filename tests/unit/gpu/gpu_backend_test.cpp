@@ -38,11 +38,14 @@ struct Kept {
 class Notes final : public Gpu {
  public:
   struct Held final : DeviceBuffer {
-    Held(std::size_t& of, std::size_t bytes) : used(of), size(bytes) { used += size; }
+    Held(Notes& notes, std::size_t bytes) : of(notes), size(bytes) { of.used += size; }
     Held(const Held&) = delete;
-    ~Held() override { used -= size; }
+    ~Held() override {
+      of.used -= size;
+      of.being_freed += size;
+    }
     std::shared_ptr<ContentMark> mark() const override { return noted; }
-    std::size_t& used;
+    Notes& of;
     const std::size_t size;
     std::shared_ptr<ContentMark> noted;
   };
@@ -55,7 +58,7 @@ class Notes final : public Gpu {
   Result<std::unique_ptr<DeviceBuffer>> attach(std::span<std::byte> memory, bool,
                                                const MemoryKey& key) override {
     if (used + memory.size() > room) return error(Code::no_memory, "full");
-    auto made = std::make_unique<Held>(used, memory.size());
+    auto made = std::make_unique<Held>(*this, memory.size());
     if (kept != nullptr && key != MemoryKey{}) made->noted = kept->mark(key);
     return made;
   }
@@ -69,10 +72,12 @@ class Notes final : public Gpu {
     if (fault) return error(*fault, "a fault");
     return Times{1, 2, copied_in, copied_out};
   }
+  void wait_for_freed() override { being_freed = 0; }
   std::uint64_t peak_memory_bytes() const override { return used; }
 
   std::size_t room = 1u << 20;
   std::size_t used = 0;
+  std::size_t being_freed = 0;
   bool fails = false;
   std::optional<Code> fault;  ///< to which launches come
   Kept* kept = nullptr;
@@ -228,6 +233,7 @@ TEST_CASE("What is unbound is released") {
   REQUIRE(f.buffers.unbind(0));
   f.backend.release_unbound();
   CHECK(f.notes->used == page);
+  CHECK(f.notes->being_freed == 0);
 }
 
 TEST_CASE("A context finds on the device what the one before had brought there") {
