@@ -50,11 +50,26 @@ Result<std::vector<typename M::Reply>> list_all(Operator& attached, IdOf id_of) 
   return all;
 }
 
-Result<std::vector<pk::ProcessRecord>> list_processes(Operator& attached) {
+/// The kernel knows servers by name; of a program from outside, Linux knows the command.
+pk::Name name_of(const pk::ProcessRecord& program) {
+  std::ifstream comm("/proc/" + std::to_string(program.pid) + "/comm");
+  std::string command;
+  return std::getline(comm, command) && !command.empty() ? pk::Name::from(command) : program.name;
+}
+
+struct Living {
+  std::vector<pk::ProcessRecord> processes;
+  bool same_pids;  ///< what Linux says here of a pid is said of the instance's process
+};
+
+Result<Living> list_processes(Operator& attached) {
   auto all = TRY(list_all<pk::ProcessNext>(
       attached, [](const pk::ProcessRecord& record) { return record.process_id; }));
   std::erase_if(all, [](const pk::ProcessRecord& record) { return record.exited != 0; });
-  return all;
+  const bool same_pids = check_namespace(attached.kernel()).has_value();
+  for (pk::ProcessRecord& record : all)
+    if (same_pids && record.outside != 0) record.name = name_of(record);
+  return Living{std::move(all), same_pids};
 }
 
 /// Resident memory of a process; 0 when it is gone.
@@ -67,25 +82,18 @@ std::uint64_t resident_bytes(std::uint64_t pid) {
 }
 
 /// The kernel of AIOS does not know which processes stand still (decision 0201): Linux does.
-/// unknown: it is gone, or this aiosctl sees processes by other numbers.
 std::string_view state_of(const pk::ProcessRecord& record) {
-  switch (state_in(stat_of(static_cast<pid_t>(record.pid)))) {
+  switch (state_of_process(static_cast<pid_t>(record.pid))) {
     case '\0':
       return "unknown";
     case 'T':
       return "suspended";
+    case 'Z':
+    case 'X':
+      return "ended";
     default:
       return "runs";
   }
-}
-
-/// The kernel knows servers by name; of a program from outside, Linux knows the command.
-std::string name_of(const pk::ProcessRecord& record) {
-  std::string name(record.name.view());
-  if (record.outside == 0) return name;
-  std::ifstream comm("/proc/" + std::to_string(record.pid) + "/comm");
-  std::string command;
-  return std::getline(comm, command) && !command.empty() ? command : name;
 }
 
 std::string_view kind_of(const pk::ProcessRecord& record) {
@@ -103,7 +111,7 @@ void print(const json& out) {
 
 Result<int> show_processes(const Session& session) {
   Operator attached = TRY(Operator::attach(session));
-  const std::vector<pk::ProcessRecord> processes = TRY(list_processes(attached));
+  const Living living = TRY(list_processes(attached));
   json out = json::array();
   Table table({{"ID", Align::right},
                {"PID", Align::right},
@@ -115,10 +123,10 @@ Result<int> show_processes(const Session& session) {
                {"MEMORY", Align::right},
                {"REGIONS", Align::right},
                {"UPTIME", Align::right}});
-  for (const pk::ProcessRecord& p : processes) {
-    const std::string name = name_of(p);
-    const std::string_view state = state_of(p);
-    const std::uint64_t memory_bytes = resident_bytes(p.pid);
+  for (const pk::ProcessRecord& p : living.processes) {
+    const std::string name(p.name.view());
+    const std::string_view state = living.same_pids ? state_of(p) : "unknown";
+    const std::uint64_t memory_bytes = living.same_pids ? resident_bytes(p.pid) : 0;
     const std::uint64_t uptime_ns = now_ns() - p.started_ns;
     out.push_back({{"process_id", p.process_id},
                    {"pid", p.pid},
@@ -212,11 +220,11 @@ Result<int> show_links(const Session& session) {
 
 /// The one process that `text` names: by name, process id or pid.
 Result<pk::ProcessRecord> find_process(Operator& attached, const std::string& text) {
-  const std::vector<pk::ProcessRecord> processes = TRY(list_processes(attached));
+  const Living living = TRY(list_processes(attached));
   std::vector<pk::ProcessRecord> found;
   std::string listed;
-  for (const pk::ProcessRecord& p : processes) {
-    const std::string name = name_of(p);
+  for (const pk::ProcessRecord& p : living.processes) {
+    const std::string_view name = p.name.view();
     if (name != text && std::to_string(p.process_id) != text && std::to_string(p.pid) != text)
       continue;
     found.push_back(p);
@@ -246,7 +254,7 @@ Result<int> kill_process(const Session& session, const std::string& text) {
   Operator attached = TRY(Operator::attach(session));
   const pk::ProcessRecord process = TRY(find_process(attached, text));
   TRY(send_signal(attached, process, SIGKILL));
-  fmt::print("killed {} (id {}, pid {})\n", printable(name_of(process)), process.process_id,
+  fmt::print("killed {} (id {}, pid {})\n", printable(process.name.view()), process.process_id,
              process.pid);
   return exit_done;
 }
@@ -262,7 +270,7 @@ Result<void> announce(Operator& attached, const pk::ProcessRecord& process, bool
 }
 
 void print_done(const char* what, const pk::ProcessRecord& process, std::size_t processes) {
-  fmt::print("{} {} (id {}, pid {}{}\n", what, printable(name_of(process)), process.process_id,
+  fmt::print("{} {} (id {}, pid {}{}\n", what, printable(process.name.view()), process.process_id,
              process.pid,
              processes > 1 ? fmt::format("), and the {} it has started", processes - 1) : ")");
 }

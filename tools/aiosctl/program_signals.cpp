@@ -45,19 +45,6 @@ std::string stat_in(const fs::path& folder) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-/// The pids of the instance are ours when its kernel's is.
-Result<void> check_namespace(Kernel& kernel) {
-  const std::uint64_t pid = TRY(kernel.call<pk::InstanceInfo>({})).reply.pid;
-  ucred peer{};
-  socklen_t size = sizeof peer;
-  if (::getsockopt(kernel.socket_fd(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
-    return errno_error("identify the kernel", errno);
-  if (static_cast<std::uint64_t>(peer.pid) == pid) return {};
-  return error(Code::not_supported,
-               "the instance counts processes otherwise than this aiosctl does: run it where the "
-               "instance was booted");
-}
-
 Fd open_process(pid_t pid) {
   return Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
 }
@@ -175,6 +162,18 @@ Result<void> stop_or_undo(std::vector<Member>& tree) {
 
 }  // namespace
 
+Result<void> check_namespace(Kernel& kernel) {
+  const std::uint64_t pid = TRY(kernel.call<pk::InstanceInfo>({})).reply.pid;
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (::getsockopt(kernel.socket_fd(), SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
+    return errno_error("identify the kernel", errno);
+  if (static_cast<std::uint64_t>(peer.pid) == pid) return {};
+  return error(Code::not_supported,
+               "the instance counts processes otherwise than this aiosctl does: run it where the "
+               "instance was booted");
+}
+
 std::string stat_of(pid_t pid) {
   return stat_in("/proc/" + std::to_string(pid));
 }
@@ -191,6 +190,19 @@ pid_t parent_in(const std::string& stat) {
 char state_in(const std::string& stat) {
   const std::size_t name_end = stat.rfind(") ");
   return name_end == stat.npos || name_end + 2 >= stat.size() ? '\0' : stat[name_end + 2];
+}
+
+char state_of_process(pid_t pid) {
+  const auto has_ended = [](char state) { return state == 'Z' || state == 'X'; };
+  const fs::path folder = "/proc/" + std::to_string(pid);
+  char state = state_in(stat_in(folder));
+  // So says the first thread when it alone has ended.
+  std::error_code failed;
+  fs::directory_iterator thread(folder / "task", failed);
+  for (; has_ended(state) && !failed && thread != fs::directory_iterator();
+       thread.increment(failed))
+    if (const char other = state_in(stat_in(*thread)); other != 0) state = other;
+  return state;
 }
 
 std::multimap<pid_t, pid_t> children_by_parent() {

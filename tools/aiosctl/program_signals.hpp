@@ -25,6 +25,9 @@ Result<std::size_t> signal_program(Operator& attached, const proto::kernel::Proc
 /// The same to `root` and all below it; `process` is a pidfd of it.
 Result<std::size_t> signal_tree(pid_t root, Fd process, int number);
 
+/// not_supported: the pids of the instance are not those by which this process sees processes.
+Result<void> check_namespace(Kernel& kernel);
+
 /// All processes by their parents.
 std::multimap<pid_t, pid_t> children_by_parent();
 
@@ -37,5 +40,7 @@ std::string stat_of(pid_t pid);
 pid_t parent_in(const std::string& stat);
 /// The state there, such as T when a signal has stopped the process; 0 when it says none.
 char state_in(const std::string& stat);
+/// The state of a process: Z or X when all of its threads have ended, 0 when there is none.
+char state_of_process(pid_t pid);
 
 }  // namespace aios::ctl

@@ -5,8 +5,10 @@ program, with all that it has started.
 usage: suspend.py AIOSCTL LIBAIOS CODELETS
 """
 
+import json
 import os
 import struct
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -134,6 +136,20 @@ def programs_stand_still_with_their_children(instance):
         program.communicate(timeout=PATIENCE_S)
 
 
+def numbers_of_another_namespace_tell_nothing(instance):
+    """Whatever process has that number there."""
+    own = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    listed = subprocess.run(["unshare", *own, "--pid", "--fork",
+                             *map(str, instance.command("ps", "--json"))], env=instance.environment,
+                            text=True, capture_output=True, timeout=PATIENCE_S, check=False)
+    if "unshare" in listed.stderr:
+        print(f"SKIPPED numbers_of_another_namespace_tell_nothing: {listed.stderr.strip()}")
+        return
+    expect(listed.returncode == 0, f"ps in a namespace of its own: {listed}")
+    told = {(p["state"], p["memory_bytes"]) for p in json.loads(listed.stdout)}
+    expect(told == {("unknown", 0)}, f"ps in a namespace of its own says {told}")
+
+
 def what_cannot_be_suspended(instance):
     refused = instance.try_ctl("suspend", "storage")
     expect(refused.returncode == 1 and "taken for hung" in refused.stderr,
@@ -152,6 +168,7 @@ def main():
         suspended_in_a_task(instance, a, b)
         limits_count_again(a)
         programs_stand_still_with_their_children(instance)
+        numbers_of_another_namespace_tell_nothing(instance)
         what_cannot_be_suspended(instance)
         b.close()
         a.close()

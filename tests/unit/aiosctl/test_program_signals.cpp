@@ -11,6 +11,7 @@
 #include <iterator>
 #include <set>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "tools/aiosctl/program_signals.hpp"
@@ -105,6 +106,37 @@ TEST_CASE("The state of a process is read past whatever it calls itself") {
   CHECK(state_in("812 (sh) T 57 812 57 0 -1") == 'T');
   CHECK(state_in("812 (a) T 1 (b)) S 58 812") == 'S');
   for (const char* broken : {"", "812", "812 (sh)", "812 (sh) "}) CHECK(state_in(broken) == 0);
+}
+
+TEST_CASE("A process has ended with the last of its threads, not with the first") {
+  const auto becomes = [](pid_t pid, char state) {
+    const Deadline deadline = Deadline::after(30 * ns_per_s);
+    while (state_of_process(pid) != state && !deadline.passed()) ::poll(nullptr, 0, 1);
+    return state_of_process(pid) == state;
+  };
+  int end[2];
+  REQUIRE(::pipe(end) == 0);
+  const pid_t pid = ::fork();
+  REQUIRE(pid >= 0);
+  if (pid == 0) {
+    ::close(end[1]);
+    std::thread([&] {
+      char none = 0;
+      (void)!::read(end[0], &none, 1);
+      ::_exit(0);
+    }).detach();
+    ::syscall(SYS_exit, 0);  // of this thread alone
+  }
+  ::close(end[0]);
+  // Its first thread is a zombie, and the other waits.
+  const Deadline deadline = Deadline::after(30 * ns_per_s);
+  while (state_in(stat_of(pid)) != 'Z' && !deadline.passed()) ::poll(nullptr, 0, 1);
+  CHECK(state_in(stat_of(pid)) == 'Z');
+  CHECK(becomes(pid, 'S'));
+  ::close(end[1]);
+  CHECK(becomes(pid, 'Z'));
+  REQUIRE(::waitpid(pid, nullptr, 0) == pid);
+  CHECK(state_of_process(pid) == 0);
 }
 
 TEST_CASE("All of a program goes on, though its first process ends at once then") {
