@@ -12,7 +12,6 @@
 #include <chrono>
 #include <filesystem>
 #include <fstream>
-#include <iterator>
 #include <set>
 #include <string>
 #include <thread>
@@ -42,7 +41,10 @@ struct Member {
 /// Of a process or thread, by its folder in /proc; empty when it has ended.
 std::string stat_in(const fs::path& folder) {
   std::ifstream file(folder / "stat");
-  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  // An iterator over the stream would throw when it ends between the opening and the reading.
+  std::string text;
+  std::getline(file, text, '\0');
+  return text;
 }
 
 Fd open_process(pid_t pid) {
