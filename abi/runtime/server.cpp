@@ -117,8 +117,10 @@ bool ServerBase::start(ClientId client, Peer& peer, const Message& message) {
     }
     return false;
   }
-  loop_.cancel(hold_timer_);
-  hold_until_ = Deadline::never();
+  if (!hold_until_.is_never()) {
+    loop_.cancel(hold_timer_);
+    hold_until_ = Deadline::never();
+  }
   if (alone) alone_ = CallKey(client, token.call_id);
   dispatching_ = {token, in_flight_->begin(id)};
   dispatch(client, peer, message);
