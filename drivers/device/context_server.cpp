@@ -21,8 +21,6 @@ using proto::context::Unbind;
 
 constexpr std::uint64_t load_limit_ns = 10 * ns_per_s;
 
-/// Of jobs that nobody waits for.
-
 proto::context::RunBatch::Reply not_begun() {
   return {.status = static_cast<std::uint32_t>(Code::cancelled)};
 }
@@ -154,7 +152,8 @@ Result<Buffer> ContextServer::make_buffer(const Bind::Request& request, const Ob
 Answer<Unbind::Reply> ContextServer::handle(Unbind, const Unbind::Request& request,
                                             CallContext& call) {
   TRY(buffers_[call.client()].unbind(request.id));
-  if (!release_unbound()) return proto::Empty{};
+  if (!backend_.keeps_buffers()) return proto::Empty{};
+  release_unbound();
   unbinding_[release_job_].push_back(call.token());
   return deferred;
 }
@@ -222,11 +221,11 @@ Result<std::uint64_t> ContextServer::submit(Pending pending, Executor::Job job) 
 }
 
 /// By a worker, after what runs now: the device's library belongs to it. One that is queued already
-/// does it for all that is unbound meanwhile. False: there is nothing to wait for.
-bool ContextServer::release_unbound() {
-  if (!backend_.keeps_buffers()) return false;
-  if (release_queued_.exchange(true)) return true;
-  release_job_ = next_job_++;
+/// does it for all that is unbound meanwhile. One for which the queue has no room is tried again
+/// when jobs have ended, and as long nobody is told that the memory is free.
+void ContextServer::release_unbound() {
+  if (release_queued_.exchange(true)) return;
+  if (!std::exchange(release_due_, false)) release_job_ = next_job_++;
   const auto queued = executor_->submit({.id = release_job_,
                                          .block_count = 1,
                                          .limit_ns = 0,
@@ -236,9 +235,11 @@ bool ContextServer::release_unbound() {
                                            backend_.release_unbound();
                                            return {};
                                          }});
-  if (!queued) release_queued_ = false;
+  if (!queued) {
+    release_queued_ = false;
+    release_due_ = true;
+  }
   kick_later();
-  return queued.has_value();
 }
 
 /// Once for all that comes in one turn of the loop.
@@ -266,6 +267,7 @@ void ContextServer::answer_finished() {
   eventfd_t count = 0;
   ::eventfd_read(finished_bell_.get(), &count);
   const std::vector<Executor::Finished> all = executor_->take_finished();
+  if (release_due_) release_unbound();
   if (backend_.loss() == Loss::gone) {
     log_line("the device is gone: the context ends");
     end_process(exit_device_gone);
@@ -360,7 +362,7 @@ void ContextServer::client_closed(ClientId client) {
   }
   buffers_.erase(client);
   batches_.erase(client);
-  release_unbound();
+  if (backend_.keeps_buffers()) release_unbound();
   if (lonely_ns_ != 0 && server_->client_count() == 0) end_when_lonely(lonely_ns_);
 }
 

@@ -104,7 +104,7 @@ class ContextServer {
   void collect_later();
   bool is_suspect(const Executor::Finished& finished) const;
   void answer_finished();
-  bool release_unbound();
+  void release_unbound();
   void answer(const Pending& pending, const Executor::Finished& finished);
   void answer(const Pending& pending, const RunBatch& batch);
   void check_limits_at(std::uint64_t when_ns);
@@ -120,6 +120,7 @@ class ContextServer {
   std::unordered_map<std::uint64_t, Pending> pending_;
   std::uint64_t next_job_ = 1;
   std::uint64_t release_job_ = 0;  // the last that lets go of what is not bound
+  bool release_due_ = false;       // it could not be queued
   std::map<std::uint64_t, std::vector<ReplyToken>> unbinding_;  // by the job that they wait for
   std::uint64_t peak_memory_bytes_ = 0;                         // as of the last answers
   std::uint64_t lonely_ns_ = 0;
