@@ -285,8 +285,8 @@ struct TaskNext {
   };
 };
 
-/// Why task `number` failed, of the last 1,024 finished ones. Only an operator's client is told of
-/// other users' tasks. not_found: it is none of them, or has not failed.
+/// Why task `number` failed, of the last 1,024 finished ones, or what memory it waits for. Of other
+/// users' tasks only an operator is told. not_found: it is none of them.
 struct TaskFailure {
   static constexpr std::uint16_t opcode = 24;
   static constexpr const char* name = "task_failure";

@@ -227,7 +227,11 @@ ContextSession* ContextPool::session_of(std::uint64_t process_id, JobId& job) {
 
 void ContextPool::release_buffer(JobId job, std::uint32_t buffer) {
   for (auto& [key, entry] : entries_)
-    if (key.first == job && entry.session != nullptr) entry.session->release_buffer(buffer);
+    if (key.first == job && entry.session != nullptr)
+      entry.session->release_buffer(buffer, [this, job, device = key.second, buffer] {
+        core_.buffer_gone(job, device, buffer);
+        answered_();
+      });
 }
 
 void ContextPool::evict(JobId job, DeviceId device, std::uint32_t buffer) {

@@ -26,7 +26,7 @@ struct DevicePlace {
 class ContextPool {
  public:
   /// `changed` is called after the core has been told something; `answered` when that was only the
-  /// end of tasks, of which many may end at once.
+  /// end of tasks, or of copies, of which many may end at once.
   ContextPool(Kernel& kernel, EventLoop& loop, Core& core, const Resources& resources,
               HandleClaims& claims, std::function<DevicePlace(DeviceId)> locate,
               std::function<void()> changed, std::function<void()> answered);
@@ -43,6 +43,7 @@ class ContextPool {
   /// Of the context that is this process, and whose it is; null: there is none.
   ContextSession* session_of(std::uint64_t process_id, JobId& job);
 
+  /// The core hears of each device whose memory is free of it.
   void release_buffer(JobId job, std::uint32_t buffer);
   /// The core hears when the device's memory is free of it.
   void evict(JobId job, DeviceId device, std::uint32_t buffer);

@@ -29,6 +29,9 @@ constexpr std::uint64_t stall_ns = ns_per_s;
 constexpr std::uint64_t limit_grace_ns = 5 * ns_per_s;
 /// How often it is asked, at most, what it has copied.
 constexpr std::uint64_t copies_interval_ns = 50 * ns_per_ms;
+/// Each takes of the room that a link has for answers until the device's memory is free, and the
+/// answers to the null call, by which a context is judged, and to tasks need some of it.
+constexpr std::size_t max_unbinds_sent = 16;
 
 Status checked(const Status& status) {
   if (status.code() > Code::internal)
@@ -307,6 +310,7 @@ void ContextSession::bind(std::uint32_t buffer) {
   const BufferSource& source = resources_.buffer(job_, buffer);
   if (const auto at = bound_.find(buffer); at != bound_.end() && at->second == source.serial)
     return;
+  unbind_before_binding(buffer);
   bound_[buffer] = source.serial;
   const std::uint32_t use =
       rights::info | rights::map_read | (source.writable ? rights::map_write : 0);
@@ -328,6 +332,75 @@ void ContextSession::bound(std::uint32_t buffer, std::uint64_t serial, const Sta
   for (Running& running : running_)
     for (std::uint32_t i = 0; running.ref.number != 0 && i < running.request.buffer_count; ++i)
       if (running.request.buffers[i].id == buffer) running.bind_failure = checked(failure);
+}
+
+// ---- what it lets go of -------------------------------------------------------------------------
+
+void ContextSession::release_buffer(std::uint32_t buffer, std::function<void()> done) {
+  if (Unbinding* unbinding = unbind(buffer))
+    unbinding->released.push_back(std::move(done));
+  else
+    done();
+  send_unbinds();
+}
+
+void ContextSession::evict(std::uint32_t buffer, std::function<void()> done) {
+  if (Unbinding* unbinding = unbind(buffer))
+    unbinding->evicted = std::move(done);
+  else
+    done();
+  send_unbinds();
+}
+
+/// The last one of the buffer, still to be sent if it is bound; null: nothing of it is there.
+ContextSession::Unbinding* ContextSession::unbind(std::uint32_t buffer) {
+  if (bound_.erase(buffer) != 0) return &unbindings_.emplace_back(Unbinding{buffer});
+  const auto last = std::find_if(unbindings_.rbegin(), unbindings_.rend(),
+                                 [&](const Unbinding& one) { return one.buffer == buffer; });
+  return last == unbindings_.rend() ? nullptr : &*last;
+}
+
+void ContextSession::send_unbinds() {
+  while (!closed_ && unbinds_sent_ < max_unbinds_sent) {
+    const auto next = std::ranges::find(unbindings_, false, &Unbinding::sent);
+    if (next == unbindings_.end()) return;
+    send(next);
+  }
+}
+
+void ContextSession::send(std::list<Unbinding>::iterator unbinding) {
+  unbinding->sent = true;
+  ++unbinds_sent_;
+  watch();
+  client_->start<Unbind>({unbinding->buffer}, Deadline::never(),
+                         [this, unbinding](const Result<proto::Empty>& reply) {
+                           if (closed_ || (!reply && !client_->connected())) return;
+                           unbound(unbinding, reply);
+                         });
+}
+
+/// not_found: it could not be bound. After any other error it may still be there, and is counted
+/// until the context ends.
+void ContextSession::unbound(std::list<Unbinding>::iterator unbinding,
+                             const Result<proto::Empty>& reply) {
+  const Unbinding ended = std::move(*unbinding);
+  unbindings_.erase(unbinding);
+  --unbinds_sent_;
+  send_unbinds();
+  if (!reply && reply.error().code() != Code::not_found) return;
+  for (const auto& done : ended.released) done();
+  if (ended.evicted) ended.evicted();
+}
+
+/// Its number is bound again, perhaps for another one: what was there before has to go first, and
+/// of one that comes back nobody waits any more that it is gone.
+void ContextSession::unbind_before_binding(std::uint32_t buffer) {
+  for (Unbinding& one : unbindings_)
+    if (one.buffer == buffer) one.evicted = nullptr;
+  const auto unsent = [&](const Unbinding& one) { return one.buffer == buffer && !one.sent; };
+  for (auto next = std::ranges::find_if(unbindings_, unsent); next != unbindings_.end();
+       next = std::ranges::find_if(unbindings_, unsent))
+    send(next);
 }
 
 void ContextSession::not_begun(Running& running) {
@@ -381,20 +454,6 @@ void ContextSession::ask_copies() {
       });
 }
 
-void ContextSession::release_buffer(std::uint32_t buffer) {
-  if (bound_.erase(buffer) == 0) return;
-  client_->start<Unbind>({buffer}, Deadline::after(bind_timeout_ns),
-                         [](const Result<proto::Empty>&) {});
-}
-
-void ContextSession::evict(std::uint32_t buffer, std::function<void()> done) {
-  if (bound_.erase(buffer) == 0) return done();
-  client_->start<Unbind>({buffer}, Deadline::never(),
-                         [this, done = std::move(done)](const Result<proto::Empty>&) {
-                           if (!closed_) done();
-                         });
-}
-
 void ContextSession::drop_tenant(TenantId tenant) {
   std::erase_if(codelets_, [&](const auto& entry) { return entry.first.first == tenant; });
 }
@@ -410,7 +469,7 @@ void ContextSession::watch() {
 }
 
 void ContextSession::look() {
-  if (free_.size() == running_.size() && !stalled_) return;
+  if (free_.size() == running_.size() && unbindings_.empty() && !stalled_) return;
   const std::uint64_t now = now_ns();
   update_stalled(now);
   if (closed_) return;

@@ -1,15 +1,17 @@
 // The scheduler's link to one context, from the moment it is there until it ends: what has been
 // loaded and bound in it, and the tasks it runs.
 //
-// While it has tasks it is looked at twice a second: a null call that it has not answered for a
-// second, or a module that it has not loaded for as long, make it `stalled`: it may be suspended,
-// or its code has gone astray, and others need not wait for it. It is left alone until a task is
-// late by the limits of all that were given to it: a context that does not keep limits is ended.
-// One that an operator suspends is stalled until he lets it go on, and late for nothing.
+// While it has tasks, or is to let go of buffers, it is looked at twice a second: a null call that
+// it has not answered for a second, or a module that it has not loaded for as long, make it
+// `stalled`: it may be suspended, or its code has gone astray, and others need not wait for it. It
+// is left alone until a task is late by the limits of all that were given to it: a context that
+// does not keep limits is ended. One that an operator suspends is stalled until he lets it go on,
+// and late for nothing.
 #pragma once
 
 #include <deque>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <optional>
@@ -57,10 +59,11 @@ class ContextSession {
   void run(TaskRef ref, const Task& task, bool brief, std::span<const std::uint64_t> after);
   /// Sends what waits.
   void flush();
-  /// The buffer's registration has ended.
-  void release_buffer(std::uint32_t buffer);
-  /// The same for one that stays registered, and is bound again when a task needs it. `done` is
-  /// called when the device's memory is free of it, if the session lives that long.
+  /// The buffer's registration has ended. `done` is called when the device's memory is free of it,
+  /// if the session lives that long and the context says so.
+  void release_buffer(std::uint32_t buffer, std::function<void()> done);
+  /// The same for one that stays registered. It is bound again when a task needs it: then, if it is
+  /// not gone yet, `done` is not called.
   void evict(std::uint32_t buffer, std::function<void()> done);
   /// No more tasks of that tenant will come.
   void drop_tenant(TenantId tenant);
@@ -104,6 +107,18 @@ class ContextSession {
                    const Result<proto::context::RunBatch::Reply>& reply);
   void batch_failed(Running& task, std::uint64_t number, Code code);
   void bind(std::uint32_t buffer);
+  /// An Unbind that is not answered, or not sent yet.
+  struct Unbinding {
+    std::uint32_t buffer;
+    bool sent = false;
+    std::vector<std::function<void()>> released = {};  ///< to be called when it is gone
+    std::function<void()> evicted = {};                ///< the same; null: none
+  };
+  Unbinding* unbind(std::uint32_t buffer);
+  void send_unbinds();
+  void send(std::list<Unbinding>::iterator unbinding);
+  void unbound(std::list<Unbinding>::iterator unbinding, const Result<proto::Empty>& reply);
+  void unbind_before_binding(std::uint32_t buffer);
   void bound(std::uint32_t buffer, std::uint64_t serial, const Status& failure);
   void not_begun(Running& running);
   void finish(Running& running, Result<RunReply> answer);
@@ -132,6 +147,8 @@ class ContextSession {
   proto::context::Copies::Reply copies_{};  ///< as it said last
   std::map<std::pair<TenantId, std::uint32_t>, Loaded> codelets_;
   std::unordered_map<std::uint32_t, std::uint64_t> bound_;  ///< serial by buffer
+  std::list<Unbinding> unbindings_;                         ///< in order
+  std::size_t unbinds_sent_ = 0;                            ///< of these
   std::deque<Running> running_;
   std::vector<Running*> free_;
   std::uint64_t last_batch_ = 0;

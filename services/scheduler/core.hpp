@@ -92,7 +92,6 @@ struct DeviceState {
   std::uint64_t memory_bytes = 0;  ///< see set_memory_size
   // Of a memory of its own (core_memory.cpp):
   std::uint64_t resident_bytes = 0;  ///< taken by copies of buffers, of all jobs
-  std::uint64_t leaving_bytes = 0;   ///< of these, what was asked to leave
   std::uint64_t scratch_bytes = 0;   ///< what its tasks are expected to take besides
   // In the decision that is being made:
   std::uint64_t memory_waiter = 0;  ///< the number of the first that waits for room there
@@ -161,6 +160,9 @@ class Core {
   }
   /// What an `evict` named is gone from the device's memory, unless it has come back meanwhile.
   void buffer_evicted(JobId job, DeviceId device, std::uint32_t buffer);
+  /// The same of a buffer that is registered no more, or of a tenant that is forgotten. Its number
+  /// may be another's by now; of several that had it the first is meant.
+  void buffer_gone(JobId job, DeviceId device, std::uint32_t buffer);
   /// A context of the job says what it has copied since it said so last, at most `within_ns` ago.
   void copied(JobId job, DeviceId device, const proto::context::Copies::Reply& more,
               std::uint64_t within_ns);
@@ -216,6 +218,9 @@ class Core {
   const std::string* failure_of(std::uint64_t number, std::uint32_t uid, bool all_users) const {
     return finished_.failure_of(number, uid, all_users);
   }
+  /// For what it waits that is ready and has no room in a device's memory; empty when that is not
+  /// so, or not theirs to know.
+  std::string memory_awaited_by(std::uint64_t number, std::uint32_t uid, bool all_users);
 
   const PlacementLog& log() const { return log_; }
   const GraphLog& graphs() const { return graph_log_; }
@@ -371,6 +376,13 @@ class Core {
     now,           ///< perhaps when copies of its own job leave that no task there uses
     after_copies,  ///< when copies of other jobs have left
     after_tasks,   ///< when tasks there have ended
+    held,          ///< when a context has gone on or ended that does not go on for now
+  };
+  /// What lies in a device's memory beside the data of tasks in contexts that go on.
+  struct Unused {
+    std::uint64_t leaving = 0;  ///< was asked to leave, or goes with its context, which ends
+    std::uint64_t held = 0;     ///< by contexts that do not go on, their tasks' included
+    std::uint64_t scratch = 0;  ///< of the latter, what tasks take besides data
   };
   struct IdleCopy {
     Job* job;
@@ -389,13 +401,13 @@ class Core {
   void forget_kept_memory();
   std::uint64_t mark_used(Job& job, const TaskRecord& record);
   std::uint64_t used_by_tasks(DeviceId device);
-  std::uint64_t find_idle(DeviceId device, std::uint64_t bytes);
+  Unused find_unused(DeviceId device);
+  void keep_first_idle(std::uint64_t bytes);
   void heed_memory(const Task& task, Candidate& candidate);
   void await_memory(Task& task, DeviceId device);
   void take_memory(Task& task, DeviceId device);
   void evict_own(Task& task, DeviceId device, const MemoryNeed& need);
   void leave_memory(Job& job, std::uint32_t buffer, DeviceId device);
-  void forget_leaving(Job& job, DeviceId device);
   void forget_residents(Job& job, DeviceId device);
   void forget_buffer(Job& job, std::uint32_t buffer);
   // core_finish.cpp
@@ -418,8 +430,8 @@ class Core {
   void fail_unplaceable(const Job& job, const Status& status);
   void close_contexts(Job& job);
   // core_decide.cpp
-  /// Whether the device runs what the task's module has code for, and is the one it wants.
-  /// and whether its memory holds the task's data.
+  /// Whether the device runs what the task's module has code for, is the one it wants, and has a
+  /// memory that holds the task's data.
   bool suits(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
   bool has_code_for(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
   bool is_loaded(const Tenant& tenant, const Task& task, DeviceId device) const;
@@ -558,6 +570,7 @@ class Core {
   std::optional<DeviceId> short_of_memory_;  ///< it would have taken the task, with room for it
   std::vector<IdleCopy> idle_;
   std::uint64_t last_mark_ = 0;
+  std::uint64_t held_bytes_ = 0;  ///< see Unused, of the last memory_room
   bool memory_is_kept_ = false;
   std::vector<Slot> batch_;
   std::optional<LastTimes> last_times_;  ///< of this batch

@@ -66,7 +66,6 @@ void Core::context_stalled(JobId job, DeviceId device) {
   Context* context = context_of(job, device);
   if (context == nullptr || context->state != ContextState::ready) return;
   context->state = ContextState::stalled;
-  forget_leaving(*jobs_.at(job), device);
   for (const Slot slot : context->in_flight) free_slot(slot);
 }
 
@@ -87,7 +86,6 @@ void Core::context_lost(JobId job, DeviceId device) {
       (context->state != ContextState::ready && context->state != ContextState::stalled))
     return;
   context->state = ContextState::lost;
-  forget_leaving(*jobs_.at(job), device);
   forget_modules(job, device);
   for (const Slot slot : context->in_flight) free_slot(slot);
 }

@@ -177,17 +177,22 @@ void Core::fill_candidates(Tenant& tenant, Slot slot) {
   candidates_.clear();
   if (placement_->looks_ahead()) return look_ahead(tenant, slot);
   const Task& task = tasks_[slot];
+  bool held = false;
   for (DeviceId d = 0; d < devices_.size(); ++d) {
     if (!can_take(tenant, task, d)) continue;
-    if (holds_copies(d) && memory_room(task, d, memory_need(task, d)) != MemoryRoom::now) {
-      if (!short_of_memory_) short_of_memory_ = d;
-      continue;
+    const MemoryRoom room =
+        holds_copies(d) ? memory_room(task, d, memory_need(task, d)) : MemoryRoom::now;
+    if (room == MemoryRoom::now) {
+      candidates_.push_back({d, devices_[d].room()});
+    } else if (!short_of_memory_ || (held && room != MemoryRoom::held)) {
+      short_of_memory_ = d;
+      held = room == MemoryRoom::held;
     }
-    candidates_.push_back({d, devices_[d].room()});
   }
 }
 
 void Core::start(Tenant& tenant, Task& task, TaskRef ref, const Candidate& where) {
+  task.awaited_memory = 0;
   task.transfer = transfer_to(task, where.device);
   if (holds_copies(where.device)) take_memory(task, where.device);
   move_data(task, where.device);

@@ -93,30 +93,47 @@ std::uint64_t Core::mark_used(Job& job, const TaskRecord& record) {
   return sum;
 }
 
-/// Bytes of the buffers that tasks there use, which get a new mark.
+/// Bytes of the buffers that tasks there use, which get a new mark. Of contexts that go on: when
+/// tasks of the others end nobody knows.
 std::uint64_t Core::used_by_tasks(DeviceId device) {
   ++last_mark_;
   std::uint64_t sum = 0;
   for (const auto& [id, job] : jobs_)
-    for (const Slot slot : job->contexts[device].in_flight)
-      sum += mark_used(*job, tasks_[slot].record);
+    if (job->contexts[device].state != ContextState::stalled)
+      for (const Slot slot : job->contexts[device].in_flight)
+        sum += mark_used(*job, tasks_[slot].record);
   return sum;
 }
 
-/// Fills `idle_` with copies without a mark, of so many bytes if there are as many, in the order in
-/// which they have to leave. Returns their bytes.
-std::uint64_t Core::find_idle(DeviceId device, std::uint64_t bytes) {
+/// Of copies without a mark. Fills `idle_` with those that can be asked to leave.
+Core::Unused Core::find_unused(DeviceId device) {
   const Copies here = only_in(memories_.of(device));
+  Unused unused;
   idle_.clear();
   for (const auto& [id, job] : jobs_) {
-    if (job->contexts[device].state != ContextState::ready) continue;
+    const Context& context = job->contexts[device];
+    const bool stalled = context.state == ContextState::stalled;
+    std::uint64_t& not_idle = stalled ? unused.held : unused.leaving;
+    for (const Context::Going& one : context.going) not_idle += one.bytes;
+    if (stalled)
+      for (const Slot slot : context.in_flight) unused.scratch += tasks_[slot].scratch_bytes;
+    if (context.resident_bytes == 0) continue;
     for (std::uint32_t i = 0; i < job->buffers.size(); ++i) {
       const Buffer& buffer = job->buffers[i];
-      if ((buffer.resident & here) != 0 && (buffer.leaving & here) == 0 &&
-          buffer.mark != last_mark_)
+      if ((buffer.resident & here) == 0 || buffer.mark == last_mark_) continue;
+      if (context.state == ContextState::ready && (buffer.leaving & here) == 0)
         idle_.push_back({job.get(), i, buffer.copies == here, buffer.last_use});
+      else
+        not_idle += buffer.bytes;
     }
   }
+  unused.held += unused.scratch;
+  return unused;
+}
+
+/// Leaves in `idle_` copies of so many bytes, if there are as many, in the order in which they have
+/// to leave.
+void Core::keep_first_idle(std::uint64_t bytes) {
   std::ranges::sort(idle_, {}, [](const IdleCopy& c) {
     return std::tuple(c.only_one, c.last_use, c.job->id, c.buffer);
   });
@@ -127,7 +144,6 @@ std::uint64_t Core::find_idle(DeviceId device, std::uint64_t bytes) {
     found += copy.job->buffers[copy.buffer].bytes;
   }
   idle_.resize(count);
-  return found;
 }
 
 /// Leaves in `idle_` what has to leave before the task can start.
@@ -137,19 +153,29 @@ Core::MemoryRoom Core::memory_room(const Task& task, DeviceId device, const Memo
   const std::uint64_t taken = state.resident_bytes + state.scratch_bytes;
   const std::uint64_t wanted = need.fresh + need.scratch + kept;
   idle_.clear();
+  held_bytes_ = 0;
   if (taken + wanted <= state.memory_bytes) return MemoryRoom::now;
 
   const std::uint64_t by_tasks = used_by_tasks(device);
   const std::uint64_t with_it = by_tasks + mark_used(*task.tenant->job, task.record);
-  const bool alone = by_tasks == 0 && state.scratch_bytes == 0 && kept == 0;
+  const Unused unused = find_unused(device);
+  const std::uint64_t scratch = state.scratch_bytes - unused.scratch;
+  const bool alone = by_tasks == 0 && scratch == 0 && kept == 0 && unused.held == 0;
+  MemoryRoom room = MemoryRoom::now;
+  held_bytes_ = unused.held;
+  if (unused.held > 0 && need.all() + unused.held > state.memory_bytes) room = MemoryRoom::held;
   // A prediction that exceeds all there is may be wrong: alone on the device it is tried.
-  if (!alone && with_it + state.scratch_bytes + need.scratch + kept > state.memory_bytes)
-    return MemoryRoom::after_tasks;
+  else if (!alone && with_it + scratch + need.scratch + kept + unused.held > state.memory_bytes)
+    room = MemoryRoom::after_tasks;
+  if (room != MemoryRoom::now) {
+    idle_.clear();
+    return room;
+  }
   const std::uint64_t too_many = taken + wanted - state.memory_bytes;
-  (void)find_idle(device, too_many - std::min(too_many, state.leaving_bytes));
+  keep_first_idle(too_many - std::min(too_many, unused.leaving));
   const bool of_others = std::ranges::any_of(
       idle_, [&](const IdleCopy& copy) { return copy.job != task.tenant->job; });
-  return of_others || state.leaving_bytes > 0 ? MemoryRoom::after_copies : MemoryRoom::now;
+  return of_others || unused.leaving > 0 ? MemoryRoom::after_copies : MemoryRoom::now;
 }
 
 /// Of a placement that looks ahead.
@@ -171,7 +197,11 @@ void Core::heed_memory(const Task& task, Candidate& c) {
   const MemoryNeed need = memory_need(task, c.device);
   c.memory_free_bytes = device.memory_bytes;
   c.memory_needed_bytes = need.all();
-  if (memory_room(task, c.device, need) == MemoryRoom::now) return;
+  const MemoryRoom room = memory_room(task, c.device, need);
+  if (room == MemoryRoom::now) return;
+  // Nobody knows until when: as if the device were so much smaller.
+  if (room == MemoryRoom::held)
+    c.memory_free_bytes = device.memory_bytes - std::min(device.memory_bytes, held_bytes_);
   constexpr std::uint64_t least_ns = 1'000'000;
   const std::uint64_t end_ns = timelines_[c.device].next_end_ns(now_ns_);
   const std::uint64_t from_ns =
@@ -190,17 +220,20 @@ void Core::forget_kept_memory() {
 }
 
 /// The task, whose turn it is, waits for room there: what is idle of other jobs leaves, and what is
-/// free is kept for it if it is the first.
+/// free is kept for it if it is the first. Where that would not do before a context goes on or ends
+/// that does not go on, others may have what is free.
 void Core::await_memory(Task& task, DeviceId device) {
   DeviceState& state = devices_[device];
   task.awaited_memory = device + 1;
   const MemoryNeed need = memory_need(task, device);
+  const MemoryRoom room = memory_room(task, device, need);
+  if (room == MemoryRoom::held) return;
   if (state.kept_bytes == 0) {
     state.memory_waiter = task.number;
     state.kept_bytes = std::min(need.all(), state.memory_bytes);
     memory_is_kept_ = true;
   }
-  if (memory_room(task, device, need) != MemoryRoom::after_copies) return;
+  if (room != MemoryRoom::after_copies) return;
   const Copies here = only_in(memories_.of(device));
   for (const IdleCopy& copy : idle_) {
     if (copy.job == task.tenant->job) continue;
@@ -208,9 +241,33 @@ void Core::await_memory(Task& task, DeviceId device) {
     if (copy.only_one) buffer.copies = only_in(host_memory);
     buffer.copies &= ~here;
     buffer.leaving |= here;
-    state.leaving_bytes += buffer.bytes;
     actions_.push_back({Action::Kind::evict, {}, buffer.owner, copy.job->id, device, copy.buffer});
   }
+}
+
+std::string Core::memory_awaited_by(std::uint64_t number, std::uint32_t uid, bool all_users) {
+  const Task* task = nullptr;
+  for (const auto& [id, tenant] : tenants_) {
+    if (!all_users && tenant->job->user->uid != uid) continue;
+    task = tenant->unfinished.next(number - 1, tasks_);
+    if (task != nullptr && task->number == number) break;
+    task = nullptr;
+  }
+  if (task == nullptr || task->state != State::ready || task->awaited_memory == 0) return {};
+  const DeviceId device = task->awaited_memory - 1;
+  const MemoryNeed need = memory_need(*task, device);
+  const MemoryRoom room = memory_room(*task, device, need);
+  if (room == MemoryRoom::now) return {};
+  const DeviceState& state = devices_[device];
+  const std::string what = "it needs " + std::to_string(need.all()) + " of the " +
+                           std::to_string(state.memory_bytes) + " bytes of memory of " +
+                           std::string(state.name.view()) + ", ";
+  if (room == MemoryRoom::held)
+    return what + "of which contexts that do not go on keep " + std::to_string(held_bytes_) +
+           "; resume those that are suspended (`aiosctl resume`), or end their jobs";
+  return what + (room == MemoryRoom::after_tasks
+                     ? "and waits for tasks there to end"
+                     : "and waits for copies that nobody uses to leave it");
 }
 
 /// The task starts there.
@@ -225,10 +282,7 @@ void Core::take_memory(Task& task, DeviceId device) {
   for (std::uint32_t i = 0; i < task.record.buffer_count; ++i) {
     Buffer& buffer = job.buffers[buffer_id(task.record.buffers[i])];
     buffer.last_use = decisions_;
-    if ((buffer.leaving & here) != 0) {
-      buffer.leaving &= ~here;
-      state.leaving_bytes -= buffer.bytes;
-    }
+    buffer.leaving &= ~here;
     if ((buffer.resident & here) != 0) continue;
     buffer.resident |= here;
     state.resident_bytes += buffer.bytes;
@@ -237,7 +291,6 @@ void Core::take_memory(Task& task, DeviceId device) {
   context.most_resident_bytes = std::max(context.most_resident_bytes, context.resident_bytes);
   task.scratch_bytes = need.scratch;
   state.scratch_bytes += need.scratch;
-  task.awaited_memory = 0;
 }
 
 /// Idle copies of its own job, in which its context has the room: it lets go of them before it
@@ -263,9 +316,7 @@ void Core::leave_memory(Job& job, std::uint32_t id, DeviceId device) {
   Buffer& buffer = job.buffers[id];
   const Copies here = only_in(memories_.of(device));
   if ((buffer.resident & here) == 0) return;
-  DeviceState& state = devices_[device];
-  if ((buffer.leaving & here) != 0) state.leaving_bytes -= buffer.bytes;
-  state.resident_bytes -= buffer.bytes;
+  devices_[device].resident_bytes -= buffer.bytes;
   job.contexts[device].resident_bytes -= buffer.bytes;
   buffer.resident &= ~here;
   buffer.leaving &= ~here;
@@ -279,32 +330,35 @@ void Core::buffer_evicted(JobId job, DeviceId device, std::uint32_t buffer) {
     leave_memory(*at->second, buffer, device);
 }
 
-/// Its context does not answer for now: nobody shall wait for it. What it lets go of later is
-/// counted until it is asked once more.
-void Core::forget_leaving(Job& job, DeviceId device) {
-  if (devices_[device].leaving_bytes == 0) return;
-  const Copies here = only_in(memories_.of(device));
-  for (Buffer& buffer : job.buffers)
-    if ((buffer.leaving & here) != 0) {
-      buffer.leaving &= ~here;
-      devices_[device].leaving_bytes -= buffer.bytes;
-    }
+void Core::buffer_gone(JobId job, DeviceId device, std::uint32_t buffer) {
+  Context* context = context_of(job, device);
+  if (context == nullptr) return;
+  const auto one = std::ranges::find(context->going, buffer, &Context::Going::buffer);
+  if (one == context->going.end()) return;
+  devices_[device].resident_bytes -= one->bytes;
+  context->resident_bytes -= one->bytes;
+  context->going.erase(one);
 }
 
 /// The context is gone that had them.
 void Core::forget_residents(Job& job, DeviceId device) {
   if (memories_.of(device) == host_memory) return;
+  Context& context = job.contexts[device];
   for (std::uint32_t i = 0; i < job.buffers.size(); ++i) leave_memory(job, i, device);
-  job.contexts[device].most_resident_bytes = 0;
+  devices_[device].resident_bytes -= context.resident_bytes;
+  context.resident_bytes = context.most_resident_bytes = 0;
+  context.going.clear();
 }
 
-/// It is registered no more.
+/// It is registered no more. What contexts have of it stays counted until they have let go of it.
 void Core::forget_buffer(Job& job, std::uint32_t id) {
-  if (job.buffers[id].resident != 0)
+  Buffer& buffer = job.buffers[id];
+  if (buffer.resident != 0)
     for (DeviceId d = 0; d < devices_.size(); ++d)
-      if (memories_.of(d) != host_memory) leave_memory(job, id, d);
-  job.buffer_bytes -= job.buffers[id].bytes;
-  job.buffers[id] = {};
+      if (memories_.of(d) != host_memory && (buffer.resident & only_in(memories_.of(d))) != 0)
+        job.contexts[d].going.push_back({id, buffer.bytes});
+  job.buffer_bytes -= buffer.bytes;
+  buffer = {};
 }
 
 }  // namespace aios::scheduler

@@ -65,7 +65,9 @@ void Core::look_ahead(Tenant& tenant, Slot slot) {
   // Nothing to choose between where all are busy: the next decision comes with the first that is
   // not.
   if (candidates_.empty() || any_at_once) return;
-  wait_for(tenant, task, *std::ranges::min_element(candidates_, {}, through_ns));
+  wait_for(tenant, task, *std::ranges::min_element(candidates_, {}, [](const Candidate& c) {
+             return std::pair(!memory_fits(c), through_ns(c));
+           }));
   candidates_.clear();
 }
 

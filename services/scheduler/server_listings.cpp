@@ -37,12 +37,16 @@ Answer<wire::TaskNext::Reply> SchedulerServer::handle(wire::TaskNext,
 Answer<wire::TaskFailure::Reply> SchedulerServer::handle(wire::TaskFailure,
                                                          const wire::TaskFailure::Request& request,
                                                          CallContext& call) {
-  const std::string* why =
-      core_.failure_of(request.number, call.peer().uid, call.peer().is_operator());
-  if (why == nullptr)
+  const std::uint32_t uid = call.peer().uid;
+  const bool all = call.peer().is_operator();
+  using Text = decltype(wire::TaskFailure::Reply::text);
+  if (const std::string* why = core_.failure_of(request.number, uid, all))
+    return wire::TaskFailure::Reply{Text::from(*why)};
+  const std::string awaited = core_.memory_awaited_by(request.number, uid, all);
+  if (awaited.empty())
     return error(Code::not_found, "no failure of task " + std::to_string(request.number) +
                                       " is known: the last 1,024 finished tasks are");
-  return wire::TaskFailure::Reply{decltype(wire::TaskFailure::Reply::text)::from(*why)};
+  return wire::TaskFailure::Reply{Text::from(awaited)};
 }
 
 Answer<wire::PlacementNext::Reply> SchedulerServer::handle(

@@ -58,6 +58,12 @@ struct Context {
   // Of a device's own memory, by copies of its job's buffers:
   std::uint64_t resident_bytes = 0;
   std::uint64_t most_resident_bytes = 0;  ///< since it is there
+  /// Of these, what it is to let go of and has not: copies of buffers that are registered no more.
+  struct Going {
+    std::uint32_t buffer;  ///< the number that it had
+    std::uint64_t bytes;
+  };
+  std::vector<Going> going;
 };
 
 struct Buffer {

@@ -51,7 +51,7 @@ json to_json(const wire::LoggedCandidate& c, const std::vector<std::string>& nam
 struct Known {
   Placed placed{};           ///< without candidates: it was not placed, or that is forgotten
   std::string device;        ///< that runs or ran it; empty: none
-  std::string failure = {};  ///< in words
+  std::string failure = {};  ///< in words; of one that is ready, what it waits for
 };
 
 constexpr std::uint32_t state_number(wire::TaskState state) {
@@ -91,7 +91,9 @@ Result<Known> find_task(Client& scheduler, std::uint64_t number) {
     known.device = device_name(TRY(device_names(scheduler)), known.placed.candidates[0].device);
   else if (is_listed)
     known.device = listed.device.view();
-  if (known.placed.state != state_number(wire::TaskState::failed)) return known;
+  if (known.placed.state != state_number(wire::TaskState::failed) &&
+      known.placed.state != state_number(wire::TaskState::ready))
+    return known;
   const auto why = scheduler.call<wire::TaskFailure>({number}, deadline);
   if (!why && why.error().code() != Code::not_found) return std::unexpected(why.error());
   if (why) known.failure = why->text.view();
@@ -100,6 +102,7 @@ Result<Known> find_task(Client& scheduler, std::uint64_t number) {
 
 json to_json(const Known& known, const std::vector<std::string>& names) {
   const Placed& p = known.placed;
+  const bool failed = p.state == state_number(wire::TaskState::failed);
   json out{{"number", p.number},
            {"tag", p.tag},
            {"job", p.job_name.view()},
@@ -107,7 +110,8 @@ json to_json(const Known& known, const std::vector<std::string>& names) {
            {"codelet", p.codelet.view()},
            {"state", state_names[std::min<std::size_t>(p.state, std::size(state_names) - 1)]},
            {"status", code_name(static_cast<Code>(p.status))},
-           {"error", known.failure.empty() ? json() : json(known.failure)},
+           {"error", failed && !known.failure.empty() ? json(known.failure) : json()},
+           {"waits_for", failed || known.failure.empty() ? json() : json(known.failure)},
            {"device", known.device.empty() ? json() : json(known.device)},
            {"attempts", p.attempts},
            {"submitted_ns", p.submitted_ns},
@@ -135,7 +139,8 @@ std::string state_text(const Known& known) {
     case wire::TaskState::waiting:
       return "waits for tasks on which it depends";
     case wire::TaskState::ready:
-      return "is ready, and waits for its turn";
+      return known.failure.empty() ? "is ready, and waits for its turn"
+                                   : "is ready, and waits: " + printable(known.failure);
     case wire::TaskState::running:
       return "is running, or on its way there";
     case wire::TaskState::done:

@@ -1,0 +1,208 @@
+// What the scheduler asks of one context, over a real kernel; the test plays the context, one whose
+// device takes its time to let go of memory.
+#include "services/scheduler/context_session.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <deque>
+
+#include "abi/include/aios/codelet.h"
+#include "abi/runtime/server.hpp"
+#include "tests/protocol/scheduler/rig.hpp"
+
+namespace aios::scheduler::test {
+namespace {
+
+class SlowContext {
+ public:
+  using Load = proto::context::Load;
+  using Bind = proto::context::Bind;
+  using Unbind = proto::context::Unbind;
+  using Run = proto::context::Run;
+  using RunBatch = proto::context::RunBatch;
+  using BatchFailure = proto::context::BatchFailure;
+  using Pause = proto::context::Pause;
+  using Copies = proto::context::Copies;
+
+  SlowContext(Kernel& kernel, EventLoop& loop, Handle port)
+      : kernel_(kernel), server_(kernel, loop, *this) {
+    REQUIRE(server_.listen(port));
+  }
+  Answer<Load::Reply> handle(Load, const Load::Request& request, CallContext&) {
+    kernel_.close(request.region);
+    return Load::Reply{};
+  }
+  Answer<proto::Empty> handle(Bind, const Bind::Request& request, CallContext&) {
+    kernel_.close(request.object);
+    diary.push_back("bind " + std::to_string(request.id));
+    return proto::Empty{};
+  }
+  Answer<proto::Empty> handle(Unbind, const Unbind::Request& request, CallContext& call) {
+    diary.push_back("unbind " + std::to_string(request.id));
+    owed.push_back(call.token());
+    return deferred;
+  }
+  Answer<Run::Reply> handle(Run, const Run::Request&, CallContext&) {
+    return Run::Reply{.start_ns = 1, .end_ns = 2};
+  }
+  Answer<RunBatch::Reply> handle(RunBatch, const RunBatch::Request&, CallContext&) {
+    return error(Code::not_supported, "no batches here");
+  }
+  Answer<BatchFailure::Reply> handle(BatchFailure, const BatchFailure::Request&, CallContext&) {
+    return error(Code::not_supported, "no batches here");
+  }
+  Answer<proto::Empty> handle(Pause, const Pause::Request&, CallContext&) { return proto::Empty{}; }
+  Answer<Copies::Reply> handle(Copies, const proto::Empty&, CallContext&) {
+    return Copies::Reply{};
+  }
+  /// The Unbind that has waited longest.
+  void answer(const Result<proto::Empty>& reply) {
+    server_.reply<Unbind>(owed.front(), reply);
+    owed.pop_front();
+  }
+
+  std::vector<std::string> diary;
+  std::deque<ReplyToken> owed;  ///< Unbinds
+
+ private:
+  Kernel& kernel_;
+  Server<proto::context::Protocol, SlowContext> server_;
+};
+
+/// A session with buffers that are all bound.
+struct Session {
+  static constexpr JobId job_id = 1;
+  static constexpr std::uint32_t count = 100;
+
+  Session() {
+    port = kernel->call<proto::kernel::PortCreate>({proto::kernel::Name::from("slow")})->reply.port;
+    context = std::make_unique<SlowContext>(*kernel, *loop, port);
+    job.id = job_id;
+    tenant.id = 1;
+    tenant.job = &job;
+    job.buffers.resize(count);
+    resources.add_codelet(
+        1, {claim(ObjectType::region), 0, 1, decltype(CodeletSource::function)::from("work")});
+    for (std::uint32_t i = 0; i < count; ++i) add_buffer(i);
+    SessionEvents events;
+    events.opened = [this](const Result<void>& outcome) { opened = outcome.has_value(); };
+    events.lost = [] { FAIL("the link is lost"); };
+    events.loaded = [](TenantId, std::uint32_t, std::uint64_t) {};
+    events.stalled = [](bool) {};
+    events.begun = [](TaskRef, std::uint64_t) {};
+    events.not_begun = [](TaskRef) {};
+    events.answered = [this](TaskRef, const Result<Core::RunReply>& answer) {
+      CHECK(answer);
+      ++ended;
+    };
+    auto claimed = claims.claim(port, any_sender, {ObjectType::port}, rights::connect, 0);
+    REQUIRE(claimed);
+    session = std::make_unique<ContextSession>(*kernel, *loop, std::move(claimed->handle), job_id,
+                                               resources, std::move(events));
+    session->open();
+    turn_until([&] { return opened; });
+    for (std::uint32_t i = 0; i < count; ++i) run(i);
+  }
+  ClaimedHandle claim(ObjectType type) {
+    const Region& region = regions.emplace_back(*Region::create(*kernel, 4096, "data"));
+    auto claimed = claims.claim(region.handle(), any_sender, {type}, rights::map_read, 0);
+    REQUIRE(claimed);
+    return std::move(claimed->handle);
+  }
+  void add_buffer(std::uint32_t number) {
+    resources.add_buffer(job_id, number,
+                         {claim(ObjectType::region), ObjectType::region, 0, 4096, false, 1, 0});
+  }
+  void run(std::uint32_t buffer) {
+    Task task{};
+    task.tenant = &tenant;
+    task.record.buffer_count = 1;
+    task.record.buffers[0] = buffer | AIOS_MODE_READ << 28;
+    const std::uint64_t before = ended;
+    session->run({0, ++last_number}, task, false, {});
+    turn_until([&] { return ended > before; });
+  }
+  template <class Done>
+  void turn_until(Done done) {
+    const Deadline deadline = soon();
+    while (!done()) {
+      REQUIRE_FALSE(deadline.passed());
+      // Both ends are in this loop: what one has sent in a turn the other finds in the next.
+      REQUIRE(loop->turn(Deadline::after(0)));
+    }
+  }
+  /// Until it has answered a call that was made now.
+  void settle() {
+    bool answered = false;
+    session->suspend(false, [&](const Result<proto::Empty>& reply) {
+      CHECK(reply);
+      answered = true;
+    });
+    turn_until([&] { return answered; });
+  }
+
+  aios::test::Machine machine{"serve"};
+  std::unique_ptr<Kernel> kernel = *Kernel::attach(machine.socket_path());
+  std::unique_ptr<EventLoop> loop = *EventLoop::create(kernel.get());
+  HandleClaims claims{*kernel};
+  std::deque<Region> regions;
+  Handle port = 0;
+  std::unique_ptr<SlowContext> context;
+  Resources resources;
+  Job job;
+  scheduler::Tenant tenant;
+  bool opened = false;
+  std::uint64_t ended = 0;
+  std::uint64_t last_number = 0;
+  std::unique_ptr<ContextSession> session;
+};
+
+}  // namespace
+
+TEST_CASE("A context that lets go of many buffers slowly still answers what else it is asked") {
+  Session s;
+  std::uint32_t gone = 0;
+  for (std::uint32_t i = 0; i < Session::count; ++i) s.session->release_buffer(i, [&] { ++gone; });
+  s.settle();
+  CHECK(s.context->owed.size() == 16);
+  CHECK(gone == 0);
+  // One of another buffer with that number comes after what was there before.
+  s.context->diary.clear();
+  s.add_buffer(99);
+  s.run(99);
+  CHECK(s.context->diary == std::vector<std::string>{"unbind 99", "bind 99"});
+  std::size_t most = 0;
+  for (std::uint32_t answered = 0; answered < Session::count; ++answered) {
+    s.turn_until([&] { return !s.context->owed.empty(); });
+    most = std::max(most, s.context->owed.size());
+    s.context->answer(proto::Empty{});
+  }
+  s.turn_until([&] { return gone == Session::count; });
+  CHECK(most == 17);
+}
+
+TEST_CASE("Only what a context has let go of is said to be gone") {
+  Session s;
+  std::vector<int> gone;
+  const auto note = [&](int number) { return [&gone, number] { gone.push_back(number); }; };
+  s.session->evict(1, note(1));
+  s.session->evict(2, note(2));
+  s.session->evict(3, note(3));
+  s.session->evict(4, note(4));
+  // Asked twice it is told twice, and what comes back has not gone.
+  s.session->release_buffer(3, note(30));
+  s.run(4);
+  s.settle();
+  REQUIRE(s.context->owed.size() == 4);
+  s.context->answer(error(Code::quota, "the device is busy"));
+  s.context->answer(error(Code::not_found, "it was not bound"));
+  s.context->answer(proto::Empty{});
+  s.context->answer(proto::Empty{});
+  s.settle();
+  CHECK(gone == std::vector<int>{2, 30, 3});
+  s.session->evict(5000, note(5000));
+  CHECK(gone.back() == 5000);
+}
+
+}  // namespace aios::scheduler::test
