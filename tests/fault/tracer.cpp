@@ -88,15 +88,24 @@ Tracer::Tracer(Tracer&& other) noexcept
       threads_(std::exchange(other.threads_, {})),
       kept_(std::exchange(other.kept_, {})) {}
 
+/// A thread may have begun another in the moment before it was let go: that one is traced, too, and
+/// known from no event. Left behind it would keep the end of its process a secret.
 Tracer::~Tracer() {
   if (pid_ == 0) return;
   stop_all();
-  for (const pid_t thread : threads_of(pid_))
-    if (is_ours(pid_, thread) && threads_.emplace(thread, Thread{}).second) interrupt(thread);
-  // The main thread's end is told after the others'.
-  for (const pid_t thread : threads())
-    if (thread != pid_) detach(thread);
-  detach(pid_);
+  const Deadline end = Deadline::after(end_timeout_ns);
+  for (bool any = true; any && !end.passed();) {
+    any = false;
+    for (const pid_t thread : threads_of(pid_)) {
+      if (!is_ours(pid_, thread)) continue;
+      any = true;
+      if (threads_.emplace(thread, Thread{}).second) interrupt(thread);
+    }
+    // The main thread's end is told after the others'.
+    for (const pid_t thread : threads())
+      if (thread != pid_) detach(thread);
+    detach(pid_);
+  }
 }
 
 /// One that dies meanwhile has to be waited for: until its tracer has seen its end, nobody does. A
@@ -105,8 +114,10 @@ void Tracer::detach(pid_t thread) {
   const Deadline end = Deadline::after(end_timeout_ns);
   while (!end.passed() && threads_.contains(thread)) {
     const auto signal_number = std::intptr_t{threads_[thread].signal};
-    if (::ptrace(PTRACE_DETACH, thread, nullptr, reinterpret_cast<void*>(signal_number)) == 0)
+    if (::ptrace(PTRACE_DETACH, thread, nullptr, reinterpret_cast<void*>(signal_number)) == 0) {
+      threads_.erase(thread);
       return;
+    }
     if (is_zombie(pid_, thread)) ::kill(pid_, SIGKILL);
     if (!look(thread)) ::usleep(look_interval_us);
   }
