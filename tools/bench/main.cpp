@@ -120,8 +120,12 @@ Result<void> bench_ipc(const IpcOptions& options, const std::vector<std::string>
                        bool as_json) {
   std::vector<Case> cases = TRY(ipc_cases(options));
   for (const std::string& name : only)
-    if (std::ranges::find(cases, name, &Case::name) == cases.end())
-      return error(Code::invalid_argument, "there is no case called " + name);
+    if (std::ranges::find(cases, name, &Case::name) == cases.end()) {
+      std::string known;
+      for (const Case& one : cases) known += " " + one.name;
+      return error(Code::invalid_argument,
+                   "there is no case called " + name + "; there are" + known);
+    }
   if (!only.empty())
     std::erase_if(cases,
                   [&](const Case& one) { return std::ranges::find(only, one.name) == only.end(); });

@@ -212,7 +212,8 @@ Result<MapReduceFigures> Bench::run() {
   std::vector<std::string> cases = {"wordcount", "sort", "inverted-index"};
   for (const std::string& name : options_.only)
     if (!std::ranges::count(cases, name))
-      return error(Code::not_found, "there is no case called " + name);
+      return error(Code::not_found, "there is no case called " + name +
+                                        "; there are wordcount, sort and inverted-index");
   if (!options_.only.empty()) cases = options_.only;
   TRY(prepare());
   for (int i = 0; i < options_.rounds; ++i)
