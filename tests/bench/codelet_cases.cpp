@@ -344,8 +344,8 @@ void add_images(Cases& cases) {
   constexpr std::size_t side = 4096, pixels = side * side;
   const Memory rgb = bytes(pixels * 3), image = bytes(pixels), out = bytes(pixels);
   const std::vector<std::pair<Memory, unsigned>> buffers{{image, 1}, {out, 2}};
-  const auto* const in = image.as<std::uint8_t>();
-  auto* const to = out.as<std::uint8_t>();
+  [[maybe_unused]] const auto* const in = image.as<std::uint8_t>();
+  [[maybe_unused]] auto* const to = out.as<std::uint8_t>();
   cases.push_back(
       make("grey", Call("image", "grey", {pixels / 256, 1, 1}, {pixels}, {{rgb, 1}, {out, 2}}),
            "Highway", BY_HIGHWAY([=](unsigned t, unsigned of) {
