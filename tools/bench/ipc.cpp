@@ -23,7 +23,7 @@ namespace {
 constexpr std::size_t spin_calls = 100'000;
 constexpr std::size_t sleep_calls = 4'000;
 constexpr std::size_t region_grants = 200;
-constexpr std::size_t batches = 500;
+constexpr std::size_t batches = 3'000;
 constexpr std::size_t batch_size = 64;
 constexpr std::size_t crowd = 16;
 constexpr std::uint64_t crowd_ns = 300 * ns_per_ms;
@@ -85,7 +85,7 @@ Result<Outcome> time_grant(Stage& stage, std::uint64_t bytes, std::size_t count)
 
 Result<Outcome> batched(Stage& stage) {
   TRY(place(stage.echo, stage.cores));
-  TRY(stage.awake->batch(batch_size));
+  for (std::size_t i = 0; i < batches / 10; ++i) TRY(stage.awake->batch(batch_size));
   const std::uint64_t begin = now_ns();
   for (std::size_t i = 0; i < batches; ++i) TRY(stage.awake->batch(batch_size));
   const double seconds = static_cast<double>(now_ns() - begin) / ns_per_s;
@@ -181,65 +181,76 @@ Result<Outcome> run_program(const std::string& command) {
   return Outcome{times, 0};
 }
 
-void add_peers(const std::shared_ptr<Stage>& stage, std::vector<Case>& cases) {
-  const auto add = [&](const char* name, const char* program, const std::string& before) {
-    const std::string path = stage->options.peers + "/" + program;
-    if (::access(path.c_str(), X_OK) != 0) return;
-    const std::string command = before + path + " " + std::to_string(stage->cores.client) + " " +
-                                std::to_string(stage->cores.server) + " 2>/dev/null";
-    cases.push_back({name, Measures::time, [command] { return run_program(command); }});
-  };
-  add("openmpi_pingpong", "bench-openmpi",
-      "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 timeout 60 "
-      "mpirun -q --oversubscribe --bind-to none -n 2 ");
-  add("iceoryx_reqresp", "bench-iceoryx",
-      "iox-roudi >/dev/null 2>&1 & roudi=$!; trap 'kill $roudi' EXIT; timeout 60 ");
+// ---- the cases, each beside what it is measured by ------------------------------------------------
+
+using Cases = std::vector<Case>;
+
+template <class Run>
+void add_bare(const std::shared_ptr<Stage>& stage, Cases& cases, const char* name, Run run) {
+  cases.push_back({name, Measures::time, [stage, run] { return outcome_of(run(*stage)); }});
 }
 
-void add_bare(const std::shared_ptr<Stage>& stage, std::vector<Case>& cases) {
-  const auto add = [&](const char* name, auto run) {
-    cases.push_back({name, Measures::time, [stage, run] { return outcome_of(run(*stage)); }});
-  };
-  add("bare_pingpong", [](Stage& s) { return bare_pingpong(s.cores, spin_calls); });
-  add("bare_eventfd", [](Stage& s) { return bare_eventfd(s.cores, sleep_calls); });
-  add("bare_eventfd_same_core", [](Stage& s) { return bare_eventfd(same(s.cores), sleep_calls); });
-  add("unix_seqpacket", [](Stage& s) { return unix_seqpacket(s.cores, sleep_calls); });
-  add("bare_memcpy_1gib", [](Stage& s) { return bare_memcpy(s.options.large_bytes, 2); });
+void add_peer(const std::shared_ptr<Stage>& stage, Cases& cases, const char* name,
+              const char* program, const std::string& before) {
+  const std::string path = stage->options.peers + "/" + program;
+  if (::access(path.c_str(), X_OK) != 0) return;
+  const std::string command = before + path + " " + std::to_string(stage->cores.client) + " " +
+                              std::to_string(stage->cores.server) + " 2>/dev/null";
+  cases.push_back({name, Measures::time, [command] { return run_program(command); }});
 }
 
-void add_calls(const std::shared_ptr<Stage>& stage, std::vector<Case>& cases) {
+Result<Outcome> read_region(Stage& stage, std::uint64_t length, std::size_t count) {
+  TRY(place(stage.echo, stage.cores));
+  return time_each(count, [&] { return stage.awake->read_region(stage.large_region, 0, length); });
+}
+
+void add_awake(const std::shared_ptr<Stage>& stage, Cases& cases) {
+  add_peer(stage, cases, "openmpi_pingpong", "bench-openmpi",
+           "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 timeout 60 "
+           "mpirun -q --oversubscribe --bind-to none -n 2 ");
+  add_bare(stage, cases, "bare_pingpong",
+           [](Stage& s) { return bare_pingpong(s.cores, spin_calls); });
   cases.push_back({"null_call_spin", Measures::time, [stage]() -> Result<Outcome> {
                      TRY(place(stage->echo, stage->cores));
                      return time_each(spin_calls, [&] { return stage->awake->null_call(); });
                    }});
+  cases.push_back({"region_ref_1gib", Measures::time,
+                   [stage] { return read_region(*stage, 8, spin_calls); }});
+  add_peer(stage, cases, "iceoryx_reqresp", "bench-iceoryx",
+           "iox-roudi >/dev/null 2>&1 & roudi=$!; trap 'kill $roudi' EXIT; timeout 60 ");
+  cases.push_back({"throughput_msgs_per_s", Measures::number, [stage] { return batched(*stage); }});
+}
+
+void add_asleep(const std::shared_ptr<Stage>& stage, Cases& cases) {
+  add_bare(stage, cases, "bare_eventfd",
+           [](Stage& s) { return bare_eventfd(s.cores, sleep_calls); });
   cases.push_back({"null_call_sleep", Measures::time, [stage]() -> Result<Outcome> {
                      TRY(place(stage->sleepy, stage->cores));
                      return time_each(sleep_calls, [&] { return stage->asleep->null_call(); });
                    }});
+  add_bare(stage, cases, "unix_seqpacket",
+           [](Stage& s) { return unix_seqpacket(s.cores, sleep_calls); });
+  add_bare(stage, cases, "bare_eventfd_same_core",
+           [](Stage& s) { return bare_eventfd(same(s.cores), sleep_calls); });
   cases.push_back({"null_call_same_core", Measures::time, [stage]() -> Result<Outcome> {
                      TRY(place(stage->echo, same(stage->cores)));
                      return time_each(sleep_calls, [&] { return stage->awake->null_call(); });
                    }});
-  cases.push_back({"throughput_msgs_per_s", Measures::number, [stage] { return batched(*stage); }});
 }
 
-void add_regions(const std::shared_ptr<Stage>& stage, std::vector<Case>& cases) {
-  const auto read = [stage](std::uint64_t length, std::size_t count) -> Result<Outcome> {
-    TRY(place(stage->echo, stage->cores));
-    return time_each(count,
-                     [&] { return stage->awake->read_region(stage->large_region, 0, length); });
-  };
-  cases.push_back({"region_ref_1gib", Measures::time, [=] { return read(8, spin_calls); }});
-  cases.push_back(
-      {"region_touch_1gib", Measures::time, [=] { return read(stage->options.large_bytes, 2); }});
+void add_regions(const std::shared_ptr<Stage>& stage, Cases& cases) {
   cases.push_back({"region_grant_4kib", Measures::time,
                    [stage] { return time_grant(*stage, 4096, region_grants); }});
   cases.push_back({"region_grant_1gib", Measures::time, [stage] {
                      return time_grant(*stage, stage->options.large_bytes, region_grants);
                    }});
+  add_bare(stage, cases, "bare_memcpy_1gib",
+           [](Stage& s) { return bare_memcpy(s.options.large_bytes, 2); });
+  cases.push_back({"region_touch_1gib", Measures::time,
+                   [stage] { return read_region(*stage, stage->options.large_bytes, 2); }});
 }
 
-void add_crowds(const std::shared_ptr<Stage>& stage, std::vector<Case>& cases) {
+void add_crowds(const std::shared_ptr<Stage>& stage, Cases& cases) {
   const auto fairness = std::make_shared<double>(0);
   cases.push_back({"clients_16", Measures::time, [=]() -> Result<Outcome> {
                      const CrowdResult result = TRY(run_crowd(*stage));
@@ -270,11 +281,10 @@ Result<std::vector<Case>> ipc_cases(const IpcOptions& options) {
   TRY(stage->awake->create_region(options.large_bytes));
   stage->large_region = TRY(stage->awake->attach_region());
   std::vector<Case> cases;
-  add_bare(stage, cases);
-  add_calls(stage, cases);
+  add_awake(stage, cases);
+  add_asleep(stage, cases);
   add_regions(stage, cases);
   add_crowds(stage, cases);
-  add_peers(stage, cases);
   return cases;
 }
 

@@ -28,15 +28,11 @@ struct Figure {
   Rounds times;
   std::vector<double> numbers;
 
-  double value() const {
-    return measures == Measures::time ? times.medians().p50 : median(numbers);
-  }
-  double lowest() const {
-    return measures == Measures::time ? times.lowest_p50() : std::ranges::min(numbers);
-  }
-  double highest() const {
-    return measures == Measures::time ? times.highest_p50() : std::ranges::max(numbers);
-  }
+  /// One for each round: the p50 of what is a time.
+  std::vector<double> by_round() const { return measures == Measures::time ? times.p50() : numbers; }
+  double value() const { return median(by_round()); }
+  double lowest() const { return std::ranges::min(by_round()); }
+  double highest() const { return std::ranges::max(by_round()); }
 };
 
 using Figures = std::map<std::string, Figure>;
@@ -61,6 +57,11 @@ Result<Figures> measure(const std::vector<Case>& cases, int rounds) {
   return figures;
 }
 
+RatioOfRounds ratio_between(const Figures& figures, const Ratio& ratio) {
+  return ratio_of_rounds(figures.at(ratio.figure).by_round(),
+                         figures.at(ratio.yardstick).by_round());
+}
+
 json to_json(const Figure& figure) {
   json out{{"lowest", figure.lowest()}, {"highest", figure.highest()}};
   if (figure.measures == Measures::number) {
@@ -81,9 +82,12 @@ void print_json(const Figures& figures, int rounds) {
   json& ratios = out["ratios"] = json::array();
   for (const Ratio& ratio : ipc_ratios()) {
     if (!figures.contains(ratio.figure) || !figures.contains(ratio.yardstick)) continue;
+    const RatioOfRounds of_rounds = ratio_between(figures, ratio);
     json one{{"figure", ratio.figure},
              {"yardstick", ratio.yardstick},
-             {"ratio", figures.at(ratio.figure).value() / figures.at(ratio.yardstick).value()}};
+             {"ratio", of_rounds.median},
+             {"lowest", of_rounds.lowest},
+             {"highest", of_rounds.highest}};
     if (ratio.at_most != 0) one["at_most"] = ratio.at_most;
     ratios.push_back(one);
   }
@@ -108,10 +112,12 @@ void print_table(const std::vector<Case>& cases, const Figures& figures) {
   fmt::print("\n");
   for (const Ratio& ratio : ipc_ratios()) {
     if (!figures.contains(ratio.figure) || !figures.contains(ratio.yardstick)) continue;
-    const double value = figures.at(ratio.figure).value() / figures.at(ratio.yardstick).value();
-    fmt::print("{:<34}{:>8.3f} x {}", ratio.figure, value, ratio.yardstick);
+    const RatioOfRounds of_rounds = ratio_between(figures, ratio);
+    fmt::print("{:<34}{:>8.3f} x {}, {:.3f} to {:.3f}", ratio.figure, of_rounds.median,
+               ratio.yardstick, of_rounds.lowest, of_rounds.highest);
     if (ratio.at_most != 0)
-      fmt::print(" ({} {})", value <= ratio.at_most ? "within" : "NOT within", ratio.at_most);
+      fmt::print(" ({} {})", of_rounds.median <= ratio.at_most ? "within" : "NOT within",
+                 ratio.at_most);
     fmt::print("\n");
   }
 }

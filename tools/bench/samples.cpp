@@ -30,8 +30,20 @@ Quantiles Samples::quantiles() {
   assert(!ticks_.empty());
   std::ranges::sort(ticks_);
   const auto at = [this](double share) {
-    const auto rank = static_cast<std::size_t>(std::ceil(share * static_cast<double>(size())));
-    return static_cast<double>(ticks_[std::max<std::size_t>(rank, 1) - 1]) * ns_per_tick();
+    const double rank = share * static_cast<double>(size());
+    const auto nearest = static_cast<std::size_t>(std::ceil(rank));
+    const std::uint64_t value = ticks_[std::max<std::size_t>(nearest, 1) - 1];
+    const auto equal = std::ranges::equal_range(ticks_, value);
+    const auto middle_to = [value](std::uint64_t other) {
+      return (static_cast<double>(value) + static_cast<double>(other)) / 2;
+    };
+    const double low = equal.begin() == ticks_.begin() ? static_cast<double>(value)
+                                                       : middle_to(*std::prev(equal.begin()));
+    const double high =
+        equal.end() == ticks_.end() ? static_cast<double>(value) : middle_to(*equal.end());
+    const double before = rank - static_cast<double>(equal.begin() - ticks_.begin());
+    const double within = std::clamp(before / static_cast<double>(equal.size()), 0.0, 1.0);
+    return (low + within * (high - low)) * ns_per_tick();
   };
   const double sum = std::accumulate(ticks_.begin(), ticks_.end(), 0.0);
   return {sum / static_cast<double>(size()) * ns_per_tick(), at(0.5), at(0.99), at(0.999)};
@@ -42,6 +54,14 @@ double median(std::vector<double> values) {
   std::ranges::sort(values);
   const std::size_t middle = values.size() / 2;
   return values.size() % 2 == 1 ? values[middle] : (values[middle - 1] + values[middle]) / 2;
+}
+
+RatioOfRounds ratio_of_rounds(const std::vector<double>& figures,
+                              const std::vector<double>& yardsticks) {
+  assert(figures.size() == yardsticks.size());
+  std::vector<double> ratios;
+  for (std::size_t i = 0; i < figures.size(); ++i) ratios.push_back(figures[i] / yardsticks[i]);
+  return {median(ratios), std::ranges::min(ratios), std::ranges::max(ratios)};
 }
 
 namespace {
@@ -59,12 +79,8 @@ Quantiles Rounds::medians() const {
           median(column(*this, &Quantiles::p99)), median(column(*this, &Quantiles::p999))};
 }
 
-double Rounds::lowest_p50() const {
-  return std::ranges::min(column(*this, &Quantiles::p50));
-}
-
-double Rounds::highest_p50() const {
-  return std::ranges::max(column(*this, &Quantiles::p50));
+std::vector<double> Rounds::p50() const {
+  return column(*this, &Quantiles::p50);
 }
 
 }  // namespace aios::bench

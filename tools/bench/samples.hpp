@@ -46,7 +46,9 @@ class Samples {
     ticks_.insert(ticks_.end(), other.ticks_.begin(), other.ticks_.end());
   }
   std::size_t size() const { return ticks_.size(); }
-  /// By nearest rank. At least one sample.
+  /// At least one sample. A clock may move in steps of more than a tick, and then many samples are
+  /// equal: they count as spread evenly over what lies nearer to their value than to those beside
+  /// it, as in a median of grouped data.
   Quantiles quantiles();
 
  private:
@@ -56,13 +58,23 @@ class Samples {
 /// The middle of the values, the mean of the two middle ones when they are even. At least one.
 double median(std::vector<double> values);
 
+/// How two cases stand to each other, by the rounds: what disturbed one of them in a round has
+/// disturbed the other in that round, too.
+struct RatioOfRounds {
+  double median = 0;
+  double lowest = 0;
+  double highest = 0;
+};
+/// As many of the one as of the other, at least one.
+RatioOfRounds ratio_of_rounds(const std::vector<double>& figures,
+                              const std::vector<double>& yardsticks);
+
 /// The rounds of a case.
 struct Rounds {
   std::vector<Quantiles> all;
   /// The median over the rounds of each quantile.
   Quantiles medians() const;
-  double lowest_p50() const;
-  double highest_p50() const;
+  std::vector<double> p50() const;
 };
 
 }  // namespace aios::bench
