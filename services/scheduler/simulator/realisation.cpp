@@ -1,8 +1,10 @@
 #include "services/scheduler/simulator/realisation.hpp"
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include <algorithm>
 #include <cmath>
-#include <random>
 
 namespace aios::scheduler::sim {
 namespace {
@@ -11,12 +13,11 @@ namespace {
 /// run whatever else is drawn.
 double draw_factor(const Chances& chances, std::uint32_t task) {
   if (chances.noise <= 0) return 1;
-  std::seed_seq seeds{static_cast<std::uint32_t>(chances.seed),
-                      static_cast<std::uint32_t>(chances.seed >> 32), task};
-  std::mt19937 random(seeds);
+  // A hash is chance enough, and needs no state to be set up for each task.
+  const std::uint64_t random = XXH3_64bits_withSeed(&task, sizeof task, chances.seed);
   // Box and Muller's, for standard libraries differ in how they draw from a normal distribution.
-  const double u = (random() + 0.5) / 4294967296.0;
-  const double v = (random() + 0.5) / 4294967296.0;
+  const double u = (static_cast<double>(random >> 32) + 0.5) / 4294967296.0;
+  const double v = (static_cast<double>(random & 0xffffffff) + 0.5) / 4294967296.0;
   const double normal = std::sqrt(-2 * std::log(u)) * std::cos(2 * M_PI * v);
   const double variance = std::log(1 + chances.noise * chances.noise);
   return std::exp(std::sqrt(variance) * normal - variance / 2);
