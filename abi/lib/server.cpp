@@ -1,6 +1,8 @@
 // Serving.
 #include "abi/lib/server.hpp"
 
+#include <utility>
+
 #include "abi/lib/failure.hpp"
 #include "abi/lib/objects.hpp"
 
@@ -11,7 +13,27 @@ namespace pk = proto::kernel;
 namespace {
 constexpr std::uint32_t port_rights =
     rights::info | rights::duplicate | rights::connect | rights::accept;
+
+/// No label has a colon. Of a label of 31 bytes, 30 have room behind it.
+pk::Name lease_name(std::string_view label) {
+  constexpr std::size_t room = sizeof(pk::Name) - 2;
+  if (label.size() > room) label.remove_prefix(label.size() - room);
+  return pk::Name::from(":" + std::string(label));
 }
+
+/// Whether a region of the own job that is older than the own lease `of` has its name.
+Result<bool> is_leased(Kernel& kernel, Handle of, const pk::Name& name) {
+  const std::uint64_t own = TRY(kernel.call<pk::HandleInfo>({of})).reply.object_id;
+  std::uint64_t after = 0;
+  for (;;) {
+    const auto next = TRY(kernel.call<pk::RegionNext>({kernel.job(), after})).reply;
+    // Ids grow: what follows is younger.
+    if (next.region_id == 0 || next.region_id >= own) return false;
+    if (next.job_id == kernel.job_id() && next.name.view() == name.view()) return true;
+    after = next.region_id;
+  }
+}
+}  // namespace
 
 // ---- the listener ---------------------------------------------------------------------------
 
@@ -52,6 +74,7 @@ Result<std::shared_ptr<aios_server>> aios_server::create(const std::shared_ptr<C
                                                          const char* label, std::uint64_t version) {
   TRY(check_label(*core, label));
   auto server = std::make_shared<aios_server>(core);
+  TRY(server->take_lease(label));
   const auto kept = core->kernel().startup(label);
   if (kept && (kept->type != ObjectType::port || (kept->use & port_rights) != port_rights))
     return error(Code::already_exists, "the job keeps a region under this label; forget it first");
@@ -70,12 +93,26 @@ Result<std::shared_ptr<aios_server>> aios_server::create(const std::shared_ptr<C
   return server;
 }
 
+/// The lease is a region that has the label in its name. The kernel gives it up with the process,
+/// and nothing else that it shows to programs of a job tells whether one of them lives. Of several
+/// who take it at once the first has it.
+Result<void> aios_server::take_lease(const char* label) {
+  Kernel& kernel = core().kernel();
+  const pk::Name name = lease_name(label);
+  lease_ = TRY(kernel.call<pk::RegionCreate>({1, name, 0, 0, 0})).reply.region;
+  if (TRY(is_leased(kernel, lease_, name)))
+    return error(Code::already_exists, "a program of this job serves '" + std::string(label) +
+                                           "' already; end that one, or choose another label");
+  return {};
+}
+
 void aios_server::close() {
-  if (listener_ == nullptr) return;
   listener_.reset();
   loop_.reset();
-  if (!label_.empty()) (void)forget(core(), label_.c_str());
-  if (own_port_) core().kernel().close(port_);
+  if (!label_.empty()) (void)forget(core(), std::exchange(label_, {}).c_str());
+  if (std::exchange(own_port_, false)) core().kernel().close(port_);
+  // Last: until then nobody else has the label.
+  core().kernel().close(std::exchange(lease_, 0));
 }
 
 std::optional<Incoming> aios_server::take_request() {

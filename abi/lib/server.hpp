@@ -68,8 +68,11 @@ struct aios_server final : aios::lib::Endpoint {
  private:
   bool work() override;
   const void* connection() const override { return loop_.get(); }
+  /// already_exists: a living program of the job has it.
+  aios::Result<void> take_lease(const char* label);
 
-  std::string label_;
+  aios::Handle lease_ = 0;  ///< on the label, against other programs of the job
+  std::string label_;       ///< once it is kept
   aios::Handle port_ = 0;
   bool own_port_ = false;  ///< not one that the job had kept
   std::uint64_t seen_signals_ = 0;

@@ -2,9 +2,10 @@
  *
  * A server lives under a label of the job that its program attached to, as kept regions do.
  * Programs that attach to the same job afterwards (without a job name that is every program of the
- * user) reach it with aios_connect(instance, label, version). Programs of one job trust each other
- * with what the job keeps: any of them may take a label over. A server for others than that is one
- * of the instance's, in its manifest.
+ * user) reach it with aios_connect(instance, label, version). One program of a job at a time serves
+ * under a label. Programs of one job trust each other with what the job keeps: any of them may
+ * forget a label, or keep a region under it, and so end its use for clients that attach later. A
+ * server for others than that is one of the instance's, in its manifest.
  *
  * There is no thread and no callback: ask for the next request, answer it, ask again. aios_wait and
  * aios_arm wait for several things at once. Conventions are those of aios.h.
@@ -22,11 +23,12 @@ typedef struct aios_server aios_server;
 typedef struct aios_request aios_request;
 
 /* Serves under `label` (at most 31 bytes of letters, digits, '.', '_', '-'). A label that the job
- * keeps from a server that ended is taken over with its clients: they connect again within their
- * timeouts. Clients whose `protocol_version` is another get VERSION_MISMATCH. Errors:
- * ALREADY_EXISTS: a server of the instance has that name, or a kept region; QUOTA. Free with
- * aios_server_close: it ends the clients' connections, and the label is given up. A program that
- * just ends leaves the label for its successor. */
+ * keeps from a server whose program ended is taken over with its clients: they connect again within
+ * their timeouts. Clients whose `protocol_version` is another get VERSION_MISMATCH. Errors:
+ * ALREADY_EXISTS: a server of the instance has that name, or a kept region, or a program of the job
+ * that still runs serves under it (also one of another label of 31 bytes that differs in the first
+ * alone); QUOTA. Free with aios_server_close: it ends the clients' connections, and the label is
+ * given up. A program that just ends leaves the label for its successor. */
 AIOS_API aios_code aios_server_create(aios_instance* instance, const char* label,
                                       uint64_t protocol_version, aios_server** server);
 AIOS_API void aios_server_close(aios_server* server);

@@ -42,9 +42,10 @@ class Instance(Object):
     def serve(self, label: str, version: int) -> Server:
         """Serves under `label`, 1 to 31 letters, digits, '.', '_' and '-'.
 
-        A label that the job keeps from a server that ended is taken over with its clients. Clients
-        of another version get `VersionMismatch`. Raises `AlreadyExists`: a server of the instance
-        has that name, or a kept region.
+        A label that the job keeps from a server whose program ended is taken over with its clients.
+        Clients of another version get `VersionMismatch`. Raises `AlreadyExists`: a server of the
+        instance has that name, or a kept region, or a program of the job that still runs serves
+        under it.
         """
         native = self._native()
         server = Owned(lib.aios_server_close, native)

@@ -274,6 +274,40 @@ TEST_CASE("A label of the instance's or of a kept region cannot be served") {
   ok(aios_forget(owner.get(), "a-region"));
 }
 
+TEST_CASE("A label that a living program serves is refused to others and stays its own") {
+  const std::string longest(31, 'l');
+  for (const char* label : {"single", longest.c_str()}) {
+    const auto early = attach();
+    const auto owner = attach();
+    auto server = serve(owner.get(), label);
+    const auto late = attach();
+    aios_server* second = nullptr;
+    // Those that attached before it was kept see no label, those that attached after it its port.
+    CHECK(aios_server_create(early.get(), label, 1, &second) == AIOS_ALREADY_EXISTS);
+    CHECK(aios_server_create(late.get(), label, 1, &second) == AIOS_ALREADY_EXISTS);
+    CHECK(std::string(aios_last_error()).find(label) != std::string::npos);
+    CHECK(aios_server_create(owner.get(), label, 1, &second) == AIOS_ALREADY_EXISTS);
+    const auto client = attach();
+    const auto service = connect(client.get(), label, 1);
+    std::thread caller([&] {
+      const Word word{7};
+      Word reply{};
+      CHECK(aios_call_method(service.get(), shout, &word, sizeof word, &reply, sizeof reply,
+                             long_ns) == AIOS_OK);
+    });
+    aios_request* request = nullptr;
+    ok(aios_server_next(server.get(), long_ns, &request));
+    ok(aios_request_reply(request, aios_request_data(request, nullptr), sizeof(Word)));
+    caller.join();
+    // In another job it is another label.
+    const auto elsewhere = attach("elsewhere");
+    const auto its_own = serve(elsewhere.get(), label);
+    server.reset();
+    serve(early.get(), label);
+    serve(late.get(), label);
+  }
+}
+
 TEST_CASE("A server that dies is succeeded under its label, and its clients find the successor") {
   int ready[2];
   REQUIRE(::pipe(ready) == 0);

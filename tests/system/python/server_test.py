@@ -167,6 +167,14 @@ class Serving(Case):
         self.assertRaises(aios.InvalidArgument, self.server_side.serve, "a/b", 1)
         self.assertRaises(aios.InvalidArgument, self.server_side.serve, "", 1)
 
+    def test_a_label_that_is_served_stays_with_its_server(self):
+        self.assertRaises(aios.AlreadyExists, self.attach().serve, self.label, 3)
+        call, request = self.ask()
+        request.reply()
+        call.result(PATIENCE_S)
+        self.server.close()
+        self.attach().serve(self.label, 3).close()
+
     def test_another_program_is_served(self):
         caller = Thread(run_python,
                         "import aios, sys\n"
