@@ -18,6 +18,7 @@ struct aios_service final : aios::lib::ClientEndpoint {
   /// Whether a call is made again by itself when its server dies under it.
   const aios::lib::IsIdempotent is_idempotent;
   std::unique_ptr<aios::Client> owned;
+  bool had_connection = false;  ///< one that was open is gone
   /// The caller's share, which aios_service_close gives up; its calls have theirs.
   std::shared_ptr<aios_service> self;
 };

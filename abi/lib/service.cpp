@@ -16,6 +16,7 @@ aios_service::aios_service(std::shared_ptr<Core> of, Handle port, std::uint64_t 
       owned(std::make_unique<Client>(core().kernel(), nullptr, port, version, name)) {
   client = owned.get();
   client->allow_spinning(core().may_spin());
+  client->on_disconnect([this] { had_connection = true; });
   // Of a blocking call, whose thread holds the mutex.
   client->on_drive([this](const bool& done) {
     std::unique_lock lock(mutex, std::adopt_lock);
@@ -48,6 +49,12 @@ std::shared_ptr<State> start(aios_service& service, std::uint16_t opcode, const 
   service.client->start_raw(opcode, {static_cast<const std::byte*>(request), request_bytes}, {}, {},
                             deadline, ended, service.is_idempotent(opcode));
   return state;
+}
+
+/// Under the service's mutex.
+bool is_done(aios_call& call) {
+  if (!call.state->done) call.service->drive();
+  return call.state->done.load(std::memory_order_acquire);
 }
 
 /// What the call came to; busy before it has ended.
@@ -194,13 +201,23 @@ aios_code aios_call_start(aios_service* service, std::uint16_t opcode, const voi
   });
 }
 
+aios_code aios_call_is_done(aios_call* call, int* done) {
+  if (call == nullptr || done == nullptr) return null_argument("aios_call_is_done");
+  return guarded([&]() -> Result<void> {
+    TRY(call->service->core().check_process());
+    const std::lock_guard lock(call->service->mutex);
+    *done = is_done(*call) ? 1 : 0;
+    return {};
+  });
+}
+
 aios_code aios_call_result(aios_call* call, void* reply, std::size_t reply_bytes) {
   if (call == nullptr || (reply == nullptr && reply_bytes != 0))
     return null_argument("aios_call_result");
   return guarded([&]() -> Result<void> {
     TRY(call->service->core().check_process());
     const std::lock_guard lock(call->service->mutex);
-    if (!call->state->done) call->service->drive();
+    (void)is_done(*call);
     return take(*call->state, reply, reply_bytes);
   });
 }
@@ -210,7 +227,7 @@ aios_code aios_call_reply_bytes(aios_call* call, std::size_t* reply_bytes) {
   return guarded([&]() -> Result<void> {
     TRY(call->service->core().check_process());
     const std::lock_guard lock(call->service->mutex);
-    if (!call->state->done) call->service->drive();
+    (void)is_done(*call);
     TRY(outcome(*call->state));
     *reply_bytes = call->state->reply.size();
     return {};

@@ -32,7 +32,7 @@ bool is_ready(const aios_wait_item& item) {
     case AIOS_WAIT_CALL:
       return item.what.call->state->done.load(std::memory_order_acquire);
     case AIOS_WAIT_SERVICE:
-      return !item.what.service->client->connected();
+      return item.what.service->had_connection && !item.what.service->client->connected();
     case AIOS_WAIT_SERVER:
       return item.what.server->has_request();
     case AIOS_WAIT_TENANT:

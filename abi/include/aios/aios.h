@@ -132,10 +132,13 @@ AIOS_API aios_code aios_call_method(aios_service* service, uint16_t opcode, cons
 /* The same in two steps. Does not block: a connection that is being made gets on whenever this
  * program waits for, or makes, any call of the service. aios_wait waits for the end, which comes
  * after `timeout_ns` at the latest; aios_call_result gives it, any number of times, without
- * blocking: BUSY before it is there, then as aios_call_method. Free with aios_call_free, which
- * forgets an unfinished call but does not undo it. */
+ * blocking: BUSY before it is there, then as aios_call_method. A server may answer BUSY, too: who
+ * looks again and again asks aios_call_is_done. Free with aios_call_free, which forgets an
+ * unfinished call but does not undo it. */
 AIOS_API aios_code aios_call_start(aios_service* service, uint16_t opcode, const void* request,
                                    size_t request_bytes, uint64_t timeout_ns, aios_call** call);
+/* `done` is 1 when the call has ended, however it did. Does not block. */
+AIOS_API aios_code aios_call_is_done(aios_call* call, int* done);
 AIOS_API aios_code aios_call_result(aios_call* call, void* reply, size_t reply_bytes);
 /* Length of the reply that aios_call_result would give; BUSY or the call's error before that. */
 AIOS_API aios_code aios_call_reply_bytes(aios_call* call, size_t* reply_bytes);
@@ -217,7 +220,7 @@ AIOS_API aios_code aios_forget(aios_instance* instance, const char* label);
 
 typedef enum aios_wait_kind {
   AIOS_WAIT_CALL = 1,    /* `call` is finished */
-  AIOS_WAIT_SERVICE = 2, /* the connection of `service` is gone */
+  AIOS_WAIT_SERVICE = 2, /* the connection that `service` had is gone, and there is no new one */
   AIOS_WAIT_FD = 3,      /* poll(2) events on `fd` */
   AIOS_WAIT_TIMER = 4,   /* CLOCK_MONOTONIC has reached `at_ns` */
   AIOS_WAIT_SERVER = 5,  /* aios_server_next would give a request */

@@ -103,6 +103,12 @@ class Call {
   explicit Call(aios_call* owned) noexcept : call_(owned) {}
   aios_call* get() const noexcept { return call_.get(); }
 
+  /// Whether result() would not wait.
+  bool done() const {
+    int done = 0;
+    check(aios_call_is_done(get(), &done));
+    return done != 0;
+  }
   /// Waits for the end and gives the reply.
   template <detail::Message Reply>
   Reply result(std::uint64_t timeout_ns = forever) {
@@ -528,59 +534,6 @@ class Instance {
   detail::Owner<aios_instance, aios_detach> instance_;
 };
 
-inline aios_mapreduce_result Instance::run_job(const JobOptions& options,
-                                               const OnProgress& on_progress) {
-  const auto pointers = [](const std::vector<std::string>& strings) {
-    std::vector<const char*> out;
-    for (const std::string& string : strings) out.push_back(string.c_str());
-    return out;
-  };
-  const std::vector<const char*> arguments = pointers(options.arguments);
-  const std::vector<const char*> inputs = pointers(options.inputs);
-  aios_mapreduce_options raw{};
-  raw.label = options.label.c_str();
-  raw.module_path = options.module_path.c_str();
-  raw.arguments = arguments.data();
-  raw.argument_count = arguments.size();
-  raw.inputs = inputs.data();
-  raw.input_count = inputs.size();
-  raw.output = options.output.c_str();
-  raw.reducers = options.reducers;
-  raw.threads = options.threads;
-  raw.memory_bytes = options.memory_bytes;
-  raw.task_limit_ns = options.task_limit_ns;
-  raw.input_format = options.input_format.c_str();
-  if (!options.field.empty()) raw.field = options.field.c_str();
-  std::vector<std::vector<const char*>> stage_arguments;
-  std::vector<aios_mapreduce_stage> stages;
-  for (const JobStage& stage : options.then) {
-    stage_arguments.push_back(pointers(stage.arguments));
-    stages.push_back({stage.label.c_str(), stage.module_path.c_str(), stage_arguments.back().data(),
-                      stage.arguments.size(), nullptr});
-  }
-  for (std::size_t i = 1; i < stages.size(); ++i) stages[i - 1].then = &stages[i];
-  raw.then = stages.empty() ? nullptr : stages.data();
-  raw.max_bad_records = options.max_bad_records;
-  struct Context {
-    const OnProgress* on_progress;
-    std::exception_ptr thrown;
-  } context{&on_progress, {}};
-  const auto callback = [](void* raw_context, const aios_mapreduce_progress* progress) noexcept {
-    auto& inner = *static_cast<Context*>(raw_context);
-    try {
-      return !*inner.on_progress || (*inner.on_progress)(*progress) ? 0 : 1;
-    } catch (...) {
-      inner.thrown = std::current_exception();
-      return 1;
-    }
-  };
-  aios_mapreduce_result result{};
-  const aios_code code = aios_mapreduce_run(get(), &raw, callback, &context, &result);
-  if (context.thrown) std::rethrow_exception(context.thrown);
-  check(code);
-  return result;
-}
-
 /// Waits until one of them is ready; false when none was in time.
 inline bool wait(std::span<aios_wait_item> items, std::uint64_t timeout_ns) {
   const aios_code code = aios_wait(items.data(), items.size(), timeout_ns);
@@ -593,3 +546,4 @@ inline bool wait(std::span<aios_wait_item> items, std::uint64_t timeout_ns) {
 }  // namespace aios
 
 #include <aios/graph.hpp>  // IWYU pragma: export
+#include <aios/job.hpp>    // IWYU pragma: export

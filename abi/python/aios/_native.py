@@ -205,6 +205,7 @@ FUNCTIONS: dict[str, tuple[Any, list[Any]]] = {
     "aios_call_method": (c_int, [_OBJECT, c_uint16, c_void_p, c_size_t, c_void_p, c_size_t,
                                  c_uint64]),
     "aios_call_start": (c_int, [_OBJECT, c_uint16, c_void_p, c_size_t, c_uint64, _OUT_OBJECT]),
+    "aios_call_is_done": (c_int, [_OBJECT, _OUT_INT]),
     "aios_call_result": (c_int, [_OBJECT, c_void_p, c_size_t]),
     "aios_call_reply_bytes": (c_int, [_OBJECT, _OUT_SIZE]),
     "aios_call_free": (None, [_OBJECT]),

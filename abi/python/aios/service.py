@@ -23,7 +23,9 @@ class Call(waiting.Waitable):
     @property
     def done(self) -> bool:
         """Whether `result` would not block."""
-        return self._wait(self._native(), 0)
+        done = ctypes.c_int()
+        check(lib.aios_call_is_done(self._native(), ctypes.byref(done)))
+        return done.value != 0
 
     def result(self, timeout_s: float | None = None) -> bytes:
         """Waits for the end; the reply, any number of times, or the error that the call ended with.

@@ -69,8 +69,8 @@ _Item = TypeVar("_Item", bound=Union[Waitable, HasFileno, int])
 def wait(items: Iterable[_Item], timeout_s: float | None = None) -> list[_Item]:
     """Blocks until at least one of 1 to 256 items is ready; those that are, in their order.
 
-    A `Call` is ready when it has ended, a `Service` when its connection is gone, a `Server` when
-    there is a request, a `Tenant` when there are completions, and a descriptor, or what has a
+    A `Call` is ready when it has ended, a `Service` when the connection that it had is gone, a
+    `Server` when there is a request, a `Tenant` when there are completions, and a descriptor, or what has a
     `fileno()`, when it can be read. The list is empty when the time passed first.
     """
     wanted = list(items)

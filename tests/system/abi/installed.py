@@ -24,8 +24,9 @@ RUN_TIMEOUT_S = 60
 
 def check_installed(prefix):
     """Everything a user was promised is there, and the library has its name."""
-    for name in ["aios.h", "aios.hpp", "codelet.h", "graph.hpp", "job.h", "kernel.h",
-                 "mapreduce.hpp", "server.h", "storage.h", "tasks.h", "mapreduce/format.hpp"]:
+    for name in ["aios.h", "aios.hpp", "codelet.h", "graph.hpp", "job.h", "job.hpp",
+                 "kernel.h", "mapreduce.hpp", "server.h", "storage.h", "tasks.h",
+                 "mapreduce/format.hpp"]:
         expect((prefix.prefix / "include/aios" / name).is_file(), f"{name} is not installed")
     dynamic = subprocess.run(["readelf", "-d", prefix.library / "libaios.so"], check=True,
                              capture_output=True, text=True).stdout

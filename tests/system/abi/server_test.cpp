@@ -99,6 +99,30 @@ TEST_CASE("An error that a server answers reaches the caller with its text") {
   CHECK(std::string(aios_last_error()) == "not for you");
 }
 
+TEST_CASE("A call that its server answered busy is done, unlike one under way") {
+  const auto owner = attach();
+  const auto server = serve(owner.get(), "busy");
+  const auto client = attach();
+  const auto service = connect(client.get(), "busy", 1);
+  const Word word{};
+  aios_call* raw = nullptr;
+  ok(aios_call_start(service.get(), shout, &word, sizeof word, long_ns, &raw));
+  const Owned<aios_call> call(raw);
+  Word reply{};
+  int done = 1;
+  aios_request* request = nullptr;
+  while (aios_server_next(server.get(), ns_per_ms, &request) == AIOS_TIMED_OUT) {
+    ok(aios_call_is_done(raw, &done));
+    CHECK(done == 0);
+    CHECK(aios_call_result(raw, &reply, sizeof reply) == AIOS_BUSY);
+  }
+  ok(aios_request_fail(request, AIOS_BUSY, "come back later"));
+  while (done == 0) ok(aios_call_is_done(raw, &done));
+  CHECK(aios_call_result(raw, &reply, sizeof reply) == AIOS_BUSY);
+  CHECK(std::string(aios_last_error()) == "come back later");
+  CHECK(aios_call_is_done(raw, nullptr) == AIOS_INVALID_ARGUMENT);
+}
+
 TEST_CASE("A reply that is too large is an error on both sides") {
   Serving serving("boaster", [](aios_request* request) {
     const char much[500] = {};

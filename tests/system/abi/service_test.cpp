@@ -91,9 +91,14 @@ TEST_CASE("A started call is busy until it is answered, then gives its reply any
   std::size_t bytes = 0;
   CHECK(aios_call_result(call.get(), &reply, sizeof reply) == AIOS_BUSY);
   CHECK(aios_call_reply_bytes(call.get(), &bytes) == AIOS_BUSY);
+  int done = 1;
+  ok(aios_call_is_done(call.get(), &done));
+  CHECK(done == 0);
   CHECK(release(echo.get(), 10) == 1);
   auto item = wait_item(call.get());
   ok(aios_wait(&item, 1, long_ns));
+  ok(aios_call_is_done(call.get(), &done));
+  CHECK(done == 1);
   ok(aios_call_reply_bytes(call.get(), &bytes));
   CHECK(bytes == sizeof reply);
   CHECK(aios_call_result(call.get(), &reply, 3) == AIOS_INVALID_ARGUMENT);
@@ -132,6 +137,16 @@ TEST_CASE(
   proto::Empty reply{};
   CHECK(aios_call_result(call.get(), &reply, sizeof reply) == AIOS_PEER_CLOSED);
   CHECK(echo_once(echo.get(), 3) == 3);
+}
+
+TEST_CASE("A service that was never used has no connection that could be gone") {
+  const auto instance = attach();
+  const auto echo = connect_echo(instance.get());
+  aios_wait_item item{};
+  item.kind = AIOS_WAIT_SERVICE;
+  item.what.service = echo.get();
+  CHECK(aios_wait(&item, 1, 0) == AIOS_TIMED_OUT);
+  CHECK(item.ready == 0);
 }
 
 TEST_CASE("Waiting takes descriptors and timers beside calls") {
