@@ -44,6 +44,18 @@ class Error : public std::runtime_error {
   aios_code code_;
 };
 
+/// What submitting many tasks threw.
+class SubmitError : public Error {
+ public:
+  SubmitError(aios_code code, const std::string& what, std::size_t taken)
+      : Error(code, what), taken_(taken) {}
+  /// So many of them, the first ones, are submitted all the same.
+  std::size_t taken() const noexcept { return taken_; }
+
+ private:
+  std::size_t taken_;
+};
+
 /// Throws what this thread's last call answered, unless it was OK.
 inline void check(aios_code code) {
   if (code != AIOS_OK) throw Error(code, aios_last_error());
@@ -410,11 +422,13 @@ class Tenant {
                             tasks.size(), timeout_ns_));
   }
   void submit(const Task& task) { submit(std::span(&task, 1)); }
-  /// Any number, waiting while too many are pending.
+  /// Any number, waiting while too many are pending. Throws SubmitError.
   void submit_many(std::span<const Task> tasks) {
     std::size_t taken = 0;
-    check(aios_tasks_submit_many(get(), reinterpret_cast<const aios_task_record*>(tasks.data()),
-                                 tasks.size(), timeout_ns_, &taken));
+    const aios_code code =
+        aios_tasks_submit_many(get(), reinterpret_cast<const aios_task_record*>(tasks.data()),
+                               tasks.size(), timeout_ns_, &taken);
+    if (code != AIOS_OK) throw SubmitError(code, aios_last_error(), taken);
   }
   /// At least one, unless none came in time.
   std::vector<aios_completion> completions(std::uint64_t timeout_ns = forever) {

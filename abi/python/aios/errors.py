@@ -50,6 +50,7 @@ class Error(Exception):
     """What a call of AIOS failed with; its text says what failed, where, and what to do."""
 
     code: int = Code.INTERNAL
+    taken: int | None = None  # from `Tenant.submit_many`: so many tasks were submitted, the first
 
 
 class InvalidArgument(Error, ValueError):

@@ -283,14 +283,21 @@ class Tenant(waiting.Waitable):
 
     def submit_many(self, tasks: Iterable[Task],
                     timeout_s: float | None = DEFAULT_TIMEOUT_S) -> None:
-        """Submits any number of tasks, and waits while too many are pending."""
+        """Submits any number of tasks, and waits while too many are pending.
+
+        What it raises says as `taken` how many of them, the first ones, are submitted all the same.
+        """
         batch = list(tasks)
         records = (_native.TaskRecord * len(batch))()
         for record, task in zip(records, batch):
             task._fill(record)
         taken = ctypes.c_size_t()
-        check(lib.aios_tasks_submit_many(self._native(), records, len(batch),
-                                         nanoseconds(timeout_s), ctypes.byref(taken)))
+        try:
+            check(lib.aios_tasks_submit_many(self._native(), records, len(batch),
+                                             nanoseconds(timeout_s), ctypes.byref(taken)))
+        except errors.Error as error:
+            error.taken = taken.value
+            raise
 
     def cancel_all(self, timeout_s: float | None = DEFAULT_TIMEOUT_S) -> int:
         """Cancels everything that is pending; returns how many tasks that were."""

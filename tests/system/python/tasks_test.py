@@ -12,6 +12,7 @@ import aios
 from common import PATIENCE_S, ROOT, Case, booted_folder
 
 MODULES = ROOT / "tests/unit/cpu/modules"
+BATCH = 1024
 
 
 class Tasks(Case):
@@ -57,6 +58,18 @@ class Tasks(Case):
         self.assertTrue((numbers == numpy.arange(1000) * 1.5).all())
         self.tenant.release(buffer)
         self.assertRaises(aios.Error, self.tenant.release, buffer)
+
+    def test_submitting_many_tells_how_many_were_taken_before_one_was_refused(self):
+        count = self.codelet("good", "count")
+        many = [aios.Task(tag, count) for tag in range(BATCH + 2)]
+        many[-1].tag = many[-2].tag
+        with self.assertRaises(aios.Error) as raised:
+            self.tenant.submit_many(many, PATIENCE_S)
+        self.assertEqual(raised.exception.taken, BATCH)
+        self.assertEqual(len(self.finished(BATCH)), BATCH)
+        with self.assertRaises(aios.Error) as raised:
+            self.tenant.submit(many[-2:])
+        self.assertIsNone(raised.exception.taken)
 
     def test_a_graph_runs_as_if_one_task_ran_after_the_other(self):
         scale = self.codelet("scale_module", "scale")
