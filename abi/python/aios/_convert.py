@@ -2,9 +2,10 @@
 
 import ctypes
 import math
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from . import errors
 from ._native import FOREVER
@@ -30,13 +31,15 @@ def nanoseconds(seconds: float | None) -> int:
     return min(int(seconds * NS_PER_S), FOREVER - 1)
 
 
-def unsigned(number: int, what: str, most: int = MAX_U64) -> int:
-    """ctypes would cut off what does not fit."""
-    if not isinstance(number, int):
-        raise TypeError(f"{what} is an int, not {type(number).__name__}")
-    if not 0 <= number <= most:
-        raise errors.InvalidArgument(f"{what} is {number}; it is 0 to {most}")
-    return number
+def unsigned(number: SupportsIndex, what: str, most: int = MAX_U64) -> int:
+    """An integer, of NumPy perhaps; ctypes would cut off what does not fit."""
+    try:
+        plain = operator.index(number)
+    except TypeError:
+        raise TypeError(f"{what} is an int, not {type(number).__name__}") from None
+    if not 0 <= plain <= most:
+        raise errors.InvalidArgument(f"{what} is {plain}; it is 0 to {most}")
+    return plain
 
 
 def text(string: str, what: str) -> bytes:

@@ -10,7 +10,7 @@ blocks in this package blocks in a coroutine, too; asyncio.to_thread is for that
 
 import asyncio
 import ctypes
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 from . import _native, errors
 from ._native import MAX_WAIT_ITEMS, Owned, WaitItem, WaitKind, check, lib
@@ -128,7 +128,7 @@ async def ready(item: Waitable) -> None:
         watch.remove(future)
 
 
-async def call(service: Service, opcode: int, request: "Buffer" = b"",
+async def call(service: Service, opcode: SupportsIndex, request: "Buffer" = b"",
                timeout_s: float | None = DEFAULT_TIMEOUT_S) -> bytes:
     """As `Service.call`. Cancelling it forgets the call, but does not undo it."""
     with service.start(opcode, request, timeout_s) as started:

@@ -3,6 +3,7 @@
 import ctypes
 import os
 from collections.abc import Sequence
+from typing import SupportsIndex
 
 from . import mapreduce
 from ._convert import nanoseconds, text, unsigned
@@ -53,9 +54,9 @@ class Instance(Object):
                                      ctypes.byref(server)))
         return Server(server)
 
-    def create_region(self, size_bytes: int, name: str = "", freezable: bool = False, *,
+    def create_region(self, size_bytes: SupportsIndex, name: str = "", freezable: bool = False, *,
                       huge_pages: bool = False, huge_pages_only: bool = False,
-                      numa_node: int | None = None, spread: bool = False) -> Region:
+                      numa_node: SupportsIndex | None = None, spread: bool = False) -> Region:
         """Shared memory of at least `size_bytes`, zero, charged to the job; `Quota`, `NoMemory`.
 
         `name` is for listings. `huge_pages`: in pages of 2 MiB as far as the host has such;

@@ -4,7 +4,8 @@ import ctypes
 import math
 import threading
 import weakref
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from . import errors
 from ._convert import text, unsigned
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 class Region(Object):
     """Shared memory, mapped here; `Instance.create_region` makes it, zero.
+
+    `data` is its buffer, for all that takes one, and `array` a NumPy array over it.
 
     It is the same memory for everybody who was granted it: what one writes the others read, at any
     moment, unless the region is frozen. Copy what has to be checked, then check the copy.
@@ -64,8 +67,9 @@ class Region(Object):
             view = memoryview(memory).cast("B")
             return view if self.writable else view.toreadonly()
 
-    def array(self, dtype: "DTypeLike" = "uint8", shape: int | tuple[int, ...] | None = None,
-              offset_bytes: int = 0) -> "NDArray[Any]":
+    def array(self, dtype: "DTypeLike" = "uint8",
+              shape: SupportsIndex | Iterable[SupportsIndex] | None = None,
+              offset_bytes: SupportsIndex = 0) -> "NDArray[Any]":
         """A NumPy array over the memory from byte `offset_bytes` on, without a copy.
 
         Without a `shape` it has one dimension and as many items as fit. An array supports DLPack;
@@ -73,15 +77,16 @@ class Region(Object):
         """
         import numpy
 
-        unsigned(offset_bytes, "offset_bytes", self.size_bytes)
+        offset = unsigned(offset_bytes, "offset_bytes", self.size_bytes)
         kind = numpy.dtype(dtype)
         if shape is None:
-            count = (self.size_bytes - offset_bytes) // max(kind.itemsize, 1)
-            return numpy.frombuffer(self.data, kind, count, offset_bytes)
-        count = math.prod(shape) if isinstance(shape, tuple) else shape
-        unsigned(count, "the number of items", self.size_bytes)
+            count = (self.size_bytes - offset) // max(kind.itemsize, 1)
+            return numpy.frombuffer(self.data, kind, count, offset)
+        given = shape if isinstance(shape, Iterable) else [shape]
+        sizes = [unsigned(size, "a size of the shape") for size in given]
+        count = unsigned(math.prod(sizes), "the number of items", self.size_bytes)
         # Unlike an ndarray over a buffer, this one cannot be made writable where the memory is not.
-        return numpy.frombuffer(self.data, kind, count, offset_bytes).reshape(shape)
+        return numpy.frombuffer(self.data, kind, count, offset).reshape(sizes)
 
     def freeze(self) -> None:
         """Makes it immutable, for everybody and for ever; it was created `freezable`.

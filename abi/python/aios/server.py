@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 from . import _native, errors, waiting
 from ._convert import memory, unsigned
@@ -55,7 +55,7 @@ class Request:
     def answered(self) -> bool:
         return self._owned is None
 
-    def region(self, handle: int, access: Access = Access.READ) -> Region:
+    def region(self, handle: SupportsIndex, access: Access = Access.READ) -> Region:
         """The region that the client granted and that its request names by the number `handle`."""
         with self._lock:
             native = self._native()

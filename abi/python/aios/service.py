@@ -1,7 +1,7 @@
 """Calling servers."""
 
 import ctypes
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 from . import errors, waiting
 from ._convert import memory, nanoseconds, unsigned
@@ -58,7 +58,7 @@ class Service(waiting.Waitable):
 
     _wait_kind = WaitKind.SERVICE
 
-    def start(self, opcode: int, request: "Buffer" = b"",
+    def start(self, opcode: SupportsIndex, request: "Buffer" = b"",
               timeout_s: float | None = DEFAULT_TIMEOUT_S) -> Call:
         """Calls a method without waiting for it; the call ends after `timeout_s` at the latest.
 
@@ -72,7 +72,7 @@ class Service(waiting.Waitable):
                                       nanoseconds(timeout_s), ctypes.byref(call)))
         return Call(call)
 
-    def call(self, opcode: int, request: "Buffer" = b"",
+    def call(self, opcode: SupportsIndex, request: "Buffer" = b"",
              timeout_s: float | None = DEFAULT_TIMEOUT_S) -> bytes:
         """Calls a method and waits for its reply.
 
@@ -93,7 +93,7 @@ class Service(waiting.Waitable):
                              nanoseconds(timeout_s), ctypes.byref(handle)))
         return handle.value
 
-    def receive(self, handle: int, access: Access = Access.READ) -> Region:
+    def receive(self, handle: SupportsIndex, access: Access = Access.READ) -> Region:
         """The region that the server granted and named in a reply by the number `handle`."""
         native = self._native()
         region = Owned(lib.aios_region_close, native.instance)

@@ -3,7 +3,7 @@
 import ctypes
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, SupportsIndex
 
 from . import _native
 from ._convert import memory, nanoseconds, string, text, unsigned
@@ -72,8 +72,8 @@ class Storage(Object):
         del data[self.get_into(name, data, version=info.version, timeout_s=timeout_s):]
         return data
 
-    def get_into(self, name: str, data: "WritableBuffer", offset: int = 0, version: int = 0,
-                 timeout_s: float | None = DEFAULT_TIMEOUT_S) -> int:
+    def get_into(self, name: str, data: "WritableBuffer", offset: SupportsIndex = 0,
+                 version: SupportsIndex = 0, timeout_s: float | None = DEFAULT_TIMEOUT_S) -> int:
         """Fills `data` from byte `offset` of the object on; how many bytes: fewer at its end.
 
         `version` 0 means the newest; otherwise `SourceChanged` when the newest is another: so one
@@ -87,8 +87,8 @@ class Storage(Object):
                 ctypes.byref(filled), None))
         return filled.value
 
-    def put_region(self, name: str, region: Region, region_offset: int = 0,
-                   length: int | None = None,
+    def put_region(self, name: str, region: Region, region_offset: SupportsIndex = 0,
+                   length: SupportsIndex | None = None,
                    timeout_s: float | None = DEFAULT_TIMEOUT_S) -> ObjectInfo:
         """Stores a part of a region, without a `length` all that follows, without a copy.
 
@@ -101,9 +101,9 @@ class Storage(Object):
             nanoseconds(timeout_s), ctypes.byref(info)))
         return _info(info)
 
-    def get_region(self, name: str, region: Region, region_offset: int = 0,
-                   length: int | None = None, offset: int = 0, version: int = 0,
-                   timeout_s: float | None = DEFAULT_TIMEOUT_S) -> int:
+    def get_region(self, name: str, region: Region, region_offset: SupportsIndex = 0,
+                   length: SupportsIndex | None = None, offset: SupportsIndex = 0,
+                   version: SupportsIndex = 0, timeout_s: float | None = DEFAULT_TIMEOUT_S) -> int:
         """As `get_into`, straight from the disk into a part of a region."""
         filled = ctypes.c_uint64()
         check(lib.aios_storage_get_region(
@@ -149,7 +149,7 @@ class Storage(Object):
                                       nanoseconds(timeout_s)))
 
 
-def _rest(region: Region, offset: int, length: int | None) -> int:
+def _rest(region: Region, offset: SupportsIndex, length: SupportsIndex | None) -> int:
     if length is None:
-        return max(region.size_bytes - offset, 0)
+        return max(region.size_bytes - unsigned(offset, "region_offset"), 0)
     return unsigned(length, "length")

@@ -1,10 +1,11 @@
 """Tasks: codelets that run on the instance's devices over buffers in shared memory."""
 
 import ctypes
+import operator
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NewType
+from typing import TYPE_CHECKING, NewType, SupportsIndex
 
 from . import _native, errors, waiting
 from ._convert import memory, nanoseconds, string, text, unsigned
@@ -59,9 +60,10 @@ class Task:
             raise errors.InvalidArgument(f"a grid has one to three directions: {self.grid}")
         for direction, blocks in enumerate(self.grid):
             record.grid[direction] = unsigned(blocks, "grid", MAX_U32)
-        if not -2**31 <= self.priority < 2**31:
-            raise errors.InvalidArgument(f"priority is {self.priority}; it has 32 bits")
-        record.priority = self.priority
+        priority = operator.index(self.priority)
+        if not -2**31 <= priority < 2**31:
+            raise errors.InvalidArgument(f"priority is {priority}; it has 32 bits")
+        record.priority = priority
         record.limit_ns = nanoseconds(self.limit_s)
         if self.device is not None:
             record.device = unsigned(self.device, "device", MAX_U32 - 1) + 1
@@ -201,7 +203,8 @@ class Tenant(waiting.Waitable):
             self._native(), unsigned(codelet, "codelet", MAX_U32),
             unsigned(cheaper, "cheaper", MAX_U32), nanoseconds(timeout_s)))
 
-    def buffer(self, region: Region, access: Access, offset: int = 0, length: int | None = None,
+    def buffer(self, region: Region, access: Access, offset: SupportsIndex = 0,
+               length: SupportsIndex | None = None,
                timeout_s: float | None = DEFAULT_TIMEOUT_S) -> BufferId:
         """Registers memory of a region, without a `length` all that follows.
 
@@ -216,7 +219,7 @@ class Tenant(waiting.Waitable):
             ctypes.byref(buffer)))
         return BufferId(buffer.value)
 
-    def files(self, ranges: Sequence[tuple[waiting.HasFileno | int, int, int]],
+    def files(self, ranges: Sequence[tuple[waiting.HasFileno | int, SupportsIndex, SupportsIndex]],
               timeout_s: float | None = DEFAULT_TIMEOUT_S) -> BufferId:
         """Registers parts of files, each (open file, offset, length), as one buffer.
 
@@ -267,7 +270,7 @@ class Tenant(waiting.Waitable):
             return []
         return [_completion(one) for one in some[:count.value]]
 
-    def failure(self, tag: int, timeout_s: float | None = DEFAULT_TIMEOUT_S) -> str:
+    def failure(self, tag: SupportsIndex, timeout_s: float | None = DEFAULT_TIMEOUT_S) -> str:
         """Why a finished task failed. `NotFound`: it did not, or that is no longer known.
 
         The last 256 failures are remembered, but not over the scheduler's death.
@@ -277,7 +280,7 @@ class Tenant(waiting.Waitable):
                                     nanoseconds(timeout_s)))
         return string(why.value)
 
-    def cancel(self, tag: int, timeout_s: float | None = DEFAULT_TIMEOUT_S) -> None:
+    def cancel(self, tag: SupportsIndex, timeout_s: float | None = DEFAULT_TIMEOUT_S) -> None:
         """Cancels a pending task; its completion says CANCELLED. `Busy`: it runs; `NotFound`."""
         check(lib.aios_task_cancel(self._native(), unsigned(tag, "tag"), nanoseconds(timeout_s)))
 
@@ -314,6 +317,10 @@ class Tenant(waiting.Waitable):
         return Graph(graph)
 
 
+def _numbers(ids: Sequence[SupportsIndex], what: str) -> "ctypes.Array[ctypes.c_uint32]":
+    return (ctypes.c_uint32 * len(ids))(*(unsigned(one, what, MAX_U32) for one in ids))
+
+
 class Graph(Object):
     """Tasks whose dependencies follow from what they do to buffers, made by `Tenant.graph`.
 
@@ -332,19 +339,19 @@ class Graph(Object):
         check(lib.aios_graph_add(self._native(), ctypes.byref(record), ctypes.byref(number)))
         return number.value
 
-    def edge(self, before: int, after: int) -> None:
+    def edge(self, before: SupportsIndex, after: SupportsIndex) -> None:
         """`after` starts when `before` is done, whatever their buffers."""
         check(lib.aios_graph_add_edge(self._native(), unsigned(before, "before", MAX_U32),
                                       unsigned(after, "after", MAX_U32)))
 
-    def gang(self, tasks: Sequence[int]) -> None:
+    def gang(self, tasks: Sequence[SupportsIndex]) -> None:
         """These tasks start together, each with a thread of a device for itself, or not at all.
 
         When one ends without success those that do not run are cancelled. `InvalidArgument`: they
         are not 2 to 256 different ones, or one is of a gang. `submit` raises `NotSupported` when
         the devices that they may run on have fewer threads in all.
         """
-        numbers = (ctypes.c_uint32 * len(tasks))(*tasks)
+        numbers = _numbers(tasks, "a task")
         check(lib.aios_graph_gang(self._native(), numbers, len(tasks)))
 
     def reduction(self, buffer: BufferId, partials: Sequence[BufferId], initialise: CodeletId,
@@ -354,12 +361,12 @@ class Graph(Object):
         `initialise` writes the zero of the reduction to its buffer, `combine` adds its second
         buffer to its first; both run where they are needed.
         """
-        numbers = (ctypes.c_uint32 * len(partials))(*partials)
+        numbers = _numbers(partials, "a partial")
         check(lib.aios_graph_set_reduction(
             self._native(), unsigned(buffer, "buffer", MAX_U32), numbers, len(partials),
             unsigned(initialise, "initialise", MAX_U32), unsigned(combine, "combine", MAX_U32)))
 
-    def deadline(self, deadline_ns: int) -> None:
+    def deadline(self, deadline_ns: SupportsIndex) -> None:
         """All of it is to be done by then, of time.monotonic_ns(); 0: no matter.
 
         Its tasks go before those without a deadline. At most 32,768 tasks.
@@ -412,7 +419,7 @@ class Graph(Object):
             raise errors.TimedOut("the graph has not ended")
         return failed.value
 
-    def completion(self, number: int) -> Completion:
+    def completion(self, number: SupportsIndex) -> Completion:
         """How the task ended. `Busy`: it has not."""
         raw = _native.Completion()
         check(lib.aios_graph_completion(self._native(), unsigned(number, "number", MAX_U32),

@@ -87,7 +87,8 @@ class Library(Case):
             "with aios.attach() as instance, instance.connect('echo', 1) as echo:\n"
             "    reply: bytes = echo.call(1, numpy.zeros(8))\n"
             "    ready: list[aios.Call] = aios.wait([echo.start(1)], 1.5)\n"
-            "    instance.storage().put('name', instance.create_region(1).array('f4'))\n"
+            "    region = instance.create_region(numpy.prod((8, 8)))\n"
+            "    instance.storage().put('name', region.array('f4', [numpy.int64(4)]))\n"
             "async def f(s: aios.Server) -> aios.Request:\n"
             "    return await aios.aio.next_request(s)\n", encoding="utf-8")
         checked = subprocess.run(

@@ -28,6 +28,8 @@ class Regions(Case):
             self.assertEqual(region.array().dtype, numpy.uint8)
             self.assertEqual(region.array("f8").shape, (region.size_bytes // 8,))
             self.assertEqual(region.array("f8", 3).shape, (3,))
+            for shape in (numpy.int64(6), [2, numpy.uint8(3)], numpy.array([3, 2]), range(2, 4)):
+                self.assertEqual(region.array("f8", shape, numpy.int32(8)).size, 6)
 
     def test_an_array_goes_to_others_by_dlpack_without_a_copy(self):
         with self.instance.create_region(PAGE) as region:
@@ -179,6 +181,14 @@ class Placing(Case):
         for options in ({"numa_node": -1}, {"numa_node": 64}, {"numa_node": 0, "spread": True}):
             with self.assertRaises(aios.InvalidArgument):
                 self.instance.create_region(PAGE, **options)
+
+
+    def test_numbers_may_be_those_of_numpy(self):
+        with self.instance.create_region(numpy.prod((64, 64)), numa_node=numpy.int8(0)) as region:
+            self.assertEqual(region.size_bytes, PAGE)
+        for wrong in (numpy.float64(PAGE), "4096", numpy.array([1, 2])):
+            self.assertRaises(TypeError, self.instance.create_region, wrong)
+        self.assertRaises(aios.InvalidArgument, self.instance.create_region, numpy.int64(-1))
 
 
 class Freezing(Case):
