@@ -79,7 +79,13 @@ class Request:
         for the answer any more.
         """
         with memory(data) as (address, size), self._lock:
-            check(lib.aios_request_reply(self._take(), address, size))
+            native = self._native()
+            pointer = ctypes.c_void_p(native.value)
+            # It is freed, so nobody else may. No signal may come in between: Python looks for
+            # those at calls, and there is none.
+            self._owned = native.value = None
+            code = lib.aios_request_reply(pointer, address, size)
+            check(code)
 
     def fail(self, code: int, text: str) -> None:
         """Answers with an error, an `errors.Code`, which the client's call raises.
@@ -88,21 +94,18 @@ class Request:
         """
         if code == errors.Code.OK:
             raise errors.InvalidArgument("OK is no error")
+        why = text.replace("\0", "").encode("utf-8", "replace")
         with self._lock:
-            why = text.replace("\0", "").encode("utf-8", "replace")
-            check(lib.aios_request_fail(self._take(), code, why))
+            native = self._native()
+            pointer = ctypes.c_void_p(native.value)
+            self._owned = native.value = None  # as in `reply`
+            answered = lib.aios_request_fail(pointer, code, why)
+            check(answered)
 
     def _native(self) -> Owned:
         if self._owned is None:
             raise errors.BadHandle("this request is answered")
         return self._owned
-
-    def _take(self) -> int | None:
-        """For what frees it: nobody else may then."""
-        native = self._native()
-        self._owned = None
-        pointer, native.value = native.value, None
-        return pointer
 
     def __enter__(self) -> "Request":
         return self

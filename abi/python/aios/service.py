@@ -88,9 +88,11 @@ class Service(waiting.Waitable):
 
         Its number there, to be named in a request over the present connection.
         """
-        handle = ctypes.c_uint64()
-        check(lib.aios_grant(self._native(), region._native(), Access(access),
-                             nanoseconds(timeout_s), ctypes.byref(handle)))
+        native, shared, handle = self._native(), region._native(), ctypes.c_uint64()
+        if not waiting.in_slices(
+                lambda ns: lib.aios_grant(native, shared, Access(access), ns,
+                                          ctypes.byref(handle)), timeout_s):
+            raise errors.TimedOut("the server did not accept a connection in time")
         return handle.value
 
     def receive(self, handle: SupportsIndex, access: Access = Access.READ) -> Region:

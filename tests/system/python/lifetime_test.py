@@ -122,6 +122,14 @@ class Interrupts(Case):
         release(self.echo, 81)
         call.result(PATIENCE_S)
 
+    def test_it_ends_a_grant_to_a_server_that_accepts_nothing(self):
+        with self.instance.serve("python-deaf", 1):
+            other = self.attach()
+            region = other.create_region(4096)
+            with other.connect("python-deaf", 1) as deaf:
+                self.assert_interrupts(lambda: deaf.grant(region, timeout_s=None))
+                self.assertRaises(aios.TimedOut, deaf.grant, region, timeout_s=0.02)
+
     def test_it_ends_waiting_for_requests_and_completions(self):
         with self.instance.serve("python-interrupt", 1) as server:
             self.assert_interrupts(server.next)

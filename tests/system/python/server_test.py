@@ -2,6 +2,7 @@
 
 import gc
 import struct
+import sys
 
 import aios
 from common import PATIENCE_S, WORD, Case, Thread, run_python
@@ -95,6 +96,40 @@ class Serving(Case):
             raise aios.Quota("enough")
         with self.assertRaisesRegex(aios.Quota, "enough"):
             call.result(PATIENCE_S)
+
+    def test_an_interrupted_answer_is_given_all_the_same(self):
+        returns = 0  # of functions of Python, in which a signal may be noticed
+
+        def interrupt(frame, event, _):
+            nonlocal returns
+            if event == "return" and frame.f_code.co_name != "__del__":
+                returns += 1
+                if returns == at:
+                    raise KeyboardInterrupt
+            return interrupt
+
+        for answer in (lambda request: request.reply(b"yes"),
+                       lambda request: request.fail(aios.Code.QUOTA, "no")):
+            at, interrupted = 1, True
+            while interrupted:
+                call, request = self.ask()
+                returns, interrupted = 0, False
+                try:
+                    with request:
+                        sys.settrace(interrupt)
+                        try:
+                            answer(request)
+                        finally:
+                            sys.settrace(None)
+                except KeyboardInterrupt:
+                    interrupted = True
+                # An answer, or what the block came to; without one it would time out.
+                try:
+                    self.assertEqual(call.result(PATIENCE_S), b"yes")
+                except (aios.Quota, aios.Internal):
+                    pass
+                at += 1
+            self.assertGreater(at, 3)
 
     def test_a_request_that_is_given_up_is_cancelled(self):
         call, request = self.ask()
