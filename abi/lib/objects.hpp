@@ -62,6 +62,9 @@ Result<aios_region*> receive_region(const std::shared_ptr<Core>& core, Handle ha
 /// What LinkSend needs to give a region with `access`. denied when it cannot.
 Result<proto::kernel::LinkSend::Entry> grant_entry(const aios_region& region, std::uint32_t access);
 
+/// The number that sending such an entry came to; a quota says what to do.
+Result<Handle> granted(Result<std::vector<Handle>> sent);
+
 /// A label that a job may keep something under.
 Result<void> check_label(const Core& core, const char* label);
 

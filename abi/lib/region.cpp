@@ -25,6 +25,16 @@ Result<proto::kernel::LinkSend::Entry> grant_entry(const aios_region& region,
       region.region.handle(), static_cast<std::uint32_t>(ObjectType::region), mask, mask, 0};
 }
 
+Result<Handle> granted(Result<std::vector<Handle>> sent) {
+  if (sent) return sent->front();
+  std::string text = sent.error().message();
+  if (sent.error().code() == Code::quota)
+    text +=
+        "; grant a region once and name its number in every request, or end the connection, which "
+        "gives up the grants that were not received";
+  return error(sent.error().code(), text);
+}
+
 Result<aios_region*> receive_region(const std::shared_ptr<Core>& core, Handle handle,
                                     std::uint64_t sender, std::uint32_t access) {
   const std::uint32_t needed = TRY(rights_of(access));

@@ -257,7 +257,7 @@ aios_code aios_request_grant(aios_request* request, const aios_region* region, s
     const std::lock_guard lock(server.mutex);
     Listener* listener = TRY(server.listener());
     *handle =
-        TRY(listener->send_handles(request->incoming.token.client, std::span(&entry, 1))).front();
+        TRY(granted(listener->send_handles(request->incoming.token.client, std::span(&entry, 1))));
     return {};
   });
 }

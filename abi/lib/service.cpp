@@ -130,9 +130,7 @@ Result<std::uint64_t> grant(aios_service& service, const aios_region& region, st
   TRY(connect_service(service, lock, deadline));
   if (service.client->link() == nullptr)
     return error(Code::peer_closed, "the server went away meanwhile");
-  const auto numbers =
-      TRY(const_cast<Link*>(service.client->link())->send_handles(std::span(&entry, 1)));
-  return numbers.front();
+  return granted(const_cast<Link*>(service.client->link())->send_handles(std::span(&entry, 1)));
 }
 
 }  // namespace

@@ -19,6 +19,17 @@ constexpr std::uint32_t calls_without_stall = proto::slot_count / proto::max_mes
 constexpr std::uint32_t turns_between_clocks = 64;
 /// Between attempts, when a server ends connections before they are open.
 constexpr std::uint64_t reconnect_pause_ns = 20 * ns_per_ms;
+
+/// A call takes its place at the server until it is answered, though it has ended here.
+std::string late_text(const std::string& service, std::uint32_t unanswered) {
+  constexpr std::uint32_t most = calls_without_stall + 1;
+  std::string text = service + " did not answer in time";
+  if (unanswered > most)
+    text += "; it takes " + std::to_string(most) +
+            " calls of a connection at a time, and before it answers one of those, given up or "
+            "not, no more: calls that wait long need a connection of their own";
+  return text;
+}
 }  // namespace
 
 Client::Client(Kernel& kernel, EventLoop* loop, Handle port, std::uint64_t protocol_version,
@@ -359,7 +370,7 @@ void Client::expire() {
     return true;
   });
   arm_deadline(next);
-  const auto late = [this] { return error(Code::timed_out, service_ + " did not answer in time"); };
+  const auto late = [this] { return error(Code::timed_out, late_text(service_, unanswered_)); };
   for (auto& call : sent) call.callback(late());
   for (auto& call : unsent) call.callback(late());
 }

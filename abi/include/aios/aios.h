@@ -21,6 +21,14 @@
  *   - Threads: every function may be called from any thread at any time; only freeing an object
  *     must not happen while another thread uses it or waits for it. Threads that call over the same
  *     service at once all have their calls under way together.
+ *   - Kernel: an attachment asks the kernel one thing at a time, and waits for its answer whatever
+ *     the timeout. It answers at once, but a region is filled, and frozen, first: a GiB takes a
+ *     third of a second. Meanwhile other threads of the attachment wait that need the kernel, also
+ *     in what "does not block": to connect, to accept, to grant, to map or close a region. Calls
+ *     over an open connection do not need it. A program that cannot bear that makes its large
+ *     regions first, or by an attachment of their own, with the services that they are granted to.
+ *   - Signals: a wait goes on after a signal handler has run. To be woken by one, give aios_wait a
+ *     signalfd, or a pipe that the handler writes to.
  *   - Fork: what was made before a fork belongs to the parent. In the child every function given
  *     such an object answers BAD_HANDLE, those that free do nothing, and the parent's connections
  *     are not touched. The child may attach for itself. Memory of regions stays shared with it. Do
@@ -119,7 +127,10 @@ AIOS_API aios_code aios_connect(aios_instance* instance, const char* name,
                                 uint64_t protocol_version, aios_service** service);
 AIOS_API void aios_service_close(aios_service* service);
 
-/* Calls a method and blocks until it is answered. `request` and `reply` are structs that the
+/* Calls a method and blocks until it is answered. A server has at most 64 calls of a connection
+ * under way, and takes the next when it has answered one: those that have timed out or were freed
+ * count until then. Calls that wait long at the server, as for an event, have a service of their
+ * own, beside that for the others. `request` and `reply` are structs that the
  * protocol of the service defines; `reply` must have the reply's exact size (INVALID_ARGUMENT if
  * not). A call of a server of AIOS that only reads is made again by itself when the server dies
  * during it. Errors: those of the method; PEER_CLOSED: the server died during the call; TIMED_OUT:
@@ -192,14 +203,18 @@ AIOS_API aios_code aios_region_freeze(aios_region* region);
 AIOS_API aios_code aios_region_is_frozen(const aios_region* region, int* frozen);
 
 /* Gives the service a handle to the region, with which it may map it and pass it on. `handle` is
- * its number there, to be named in a request over the present connection; it is void when that
- * ends. Blocks only while it connects. Errors: DENIED: WRITE of a region that is read-only here;
- * QUOTA, PEER_CLOSED, SERVICE_DOWN, TIMED_OUT. */
+ * its number there, to be named in any number of requests over the present connection; it is void
+ * when that ends. A region is granted once, since every grant takes one of 2,048 places that
+ * programs of a user have at a server, until the server closes it or, where that never received
+ * it, the connection ends. Blocks only while it connects. Errors: DENIED: WRITE of a region that is
+ * read-only here; QUOTA: no place is free; PEER_CLOSED, SERVICE_DOWN, TIMED_OUT. */
 AIOS_API aios_code aios_grant(aios_service* service, const aios_region* region, uint32_t access,
                               uint64_t timeout_ns, uint64_t* handle);
 /* Maps a region that the server of `service` granted and named in a reply, by the number `handle`.
  * Errors: BAD_HANDLE: no such handle, or another sent it, or it was received before; WRONG_TYPE;
- * DENIED: it was not granted with `access`. Free as one that was created. */
+ * DENIED: it was not granted with `access`. QUOTA (no descriptor is left) and NO_MEMORY: it cannot
+ * be mapped; the grant is given up, and the server has to grant it anew. Free as one that was
+ * created. */
 AIOS_API aios_code aios_region_receive(aios_service* service, uint64_t handle, uint32_t access,
                                        aios_region** region);
 

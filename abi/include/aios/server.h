@@ -35,9 +35,9 @@ AIOS_API void aios_server_close(aios_server* server);
 
 /* The oldest request that was not taken yet; blocks until there is one. Opcode 0 of every protocol
  * is the null call, which is answered inside. At most 64 requests of one client are under way at
- * once; a client that does not read its replies is not read from. Errors: TIMED_OUT; UNREACHABLE
- * (the instance has ended). Free by answering: aios_request_reply or aios_request_fail, in any
- * order, at any later time, from any thread. */
+ * once, those included that it waits for no more; a client that does not read its replies is not
+ * read from. Errors: TIMED_OUT; UNREACHABLE (the instance has ended). Free by answering:
+ * aios_request_reply or aios_request_fail, in any order, at any later time, from any thread. */
 AIOS_API aios_code aios_server_next(aios_server* server, uint64_t timeout_ns,
                                     aios_request** request);
 
@@ -60,11 +60,14 @@ AIOS_API aios_code aios_request_peer(const aios_request* request, aios_peer* pee
 
 /* Maps a region that the client granted (aios_grant) and that its request names by the number
  * `handle`. Errors: BAD_HANDLE: no such handle, or another process sent it, or it was received
- * before; WRONG_TYPE; DENIED: it was not granted with `access`. Free with aios_region_close. */
+ * before; WRONG_TYPE; DENIED: it was not granted with `access`; QUOTA (no descriptor is left) and
+ * NO_MEMORY: it cannot be mapped; the grant is given up, and the client has to grant it anew. Free
+ * with aios_region_close. */
 AIOS_API aios_code aios_request_region(aios_request* request, uint64_t handle, uint32_t access,
                                        aios_region** region);
 /* Gives the client a handle to a region; `handle` is its number there, to be named in the reply,
- * for aios_region_receive. Errors: DENIED, QUOTA, PEER_CLOSED. */
+ * for aios_region_receive. Errors: DENIED; QUOTA: the client has no place left, see aios_grant;
+ * PEER_CLOSED. */
 AIOS_API aios_code aios_request_grant(aios_request* request, const aios_region* region,
                                       uint32_t access, uint64_t* handle);
 

@@ -130,7 +130,10 @@ async def ready(item: Waitable) -> None:
 
 async def call(service: Service, opcode: SupportsIndex, request: "Buffer" = b"",
                timeout_s: float | None = DEFAULT_TIMEOUT_S) -> bytes:
-    """As `Service.call`. Cancelling it forgets the call, but does not undo it."""
+    """As `Service.call`. Cancelling it forgets the call, but does not undo it.
+
+    It stays one of the 64 that a server has of a service: see `Service.start`.
+    """
     with service.start(opcode, request, timeout_s) as started:
         await ready(started)
         return started.result(0)

@@ -25,6 +25,10 @@ class Instance(Object):
     forked child everything that was made before the fork raises `BadHandle`, and the parent's is
     not touched; the child may attach for itself.
 
+    It asks the kernel one thing at a time: while one thread creates a large region, a third of a
+    second for a GiB, others that connect, accept, grant or close a region wait beyond their
+    timeouts. Make such regions first, or by an attachment of their own.
+
     When the instance itself ends, everything that needs it raises `PeerClosed` or `Unreachable`.
     """
 

@@ -62,6 +62,10 @@ class Service(waiting.Waitable):
               timeout_s: float | None = DEFAULT_TIMEOUT_S) -> Call:
         """Calls a method without waiting for it; the call ends after `timeout_s` at the latest.
 
+        A server has at most 64 calls of a service under way; those that have timed out or were
+        closed count until it answers them. So calls that wait long, as for an event, have a
+        service of their own.
+
         `request` has at most 440 bytes, as the protocol of the service defines them: of `struct`,
         of a ctypes.Structure, of an array. More goes into a region.
         """
@@ -86,7 +90,8 @@ class Service(waiting.Waitable):
               timeout_s: float | None = DEFAULT_TIMEOUT_S) -> int:
         """Gives the server the region, with which it may map it and pass it on.
 
-        Its number there, to be named in a request over the present connection.
+        Its number there, to be named in any number of requests over the present connection. A
+        region is granted once: `Quota` when programs of this user have 2,048 grants at the server.
         """
         native, shared, handle = self._native(), region._native(), ctypes.c_uint64()
         if not waiting.in_slices(

@@ -48,9 +48,11 @@ class Storage(Object):
     object survives a crash of the machine. Every byte that a get gives was verified.
 
     Every call blocks until it is answered, at most `timeout_s`, also when a signal comes. Calls of
-    several threads over one Storage take turns; open one for each to have several under way. All
-    raise `TimedOut` (a put, remove or rename may still be done), `PeerClosed` (storage died
-    meanwhile; the next call connects again), `ServiceDown`, `InvalidArgument` for a name, `Quota`.
+    several threads over one Storage take turns; open one for each to have several under way. When
+    storage dies during a call, the call is made again by itself, and what it changes is changed
+    once. All raise `TimedOut` (a put, remove or rename may still be done), `Indeterminate` (of
+    those: storage died during the call, and was not back in time to say whether it was done),
+    `ServiceDown`, `PeerClosed` (the instance has ended), `InvalidArgument` for a name, `Quota`.
     """
 
     def put(self, name: str, data: "Buffer",

@@ -179,6 +179,24 @@ TEST_CASE("A region granted with a call is read by the server, once, and by it a
         AIOS_INVALID_ARGUMENT);
 }
 
+TEST_CASE("Grants that a server never receives use its places up, and end with the connection") {
+  const auto instance = attach();
+  const auto region = create_region(instance.get(), 4096);
+  auto echo = connect_echo(instance.get());
+  std::uint64_t handle = 0;
+  aios_code code = AIOS_OK;
+  for (int i = 0; i < 4096 && code == AIOS_OK; ++i)
+    code = aios_grant(echo.get(), region.get(), AIOS_GRANT_READ, long_ns, &handle);
+  CHECK(code == AIOS_QUOTA);
+  CHECK(std::string(aios_last_error()).find("grant a region once") != std::string::npos);
+  echo = connect_echo(instance.get());
+  const auto grant_again = [&] {
+    return aios_grant(echo.get(), region.get(), AIOS_GRANT_READ, long_ns, &handle);
+  };
+  // The server closes its side when it gets to it.
+  CHECK(TestInstance::wait_until([&] { return grant_again() == AIOS_OK; }));
+}
+
 TEST_CASE("A region that a server grants with its reply is shared with the client") {
   aios_region* kept = nullptr;
   Serving serving("giver", [&](aios_request* request) {
