@@ -111,6 +111,7 @@ Result<std::shared_ptr<Core>> Core::attach(const std::string& socket_path,
   silence_log();
   std::shared_ptr<Core> core(new Core);
   core->kernel_ = TRY(Kernel::attach(socket_path, options));
+  core->kernel_->on_bell_emptied([raw = core.get()] { raw->tell(nullptr); });
   core->socket_path_ = socket_path;
   core->may_spin_ = may_spin;
   core->process_ = current_process();
@@ -164,13 +165,6 @@ std::vector<std::shared_ptr<Endpoint>> Core::endpoints() {
   for (const auto& endpoint : endpoints_)
     if (auto shared = endpoint.lock()) alive.push_back(std::move(shared));
   return alive;
-}
-
-void Core::renew_rings() {
-  kernel_->status_page().sleep.fetch_add(proto::sleep_begins - proto::sleep_ends,
-                                         std::memory_order_relaxed);
-  // As a sleeper's: a peer that still saw the old count has published what is looked at next.
-  std::atomic_thread_fence(std::memory_order_seq_cst);
 }
 
 void Core::take_signals() {

@@ -135,9 +135,6 @@ class Core {
   void tell(const Endpoint* endpoint);
   /// Wakes a foreign event loop that is armed, because what it waits for is another now.
   void disturb();
-  /// A thread that does not count as asleep has drained a bell: peers, which ring once for each
-  /// time that somebody goes to sleep, ring again for those who do. Look at the links after it.
-  void renew_rings();
   /// Takes the kernel's signals; those who wait for one look again.
   void take_signals();
 

@@ -138,7 +138,7 @@ Result<void> Core::dispatch() {
     const std::lock_guard lock(endpoint->mutex);
     endpoint->drain_bell();
   }
-  renew_rings();
+  renew_rings(kernel_->status_page());
   for (const auto& endpoint : all) {
     const std::lock_guard lock(endpoint->mutex);
     if (gone) endpoint->kernel_lost();

@@ -148,7 +148,7 @@ bool aios_server::work() {
   const std::size_t before = listener_->requests().size();
   // Without a kernel a loop has nothing to fail on.
   (void)loop_->turn(Deadline{0});
-  core().renew_rings();
+  renew_rings(core().kernel().status_page());
   if (listener_->requests().size() > before) changed();
   return listener_->ready();
 }

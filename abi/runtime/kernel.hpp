@@ -6,6 +6,7 @@
 // peer_closed, for ever.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -96,6 +97,12 @@ class Kernel {
   void drain_bell() const;
   /// A call has found that the kernel is gone.
   bool lost();
+  /// Runs whenever a link has emptied its own bell, on which other threads may sleep: they are to
+  /// look. Set, before there are links, by whoever lets several threads wait for one link.
+  void on_bell_emptied(std::function<void()> callback) { on_bell_emptied_ = std::move(callback); }
+  void bell_emptied() const {
+    if (on_bell_emptied_) on_bell_emptied_();
+  }
   /// How many signals were raised so far: who has seen fewer looks again at what it waits for.
   std::uint64_t signal_count() const;
   /// For those who need no more than that: takes all raised signals and forgets them.
@@ -127,6 +134,7 @@ class Kernel {
   std::vector<StartupHandle> startup_;
   std::uint64_t next_call_ = 1;
   bool lost_ = false;
+  std::function<void()> on_bell_emptied_;
 };
 
 struct RegionOptions {

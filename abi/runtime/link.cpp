@@ -92,14 +92,22 @@ RingResult Link::pop(Message& message) {
   popped_ = true;
   if (++popped_since_drain_ >= pops_between_drains) {
     popped_since_drain_ = 0;
-    drain_bell();
+    empty_bell();
   }
   return result;
 }
 
 void Link::set_stalled(bool stalled) {
   sender_.set_stalled(stalled);
-  if (!stalled) drain_bell();
+  if (!stalled) empty_bell();
+}
+
+/// By a thread that need not have slept. Another may: rung for already, not yet awake, and now it
+/// would find a silent bell, which nobody rings again.
+void Link::empty_bell() {
+  drain_bell();
+  renew_rings(kernel_.status_page());
+  kernel_.bell_emptied();
 }
 
 void Link::notify_peer() {

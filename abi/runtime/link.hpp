@@ -71,6 +71,7 @@ class Link {
   /// Becomes readable when the peer (or the kernel, at close) rings. It is written each time, and
   /// emptied now and then by itself: whoever watches it edge-triggered need not drain it.
   int bell_fd() const { return bell_.get(); }
+  /// For who counts as asleep, or does as renew_rings says.
   void drain_bell() const;
   /// For who watches it so and was told: a ring that came without a message leaves nothing behind.
   void heard_bell() const {
@@ -83,6 +84,7 @@ class Link {
  private:
   explicit Link(Kernel& kernel) : kernel_(kernel) {}
   void ring() const;
+  void empty_bell();
   Result<void> adopt_own(std::vector<Fd>& fds);
   Result<bool> confirm();
 

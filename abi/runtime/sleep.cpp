@@ -21,6 +21,12 @@ void show_core(proto::StatusPage& own) {
     own.core.store(core, std::memory_order_relaxed);
 }
 
+void renew_rings(proto::StatusPage& own) {
+  own.sleep.fetch_add(proto::sleep_begins - proto::sleep_ends, std::memory_order_relaxed);
+  // As a sleeper's: a peer that still saw the old count has published what is looked at next.
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+}
+
 void Rest::begin() {
   left_ = next_;
   next_ = std::min(next_ * 2, longest_);

@@ -184,6 +184,10 @@ class Asleep {
   std::atomic<std::uint64_t>& sleep_;
 };
 
+/// A thread that does not count as asleep has drained a bell: peers, which ring once for each time
+/// that somebody goes to sleep, ring again for those who do. Look at the links after it.
+void renew_rings(proto::StatusPage& own);
+
 /// The sender's side of it: whom to ring, and not twice for the same sleep.
 class Waker {
  public:

@@ -255,6 +255,121 @@ TEST_CASE("A thread that dispatches takes no wake-up away from one that sleeps")
   dispatcher.join();
 }
 
+TEST_CASE("A thread that sleeps is woken however many answers another has taken meanwhile") {
+  const auto instance = attach();
+  const auto echo = connect_echo(instance.get());
+  const auto other = attach();
+  const auto releaser = connect_echo(other.get());
+  for (std::uint64_t round = 0; round < 50; ++round) {
+    std::atomic<aios_code> slept = AIOS_INTERNAL;
+    std::thread sleeper([&] {
+      const Hold::Request request{7000 + round};
+      proto::Empty reply{};
+      slept = aios_call_method(echo.get(), Hold::opcode, &request, sizeof request, &reply,
+                               sizeof reply, long_ns);
+    });
+    // So many that the bell is emptied at times, by a thread that need not have slept.
+    for (std::uint64_t i = 0; i < 2500; ++i) REQUIRE(echo_once(echo.get(), i) == i);
+    while (release(releaser.get(), 7000 + round) == 0) {
+    }
+    sleeper.join();
+    REQUIRE(slept == AIOS_OK);
+  }
+}
+
+namespace {
+
+/// A program's service, and the program: all in one thread, so that what is asleep stays asleep.
+struct BothSides {
+  Attached owner = attach();
+  Owned<aios_server> server = serve(owner.get(), "both-sides");
+  Attached client = attach();
+  Owned<aios_service> service = connect(client.get(), "both-sides", 1);
+
+  Owned<aios_call> start(std::uint16_t opcode, std::uint64_t timeout_ns = long_ns) {
+    const proto::Empty nothing{};
+    aios_call* call = nullptr;
+    ok(aios_call_start(service.get(), opcode, &nothing, sizeof nothing, timeout_ns, &call));
+    return Owned<aios_call>(call);
+  }
+  aios_request* next() {
+    aios_request* request = nullptr;
+    ok(aios_server_next(server.get(), long_ns, &request));
+    return request;
+  }
+  static void answer(aios_request* request) { ok(aios_request_reply(request, nullptr, 0)); }
+  /// Until something happens there.
+  static void arm(aios_instance* instance) {
+    for (int ready = 1; ready != 0;) {
+      ok(aios_dispatch(instance));
+      ok(aios_arm(instance, &ready));
+    }
+  }
+  static bool readable(aios_instance* instance) {
+    int fd = -1;
+    ok(aios_poll_fd(instance, &fd));
+    pollfd event{fd, POLLIN, 0};
+    return ::poll(&event, 1, 0) == 1;
+  }
+  /// One call, and so the connection.
+  void warm_up() {
+    const auto call = start(1);
+    aios_request* request = nullptr;
+    while (aios_server_next(server.get(), ns_per_ms, &request) == AIOS_TIMED_OUT)
+      (void)aios_call_result(call.get(), nullptr, 0);
+    answer(request);
+    ok(aios_call_result(call.get(), nullptr, 0));
+  }
+};
+
+/// So many messages that a link empties its bell three times, and three in each round: each of the
+/// three is once the one at which it does.
+constexpr int rounds_of_three = 1100;
+
+}  // namespace
+
+TEST_CASE("An answer that came too late takes no wake-up away from a loop that is armed") {
+  BothSides both;
+  both.warm_up();
+  for (int round = 0; round < rounds_of_three; ++round) {
+    const auto late = both.start(1, 1);
+    const auto awaited = both.start(1);
+    aios_request* const requests[2] = {both.next(), both.next()};
+    both.arm(both.client.get());
+    // Rings for the loop. Somebody else takes it, which nobody need be told.
+    both.answer(requests[0]);
+    CHECK(aios_call_result(awaited.get(), nullptr, 0) == AIOS_BUSY);
+    both.answer(requests[1]);
+    REQUIRE(both.readable(both.client.get()));
+    ok(aios_dispatch(both.client.get()));
+    ok(aios_call_result(awaited.get(), nullptr, 0));
+    CHECK(aios_call_result(late.get(), nullptr, 0) == AIOS_TIMED_OUT);
+    const auto third = both.start(1);
+    both.answer(both.next());
+    ok(aios_call_result(third.get(), nullptr, 0));
+  }
+}
+
+TEST_CASE("A server that replies takes no wake-up away from its own loop that is armed") {
+  BothSides both;
+  both.warm_up();
+  for (int round = 0; round < rounds_of_three; ++round) {
+    const auto first = both.start(1);
+    aios_request* const request = both.next();
+    both.arm(both.owner.get());
+    // Rings for the loop. Whoever replies takes it, and answers it for the program.
+    const auto null = both.start(proto::Null::opcode);
+    both.answer(request);
+    const auto second = both.start(1);
+    REQUIRE(both.readable(both.owner.get()));
+    ok(aios_dispatch(both.owner.get()));
+    both.answer(both.next());
+    for (const auto* call : {&first, &second}) ok(aios_call_result(call->get(), nullptr, 0));
+    proto::Empty nothing{};
+    ok(aios_call_result(null.get(), &nothing, sizeof nothing));
+  }
+}
+
 TEST_CASE("A call that is started while the descriptor is armed makes it readable") {
   const auto instance = attach();
   const auto echo = connect_echo(instance.get());
