@@ -181,7 +181,8 @@ Result<Outcome> run_program(const std::string& command) {
   return Outcome{times, 0};
 }
 
-// ---- the cases, each beside what it is measured by ------------------------------------------------
+// ---- the cases, each beside what it is measured by
+// ------------------------------------------------
 
 using Cases = std::vector<Case>;
 
@@ -214,8 +215,8 @@ void add_awake(const std::shared_ptr<Stage>& stage, Cases& cases) {
                      TRY(place(stage->echo, stage->cores));
                      return time_each(spin_calls, [&] { return stage->awake->null_call(); });
                    }});
-  cases.push_back({"region_ref_1gib", Measures::time,
-                   [stage] { return read_region(*stage, 8, spin_calls); }});
+  cases.push_back(
+      {"region_ref_1gib", Measures::time, [stage] { return read_region(*stage, 8, spin_calls); }});
   add_peer(stage, cases, "iceoryx_reqresp", "bench-iceoryx",
            "iox-roudi >/dev/null 2>&1 & roudi=$!; trap 'kill $roudi' EXIT; timeout 60 ");
   cases.push_back({"throughput_msgs_per_s", Measures::number, [stage] { return batched(*stage); }});

@@ -29,7 +29,9 @@ struct Figure {
   std::vector<double> numbers;
 
   /// One for each round: the p50 of what is a time.
-  std::vector<double> by_round() const { return measures == Measures::time ? times.p50() : numbers; }
+  std::vector<double> by_round() const {
+    return measures == Measures::time ? times.p50() : numbers;
+  }
   double value() const { return median(by_round()); }
   double lowest() const { return std::ranges::min(by_round()); }
   double highest() const { return std::ranges::max(by_round()); }
