@@ -132,7 +132,8 @@ class OpenclBuffer final : public DeviceBuffer {
   OpenclBuffer(const OpenclBuffer&) = delete;
   ~OpenclBuffer() override;
   Result<void> create(bool writable);
-  /// `copied`, if it is given, tells when a copy was made: left null where there is none.
+  /// Both do nothing to memory that is there already: a launch may use a buffer twice. `copied`, if
+  /// it is given, tells when a copy was made: left null where there is none.
   Result<void> to_device(bool copy, cl_event* copied = nullptr);
   Result<void> to_host(bool copy, cl_event* copied = nullptr);
 
@@ -236,10 +237,12 @@ OpenclBuffer::~OpenclBuffer() {
 }
 
 Result<void> OpenclBuffer::to_device(bool copy, cl_event* copied) {
-  if (mapped_ != nullptr)
+  if (gpu_.info().shares_memory) {
+    if (mapped_ == nullptr) return {};
     return check("give memory to the device",
                  gpu_.api().clEnqueueUnmapMemObject(
                      gpu_.queue(), object_, std::exchange(mapped_, nullptr), 0, nullptr, nullptr));
+  }
   if (!copy) return {};
   return check("copy to the device",
                gpu_.api().clEnqueueWriteBuffer(gpu_.queue(), object_, CL_FALSE, 0, memory_.size(),
@@ -249,6 +252,7 @@ Result<void> OpenclBuffer::to_device(bool copy, cl_event* copied) {
 Result<void> OpenclBuffer::to_host(bool copy, cl_event* copied) {
   cl_int code = CL_SUCCESS;
   if (gpu_.info().shares_memory) {
+    if (mapped_ != nullptr) return {};
     mapped_ = gpu_.api().clEnqueueMapBuffer(gpu_.queue(), object_, CL_FALSE, map_flags_, 0,
                                             memory_.size(), 0, nullptr, nullptr, &code);
     return check("take memory back from the device", code);

@@ -3,6 +3,8 @@
 
 #include <doctest/doctest.h>
 
+#include <array>
+
 #include "tests/unit/gpu/test_support.hpp"
 
 using namespace aios;
@@ -59,6 +61,68 @@ void make_counting(opencl::OpenclApi& api) {
   };
 }
 
+/// Buffers that the host has, and how often one was written to.
+int mapped = 0, written = 0;
+decltype(&::clEnqueueMapBuffer) real_map = nullptr;
+decltype(&::clEnqueueUnmapMemObject) real_unmap = nullptr;
+decltype(&::clEnqueueWriteBuffer) real_write = nullptr;
+
+void make_mapping_counted(opencl::OpenclApi& api) {
+  mapped = written = 0;
+  real_map = std::exchange(
+      api.clEnqueueMapBuffer,
+      [](cl_command_queue queue, cl_mem buffer, cl_bool blocking, cl_map_flags flags,
+         std::size_t offset, std::size_t bytes, cl_uint count, const cl_event* events,
+         cl_event* event, cl_int* code) {
+        ++mapped;
+        return real_map(queue, buffer, blocking, flags, offset, bytes, count, events, event, code);
+      });
+  real_unmap = std::exchange(api.clEnqueueUnmapMemObject,
+                             [](cl_command_queue queue, cl_mem buffer, void* at, cl_uint count,
+                                const cl_event* events, cl_event* event) {
+                               --mapped;
+                               return real_unmap(queue, buffer, at, count, events, event);
+                             });
+  real_write = std::exchange(
+      api.clEnqueueWriteBuffer, [](cl_command_queue queue, cl_mem buffer, cl_bool blocking,
+                                   std::size_t offset, std::size_t bytes, const void* from,
+                                   cl_uint count, const cl_event* events, cl_event* event) {
+        ++written;
+        return real_write(queue, buffer, blocking, offset, bytes, from, count, events, event);
+      });
+}
+
+/// The kernel `vector_add` and three buffers for it.
+struct Addition {
+  static constexpr std::size_t numbers = 1024;
+  static Result<Addition> create(Gpu& gpu) {
+    Addition made;
+    const auto module = TRY(read_kernel_module(module_image("vector")));
+    made.kernels = TRY(gpu.compile(module));
+    for (const auto& kernel : made.kernels)
+      if (kernel->info.name == "vector_add") made.kernel = kernel.get();
+    for (auto& memory : made.memory) {
+      memory.resize(numbers, 1.5f);
+      made.buffers.push_back(TRY(gpu.attach(std::as_writable_bytes(std::span(memory)), true)));
+    }
+    return made;
+  }
+  /// Of buffers a and b into the third.
+  Launch of(std::size_t a, std::size_t b) const {
+    return {kernel,
+            {4, 1, 1},
+            std::as_bytes(std::span(&count, 1)),
+            {{buffers[a].get(), true, false},
+             {buffers[b].get(), true, false},
+             {buffers[2].get(), false, true}}};
+  }
+  std::uint32_t count = numbers;
+  std::array<std::vector<float>, 3> memory;
+  std::vector<std::unique_ptr<Kernel>> kernels;
+  std::vector<std::unique_ptr<DeviceBuffer>> buffers;
+  Kernel* kernel = nullptr;
+};
+
 Result<std::unique_ptr<Gpu>> open_first(void (*change)(opencl::OpenclApi&) = nullptr) {
   auto api = TRY(opencl::OpenclApi::load("libOpenCL.so.1"));
   if (change != nullptr) {
@@ -114,6 +178,24 @@ TEST_CASE("An OpenCL device that shares the host's memory copies nothing") {
   }
   const Times times = copy_both_ways(**gpu).value();
   CHECK((times.in.count == 0 && times.out.count == 0));
+}
+
+TEST_CASE("A buffer that a launch uses twice is mapped once, and copied nowhere") {
+  const auto gpu = open_first(make_mapping_counted);
+  if (!gpu || !(*gpu)->info().shares_memory) {
+    MESSAGE("skipped: no such device");
+    return;
+  }
+  {
+    const auto addition = Addition::create(**gpu);
+    REQUIRE(addition);
+    CHECK(mapped == 3);
+    for (int round = 0; round < 3; ++round) REQUIRE((*gpu)->run(addition->of(0, 0)));
+    CHECK(mapped == 3);
+    CHECK(written == 0);
+    CHECK(addition->memory[2].front() == 3.0f);
+  }
+  CHECK(mapped == 0);
 }
 
 TEST_CASE("OpenCL C that the driver does not compile is refused with its words") {
