@@ -20,6 +20,7 @@ Result<void> check(const char* what, cl_int code) {
   switch (code) {
     case CL_MEM_OBJECT_ALLOCATION_FAILURE:
     case CL_OUT_OF_HOST_MEMORY:
+    case CL_INVALID_BUFFER_SIZE:
       return error(Code::no_memory, message);
     case CL_OUT_OF_RESOURCES:
     case CL_INVALID_COMMAND_QUEUE:
@@ -341,10 +342,18 @@ Result<void> OpenclGpu::start_kernel(const Launch& launch, OpenclFlight& flight)
     block[i] = launch.kernel->info.block[i];
     threads[i] = launch.grid[i] * block[i];
   }
-  return check(("launch " + launch.kernel->info.name).c_str(),
-               api_->clEnqueueNDRangeKernel(
-                   queue_, static_cast<const OpenclKernel&>(*launch.kernel).kernel.get(), 3,
-                   nullptr, threads, block, 0, nullptr, &flight.kernel));
+  const std::string& name = launch.kernel->info.name;
+  const cl_int code = api_->clEnqueueNDRangeKernel(
+      queue_, static_cast<const OpenclKernel&>(*launch.kernel).kernel.get(), 3, nullptr, threads,
+      block, 0, nullptr, &flight.kernel);
+  // Here it is no fault yet. A device that an earlier one left faulty says so when that is waited
+  // for.
+  if (code == CL_OUT_OF_RESOURCES)
+    return error(Code::invalid_argument,
+                 "the device has too few registers or too little memory of "
+                 "a block's own for " +
+                     name);
+  return check(("launch " + name).c_str(), code);
 }
 
 Result<std::unique_ptr<Flight>> OpenclGpu::start(const Launch& launch) {

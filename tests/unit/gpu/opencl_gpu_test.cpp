@@ -198,6 +198,58 @@ TEST_CASE("A buffer that a launch uses twice is mapped once, and copied nowhere"
   CHECK(mapped == 0);
 }
 
+TEST_CASE("A launch for which an OpenCL device lacks resources is refused, and the next one runs") {
+  static decltype(&::clEnqueueNDRangeKernel) real_launch = nullptr;
+  static int launches = 0;
+  const auto gpu = open_first([](opencl::OpenclApi& api) {
+    real_launch = std::exchange(
+        api.clEnqueueNDRangeKernel,
+        [](cl_command_queue queue, cl_kernel kernel, cl_uint sides, const std::size_t* offsets,
+           const std::size_t* threads, const std::size_t* block, cl_uint count,
+           const cl_event* events, cl_event* event) {
+          if (++launches == 1) return CL_OUT_OF_RESOURCES;
+          return real_launch(queue, kernel, sides, offsets, threads, block, count, events, event);
+        });
+  });
+  if (!gpu) {
+    MESSAGE("skipped: " << gpu.error().to_string());
+    return;
+  }
+  const auto addition = Addition::create(**gpu);
+  REQUIRE(addition);
+  CHECK(failed_with((*gpu)->run(addition->of(0, 1)), Code::invalid_argument, "vector_add") == 0);
+  CHECK((*gpu)->run(addition->of(0, 1)));
+  CHECK(addition->memory[2].front() == 3.0f);
+}
+
+TEST_CASE("A device that has run out of resources when a kernel is waited for has crashed") {
+  const auto gpu = open_first([](opencl::OpenclApi& api) {
+    api.clWaitForEvents = [](cl_uint, const cl_event*) { return CL_OUT_OF_RESOURCES; };
+  });
+  if (!gpu) {
+    MESSAGE("skipped: " << gpu.error().to_string());
+    return;
+  }
+  const auto addition = Addition::create(**gpu);
+  REQUIRE(addition);
+  CHECK(failed_with((*gpu)->run(addition->of(0, 1)), Code::crashed, "run the kernel") == 0);
+}
+
+TEST_CASE("A buffer larger than an OpenCL device makes is no_memory") {
+  const auto gpu = open_first([](opencl::OpenclApi& api) {
+    api.clCreateBuffer = [](cl_context, cl_mem_flags, std::size_t, void*, cl_int* code) -> cl_mem {
+      *code = CL_INVALID_BUFFER_SIZE;
+      return nullptr;
+    };
+  });
+  if (!gpu) {
+    MESSAGE("skipped: " << gpu.error().to_string());
+    return;
+  }
+  std::vector<std::byte> memory(4096);
+  CHECK(failed_with((*gpu)->attach(memory, true), Code::no_memory, "make a buffer") == 0);
+}
+
 TEST_CASE("OpenCL C that the driver does not compile is refused with its words") {
   const auto gpu = open_first();
   if (!gpu) {
