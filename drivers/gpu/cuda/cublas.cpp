@@ -5,6 +5,7 @@
 #include <climits>
 #include <cstdlib>
 #include <string>
+#include <vector>
 
 namespace aios::gpu::cuda {
 
@@ -15,6 +16,8 @@ constexpr int as_it_is = 0;
 /// cublasComputeType_t: products and sums in single precision, of whatever is multiplied.
 constexpr int in_single_precision = 68;
 constexpr int library_decides = -1;
+/// cublasMath_t: as it is by default, but halves are not summed in halves where a product is split.
+constexpr int sums_in_compute_type = 16;
 
 /// cudaDataType_t.
 int type_of(GemmElement element) {
@@ -28,19 +31,22 @@ int type_of(GemmElement element) {
   }
 }
 
-void* open_library() {
-  if (const char* const named = std::getenv(cublas_variable))
-    return ::dlopen(named, RTLD_NOW | RTLD_LOCAL);
-  for (const char* name : {"libcublas.so.13", "libcublas.so.12", "libcublas.so.11"})
+/// not_found, saying of each what is wrong: one that is there may lack a library of its own.
+Result<void*> open_library() {
+  std::vector<const char*> names{"libcublas.so.13", "libcublas.so.12", "libcublas.so.11"};
+  if (const char* const named = std::getenv(cublas_variable)) names = {named};
+  std::string why;
+  for (const char* const name : names) {
     if (void* const opened = ::dlopen(name, RTLD_NOW | RTLD_LOCAL)) return opened;
-  return nullptr;
+    why += (why.empty() ? "" : "; ") + std::string(::dlerror());
+  }
+  return error(aios::Code::not_found, why);
 }
 
 }  // namespace
 
 Result<std::unique_ptr<Cublas>> Cublas::load(Stream stream) {
-  void* const library = open_library();
-  if (library == nullptr) return error(aios::Code::not_found, ::dlerror());
+  void* const library = TRY(open_library());
   std::unique_ptr<Cublas> made(new Cublas);
   TRY(made->start(library, stream));
   return made;
@@ -50,15 +56,20 @@ Result<void> Cublas::start(void* library, Stream stream) {
   const auto create = reinterpret_cast<Status (*)(Handle*)>(::dlsym(library, "cublasCreate_v2"));
   const auto set_stream =
       reinterpret_cast<Status (*)(Handle, Stream)>(::dlsym(library, "cublasSetStream_v2"));
+  const auto set_math_mode =
+      reinterpret_cast<Status (*)(Handle, int)>(::dlsym(library, "cublasSetMathMode"));
   destroy_ = reinterpret_cast<decltype(destroy_)>(::dlsym(library, "cublasDestroy_v2"));
   gemm_ = reinterpret_cast<decltype(gemm_)>(::dlsym(library, "cublasGemmEx"));
   // Since cuBLAS 11.
   set_workspace_ =
       reinterpret_cast<decltype(set_workspace_)>(::dlsym(library, "cublasSetWorkspace_v2"));
-  if (create == nullptr || destroy_ == nullptr || set_stream == nullptr || gemm_ == nullptr)
-    return error(aios::Code::not_found,
-                 "cuBLAS lacks cublasCreate, cublasDestroy, cublasSetStream or GemmEx");
+  if (create == nullptr || destroy_ == nullptr || set_stream == nullptr ||
+      set_math_mode == nullptr || gemm_ == nullptr)
+    return error(
+        aios::Code::not_found,
+        "cuBLAS lacks cublasCreate, cublasDestroy, cublasSetStream, cublasSetMathMode or GemmEx");
   Status status = create(&handle_);
+  if (status == success) status = set_math_mode(handle_, sums_in_compute_type);
   if (status == success) status = set_stream(handle_, stream);
   if (status == success) return {};
   return error(aios::Code::io_error, "cuBLAS does not start (" + std::to_string(status) + ")");

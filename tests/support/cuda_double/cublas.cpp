@@ -22,6 +22,8 @@ enum Status : int {
 };
 enum Type : int { f32 = 0, f16 = 2, bf16 = 14 };
 constexpr int single_precision = 68;
+constexpr int default_math = 0;
+constexpr int no_reduced_sums = 16;
 
 std::atomic<std::uint64_t> calls = 0;
 
@@ -57,7 +59,13 @@ struct Product {
   const std::byte* b;
   std::byte* c;
   int type, column_a, column_b, column_c;
+  bool reduces_in_type;  ///< as the real one does where it is not told otherwise
 
+  float in_type(float value) const {
+    std::byte place[sizeof value];
+    store(place, type, value);
+    return load(place, type);
+  }
   GpuCode compute() const {
     const std::size_t bytes = bytes_of(type);
     const auto last = [bytes](int columns, int column, int rows) {
@@ -74,9 +82,11 @@ struct Product {
     for (int column = 0; column < n; ++column)
       for (int row = 0; row < m; ++row) {
         float sum = 0;
-        for (int i = 0; i < k; ++i)
+        for (int i = 0; i < k; ++i) {
           sum += load(a + static_cast<std::size_t>(i * column_a + row) * bytes, type) *
                  load(b + static_cast<std::size_t>(column * column_b + i) * bytes, type);
+          if (reduces_in_type) sum = in_type(sum);
+        }
         std::byte* const to = c + static_cast<std::size_t>(column * column_c + row) * bytes;
         store(to, type, alpha * sum + (beta == 0 ? 0 : beta * load(to, type)));
       }
@@ -90,6 +100,7 @@ struct cublasContext {
   cu::Stream stream = nullptr;
   std::uint64_t workspace = 0;  ///< 0: as the real one, memory that the library takes by itself
   std::size_t workspace_bytes = 0;
+  int math_mode = default_math;
 };
 
 namespace {
@@ -120,7 +131,13 @@ EXPORTED int cublasDestroy_v2(cublasContext* handle) {
 
 /// With another stream a handle forgets the workspace that it was given, as the real one does.
 EXPORTED int cublasSetStream_v2(cublasContext* handle, cu::Stream stream) {
-  *handle = {stream, 0, 0};
+  *handle = {stream, 0, 0, handle->math_mode};
+  return success;
+}
+
+EXPORTED int cublasSetMathMode(cublasContext* handle, int mode) {
+  if (mode != default_math && mode != no_reduced_sums) return not_supported;
+  handle->math_mode = mode;
   return success;
 }
 
@@ -153,7 +170,8 @@ EXPORTED int cublasGemmEx(cublasContext* handle, int transpose_a, int transpose_
                   a_type,
                   column_a,
                   column_b,
-                  column_c};
+                  column_c,
+                  handle->math_mode != no_reduced_sums};
   std::memcpy(&product.alpha, alpha, sizeof product.alpha);
   std::memcpy(&product.beta, beta, sizeof product.beta);
   PretendedGpu& gpu = PretendedGpu::instance();

@@ -29,6 +29,10 @@ EXPORTED int cublasSetStream_v2(void* handle, void* stream) {
   return hand_on("cublasSetStream_v2", handle, stream);
 }
 
+EXPORTED int cublasSetMathMode(void* handle, int mode) {
+  return hand_on("cublasSetMathMode", handle, mode);
+}
+
 EXPORTED int cublasGemmEx(void* handle, int transpose_a, int transpose_b, int m, int n, int k,
                           const void* alpha, const void* a, int a_type, int column_a, const void* b,
                           int b_type, int column_b, const void* beta, void* c, int c_type,

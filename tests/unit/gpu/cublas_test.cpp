@@ -55,6 +55,16 @@ TEST_CASE("Where it is not, or is something else, the kernels do") {
   CHECK(run_in_child("libm.so.6", {products().front()}) == 0);
 }
 
+TEST_CASE("It is said of each cuBLAS that could be there why it is not") {
+  const auto loaded = cuda::Cublas::load(nullptr);
+  if (loaded || loaded.error().code() != Code::not_found) {
+    MESSAGE("skipped: this machine has cuBLAS");
+    return;
+  }
+  for (const char* name : {"libcublas.so.13", "libcublas.so.12", "libcublas.so.11"})
+    CHECK(loaded.error().message().find(name) != std::string::npos);
+}
+
 TEST_CASE("What is no product is left to the kernels") {
   auto cases = conformance::standard_cases();
   std::erase_if(cases, [](const auto& c) { return c.codelet != "softmax"; });
