@@ -121,6 +121,8 @@ Outcome out_of_memory(Pair& pair, const Device& device) {
     return "-memory of " + device.name + " is the host's: regions are used in place";
   if (device.backend != "cuda")
     return "-memory of " + device.name + " is as large as the host's: no region is larger";
+  if (device.memory_bytes > conformance::most_memory_bytes)
+    return "it may use " + std::to_string(device.memory_bytes) + " bytes, which a region may not";
   const auto [code, why] =
       pair.a.run_alone(fault_module, "beyond", device, device.memory_bytes + (1u << 20), 0, 0);
   if (code != AIOS_NO_MEMORY) return std::string("ended with ") + aios_code_name(code);
@@ -308,6 +310,8 @@ int run() {
 }  // namespace
 
 int main() {
+  // What is known when it is ended from outside shall be in the file that it is written to.
+  std::setvbuf(stdout, nullptr, _IOLBF, 0);
   try {
     return run();
   } catch (const std::exception& error) {

@@ -27,11 +27,13 @@ binary = "aios-gpu"
 spawner = { binary = "aios-gpu-context", profile = "jit", label = "spawner:context" }
 )";
 
-/// The driver of real GPUs where there is one, else the double.
+/// The driver of real GPUs where there is one, else the double, which has more memory than it may
+/// use, too.
 std::string manifest() {
-  if (std::getenv("AIOS_CONFORMANCE_REAL_GPU") != nullptr) return manifest_head;
-  std::string arguments =
-      std::string("\"--environment\", \"AIOS_CUDA_LIBRARY=") + CUDA_DOUBLE + "\"";
+  std::string arguments = "\"--memory-mib\", \"" + std::to_string(most_memory_bytes >> 20) + "\"";
+  if (std::getenv("AIOS_CONFORMANCE_REAL_GPU") == nullptr)
+    arguments += std::string(", \"--environment\", \"AIOS_CUDA_LIBRARY=") + CUDA_DOUBLE +
+                 "\", \"--environment\", \"AIOS_CUDA_DOUBLE=memory=512\"";
   if (const char* library = std::getenv("AIOS_CONFORMANCE_OPENCL_LIBRARY"))
     arguments += std::string(", \"--environment\", \"AIOS_OPENCL_LIBRARY=") + library + "\"";
   return manifest_head + ("arguments = [" + arguments + "]\n");

@@ -18,6 +18,10 @@ struct Device {
   bool own_memory;
 };
 
+/// Of each device tasks may use so much memory. What is more than a device has is a region of the
+/// host's, and real: of all that a large GPU has it would be more than many machines have.
+inline constexpr std::uint64_t most_memory_bytes = 256u << 20;
+
 /// Whether this machine has one installed.
 bool has_opencl_driver();
 
