@@ -24,8 +24,9 @@ using namespace aios;
 
 /// How long it stays without a client.
 constexpr std::uint64_t lonely_ns = 30 * ns_per_s;
-/// For how long it waits for who owns its memory, and may have to open the device first.
-constexpr std::uint64_t owner_limit_ns = 10 * ns_per_s;
+/// For how long it waits for who owns its memory. One that is already there answers at once;
+/// nothing is lost with one that opens the device more slowly than this context, or not at all.
+constexpr std::uint64_t owner_limit_ns = 2 * ns_per_s;
 
 struct Options {
   std::string backend;

@@ -3,8 +3,11 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <cstdlib>
+#include <span>
 #include <sstream>
+#include <string_view>
 
 #include "abi/runtime/time.hpp"
 
@@ -25,6 +28,12 @@ Orders Orders::from_environment() {
       orders.memory_bytes = number << 20;
     } else if (word == "init=hang") {
       orders.hang_at_init = true;
+    } else if (name == "init" && number > 0) {
+      orders.init_s = static_cast<unsigned>(number);
+    } else if (word == "owner=hang") {
+      orders.owner_hangs = true;
+    } else if (word == "owner=fail") {
+      orders.owner_fails = true;
     } else if (name == "alloc") {
       orders.failing_allocation = number;
     } else if (name == "event") {
@@ -131,9 +140,27 @@ PretendedGpu& PretendedGpu::instance() {
   return gpu;
 }
 
+/// Of the process.
+static std::span<char* const> arguments;
+
 /// Before its process locks itself in, where FILE cannot be opened any more.
-[[gnu::constructor]] static void take_orders() {
+[[gnu::constructor]] static void take_orders(int count, char** values) {
+  arguments = {values, static_cast<std::size_t>(count)};
   (void)PretendedGpu::instance();
+}
+
+static std::string_view argument(std::string_view name) {
+  for (std::size_t i = 0; i + 1 < arguments.size(); ++i)
+    if (arguments[i] == name) return arguments[i + 1];
+  return {};
+}
+
+GpuCode PretendedGpu::begin() const {
+  const bool is_owner = argument("--role") == "memory";
+  if (orders.hang_at_init || (is_owner && orders.owner_hangs)) never_.wait(false);
+  if (is_owner && orders.owner_fails) return GpuCode::not_supported;
+  std::this_thread::sleep_for(std::chrono::seconds(orders.init_s));
+  return GpuCode::success;
 }
 
 bool PretendedGpu::gone() const {

@@ -22,6 +22,9 @@ using GpuCode = gpu::cuda::Code;
 ///   devices=N    how many there are (1)
 ///   memory=MIB   of a device (256)
 ///   init=hang    cuInit does not return
+///   init=S       it takes S seconds
+///   owner=hang   it does not return in a process that owns memory (--role memory)
+///   owner=fail   it fails there
 ///   alloc=N      the Nth allocation of this process finds no memory
 ///   event=N      the Nth event cannot be made
 ///   copy=N       the Nth copy is refused
@@ -34,6 +37,9 @@ struct Orders {
   int devices = 1;
   std::size_t memory_bytes = 256u << 20;
   bool hang_at_init = false;
+  unsigned init_s = 0;
+  bool owner_hangs = false;
+  bool owner_fails = false;
   std::uint64_t failing_allocation = 0;
   std::uint64_t failing_event = 0;
   std::uint64_t failing_copy = 0;
@@ -106,6 +112,8 @@ class PretendedGpu {
   void lose(GpuCode code);
   /// By order.
   bool gone() const;
+  /// What cuInit does first, by order.
+  GpuCode begin() const;
 
   /// Counts memory of this process. False: there is not as much.
   bool take(std::size_t bytes);

@@ -56,7 +56,7 @@ bool is_device(cu::Device device) {
 
 Code init(unsigned flags) {
   if (flags != 0) return Code::invalid_value;
-  while (gpu().orders.hang_at_init) ::pause();
+  if (const Code code = gpu().begin(); code != Code::success) return code;
   if (gpu().orders.devices == 0 || gpu().gone()) return Code::no_device;
   gpu().initialized = true;
   return Code::success;

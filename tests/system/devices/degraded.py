@@ -168,6 +168,14 @@ def with_a_probe_that_hangs(folder):
         host.check_work(["cpu"])
 
 
+def without_an_owner_of_memory(folder):
+    """The process that is to own a tenant's device memory hangs, or ends: contexts go on without."""
+    for how in ["hang", "fail"]:
+        with Host(folder, cuda=DOUBLE, AIOS_CUDA_DOUBLE=f"owner={how}") as host:
+            host.settled()
+            host.check_work(["cpu", "cuda"])
+
+
 def gauges(host):
     listed = device(host.listing(), "cuda")
     return listed["utilisation"], listed["temperature_celsius"]
@@ -239,7 +247,7 @@ def with_a_device_that_disappears(folder):
 
 def main():
     for case in [without_anything, without_opencl_drivers, with_broken_drivers,
-                 with_a_probe_that_hangs, with_gauges, without_gauges,
+                 with_a_probe_that_hangs, without_an_owner_of_memory, with_gauges, without_gauges,
                  with_a_device_that_disappears]:
         print(case.__name__.replace("_", " "), flush=True)
         with tempfile.TemporaryDirectory(prefix="aios-degraded-") as folder:
