@@ -51,7 +51,9 @@ Result<Options> read_options(int argc, char** argv) {
 }
 
 /// Compilers of OpenCL drivers keep what they made in this context's own folder, and run a linker.
-void prepare_compilers(const std::string& folder) {
+/// CUDA would set up every GPU that it sees, which takes seconds where they are many.
+void prepare_libraries(const std::string& folder, const Options& options) {
+  if (options.backend == "cuda") ::setenv("CUDA_VISIBLE_DEVICES", options.uuid.c_str(), 1);
   ::setenv("PATH", "/usr/bin:/bin", 1);
   for (const char* name : {"POCL_CACHE_DIR", "HOME", "TMPDIR", "XDG_CACHE_HOME"})
     ::setenv(name, folder.c_str(), 1);
@@ -102,7 +104,7 @@ Result<int> run(int argc, char** argv) {
   gpu::Library library = TRY(gpu::load(options.backend));
   // Before the vendor's library has threads.
   const sandbox::Report confined = TRY(sandbox::lock_in(*process.kernel, process.require));
-  prepare_compilers(confined.private_folder.empty() ? "/tmp" : confined.private_folder);
+  prepare_libraries(confined.private_folder.empty() ? "/tmp" : confined.private_folder, options);
   if (options.owns_memory) return own_memory(process, std::move(library), options);
   return run_tasks(process, std::move(library), options);
 }

@@ -90,7 +90,8 @@ void ContextPool::on_opened(Key key, std::uint64_t serial, const Result<Opened>&
   entry->process_id = reply->process_id;
   const std::string cause(reply->previous_cause.view());
   if (entry->useless >= max_useless) {
-    refuse(key, Status(Code::io_error, "its contexts end as soon as they have started: " + cause));
+    refuse(key, Status(Code::io_error, "its contexts end before they run anything: " +
+                                           (cause.empty() ? entry->why_useless : cause)));
     return changed_();
   }
   connect(key, *entry, std::move(port));
@@ -164,6 +165,7 @@ void ContextPool::on_session_opened(Key key, std::uint64_t serial, const Result<
   if (entry == nullptr) return;
   if (!outcome) {
     ++entry->useless;
+    entry->why_useless = outcome.error().message();
     drop_session(*entry);
     return retry(key, *entry, same_context_delay_ns);
   }

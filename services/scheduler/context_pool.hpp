@@ -63,6 +63,7 @@ class ContextPool {
     std::uint32_t errors = 0;      ///< of the driver, in a row
     std::uint32_t same = 0;        ///< how often the driver named the context that is gone
     std::uint32_t useless = 0;     ///< contexts in a row that ended before they got a task
+    std::string why_useless;       ///< the last one that could not be reached
     TimerId timer = 0;
   };
 

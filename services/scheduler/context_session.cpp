@@ -18,7 +18,9 @@ using proto::context::Run;
 using proto::context::RunBatch;
 using proto::context::Unbind;
 
-constexpr std::uint64_t open_timeout_ns = 5 * ns_per_s;
+/// A vendor's library may take as long to start as it may to be found there (20 s), and waits
+/// besides for the owner of memory. Of a context that ends instead it is heard at once.
+constexpr std::uint64_t open_timeout_ns = 30 * ns_per_s;
 /// Contexts end themselves after 10 s; this is for one that does not.
 constexpr std::uint64_t load_timeout_ns = 15 * ns_per_s;
 constexpr std::uint64_t bind_timeout_ns = 10 * ns_per_s;

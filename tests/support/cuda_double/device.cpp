@@ -160,6 +160,9 @@ GpuCode PretendedGpu::begin() const {
   if (orders.hang_at_init || (is_owner && orders.owner_hangs)) never_.wait(false);
   if (is_owner && orders.owner_fails) return GpuCode::not_supported;
   std::this_thread::sleep_for(std::chrono::seconds(orders.init_s));
+  const std::string_view own = argument("--uuid");
+  const char* const visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  if (!own.empty() && (visible == nullptr || own != visible)) return GpuCode::invalid_device;
   return GpuCode::success;
 }
 

@@ -112,7 +112,8 @@ class PretendedGpu {
   void lose(GpuCode code);
   /// By order.
   bool gone() const;
-  /// What cuInit does first, by order.
+  /// What cuInit does first, by order. In a context it fails if that sees more than its own device:
+  /// a real one would set up all of them.
   GpuCode begin() const;
 
   /// Counts memory of this process. False: there is not as much.

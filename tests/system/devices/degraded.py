@@ -176,6 +176,13 @@ def without_an_owner_of_memory(folder):
             host.check_work(["cpu", "cuda"])
 
 
+def with_a_driver_that_starts_slowly(folder):
+    """As without persistence mode: contexts are waited for."""
+    with Host(folder, cuda=DOUBLE, AIOS_CUDA_DOUBLE="init=7") as host:
+        host.settled()
+        host.check_work(["cpu", "cuda"])
+
+
 def gauges(host):
     listed = device(host.listing(), "cuda")
     return listed["utilisation"], listed["temperature_celsius"]
@@ -247,7 +254,8 @@ def with_a_device_that_disappears(folder):
 
 def main():
     for case in [without_anything, without_opencl_drivers, with_broken_drivers,
-                 with_a_probe_that_hangs, without_an_owner_of_memory, with_gauges, without_gauges,
+                 with_a_probe_that_hangs, without_an_owner_of_memory,
+                 with_a_driver_that_starts_slowly, with_gauges, without_gauges,
                  with_a_device_that_disappears]:
         print(case.__name__.replace("_", " "), flush=True)
         with tempfile.TemporaryDirectory(prefix="aios-degraded-") as folder:
