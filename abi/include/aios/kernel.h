@@ -18,7 +18,9 @@
  * AIOS_KERNEL(name, (x, y, z), (mode, type, buffer)...): a task's grid counts blocks, and each
  * block has x*y*z threads, at most 1024. `mode` is read, write or read_write; a task brings as many
  * buffers, in this order, and the bytes of the argument structure, which the kernel sees as
- * `arguments`. The structure has members of 4 and 8 bytes, without holes.
+ * `arguments`. The structure has members of 4 and 8 bytes, without holes. CUDA has no blocks with
+ * over 64 threads along z, and no grids with over 65,535 blocks along y or z: what may be longer
+ * belongs along x.
  *
  * The body is what a block does. AIOS_THREADS { } is done by each of its threads, and ends when all
  * have done it; it must not be left by return or break. What stands around such parts is the same

@@ -29,6 +29,25 @@ struct CudaKernel final : Kernel {
 /// before it run; for less it costs more to have one stream wait for another.
 constexpr std::uint64_t least_ahead_bytes = 256u << 10;
 
+/// Of every GPU; along x both are larger than what AIOS lets a task have.
+constexpr std::uint32_t most_blocks_y_z = 65535;
+constexpr std::uint32_t most_threads_z = 64;
+
+/// The driver would say no more than that a value is invalid.
+Result<void> check_shape(const KernelInfo& kernel, const std::array<std::uint32_t, 3>& grid) {
+  if (kernel.block[2] > most_threads_z)
+    return error(aios::Code::invalid_argument,
+                 "blocks of " + kernel.name + " are " + std::to_string(kernel.block[2]) +
+                     " threads deep; CUDA has at most " + std::to_string(most_threads_z));
+  if (grid[1] > most_blocks_y_z || grid[2] > most_blocks_y_z)
+    return error(aios::Code::invalid_argument,
+                 "the grid of " + kernel.name + " has " + std::to_string(grid[0]) + " x " +
+                     std::to_string(grid[1]) + " x " + std::to_string(grid[2]) +
+                     " blocks; CUDA has at most " + std::to_string(most_blocks_y_z) +
+                     " along y and along z");
+  return {};
+}
+
 /// The last launch that used a buffer, by its number; 0: none did.
 struct LastUse {
   std::uint64_t launch = 0;
@@ -491,10 +510,12 @@ Result<void> CudaGpu::queue(const Launch& launch, CudaFlight& flight) {
   const auto& block = kernel.info.block;
   TRY(bring(launch, flight));
   TRY(check(*api_, "mark the begin", api_->event_record(events.begin, stream_)));
-  if (!queue_gemm(launch))
+  if (!queue_gemm(launch)) {
+    TRY(check_shape(kernel.info, grid));
     TRY(check(*api_, ("launch " + kernel.info.name).c_str(),
               api_->launch(kernel.function, grid[0], grid[1], grid[2], block[0], block[1], block[2],
                            0, stream_, parameters.data(), nullptr)));
+  }
   TRY(check(*api_, "mark the end", api_->event_record(events.end, stream_)));
   flight.out = TRY(copy_out(launch));
   TRY(check(*api_, "mark the end of the copies", api_->event_record(events.copied, stream_)));

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <climits>
 #include <cstring>
 #include <set>
 
@@ -229,6 +230,8 @@ Code launch(cu::Function function, unsigned grid_x, unsigned grid_y, unsigned gr
   const std::uint64_t threads = std::uint64_t{block_x} * block_y * block_z;
   if (stream == nullptr || extra != nullptr || shared_bytes != 0) return Code::not_supported;
   if (std::uint64_t{grid_x} * grid_y * grid_z == 0 || threads == 0) return Code::invalid_value;
+  if (grid_x > INT_MAX || grid_y > 65535 || grid_z > 65535) return Code::invalid_value;
+  if (block_x > 1024 || block_y > 1024 || block_z > 64) return Code::invalid_value;
   if (threads > function->kernel->max_threads) return Code::launch_out_of_resources;
   Launch made{function->kernel, {grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, {}};
   made.parameters.resize(function->kernel->parameter_bytes);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 
 #include "tests/unit/gpu/test_support.hpp"
 
@@ -77,6 +78,19 @@ TEST_CASE("A grid that covers only some of the result is left to the kernel") {
   part.grid = {1, 1, 1};
   part.expected.clear();
   CHECK(run_in_child(CUDA_DOUBLE, {part}) == 0);
+}
+
+TEST_CASE(
+    "A product with more rows than a grid of CUDA's has blocks for is cuBLAS's all the same") {
+  constexpr std::uint32_t rows = 65'536 * 64;
+  const auto cases = products();
+  auto column = *std::ranges::find(cases, "sgemm 1x1x1", &conformance::Case::name);
+  column.grid = {1, rows / 64, 1};
+  std::memcpy(column.arguments.data(), &rows, sizeof rows);
+  for (const std::size_t i : {0, 2}) column.buffers[i].bytes.resize(rows * sizeof(float));
+  column.expected.clear();
+  CHECK(run_in_child(CUDA_DOUBLE, {column}) == 1);
+  CHECK(run_in_child("/nowhere/libcublas.so.12", {column}) == -1);
 }
 
 TEST_CASE("A buffer that is too small is left to the kernel, which faults") {

@@ -33,6 +33,34 @@ TEST_CASE("The standard codelets compute on the emulated CUDA device what they s
   }
 }
 
+TEST_CASE(
+    "A grid or a block with a side that CUDA does not have is refused, and the next one runs") {
+  const auto gpu = open_double();
+  REQUIRE(gpu);
+  auto module = faulty_module();
+  // Along y no block may have more than is allowed along z.
+  module.kernels[0].block = {1, 1, 65};
+  module.kernels[1].block = {1, 65, 1};
+  const auto kernels = (*gpu)->compile(module);
+  REQUIRE(kernels);
+  std::vector<std::byte> memory(4096);
+  const auto buffer = (*gpu)->attach(memory, true);
+  REQUIRE(buffer);
+  const std::uint32_t argument = 0;
+  const auto refused = [&](std::size_t kernel, std::array<std::uint32_t, 3> grid,
+                           const char* words) {
+    const Launch launch{(*kernels)[kernel].get(),
+                        grid,
+                        std::as_bytes(std::span(&argument, 1)),
+                        {{buffer->get(), true, true}}};
+    return failed_with((*gpu)->run(launch), Code::invalid_argument, words) == 0;
+  };
+  CHECK(refused(0, {1, 1, 1}, "beyond are 65 threads deep; CUDA has at most 64"));
+  CHECK(refused(1, {1, 65536, 1}, "trap has 1 x 65536 x 1 blocks; CUDA has at most 65535"));
+  CHECK(refused(1, {2, 1, 65536}, "trap has 2 x 1 x 65536 blocks; CUDA has at most 65535"));
+  CHECK(run_case(**gpu, conformance::standard_cases().front()) == "");
+}
+
 TEST_CASE("Large inputs that come while kernels run are those that each kernel is to see") {
   const auto gpu = open_double();
   REQUIRE(gpu);
