@@ -164,9 +164,10 @@ static_assert(sizeof(TaskRecord) == 256);
 /// finished task (the last 65,536 are remembered) is satisfied; on an unknown tag or a later record
 /// it is invalid_argument (so no cycle can be expressed), and so is a deadline that has passed; on
 /// a failed task it fails this one with `cancelled`. not_supported: no device of the instance runs
-/// what its module has code for. Unused fields are zero. already_exists: a tag is in use. quota:
-/// too many pending, counting completions that were not fetched. cancelled: it continues one that
-/// was refused. Tasks of a graph (OpenGraph) do not start before it is accepted.
+/// what its module has code for; what came before all drivers had said which devices there are (a
+/// minute is enough) then ends with that. Unused fields are zero. already_exists: a tag is in use.
+/// quota: too many pending, counting completions that were not fetched. cancelled: it continues one
+/// that was refused. Tasks of a graph (OpenGraph) do not start before it is accepted.
 ///
 /// The tasks of a tenant with one `gang` number start together, each in a slot of its own, once all
 /// `gang_size` have come and none waits for others any more. When one ends without success those

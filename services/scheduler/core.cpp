@@ -23,16 +23,27 @@ void Core::set_device(DeviceId device, std::uint32_t slots, bool usable, std::st
     for (auto& [id, job] : jobs_) job->contexts.resize(devices_.size());
   }
   devices_[device].slots = std::min(slots, max_slots_per_device);
-  devices_[device].backend = backend;
+  const bool is_another = std::exchange(devices_[device].backend, backend) != backend;
   devices_[device].name = proto::Text<32>::from(name);
   timelines_[device].set_slots(devices_[device].slots);
   if (costs_ != nullptr)
     costs_->set_device(
         device, {.name = std::string(name), .backend = backend, .identity = std::string(identity)});
-  if (!std::exchange(devices_[device].usable, usable) || usable) return;
-  for (const auto& [id, job] : jobs_)
-    fail_unplaceable(*job,
-                     Status(Code::service_down, "the only device that it can run on is gone"));
+  const bool was_usable = std::exchange(devices_[device].usable, usable);
+  if (was_usable && (!usable || is_another)) fail_unplaceable();
+}
+
+void Core::all_devices_known(std::string silent) {
+  silent_drivers_ = std::move(silent);
+  if (std::exchange(all_devices_known_, true)) return;
+  fail_unplaceable();
+  end_misfit_gangs();
+  drop_closed_tenants();
+}
+
+void Core::set_memory_size(DeviceId device, std::uint64_t bytes) {
+  // Where it is less than it was data may not fit any more.
+  if (std::exchange(devices_[device].memory_bytes, bytes) != bytes) fail_unplaceable();
 }
 
 void Core::set_memory(DeviceId device, MemoryId memory) {

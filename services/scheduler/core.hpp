@@ -118,18 +118,19 @@ class Core {
 
   // ---- devices ----
   /// Ids are given in order from 0, at most max_devices. An unusable device gets no new tasks, and
-  /// those that no other device runs fail.
+  /// those that no other device runs fail, also where they still wait for others.
   /// What is learned of a device is kept by its `identity`, or by its name where it has none.
   void set_device(DeviceId device, std::uint32_t slots, bool usable, std::string_view name,
                   std::uint32_t backend = proto::driver::backend::cpu,
                   std::string_view identity = {});
-  /// Every driver has said what it has: from now on tasks that no device runs are refused.
   /// So many tasks more than run at once it takes, to have the next there when one ends.
   void set_queue_depth(DeviceId device, std::uint32_t depth) {
     devices_[device].queue_depth = std::min(depth, max_slots_per_device - devices_[device].slots);
   }
-  void all_devices_known() { all_devices_known_ = true; }
-  bool knows_all_devices() const { return all_devices_known_; }
+  /// No more devices are waited for: from now on tasks that no device runs are refused, and those
+  /// that are there fail for the same reason. `silent` are drivers that have not said what they
+  /// have.
+  void all_devices_known(std::string silent = {});
   const std::vector<DeviceState>& devices() const { return devices_; }
   /// Devices work in the host's memory unless they are said to have one of their own, in which they
   /// keep what was brought there and what they wrote.
@@ -151,9 +152,7 @@ class Core {
   /// back at once. What that takes is learned. Again and again it changes nothing.
   void set_own_memory(DeviceId device);
   /// How much memory it works in, its own or the host's. 0: that is not known.
-  void set_memory_size(DeviceId device, std::uint64_t bytes) {
-    devices_[device].memory_bytes = bytes;
-  }
+  void set_memory_size(DeviceId device, std::uint64_t bytes);
   /// What the processes of the job may have of the host's memory, beside its regions.
   void set_memory_quota(JobId job, std::uint64_t bytes) {
     if (const auto at = jobs_.find(job); at != jobs_.end()) at->second->memory_quota_bytes = bytes;
@@ -236,8 +235,8 @@ class Core {
   void context_lost(JobId job, DeviceId device);
   /// It is gone: decides about the tasks that were not answered.
   void context_ended(JobId job, DeviceId device, const ContextEnd& end);
-  /// There will be none: what was running there and, when the job has no other context, all its
-  /// other tasks fail with `status`. Later submits make it be tried again.
+  /// There will be none: what was running there and all its other tasks that no other context may
+  /// run fail with `status`. Later submits make it be tried again.
   void context_refused(JobId job, DeviceId device, const Status& status);
 
   // ---- tasks ----
@@ -427,7 +426,8 @@ class Core {
   void judge(Slot slot, bool limit_answered, const ContextEnd& end, bool alone);
   void retry(Slot slot);
   bool unplaceable(const Tenant& tenant, const Task& task) const;
-  void fail_unplaceable(const Job& job, const Status& status);
+  static Status no_context_left();
+  void fail_unplaceable(const Job* job = nullptr, const Status& refusal = no_context_left());
   void close_contexts(Job& job);
   // core_decide.cpp
   /// Whether the device runs what the task's module has code for, is the one it wants, and has a
@@ -468,6 +468,9 @@ class Core {
   };
   using BatchGangs = std::map<std::uint32_t, std::vector<const TaskRecord*>>;
   Result<void> check_gangs(const Tenant& tenant, const BatchGangs& gangs) const;
+  Result<void> check_fit(const TaskRecord& member,
+                         const std::vector<std::vector<DeviceId>>& choices) const;
+  void end_misfit_gangs();
   std::vector<DeviceId> choices_of(const Tenant& tenant, const TaskRecord& record) const;
   std::vector<std::vector<DeviceId>> choices_of(const Gang& gang) const;
   std::uint64_t slots_for(const std::vector<std::vector<DeviceId>>& choices) const;
@@ -538,6 +541,7 @@ class Core {
   std::uint64_t decide_again_ns_ = ~std::uint64_t{0};
   std::uint64_t decisions_ = 0;
   bool all_devices_known_ = false;
+  std::string silent_drivers_;
   TaskTable tasks_;
   std::map<std::uint32_t, std::unique_ptr<User>> users_;
   std::unordered_map<JobId, std::unique_ptr<Job>> jobs_;

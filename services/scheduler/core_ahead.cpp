@@ -96,7 +96,10 @@ void Core::task_not_begun(TaskRef ref) {
            {Code::internal, "its context took it 64 times and did not begin it", nullptr, false});
   } else {
     --task->attempts;
+    const DeviceId device = task->device;
+    const Job* const job = task->tenant->job;
     retry(ref.slot);
+    if (!devices_[device].usable) fail_unplaceable(job);
   }
   drop_closed_tenants();
 }

@@ -3,6 +3,7 @@
 #include <cassert>
 
 #include "services/scheduler/core.hpp"
+#include "services/scheduler/record_check.hpp"
 
 namespace aios::scheduler {
 namespace {
@@ -29,6 +30,8 @@ void Core::context_ready(JobId job, DeviceId device, std::uint64_t at_ns) {
   assert(context->in_flight.empty());
   context->state = ContextState::ready;
   context->ready_ns = at_ns;
+  // It was waited for, but nothing will be given to it.
+  if (!devices_[device].usable) fail_unplaceable(jobs_.at(job).get());
 }
 
 void Core::context_opened_in(DeviceId device, std::uint64_t took_ns) {
@@ -104,6 +107,7 @@ void Core::context_ended(JobId job, DeviceId device, const ContextEnd& end) {
     // One that was sent ahead may have ended with one before it.
     if (tasks_[slot].state == State::running) judge(slot, limit_answered, end, alone);
   }
+  if (!end.has_successor && !devices_[device].usable) fail_unplaceable(jobs_.at(job).get());
   drop_closed_tenants();
   if (const auto at = jobs_.find(job); at != jobs_.end()) drop_job_if_unused(*at->second);
 }
@@ -165,32 +169,48 @@ void Core::context_refused(JobId job_id, DeviceId device, const Status& status) 
     else
       retry(slot);
   }
-  Job& job = *jobs_.at(job_id);
-  fail_unplaceable(job, status);
+  fail_unplaceable(jobs_.at(job_id).get(), status);
   drop_closed_tenants();
   if (const auto at = jobs_.find(job_id); at != jobs_.end()) drop_job_if_unused(*at->second);
 }
 
-/// No device that it suits has a context for its job, or will.
+/// No device that it suits has a context for its job that takes tasks, or will. One that is being
+/// opened or replaced on a device that is gone is waited for: perhaps the device is back by then.
 bool Core::unplaceable(const Tenant& tenant, const Task& task) const {
+  bool any = false;
   for (DeviceId d = 0; d < devices_.size(); ++d) {
+    if (!suits(tenant, task.record, d)) continue;
+    any = true;
     const Context& context = tenant.job->contexts[d];
-    if (suits(tenant, task.record, d) &&
-        (context.state != ContextState::none || (devices_[d].usable && !context.refused)))
+    if (devices_[d].usable
+            ? context.state != ContextState::none || !context.refused
+            : context.state == ContextState::opening || context.state == ContextState::lost)
       return false;
   }
-  return true;
+  return any || all_devices_known_;
 }
 
-void Core::fail_unplaceable(const Job& job, const Status& status) {
+Status Core::no_context_left() {
+  return Status(Code::service_down,
+                "its job has no context on the devices that it can run on, or they are gone");
+}
+
+/// What is not given to a context and never will be ends, with what a submit would now say of it,
+/// or with `refusal`; of one job or, where that is null, of all. Called whenever there is less to
+/// run on: a task for which there was something when it came, or was taken back, need not be looked
+/// at again.
+void Core::fail_unplaceable(const Job* job, const Status& refusal) {
   for (const auto& [id, tenant] : tenants_) {
-    if (tenant->job != &job) continue;
+    if (job != nullptr && tenant->job != job) continue;
     const std::vector<TaskRef> refs = tenant->unfinished.refs();
     for (const TaskRef& ref : refs) {
       const Task* task = tasks_.find(ref);
-      // Those that wait fail by what they wait for.
-      if (task != nullptr && task->state == State::ready && unplaceable(*tenant, *task))
-        finish(ref.slot, {status.code(), status.message(), nullptr, false});
+      if (task == nullptr || !is_pending(*task) || is_join(task->record) ||
+          !unplaceable(*tenant, *task))
+        continue;
+      const Result<void> checked = check_device(*tenant, task->record);
+      const Status why = checked ? refusal : checked.error();
+      finish(ref.slot, {why.code(), why.message(), nullptr, false});
     }
   }
 }

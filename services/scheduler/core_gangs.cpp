@@ -77,17 +77,39 @@ Result<void> Core::check_gangs(const Tenant& tenant, const BatchGangs& gangs) co
     std::vector<std::vector<DeviceId>> choices;
     if (!is_new) choices = choices_of(known->second);
     for (const TaskRecord* record : records) choices.push_back(choices_of(tenant, *record));
-    std::vector<std::uint32_t> room;
-    for (const DeviceState& device : devices_) room.push_back(device.slots);
-    if (!fit_gang(choices, room))
-      return error(Code::not_supported, gang_text(*records.back()) + " can never start: it has " +
-                                            std::to_string(size) +
-                                            " members, and the devices that they may run on have " +
-                                            std::to_string(slots_for(choices)) + " slots for them");
+    TRY(check_fit(*records.back(), choices));
   }
   if (tenant.gangs.size() + more > max_gangs)
     return error(Code::quota, "1024 gangs of this tenant have not ended");
   return {};
+}
+
+/// Whether all of a gang, of which this is one, could start if nothing else ran.
+Result<void> Core::check_fit(const TaskRecord& member,
+                             const std::vector<std::vector<DeviceId>>& choices) const {
+  std::vector<std::uint32_t> room;
+  for (const DeviceState& device : devices_) room.push_back(device.slots);
+  if (fit_gang(choices, room)) return {};
+  return error(Code::not_supported, gang_text(member) + " can never start: it has " +
+                                        std::to_string(choices.size()) +
+                                        " members, and the devices that they may run on have " +
+                                        std::to_string(slots_for(choices)) + " slots for them");
+}
+
+/// Those that had come, all of each, before it was known which devices there are.
+void Core::end_misfit_gangs() {
+  for (const auto& [id, tenant] : tenants_) {
+    std::vector<std::pair<TaskRef, Status>> misfits;
+    for (const auto& [number, gang] : tenant->gangs) {
+      if (gang.came < gang.size || gang.members.size() < gang.size) continue;
+      const TaskRef first = gang.members.front();
+      const auto fits = check_fit(tasks_[first.slot].record, choices_of(gang));
+      if (!fits && is_pending(tasks_[first.slot])) misfits.emplace_back(first, fits.error());
+    }
+    for (const auto& [member, why] : misfits)
+      if (const Task* task = tasks_.find(member); task != nullptr && is_pending(*task))
+        finish(member.slot, {why.code(), why.message(), nullptr, false});
+  }
 }
 
 /// One more of it has come.

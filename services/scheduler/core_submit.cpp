@@ -120,9 +120,14 @@ Result<void> Core::check_references(const Tenant& tenant, const TaskRecord& reco
 
 Result<void> Core::check_device(const Tenant& tenant, const TaskRecord& record) const {
   if (!all_devices_known_) return {};
+  const std::string silent =
+      silent_drivers_.empty()
+          ? ""
+          : "; nothing has been heard yet of these drivers: " + silent_drivers_ +
+                " (`aiosctl devices` says why)";
   if (record.device > devices_.size())
-    return error(Code::invalid_argument,
-                 task_text(record) + "there is no device " + std::to_string(record.device - 1));
+    return error(Code::invalid_argument, task_text(record) + "there is no device " +
+                                             std::to_string(record.device - 1) + silent);
   bool suited = false;
   for (DeviceId d = 0; d < devices_.size(); ++d) {
     if (!suits(tenant, record, d)) continue;
@@ -135,7 +140,7 @@ Result<void> Core::check_device(const Tenant& tenant, const TaskRecord& record) 
   TRY(check_data(tenant, record));
   return error(Code::not_supported,
                task_text(record) + "its module has no code for " +
-                   (record.device != 0 ? "the device that it names" : "any device here"));
+                   (record.device != 0 ? "the device that it names" : "any device here" + silent));
 }
 
 /// Of one that no device suits: whether only their memories are too small.

@@ -102,6 +102,7 @@ void Driver::end_round(const Result<void>& outcome) {
   asking_ = false;
   up_ = outcome.has_value();
   has_answered_ = has_answered_ || up_;
+  given_up_ = !up_ && outcome.error().code() == Code::service_down;
   if (up_)
     absent_ = std::exchange(found_absent_, {});
   else

@@ -32,6 +32,9 @@ class Driver {
   bool is_up() const { return up_; }
   /// At least once, with all its devices.
   bool has_answered() const { return has_answered_; }
+  /// Its supervisor does not start it any more, as far as is known.
+  bool is_given_up() const { return given_up_; }
+  const std::string& name() const { return name_; }
   /// As last seen: a driver that went away keeps its devices.
   const std::vector<Device>& devices() const { return devices_; }
   /// What it looked for and did not find; of one that does not answer, that.
@@ -57,6 +60,7 @@ class Driver {
   std::function<void()> changed_;
   bool up_ = false;
   bool has_answered_ = false;
+  bool given_up_ = false;
   bool asking_ = false;
   bool closed_ = false;
   std::vector<Device> devices_;

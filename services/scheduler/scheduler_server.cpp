@@ -13,6 +13,9 @@ namespace {
 
 /// How long the devices of a driver wait for those of the drivers before it.
 constexpr std::uint64_t in_order_for_ns = ns_per_s;
+/// How long tasks that no device runs wait for drivers that have not answered, and what was learned
+/// of devices before waits for these. A GPU driver looks for 20 s where a library hangs.
+constexpr std::uint64_t drivers_answer_within_ns = 60 * ns_per_s;
 
 /// Of the very device, so that what was learned is not taken for another that has its place now.
 std::string identity_of(const Driver::Device& device) {
@@ -36,7 +39,12 @@ SchedulerServer::SchedulerServer(Kernel& kernel, EventLoop& loop, Policy policy)
       pool_(
           kernel, loop, core_, resources_, claims_,
           [this](DeviceId device) { return locate(device); }, [this] { changed(); },
-          [this] { decide_later(); }) {}
+          [this] { decide_later(); }) {
+  silence_timer_ = loop_.after(drivers_answer_within_ns, [this] {
+    drivers_are_late_ = true;
+    adopt_devices();
+  });
+}
 
 // ---- tenants ----------------------------------------------------------------------------------
 
@@ -381,13 +389,28 @@ void SchedulerServer::add_driver(std::string name, std::unique_ptr<Client> clien
 /// same device after a restart; but a driver that does not answer keeps nobody waiting for long.
 void SchedulerServer::adopt_devices() {
   for (const auto& driver : drivers_) {
-    if (in_order_ && !driver->has_answered()) break;
+    if (in_order_ && !driver->has_answered() && !driver->is_given_up()) break;
     adopt_devices(*driver);
   }
-  if (std::ranges::all_of(drivers_, [](const auto& one) { return one->has_answered(); }))
-    core_.all_devices_known();
+  tell_all_known();
   restore_history();
   changed();
+}
+
+bool SchedulerServer::all_drivers_answered() const {
+  return std::ranges::all_of(drivers_, [](const auto& one) { return one->has_answered(); });
+}
+
+/// One that its supervisor has given up is not waited for; if it is started after all, its devices
+/// are taken.
+void SchedulerServer::tell_all_known() {
+  std::string silent;
+  for (const auto& driver : drivers_) {
+    if (driver->has_answered()) continue;
+    if (!drivers_are_late_ && !driver->is_given_up()) return;
+    silent += (silent.empty() ? "" : ", ") + driver->name();
+  }
+  core_.all_devices_known(std::move(silent));
 }
 
 void SchedulerServer::adopt_devices(Driver& driver) {
@@ -451,7 +474,7 @@ void SchedulerServer::restore_history() {
     models_->restore(restored_.costs);
     restore_copies();
     // All that will come are there.
-    if (core_.knows_all_devices()) restored_ = {};
+    if (all_drivers_answered()) restored_ = {};
   }
   if (trees_ != nullptr) trees_->adopt_all();
 }
@@ -468,8 +491,7 @@ void SchedulerServer::note_learning() {
   if (trees_ != nullptr) trees_->learned();
   if (history_ == nullptr) return;
   // A device that is looked for is in what was stored, and not in what would be.
-  constexpr std::uint64_t patience_ns = 60 * ns_per_s;
-  if (!core_.knows_all_devices() && now_ns() < history_since_ns_ + patience_ns) return;
+  if (!all_drivers_answered() && now_ns() < history_since_ns_ + drivers_answer_within_ns) return;
   const std::uint64_t learned = models_->observations() + core_.copies_learned();
   if (std::exchange(stored_learning_, learned) == learned) return;
   history_->changed();

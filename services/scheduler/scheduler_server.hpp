@@ -31,6 +31,7 @@ class SchedulerServer {
   SchedulerServer(Kernel& kernel, EventLoop& loop, Policy policy);
   ~SchedulerServer() {
     loop_.cancel(in_order_timer_);
+    loop_.cancel(silence_timer_);
     loop_.cancel(decide_again_);
   }
   SchedulerServer(const SchedulerServer&) = delete;
@@ -162,6 +163,8 @@ class SchedulerServer {
   void forget_tenant(TenantId tenant, JobId job);
   void adopt_devices();
   void adopt_devices(Driver& driver);
+  bool all_drivers_answered() const;
+  void tell_all_known();
   void take_history(const std::vector<std::byte>& bytes);
   /// What was stored may speak of devices that are known only now.
   void restore_history();
@@ -191,6 +194,8 @@ class SchedulerServer {
   std::vector<std::unique_ptr<Driver>> drivers_;
   bool in_order_ = true;  // devices wait for those of the drivers before theirs
   TimerId in_order_timer_ = 0;
+  bool drivers_are_late_ = false;  // those that have not answered are not waited for any more
+  TimerId silence_timer_ = 0;
   std::vector<proto::scheduler::TaskRecord> records_;  ///< scratch for Submit
   Draining draining_;
   bool carrying_out_ = false;

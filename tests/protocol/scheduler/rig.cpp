@@ -75,6 +75,10 @@ void Rig::start_driver() {
              {wire::Label::from("spawner:context"), spawner_, rights::spawn | rights::info, 0}});
 }
 
+void Rig::give_driver_up(bool down) {
+  REQUIRE(kernel_->call<wire::PortSetDown>({driver_port_, down ? 1u : 0u}));
+}
+
 void Rig::start_scheduler() {
   scheduler_ = spawn("scheduler", "AIOS_TEST_SCHEDULER",
                      {port_handle("port", scheduler_port_, rights::accept),

@@ -29,6 +29,8 @@ class Rig {
   void start_driver();
   /// SIGKILL, and waits for the end.
   void kill_driver() { kill(driver_); }
+  /// As its supervisor does after too many deaths; or takes back.
+  void give_driver_up(bool down = true);
   void restart_scheduler();
   /// The contexts that are alive.
   std::vector<std::uint64_t> contexts();

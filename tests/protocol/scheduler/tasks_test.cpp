@@ -207,6 +207,46 @@ TEST_CASE("Before the driver is there tasks wait, and nothing fails") {
   CHECK(code(tenant.complete(1).front()) == Code::ok);
 }
 
+TEST_CASE("What nothing can run ends with the reason as soon as the drivers have answered") {
+  Rig rig(Rig::With::no_driver);
+  Tenant tenant(rig, "one");
+  const std::uint32_t good = tenant.codelet("good", "count");
+  auto elsewhere = make_task(1, good);
+  elsewhere.device = 10;
+  auto after = make_task(3, good);
+  after.device = 10;
+  after.dependencies[after.dependency_count++] = 2;
+  REQUIRE(tenant.submit({elsewhere, make_task(2, good), after}));
+  rig.start_driver();
+  const auto all = tenant.complete(3);
+  CHECK(code(all[0]) == Code::invalid_argument);
+  CHECK(tenant.failure(1) == "task 1: there is no device 9");
+  CHECK(code(all[1]) == Code::ok);
+  CHECK(code(all[2]) == Code::invalid_argument);
+}
+
+TEST_CASE("Tasks do not wait for a driver that was given up, and it is taken when it comes back") {
+  Rig rig(Rig::With::no_driver);
+  Tenant tenant(rig, "one");
+  const std::uint32_t good = tenant.codelet("good", "count");
+  REQUIRE(tenant.submit({make_task(1, good)}));
+  rig.give_driver_up();
+  CHECK(code(tenant.complete(1).front()) == Code::not_supported);
+  CHECK(tenant.failure(1).find("nothing has been heard yet of these drivers: cpu") !=
+        std::string::npos);
+  const auto refused = tenant.submit({make_task(2, good)});
+  REQUIRE_FALSE(refused);
+  CHECK(refused.error().code() == Code::not_supported);
+  rig.give_driver_up(false);
+  rig.start_driver();
+  const Deadline deadline = soon();
+  while (!tenant.submit({make_task(3, good)})) {
+    REQUIRE(!deadline.passed());
+    ::poll(nullptr, 0, 5);  // a client is not told of devices that come
+  }
+  CHECK(code(tenant.complete(1).front()) == Code::ok);
+}
+
 TEST_CASE("Two jobs never share a context and a job's tenants share one") {
   Rig rig;
   Tenant one(rig, "one"), two(rig, "two");

@@ -189,7 +189,7 @@ TEST_CASE("An answer to a task that is no longer running is ignored") {
   CHECK(f.completions(t).size() == 1);
 }
 
-TEST_CASE("A refused context fails its job's ready tasks with the reason") {
+TEST_CASE("A refused context fails its job's tasks with the reason") {
   Fixture f;
   f.hold_contexts = true;
   const TenantId t = f.tenant();

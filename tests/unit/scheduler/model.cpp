@@ -119,12 +119,11 @@ void Model::refuse(JobId job, Code code) {
     else
       again(number);
   }
-  std::vector<std::uint64_t> ready;
-  for (const auto& [id, tenant] : tenants)
-    if (tenant.job == job)
-      for (const Numbers& together : queue(id)) ready.push_back(together.front());
-  // Of a gang the first is told why, and the others go with it.
-  for (const std::uint64_t number : ready)
+  std::vector<std::uint64_t> pending;
+  for (const auto& [number, task] : tasks)
+    if (tenants.at(task.tenant).job == job && !task.running) pending.push_back(number);
+  // The first are told why; of a gang, and of those that wait for them, the others go with them.
+  for (const std::uint64_t number : pending)
     if (tasks.contains(number)) finish(number, code);
 }
 
