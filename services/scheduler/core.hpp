@@ -380,6 +380,7 @@ class Core {
   /// What lies in a device's memory beside the data of tasks in contexts that go on.
   struct Unused {
     std::uint64_t leaving = 0;  ///< was asked to leave, or goes with its context, which ends
+    std::uint64_t own = 0;      ///< the same, but gone before a task of that job begins
     std::uint64_t held = 0;     ///< by contexts that do not go on, their tasks' included
     std::uint64_t scratch = 0;  ///< of the latter, what tasks take besides data
   };
@@ -400,12 +401,12 @@ class Core {
   void forget_kept_memory();
   std::uint64_t mark_used(Job& job, const TaskRecord& record);
   std::uint64_t used_by_tasks(DeviceId device);
-  Unused find_unused(DeviceId device);
+  Unused find_unused(const Job& own, DeviceId device);
   void keep_first_idle(std::uint64_t bytes);
   void heed_memory(const Task& task, Candidate& candidate);
   void await_memory(Task& task, DeviceId device);
   void take_memory(Task& task, DeviceId device);
-  void evict_own(Task& task, DeviceId device, const MemoryNeed& need);
+  std::uint64_t evict_own(Task& task, DeviceId device, const MemoryNeed& need);
   void leave_memory(Job& job, std::uint32_t buffer, DeviceId device);
   void forget_residents(Job& job, DeviceId device);
   void forget_buffer(Job& job, std::uint32_t buffer);
@@ -574,7 +575,8 @@ class Core {
   std::optional<DeviceId> short_of_memory_;  ///< it would have taken the task, with room for it
   std::vector<IdleCopy> idle_;
   std::uint64_t last_mark_ = 0;
-  std::uint64_t held_bytes_ = 0;  ///< see Unused, of the last memory_room
+  std::uint64_t held_bytes_ = 0;         ///< see Unused, of the last memory_room
+  std::uint64_t own_leaving_bytes_ = 0;  ///< the same
   bool memory_is_kept_ = false;
   std::vector<Slot> batch_;
   std::optional<LastTimes> last_times_;  ///< of this batch

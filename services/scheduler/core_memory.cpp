@@ -4,9 +4,10 @@
 // A context keeps the copies of its job's buffers until it is told to let go of them, for the next
 // task may need them. Those that no task there uses are idle: when room is needed the one that was
 // used longest ago leaves, those first of which there is another copy. Of its own job that happens
-// with the start of the task, in the same link; of another job the task waits until its context has
-// answered. What running tasks use stays: for that a task waits until they end. What is free
-// meanwhile is kept for the first one that waits, so that small ones do not pass it for ever.
+// with the start of the task, in the same link, and is done before it begins; of another job the
+// task waits until its context has answered. Until then it is counted, in either case. What running
+// tasks use stays: for that a task waits until they end. What is free meanwhile is kept for the
+// first one that waits, so that small ones do not pass it for ever.
 //
 // Nothing of this costs anything while all fits: then a sum is compared.
 #include <algorithm>
@@ -105,8 +106,9 @@ std::uint64_t Core::used_by_tasks(DeviceId device) {
   return sum;
 }
 
-/// Of copies without a mark. Fills `idle_` with those that can be asked to leave.
-Core::Unused Core::find_unused(DeviceId device) {
+/// Of copies without a mark. Fills `idle_` with those that can be asked to leave. `own`: whose task
+/// wants room.
+Core::Unused Core::find_unused(const Job& own, DeviceId device) {
   const Copies here = only_in(memories_.of(device));
   Unused unused;
   idle_.clear();
@@ -121,10 +123,12 @@ Core::Unused Core::find_unused(DeviceId device) {
     for (std::uint32_t i = 0; i < job->buffers.size(); ++i) {
       const Buffer& buffer = job->buffers[i];
       if ((buffer.resident & here) == 0 || buffer.mark == last_mark_) continue;
-      if (context.state == ContextState::ready && (buffer.leaving & here) == 0)
-        idle_.push_back({job.get(), i, buffer.copies == here, buffer.last_use});
-      else
+      if (context.state != ContextState::ready)
         not_idle += buffer.bytes;
+      else if ((buffer.leaving & here) != 0)
+        (job.get() == &own ? unused.own : unused.leaving) += buffer.bytes;
+      else
+        idle_.push_back({job.get(), i, buffer.copies == here, buffer.last_use});
     }
   }
   unused.held += unused.scratch;
@@ -153,16 +157,17 @@ Core::MemoryRoom Core::memory_room(const Task& task, DeviceId device, const Memo
   const std::uint64_t taken = state.resident_bytes + state.scratch_bytes;
   const std::uint64_t wanted = need.fresh + need.scratch + kept;
   idle_.clear();
-  held_bytes_ = 0;
+  held_bytes_ = own_leaving_bytes_ = 0;
   if (taken + wanted <= state.memory_bytes) return MemoryRoom::now;
 
   const std::uint64_t by_tasks = used_by_tasks(device);
   const std::uint64_t with_it = by_tasks + mark_used(*task.tenant->job, task.record);
-  const Unused unused = find_unused(device);
+  const Unused unused = find_unused(*task.tenant->job, device);
   const std::uint64_t scratch = state.scratch_bytes - unused.scratch;
   const bool alone = by_tasks == 0 && scratch == 0 && kept == 0 && unused.held == 0;
   MemoryRoom room = MemoryRoom::now;
   held_bytes_ = unused.held;
+  own_leaving_bytes_ = unused.own;
   if (unused.held > 0 && need.all() + unused.held > state.memory_bytes) room = MemoryRoom::held;
   // A prediction that exceeds all there is may be wrong: alone on the device it is tried.
   else if (!alone && with_it + scratch + need.scratch + kept + unused.held > state.memory_bytes)
@@ -171,11 +176,13 @@ Core::MemoryRoom Core::memory_room(const Task& task, DeviceId device, const Memo
     idle_.clear();
     return room;
   }
-  const std::uint64_t too_many = taken + wanted - state.memory_bytes;
+  std::uint64_t too_many = taken + wanted - state.memory_bytes;
+  too_many -= std::min(too_many, unused.own);
+  const bool waits = too_many > 0 && unused.leaving > 0;
   keep_first_idle(too_many - std::min(too_many, unused.leaving));
   const bool of_others = std::ranges::any_of(
       idle_, [&](const IdleCopy& copy) { return copy.job != task.tenant->job; });
-  return of_others || unused.leaving > 0 ? MemoryRoom::after_copies : MemoryRoom::now;
+  return waits || of_others ? MemoryRoom::after_copies : MemoryRoom::now;
 }
 
 /// Of a placement that looks ahead.
@@ -274,8 +281,9 @@ std::string Core::memory_awaited_by(std::uint64_t number, std::uint32_t uid, boo
 void Core::take_memory(Task& task, DeviceId device) {
   DeviceState& state = devices_[device];
   const MemoryNeed need = memory_need(task, device);
+  std::uint64_t gone_bytes = 0;
   if (state.resident_bytes + state.scratch_bytes + need.fresh + need.scratch > state.memory_bytes)
-    evict_own(task, device, need);
+    gone_bytes = evict_own(task, device, need);
   Job& job = *task.tenant->job;
   Context& context = job.contexts[device];
   const Copies here = only_in(memories_.of(device));
@@ -288,16 +296,19 @@ void Core::take_memory(Task& task, DeviceId device) {
     state.resident_bytes += buffer.bytes;
     context.resident_bytes += buffer.bytes;
   }
-  context.most_resident_bytes = std::max(context.most_resident_bytes, context.resident_bytes);
+  context.most_resident_bytes =
+      std::max(context.most_resident_bytes, context.resident_bytes - gone_bytes);
   task.scratch_bytes = need.scratch;
   state.scratch_bytes += need.scratch;
 }
 
-/// Idle copies of its own job, in which its context has the room: it lets go of them before it
-/// begins.
-void Core::evict_own(Task& task, DeviceId device, const MemoryNeed& need) {
+/// Idle copies of its own job, in which its context has the room. Returns the bytes that this
+/// context has let go of by the time when the task begins. They stay counted until it has answered,
+/// for other contexts cannot have them before.
+std::uint64_t Core::evict_own(Task& task, DeviceId device, const MemoryNeed& need) {
   (void)memory_room(task, device, need);
   const MemoryId memory = memories_.of(device);
+  std::uint64_t gone_bytes = own_leaving_bytes_;
   for (const IdleCopy& copy : idle_) {
     if (copy.job != task.tenant->job) continue;
     Buffer& buffer = copy.job->buffers[copy.buffer];
@@ -307,9 +318,11 @@ void Core::evict_own(Task& task, DeviceId device, const MemoryNeed& need) {
       buffer.copies = only_in(host_memory);
     }
     buffer.copies &= ~only_in(memory);
-    leave_memory(*copy.job, copy.buffer, device);
+    buffer.leaving |= only_in(memory);
+    gone_bytes += buffer.bytes;
     actions_.push_back({Action::Kind::evict, {}, buffer.owner, copy.job->id, device, copy.buffer});
   }
+  return gone_bytes;
 }
 
 void Core::leave_memory(Job& job, std::uint32_t id, DeviceId device) {
