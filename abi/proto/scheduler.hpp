@@ -340,6 +340,7 @@ struct LoggedCandidate {
   /// Whether it would have begun at once.
   static constexpr std::uint8_t began_at_once = 1;
   static constexpr std::uint8_t short_of_memory = 2;  ///< not, for its memory had no room
+  static constexpr std::uint8_t fails = 3;  ///< nor at all: the codelet's last tasks there failed
   std::uint8_t at_once;
   AIOS_FIELDS(LoggedCandidate, wait_ns, transfer_ns, mean_ns, p95_ns, samples, device, level,
               at_once)

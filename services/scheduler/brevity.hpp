@@ -34,6 +34,10 @@ class Brevity {
     return times.samples >= least_samples && times.mean_ns <= most_ns &&
            times.long_share <= most_long;
   }
+  /// Tasks of which this was learned.
+  std::uint32_t samples(DeviceId device) const {
+    return device < devices_.size() ? devices_[device].samples : 0;
+  }
   /// Of a brief one.
   std::uint32_t expected_ns(DeviceId device) const {
     return static_cast<std::uint32_t>(devices_[device].mean_ns);

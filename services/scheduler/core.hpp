@@ -453,6 +453,12 @@ class Core {
   void want_context(Tenant& tenant, const Task& task);
   bool can_open(const Tenant& tenant, DeviceId device) const;
   void open_context(Tenant& tenant, DeviceId device);
+  // core_failing.cpp
+  void note_failure(const Task& task);
+  bool is_shunned(const CodeletType& codelet, DeviceId device) const;
+  bool another_would_do(const Tenant& tenant, const Task& task);
+  void count_passed_over(CodeletType& codelet, DeviceId chosen) const;
+  bool has_shunned_a_sooner_one(const Choice& choice) const;
   // core_ahead.cpp
   std::optional<DeviceId> device_ahead(const Task& task) const;
   bool may_go_ahead(const Tenant& tenant, const Task& task, DeviceId device);
@@ -571,7 +577,7 @@ class Core {
   std::vector<Slot> successors_;
   std::vector<TaskRef> followers_;  ///< ready as soon as no row of tasks is being looked at
   std::vector<Tenant*> round_;
-  std::vector<Candidate> candidates_;
+  std::vector<Candidate> candidates_, shunned_;
   std::optional<DeviceId> short_of_memory_;  ///< it would have taken the task, with room for it
   std::vector<IdleCopy> idle_;
   std::uint64_t last_mark_ = 0;

@@ -36,7 +36,8 @@ bool Core::may_go_ahead(const Tenant& tenant, const Task& task, DeviceId device)
   const double here_ns = costs_->estimate(task.work, device).time.mean;
   for (DeviceId d = 0; d < devices_.size(); ++d)
     if (d != device && devices_[d].usable && suits(tenant, task.record, d) &&
-        costs_->estimate(task.work, d).time.mean < here_ns)
+        costs_->estimate(task.work, d).time.mean < here_ns &&
+        !is_shunned(tenant.codelets[task.record.codelet], d))
       return false;
   return true;
 }

@@ -117,6 +117,7 @@ void Core::judge(Slot slot, bool limit_answered, const ContextEnd& end, bool alo
   Task& task = tasks_[slot];
   if (task.tenant->closing)
     return finish(slot, {Code::cancelled, "its tenant was closed", nullptr, false});
+  if (end.how == How::fault && alone) note_failure(task);
   if (task.begun && !task.idempotent())
     return finish(slot, {Code::indeterminate,
                          "its context ended while it ran (" + cause_text(end) +
@@ -124,8 +125,10 @@ void Core::judge(Slot slot, bool limit_answered, const ContextEnd& end, bool alo
                          nullptr, false});
   if (end.how == How::limit && limit_answered) return retry(slot);
   // Nobody was answered: what was ended is a module that did not load, or the only task there.
-  if (end.how == How::limit && (alone || !task.begun))
+  if (end.how == How::limit && (alone || !task.begun)) {
+    note_failure(task);
     return finish(slot, {Code::timed_out, cause_text(end), nullptr, false});
+  }
 
   ++task.context_ends;
   if (end.how == How::fault && alone) ++task.lone_faults;

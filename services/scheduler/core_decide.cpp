@@ -129,6 +129,7 @@ void Core::decide(std::uint64_t now_ns) {
 void Core::place_next(Tenant& tenant) {
   const TaskRef ref = next_of(tenant, tasks_)->task;
   Task& task = tasks_[ref.slot];
+  shunned_.clear();
   if (in_gang(task.record)) return place_gang(tenant, ref);
   if (task.remaining > 0 && !is_still_ahead(tenant, task)) return wait_again(tenant, task);
   if (placement_->looks_ahead() && waits_on(tenant, task)) {
@@ -159,7 +160,9 @@ void Core::place_next(Tenant& tenant) {
 }
 
 void Core::why_there(Task& task, const Choice& choice) {
-  task.placed_because = task.remaining > 0 ? Reason::behind : choice.reason;
+  task.placed_because = task.remaining > 0                                      ? Reason::behind
+                        : !shunned_.empty() && has_shunned_a_sooner_one(choice) ? Reason::fails
+                                                                                : choice.reason;
   const DeviceId device = candidates_[choice.candidate].device;
   if (task.awaited_memory != 0)
     task.placed_because = task.awaited_memory == device + 1 ? Reason::memory_freed : Reason::memory;
@@ -177,9 +180,15 @@ void Core::fill_candidates(Tenant& tenant, Slot slot) {
   candidates_.clear();
   if (placement_->looks_ahead()) return look_ahead(tenant, slot);
   const Task& task = tasks_[slot];
+  const CodeletType& codelet = tenant.codelets[task.record.codelet];
+  const bool shuns = !codelet.failing.empty() && another_would_do(tenant, task);
   bool held = false;
   for (DeviceId d = 0; d < devices_.size(); ++d) {
     if (!can_take(tenant, task, d)) continue;
+    if (shuns && is_shunned(codelet, d)) {
+      shunned_.push_back({d, devices_[d].room()});
+      continue;
+    }
     const MemoryRoom room =
         holds_copies(d) ? memory_room(task, d, memory_need(task, d)) : MemoryRoom::now;
     if (room == MemoryRoom::now) {
@@ -198,6 +207,8 @@ void Core::start(Tenant& tenant, Task& task, TaskRef ref, const Candidate& where
   move_data(task, where.device);
   task.state = State::running;
   task.device = where.device;
+  CodeletType& codelet = tenant.codelets[task.record.codelet];
+  if (!codelet.failing.empty()) count_passed_over(codelet, where.device);
   ++task.attempts;
   std::vector<Slot>& in_flight = tenant.job->contexts[where.device].in_flight;
   task.in_flight_at = static_cast<std::uint32_t>(in_flight.size());

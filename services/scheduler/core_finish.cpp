@@ -27,6 +27,7 @@ void Core::task_answered(TaskRef ref, const Result<RunReply>& answer) {
           task->device, static_cast<double>(answer->end_ns - answer->start_ns));
     finish(ref.slot, {Code::ok, {}, &*answer, false});
   } else {
+    note_failure(*task);
     const Code code = answer.error().code();
     if (code == Code::timed_out) task->tenant->job->contexts[task->device].limit_answered = true;
     finish(ref.slot, {code, answer.error().message(), nullptr, false});

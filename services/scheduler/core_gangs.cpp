@@ -32,15 +32,17 @@ std::vector<DeviceId> Core::choices_of(const Tenant& tenant, const TaskRecord& r
   return choices;
 }
 
-/// Of each member, the quickest device first.
+/// Of each member, the quickest device first, and last those on which its codelet's tasks fail.
 std::vector<std::vector<DeviceId>> Core::choices_of(const Gang& gang) const {
   std::vector<std::vector<DeviceId>> all;
   for (const TaskRef& ref : gang.members) {
     const Task& task = tasks_[ref.slot];
     std::vector<DeviceId>& choices = all.emplace_back(choices_of(*task.tenant, task.record));
-    if (costs_ == nullptr) continue;
-    std::ranges::stable_sort(choices, {},
-                             [&](DeviceId d) { return costs_->estimate(task.work, d).time.mean; });
+    if (costs_ != nullptr)
+      std::ranges::stable_sort(
+          choices, {}, [&](DeviceId d) { return costs_->estimate(task.work, d).time.mean; });
+    const CodeletType& codelet = task.tenant->codelets[task.record.codelet];
+    std::ranges::stable_partition(choices, [&](DeviceId d) { return !is_shunned(codelet, d); });
   }
   return all;
 }

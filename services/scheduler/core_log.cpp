@@ -8,10 +8,12 @@ namespace {
 
 using Entry = PlacementLog::Entry;
 
-PlacementLog::Candidate logged(const Candidate& candidate, std::uint64_t now_ns) {
+PlacementLog::Candidate logged(const Candidate& candidate, std::uint64_t now_ns,
+                               bool shunned = false) {
   PlacementLog::Candidate out{};
   out.device = static_cast<std::uint16_t>(candidate.device);
-  out.at_once = candidate.memory_wait_ns > 0 || !memory_fits(candidate)
+  out.at_once = shunned ? PlacementLog::Candidate::fails
+                : candidate.memory_wait_ns > 0 || !memory_fits(candidate)
                     ? PlacementLog::Candidate::short_of_memory
                 : candidate.at_once ? PlacementLog::Candidate::began_at_once
                                     : std::uint8_t{0};
@@ -62,12 +64,16 @@ void Core::log_placement(Task& task, const Choice& choice) {
     entry.loading_ns = wait_within(task, loading->second.since_ns, loading->second.until_ns);
   entry.state = static_cast<std::uint32_t>(proto::scheduler::TaskState::running);
   entry.reason = static_cast<std::uint8_t>(task.placed_because);
-  entry.considered = static_cast<std::uint8_t>(std::min<std::size_t>(candidates_.size(), 255));
-  // The chosen one first, then the others by device.
+  entry.considered =
+      static_cast<std::uint8_t>(std::min<std::size_t>(candidates_.size() + shunned_.size(), 255));
+  // The chosen one first, then the others by device, and those that were not to be chosen.
   entry.candidates[entry.candidate_count++] = logged(candidates_[choice.candidate], now_ns_);
   for (std::uint32_t i = 0; i < candidates_.size(); ++i)
     if (i != choice.candidate && entry.candidate_count < proto::scheduler::max_logged_candidates)
       entry.candidates[entry.candidate_count++] = logged(candidates_[i], now_ns_);
+  for (const Candidate& one : shunned_)
+    if (entry.candidate_count < proto::scheduler::max_logged_candidates)
+      entry.candidates[entry.candidate_count++] = logged(one, now_ns_, true);
   task.logged = entry.sequence;
 }
 

@@ -20,6 +20,8 @@ double Core::weight_of_onward(const Tenant& tenant) const {
 void Core::look_ahead(Tenant& tenant, Slot slot) {
   Task& task = tasks_[slot];
   const double onward = weight_of_onward(tenant);
+  const CodeletType& codelet = tenant.codelets[task.record.codelet];
+  const bool shuns = !codelet.failing.empty() && another_would_do(tenant, task);
   bool any_at_once = false, any_stalled = false;
   for (DeviceId d = 0; d < devices_.size(); ++d) {
     const DeviceState& state = devices_[d];
@@ -57,6 +59,10 @@ void Core::look_ahead(Tenant& tenant, Slot slot) {
     heed_memory(task, c);
     if (onward > 0)
       c.onward_ns = static_cast<std::uint64_t>(onward * onward_.after_ns(slot, memories_.of(d)));
+    if (shuns && is_shunned(codelet, d)) {
+      shunned_.push_back(c);
+      continue;
+    }
     candidates_.push_back(c);
     any_at_once = any_at_once || c.at_once;
     any_stalled = any_stalled || is_stalled;

@@ -50,6 +50,7 @@ enum class Reason : std::uint8_t {
   behind,           ///< those on which it depends are on their way there
   gang,             ///< where all of its gang have a slot
   memory_freed,     ///< it waited until the memory there had room for it
+  fails,            ///< its codelet's last tasks failed where it would finish first
 };
 
 struct Choice {

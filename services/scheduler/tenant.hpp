@@ -109,6 +109,13 @@ struct CodeletType {
   };
   std::map<DeviceId, Loading> loadings = {};  ///< the last ones that ended
   std::optional<std::uint32_t> cheaper = {};  ///< the codelet that does the same, not as well
+  /// Of a device on which its tasks fail (core_failing.cpp).
+  struct Failing {
+    std::uint32_t in_a_row = 0;     ///< failures, unless one has succeeded there since the last
+    std::uint32_t successes = 0;    ///< that there had been then, see Brevity
+    std::uint32_t passed_over = 0;  ///< tasks placed elsewhere since one was placed there
+  };
+  std::map<DeviceId, Failing> failing = {};
 };
 
 /// A graph with a deadline of which tasks are still coming.

@@ -38,6 +38,7 @@ json to_json(const wire::LoggedCandidate& c, const std::vector<std::string>& nam
           {"chosen", chosen},
           {"at_once", c.at_once == wire::LoggedCandidate::began_at_once},
           {"memory_short", c.at_once == wire::LoggedCandidate::short_of_memory},
+          {"fails", c.at_once == wire::LoggedCandidate::fails},
           {"wait_ns", c.wait_ns},
           {"transfer_ns", c.transfer_ns},
           {"predicted_ns", c.mean_ns},
@@ -162,11 +163,14 @@ void print_candidates(const Placed& p, const std::vector<std::string>& names) {
                {"FINISH", Align::right},
                {"SAMPLES", Align::right},
                {"FOUNDED ON"}});
-  std::string short_of_memory;
+  std::string short_of_memory, failing;
+  const auto add = [&](std::string& list, std::uint32_t device) {
+    list += (list.empty() ? "" : ", ") + device_name(names, device);
+  };
   for (std::uint32_t i = 0; i < p.candidate_count; ++i) {
     const wire::LoggedCandidate& c = p.candidates[i];
-    if (c.at_once == wire::LoggedCandidate::short_of_memory)
-      short_of_memory += (short_of_memory.empty() ? "" : ", ") + device_name(names, c.device);
+    if (c.at_once == wire::LoggedCandidate::short_of_memory) add(short_of_memory, c.device);
+    if (c.at_once == wire::LoggedCandidate::fails) add(failing, c.device);
     const bool known = c.level != 0 || c.mean_ns > 0;
     const auto cell = [&](double ns) { return known ? duration(ns) : std::string("?"); };
     table.add({device_name(names, c.device), cell(c.wait_ns), cell(c.transfer_ns), cell(c.mean_ns),
@@ -176,6 +180,8 @@ void print_candidates(const Placed& p, const std::vector<std::string>& names) {
   table.print();
   if (!short_of_memory.empty())
     fmt::print("the memory had no room for it then: {}\n", short_of_memory);
+  if (!failing.empty())
+    fmt::print("the last tasks of its codelet failed there, one after the other: {}\n", failing);
   if (p.considered > p.candidate_count)
     fmt::print("and {} more devices\n", p.considered - p.candidate_count);
 }

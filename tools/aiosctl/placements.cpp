@@ -64,6 +64,7 @@ std::string_view reason_text(std::uint32_t reason) {
       "those on which it depends are on their way there",
       "where all of its gang had a slot",
       "it waited until the memory there had room for it",
+      "where it would finish first the last tasks of its codelet failed",
   };
   return reason < std::size(texts) ? texts[reason] : "for a reason of a later version";
 }
