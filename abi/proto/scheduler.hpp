@@ -173,9 +173,9 @@ static_assert(sizeof(TaskRecord) == 256);
 /// `gang_size` have come and none waits for others any more. When one ends without success those
 /// that do not run end as `cancelled`; when a context ends under some, those that are to run again
 /// start together again. Its number is free again when all have ended. not_supported: the devices
-/// that they may run on have fewer slots in all. already_exists: all its members have come. A gang
-/// of which one waits for another, also through other gangs, ends as invalid_argument (where 16,384
-/// steps are enough to see it).
+/// that they may run on have fewer slots in all; no_memory: their memories do not hold its data at
+/// the same time. already_exists: all its members have come. A gang of which one waits for another,
+/// also through other gangs, ends as invalid_argument (where 16,384 steps are enough to see it).
 struct Submit {
   static constexpr std::uint16_t opcode = 7;
   static constexpr const char* name = "submit";

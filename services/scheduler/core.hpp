@@ -38,6 +38,7 @@
 #include "services/scheduler/copy_costs.hpp"
 #include "services/scheduler/graph_log.hpp"
 #include "services/scheduler/memories.hpp"
+#include "services/scheduler/memory_room.hpp"
 #include "services/scheduler/onward.hpp"
 #include "services/scheduler/order.hpp"
 #include "services/scheduler/placement.hpp"
@@ -364,47 +365,27 @@ class Core {
   bool is_left_by_another(const Task& task, std::uint32_t buffer) const;
   void rank_predecessors(const Task& task, std::uint64_t first_number, std::uint32_t& steps);
   // core_memory.cpp
-  /// What a device's memory has to hold for a task.
-  struct MemoryNeed {
-    std::uint64_t data = 0;     ///< of its buffers, each once
-    std::uint64_t fresh = 0;    ///< of that, what has no room there yet
-    std::uint64_t scratch = 0;  ///< besides, at most, in 19 of 20 runs of that size there
-    std::uint64_t all() const { return data + scratch; }
-  };
-  enum class MemoryRoom {
-    now,           ///< perhaps when copies of its own job leave that no task there uses
-    after_copies,  ///< when copies of other jobs have left
-    after_tasks,   ///< when tasks there have ended
-    held,          ///< when a context has gone on or ended that does not go on for now
-  };
-  /// What lies in a device's memory beside the data of tasks in contexts that go on.
-  struct Unused {
-    std::uint64_t leaving = 0;  ///< was asked to leave, or goes with its context, which ends
-    std::uint64_t own = 0;      ///< the same, but gone before a task of that job begins
-    std::uint64_t held = 0;     ///< by contexts that do not go on, their tasks' included
-    std::uint64_t scratch = 0;  ///< of the latter, what tasks take besides data
-  };
-  struct IdleCopy {
-    Job* job;
-    std::uint32_t buffer;
-    bool only_one;  ///< there is no other copy of what it holds
-    std::uint64_t last_use;
-  };
   bool holds_copies(DeviceId device) const {
     return memories_.of(device) != host_memory && devices_[device].memory_bytes != 0;
   }
   bool data_fits(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
   std::uint64_t data_bytes(const Job& job, const TaskRecord& record) const;
   MemoryNeed memory_need(const Task& task, DeviceId device);
-  MemoryRoom memory_room(const Task& task, DeviceId device, const MemoryNeed& need);
+  using Tasks = std::span<const Task* const>;
+  MemoryRoom memory_room(Tasks tasks, DeviceId device, const MemoryNeed& need);
+  MemoryRoom memory_room(const Task& task, DeviceId device, const MemoryNeed& need) {
+    const Task* const one = &task;
+    return memory_room({&one, 1}, device, need);
+  }
   std::uint64_t kept_from(const Task& task, DeviceId device) const;
   void forget_kept_memory();
   std::uint64_t mark_used(Job& job, const TaskRecord& record);
   std::uint64_t used_by_tasks(DeviceId device);
-  Unused find_unused(const Job& own, DeviceId device);
+  UnusedMemory find_unused(const Job& own, DeviceId device);
   void keep_first_idle(std::uint64_t bytes);
   void heed_memory(const Task& task, Candidate& candidate);
   void await_memory(Task& task, DeviceId device);
+  void await_memory(Tasks tasks, DeviceId device, const MemoryNeed& need);
   void take_memory(Task& task, DeviceId device);
   std::uint64_t evict_own(Task& task, DeviceId device, const MemoryNeed& need);
   void leave_memory(Job& job, std::uint32_t buffer, DeviceId device);
@@ -472,11 +453,13 @@ class Core {
     TaskRef leader;
     std::vector<std::uint32_t> kept;  ///< by device; empty: none yet
     std::uint64_t from_ns = 0;        ///< when they were to be free, by prediction
+    bool held = false;                ///< none: nobody knows when it has the memory that it needs
   };
   using BatchGangs = std::map<std::uint32_t, std::vector<const TaskRecord*>>;
   Result<void> check_gangs(const Tenant& tenant, const BatchGangs& gangs) const;
-  Result<void> check_fit(const TaskRecord& member,
-                         const std::vector<std::vector<DeviceId>>& choices) const;
+  using Members = std::span<const TaskRecord* const>;
+  Result<void> check_fit(const Tenant& tenant, Members members) const;
+  std::vector<const TaskRecord*> records_of(const Gang& gang) const;
   void end_misfit_gangs();
   std::vector<DeviceId> choices_of(const Tenant& tenant, const TaskRecord& record) const;
   std::vector<std::vector<DeviceId>> choices_of(const Gang& gang) const;
@@ -491,6 +474,18 @@ class Core {
   Gang& gang_of(const Task& task) const { return task.tenant->gangs.at(task.record.gang); }
   bool are_one_gang(std::span<const Slot> slots) const;
   void place_gang(Tenant& tenant, TaskRef leader);
+  // core_gang_memory.cpp
+  struct Together {
+    DeviceId device;
+    std::vector<const Task*> tasks;
+    MemoryNeed need;
+  };
+  std::uint32_t gang_slots(const Job& job, Members members, DeviceId device) const;
+  std::uint32_t gang_slots(const Gang& gang, DeviceId device) const;
+  std::vector<Together> together(const Gang& gang, const std::vector<DeviceId>& where);
+  std::optional<std::vector<DeviceId>> places_for(const Gang& gang, TaskRef leader);
+  void await_memory_for(TaskRef leader, std::span<const Together> groups);
+  // core_gangs.cpp
   void start_gang(Tenant& tenant, TaskRef leader, const std::vector<DeviceId>& where);
   std::vector<std::uint32_t> room_for(const Gang& gang, TaskRef leader) const;
   void keep_slots();
@@ -581,7 +576,7 @@ class Core {
   std::optional<DeviceId> short_of_memory_;  ///< it would have taken the task, with room for it
   std::vector<IdleCopy> idle_;
   std::uint64_t last_mark_ = 0;
-  std::uint64_t held_bytes_ = 0;         ///< see Unused, of the last memory_room
+  std::uint64_t held_bytes_ = 0;         ///< see UnusedMemory, of the last memory_room
   std::uint64_t own_leaving_bytes_ = 0;  ///< the same
   bool memory_is_kept_ = false;
   std::vector<Slot> batch_;

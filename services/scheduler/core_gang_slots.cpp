@@ -57,9 +57,11 @@ void Core::keep_slots_for(Reservation& reservation) {
   std::vector<std::uint32_t> room(devices_.size());
   for (DeviceId d = 0; d < devices_.size(); ++d)
     if (devices_[d].usable && tenant.job->contexts[d].state == ContextState::ready)
-      room[d] = devices_[d].slots - std::min(devices_[d].slots, kept_[d]);
-  if (!is_kept(reservation, room)) {
+      room[d] =
+          std::min(gang_slots(gang, d), devices_[d].slots - std::min(devices_[d].slots, kept_[d]));
+  if (reservation.held || !is_kept(reservation, room)) {
     reservation.kept.clear();
+    if (reservation.held) return;
     const auto where = fit_gang(choices_of(gang), room);
     if (!where) return open_contexts_for(gang, tenant);
     reservation.kept.assign(devices_.size(), 0);
@@ -94,7 +96,7 @@ void Core::open_contexts_for(const Gang& gang, Tenant& tenant) {
   for (DeviceId d = 0; d < devices_.size(); ++d) {
     const Context& context = tenant.job->contexts[d];
     if (devices_[d].usable && !(context.state == ContextState::none && context.refused))
-      room[d] = devices_[d].slots;
+      room[d] = gang_slots(gang, d);
   }
   const auto where = fit_gang(choices_of(gang), room);
   if (!where) return;
@@ -115,7 +117,7 @@ bool Core::end_unplaceable_gangs() {
     std::vector<std::uint32_t> room(devices_.size());
     for (DeviceId d = 0; d < devices_.size(); ++d) {
       const Context& context = leader->tenant->job->contexts[d];
-      if (context.state != ContextState::none || !context.refused) room[d] = devices_[d].slots;
+      if (context.state != ContextState::none || !context.refused) room[d] = gang_slots(gang, d);
     }
     const auto choices = choices_of(gang);
     if (fit_gang(choices, room)) continue;
@@ -190,7 +192,7 @@ std::vector<std::uint32_t> Core::room_for(const Gang& gang, TaskRef leader) cons
     }
     for (auto older = reservations_.begin(); older != own; ++older)
       if (!older->kept.empty()) taken += older->kept[d];
-    room[d] = devices_[d].slots - std::min(devices_[d].slots, taken);
+    room[d] = std::min(gang_slots(gang, d), devices_[d].slots - std::min(devices_[d].slots, taken));
   }
   return room;
 }

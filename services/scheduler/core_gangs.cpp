@@ -76,26 +76,38 @@ Result<void> Core::check_gangs(const Tenant& tenant, const BatchGangs& gangs) co
                                              " members, which have all come");
     if (before + records.size() < size || !all_devices_known_) continue;
     // All of it is there: it must be able to start.
-    std::vector<std::vector<DeviceId>> choices;
-    if (!is_new) choices = choices_of(known->second);
-    for (const TaskRecord* record : records) choices.push_back(choices_of(tenant, *record));
-    TRY(check_fit(*records.back(), choices));
+    std::vector<const TaskRecord*> members;
+    if (!is_new) members = records_of(known->second);
+    members.insert(members.end(), records.begin(), records.end());
+    TRY(check_fit(tenant, members));
   }
   if (tenant.gangs.size() + more > max_gangs)
     return error(Code::quota, "1024 gangs of this tenant have not ended");
   return {};
 }
 
-/// Whether all of a gang, of which this is one, could start if nothing else ran.
-Result<void> Core::check_fit(const TaskRecord& member,
-                             const std::vector<std::vector<DeviceId>>& choices) const {
-  std::vector<std::uint32_t> room;
-  for (const DeviceState& device : devices_) room.push_back(device.slots);
+/// Whether all of a gang could start if nothing else ran.
+Result<void> Core::check_fit(const Tenant& tenant, Members members) const {
+  std::vector<std::vector<DeviceId>> choices;
+  for (const TaskRecord* member : members) choices.push_back(choices_of(tenant, *member));
+  std::vector<std::uint32_t> slots, room;
+  for (DeviceId d = 0; d < devices_.size(); ++d) {
+    slots.push_back(devices_[d].slots);
+    room.push_back(gang_slots(*tenant.job, members, d));
+  }
   if (fit_gang(choices, room)) return {};
-  return error(Code::not_supported, gang_text(member) + " can never start: it has " +
-                                        std::to_string(choices.size()) +
-                                        " members, and the devices that they may run on have " +
-                                        std::to_string(slots_for(choices)) + " slots for them");
+  const std::string what = gang_text(*members.back()) + " can never start: it has " +
+                           std::to_string(members.size()) +
+                           " members, and the devices that they may run on have ";
+  if (fit_gang(choices, slots))
+    return error(Code::no_memory, what + "no memories that hold their data at the same time");
+  return error(Code::not_supported, what + std::to_string(slots_for(choices)) + " slots for them");
+}
+
+std::vector<const Core::TaskRecord*> Core::records_of(const Gang& gang) const {
+  std::vector<const TaskRecord*> records;
+  for (const TaskRef& ref : gang.members) records.push_back(&tasks_[ref.slot].record);
+  return records;
 }
 
 /// Those that had come, all of each, before it was known which devices there are.
@@ -105,7 +117,7 @@ void Core::end_misfit_gangs() {
     for (const auto& [number, gang] : tenant->gangs) {
       if (gang.came < gang.size || gang.members.size() < gang.size) continue;
       const TaskRef first = gang.members.front();
-      const auto fits = check_fit(tasks_[first.slot].record, choices_of(gang));
+      const auto fits = check_fit(*tenant, records_of(gang));
       if (!fits && is_pending(tasks_[first.slot])) misfits.emplace_back(first, fits.error());
     }
     for (const auto& [member, why] : misfits)
@@ -207,8 +219,7 @@ void Core::offer_gang(Gang& gang) {
 /// It is its turn: all of it starts, or it is passed over.
 void Core::place_gang(Tenant& tenant, TaskRef leader) {
   const Gang& gang = gang_of(tasks_[leader.slot]);
-  if (const auto where = fit_gang(choices_of(gang), room_for(gang, leader)))
-    return start_gang(tenant, leader, *where);
+  if (const auto where = places_for(gang, leader)) return start_gang(tenant, leader, *where);
   const bool suspect = std::ranges::any_of(
       gang.members, [this](const TaskRef& ref) { return tasks_[ref.slot].suspect; });
   // As a single one that has to run alone: others of the context must not pass it.

@@ -49,7 +49,7 @@ bool Core::data_fits(const Tenant& tenant, const TaskRecord& record, DeviceId de
          data_bytes(*tenant.job, record) <= room;
 }
 
-Core::MemoryNeed Core::memory_need(const Task& task, DeviceId device) {
+MemoryNeed Core::memory_need(const Task& task, DeviceId device) {
   const Job& job = *task.tenant->job;
   const Copies here = only_in(memories_.of(device));
   MemoryNeed need;
@@ -108,9 +108,9 @@ std::uint64_t Core::used_by_tasks(DeviceId device) {
 
 /// Of copies without a mark. Fills `idle_` with those that can be asked to leave. `own`: whose task
 /// wants room.
-Core::Unused Core::find_unused(const Job& own, DeviceId device) {
+UnusedMemory Core::find_unused(const Job& own, DeviceId device) {
   const Copies here = only_in(memories_.of(device));
-  Unused unused;
+  UnusedMemory unused;
   idle_.clear();
   for (const auto& [id, job] : jobs_) {
     const Context& context = job->contexts[device];
@@ -150,10 +150,11 @@ void Core::keep_first_idle(std::uint64_t bytes) {
   idle_.resize(count);
 }
 
-/// Leaves in `idle_` what has to leave before the task can start.
-Core::MemoryRoom Core::memory_room(const Task& task, DeviceId device, const MemoryNeed& need) {
+/// For tasks of one job that start together. Leaves in `idle_` what has to leave before they can.
+MemoryRoom Core::memory_room(Tasks tasks, DeviceId device, const MemoryNeed& need) {
   const DeviceState& state = devices_[device];
-  const std::uint64_t kept = kept_from(task, device);
+  Job& own = *tasks.front()->tenant->job;
+  const std::uint64_t kept = kept_from(*tasks.front(), device);
   const std::uint64_t taken = state.resident_bytes + state.scratch_bytes;
   const std::uint64_t wanted = need.fresh + need.scratch + kept;
   idle_.clear();
@@ -161,8 +162,9 @@ Core::MemoryRoom Core::memory_room(const Task& task, DeviceId device, const Memo
   if (taken + wanted <= state.memory_bytes) return MemoryRoom::now;
 
   const std::uint64_t by_tasks = used_by_tasks(device);
-  const std::uint64_t with_it = by_tasks + mark_used(*task.tenant->job, task.record);
-  const Unused unused = find_unused(*task.tenant->job, device);
+  std::uint64_t with_it = by_tasks;
+  for (const Task* task : tasks) with_it += mark_used(own, task->record);
+  const UnusedMemory unused = find_unused(own, device);
   const std::uint64_t scratch = state.scratch_bytes - unused.scratch;
   const bool alone = by_tasks == 0 && scratch == 0 && kept == 0 && unused.held == 0;
   MemoryRoom room = MemoryRoom::now;
@@ -180,8 +182,8 @@ Core::MemoryRoom Core::memory_room(const Task& task, DeviceId device, const Memo
   too_many -= std::min(too_many, unused.own);
   const bool waits = too_many > 0 && unused.leaving > 0;
   keep_first_idle(too_many - std::min(too_many, unused.leaving));
-  const bool of_others = std::ranges::any_of(
-      idle_, [&](const IdleCopy& copy) { return copy.job != task.tenant->job; });
+  const bool of_others =
+      std::ranges::any_of(idle_, [&](const IdleCopy& copy) { return copy.job != &own; });
   return waits || of_others ? MemoryRoom::after_copies : MemoryRoom::now;
 }
 
@@ -226,24 +228,28 @@ void Core::forget_kept_memory() {
   for (DeviceState& device : devices_) device.kept_bytes = device.memory_waiter = 0;
 }
 
-/// The task, whose turn it is, waits for room there: what is idle of other jobs leaves, and what is
-/// free is kept for it if it is the first. Where that would not do before a context goes on or ends
-/// that does not go on, others may have what is free.
 void Core::await_memory(Task& task, DeviceId device) {
-  DeviceState& state = devices_[device];
   task.awaited_memory = device + 1;
-  const MemoryNeed need = memory_need(task, device);
-  const MemoryRoom room = memory_room(task, device, need);
+  const Task* const one = &task;
+  await_memory({&one, 1}, device, memory_need(task, device));
+}
+
+/// The task, whose turn it is, or several that start together, wait for room there: what is idle of
+/// other jobs leaves, and what is free is kept for them if they are the first. Where that would not
+/// do before a context goes on or ends that does not go on, others may have what is free.
+void Core::await_memory(Tasks tasks, DeviceId device, const MemoryNeed& need) {
+  DeviceState& state = devices_[device];
+  const MemoryRoom room = memory_room(tasks, device, need);
   if (room == MemoryRoom::held) return;
   if (state.kept_bytes == 0) {
-    state.memory_waiter = task.number;
+    state.memory_waiter = tasks.front()->number;
     state.kept_bytes = std::min(need.all(), state.memory_bytes);
     memory_is_kept_ = true;
   }
   if (room != MemoryRoom::after_copies) return;
   const Copies here = only_in(memories_.of(device));
   for (const IdleCopy& copy : idle_) {
-    if (copy.job == task.tenant->job) continue;
+    if (copy.job == tasks.front()->tenant->job) continue;
     Buffer& buffer = copy.job->buffers[copy.buffer];
     if (copy.only_one) buffer.copies = only_in(host_memory);
     buffer.copies &= ~here;
@@ -262,10 +268,14 @@ std::string Core::memory_awaited_by(std::uint64_t number, std::uint32_t uid, boo
   }
   if (task == nullptr || task->state != State::ready || task->awaited_memory == 0) return {};
   const DeviceId device = task->awaited_memory - 1;
+  const DeviceState& state = devices_[device];
+  if (in_gang(task->record))
+    return "its gang waits until members of it have room in the memory of " +
+           std::string(state.name.view()) +
+           ": until tasks there end, copies leave it, or contexts go on that keep it";
   const MemoryNeed need = memory_need(*task, device);
   const MemoryRoom room = memory_room(*task, device, need);
   if (room == MemoryRoom::now) return {};
-  const DeviceState& state = devices_[device];
   const std::string what = "it needs " + std::to_string(need.all()) + " of the " +
                            std::to_string(state.memory_bytes) + " bytes of memory of " +
                            std::string(state.name.view()) + ", ";

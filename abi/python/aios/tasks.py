@@ -349,7 +349,8 @@ class Graph(Object):
 
         When one ends without success those that do not run are cancelled. `InvalidArgument`: they
         are not 2 to 256 different ones, or one is of a gang. `submit` raises `NotSupported` when
-        the devices that they may run on have fewer threads in all.
+        the devices that they may run on have fewer threads in all, `NoMemory` when their memories
+        do not hold the data of all at the same time.
         """
         numbers = _numbers(tasks, "a task")
         check(lib.aios_graph_gang(self._native(), numbers, len(tasks)))

@@ -109,6 +109,27 @@ def check_sharing(instance, device):
     first.close()
 
 
+def check_gang(instance, device, processor):
+    """One of it needs memory that another job's copies take: both wait until these have left."""
+    first, second = Application(instance, "first", 4), Application(instance, "gang", 4)
+    first.run(device)
+    x, y, z = second.buffers
+    arguments = struct.pack("I", second.numbers)
+    spare = second.tenant.buffer(second.attached.create_region(4096, "spare"), aios.Access.WRITE, 0, 4096)
+    second.tenant.submit([
+        aios.Task(1, second.codelet, [(x, aios.Mode.READ), (y, aios.Mode.READ), (z, aios.Mode.WRITE)],
+                  arguments, grid=(second.numbers // 256,), device=device, gang=(1, 2)),
+        aios.Task(2, second.codelet, [(x, aios.Mode.READ), (x, aios.Mode.READ), (spare, aios.Mode.WRITE)],
+                  struct.pack("I", 0), device=processor, gang=(1, 2))])
+    done = []
+    while len(done) < 2:
+        done += second.tenant.completions(PATIENCE_S)
+    for one in done:
+        expect(one.ok, f"{one.tag} of the gang: " + ("" if one.ok else second.tenant.failure(one.tag)))
+    first.close()
+    second.close()
+
+
 def check_too_large(instance, device, processor):
     large = Application(instance, "large", 6)
     try:
@@ -139,6 +160,7 @@ def work(policy, folder):
         expect(opencl.memory_bytes == ROOM_MIB * MIB, f"it says it has {opencl.memory_bytes} bytes")
         processor = next(d.index for d in devices if d.backend == "cpu")
         check_sharing(instance, opencl.index)
+        check_gang(instance, opencl.index, processor)
         check_too_large(instance, opencl.index, processor)
 
 
