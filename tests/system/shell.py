@@ -67,12 +67,13 @@ def check_files(instance):
 class Terminal:
     """A shell at a terminal, and the person before it."""
 
-    def __init__(self, instance):
+    def __init__(self, instance, **environment):
         self.seen = ""
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
             command = instance.command("shell")
-            os.execve(command[0], command, {**instance.environment, "TERM": "vt100"})
+            os.execve(command[0], command,
+                      {**instance.environment, "TERM": "vt100", **environment})
 
     def expect(self, text):
         """Reads on until `text` has come, which is then behind us."""
@@ -89,7 +90,7 @@ class Terminal:
         self.seen = self.seen.split(text, 1)[1]
 
     def type(self, text):
-        os.write(self.fd, text.encode())
+        os.write(self.fd, text if isinstance(text, bytes) else text.encode())
 
     def end(self, how):
         """The exit code."""
@@ -141,11 +142,29 @@ def check_terminal(instance):
     expect(code == 6, f"the last line's exit code was 6, the shell's is {code}")
 
 
+def check_other_letters(instance):
+    """Letters beyond ASCII name what they say, also where the locale knows none; a line with half of one
+    in it names nothing."""
+    (instance.work / "ab").write_text("not meant", encoding="utf-8")
+    (instance.work / "é").write_text("meant", encoding="utf-8")
+    shell = Terminal(instance, LC_ALL="C")
+    shell.expect(PROMPT)
+    shell.type(f"!cd '{instance.work}' && exec rm é\n")
+    shell.expect(PROMPT)
+    shell.type(f"!rm '{instance.work}'/".encode() + b"\xe9b\n")
+    shell.expect("the line is not run")
+    shell.expect(PROMPT)
+    code = shell.end("exit\n")
+    left = [name for name in ("ab", "é") if (instance.work / name).exists()]
+    expect(code == 2 and left == ["ab"], f"the shell ended with {code}, and left {left}")
+
+
 def main():
     with Instance(sys.argv[1]) as instance:
         check_scripts(instance)
         check_files(instance)
         check_terminal(instance)
+        check_other_letters(instance)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 // that whatever ends it, a crash or Ctrl-C, does not end the shell.
 #include <editline/readline.h>
 #include <fcntl.h>
+#include <langinfo.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -47,6 +48,8 @@ using Words = std::vector<std::string>;
 /// Where completion, which readline gives no argument, finds the subcommands.
 const CLI::App* commands = nullptr;
 volatile sig_atomic_t interrupted = 0;
+/// Bytes came that are no character's: what the line would say, nobody knows.
+bool garbled = false;
 
 /// The words of a line as sh would split it, quotes and file patterns included.
 std::optional<Words> split(const char* line) {
@@ -159,10 +162,34 @@ int read_character(FILE*) {
     if (size <= 0) return EOF;
     wchar_t character = 0;
     const std::size_t done = std::mbrtowc(&character, &byte, 1, &state);
-    if (done == static_cast<std::size_t>(-1)) return '?';
+    if (done == static_cast<std::size_t>(-1)) {
+      garbled = true;
+      // The byte after half a character may be the end of the line.
+      return static_cast<unsigned char>(byte) < 0x80 ? byte : '?';
+    }
     if (done != static_cast<std::size_t>(-2)) return static_cast<int>(character);
   }
   return EOF;
+}
+
+/// What is typed is UTF-8 where the locale knows no more than ASCII, and would take none of it.
+void choose_encoding() {
+  std::setlocale(LC_CTYPE, "");
+  if (std::strcmp(std::setlocale(LC_CTYPE, nullptr), "C") == 0)
+    std::setlocale(LC_CTYPE, "C.UTF-8");
+}
+
+/// The exit code of a line that was typed, or end_of_shell.
+int run_typed(const Session& session, const char* line, int last) {
+  if (garbled) {
+    std::fprintf(stderr,
+                 "aiosctl: the line is not run: it has bytes in it that are no %s; what does the "
+                 "terminal send?\n",
+                 ::nl_langinfo(CODESET));
+    return exit_usage;
+  }
+  if (*line != '\0') ::add_history(line);
+  return run_line(session, line, last, true);
 }
 
 /// With editing and history, kept beside the instance.
@@ -170,7 +197,7 @@ int talk(const Session& session) {
   const std::string history = session.state + "/shell-history";
   std::error_code ignored;
   std::filesystem::create_directories(session.state, ignored);
-  std::setlocale(LC_CTYPE, "");
+  choose_encoding();
   rl_getc_function = read_character;
   rl_initialize();
   rl_attempted_completion_function = complete;
@@ -181,14 +208,14 @@ int talk(const Session& session) {
   int last = exit_done;
   for (;;) {
     interrupted = 0;
+    garbled = false;
     char* line = ::readline("aios> ");
     if (line == nullptr && interrupted == 0) break;
     if (line == nullptr) {
       std::printf("\n");
       continue;
     }
-    if (*line != '\0') ::add_history(line);
-    const int code = run_line(session, line, last, true);
+    const int code = run_typed(session, line, last);
     ::free(line);
     if (code == end_of_shell) break;
     // Behind the ^C of the terminal.
