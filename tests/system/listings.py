@@ -71,6 +71,9 @@ def check_trace(instance):
     for event in slices:
         expect(event["pid"] in tracks and event["dur"] > 0 and "actual_us" in event["args"],
                f"{event}")
+    # Not only when the day is over.
+    refused = instance.try_ctl("trace", "-o", "/nowhere/x", "--for", 86400)
+    expect(refused.returncode == 1 and "/nowhere/x" in refused.stderr, f"{refused}")
     starts = {e["id"] for e in events if e["ph"] == "s"}
     ends = {e["id"] for e in events if e["ph"] == "f"}
     expect(starts == ends, "flows begin or end in nothing")

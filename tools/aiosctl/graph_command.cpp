@@ -14,6 +14,7 @@
 #include "tools/aiosctl/graph_run.hpp"
 #include "tools/aiosctl/graph_spark.hpp"
 #include "tools/aiosctl/interrupts.hpp"
+#include "tools/aiosctl/late_file.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
 
@@ -117,17 +118,34 @@ void print(const json& out) {
   print_json(out.dump(2, ' ', false, json::error_handler_t::replace));
 }
 
-/// How a run ended: prints it, and commits what it kept.
+/// Says, too, what the record lacks. Without one, nothing.
+Result<void> record(std::optional<LateFile>& to, const GraphSource& source, const GraphRun& run) {
+  if (!to) return {};
+  TRY(record_run(*to, source, run));
+  if (const std::size_t count = unplaced_tasks(run); count != 0)
+    fmt::print(
+        stderr,
+        "{}: of {} tasks the scheduler had forgotten where they ran, which the record lacks; "
+        "it keeps the last 8,192 placements\n",
+        to->path(), count);
+  return {};
+}
+
+/// How a run ended: commits what it kept, which no failure to record it undoes, and prints it.
 Result<int> conclude(const Session& session, const Options& options, const GraphSource& source,
-                     const GraphRun& run, OutputFolder* output, bool late, json& said) {
+                     const GraphRun& run, OutputFolder* output, std::optional<LateFile>& record_file,
+                     bool late, json& said) {
   const std::optional<Status> failure = failure_of(run);
   if (!failure && output != nullptr) TRY(output->commit(manifest_of(options.file, run, *output)));
+  const Result<void> recorded = record(record_file, source, run);
   const bool has_deadline = !said["asked"].is_null();
   if (session.json) {
     said.update(to_json(source, run));
     said["in_time"] = has_deadline ? json(!late) : json();
     said["output"] = !failure && output != nullptr ? json(options.output) : json();
-    said["error"] = failure ? error_json(*failure) : json();
+    said["error"] = failure     ? error_json(*failure)
+                    : !recorded ? error_json(recorded.error())
+                                : json();
     print(said);
   } else {
     print_report(source, run,
@@ -141,6 +159,7 @@ Result<int> conclude(const Session& session, const Options& options, const Graph
   if (failure && output != nullptr)
     return report(
         Status(failure->code(), failure->message() + "; nothing was written to " + options.output));
+  if (!recorded) return report(recorded.error());
   return failure || late ? exit_failed : exit_done;
 }
 
@@ -194,6 +213,8 @@ Result<int> run_graph(const Session& session, const Options& options, json& said
         become_spark_driver(source, inputs,
                             {options.file, options.output, options.master, options.settings,
                              options.memory_mb, options.max_bad_records, session.json}));
+  std::optional<LateFile> record_file;
+  if (!options.record.empty()) record_file.emplace(TRY(LateFile::open(options.record)));
   catch_interrupts();
   Operator attached = TRY(Operator::attach(session));
   Work work;
@@ -213,17 +234,8 @@ Result<int> run_graph(const Session& session, const Options& options, json& said
   }
   const auto scheduler = TRY(attached.client("scheduler", wire::Protocol::version));
   TRY(work.run->ask_for_placements(*scheduler));
-  if (!options.record.empty()) {
-    TRY(record_run(options.record, source, *work.run));
-    if (const std::size_t count = unplaced_tasks(*work.run); count != 0)
-      fmt::print(
-          stderr,
-          "{}: of {} tasks the scheduler had forgotten where they ran, which the record lacks; "
-          "it keeps the last 8,192 placements\n",
-          options.record, count);
-  }
   const bool late = answer && ended_ns(*work.run) > answer->deadline_ns;
-  return conclude(session, options, source, *work.run, work.output.get(), late, said);
+  return conclude(session, options, source, *work.run, work.output.get(), record_file, late, said);
 }
 
 int run_and_tell(const Session& session, const Options& options) {

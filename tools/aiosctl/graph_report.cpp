@@ -3,8 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cerrno>
-#include <fstream>
 #include <map>
 #include <utility>
 
@@ -255,7 +253,7 @@ std::string manifest_of(const std::string& graph, const GraphRun& run,
   return document.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
-Result<void> record_run(const std::string& path, const GraphSource& source, const GraphRun& run) {
+Result<void> record_run(LateFile& to, const GraphSource& source, const GraphRun& run) {
   json specified = json::array();
   json executed = json::array();
   std::optional<std::string> failed;
@@ -295,11 +293,7 @@ Result<void> record_run(const std::string& path, const GraphSource& source, cons
                  {"workflow",
                   {{"specification", {{"tasks", std::move(specified)}, {"files", json::array()}}},
                    {"execution", std::move(execution)}}}};
-  std::ofstream to(path);
-  to << text_of(out);
-  to.close();
-  if (!to) return errno_error("write " + path, errno);
-  return {};
+  return to.write(text_of(out));
 }
 
 }  // namespace aios::ctl

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "tools/aiosctl/graph_run.hpp"
+#include "tools/aiosctl/late_file.hpp"
 
 namespace aios::ctl {
 
@@ -31,6 +32,6 @@ std::string manifest_of(const std::string& graph, const GraphRun& run,
 
 /// What it did and how long that took, as WfFormat 1.5, for `aiosctl simulate --graph`.
 /// invalid_argument: a task failed.
-Result<void> record_run(const std::string& path, const GraphSource& source, const GraphRun& run);
+Result<void> record_run(LateFile& to, const GraphSource& source, const GraphRun& run);
 
 }  // namespace aios::ctl

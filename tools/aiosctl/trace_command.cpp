@@ -4,12 +4,12 @@
 #include <signal.h>
 
 #include <algorithm>
-#include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "abi/runtime/command_line.hpp"
 #include "abi/runtime/signals.hpp"
+#include "tools/aiosctl/late_file.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
 #include "tools/aiosctl/placements.hpp"
@@ -146,11 +146,9 @@ Result<int> trace(const Session& session, const std::string& path, double second
   Operator attached = TRY(Operator::attach(session));
   const auto scheduler = TRY(attached.client("scheduler", wire::Protocol::version));
   const std::vector<std::string> names = TRY(device_names(*scheduler));
+  LateFile file = TRY(LateFile::open(path));
   const json out = to_trace(TRY(collect(*scheduler, seconds)), names);
-  std::ofstream file(path);
-  file << out.dump(-1, ' ', false, json::error_handler_t::replace) << '\n';
-  file.flush();
-  if (!file) return errno_error("write " + path, errno);
+  TRY(file.write(out.dump(-1, ' ', false, json::error_handler_t::replace) + '\n'));
   fmt::print("{}: open it with https://ui.perfetto.dev or chrome://tracing\n", path);
   return exit_done;
 }
