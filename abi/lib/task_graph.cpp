@@ -228,7 +228,9 @@ std::unexpected<Status> TaskGraph::circle(const std::vector<std::uint32_t>& wait
   auto at = static_cast<std::uint32_t>(
       std::ranges::find_if(waiting_for, [](std::uint32_t n) { return n > 0; }) -
       waiting_for.begin());
-  while (std::ranges::find(way, at) == way.end()) {
+  std::vector<bool> passed(waiting_for.size());
+  while (!passed[at]) {
+    passed[at] = true;
     way.push_back(at);
     const auto edges = edges_to(at);
     at =

@@ -96,6 +96,9 @@ def check_refusals(folder):
     file_refused('{"schemaVersion": "1.3"}', 2, "1.3", "version 1.5")
     file_refused(graph([task("a", ["b"]), task("b", ["c"]), task("c", ["a"])]), 2, "circle",
                  "needs", "remove one")
+    many = 65001
+    file_refused(graph([task(f"t{i}", [f"t{i - 1 if i else many - 1}"]) for i in range(many)]), 1,
+                 f"has {many} tasks", "at most 65000")
     file_refused(graph([task("a", ["zz"])]), 2, "tasks[0].parents", "zz")
     file_refused(graph([task("a"), task("a")]), 2, "tasks[1]", "id a")
     file_refused(graph([task("a")], []), 2, "execution.tasks", "no run of task a")

@@ -21,7 +21,9 @@ std::string describe_cycle(const Graph& graph, const std::vector<std::uint32_t>&
   std::uint32_t at = 0;
   while (waits[at] == 0) ++at;
   std::vector<std::uint32_t> path;
-  while (std::ranges::find(path, at) == path.end()) {
+  std::vector<bool> passed(graph.tasks.size());
+  while (!passed[at]) {
+    passed[at] = true;
     path.push_back(at);
     at = *std::ranges::find_if(graph.tasks[at].parents,
                                [&](std::uint32_t parent) { return waits[parent] > 0; });

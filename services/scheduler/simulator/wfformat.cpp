@@ -44,10 +44,10 @@ class Reader {
     if (const Json* system = member(root_, "runtimeSystem");
         system != nullptr && text(*system, "name") == "AIOS")
       TRY(read_record(*execution));
-    if (const Result<void> sorted = sort_topologically(graph_); !sorted)
-      return error(sorted.error().code(), path_ + ": " + sorted.error().message());
     if (const Result<void> fits = check_size(graph_); !fits)
       return error(fits.error().code(), path_ + ": " + fits.error().message());
+    if (const Result<void> sorted = sort_topologically(graph_); !sorted)
+      return error(sorted.error().code(), path_ + ": " + sorted.error().message());
     return std::move(graph_);
   }
 

@@ -98,6 +98,18 @@ TEST_CASE("Edges may lead from later tasks to earlier ones, but not in a circle"
   CHECK(circle.error().message().find("circle: 0 before 3 before 1 before 0") != std::string::npos);
 }
 
+TEST_CASE("A long circle is found and named without looking at its tasks again and again") {
+  TaskGraph graph;
+  constexpr std::uint32_t tasks = 600'000;
+  for (std::uint32_t i = 0; i < tasks; ++i) REQUIRE(graph.add(task({})));
+  for (std::uint32_t i = 0; i < tasks; ++i) REQUIRE(graph.add_edge(i, (i + 1) % tasks));
+  const auto circle = graph.plan(1);
+  REQUIRE(!circle);
+  CHECK(
+      circle.error().message().ends_with("circle: 0 before 1 before 2 before 3 before 4 before 5 "
+                                         "before 6 before 7 before 8 ... 0"));
+}
+
 TEST_CASE("A task may wait for itself only in vain") {
   TaskGraph graph;
   REQUIRE(graph.add(task({})));
