@@ -84,6 +84,16 @@ def check_results(folder):
         expect(found["makespan_s"] >= found["lower_bound_s"] * 0.999999, f"{kind}: below the bound")
 
 
+def check_odd_names(folder):
+    """Names of files that are no UTF-8 end nothing, and no name drives the terminal."""
+    one = os.path.join(os.fsencode(folder), b"\x1b\xff.json")
+    with open(one, "w", encoding="utf-8") as file:
+        file.write(graph([task("a")]))
+    expect(results("--graph", one)["graph"] == "\x1b\N{REPLACEMENT CHARACTER}.json", "another name")
+    said = subprocess.run([AIOSCTL, "simulate", "--graph", one], capture_output=True, check=False)
+    expect(said.stdout.startswith(b"?\xff.json: 1 tasks"), f"{said}")
+
+
 def check_refusals(folder):
     bad = folder / "bad.json"
 
@@ -105,6 +115,11 @@ def check_refusals(folder):
     file_refused(graph([task("a")], [{"id": "a", "runtimeInSeconds": -1}]), 2, "runtimeInSeconds")
     file_refused(graph([task("a", inputFiles=[3])]), 2, "inputFiles", "no text")
     file_refused(graph([]), 2, "no tasks")
+    file_refused('{"runtimeInSeconds": 1e999}', 2, "is no JSON", "1e999")
+    bad.write_text(graph([task("a"), task("b", ["a"])],
+                         [{"id": name, "runtimeInSeconds": 1e15} for name in "ab"]), encoding="utf-8")
+    refused(2, ["bad.json would run for longer than 285 years"], "--graph", str(bad))
+    file_refused(graph([task("a\x1b[2J"), task("a\x1b[2J")]), 2, "id a?[2J")
     refused(1, ["read", "no-such-file"], "--graph", str(folder / "no-such-file"))
     refused(2, ["one graph"], "--policy", "heft")
     refused(2, ["policy 'best'", "learned"], "--generate", "lu:3", "--policy", "best")
@@ -134,4 +149,5 @@ def check_refusals(folder):
 
 with tempfile.TemporaryDirectory() as name:
     check_results(Path(name))
+    check_odd_names(Path(name))
     check_refusals(Path(name))

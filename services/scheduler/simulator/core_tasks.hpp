@@ -11,10 +11,12 @@ namespace aios::scheduler::sim {
 
 inline constexpr std::uint64_t begin_ns = 1'000'000'000;  ///< when virtual time begins, by the core
 
-/// Times that make no sense end at about 285 years.
+/// Where virtual time ends: about 285 years.
+inline constexpr std::uint64_t end_of_time_ns = 9'000'000'000'000'000'000;
+
+/// Times that make no sense end there.
 inline std::uint64_t whole_ns(double ns) {
-  constexpr double most = 9e18;
-  return static_cast<std::uint64_t>(std::clamp(ns, 0.0, most));
+  return static_cast<std::uint64_t>(std::clamp(ns, 0.0, static_cast<double>(end_of_time_ns)));
 }
 inline std::uint64_t later(std::uint64_t at_ns, double by_ns) {
   return whole_ns(static_cast<double>(at_ns) + by_ns);

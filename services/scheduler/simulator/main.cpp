@@ -33,6 +33,13 @@ struct Options {
   bool json = false;
 };
 
+/// Without the bytes by which names in files and options could drive the terminal.
+std::string printable(std::string text) {
+  for (char& byte : text)
+    if (static_cast<unsigned char>(byte) < 0x20 || byte == 0x7F) byte = '?';
+  return text;
+}
+
 struct Results {
   std::vector<double> makespan_s, bound_s, ratio;
   std::vector<double> decision_ns;
@@ -115,12 +122,12 @@ void print_json(const Options& options, const Graph& graph, const Results& r) {
   out["probes"] = r.probes;
   out["moved_bytes"] = r.moved_bytes / options.runs;
   out["decision_ns_p50"] = median(r.decision_ns);
-  fmt::print("{}\n", out.dump(2));
+  fmt::print("{}\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 void print_text(const Options& options, const Graph& graph, const Results& r) {
-  fmt::print("{}: {} tasks by {} on {}, {} runs\n", graph.name, graph.tasks.size(), options.policy,
-             options.devices, options.runs);
+  fmt::print("{}: {} tasks by {} on {}, {} runs\n", printable(graph.name), graph.tasks.size(),
+             options.policy, printable(options.devices), options.runs);
   if (r.makespan_s.empty()) {
     fmt::print("all runs were refused: their deadline would not be kept\n");
     return;
@@ -276,7 +283,7 @@ void add_options(CLI::App& app, Options& options) {
 int main(int argc, char** argv) {
   CLI::App app("Runs the scheduler on a graph in virtual time.", "aiosctl simulate");
   app.failure_message([](const CLI::App* one, const CLI::Error& failure) {
-    return one->get_name() + ": " + failure.what() + "\nSee: aiosctl help simulate\n";
+    return one->get_name() + ": " + printable(failure.what()) + "\nSee: aiosctl help simulate\n";
   });
   Options options;
   add_options(app, options);
@@ -288,6 +295,6 @@ int main(int argc, char** argv) {
   const Result<void> done = simulate(options);
   if (done) return 0;
   std::fflush(stdout);
-  fmt::print(stderr, "aiosctl simulate: {}\n", done.error().message());
+  fmt::print(stderr, "aiosctl simulate: {}\n", printable(done.error().message()));
   return done.error().code() == Code::invalid_argument ? 2 : 1;
 }

@@ -45,7 +45,7 @@ struct RunOptions {
   std::vector<double> deadlines_ns;
 };
 
-/// By the core.
+/// By the core. invalid_argument: it would end in 285 years or later.
 Result<Outcome> run_core(const Realisation& run, const RunOptions& options);
 
 /// The time that a plan expects of a task; < 0: it cannot run there.

@@ -37,6 +37,10 @@ class Machine {
         return error(Code::internal, "the core let tasks wait although nothing runs at " +
                                          std::to_string(now_ns_ - begin_ns) + " ns");
     }
+    if (now_ns_ >= end_of_time_ns)
+      return error(
+          Code::invalid_argument,
+          run_.graph().name + " would run for longer than 285 years; are its times in seconds?");
     outcome_.makespan_ns = static_cast<double>(now_ns_ - begin_ns);
     if (run_.platform().is_recorded) outcome_.makespan_ns += run_.graph().preparation_s * 1e9;
     core_.close_tenant(tenant_);

@@ -314,7 +314,7 @@ Result<Graph> parse_wfformat(const std::string& text, const std::string& path) {
   Json root;
   try {
     root = Json::parse(text);
-  } catch (const Json::parse_error& failure) {
+  } catch (const Json::exception& failure) {  // also of numbers beyond any that there are
     // "[json.exception.parse_error.101] parse error at line 1, column 2: ..."
     const std::string what = failure.what();
     return error(Code::invalid_argument, path + " is no JSON: " + what.substr(what.find("] ") + 2));

@@ -291,13 +291,23 @@ TEST_CASE("What opened a context, loaded a module and copied data in a record do
   CHECK(simulated_s(record) == doctest::Approx(5.49));
 }
 
-TEST_CASE("Times of a record that make no sense end the run late, and do not wrap around") {
+TEST_CASE("Times of a record that make no sense are refused, and do not wrap around") {
   nlohmann::json record = record_of(3, 2);
   nlohmann::json& aios = execution(record)["machines"][0]["aios"];
   for (const char* name : {"openingInSeconds", "latencyInSeconds"}) aios[name] = 1e15;
   aios["loadingInSeconds"]["axpy"] = 1e15;
   for (nlohmann::json& task : execution(record)["tasks"]) task["runtimeInSeconds"] = 1e15;
-  CHECK(simulated_s(record) > 1e9);
+  const auto read = parse_wfformat(record.dump(), "record");
+  REQUIRE(read);
+  const Platform on = recorded_platform(*read);
+  const auto run = Realisation::draw(*read, on, {});
+  REQUIRE(run);
+  for (const char* policy : {"eager", "learned"}) {
+    const auto outcome = Study(*read, on).run(*run, Method::core, policy);
+    REQUIRE(!outcome);
+    CHECK(outcome.error().code() == Code::invalid_argument);
+    CHECK(outcome.error().message().starts_with("record would run for longer than 285 years"));
+  }
 }
 
 TEST_CASE("A task of a record runs where it did if it had to, or where others of its type did") {
