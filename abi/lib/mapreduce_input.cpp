@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -49,8 +50,18 @@ class Walk {
     if (files_.size() == max_input_files)
       return error(Code::quota,
                    "more than " + std::to_string(max_input_files) + " input files; " + path);
+    if (info.st_size == 0 && has_content(path))
+      return error(
+          Code::invalid_argument,
+          path + ": has no size, and yet content, as files in /proc have; name a copy of it");
     files_.push_back({path, static_cast<std::uint64_t>(info.st_size), info.st_dev, info.st_ino});
     return {};
+  }
+
+  static bool has_content(const std::string& path) {
+    const Fd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+    char byte;
+    return fd.valid() && ::read(fd.get(), &byte, 1) == 1;
   }
 
   static Result<std::vector<std::string>> names(const std::string& path) {

@@ -36,8 +36,8 @@ struct InputFile {
 
 /// The regular files that the paths are or contain: paths in the order given, within a folder in
 /// order of their names' bytes. In a folder, symbolic links and what is no regular file are passed
-/// over. not_found or denied, naming the path; invalid_argument: neither a file nor a folder;
-/// quota: too many files.
+/// over. not_found or denied, naming the path; invalid_argument: neither a file nor a folder, or a
+/// file that has content but no size, as those in /proc; quota: too many files.
 Result<std::vector<InputFile>> walk_inputs(std::span<const std::string> paths);
 
 /// Opens one of them. The file's errors, naming it; source_changed when it is no longer the file

@@ -80,6 +80,9 @@ def objects_come_from_pipes(instance):
     stored = json.loads(bytes_of(instance, ["fs", "put", "-", "piped", "--json"], b"x\0\n"))
     expect(stored["size_bytes"] == 3, f"{stored}")
     expect(not (Path.cwd() / "-").exists(), "a file called - was made")
+    # What Linux makes up as it is read has no size before.
+    bytes_of(instance, ["fs", "put", "/proc/sys/kernel/ostype", "made-up"])
+    expect(bytes_of(instance, ["fs", "get", "made-up", "-"]) == b"Linux\n", "no content was stored")
     named = instance.work / "-"
     bytes_of(instance, ["fs", "get", "piped", named])
     expect(named.read_bytes() == b"x\0\n", "a path that ends so is no file")

@@ -183,15 +183,16 @@ Result<int> store(const Session& session, Attached& attached, std::uint64_t size
   return exit_done;
 }
 
-Result<int> put_input(const Session& session, const std::string& name) {
+/// All that is left of a file of which nobody says beforehand how much that is.
+Result<int> put_stream(const Session& session, int fd, const std::string& path,
+                       const std::string& name) {
   const auto attached = TRY(attach(session, put_buffer_bytes));
-  // Nobody says beforehand how much it is.
   for (std::uint64_t done = 0;;) {
     if (done == attached->buffer().size()) TRY(attached->grow());
     const std::span<std::byte> room = attached->buffer().subspan(done);
-    const ssize_t got = ::read(STDIN_FILENO, room.data(), room.size());
+    const ssize_t got = ::read(fd, room.data(), room.size());
     if (got == 0) return store(session, *attached, done, name);
-    if (got < 0 && errno != EINTR) return errno_error("cannot read standard input", errno);
+    if (got < 0 && errno != EINTR) return errno_error("cannot read " + path, errno);
     if (got > 0) done += static_cast<std::uint64_t>(got);
   }
 }
@@ -206,6 +207,8 @@ Result<int> put_file(const Session& session, const std::string& path, const std:
     return error(Code::invalid_argument,
                  path + " is not a regular file; pipe it in: aiosctl fs put - NAME < " + path);
   const auto size_bytes = static_cast<std::uint64_t>(info.st_size);
+  // So Linux says of what it makes up as it is read, as in /proc.
+  if (size_bytes == 0) return put_stream(session, file.get(), path, name);
   const auto attached = TRY(attach(session, size_bytes));
   TRY(read_whole(file, path, attached->buffer().first(size_bytes)));
   return store(session, *attached, size_bytes, name);
@@ -343,8 +346,9 @@ void add_writers(CLI::App* fs, Session& session, const std::shared_ptr<Words>& w
   put->add_option("NAME", words->second)->required();
   put->add_flag("--json", session.json, "Prints JSON");
   on_chosen(put, session, [&session, words] {
-    return words->first == standard_stream ? put_input(session, words->second)
-                                           : put_file(session, words->first, words->second);
+    return words->first == standard_stream
+               ? put_stream(session, STDIN_FILENO, "standard input", words->second)
+               : put_file(session, words->first, words->second);
   });
   CLI::App* rm = fs->add_subcommand("rm", "Removes an object");
   rm->add_option("NAME", words->first)->required();

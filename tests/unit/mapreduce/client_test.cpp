@@ -82,6 +82,13 @@ TEST_CASE("A walk names what is missing or no file") {
   CHECK(device.error().code() == Code::invalid_argument);
 }
 
+TEST_CASE("A file of no size is refused when it has content") {
+  const auto made_up = walk_inputs(std::vector<std::string>{"/proc/self/status"});
+  REQUIRE_FALSE(made_up);
+  CHECK(made_up.error().code() == Code::invalid_argument);
+  CHECK(made_up.error().message().starts_with("/proc/self/status: has no size"));
+}
+
 TEST_CASE("A sample holds pieces from all over the input, or nearly all of it") {
   const std::vector<InputFile> small = files_of({3, 0, 1000, 0, 5});
   std::uint64_t bytes = 0;
