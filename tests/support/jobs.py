@@ -63,11 +63,11 @@ class Jobs:
         self.report = json.loads(done.stdout.splitlines()[-1])
         return parts_of(self.output)
 
-    def fails(self, what, words, job, inputs, *options):
+    def fails(self, what, words, job, inputs, *options, code=1):
         """It says all of `words`, and leaves nothing."""
         done = self.run(job, inputs, *options)
         print(f"{what}: {done.stderr.strip()}", flush=True)
-        expect(done.returncode == 1 and all(word in done.stderr for word in words),
+        expect(done.returncode == code and all(word in done.stderr for word in words),
                f"{what}: {done}, and not {words}")
         expect(not self.output.exists(), f"{what}: leaves its folder")
 

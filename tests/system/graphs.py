@@ -367,8 +367,9 @@ def check_partitions(graphs):
     for options, words in ((["--deadline", "2s"], "--deadline is of the local engine"),
                            (["--record", "x"], "--record is of the local engine"),
                            ([], "at the same path on every host")):
-        graphs.refused(chain(1), words, options=["--engine", "spark", "--master", "x", *options])
-    graphs.refused(chain(1), "needs --master", options=["--engine", "spark"])
+        graphs.refused(chain(1), words, code=USAGE,
+                       options=["--engine", "spark", "--master", "x", *options])
+    graphs.refused(chain(1), "needs --master", options=["--engine", "spark"], code=USAGE)
 
 
 def write_pictures(folder, count, width, height):

@@ -137,10 +137,10 @@ def wrong(jobs):
                "--input-format", "fixed:4")
     for what, words, options in (
             ("no such format", ["parquet"], ("--input-format", "parquet")),
-            ("a field of text", ["text has no fields"], ("--field", "x")),
-            ("no field", ["--field"], ("--input-format", "csv"))):
-        jobs.fails(what, words, "wordcount", [good], *options)
-    jobs.fails("a program", ["modules"], ["--mapper=cat"], [good], *by_two)
+            ("a field of text", ["text has no fields"], ("--field", "x"))):
+        jobs.fails(what, words, "wordcount", [good], *options, code=2)
+    jobs.fails("no field", ["--field"], "wordcount", [good], "--input-format", "csv")
+    jobs.fails("a program", ["modules"], ["--mapper=cat"], [good], *by_two, code=2)
 
 
 def a_job_of_records(jobs):

@@ -77,9 +77,9 @@ def failures(jobs):
     jobs.fails("a program that hangs", ["took longer than its limit"], ("--mapper", "sleep 100"),
                [one], "--task-limit-s", "0.3")
     usage = jobs.run("wordcount", [one], "--mapper", "cat")
-    expect(usage.returncode != 0 and "not both" in usage.stderr, f"JOB and --mapper: {usage}")
+    expect(usage.returncode == 2 and "not both" in usage.stderr, f"JOB and --mapper: {usage}")
     usage = jobs.run("wordcount", [one], "--reducer", "cat")
-    expect(usage.returncode != 0 and "--mapper" in usage.stderr, f"--reducer alone: {usage}")
+    expect(usage.returncode == 2 and "--mapper" in usage.stderr, f"--reducer alone: {usage}")
 
 
 def locked_in(jobs):

@@ -17,6 +17,7 @@
 #include "tools/aiosctl/late_file.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
+#include "tools/aiosctl/usage.hpp"
 
 namespace aios::ctl {
 
@@ -93,8 +94,9 @@ Result<void> check(const GraphSource& source, const Options& options) {
   return {};
 }
 
-/// What only one machine can do.
-Result<void> check_spark(const Options& options) {
+/// What only one machine can do, or only several.
+Result<void> check_engine(const Options& options) {
+  if (options.engine != "spark") return {};
   if (options.master.empty())
     return error(Code::invalid_argument,
                  "--engine spark needs --master, such as spark://HOST:PORT or 'local[2]'");
@@ -133,8 +135,8 @@ Result<void> record(std::optional<LateFile>& to, const GraphSource& source, cons
 
 /// How a run ended: commits what it kept, which no failure to record it undoes, and prints it.
 Result<int> conclude(const Session& session, const Options& options, const GraphSource& source,
-                     const GraphRun& run, OutputFolder* output, std::optional<LateFile>& record_file,
-                     bool late, json& said) {
+                     const GraphRun& run, OutputFolder* output,
+                     std::optional<LateFile>& record_file, bool late, json& said) {
   const std::optional<Status> failure = failure_of(run);
   if (!failure && output != nullptr) TRY(output->commit(manifest_of(options.file, run, *output)));
   const Result<void> recorded = record(record_file, source, run);
@@ -204,7 +206,6 @@ Result<Work> run_all(Operator& attached, const GraphSource& source,
 Result<int> run_graph(const Session& session, const Options& options, json& said) {
   const GraphSource source = TRY(GraphSource::read(options.file));
   TRY(check(source, options));
-  if (options.engine == "spark") TRY(check_spark(options));
   const std::vector<InputFile> inputs = TRY(mapreduce_client::walk_inputs(options.inputs));
   if (source.input() && inputs.empty())
     return error(Code::invalid_argument, "there is no file in what --input names");
@@ -349,6 +350,7 @@ void add_graph_commands(CLI::App& app, Session& session) {
       ->allow_extra_args(false);
   run->add_flag("--json", session.json, "As JSON (abi/schema/graph-run.json)");
   run->callback([&session, options] {
+    expect_sense(check_engine(*options));
     session.action = [&session, options] { return run_and_tell(session, *options); };
   });
   CLI::App* list = graph->add_subcommand(

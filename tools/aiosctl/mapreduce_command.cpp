@@ -23,6 +23,7 @@
 #include "tools/aiosctl/output.hpp"
 #include "tools/aiosctl/spark_driver.hpp"
 #include "tools/aiosctl/streaming_job.hpp"
+#include "tools/aiosctl/usage.hpp"
 
 namespace aios::ctl {
 
@@ -269,9 +270,6 @@ Result<std::string> device_job_of(const RunOptions& chosen, const SparkJob& job,
 }
 
 Result<int> run_on_spark(const Session& session, const RunOptions& chosen) {
-  if (chosen.master.empty())
-    return error(Code::invalid_argument,
-                 "--engine spark needs --master, such as spark://HOST:7077 or 'local[2]'");
   SparkJob job;
   const std::string name = chosen.mapper.empty() ? chosen.job : "streaming";
   const auto later = TRY(later_stages(chosen));
@@ -313,6 +311,8 @@ Result<void> check(const RunOptions& chosen) {
     return bad("--skip-bad-records is of jobs that are modules");
   if (streaming && (!chosen.input_format.empty() || !chosen.field.empty() || !chosen.then.empty()))
     return bad("--input-format, --field and --then are of jobs that are modules");
+  if (chosen.engine == "spark" && chosen.master.empty())
+    return bad("--engine spark needs --master, such as spark://HOST:7077 or 'local[2]'");
   TRY(mapreduce_client::parse_input_format(chosen.input_format, chosen.field));
   return {};
 }
@@ -328,7 +328,6 @@ Result<mapreduce_client::Report> execute(Operator& attached, const RunOptions& c
 }
 
 Result<int> run_job(const Session& session, const RunOptions& chosen) {
-  TRY(check(chosen));
   if (chosen.engine == "spark") return run_on_spark(session, chosen);
   mapreduce_client::Options options;
   const std::string job = chosen.mapper.empty() ? chosen.job : "streaming";
@@ -466,7 +465,8 @@ void add_run(CLI::App& group, Session& session) {
          "--then", options->then,
          "A chain: 'JOB ARGUMENT...' that reads what the job before it wrote, any number of "
          "times; the output is that of the last")
-      ->allow_extra_args(false);
+      ->allow_extra_args(false)
+      ->check(command_line::names_something());
   run->add_option("--threads", options->threads, "Tasks at once [all cores]")
       ->transform(command_line::between(1u, wire::max_threads));
   run->add_option("--memory-mb", options->memory_mb,
@@ -498,6 +498,7 @@ void add_run(CLI::App& group, Session& session) {
       "  image-histogram  none; its input are JPEG and PNG files\n"
       "What each writes: services/mapreduce/jobs/README.md");
   run->callback([&session, options] {
+    expect_sense(check(*options));
     session.action = [&session, options] {
       return run_command([&] { return run_job(session, *options); });
     };

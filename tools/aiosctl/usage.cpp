@@ -88,6 +88,10 @@ std::string no_such_command(const CLI::App& app, const std::string& word) {
   return complaint(app, none_called("command", word, names));
 }
 
+void expect_sense(const Result<void>& checked) {
+  if (!checked) throw CLI::ValidationError(checked.error().message());
+}
+
 std::string usage_failure(const CLI::App& root, const CLI::Error& failure) {
   const CLI::App& app = chosen(root);
   const bool is_group = !app.get_subcommands({}).empty();

@@ -7,6 +7,8 @@
 #include <string>
 #include <string_view>
 
+#include "abi/runtime/status.hpp"
+
 namespace aios::ctl {
 
 /// The subcommand of this name, or null.
@@ -17,6 +19,10 @@ std::optional<std::string> nearest(std::string_view word, std::span<const std::s
 
 /// Lines for standard error when `app` has no subcommand called `word`.
 std::string no_such_command(const CLI::App& app, const std::string& word);
+
+/// In a command's callback: that its options contradict one another is told as what is wrong with
+/// one of them is.
+void expect_sense(const Result<void>& checked);
 
 /// Lines for standard error when `root`, parsing, has just thrown `failure`.
 std::string usage_failure(const CLI::App& root, const CLI::Error& failure);
