@@ -67,11 +67,11 @@ def check_files(instance):
 class Terminal:
     """A shell at a terminal, and the person before it."""
 
-    def __init__(self, instance, **environment):
+    def __init__(self, instance, *options, **environment):
         self.seen = ""
         self.pid, self.fd = pty.fork()
         if self.pid == 0:
-            command = instance.command("shell")
+            command = [instance.aiosctl, *options, "shell"] if options else instance.command("shell")
             os.execve(command[0], command,
                       {**instance.environment, "TERM": "vt100", **environment})
 
@@ -142,6 +142,16 @@ def check_terminal(instance):
     expect(code == 6, f"the last line's exit code was 6, the shell's is {code}")
 
 
+def check_new_state(instance):
+    """What a shell makes for its history is as private as what boot makes."""
+    state = instance.work / "new"
+    shell = Terminal(instance, "--state", str(state))
+    shell.expect(PROMPT)
+    expect(shell.end("exit\n") == 0, "the shell failed")
+    expect((state / "shell-history").exists() and state.stat().st_mode & 0o777 == 0o700,
+           f"the state folder: {state.stat().st_mode:o}")
+
+
 def check_other_letters(instance):
     """Letters beyond ASCII name what they say, also where the locale knows none; a line with half of one
     in it names nothing."""
@@ -165,6 +175,7 @@ def main():
         check_files(instance)
         check_terminal(instance)
         check_other_letters(instance)
+        check_new_state(instance)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 #include <langinfo.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <wordexp.h>
@@ -175,8 +176,7 @@ int read_character(FILE*) {
 /// What is typed is UTF-8 where the locale knows no more than ASCII, and would take none of it.
 void choose_encoding() {
   std::setlocale(LC_CTYPE, "");
-  if (std::strcmp(std::setlocale(LC_CTYPE, nullptr), "C") == 0)
-    std::setlocale(LC_CTYPE, "C.UTF-8");
+  if (std::strcmp(std::setlocale(LC_CTYPE, nullptr), "C") == 0) std::setlocale(LC_CTYPE, "C.UTF-8");
 }
 
 /// The exit code of a line that was typed, or end_of_shell.
@@ -196,7 +196,9 @@ int run_typed(const Session& session, const char* line, int last) {
 int talk(const Session& session) {
   const std::string history = session.state + "/shell-history";
   std::error_code ignored;
-  std::filesystem::create_directories(session.state, ignored);
+  // The owner's alone, as boot makes it.
+  if (std::filesystem::create_directories(session.state, ignored))
+    ::chmod(session.state.c_str(), 0700);
   choose_encoding();
   rl_getc_function = read_character;
   rl_initialize();
