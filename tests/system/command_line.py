@@ -95,6 +95,17 @@ def objects_come_from_pipes(instance):
     expect(named.read_bytes() == b"x\0\n", "a path that ends so is no file")
 
 
+def sockets_have_relative_names(instance):
+    """They are below the folder in which they are named."""
+    def ctl(socket, *words):
+        return subprocess.run([Path(instance.aiosctl).resolve(), "--state", instance.work / "second", "--socket", socket,
+                               *words], env=instance.environment, cwd=instance.work, text=True,
+                              capture_output=True, timeout=COMMAND_TIMEOUT_S, check=False)
+    booted = ctl("relative.sock", "boot", "--detach")
+    down = ctl(instance.work / "relative.sock", "shutdown")
+    expect(booted.returncode == 0 and down.returncode == 0, f"{booted}, {down}")
+
+
 def jobs_that_cannot_be_are_told_plainly(instance):
     ended = instance.try_ctl("run", "--memory", "1", "--", "true")
     expect(ended.returncode != 0 and ended.stderr.count("aiosctl:") == 1, f"{ended}")
@@ -140,6 +151,7 @@ def main():
         what_makes_no_sense_is_said(instance)
         help_is_had_by_name(instance)
         objects_come_from_pipes(instance)
+        sockets_have_relative_names(instance)
         jobs_that_cannot_be_are_told_plainly(instance)
         logs_have_dates(instance)
         boot_names_every_server(instance)

@@ -42,6 +42,8 @@ void find_instance(Session& session) {
     const bool own = state_given || (session.boots && (named == nullptr || *named == '\0'));
     session.socket = own ? session.state + "/aios.sock" : default_socket_path(session.state);
   }
+  // What is started for it may be in another folder.
+  session.socket = std::filesystem::absolute(session.socket).string();
   if (!state_given && session.socket == system_socket_path) session.state = system_state_folder;
 }
 
