@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <pwd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -269,11 +270,24 @@ void Region::reset() {
   if (kernel_ != nullptr) kernel_->close(std::exchange(handle_, 0));
 }
 
+namespace {
+
+/// Of the user, where the environment does not say it.
+std::string home_folder() {
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0') return home;
+  passwd entry{};
+  passwd* found = nullptr;
+  char text[4096];
+  const int failure = ::getpwuid_r(::getuid(), &entry, text, sizeof text, &found);
+  return failure == 0 && found != nullptr ? found->pw_dir : "";
+}
+
+}  // namespace
+
 std::string default_state_folder() {
   if (const char* state = std::getenv("XDG_STATE_HOME"); state != nullptr && *state == '/')
     return std::string(state) + "/aios";
-  const char* home = std::getenv("HOME");
-  return std::string(home != nullptr ? home : "/") + "/.local/state/aios";
+  return home_folder() + "/.local/state/aios";
 }
 
 std::string default_socket_path(const std::string& state_folder) {
