@@ -47,6 +47,7 @@ REFUSED = [
      ["--then", "is empty"]),
     (["mapreduce", "run", "grep", "--input", "x", "--output", "y", "--engine", "spark"],
      ["needs --master"]),
+    (["bench", "tasks", "--policy", "best"], ["--policy", "best", "learned"]),
     (["graph", "run", "x", "--engine", "spark"], ["needs --master", "aiosctl help graph run"]),
     (["crash", "storage", "--how", "boom"], ["--how", "boom", "kill", "abort", "hang"]),
     (["fs", "put", "", "x"], ["FILE", "is empty"]),

@@ -237,6 +237,18 @@ def check_bench(aiosctl, instance):
     expect(running.returncode == 1 and "interrupted" in errors,
            f"bench, interrupted: {running.returncode} {errors!r}")
     expect(not list(folder.iterdir()), "an interrupted bench leaves its folder")
+    result = subprocess.run([aiosctl, "bench", "ipc"], capture_output=True, text=True, timeout=60,
+                            env={**instance.environment, "TMPDIR": str(folder / "none")}, check=False)
+    expect(result.returncode == 1 and "TMPDIR" in result.stderr, f"no temporary folder: {result}")
+    parts = instance.work / "parts"
+    parts.mkdir()
+    for part in (Path(aiosctl).resolve().parents[2] / "libexec").iterdir():
+        if part.name != "aios-bench":
+            (parts / part.name).symlink_to(part.resolve())
+    result = subprocess.run([aiosctl, "bench", "ipc"], capture_output=True, text=True, timeout=60,
+                            env={**instance.environment, "AIOS_LIBEXEC": str(parts)}, check=False)
+    expect(result.returncode == 1 and "aios-bench: No such file" in result.stderr,
+           f"aios-bench is not there: {result}")
     result = bench("--only", "nonsense")
     expect(result.returncode == 1 and "nonsense" in result.stderr,
            f"bench of no case: {result.returncode} {result.stderr!r}")

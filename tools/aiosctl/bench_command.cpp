@@ -99,8 +99,13 @@ class WorkFolder {
  public:
   /// Within `parent`, or where temporary files go.
   static Result<WorkFolder> create(const std::string& parent = {}) {
-    const std::filesystem::path within =
-        parent.empty() ? std::filesystem::temp_directory_path() : std::filesystem::path(parent);
+    std::error_code failed;
+    const std::filesystem::path within = parent.empty()
+                                             ? std::filesystem::temp_directory_path(failed)
+                                             : std::filesystem::path(parent);
+    if (failed)
+      return error(Code::not_found, "temporary files have no folder: " + failed.message() +
+                                        "; name one that is there in TMPDIR");
     std::string path = (within / "aios-bench-XXXXXX").string();
     if (::mkdtemp(path.data()) == nullptr) return errno_error("make " + path, errno);
     return WorkFolder(path);
@@ -136,6 +141,7 @@ class Child {
 };
 
 Result<Child> Child::start(std::vector<std::string> command, int output) {
+  if (::access(command[0].c_str(), X_OK) != 0) return errno_error("run " + command[0], errno);
   std::vector<char*> arguments;
   for (std::string& word : command) arguments.push_back(word.data());
   arguments.push_back(nullptr);
@@ -409,7 +415,8 @@ void add_bench_tasks(CLI::App& bench, Session& session) {
       ->transform(command_line::between(1, 1000));
   tasks->add_option("--count", options->count, "Tasks a run [100000]")
       ->transform(command_line::between(1, 10'000'000));
-  tasks->add_option("--policy", options->policies, "Policies to measure [eager]");
+  tasks->add_option("--policy", options->policies, "Policies to measure [eager]")
+      ->check(CLI::IsMember({"eager", "prio", "edf", "dmda", "heft", "learned"}));
   tasks->add_flag("--no-metg", options->without_metg, "Without the least useful grain");
   tasks->add_flag("--json", session.json, "Prints one JSON object");
   tasks->callback([&session, options] {
