@@ -570,12 +570,19 @@ def check_odd_amounts(graphs):
 
 
 def check_help(graphs):
-    """What the help shows as an example is one."""
+    """What the help and the README show as examples are some."""
     shown = graphs.instance.ctl("graph", "run", "--help")
-    example = shown[shown.index('{"codelets"'):shown.index("A module is")]
+    example = shown[shown.index('{"codelets"'):shown.index("where a.bin")]
     (graphs.instance.work / "a.bin").write_bytes(bytes(4096))  # what it loads
     done = graphs.run(example, "--output", graphs.instance.work / "of the help")
     expect(done["failed"] == 0, f"the example of the help: {example}")
+    for line in (TESTS.parent / "README.md").read_text(encoding="utf-8").splitlines():
+        if (words := line.split("#")[0].split()[1:]) and words[:3] == ["aiosctl", "graph", "run"]:
+            file = TESTS.parent / words[3]
+            expect(file.is_file(), f"the README has a graph that is not there: {words}")
+            if "--input" not in words:
+                done = checked("graph-run", graphs.instance.ctl("graph", "run", file, "--json"))
+                expect(done["failed"] == 0 and done["tasks"], f"the README's {file} fails: {done}")
 
 
 def main():

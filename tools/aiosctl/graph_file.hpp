@@ -26,6 +26,8 @@ inline constexpr const char* graph_file_help =
              {"name": "next", "codelet": "add", "grid": [4], "arguments": [{"u32": 1024}],
               "buffers": [["a", "read"], ["c", "read"], ["b", "write"]], "after": ["first"]}]}
 
+where a.bin, beside FILE, holds 4096 bytes.
+
 A module is a path, from the file's folder, or the name of one of AIOS's own. A buffer is "bytes" of
 memory that begin as zeros, memory that begins as what it is to "load", or a "file" that codelets
 read in place; one to "keep" becomes a file of --output. Tasks depend on one another by what they do
