@@ -96,6 +96,21 @@ def objects_come_from_pipes(instance):
     expect(named.read_bytes() == b"x\0\n", "a path that ends so is no file")
 
 
+def what_needs_too_much_memory_is_named(instance):
+    huge = instance.work / "huge"
+    with open(huge, "wb") as file:
+        file.truncate(1 << 42)
+    graph = instance.work / "huge.json"
+    graph.write_text(json.dumps({
+        "codelets": {"add": {"module": "vector.so", "function": "vector_add"}},
+        "buffers": {"wide": {"bytes": 1 << 40}},
+        "tasks": [{"name": "one", "codelet": "add", "buffers": [["wide", "write"]]}]}), encoding="utf-8")
+    for words, text in ((["fs", "put", huge, "huge"], f"{huge} takes 4.0 TiB of memory"),
+                        (["graph", "run", graph], "buffer 'wide' takes 1.0 TiB of memory")):
+        ended = instance.try_ctl(*words)
+        expect(ended.returncode == 1 and text in ended.stderr, f"{words}: {ended}")
+
+
 def sockets_have_relative_names(instance):
     """They are below the folder in which they are named."""
     def ctl(socket, *words):
@@ -153,6 +168,7 @@ def main():
         help_is_had_by_name(instance)
         objects_come_from_pipes(instance)
         sockets_have_relative_names(instance)
+        what_needs_too_much_memory_is_named(instance)
         jobs_that_cannot_be_are_told_plainly(instance)
         logs_have_dates(instance)
         boot_names_every_server(instance)

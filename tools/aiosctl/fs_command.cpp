@@ -12,6 +12,7 @@
 
 #include "abi/lib/storage_client.hpp"
 #include "abi/runtime/command_line.hpp"
+#include "tools/aiosctl/memory.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
 
@@ -39,20 +40,22 @@ struct Attached {
 
   std::span<std::byte> buffer() const { return memory.bytes(); }
   StorageClient::Part part(std::uint64_t length) const { return {memory, true, 0, length}; }
-  /// To twice the size, with what is in it.
-  Result<> grow() {
-    Region larger = TRY(Region::create(instance.kernel(), 2 * buffer().size(), "fs-buffer"));
+  /// To twice the size, with what is in it, which is of `what`.
+  Result<> grow(const std::string& what) {
+    Region larger = TRY(memory_for(instance.kernel(), what, 2 * buffer().size(), "fs-buffer"));
     std::ranges::copy(buffer(), larger.bytes().begin());
     memory = std::move(larger);
     return {};
   }
 };
 
-Result<std::unique_ptr<Attached>> attach(const Session& session, std::uint64_t buffer_bytes) {
+/// `what` the memory is for.
+Result<std::unique_ptr<Attached>> attach(const Session& session, std::uint64_t buffer_bytes,
+                                         const std::string& what = "an object") {
   Operator instance = TRY(Operator::attach(session));
   StorageClient storage(TRY(instance.client("storage", wire::Protocol::version)));
-  Region memory =
-      TRY(Region::create(instance.kernel(), std::max(buffer_bytes, min_buffer_bytes), "fs-buffer"));
+  Region memory = TRY(
+      memory_for(instance.kernel(), what, std::max(buffer_bytes, min_buffer_bytes), "fs-buffer"));
   return std::make_unique<Attached>(
       Attached{std::move(instance), std::move(storage), std::move(memory)});
 }
@@ -188,7 +191,7 @@ Result<int> put_stream(const Session& session, int fd, const std::string& path,
                        const std::string& name) {
   const auto attached = TRY(attach(session, put_buffer_bytes));
   for (std::uint64_t done = 0;;) {
-    if (done == attached->buffer().size()) TRY(attached->grow());
+    if (done == attached->buffer().size()) TRY(attached->grow(path));
     const std::span<std::byte> room = attached->buffer().subspan(done);
     const ssize_t got = ::read(fd, room.data(), room.size());
     if (got == 0) return store(session, *attached, done, name);
@@ -209,7 +212,7 @@ Result<int> put_file(const Session& session, const std::string& path, const std:
   const auto size_bytes = static_cast<std::uint64_t>(info.st_size);
   // So Linux says of what it makes up as it is read, as in /proc.
   if (size_bytes == 0) return put_stream(session, file.get(), path, name);
-  const auto attached = TRY(attach(session, size_bytes));
+  const auto attached = TRY(attach(session, size_bytes, path));
   TRY(read_whole(file, path, attached->buffer().first(size_bytes)));
   return store(session, *attached, size_bytes, name);
 }

@@ -11,6 +11,7 @@
 #include "abi/include/aios/codelet.h"
 #include "abi/lib/module_file.hpp"
 #include "tools/aiosctl/graph_partition.hpp"
+#include "tools/aiosctl/memory.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
 #include "tools/aiosctl/placements.hpp"
@@ -284,7 +285,8 @@ Result<void> GraphRun::make_buffers(Part& part) {
 }
 
 Result<Region> GraphRun::memory_of(const GraphFile::Buffer& buffer) {
-  Region memory = TRY(Region::create(kernel_, buffer.bytes, buffer.name));
+  Region memory =
+      TRY(memory_for(kernel_, "buffer '" + buffer.name + "'", buffer.bytes, buffer.name));
   if (!buffer.load.empty()) TRY(load_file(buffer.load, memory.bytes().first(buffer.bytes)));
   return memory;
 }
