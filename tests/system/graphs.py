@@ -161,6 +161,12 @@ def check_listing(graphs):
     expect("too_late" in graphs.instance.ctl("graph", "list"), "the listing has no refusal")
 
 
+def check_passed_deadline(graphs):
+    """One that has passed when the scheduler hears of it was too early, and no wrong argument."""
+    soon = checked("graph-run", graphs.refused(chain(1), options=["--deadline", "1us", "--json"]))
+    expect(soon["error"]["code"] == "too_late", f"refused: {soon['error']}")
+
+
 def check_record(graphs):
     """A run's record names what waited for what, and the simulator says how far off it is."""
     record = graphs.instance.work / "record.json"
@@ -590,6 +596,7 @@ def main():
         graphs = Graphs(instance)
         check_deadlines(graphs)
         check_listing(graphs)
+        check_passed_deadline(graphs)
         check_cheaper(graphs, str(Path(sys.argv[2]) / "graph_work.so"))
         check_gangs(graphs, str(Path(sys.argv[2]) / "graph_work.so"))
         check_record(graphs)

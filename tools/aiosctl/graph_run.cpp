@@ -128,7 +128,11 @@ const GraphFile& GraphRun::graph_of(const Part& part) const {
 
 Result<GraphRun::Admitted> GraphRun::admit(std::uint64_t due_ns) {
   has_deadline_ = true;
-  const std::uint32_t graph = TRY(tasks_->open_graph(due_ns));
+  const Result<std::uint32_t> opened = tasks_->open_graph(due_ns);
+  // To the scheduler such a deadline makes no sense; here it was in order when it was given.
+  if (!opened && opened.error().code() == Code::invalid_argument && now_ns() >= due_ns)
+    return error(Code::too_late, "the graph's deadline passed while it was submitted");
+  const std::uint32_t graph = TRY(opened);
   TRY(begin_some());
   if (running_tasks_ > wire::max_graph_tasks || !waiting_.empty())
     return error(Code::quota,
