@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
+from graphs import FAILED, NUMBERS, Graphs, chain, checked  # noqa: E402
 from instance import COMMAND_TIMEOUT_S, Instance, expect, run_test  # noqa: E402
 
 USAGE = 2
@@ -111,6 +112,38 @@ def what_needs_too_much_memory_is_named(instance):
         expect(ended.returncode == 1 and text in ended.stderr, f"{words}: {ended}")
 
 
+def records_cost_no_finished_work(graphs):
+    """What cannot be opened is refused before anything runs; what cannot be written costs the record, and
+    not what was kept. A run that fails leaves no record, or the one that was there."""
+    work = graphs.instance.work
+    kept = chain(1)
+    kept["buffers"]["y"]["keep"] = True
+
+    def run(graph, record, output):
+        return graphs.instance.try_ctl("graph", "run", graphs.file(graph), "--json", "--record",
+                                       record, "--output", work / output)
+
+    def tasks():
+        return graphs.instance.ctl("tasks", "--json")
+
+    before = tasks()
+    refused = run(kept, "/nowhere/x", "unmade")
+    expect(refused.returncode == FAILED and "/nowhere/x" in refused.stderr, refused.stderr)
+    expect(tasks() == before and not (work / "unmade").exists(),
+           "it ran although its record could not be opened")
+    full = run(kept, "/dev/full", "made")
+    expect(full.returncode == FAILED and "/dev/full" in full.stderr, full.stderr)
+    said = checked("graph-run", full.stdout)
+    expect("/dev/full" in said["error"]["text"] and said["output"] == str(work / "made"), f"{said}")
+    expect((work / "made/y").stat().st_size == 4 * NUMBERS, "what was kept is not there")
+    kept["codelets"]["axpy"]["function"] = "no_such"
+    expect(run(kept, work / "failed.json", "o").returncode == FAILED, "it did not fail")
+    expect(not (work / "failed.json").exists(), "a failed run leaves an empty record")
+    (work / "failed.json").write_text("an earlier one", encoding="utf-8")
+    expect(run(kept, work / "failed.json", "o").returncode == FAILED, "it did not fail")
+    expect((work / "failed.json").read_text(encoding="utf-8") == "an earlier one", "it is lost")
+
+
 def sockets_have_relative_names(instance):
     """They are below the folder in which they are named."""
     def ctl(socket, *words):
@@ -168,6 +201,7 @@ def main():
         help_is_had_by_name(instance)
         objects_come_from_pipes(instance)
         sockets_have_relative_names(instance)
+        records_cost_no_finished_work(Graphs(instance))
         what_needs_too_much_memory_is_named(instance)
         jobs_that_cannot_be_are_told_plainly(instance)
         logs_have_dates(instance)

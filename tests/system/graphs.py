@@ -213,38 +213,6 @@ def check_record(graphs):
     expect(any(part["opening_ns"] > 0 for part in parts), f"nothing waited for a context: {parts}")
 
 
-def check_unwritable_record(graphs):
-    """What cannot be opened is refused before anything runs; what cannot be written costs the record, and
-    not what was kept. A run that fails leaves no record, or the one that was there."""
-    work = graphs.instance.work
-    kept = chain(1)
-    kept["buffers"]["y"]["keep"] = True
-
-    def run(graph, record, output):
-        return graphs.instance.try_ctl("graph", "run", graphs.file(graph), "--json", "--record",
-                                       record, "--output", work / output)
-
-    def last_task():
-        return json.loads(graphs.instance.ctl("tasks", "--json"))[-1]["number"]
-
-    before = last_task()
-    refused = run(kept, "/nowhere/x", "unmade")
-    expect(refused.returncode == FAILED and "/nowhere/x" in refused.stderr, refused.stderr)
-    expect(last_task() == before and not (work / "unmade").exists(),
-           "it ran although its record could not be opened")
-    full = run(kept, "/dev/full", "made")
-    expect(full.returncode == FAILED and "/dev/full" in full.stderr, full.stderr)
-    said = checked("graph-run", full.stdout)
-    expect("/dev/full" in said["error"]["text"] and said["output"] == str(work / "made"), f"{said}")
-    expect((work / "made/y").stat().st_size == 4 * NUMBERS, "what was kept is not there")
-    kept["codelets"]["axpy"]["function"] = "no_such"
-    expect(run(kept, work / "failed.json", "o").returncode == FAILED, "it did not fail")
-    expect(not (work / "failed.json").exists(), "a failed run leaves an empty record")
-    (work / "failed.json").write_text("an earlier one", encoding="utf-8")
-    expect(run(kept, work / "failed.json", "o").returncode == FAILED, "it did not fail")
-    expect((work / "failed.json").read_text(encoding="utf-8") == "an earlier one", "it is lost")
-
-
 def check_long_record(graphs):
     """Of more tasks than the scheduler remembers placements of: taken as they come, and what is not is
     said."""
@@ -600,7 +568,6 @@ def main():
         check_cheaper(graphs, str(Path(sys.argv[2]) / "graph_work.so"))
         check_gangs(graphs, str(Path(sys.argv[2]) / "graph_work.so"))
         check_record(graphs)
-        check_unwritable_record(graphs)
         check_long_record(graphs)
         check_files(graphs)
         check_partitions(graphs)
