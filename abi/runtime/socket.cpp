@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/sockios.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -44,6 +45,33 @@ Result<Fd> new_socket() {
   return socket;
 }
 
+/// Of those who are about to listen at `path`, one at a time may look whether it is free.
+Result<Fd> lock_beside(const std::string& path) {
+  const std::string name = path + ".lock";
+  Fd file(::open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!file.valid()) return errno_error("open " + name, errno);
+  while (::flock(file.get(), LOCK_EX) != 0)
+    if (errno != EINTR) return errno_error("lock " + name, errno);
+  return file;
+}
+
+/// Removes a socket at which nobody listens any more; already_exists for anything else.
+Result<void> make_free(const std::string& path, const sockaddr_un& address) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) != 0 && errno == ENOENT) return {};
+  if (!S_ISSOCK(info.st_mode))
+    return error(Code::already_exists,
+                 path + " is not a socket: remove it, or name another with --socket");
+  const Fd caller(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!caller.valid()) return errno_error("make socket", errno);
+  // Only this one says that there is nobody; a socket of another kind, or a busy one, is in use.
+  if (::connect(caller.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
+      errno != ECONNREFUSED)
+    return error(Code::already_exists, "another program listens at " + path);
+  if (::unlink(path.c_str()) != 0) return errno_error("remove " + path, errno);
+  return {};
+}
+
 /// Whether that process is in another user namespace; also when it does not let itself be looked
 /// at. One of another pid namespace that has no number here cannot have been started from here.
 bool is_elsewhere(pid_t pid) {
@@ -74,7 +102,8 @@ Result<Fd> listen_seqpacket(const std::string& path) {
   Fd folder;
   const sockaddr_un address = TRY(address_of(path, folder));
   Fd socket = TRY(new_socket());
-  ::unlink(path.c_str());
+  const Fd lock = TRY(lock_beside(path));
+  TRY(make_free(path, address));
   if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
     return errno_error("bind " + path, errno);
   if (::chmod(path.c_str(), 0600) != 0 || ::fcntl(socket.get(), F_SETFL, O_NONBLOCK) != 0 ||

@@ -25,8 +25,9 @@ struct ReceivedPacket {
 /// Connects to the socket at `path`, however long. unreachable when nobody listens there.
 Result<Fd> connect_seqpacket(const std::string& path);
 
-/// Binds and listens at `path`, however long, replacing a socket file that is there; its mode is
-/// 0600. Accepting does not block.
+/// Binds and listens at `path`, however long; its mode is 0600. A socket at which nobody listens
+/// any more is replaced; already_exists for whatever else is there. `path`.lock has those who try
+/// at once take turns. Accepting does not block.
 Result<Fd> listen_seqpacket(const std::string& path);
 /// Lets the members of a group, named by its number, connect as well.
 Result<void> open_to_group(const std::string& path, gid_t group);

@@ -73,6 +73,7 @@ class KernelProcess {
 
   /// Readable when the process has ended.
   int pidfd() const { return pidfd_.get(); }
+  pid_t pid() const { return pid_; }
   void release() { pid_ = 0; }
   /// Asks it to end and waits; once more when there is one of `signals` (-1: none). SIGKILL after
   /// `timeout_ns`, which is timed_out.
@@ -136,7 +137,8 @@ int KernelProcess::reap() {
 /// Looks at an instance that is starting until all its servers run.
 class Progress {
  public:
-  explicit Progress(const Session& session) : session_(session), begin_ns_(now_ns()) {}
+  Progress(const Session& session, pid_t kernel)
+      : session_(session), kernel_(kernel), begin_ns_(now_ns()) {}
 
   /// One look; never blocks for long. True when everything runs; an error when it never will.
   Result<bool> look();
@@ -147,6 +149,7 @@ class Progress {
   Result<void> show_servers();
 
   const Session& session_;
+  const pid_t kernel_;
   std::uint64_t begin_ns_;
   std::optional<Result<void>> answer_;
   bool asked_ = false;
@@ -163,6 +166,9 @@ Result<bool> Progress::connect() {
   if (!attached && attached.error().code() == Code::version_mismatch)
     return std::unexpected(attached.error());
   if (!attached || !attached->kernel().startup("supervisor")) return false;
+  // Another instance may be first at this socket: ours ends then.
+  const auto instance = attached->kernel().call<proto::kernel::InstanceInfo>({});
+  if (!instance || static_cast<pid_t>(instance->reply.pid) != kernel_) return false;
   operator_ = *std::move(attached);
   Result<std::unique_ptr<Client>> client =
       operator_->client(ps::Protocol::name, ps::Protocol::version);
@@ -239,7 +245,7 @@ enum class Outcome { up, ended, interrupted };
 
 /// Waits for the instance to be up, to end, or for a signal to us.
 Result<Outcome> wait_until_up(const KernelProcess& kernel, int signals, const Session& session) {
-  Progress progress(session);
+  Progress progress(session, kernel.pid());
   for (;;) {
     pollfd fds[2] = {{kernel.pidfd(), POLLIN, 0}, {signals, POLLIN, 0}};
     if (::poll(fds, 2, look_interval_ms) < 0 && errno != EINTR)

@@ -1,0 +1,96 @@
+// Listening at a path that may be somebody's already.
+#include "abi/runtime/socket.hpp"
+
+#include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <array>
+#include <barrier>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+#include <string>
+#include <thread>
+
+namespace aios {
+namespace {
+
+constexpr int races = 200;
+
+/// A folder that is gone with it, and the path of a socket in it.
+class Place {
+ public:
+  Place() {
+    char name[] = "/tmp/aios-socket-XXXXXX";
+    REQUIRE(::mkdtemp(name) != nullptr);
+    folder_ = name;
+  }
+  ~Place() { std::filesystem::remove_all(folder_); }
+
+  std::string path() const { return folder_ / "aios.sock"; }
+
+ private:
+  std::filesystem::path folder_;
+};
+
+}  // namespace
+
+TEST_CASE("Whoever_listens_replaces_a_socket_at_which_nobody_does_any_more") {
+  const Place place;
+  REQUIRE(listen_seqpacket(place.path()));
+  REQUIRE(std::filesystem::is_socket(place.path()));
+  const auto again = listen_seqpacket(place.path());
+  REQUIRE(again);
+  CHECK(connect_seqpacket(place.path()));
+}
+
+TEST_CASE("Whoever_listens_leaves_a_file_alone_and_says_already_exists") {
+  const Place place;
+  std::ofstream(place.path()) << "mine";
+  const auto listener = listen_seqpacket(place.path());
+  REQUIRE_FALSE(listener);
+  CHECK(listener.error().code() == Code::already_exists);
+  CHECK(std::filesystem::file_size(place.path()) == 4);
+}
+
+TEST_CASE("Whoever_listens_leaves_a_link_alone_even_one_that_leads_nowhere") {
+  const Place place;
+  std::filesystem::create_symlink("nothing", place.path());
+  const auto listener = listen_seqpacket(place.path());
+  REQUIRE_FALSE(listener);
+  CHECK(listener.error().code() == Code::already_exists);
+  CHECK(std::filesystem::is_symlink(place.path()));
+}
+
+TEST_CASE("Whoever_listens_leaves_another_listener_alone_and_says_already_exists") {
+  const Place place;
+  const auto first = listen_seqpacket(place.path());
+  REQUIRE(first);
+  const auto second = listen_seqpacket(place.path());
+  REQUIRE_FALSE(second);
+  CHECK(second.error().code() == Code::already_exists);
+  // The first has its callers still.
+  while (accept_seqpacket(*first)->valid()) {
+  }
+  REQUIRE(connect_seqpacket(place.path()));
+  CHECK(accept_seqpacket(*first)->valid());
+}
+
+TEST_CASE("Of_two_who_listen_at_once_where_a_socket_was_left_exactly_one_does") {
+  const Place place;
+  for (int i = 0; i < races; ++i) {
+    REQUIRE(listen_seqpacket(place.path()));
+    std::barrier<> both(2);
+    std::array<std::optional<Result<Fd>>, 2> listeners;
+    const auto listen = [&](std::size_t which) {
+      both.arrive_and_wait();
+      listeners[which] = listen_seqpacket(place.path());
+    };
+    std::thread other(listen, 0);
+    listen(1);
+    other.join();
+    CHECK(listeners[0]->has_value() != listeners[1]->has_value());
+  }
+}
+
+}  // namespace aios
