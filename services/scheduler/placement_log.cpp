@@ -35,8 +35,10 @@ PlacementLog::Reply PlacementLog::describe(const Entry& entry) {
 }
 
 PlacementLog::Entry& PlacementLog::add(std::uint32_t user) {
-  if (ring_.empty()) ring_.resize(capacity);
-  Entry& entry = ring_[++last_ % capacity];
+  // Its memory is touched as it fills: most of those who simulate place a few hundred tasks.
+  if (ring_.empty()) ring_.reserve(capacity);
+  if (ring_.size() < capacity) ring_.emplace_back();
+  Entry& entry = ring_[last_++ % capacity];
   static_cast<Facts&>(entry) = {};
   entry.sequence = last_;
   entry.user = user;
@@ -45,7 +47,7 @@ PlacementLog::Entry& PlacementLog::add(std::uint32_t user) {
 
 const PlacementLog::Entry* PlacementLog::kept(std::uint64_t sequence) const {
   if (sequence == 0 || sequence > last_) return nullptr;
-  const Entry& entry = ring_[sequence % capacity];
+  const Entry& entry = ring_[(sequence - 1) % capacity];
   return entry.sequence == sequence ? &entry : nullptr;
 }
 
