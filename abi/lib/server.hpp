@@ -59,7 +59,9 @@ struct aios_server final : aios::lib::Endpoint {
   int bell_fd() const override { return loop_ != nullptr ? loop_->fd() : -1; }
   void drain_bell() override {}  // the loop does when it works
   bool wants_signals() const override { return listener_ != nullptr; }
-  aios::Deadline next_deadline() const override { return aios::Deadline::never(); }
+  aios::Deadline next_deadline() const override {
+    return loop_ != nullptr ? loop_->next_timer() : aios::Deadline::never();
+  }
   void kernel_lost() override { changed(); }
 
   /// The caller's share; requests that are not answered yet have theirs.

@@ -71,8 +71,10 @@ class EventLoop {
     spin_.allow(allowed);
     yield_.allow(allowed);
   }
-  /// Readable when a watched descriptor is: for waiting in another loop.
+  /// Readable when a watched descriptor is: for waiting in another loop,
   int fd() const { return epoll_.get(); }
+  /// which has to come back for a turn at this time at the latest.
+  Deadline next_timer() const { return next_wake(Deadline::never()); }
 
  private:
   explicit EventLoop(Kernel* kernel) : kernel_(kernel) {}

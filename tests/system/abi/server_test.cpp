@@ -264,6 +264,44 @@ TEST_CASE("Waiting for a server is ready when a request is, and times out when n
   caller.join();
 }
 
+TEST_CASE("A connection that is refused for want of links is accepted when there is one again") {
+  const auto job = the_instance().attach({.job_name = "narrow", .quota = {.links = 2}});
+  REQUIRE(job);
+  const auto owner = attach("narrow");
+  const auto server = serve(owner.get(), "patient");
+  const auto client = attach("narrow");
+  auto echo = connect_echo(client.get());
+  CHECK(echo_once(echo.get(), 1) == 1);
+  const auto service = connect(client.get(), "patient", 1);
+  // Has the last link of the job. The server's end would be one more.
+  const Word word{9};
+  aios_call* made = nullptr;
+  ok(aios_call_start(service.get(), shout, &word, sizeof word, long_ns, &made));
+  const Owned<aios_call> call(made);
+  std::thread caller([&] {
+    auto item = wait_item(made);
+    (void)aios_wait(&item, 1, long_ns);
+  });
+  int fd = -1;
+  ok(aios_poll_fd(owner.get(), &fd));
+  aios_request* request = nullptr;
+  for (;;) {
+    ok(aios_dispatch(owner.get()));
+    if (aios_server_next(server.get(), 0, &request) == AIOS_OK) break;
+    int ready = 0;
+    ok(aios_arm(owner.get(), &ready));
+    if (ready != 0) continue;
+    // Nothing tells the server of it.
+    echo.reset();
+    pollfd readable{fd, POLLIN, 0};
+    REQUIRE(::poll(&readable, 1, static_cast<int>(patience_ns / ns_per_ms)) == 1);
+  }
+  CHECK(echo == nullptr);
+  CHECK(word_of(request).value == 9);
+  ok(aios_request_reply(request, &word, sizeof word));
+  caller.join();
+}
+
 TEST_CASE("Answering after the client or the server went is peer closed and frees the request") {
   const auto owner = attach();
   auto server = serve(owner.get(), "forgotten");
