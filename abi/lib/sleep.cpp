@@ -112,14 +112,14 @@ namespace {
 /// as the last, and then cost one call and no drained bell, since the set tells of each ring once.
 class OneBell {
  public:
-  /// quota.
-  Result<void> watch(const Endpoint& endpoint, std::uint64_t connection, int bell);
+  /// False: there is no descriptor left, no room, or the connection is gone by now.
+  bool watch(const Endpoint& endpoint, std::uint64_t connection, int bell);
   /// unreachable when the kernel has hung up.
   Result<void> wait(Core& core, Deadline deadline);
 
  private:
   enum Source : std::uint32_t { ring, event, kernel };
-  Result<void> add(int fd, std::uint32_t events, Source source);
+  bool add(int fd, std::uint32_t events, Source source);
 
   Fd set_;
   std::uint64_t process_ = 0;
@@ -128,29 +128,27 @@ class OneBell {
 };
 thread_local OneBell own_bell;
 
-Result<void> OneBell::add(int fd, std::uint32_t events, Source source) {
+bool OneBell::add(int fd, std::uint32_t events, Source source) {
   epoll_event wanted{};
   wanted.events = events;
   wanted.data.u32 = source;
-  if (::epoll_ctl(set_.get(), EPOLL_CTL_ADD, fd, &wanted) != 0)
-    return errno_error("wait for a connection", errno);
-  return {};
+  return ::epoll_ctl(set_.get(), EPOLL_CTL_ADD, fd, &wanted) == 0;
 }
 
-Result<void> OneBell::watch(const Endpoint& endpoint, std::uint64_t connection, int bell) {
+bool OneBell::watch(const Endpoint& endpoint, std::uint64_t connection, int bell) {
   if (process_ == current_process() && endpoint_ == endpoint.id() && connection_ == connection)
-    return {};
+    return true;
   endpoint_ = 0;
   set_.reset();
   set_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
-  if (!set_.valid()) return errno_error("wait for a connection", errno);
-  TRY(add(bell, EPOLLIN | EPOLLET, ring));
-  TRY(add(own_event.fd.get(), EPOLLIN | EPOLLET, event));
-  TRY(add(endpoint.core().kernel().socket_fd(), EPOLLRDHUP, kernel));
+  if (!set_.valid() || !add(bell, EPOLLIN | EPOLLET, ring) ||
+      !add(own_event.fd.get(), EPOLLIN | EPOLLET, event) ||
+      !add(endpoint.core().kernel().socket_fd(), EPOLLRDHUP, kernel))
+    return false;
   process_ = current_process();
   endpoint_ = endpoint.id();
   connection_ = connection;
-  return {};
+  return true;
 }
 
 Result<void> OneBell::wait(Core& core, Deadline deadline) {
@@ -181,10 +179,10 @@ Result<void> block(std::span<Endpoint* const> endpoints, std::span<pollfd> fds, 
     signals = signals || endpoint->wants_signals();
     deadline.at_ns = std::min(deadline.at_ns, endpoint->next_deadline().at_ns);
   }
-  if (endpoints.size() == 1 && fds.empty() && !signals && all[0].fd >= 0) {
-    TRY(own_bell.watch(*endpoints[0], connection, all[0].fd));
+  // Where there is no descriptor left for a set, or no room in it, poll does: it needs none.
+  if (endpoints.size() == 1 && fds.empty() && !signals && all[0].fd >= 0 &&
+      own_bell.watch(*endpoints[0], connection, all[0].fd))
     return own_bell.wait(endpoints[0]->core(), deadline);
-  }
   const std::size_t first_fd = all.size();
   all.insert(all.end(), fds.begin(), fds.end());
   const std::size_t event = all.size();

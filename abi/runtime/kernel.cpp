@@ -64,7 +64,7 @@ Result<void> Kernel::introduce(const AttachOptions& options) {
   if (!answer) return std::unexpected(refusal(answer.error()));
   Called<pk::Hello>& hello = *answer;
   if (hello.fds.size() != 3)
-    return error(Code::protocol_error, "the kernel's greeting lacks its descriptors");
+    return error(Code::quota, "this process has no descriptors left to attach with");
   hello_ = hello.reply;
   status_page_ = TRY(Mapping::map(hello.fds[0], proto::page_bytes, Mapping::Access::read_write));
   kernel_page_ = TRY(Mapping::map(hello.fds[1], proto::page_bytes, Mapping::Access::read));

@@ -93,10 +93,11 @@ class _Watch:
                     future.set_result(None)
 
     def _fail(self, error: errors.Error) -> None:
-        """The instance has ended, and with it every call; so a waiter for one gets its result."""
+        """When the instance has ended, so has every call, and who waits for one gets its result."""
+        ended = isinstance(error, errors.Unreachable)
         for future in self._pending():
             kind, _ = self._waiters[future]
-            if kind is WaitKind.CALL:
+            if ended and kind is WaitKind.CALL:
                 future.set_result(None)
             else:
                 future.set_exception(error)

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -386,6 +387,83 @@ TEST_CASE("A call that is started while the descriptor is armed makes it readabl
   CHECK(::poll(&readable, 1, static_cast<int>(patience_ns / ns_per_ms)) == 1);
   ok(aios_disarm(instance.get()));
   CHECK(release(echo.get(), 21) == 1);
+}
+
+namespace {
+
+/// While it lives, this process has no descriptors left but `left`.
+class FewDescriptors {
+ public:
+  explicit FewDescriptors(int left) {
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &before_) == 0);
+    const rlimit few{256, before_.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
+    for (int fd = next(); fd >= 0; fd = next()) taken_.emplace_back(fd);
+    taken_.resize(taken_.size() - static_cast<std::size_t>(left));
+  }
+  FewDescriptors(const FewDescriptors&) = delete;
+  ~FewDescriptors() { ::setrlimit(RLIMIT_NOFILE, &before_); }
+
+ private:
+  static int next() { return ::open("/dev/null", O_RDONLY | O_CLOEXEC); }
+  rlimit before_{};
+  std::vector<Fd> taken_;
+};
+
+}  // namespace
+
+TEST_CASE("A thread without descriptors to wait with waits all the same, and harms no other") {
+  const auto instance = attach();
+  const auto echo = connect_echo(instance.get());
+  CHECK(echo_once(echo.get(), 1) == 1);
+  aios_tenant* made = nullptr;
+  ok(aios_tenant_open(instance.get(), long_ns, &made));
+  const Owned<aios_tenant> tenant(made);
+  const auto others = hold(echo.get(), 8500);
+  aios_code late = AIOS_OK;
+  aios_code in_time = AIOS_INTERNAL;
+  aios_code completions = AIOS_INTERNAL;
+  {
+    // One: for its event, and none for a set.
+    const FewDescriptors few(1);
+    std::thread([&] {
+      const Hold::Request request{8501};
+      proto::Empty reply{};
+      late = aios_call_method(echo.get(), Hold::opcode, &request, sizeof request, &reply,
+                              sizeof reply, 20 * ns_per_ms);
+      for (std::uint64_t i = 0; i < 100; ++i)
+        in_time = echo_once(echo.get(), i) == i ? AIOS_OK : late;
+      aios_completion one{};
+      std::size_t count = 0;
+      completions = aios_tenant_completions(tenant.get(), &one, 1, 20 * ns_per_ms, &count);
+    }).join();
+  }
+  CHECK(late == AIOS_TIMED_OUT);
+  CHECK(in_time == AIOS_OK);
+  CHECK(completions == AIOS_TIMED_OUT);
+  proto::Empty reply{};
+  CHECK(aios_call_result(others.get(), &reply, sizeof reply) == AIOS_BUSY);
+  CHECK(release(echo.get(), 8500) == 1);
+  aios_device device{};
+  CHECK(aios_tenant_device(tenant.get(), 0, long_ns, &device) == AIOS_OK);
+}
+
+TEST_CASE("Attaching with too few descriptors is over a quota, and with enough it succeeds") {
+  const std::string socket = the_instance().socket_path();
+  aios_attach_options options{};
+  options.socket_path = socket.c_str();
+  int left = 0;
+  for (aios_code code = AIOS_QUOTA; code != AIOS_OK; ++left) {
+    aios_instance* instance = nullptr;
+    {
+      const FewDescriptors few(left);
+      code = aios_attach(&options, &instance);
+    }
+    const Attached attached(instance);
+    INFO(left, " left: ", aios_last_error());
+    REQUIRE((code == AIOS_OK || code == AIOS_QUOTA));
+  }
+  CHECK(left > 3);
 }
 
 TEST_CASE("The library starts no thread, leaks no descriptor and leaves signals alone") {

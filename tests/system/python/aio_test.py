@@ -1,7 +1,9 @@
 """Waiting in asyncio."""
 
 import asyncio
+import contextlib
 import os
+import resource
 import threading
 import time
 
@@ -10,6 +12,23 @@ from common import (ECHO, ECHO_VERSION, HOLD, MESSAGE, PATIENCE_S, RELEASE, WORD
                     echo, hold, release)
 
 FOREVER_S = 3600
+
+
+@contextlib.contextmanager
+def few_descriptors():
+    """As long as it is entered, there are no more descriptors."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    taken = []
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open("/dev/null", os.O_RDONLY))
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 class Loops(Case):
@@ -53,6 +72,17 @@ class Loops(Case):
         closed = self.instance.connect("echo", ECHO_VERSION)
         closed.close()
         self.run_loop(body)
+
+    def test_a_shortage_of_descriptors_is_told_as_what_it_is(self):
+        async def body():
+            with few_descriptors(), self.assertRaises(aios.Quota):
+                await self.hold(103)
+            return MESSAGE.unpack(await aios.aio.call(self.echo, ECHO, MESSAGE.pack(1, b"")))[0]
+
+        # So that only to watch a connection needs one.
+        echo(self.echo, 1)
+        self.instance.poll_fd()
+        self.assertEqual(self.run_loop(body), 1)
 
     def test_a_cancelled_call_leaves_the_others_alone(self):
         async def body():
