@@ -103,7 +103,8 @@ Result<int> run(int argc, char** argv) {
   const AlternateStack stack;
   gpu::Library library = TRY(gpu::load(options.backend));
   // Before the vendor's library has threads.
-  const sandbox::Report confined = TRY(sandbox::lock_in(*process.kernel, process.require));
+  const sandbox::Report confined =
+      TRY(sandbox::lock_in(*process.kernel, process.require, {}, options.backend == "cuda"));
   prepare_libraries(confined.private_folder.empty() ? "/tmp" : confined.private_folder, options);
   if (options.owns_memory) return own_memory(process, std::move(library), options);
   return run_tasks(process, std::move(library), options);

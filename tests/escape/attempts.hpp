@@ -23,6 +23,7 @@ struct Outside {
   std::string setuid_program;  ///< a set-uid copy of the prober; empty where none could be made
   pid_t victim = 0;            ///< a process that does nothing, of the prober's user
   int kept_folder = -1;        ///< a descriptor of /, kept open by mistake
+  int read_only = -1;          ///< memory that may only be read by this descriptor
 };
 inline constexpr const char* secret_text = "the secret of the host";
 /// In the prober's and in the victim's memory, at the same address, with different contents.
@@ -38,6 +39,8 @@ struct Attempt {
   std::uint32_t allowed = 0;
   /// A protection without which nothing else would stop it: a bit, or none.
   std::uint32_t rests_on = 0;
+  /// Allowed to `jit` where it opens a GPU.
+  bool allowed_for_gpu = false;
 };
 constexpr std::uint32_t only(std::initializer_list<Profile> profiles) {
   std::uint32_t bits = 0;
@@ -49,6 +52,11 @@ std::span<const Attempt> file_attempts();
 std::span<const Attempt> process_attempts();
 std::span<const Attempt> network_attempts();
 std::span<const Attempt> system_attempts();
+
+/// What a GPU's library does when it starts, and cannot start without. Not an attempt: it must
+/// succeed. The device is one that `stand_in` names.
+bool start_as_a_gpu_library(const Outside& outside);
+inline constexpr const char* stand_in = "/dev/random";
 
 /// What the set-uid copy of the prober does: exit code `gained` when it runs as another user than
 /// `--who UID` says.

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -85,12 +86,56 @@ bool read_memory_through_proc(const Outside& outside) {
 bool read_environment_through_proc(const Outside& outside) {
   return readable("/proc/" + std::to_string(outside.victim) + "/environ");
 }
+bool read_status_through_proc(const Outside& outside) {
+  return readable("/proc/" + std::to_string(outside.victim) + "/status");
+}
+bool name_a_thread_of_another(const Outside& outside) {
+  const std::string victim = std::to_string(outside.victim);
+  return ::open(("/proc/" + victim + "/task/" + victim + "/comm").c_str(), O_WRONLY | O_CLOEXEC) >=
+         0;
+}
+/// By the links that lead back to what a descriptor was opened from.
+bool write_what_is_read_only(const Outside& outside) {
+  const std::string descriptor = "fd/" + std::to_string(outside.read_only);
+  for (const std::string& folder :
+       {std::string("/proc/self/"), std::string("/proc/1/"), std::string("/proc/self/task/1/"),
+        "/proc/self/task/" + std::to_string(::gettid()) + "/",
+        "/proc/" + std::to_string(::getpid()) + "/", std::string("/proc/thread-self/")})
+    if (::open((folder + descriptor).c_str(), O_RDWR | O_CLOEXEC) >= 0) return true;
+  return false;
+}
+/// The same, by a child: its folder is another.
+bool write_what_is_read_only_by_a_child(const Outside& outside) {
+  const pid_t child = static_cast<pid_t>(::syscall(SYS_fork));
+  if (child == 0) ::_exit(write_what_is_read_only(outside) ? gained : errno);
+  int status = 0;
+  if (child < 0 || ::waitpid(child, &status, 0) != child) return false;
+  errno = WEXITSTATUS(status);
+  return WEXITSTATUS(status) == gained;
+}
+bool leave_through_proc(const Outside& outside) {
+  for (const char* root : {"/proc/self/root", "/proc/self/cwd", "/proc/1/root"})
+    if (readable(root + outside.folder + "/secret")) return true;
+  return false;
+}
+bool outlive_others(const Outside&) {
+  return ::open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC) >= 0;
+}
 bool read_sys(const Outside&) {
   return readable("/sys/kernel/mm/transparent_hugepage/enabled");
 }
 bool write_sysctl(const Outside&) {
-  const int fd = ::open("/proc/sys/kernel/hostname", O_WRONLY | O_CLOEXEC);
-  return fd >= 0;
+  for (const char* setting : {"/proc/sys/kernel/hostname", "/proc/sys/kernel/core_pattern",
+                              "/proc/sys/vm/overcommit_memory", "/proc/sysrq-trigger"})
+    if (::open(setting, O_WRONLY | O_CLOEXEC) >= 0) return true;
+  return false;
+}
+bool write_sys(const Outside&) {
+  for (const char* setting :
+       {"/sys/devices/system/memory/auto_online_blocks", "/sys/devices/system/cpu/smt/control",
+        "/sys/devices/system/cpu/cpu0/uevent", "/sys/module/nvidia/uevent"})
+    if (::open(setting, O_WRONLY | O_CLOEXEC) >= 0) return true;
+  return false;
 }
 
 bool open_null_device(const Outside&) {
@@ -173,11 +218,18 @@ constexpr Attempt attempts[] = {
     {"ask about a file of the host", stat_host_file, 0, own_root},
     {"read from a folder left open", read_from_a_kept_folder, 0,
      proto::sandbox::bit(proto::sandbox::Protection::landlock)},
-    {"read /proc", read_proc},
+    {"read /proc", read_proc, 0, 0, true},
+    {"read another's status through /proc", read_status_through_proc},
+    {"name a thread of another", name_a_thread_of_another},
+    {"write what it may only read", write_what_is_read_only, 0, own_root},
+    {"write what it may only read, by a child", write_what_is_read_only_by_a_child, 0, own_root},
+    {"leave through /proc", leave_through_proc},
+    {"outlive others when memory runs out", outlive_others},
     {"read another's memory through /proc", read_memory_through_proc},
     {"read another's environment through /proc", read_environment_through_proc},
     {"read /sys", read_sys},
     {"open a system setting to write", write_sysctl},
+    {"open a setting of the machine to write", write_sys},
     {"open a device", open_null_device, with_system},
     {"open a raw disk", open_raw_disk},
     {"make a device and open it", make_device},

@@ -30,7 +30,14 @@ sandbox::Plan plan_of(const Setup& setup, const std::string& own_folder) {
   const bool has_folder = setup.profile == Profile::storage || setup.profile == Profile::supervisor;
   return {.profile = setup.profile,
           .folder = has_folder ? own_folder : "",
+          .folders = setup.gpu ? std::vector<sandbox::Folder>{{stand_in, sandbox::Access::device}}
+                               : std::vector<sandbox::Folder>{},
+          .gpu = setup.gpu,
           .leave_out = setup.leave_out};
+}
+
+std::string name_of(const Setup& setup) {
+  return std::string(proto::sandbox::profile_name(setup.profile)) + (setup.gpu ? " of a GPU" : "");
 }
 
 /// Inside. What was done the exit code says, also when it is another program's by then.
@@ -47,8 +54,9 @@ int act(const Attempt& attempt, const Outside& outside, const sandbox::Plan& pla
   return refused;
 }
 
-bool allowed(const Attempt& attempt, Profile profile) {
-  return (attempt.allowed >> static_cast<std::uint32_t>(profile) & 1) != 0;
+bool allowed(const Attempt& attempt, const Setup& setup) {
+  return (attempt.allowed >> static_cast<std::uint32_t>(setup.profile) & 1) != 0 ||
+         (setup.gpu && attempt.allowed_for_gpu);
 }
 
 }  // namespace
@@ -119,16 +127,15 @@ std::uint32_t Judge::alone(const Attempt& attempt, Profile profile) {
   return stops;
 }
 
-bool Judge::try_whole(Profile profile) {
-  const Setup whole{.profile = profile};
-  const std::string name(proto::sandbox::profile_name(profile));
+bool Judge::try_whole(Profile profile, bool gpu) {
+  const Setup whole{.profile = profile, .gpu = gpu};
   const std::uint32_t has = enforced(whole);
-  std::printf("%s: %s\n", name.c_str(), sandbox::protection_list(has).c_str());
+  std::printf("%s: %s\n", name_of(whole).c_str(), sandbox::protection_list(has).c_str());
   if (const std::uint32_t lacks = all_protections & ~has; lacks != 0)
     std::printf("  missing on this host: %s\n", sandbox::protection_list(lacks).c_str());
   const std::size_t escaped = escaped_ + broken_;
   for (const Attempt& one : attempts_) {
-    if (allowed(one, profile)) continue;
+    if (allowed(one, whole)) continue;
     const Verdict verdict = attempt(one, whole);
     std::string by =
         verdict.what == Verdict::What::killed ? "syscall-filter" : "refused, " + verdict.how;
@@ -147,11 +154,20 @@ bool Judge::try_whole(Profile profile) {
   return escaped_ + broken_ == escaped;
 }
 
+bool Judge::try_starting(const char* name, const Setup& setup) {
+  const Attempt start{"start as a GPU's library", start_as_a_gpu_library};
+  const Verdict verdict = attempt(start, setup);
+  if (verdict.what == Verdict::What::done) return true;
+  std::printf("%s %s: a GPU's library does not start: %s\n", name_of(setup).c_str(), name,
+              verdict.how.c_str());
+  return false;
+}
+
 bool Judge::try_fallback(const char* name, const Setup& setup) {
   const std::uint32_t has = enforced(setup);
   bool held = true;
   for (const Attempt& one : attempts_) {
-    if (allowed(one, setup.profile)) continue;
+    if (allowed(one, setup)) continue;
     const Verdict verdict = attempt(one, setup);
     const bool rests = (has & one.rests_on) == one.rests_on;
     if (verdict.what != Verdict::What::broken && (verdict.what != Verdict::What::done || !rests)) {
@@ -160,8 +176,7 @@ bool Judge::try_fallback(const char* name, const Setup& setup) {
     }
     ++(verdict.what == Verdict::What::broken ? broken_ : escaped_);
     held = false;
-    std::printf("%s %s: %s: NOT STOPPED %s\n",
-                std::string(proto::sandbox::profile_name(setup.profile)).c_str(), name, one.name,
+    std::printf("%s %s: %s: NOT STOPPED %s\n", name_of(setup).c_str(), name, one.name,
                 verdict.how.c_str());
   }
   return held;
@@ -171,10 +186,18 @@ bool Judge::try_profiles(const std::string& only) {
   bool held = true;
   for (const Profile profile : profiles) {
     if (!only.empty() && only != proto::sandbox::profile_name(profile)) continue;
-    held = try_whole(profile) && held;
-    held = try_fallback("without namespaces", {profile, false, 0}) && held;
-    held =
-        try_fallback("as on Linux 6.1", {profile, true, bit(Protection::landlock_scope)}) && held;
+    for (const bool gpu : {false, true}) {
+      if (gpu && profile != Profile::jit) continue;
+      const Setup without_namespaces{profile, false, 0, gpu};
+      const Setup older{profile, true, bit(Protection::landlock_scope), gpu};
+      held = try_whole(profile, gpu) && held;
+      held = try_fallback("without namespaces", without_namespaces) && held;
+      held = try_fallback("as on Linux 6.1", older) && held;
+      if (!gpu) continue;
+      held = try_starting("whole", {.profile = profile, .gpu = true}) && held;
+      held = try_starting("without namespaces", without_namespaces) && held;
+      held = try_starting("as on Linux 6.1", older) && held;
+    }
   }
   return held;
 }

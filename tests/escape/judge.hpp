@@ -15,6 +15,7 @@ struct Setup {
   Profile profile = Profile::server;
   bool namespaces = true;
   std::uint32_t leave_out = 0;
+  bool gpu = false;  ///< jit: it opens a GPU
 };
 
 struct Verdict {
@@ -39,7 +40,9 @@ class Judge {
   Verdict attempt(const Attempt& attempt, const Setup& setup) const;
   /// What a sandbox so set up has on this host.
   std::uint32_t enforced(const Setup& setup) const;
-  bool try_whole(Profile profile);
+  bool try_whole(Profile profile, bool gpu);
+  /// Whether a GPU's library could start.
+  bool try_starting(const char* name, const Setup& setup);
   bool try_fallback(const char* name, const Setup& setup);
   /// The protections each of which stops it alone.
   std::uint32_t alone(const Attempt& attempt, Profile profile);

@@ -1,5 +1,6 @@
 // Sockets of every kind, and what others hand out over them.
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <linux/if_packet.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
@@ -11,6 +12,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <string>
 
 #include "tests/escape/attempts.hpp"
 
@@ -98,6 +100,38 @@ bool listen_abstract(const Outside&) {
          ::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address.sun_family) == 0;
 }
 
+/// It is a socket of another kind, which shows that it was reached.
+bool send_datagram(const Outside& outside) {
+  const int fd = ::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+  outside.socket_path.copy(address.sun_path, sizeof address.sun_path - 1);
+  return fd >= 0 && (::sendto(fd, "x", 1, 0, reinterpret_cast<const sockaddr*>(&address),
+                              sizeof address) == 1 ||
+                     errno == EPROTOTYPE);
+}
+/// And is found by those outside.
+bool serve_abstract(const Outside& outside) {
+  if (!listen_abstract(outside)) return false;
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = "\0escape"};
+  constexpr socklen_t size = offsetof(sockaddr_un, sun_path) + sizeof "\0escape" - 1;
+  if (::bind(fd, reinterpret_cast<sockaddr*>(&address), size) != 0 || ::listen(fd, 1) != 0 ||
+      ::fcntl(fd, F_SETFL, O_NONBLOCK) != 0)
+    return false;
+  // EAGAIN: nobody has come, but would be let in.
+  return ::accept4(fd, nullptr, nullptr, SOCK_CLOEXEC) >= 0 || errno == EAGAIN;
+}
+bool listen_by_path(const Outside& outside) {
+  const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+  const std::string path = outside.folder + "/listener" + std::to_string(::getpid());
+  path.copy(address.sun_path, sizeof address.sun_path - 1);
+  if (fd < 0 || ::bind(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
+    return false;
+  ::unlink(path.c_str());
+  return true;
+}
+
 constexpr Attempt attempts[] = {
     {"connect by TCP", connect_tcp},
     {"listen by TCP", listen_tcp},
@@ -109,7 +143,10 @@ constexpr Attempt attempts[] = {
     {"make a socket to the hypervisor", make_vsock_socket},
     {"take a file over a socket by path", take_file_over_path_socket},
     {"take a file over an abstract socket", take_file_over_abstract_socket},
-    {"listen at an abstract socket", listen_abstract},
+    {"send a datagram to a socket by path", send_datagram},
+    {"listen at an abstract socket", listen_abstract, 0, 0, true},
+    {"serve at an abstract socket", serve_abstract},
+    {"listen at a socket by path", listen_by_path},
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <grp.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -92,6 +93,12 @@ Result<std::unique_ptr<OutsideWorld>> OutsideWorld::create(const std::string& pr
   TRY(world->make_files(program, user));
   TRY(world->make_sockets(user));
   world->start_victim(user);
+  const Fd memory(::memfd_create("region", 0));
+  // Everybody's, so that only what reaches it decides.
+  ::fchmod(memory.get(), 0777);
+  if (::write(memory.get(), "data", 4) == 4)
+    world->outside_.read_only =
+        ::open(("/proc/self/fd/" + std::to_string(memory.get())).c_str(), O_RDONLY | O_CLOEXEC);
   world->outside_.kept_folder = ::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
   return world;
 }
@@ -169,7 +176,8 @@ OutsideWorld::~OutsideWorld() {
     ::kill(pid, SIGKILL);
     ::waitpid(pid, nullptr, 0);
   }
-  if (outside_.kept_folder >= 0) ::close(outside_.kept_folder);
+  for (const int kept : {outside_.kept_folder, outside_.read_only})
+    if (kept >= 0) ::close(kept);
   std::error_code ignored;
   for (const std::string& folder : {outside_.folder, own_folder_})
     if (!folder.empty()) fs::remove_all(folder, ignored);

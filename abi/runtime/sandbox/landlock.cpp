@@ -49,6 +49,8 @@ std::uint64_t rights_of(Access access) {
       return reading;
     case Access::execute:
       return reading | LANDLOCK_ACCESS_FS_EXECUTE;
+    case Access::device:
+      return reading | LANDLOCK_ACCESS_FS_WRITE_FILE | access_ioctl;
     case Access::write:
       break;
   }
@@ -93,6 +95,11 @@ LandlockOutcome restrict_by_landlock(const Rules& rules, bool files, bool scopes
   if (files)
     for (const Folder& folder : rules.folders)
       done = done && allow(ruleset, folder.path, rights_of(folder.access) & handled);
+  // The folder of the process itself. Threads are named by writing there.
+  if (files && rules.devices)
+    done = done && allow(ruleset, "/proc/self", rights_of(Access::read) & handled) &&
+           allow(ruleset, "/proc/self/task",
+                 (rights_of(Access::read) | LANDLOCK_ACCESS_FS_WRITE_FILE) & handled);
   // Only in a root of its own: at the same path of the host others have their files.
   if (files && !rules.private_folder.empty())
     done = done &&

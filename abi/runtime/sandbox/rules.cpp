@@ -26,7 +26,7 @@ std::vector<std::string> device_files() {
   constexpr int most_devices = 16;
   constexpr int first_render_node = 128;
   std::vector<std::string> files{"/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools",
-                                 "/dev/kfd"};
+                                 "/dev/nvidia-caps", "/dev/kfd"};
   for (int i = 0; i < most_devices; ++i) {
     files.push_back("/dev/nvidia" + std::to_string(i));
     files.push_back("/dev/dri/renderD" + std::to_string(first_render_node + i));
@@ -34,15 +34,39 @@ std::vector<std::string> device_files() {
   return files;
 }
 
+/// What the libraries of GPUs read of the machine before they use a device.
+constexpr const char* read_for_devices[] = {
+    "/proc/cpuinfo",
+    "/proc/devices",
+    "/proc/driver/nvidia",
+    "/proc/driver/nvidia-caps",
+    "/proc/driver/nvidia-uvm",
+    "/proc/filesystems",
+    "/proc/meminfo",
+    "/proc/modules",
+    "/proc/sys/vm/mmap_min_addr",
+    "/proc/sys/vm/overcommit_memory",
+    "/proc/version",
+    "/sys/devices/system/memory",
+    "/sys/module/nvidia",
+    "/sys/module/nvidia_drm",
+    "/sys/module/nvidia_modeset",
+    "/sys/module/nvidia_uvm",
+};
+
 /// What the libraries of GPUs need besides: which drivers there are, what the processors are like,
 /// and the devices themselves. Those that a host does not have are left out.
-void add_device_needs(Rules& rules) {
+void add_device_needs(const Plan& plan, Rules& rules) {
   for (const char* path : {"/etc/OpenCL", "/sys/devices/system/cpu", "/sys/devices/system/node"})
     rules.folders.push_back({path, Access::read});
+  rules.folders.insert(rules.folders.end(), plan.folders.begin(), plan.folders.end());
+  rules.devices = plan.gpu;
   for (const std::string& path : device_files()) {
-    rules.folders.push_back({path, Access::write});
+    rules.folders.push_back({path, Access::device});
     rules.devices = rules.devices || ::access(path.c_str(), F_OK) == 0;
   }
+  if (!rules.devices) return;
+  for (const char* path : read_for_devices) rules.folders.push_back({path, Access::read});
 }
 
 /// A user's program is shown what he shows it, and writes what it is to write. One that AIOS gives
@@ -79,7 +103,7 @@ Rules rules_of(const Plan& plan) {
       rules.programs = true;
       rules.folders = system_folders();
       if (plan.profile == Profile::jit)
-        add_device_needs(rules);
+        add_device_needs(plan, rules);
       else
         add_user_needs(plan, rules);
       [[fallthrough]];

@@ -16,7 +16,7 @@ struct Rules {
   bool files = false;               ///< opens, makes and removes files by path
   bool code = false;                ///< maps memory executable
   bool programs = false;            ///< forks and executes
-  bool devices = false;             ///< asks GPUs of the host, which there are, by ioctl
+  bool devices = false;             ///< has what GPUs' libraries need; asks them by ioctl
   bool sockets = false;             ///< connects to Unix sockets, in a root of its own
   bool ring = false;                ///< uses the io_uring that it has; it cannot make another
   std::uint64_t file_bytes = 0;     ///< greatest size of a file; 0: any

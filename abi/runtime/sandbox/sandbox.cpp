@@ -105,6 +105,7 @@ class LockIn {
     landlock();
     // Last: what the steps above do is not allowed afterwards.
     step(Protection::syscall_filter, [&] { return filter_syscalls(rules_); });
+    if (rules_.devices) try_naming();
     std::ranges::sort(report_.missing, {}, &Missing::protection);
     return std::move(report_);
   }
@@ -142,6 +143,14 @@ class LockIn {
     }
     report_.private_folder = rules_.private_folder;
     return {};
+  }
+
+  /// As libraries do it. Whether it is possible rests on several of the steps.
+  void try_naming() {
+    const std::string name = "/proc/self/task/" + std::to_string(::gettid()) + "/comm";
+    if (Fd(::open(name.c_str(), O_RDWR | O_CLOEXEC)).valid()) return;
+    report_.hindrance = std::string("threads cannot be named (") + std::strerror(errno) +
+                        "): NVIDIA's drivers from 570 on do not start";
   }
 
   void landlock() {

@@ -20,6 +20,7 @@ enum class Access {
   read,     ///< files and folders
   execute,  ///< also programs
   write,    ///< also made, changed and removed
+  device,   ///< a character device, or a folder of them: read, written, and asked by ioctl
 };
 struct Folder {
   std::string path;  ///< a file or a link is possible too
@@ -30,8 +31,10 @@ struct Plan {
   Profile profile = Profile::server;
   /// storage: read and written; supervisor: read. An absolute path that exists, or empty.
   std::string folder{};
-  /// tool: what it may reach besides, by absolute paths.
+  /// tool, jit: what it may reach besides, by absolute paths.
   std::vector<Folder> folders{};
+  /// jit: it opens a GPU, and has what GPUs' libraries need even where no node of one is seen.
+  bool gpu = false;
   /// A bit for each protection that is not to be tried. Only the escape tests set it, to show what
   /// each one stops.
   std::uint32_t leave_out = 0;
@@ -47,6 +50,8 @@ struct Report {
   std::vector<Missing> missing;  ///< in the order of Protection
   /// context, jit, tool: a folder of the process's own, in memory; empty when there is none.
   std::string private_folder;
+  /// Why GPUs' libraries may not start where they are to; else empty.
+  std::string hindrance;
 };
 
 /// internal: the process was left half way, and must end.

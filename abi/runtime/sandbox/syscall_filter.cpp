@@ -135,7 +135,8 @@ constexpr int to_run_programs[] = {
 // Collects the first error: every step is one more rule.
 class Filter {
  public:
-  explicit Filter(std::uint32_t otherwise) : context_(seccomp_init(otherwise)) {
+  explicit Filter(std::uint32_t otherwise)
+      : context_(seccomp_init(otherwise)), otherwise_(otherwise) {
     if (context_ == nullptr) failed_ = -ENOMEM;
   }
   ~Filter() { seccomp_release(context_); }
@@ -143,7 +144,8 @@ class Filter {
   Filter& operator=(const Filter&) = delete;
 
   void rule(std::uint32_t action, int number, std::initializer_list<scmp_arg_cmp> when = {}) {
-    if (failed_ == 0)
+    // The library refuses a rule that says what holds anyway.
+    if (failed_ == 0 && action != otherwise_)
       failed_ = seccomp_rule_add_array(context_, action, number, static_cast<unsigned>(when.size()),
                                        when.begin());
   }
@@ -166,6 +168,7 @@ class Filter {
 
  private:
   scmp_filter_ctx context_;
+  std::uint32_t otherwise_;
   int failed_ = 0;
 };
 
@@ -224,11 +227,32 @@ void add_threads(Filter& filter, const Rules& rules) {
     filter.refuse(EPERM, number);
 }
 
+/// A GPU's library listens at a socket, or does not start; nobody needs to be served there. It
+/// looks for a daemon, and does without.
+void add_listening(Filter& filter) {
+  constexpr scmp_datum_t type_bits = 0xf;
+  // Not datagrams: those reach a name without connecting.
+  for (const int type : {SOCK_STREAM, SOCK_SEQPACKET})
+    filter.allow(SCMP_SYS(socket),
+                 {SCMP_A0(SCMP_CMP_EQ, AF_UNIX),
+                  SCMP_A1(SCMP_CMP_MASKED_EQ, type_bits, static_cast<scmp_datum_t>(type))});
+  for (const int number : {SCMP_SYS(bind), SCMP_SYS(listen), SCMP_SYS(getsockname)})
+    filter.allow(number);
+  for (const int option : {SO_PASSCRED, SO_SNDBUF, SO_RCVBUF, SO_SNDTIMEO, SO_RCVTIMEO})
+    filter.allow(SCMP_SYS(setsockopt), {SCMP_A1(SCMP_CMP_EQ, SOL_SOCKET),
+                                        SCMP_A2(SCMP_CMP_EQ, static_cast<scmp_datum_t>(option))});
+  filter.refuse(ECONNREFUSED, SCMP_SYS(connect));
+  for (const int number : {SCMP_SYS(accept), SCMP_SYS(accept4)}) filter.refuse(EPERM, number);
+}
+
 /// A GPU's library talks to the driver in the kernel, each its own dialect. It would make the
 /// device's files, and does without.
 void add_devices(Filter& filter) {
   filter.allow(SCMP_SYS(ioctl));
   for (const int number : {SCMP_SYS(mknod), SCMP_SYS(mknodat)}) filter.refuse(EPERM, number);
+  for (const int number : {SCMP_SYS(sched_get_priority_max), SCMP_SYS(sched_get_priority_min)})
+    filter.allow(number);
+  add_listening(filter);
 }
 
 void add_descriptors(Filter& filter, const Rules& rules) {
@@ -255,7 +279,7 @@ void add_descriptors(Filter& filter, const Rules& rules) {
   if (rules.devices) add_devices(filter);
   if (rules.ring) filter.allow(SCMP_SYS(io_uring_enter));
   // Programs and what they are made of look for daemons, of name services or of a GPU's vendor.
-  if (rules.programs && !rules.sockets) filter.refuse(EACCES, SCMP_SYS(socket));
+  if (rules.programs && !rules.sockets && !rules.devices) filter.refuse(EACCES, SCMP_SYS(socket));
   if (!rules.sockets) return;
   filter.allow(SCMP_SYS(socket), {SCMP_A0(SCMP_CMP_EQ, AF_UNIX)});
   // Libraries try the network and do without.
@@ -275,7 +299,8 @@ void add_control(Filter& filter) {
 }  // namespace
 
 Result<void> filter_syscalls(const Rules& rules) {
-  Filter filter(SCMP_ACT_KILL_PROCESS);
+  // What GPUs' libraries call changes with each release; they can live with an error.
+  Filter filter(rules.devices ? SCMP_ACT_ERRNO(ENOSYS) : SCMP_ACT_KILL_PROCESS);
   filter.allow_all(common);
   add_memory(filter, rules);
   add_threads(filter, rules);

@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/swap.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -52,11 +53,30 @@ TEST_CASE("Where a host has GPUs their contexts may ask them, and elsewhere not"
 TEST_CASE("What GPUs' libraries try in vain is refused, not punished") {
   const auto socket = [] { return ::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0); };
   const auto make = [] { return ::mknod("/dev/nvidiactl", S_IFCHR | 0600, 0); };
-  CHECK(attempt(rules(true), socket) == EACCES);
   CHECK(attempt(rules(true), make) == EPERM);
+  // Linux lets nobody end swapping at a name that is not there; the call itself is not served.
+  const auto unforeseen = [] { return ::swapoff("/nowhere-at-all"); };
+  CHECK(attempt(rules(true), unforeseen) == ENOSYS);
+  CHECK(attempt(rules(false), unforeseen) == 128 + SIGSYS);
   // So is what programs try that may reach no socket; contexts without programs have no reason to.
   CHECK(attempt(rules(false), socket) == EACCES);
   const sandbox::Rules alone{.files = true, .code = true, .programs = false, .threads = 64};
   CHECK(attempt(alone, socket) == 128 + SIGSYS);
   CHECK(attempt(rules(false), make) == 128 + SIGSYS);
+}
+
+TEST_CASE("GPUs' libraries listen at a socket, reach none and serve nobody") {
+  const auto socket_of = [](int type) { return ::socket(AF_UNIX, type | SOCK_CLOEXEC, 0); };
+  // Linux chooses a name.
+  const sockaddr any{.sa_family = AF_UNIX, .sa_data = {}};
+  CHECK(attempt(rules(true), [&] {
+          const int fd = socket_of(SOCK_SEQPACKET);
+          return ::bind(fd, &any, sizeof any.sa_family) == 0 ? ::listen(fd, 1) : -1;
+        }) == 0);
+  CHECK(attempt(rules(true), [&] { return ::connect(socket_of(SOCK_STREAM), &any, sizeof any); }) ==
+        ECONNREFUSED);
+  CHECK(attempt(rules(true), [&] { return ::accept(socket_of(SOCK_STREAM), nullptr, nullptr); }) ==
+        EPERM);
+  CHECK(attempt(rules(true), [&] { return socket_of(SOCK_DGRAM); }) == ENOSYS);
+  CHECK(attempt(rules(true), [] { return ::socket(AF_INET, SOCK_STREAM, 0); }) != 0);
 }
