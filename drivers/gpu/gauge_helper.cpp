@@ -76,6 +76,7 @@ std::string answer(const Nvml& nvml, const std::string& question) {
 
 [[noreturn]] void read_in_child(int socket) {
   become_child(socket);
+  find_own_threads();
   const auto nvml = Nvml::load();
   while (const auto question = read_until(STDIN_FILENO, "\n", Deadline::never()))
     write_all(STDIN_FILENO, nvml ? answer(**nvml, *question) : no_gauges(nvml.error().message()));

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -11,6 +12,8 @@
 
 #include <cerrno>
 #include <string>
+
+#include "abi/runtime/sandbox/proc.hpp"
 
 namespace aios::gpu {
 
@@ -24,7 +27,9 @@ constexpr int ready_limit_ms = 2000;
   ::prctl(PR_SET_NAME, name);
   // The driver changes its root; this process keeps the host's. Where that is not possible the
   // driver keeps it, too.
-  (void)::unshare(CLONE_NEWNS);
+  if (::unshare(CLONE_NEWNS) == 0 &&
+      ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0)
+    find_own_threads();
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -59,6 +64,12 @@ void become_child(int keep) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   ::dup2(keep, STDIN_FILENO);
   ::syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, 0u);
+}
+
+void find_own_threads() {
+  const std::string own = "/proc/self/task/" + std::to_string(::gettid());
+  if (::access(own.c_str(), F_OK) == 0 || sandbox::mount_proc("/proc")) return;
+  (void)sandbox::cover_tasks("/proc/self/task");
 }
 
 void write_all(int fd, std::string_view text) {

@@ -19,6 +19,10 @@ Result<Fd> start_helper(const char* name, const std::function<void()>& serve);
 
 /// Ends with its parent, and leaves nothing of it open but `keep`, which becomes descriptor 0.
 void become_child(int keep);
+/// Makes /proc know the threads of this process by the numbers that it knows them by, which the
+/// host's does not in a pid namespace: vendors' libraries name theirs there, or do not start. Only
+/// in a mount namespace of the helpers' own does it change anything.
+void find_own_threads();
 /// All of it, or as much as the reader takes.
 void write_all(int fd, std::string_view text);
 

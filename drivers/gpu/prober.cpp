@@ -35,6 +35,7 @@ struct Look {
 
 [[noreturn]] void look_in_child(const Place& place, int out) {
   become_child(out);
+  find_own_threads();
   const std::string text = to_text(look(place));
   write_all(STDIN_FILENO, std::string_view(text).substr(0, max_text_bytes));
   ::_exit(0);
