@@ -7,6 +7,9 @@ namespace aios::cuda_double {
 
 using gpu::cuda::Code;
 
+/// Linux refused something.
+inline constexpr Code operating_system{304};
+
 struct CodeText {
   Code code;
   const char* name;
@@ -20,6 +23,7 @@ inline constexpr CodeText code_texts[] = {
     {Code::no_device, "CUDA_ERROR_NO_DEVICE", "no device"},
     {Code::invalid_device, "CUDA_ERROR_INVALID_DEVICE", "no such device"},
     {Code::invalid_ptx, "CUDA_ERROR_INVALID_PTX", "a PTX compilation failed"},
+    {operating_system, "CUDA_ERROR_OPERATING_SYSTEM", "a call to the system failed"},
     {Code::illegal_state, "CUDA_ERROR_ILLEGAL_STATE", "not in the state for it"},
     {Code::not_found, "CUDA_ERROR_NOT_FOUND", "no such symbol"},
     {Code::not_ready, "CUDA_ERROR_NOT_READY", "not ready"},

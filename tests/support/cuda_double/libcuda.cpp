@@ -11,6 +11,7 @@
 #include "tests/support/cuda_double/checkpoint.hpp"
 #include "tests/support/cuda_double/codes.hpp"
 #include "tests/support/cuda_double/device.hpp"
+#include "tests/support/cuda_double/host.hpp"
 #include "tests/support/cuda_double/stream.hpp"
 
 namespace cu = aios::gpu::cuda;
@@ -58,6 +59,7 @@ bool is_device(cu::Device device) {
 Code init(unsigned flags) {
   if (flags != 0) return Code::invalid_value;
   if (const Code code = gpu().begin(); code != Code::success) return code;
+  if (!host_serves()) return operating_system;
   if (gpu().orders.devices == 0 || gpu().gone()) return Code::no_device;
   gpu().initialized = true;
   return Code::success;
