@@ -51,7 +51,8 @@ void DeviceWatch::found(std::optional<Findings> findings) {
   std::vector<GaugeSubject> subjects;
   for (const DeviceInfo& info : findings->devices) {
     devices.push_back(describe(info));
-    if (info.backend == "cuda" && !info.pci_address.empty())
+    // At the address of a part of a GPU the whole one is.
+    if (info.backend == "cuda" && !info.pci_address.empty() && !info.uuid.starts_with("MIG-"))
       subjects.push_back({info.pci_address, info.uuid});
   }
   driver_.set_devices(std::move(devices));

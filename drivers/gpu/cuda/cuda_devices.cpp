@@ -16,9 +16,11 @@ Result<int> attribute(const DriverApi& api, Device device, Attribute which) {
 namespace {
 
 constexpr const char* emulator_word = "emulator";
+/// In the name of a part of a GPU (a MIG instance), which has a uuid of its own.
+constexpr const char* part_word = " MIG ";
 
-std::string text_of(const Uuid& uuid) {
-  std::string text = "GPU-";
+std::string text_of(const Uuid& uuid, bool part) {
+  std::string text = part ? "MIG-" : "GPU-";
   for (int i = 0; i < 16; ++i) {
     char two[3];
     std::snprintf(two, sizeof two, "%02x", uuid.bytes[i]);
@@ -62,8 +64,8 @@ Result<DeviceInfo> describe(const DriverApi& api, Device device) {
   TRY(check(api, "ask a GPU's memory", api.device_memory(&bytes, device)));
   DeviceInfo info;
   info.backend = "cuda";
-  info.uuid = text_of(uuid);
   info.model = name;
+  info.uuid = text_of(uuid, info.model.find(part_word) != std::string::npos);
   info.multiprocessors =
       static_cast<std::uint32_t>(TRY(attribute(api, device, Attribute::multiprocessors)));
   info.memory_bytes = bytes;

@@ -24,6 +24,8 @@ Orders Orders::from_environment() {
     const std::uint64_t number = std::strtoull(value.c_str(), nullptr, 10);
     if (name == "devices") {
       orders.devices = static_cast<int>(number);
+    } else if (word == "mig=yes") {
+      orders.parts = true;
     } else if (name == "memory") {
       orders.memory_bytes = number << 20;
     } else if (word == "init=hang") {

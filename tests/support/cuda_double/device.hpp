@@ -20,6 +20,7 @@ using GpuCode = gpu::cuda::Code;
 
 /// Faults that a test orders through AIOS_CUDA_DOUBLE, words between commas:
 ///   devices=N    how many there are (1)
+///   mig=yes      they are parts of a GPU
 ///   memory=MIB   of a device (256)
 ///   init=hang    cuInit does not return
 ///   init=S       it takes S seconds
@@ -35,6 +36,7 @@ using GpuCode = gpu::cuda::Code;
 ///   bytes
 struct Orders {
   int devices = 1;
+  bool parts = false;
   std::size_t memory_bytes = 256u << 20;
   bool hang_at_init = false;
   unsigned init_s = 0;

@@ -96,7 +96,8 @@ Code device_get(cu::Device* device, int index) {
 
 Code device_name(char* name, int bytes, cu::Device device) {
   if (!is_device(device)) return Code::invalid_device;
-  std::snprintf(name, static_cast<std::size_t>(bytes), "AIOS CUDA emulator (no GPU)");
+  std::snprintf(name, static_cast<std::size_t>(bytes), "AIOS CUDA emulator (no GPU)%s",
+                gpu().orders.parts ? " MIG 1g.10gb" : "");
   return Code::success;
 }
 

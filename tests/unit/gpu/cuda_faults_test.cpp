@@ -13,6 +13,7 @@
 #include <csignal>
 #include <cstdlib>
 
+#include "drivers/gpu/cuda/cuda_devices.hpp"
 #include "tests/unit/gpu/test_support.hpp"
 
 using namespace aios;
@@ -46,6 +47,16 @@ int with_orders(const char* orders, const std::function<int()>& body) {
 TEST_CASE("A driver without a device is not_found") {
   CHECK(with_orders("devices=0", [] {
           return failed_with(open_double(), Code::not_found, "no NVIDIA GPU");
+        }) == 0);
+}
+
+TEST_CASE("A part of a GPU has a uuid that says so") {
+  CHECK(with_orders("mig=yes", [] {
+          const auto api = cuda::DriverApi::load(CUDA_DOUBLE);
+          const auto found = cuda::discover(**api);
+          if (!found || found->size() != 1) return 1;
+          if (!found->front().uuid.starts_with("MIG-41494f53-")) return 2;
+          return cuda::find_device(**api, found->front().uuid) ? 0 : 3;
         }) == 0);
 }
 
