@@ -1,6 +1,7 @@
 #include "drivers/gpu/search.hpp"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
@@ -22,6 +23,9 @@ constexpr const char* cuda_advice =
     "for an NVIDIA GPU install its driver (Debian: nvidia-driver and libcuda1); in a container, "
     "let "
     "it see the GPU";
+constexpr const char* managed_memory_advice =
+    "the node /dev/nvidia-uvm is missing: as root, nvidia-modprobe -u -c=0; then: aiosctl restart "
+    "gpu";
 constexpr const char* opencl_advice =
     "install an OpenCL driver: that of the GPU's vendor, or pocl-opencl-icd for the processor";
 constexpr const char* loader_advice =
@@ -39,9 +43,16 @@ Findings missing(const Place& place, const std::string& why, const std::string& 
   return {{}, {{place.backend, why, advice}}};
 }
 
+/// Its library makes the nodes of the driver, but only for root, and that one not always.
+const char* advice_on_cuda() {
+  const auto is_there = [](const char* path) { return ::access(path, F_OK) == 0; };
+  return is_there("/dev/nvidiactl") && !is_there("/dev/nvidia-uvm") ? managed_memory_advice
+                                                                    : cuda_advice;
+}
+
 Findings look_for_cuda(const Place& place) {
   auto found = discover_cuda();
-  if (!found) return missing(place, found.error().message(), cuda_advice);
+  if (!found) return missing(place, found.error().message(), advice_on_cuda());
   return {std::move(*found), {}};
 }
 
