@@ -22,6 +22,7 @@
 #include "abi/runtime/command_line.hpp"
 #include "abi/runtime/fd.hpp"
 #include "abi/runtime/signals.hpp"
+#include "abi/runtime/standard_streams.hpp"
 #include "tools/aiosctl/commands.hpp"
 #include "tools/aiosctl/install_paths.hpp"
 #include "tools/aiosctl/operator.hpp"
@@ -326,7 +327,7 @@ Result<int> bench_tasks(const TasksBench& options, bool as_json) {
     if (as_json)
       all["policies"][policy] = nlohmann::json::parse(TRY(output.read()));
     else
-      fmt::print("with policy {}\n", policy);
+      print_to(stdout, "with policy {}\n", policy);
   }
   if (!as_json) return exit_done;
   for (const auto& [policy, figures] : all["policies"].items())

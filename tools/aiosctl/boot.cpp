@@ -21,6 +21,7 @@
 
 #include "abi/proto/supervisor.hpp"
 #include "abi/runtime/signals.hpp"
+#include "abi/runtime/standard_streams.hpp"
 #include "tools/aiosctl/install_paths.hpp"
 #include "tools/aiosctl/log_tail.hpp"
 #include "tools/aiosctl/notify.hpp"
@@ -220,8 +221,8 @@ Result<void> Progress::show_servers() {
     const std::string name = printable(server->server.view());
     if (server->state != static_cast<std::uint32_t>(ps::ServerState::running)) continue;
     if (!shown_.insert(name).second) continue;
-    fmt::print("  {:<12} up after {:>8}   pid {}\n", name, human_duration(elapsed_ns()),
-               server->pid);
+    print_to(stdout, "  {:<12} up after {:>8}   pid {}\n", name, human_duration(elapsed_ns()),
+             server->pid);
     notify_manager(fmt::format("STATUS={} of {} servers up", shown_.size(), count));
     std::fflush(stdout);
   }
@@ -237,7 +238,7 @@ void show_logs(const std::vector<Logs>& logs) {
   for (const Logs& log : logs) {
     const Result<std::string> tail = log_tail(log.path, shown_log_lines, log.from);
     if (!tail || tail->empty()) continue;
-    fmt::print(stderr, "--- end of {}\n{}{}", log.path, *tail, tail->ends_with('\n') ? "" : "\n");
+    print_to(stderr, "--- end of {}\n{}{}", log.path, *tail, tail->ends_with('\n') ? "" : "\n");
   }
 }
 
@@ -325,7 +326,7 @@ Result<int> stay(KernelProcess& kernel, const Fd& signals, const std::vector<Log
   }
   if (fds[0].revents == 0) {
     (void)take_signal(signals);
-    fmt::print("\nShutting down: what runs may finish; once more to hurry\n");
+    print_to(stdout, "\nShutting down: what runs may finish; once more to hurry\n");
     std::fflush(stdout);
     notify_manager(fmt::format("STOPPING=1\nEXTEND_TIMEOUT_USEC={}\nSTATUS=waiting for what runs",
                                stop_timeout_ns / ns_per_us));
@@ -355,7 +356,7 @@ Result<int> boot(const Session& session, const BootOptions& options) {
   KernelProcess kernel = TRY(KernelProcess::start(command, logs[0].path, options.detach));
   const Result<Outcome> outcome = wait_until_up(kernel, signals.get(), session);
   if (outcome && *outcome == Outcome::up) {
-    fmt::print("AIOS is up: {}\n", session.socket);
+    print_to(stdout, "AIOS is up: {}\n", session.socket);
     std::fflush(stdout);
     notify_manager("READY=1\nSTATUS=serving at " + session.socket);
     if (!options.detach) return stay(kernel, signals, logs, TRY(stop_timeout_of(session)));

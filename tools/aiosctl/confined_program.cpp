@@ -19,6 +19,7 @@
 #include "abi/runtime/fd.hpp"
 #include "abi/runtime/sandbox/cage.hpp"
 #include "abi/runtime/sandbox/sandbox.hpp"
+#include "abi/runtime/standard_streams.hpp"
 #include "tools/aiosctl/output.hpp"
 
 namespace aios::ctl {
@@ -37,7 +38,7 @@ constexpr std::uint32_t needed = bit(Protection::namespaces) | bit(Protection::e
                                  bit(Protection::no_capabilities) | bit(Protection::syscall_filter);
 
 void say(const std::string& text) {
-  fmt::print(stderr, "aiosctl: {}\n", printable(text));
+  print_to(stderr, "aiosctl: {}\n", printable(text));
 }
 
 bool is_shown(std::string_view name) {

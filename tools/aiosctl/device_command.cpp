@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "abi/proto/scheduler.hpp"
+#include "abi/runtime/standard_streams.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
 
@@ -157,12 +158,12 @@ void print(const Listed& devices, const Absences& absences) {
   print_table(devices);
   for (std::size_t i = 0; i < devices.size(); ++i)
     if (const driver::Device::Reply& d = devices[i].device; !d.reason.view().empty())
-      fmt::print("{}{}: {}\n", printable(d.kind.view()), i, printable(d.reason.view()));
+      print_to(stdout, "{}{}: {}\n", printable(d.kind.view()), i, printable(d.reason.view()));
   if (absences.empty()) return;
-  fmt::print("\nLooked for and not there:\n");
+  print_to(stdout, "\nLooked for and not there:\n");
   for (const driver::Absent::Reply& one : absences)
-    fmt::print("  {}: {}\n      {}\n", printable(one.backend.view()), printable(one.why.view()),
-               printable(one.advice.view()));
+    print_to(stdout, "  {}: {}\n      {}\n", printable(one.backend.view()),
+             printable(one.why.view()), printable(one.advice.view()));
 }
 
 Result<int> show_devices(const Session& session) {

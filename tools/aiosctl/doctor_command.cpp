@@ -11,6 +11,7 @@
 #include <sstream>
 
 #include "abi/runtime/sandbox/cage.hpp"
+#include "abi/runtime/standard_streams.hpp"
 #include "tools/aiosctl/doctor.hpp"
 #include "tools/aiosctl/install_paths.hpp"
 #include "tools/aiosctl/operator.hpp"
@@ -148,41 +149,41 @@ void print(const Diagnosis& diagnosis) {
     const std::vector<std::string> lacking = diagnosis.lacking(protection);
     const std::vector<std::string> required = diagnosis.requiring(protection);
     if (lacking.empty()) {
-      fmt::print("enforced  {:<18}  each process {}\n", protection_names[i], text.gives);
+      print_to(stdout, "enforced  {:<18}  each process {}\n", protection_names[i], text.gives);
       continue;
     }
     const auto reason = diagnosis.reasons.find(protection);
-    fmt::print("MISSING   {:<18}  {} {}{}; to enable it: {}{}\n", protection_names[i],
-               joined(lacking), text.without,
-               reason == diagnosis.reasons.end() ? "" : " (" + printable(reason->second) + ")",
-               text.enable,
-               required.empty() ? "" : "; REQUIRED by the manifest for " + joined(required));
+    print_to(stdout, "MISSING   {:<18}  {} {}{}; to enable it: {}{}\n", protection_names[i],
+             joined(lacking), text.without,
+             reason == diagnosis.reasons.end() ? "" : " (" + printable(reason->second) + ")",
+             text.enable,
+             required.empty() ? "" : "; REQUIRED by the manifest for " + joined(required));
   }
   for (const JobLimit& limit : diagnosis.limits)
     if (limit.enforced)
-      fmt::print("enforced  {:<18}  a job {}\n", limit.name, limit.gives);
+      print_to(stdout, "enforced  {:<18}  a job {}\n", limit.name, limit.gives);
     else
-      fmt::print("MISSING   {:<18}  a job {} ({}); to enable it: {}\n", limit.name, limit.without,
-                 printable(limit.reason), enable_limits);
+      print_to(stdout, "MISSING   {:<18}  a job {} ({}); to enable it: {}\n", limit.name,
+               limit.without, printable(limit.reason), enable_limits);
   for (const HostLibrary& library : diagnosis.libraries)
     if (library.reason.empty())
-      fmt::print("found     {:<18}  {}\n", library.name, library.gives);
+      print_to(stdout, "found     {:<18}  {}\n", library.name, library.gives);
     else
-      fmt::print("MISSING   {:<18}  {} ({}); to enable it: {}\n", library.name, library.without,
-                 printable(library.reason), library.enable);
+      print_to(stdout, "MISSING   {:<18}  {} ({}); to enable it: {}\n", library.name,
+               library.without, printable(library.reason), library.enable);
   for (const MemoryFeature& feature : diagnosis.memory)
     if (feature.given)
-      fmt::print("given     {:<18}  {}\n", feature.name, feature.gives);
+      print_to(stdout, "given     {:<18}  {}\n", feature.name, feature.gives);
     else
-      fmt::print("MISSING   {:<18}  {} ({}); to enable it: {}\n", feature.name, feature.without,
-                 printable(feature.reason), feature.enable);
+      print_to(stdout, "MISSING   {:<18}  {} ({}); to enable it: {}\n", feature.name,
+               feature.without, printable(feature.reason), feature.enable);
   for (const Patient& patient : diagnosis.patients)
     if (patient.profile == sandbox::Profile::open)
-      fmt::print("open      {} has no sandbox by the manifest's wish (profile \"open\")\n",
-                 patient.name);
-  fmt::print("{}\n", diagnosis.running
-                         ? "This is what the processes of the running instance have."
-                         : "No instance runs; this is what its processes would have here.");
+      print_to(stdout, "open      {} has no sandbox by the manifest's wish (profile \"open\")\n",
+               patient.name);
+  print_to(stdout, "{}\n",
+           diagnosis.running ? "This is what the processes of the running instance have."
+                             : "No instance runs; this is what its processes would have here.");
 }
 
 std::vector<std::string> names_of(std::uint32_t protections) {

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "abi/runtime/command_line.hpp"
+#include "abi/runtime/standard_streams.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
 #include "tools/aiosctl/placements.hpp"
@@ -179,47 +180,50 @@ void print_candidates(const Placed& p, const std::vector<std::string>& names) {
   }
   table.print();
   if (!short_of_memory.empty())
-    fmt::print("the memory had no room for it then: {}\n", short_of_memory);
+    print_to(stdout, "the memory had no room for it then: {}\n", short_of_memory);
   if (!failing.empty())
-    fmt::print("the last tasks of its codelet failed there, one after the other: {}\n", failing);
+    print_to(stdout, "the last tasks of its codelet failed there, one after the other: {}\n",
+             failing);
   if (p.considered > p.candidate_count)
-    fmt::print("and {} more devices\n", p.considered - p.candidate_count);
+    print_to(stdout, "and {} more devices\n", p.considered - p.candidate_count);
 }
 
 /// What came of it, in the order in which it happened.
 void print_course(const Placed& p) {
   const Parts parts = parts_of(p);
   const std::uint64_t until_ns = p.start_ns != 0 ? p.start_ns : p.placed_ns;
-  fmt::print("it waited {} from when it was ready",
-             human_duration(until_ns - std::min(until_ns, p.ready_ns)));
-  if (p.after_number != 0) fmt::print(" (after task {})", p.after_number);
+  print_to(stdout, "it waited {} from when it was ready",
+           human_duration(until_ns - std::min(until_ns, p.ready_ns)));
+  if (p.after_number != 0) print_to(stdout, " (after task {})", p.after_number);
   if (p.opening_ns > 0)
-    fmt::print(", {} of it for a context to be opened", duration(parts.opening_ns));
+    print_to(stdout, ", {} of it for a context to be opened", duration(parts.opening_ns));
   if (p.loading_ns > 0)
-    fmt::print(", {} of it for its module to be loaded", duration(parts.loading_ns));
+    print_to(stdout, ", {} of it for its module to be loaded", duration(parts.loading_ns));
   const auto predicted = [&](double ns) {
     return ns > 0 ? fmt::format(" ({} predicted)", duration(ns)) : std::string();
   };
   if (p.end_ns != 0 && (parts.transfer_ns > 0 || parts.predicted_transfer_ns > 0))
-    fmt::print("; copying its data took {}{}", duration(parts.transfer_ns),
-               predicted(parts.predicted_transfer_ns));
+    print_to(stdout, "; copying its data took {}{}", duration(parts.transfer_ns),
+             predicted(parts.predicted_transfer_ns));
   if (p.end_ns != 0)
-    fmt::print("; it ran for {}{}", duration(parts.compute_ns), predicted(parts.predicted_ns));
-  fmt::print("\n");
+    print_to(stdout, "; it ran for {}{}", duration(parts.compute_ns),
+             predicted(parts.predicted_ns));
+  print_to(stdout, "\n");
 }
 
 void print_explanation(const Known& known, const std::vector<std::string>& names) {
   const Placed& p = known.placed;
-  fmt::print("task {} (tag {}) of {}: {}{}{} {}\n", p.number, p.tag, printable(p.job_name.view()),
-             printable(p.codelet.view()), known.device.empty() ? "" : " on ", known.device,
-             state_text(known));
+  print_to(stdout, "task {} (tag {}) of {}: {}{}{} {}\n", p.number, p.tag,
+           printable(p.job_name.view()), printable(p.codelet.view()),
+           known.device.empty() ? "" : " on ", known.device, state_text(known));
   if (p.candidate_count == 0) {
-    fmt::print("{}\n", p.attempts > 0 ? "why it was placed there is forgotten: only the last 8,192 "
-                                        "placements are kept"
-                                      : "it was not placed on any device");
+    print_to(stdout, "{}\n",
+             p.attempts > 0 ? "why it was placed there is forgotten: only the last 8,192 "
+                              "placements are kept"
+                            : "it was not placed on any device");
     return;
   }
-  fmt::print("placed there because: {}\n", reason_text(p.reason));
+  print_to(stdout, "placed there because: {}\n", reason_text(p.reason));
   print_candidates(p, names);
   print_course(p);
 }
@@ -434,15 +438,15 @@ Result<int> show_bottlenecks(const Session& session) {
                    {"would_help", advice.text},
                    {"would_help_ns", advice.ns}});
     if (session.json) continue;
-    fmt::print("{}: {} tasks, one after the other, determined its {}\n", printable(name),
-               path.size(), human_duration(span_ns));
+    print_to(stdout, "{}: {} tasks, one after the other, determined its {}\n", printable(name),
+             path.size(), human_duration(span_ns));
     print_bottlenecks(shares);
-    fmt::print("what would help most: {} {} of it\n", advice.text, duration(advice.ns));
+    print_to(stdout, "what would help most: {} {} of it\n", advice.text, duration(advice.ns));
   }
   if (session.json)
     print(out);
   else if (out.empty())
-    fmt::print("no task has run yet\n");
+    print_to(stdout, "no task has run yet\n");
   return exit_done;
 }
 

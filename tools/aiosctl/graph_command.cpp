@@ -9,6 +9,7 @@
 #include "abi/lib/task_client.hpp"
 #include "abi/proto/mapreduce.hpp"
 #include "abi/runtime/command_line.hpp"
+#include "abi/runtime/standard_streams.hpp"
 #include "tools/aiosctl/graph_record.hpp"
 #include "tools/aiosctl/graph_report.hpp"
 #include "tools/aiosctl/graph_run.hpp"
@@ -53,19 +54,20 @@ void print_answer(const GraphRun::Admitted& a) {
     return human_duration(at_ns - std::min(at_ns, a.now_ns));
   };
   if (a.finish_ns == 0) {
-    fmt::print("accepted without a promise: the scheduler's policy does not predict\n");
+    print_to(stdout, "accepted without a promise: the scheduler's policy does not predict\n");
     return;
   }
-  fmt::print(
+  print_to(
+      stdout,
       "accepted: predicted to finish in {}, with the margin that keeps 19 of 20 in time in {}; its "
       "deadline is in {}\n",
       in(a.finish_ns), in(a.finish_p95_ns), in(a.deadline_ns));
   if (a.cheaper_tasks > 0)
-    fmt::print("{} of its {} tasks run in cheaper variants: otherwise it would be too late\n",
-               a.cheaper_tasks, a.tasks);
+    print_to(stdout, "{} of its {} tasks run in cheaper variants: otherwise it would be too late\n",
+             a.cheaper_tasks, a.tasks);
   if (a.unknown > 0)
-    fmt::print("no promise: nothing is known of {} of its {} tasks; this run teaches it\n",
-               a.unknown, a.tasks);
+    print_to(stdout, "no promise: nothing is known of {} of its {} tasks; this run teaches it\n",
+             a.unknown, a.tasks);
 }
 
 /// Options that contradict one another or the file.
@@ -125,11 +127,10 @@ Result<void> record(std::optional<LateFile>& to, const GraphSource& source, cons
   if (!to) return {};
   TRY(record_run(*to, source, run));
   if (const std::size_t count = unplaced_tasks(run); count != 0)
-    fmt::print(
-        stderr,
-        "{}: of {} tasks the scheduler had forgotten where they ran, which the record lacks; "
-        "it keeps the last 8,192 placements\n",
-        to->path(), count);
+    print_to(stderr,
+             "{}: of {} tasks the scheduler had forgotten where they ran, which the record lacks; "
+             "it keeps the last 8,192 placements\n",
+             to->path(), count);
   return {};
 }
 
@@ -155,8 +156,8 @@ Result<int> conclude(const Session& session, const Options& options, const Graph
                  : late        ? ": after its deadline"
                                : ": before its deadline");
     if (!failure && output != nullptr)
-      fmt::print("output: {} in {} files, {}\n", options.output, output->written().size(),
-                 human_bytes(output->written_bytes()));
+      print_to(stdout, "output: {} in {} files, {}\n", options.output, output->written().size(),
+               human_bytes(output->written_bytes()));
   }
   if (failure && output != nullptr)
     return report(

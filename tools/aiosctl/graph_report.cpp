@@ -6,6 +6,7 @@
 #include <map>
 #include <utility>
 
+#include "abi/runtime/standard_streams.hpp"
 #include "tools/aiosctl/graph_record.hpp"
 #include "tools/aiosctl/output.hpp"
 
@@ -219,10 +220,10 @@ void print_report(const GraphSource& source, const GraphRun& run, const std::str
   const std::string ended = took_ns == 0      ? ", none has run"
                             : failed == tasks ? ", ended after " + human_duration(took_ns)
                                               : ", done in " + human_duration(took_ns);
-  fmt::print("{} tasks, {} failed{}{}; {}{}{}\n", tasks, failed, ended, in_time,
-             all == 1 ? "one partition" : fmt::format("{} partitions", all),
-             begun == all ? "" : fmt::format(", {} of them not begun", all - begun),
-             skipped == 0 ? "" : fmt::format(", {} skipped for their inputs", skipped));
+  print_to(stdout, "{} tasks, {} failed{}{}; {}{}{}\n", tasks, failed, ended, in_time,
+           all == 1 ? "one partition" : fmt::format("{} partitions", all),
+           begun == all ? "" : fmt::format(", {} of them not begun", all - begun),
+           skipped == 0 ? "" : fmt::format(", {} skipped for their inputs", skipped));
 }
 
 std::optional<Status> failure_of(const GraphRun& run) {

@@ -13,6 +13,7 @@
 
 #include "abi/proto/supervisor.hpp"
 #include "abi/runtime/command_line.hpp"
+#include "abi/runtime/standard_streams.hpp"
 #include "tools/aiosctl/boot.hpp"
 #include "tools/aiosctl/confined_program.hpp"
 #include "tools/aiosctl/operator.hpp"
@@ -49,7 +50,7 @@ Result<int> shut_down(const Session& session) {
                  fmt::format("the instance did not end in time; its kernel is process {}, and "
                              "{}/logs tells what its servers do",
                              instance.pid, session.state));
-  fmt::print("AIOS is down\n");
+  print_to(stdout, "AIOS is down\n");
   return exit_done;
 }
 
@@ -123,13 +124,13 @@ json server_json(const ps::Server::Reply& server, const std::string& sandbox) {
 void print_status(const Session& session, const pk::InstanceInfo::Reply& instance,
                   const std::vector<ps::Server::Reply>& servers,
                   const std::map<std::uint64_t, proto::sandbox::Confined>& sandboxes) {
-  fmt::print("AIOS at {}: up {}, kernel pid {}, {} processes, {} links, {} in {} regions\n",
-             session.socket, human_duration(age_ns(instance.started_ns)), instance.pid,
-             instance.processes, instance.links, human_bytes(instance.region_bytes),
-             instance.regions);
-  if (instance.open_to_users != 0) fmt::print("Other users may use it, each for itself.\n");
+  print_to(stdout, "AIOS at {}: up {}, kernel pid {}, {} processes, {} links, {} in {} regions\n",
+           session.socket, human_duration(age_ns(instance.started_ns)), instance.pid,
+           instance.processes, instance.links, human_bytes(instance.region_bytes),
+           instance.regions);
+  if (instance.open_to_users != 0) print_to(stdout, "Other users may use it, each for itself.\n");
   if (instance.user_namespaces == 0)
-    fmt::print("This host allows no user namespaces; what that means says: aiosctl doctor\n");
+    print_to(stdout, "This host allows no user namespaces; what that means says: aiosctl doctor\n");
   Table table({{"SERVER"},
                {"STATE"},
                {"PID", Align::right},
@@ -149,9 +150,9 @@ void print_status(const Session& session, const pk::InstanceInfo::Reply& instanc
     const auto state = static_cast<ps::ServerState>(server.state);
     if (state != ps::ServerState::failed && state != ps::ServerState::quarantined) continue;
     const std::string name = printable(server.server.view());
-    fmt::print("{} is down{}{}; see aiosctl logs {}, start it with aiosctl restart {}\n", name,
-               server.last_words.view().empty() ? "" : " and said last: ",
-               printable(server.last_words.view()), name, name);
+    print_to(stdout, "{} is down{}{}; see aiosctl logs {}, start it with aiosctl restart {}\n",
+             name, server.last_words.view().empty() ? "" : " and said last: ",
+             printable(server.last_words.view()), name, name);
   }
 }
 

@@ -17,6 +17,7 @@
 #include "abi/lib/module_file.hpp"
 #include "abi/proto/mapreduce.hpp"
 #include "abi/runtime/command_line.hpp"
+#include "abi/runtime/standard_streams.hpp"
 #include "tools/aiosctl/install_paths.hpp"
 #include "tools/aiosctl/interrupts.hpp"
 #include "tools/aiosctl/operator.hpp"
@@ -100,9 +101,9 @@ class ProgressLine {
                 ? fmt::format("  {} of {}", human_bytes(p.mapped_bytes), human_bytes(input_bytes))
                 : fmt::format("  {} records  {} spilled", p.records, human_bytes(p.spilled_bytes));
     if (terminal_)
-      fmt::print(stderr, "\r\033[K{}", text);
+      print_to(stderr, "\r\033[K{}", text);
     else
-      fmt::print(stderr, "{}\n", text);
+      print_to(stderr, "{}\n", text);
     std::fflush(stderr);
     drawn_ = true;
   }
@@ -112,7 +113,7 @@ class ProgressLine {
     begin_ns_ = shown_ns_ = now_ns();
   }
   void clear() {
-    if (terminal_ && drawn_) fmt::print(stderr, "\r\033[K");
+    if (terminal_ && drawn_) print_to(stderr, "\r\033[K");
     drawn_ = false;
   }
 
@@ -156,22 +157,23 @@ void print_report(const mapreduce_client::Options& options,
                   const mapreduce_client::Report& report) {
   const wire::Progress& p = report.progress;
   const double seconds = static_cast<double>(report.seconds_ns) / ns_per_s;
-  fmt::print("{}: {:.1f} MB of input in {} files, {:.2f} s, {:.0f} MB/s\n", options.label,
-             static_cast<double>(report.input_bytes) / 1e6, report.input_files, seconds,
-             static_cast<double>(report.input_bytes) / 1e6 / std::max(seconds, 1e-6));
-  fmt::print("{} records, {} distinct keys; {} tasks, {} retries, {} spilled\n", p.records,
-             p.distinct_keys, p.tasks, p.attempts - std::min(p.attempts, p.tasks),
-             human_bytes(p.spilled_bytes));
+  print_to(stdout, "{}: {:.1f} MB of input in {} files, {:.2f} s, {:.0f} MB/s\n", options.label,
+           static_cast<double>(report.input_bytes) / 1e6, report.input_files, seconds,
+           static_cast<double>(report.input_bytes) / 1e6 / std::max(seconds, 1e-6));
+  print_to(stdout, "{} records, {} distinct keys; {} tasks, {} retries, {} spilled\n", p.records,
+           p.distinct_keys, p.tasks, p.attempts - std::min(p.attempts, p.tasks),
+           human_bytes(p.spilled_bytes));
   if (p.second_attempts != 0)
-    fmt::print("{} second attempts at tasks that took long; {} were first to end\n",
-               p.second_attempts, p.second_attempts_won);
-  for (const auto& [name, value] : report.counters) fmt::print("{}: {}\n", printable(name), value);
+    print_to(stdout, "{} second attempts at tasks that took long; {} were first to end\n",
+             p.second_attempts, p.second_attempts_won);
+  for (const auto& [name, value] : report.counters)
+    print_to(stdout, "{}: {}\n", printable(name), value);
   for (const auto& record : report.skipped)
-    fmt::print("skipped: {}, at byte {} ({})\n", printable(record.file), record.offset,
-               code_name(record.why));
-  for (const std::string& note : report.notes) fmt::print("{}\n", printable(note));
-  fmt::print("output: {} in {} part{}, {}\n", options.output, report.parts,
-             report.parts == 1 ? "" : "s", human_bytes(report.output_bytes));
+    print_to(stdout, "skipped: {}, at byte {} ({})\n", printable(record.file), record.offset,
+             code_name(record.why));
+  for (const std::string& note : report.notes) print_to(stdout, "{}\n", printable(note));
+  print_to(stdout, "output: {} in {} part{}, {}\n", options.output, report.parts,
+           report.parts == 1 ? "" : "s", human_bytes(report.output_bytes));
 }
 
 json counters_json(const mapreduce_client::Report& report) {
@@ -420,7 +422,7 @@ Result<int> cancel_job(const Session& session, std::uint64_t job) {
   Operator attached = TRY(Operator::attach(session));
   const auto service = TRY(attached.client(wire::Protocol::name, wire::Protocol::version));
   TRY(service->call<wire::Cancel>({job}, Deadline::after(call_timeout_ns)));
-  fmt::print("cancelled job {}\n", job);
+  print_to(stdout, "cancelled job {}\n", job);
   return exit_done;
 }
 

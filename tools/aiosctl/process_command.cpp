@@ -13,6 +13,7 @@
 #include "abi/proto/scheduler.hpp"
 #include "abi/proto/supervisor.hpp"
 #include "abi/runtime/command_line.hpp"
+#include "abi/runtime/standard_streams.hpp"
 #include "tools/aiosctl/log_tail.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
@@ -254,8 +255,8 @@ Result<int> kill_process(const Session& session, const std::string& text) {
   Operator attached = TRY(Operator::attach(session));
   const pk::ProcessRecord process = TRY(find_process(attached, text));
   TRY(send_signal(attached, process, SIGKILL));
-  fmt::print("killed {} (id {}, pid {})\n", printable(process.name.view()), process.process_id,
-             process.pid);
+  print_to(stdout, "killed {} (id {}, pid {})\n", printable(process.name.view()),
+           process.process_id, process.pid);
   return exit_done;
 }
 
@@ -270,9 +271,9 @@ Result<void> announce(Operator& attached, const pk::ProcessRecord& process, bool
 }
 
 void print_done(const char* what, const pk::ProcessRecord& process, std::size_t processes) {
-  fmt::print("{} {} (id {}, pid {}{}\n", what, printable(process.name.view()), process.process_id,
-             process.pid,
-             processes > 1 ? fmt::format("), and the {} it has started", processes - 1) : ")");
+  print_to(stdout, "{} {} (id {}, pid {}{}\n", what, printable(process.name.view()),
+           process.process_id, process.pid,
+           processes > 1 ? fmt::format("), and the {} it has started", processes - 1) : ")");
 }
 
 Result<int> suspend_process(const Session& session, const std::string& text) {
@@ -329,7 +330,7 @@ Result<int> crash_server(const Session& session, const std::string& server,
                                           Deadline::after(call_timeout_ns)))
               .pid;
   }
-  fmt::print("{} {} (pid {})\n", done[index], server, pid);
+  print_to(stdout, "{} {} (pid {})\n", done[index], server, pid);
   return exit_done;
 }
 
@@ -340,7 +341,7 @@ Result<int> restart_server(const Session& session, const std::string& server) {
       TRY(attached.client(ps::Protocol::name, ps::Protocol::version));
   const auto reply = TRY(
       supervisor->call<ps::Restart>({pk::Name::from(server)}, Deadline::after(restart_timeout_ns)));
-  fmt::print("{} runs as pid {}\n", server, reply.pid);
+  print_to(stdout, "{} runs as pid {}\n", server, reply.pid);
   return exit_done;
 }
 

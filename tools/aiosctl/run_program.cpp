@@ -15,6 +15,7 @@
 #include <filesystem>
 
 #include "abi/runtime/cgroup.hpp"
+#include "abi/runtime/standard_streams.hpp"
 #include "tools/aiosctl/confined_program.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
@@ -34,7 +35,7 @@ constexpr std::uint32_t max_cpu_millis = 4'096'000;
 constexpr std::uint64_t min_memory_bytes = 4u << 20;
 
 void say(const std::string& text) {
-  fmt::print(stderr, "aiosctl: {}\n", printable(text));
+  print_to(stderr, "aiosctl: {}\n", printable(text));
 }
 
 Result<pk::Quota> quota_of(const RunOptions& options) {

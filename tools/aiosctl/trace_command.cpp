@@ -9,6 +9,7 @@
 
 #include "abi/runtime/command_line.hpp"
 #include "abi/runtime/signals.hpp"
+#include "abi/runtime/standard_streams.hpp"
 #include "tools/aiosctl/late_file.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
@@ -149,7 +150,7 @@ Result<int> trace(const Session& session, const std::string& path, double second
   LateFile file = TRY(LateFile::open(path));
   const json out = to_trace(TRY(collect(*scheduler, seconds)), names);
   TRY(file.write(out.dump(-1, ' ', false, json::error_handler_t::replace) + '\n'));
-  fmt::print("{}: open it with https://ui.perfetto.dev or chrome://tracing\n", path);
+  print_to(stdout, "{}: open it with https://ui.perfetto.dev or chrome://tracing\n", path);
   return exit_done;
 }
 

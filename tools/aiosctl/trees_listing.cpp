@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "abi/proto/scheduler.hpp"
+#include "abi/runtime/standard_streams.hpp"
 #include "tools/aiosctl/operator.hpp"
 #include "tools/aiosctl/output.hpp"
 
@@ -109,12 +110,13 @@ Result<int> show_trees(const Session& session) {
     print_json(out.dump(2, ' ', false, json::error_handler_t::replace));
     return exit_done;
   }
-  fmt::print("{} {}; {} trainings, {} of a processor{}\n",
-             training.available != 0 ? "trained by" : "NOT trained:",
-             printable(training.text.view()), training.trainings, human_duration(training.cpu_ns),
-             training.running != 0 ? "; one is under way" : "");
+  print_to(stdout, "{} {}; {} trainings, {} of a processor{}\n",
+           training.available != 0 ? "trained by" : "NOT trained:", printable(training.text.view()),
+           training.trainings, human_duration(training.cpu_ns),
+           training.running != 0 ? "; one is under way" : "");
   if (!all.empty())
-    fmt::print("median errors, on the latest runs of new sizes, of trees and without them:\n");
+    print_to(stdout,
+             "median errors, on the latest runs of new sizes, of trees and without them:\n");
   print_table(all);
   return exit_done;
 }

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "abi/runtime/command_line.hpp"
+#include "abi/runtime/standard_streams.hpp"
 #include "services/scheduler/admission.hpp"
 #include "services/scheduler/simulator/study.hpp"
 
@@ -122,35 +123,35 @@ void print_json(const Options& options, const Graph& graph, const Results& r) {
   out["probes"] = r.probes;
   out["moved_bytes"] = r.moved_bytes / options.runs;
   out["decision_ns_p50"] = median(r.decision_ns);
-  fmt::print("{}\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
+  print_to(stdout, "{}\n", out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 void print_text(const Options& options, const Graph& graph, const Results& r) {
-  fmt::print("{}: {} tasks by {} on {}, {} runs\n", printable(graph.name), graph.tasks.size(),
-             options.policy, printable(options.devices), options.runs);
+  print_to(stdout, "{}: {} tasks by {} on {}, {} runs\n", printable(graph.name), graph.tasks.size(),
+           options.policy, printable(options.devices), options.runs);
   if (r.makespan_s.empty()) {
-    fmt::print("all runs were refused: their deadline would not be kept\n");
+    print_to(stdout, "all runs were refused: their deadline would not be kept\n");
     return;
   }
-  fmt::print("makespan               {:.6g} s\n", mean(r.makespan_s));
+  print_to(stdout, "makespan               {:.6g} s\n", mean(r.makespan_s));
   if (const std::optional<double> error = error_of(graph, r))
-    fmt::print("really it took         {:.6g} s: the simulation is {:.1f}% {}\n",
-               graph.recorded_makespan_s, std::abs(*error) * 100,
-               *error < 0 ? "too short" : "too long");
-  fmt::print("no schedule is below   {:.6g} s\n", mean(r.bound_s));
-  fmt::print("by HEFT, true times    {:.3f} of it\n", mean(r.ratio));
+    print_to(stdout, "really it took         {:.6g} s: the simulation is {:.1f}% {}\n",
+             graph.recorded_makespan_s, std::abs(*error) * 100,
+             *error < 0 ? "too short" : "too long");
+  print_to(stdout, "no schedule is below   {:.6g} s\n", mean(r.bound_s));
+  print_to(stdout, "by HEFT, true times    {:.3f} of it\n", mean(r.ratio));
   const auto percent = [](const char* what, const std::optional<double>& value) {
-    if (value) fmt::print("{:22} {:.1f}%\n", what, *value * 100);
+    if (value) print_to(stdout, "{:22} {:.1f}%\n", what, *value * 100);
   };
   percent("within their p95", r.accuracy.warm_coverage());
   percent("the same, cold", r.accuracy.cold_coverage());
   percent("mean error", r.accuracy.mean_error());
   percent("median error", r.accuracy.median_error());
-  fmt::print("moved                  {:.4g} MB a run\n", r.moved_bytes / options.runs / 1e6);
-  fmt::print("a decision             {:.0f} ns\n", median(r.decision_ns));
+  print_to(stdout, "moved                  {:.4g} MB a run\n", r.moved_bytes / options.runs / 1e6);
+  print_to(stdout, "a decision             {:.0f} ns\n", median(r.decision_ns));
   if (options.deadline_s > 0)
-    fmt::print("by the deadline        {} of {} runs, {} refused\n",
-               options.runs - r.misses - r.rejections, options.runs, r.rejections);
+    print_to(stdout, "by the deadline        {} of {} runs, {} refused\n",
+             options.runs - r.misses - r.rejections, options.runs, r.rejections);
 }
 
 /// As the learned costs see the graph beforehand.
@@ -185,11 +186,11 @@ Result<bool> admit(Admission& admission, Study& study, const Realisation& run, s
   demand.deadline_ns = static_cast<std::uint64_t>(options.deadline_s * 1e9);
   const Forecast verdict = admission.ask(number, demand, 0);
   if (!verdict.accepted && !options.json)
-    fmt::print(
-        "run {} refused: done in {:.4g} s, in 95% of cases in {:.4g} s; the deadline is in "
-        "{:.4g} s\n",
-        number + 1, static_cast<double>(verdict.finish_ns) / 1e9,
-        static_cast<double>(verdict.finish_p95_ns) / 1e9, options.deadline_s);
+    print_to(stdout,
+             "run {} refused: done in {:.4g} s, in 95% of cases in {:.4g} s; the deadline is in "
+             "{:.4g} s\n",
+             number + 1, static_cast<double>(verdict.finish_ns) / 1e9,
+             static_cast<double>(verdict.finish_p95_ns) / 1e9, options.deadline_s);
   return verdict.accepted;
 }
 
@@ -295,6 +296,6 @@ int main(int argc, char** argv) {
   const Result<void> done = simulate(options);
   if (done) return 0;
   std::fflush(stdout);
-  fmt::print(stderr, "aiosctl simulate: {}\n", printable(done.error().message()));
+  print_to(stderr, "aiosctl simulate: {}\n", printable(done.error().message()));
   return done.error().code() == Code::invalid_argument ? 2 : 1;
 }

@@ -1,0 +1,20 @@
+// Standard output and error of tools. Needs fmt: for programs that print.
+#pragma once
+
+#include <fmt/core.h>
+
+#include <cstdio>
+#include <string>
+#include <utility>
+
+namespace aios {
+
+/// As fmt::print, which throws where the stream cannot be written. A message that nobody can see
+/// must not end what it is about.
+template <class... T>
+void print_to(std::FILE* stream, fmt::format_string<T...> format, T&&... arguments) {
+  const std::string text = fmt::format(format, std::forward<T>(arguments)...);
+  std::fwrite(text.data(), 1, text.size(), stream);
+}
+
+}  // namespace aios
