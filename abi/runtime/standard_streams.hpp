@@ -1,4 +1,4 @@
-// Standard output and error of tools. Needs fmt: for programs that print.
+// Standard input, output and error of tools. Needs fmt: for programs that print.
 #pragma once
 
 #include <fmt/core.h>
@@ -8,6 +8,10 @@
 #include <utility>
 
 namespace aios {
+
+/// First of all in main: so that no other file of the program gets the number of a standard stream
+/// that is closed. Reading such an input fails then; what is written to such an output is dropped.
+void hold_standard_streams();
 
 /// As fmt::print, which throws where the stream cannot be written. A message that nobody can see
 /// must not end what it is about.

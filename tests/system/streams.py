@@ -1,5 +1,7 @@
-"""Standard error that cannot be written: what aiosctl does goes on without its messages."""
+"""Standard input, output and error that are closed or cannot be written: messages are best effort, and no
+other file takes their places."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,7 +9,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 from instance import COMMAND_TIMEOUT_S, Failure, Instance, expect, run_test  # noqa: E402
 
+DATA = b"what is in the object\n"
 CANNOT_RUN = 127
+# sh closes what the first word says, and becomes the rest.
+CLOSED = 'shut=$1; shift; eval "exec \\"\\$@\\" $shut"'
 
 
 def run(instance, words, **streams):
@@ -17,6 +22,16 @@ def run(instance, words, **streams):
                               timeout=COMMAND_TIMEOUT_S, **streams)
     except subprocess.TimeoutExpired as late:
         raise Failure(f"{words} hung") from late
+
+
+def run_closed(instance, words, shut):
+    """With the streams closed that `shut` names as sh does: "<&- 2>&-"."""
+    command = ["/bin/sh", "-c", CLOSED, "sh", shut, *instance.command(*words)]
+    try:
+        return subprocess.run(command, env=instance.environment, check=False, timeout=COMMAND_TIMEOUT_S,
+                              input=b"", capture_output=True)
+    except subprocess.TimeoutExpired as late:
+        raise Failure(f"{words} {shut} hung") from late
 
 
 def messages_end_nothing(instance, source):
@@ -39,11 +54,42 @@ def messages_end_nothing(instance, source):
         expect(ended.returncode == 1, f"{ended}")
 
 
+def closed_streams_are_taken_by_nothing(instance, source):
+    for shut in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
+        ended = run_closed(instance, ["status", "--json"], shut)
+        expect(ended.returncode == 0, f"status {shut}: {ended}")
+        if ">&-" not in shut.replace("2>&-", ""):
+            expect(json.loads(ended.stdout)["pid"] == instance.kernel_pid, f"status {shut}: {ended}")
+    ended = run_closed(instance, ["fs", "cat", "kept"], ">&-")
+    expect(ended.returncode == 0 and ended.stdout == b"", f"{ended}")
+    # What cannot be read is not an empty object.
+    ended = run_closed(instance, ["fs", "put", "-", "new"], "<&-")
+    expect(ended.returncode == 1 and b"cannot read standard input" in ended.stderr, f"{ended}")
+    expect("new" not in instance.ctl("fs", "ls"), "an object was made of a closed input")
+    output = instance.work / "closed"
+    job = ["mapreduce", "run", "wordcount", "--input", source, "--output", output]
+    ended = run_closed(instance, job, "<&- >&- 2>&-")
+    expect(ended.returncode == 0 and (output / "part-00000").exists(), f"{ended}")
+
+
+def instances_begin_without_streams(instance):
+    instance.remember()
+    instance.ctl("shutdown")
+    ended = run_closed(instance, ["boot", "--detach"], "<&- >&- 2>&-")
+    expect(ended.returncode == 0, f"{ended}")
+    instance.kernel_pid = instance.status()["pid"]
+
+
 def main():
     with Instance(sys.argv[1]) as instance:
         source = instance.work / "words.txt"
         source.write_bytes(b"one two three two\n" * 1000)
+        kept = instance.work / "kept"
+        kept.write_bytes(DATA)
+        instance.ctl("fs", "put", kept, "kept")
         messages_end_nothing(instance, source)
+        closed_streams_are_taken_by_nothing(instance, source)
+        instances_begin_without_streams(instance)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@
 
 #include "abi/runtime/command_line.hpp"
 #include "abi/runtime/kernel.hpp"
+#include "abi/runtime/standard_streams.hpp"
 #include "tools/aiosctl/commands.hpp"
 #include "tools/aiosctl/output.hpp"
 #include "tools/aiosctl/usage.hpp"
@@ -90,6 +91,7 @@ void add_help_command(CLI::App& app, Session& session) {
 
 int main(int argc, char** argv) {
   using namespace aios::ctl;
+  aios::hold_standard_streams();
   CLI::App app("Boots, watches and uses AIOS. More about a command: aiosctl help COMMAND",
                "aiosctl");
   app.require_subcommand(1);
