@@ -1,9 +1,22 @@
 #include "abi/runtime/standard_streams.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstring>
+
 namespace aios {
+
+namespace {
+
+bool nobody_reads() {
+  pollfd output{STDOUT_FILENO, 0, 0};
+  return ::poll(&output, 1, 0) == 1 && (output.revents & POLLERR) != 0;
+}
+
+}  // namespace
 
 void hold_standard_streams() {
   for (const int number : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
@@ -11,6 +24,17 @@ void hold_standard_streams() {
     // It is the lowest number that is free.
     if (::open("/dev/null", number == STDIN_FILENO ? O_WRONLY : O_RDWR) != number) ::_exit(1);
   }
+}
+
+int finish_output(const char* program, int code) {
+  errno = 0;
+  const bool flushed = std::fflush(stdout) == 0;
+  const int reason = flushed ? 0 : errno;
+  if ((flushed && std::ferror(stdout) == 0) || nobody_reads()) return code;
+  // What failed earlier has not left its reason.
+  std::fprintf(stderr, "%s: cannot write standard output%s%s\n", program, reason == 0 ? "" : ": ",
+               reason == 0 ? "" : std::strerror(reason));
+  return code == 0 ? 1 : code;
 }
 
 }  // namespace aios

@@ -13,8 +13,12 @@ namespace aios {
 /// that is closed. Reading such an input fails then; what is written to such an output is dropped.
 void hold_standard_streams();
 
-/// As fmt::print, which throws where the stream cannot be written. A message that nobody can see
-/// must not end what it is about.
+/// Last of all in main: the exit code, which is 1 in place of 0 when standard output could not be
+/// written, as `program` says on standard error. That nobody reads a pipe any more is no failure.
+int finish_output(const char* program, int code);
+
+/// As fmt::print, which throws where the stream cannot be written. Of standard output that is seen
+/// by finish_output; a message that nobody can see must not end what it is about.
 template <class... T>
 void print_to(std::FILE* stream, fmt::format_string<T...> format, T&&... arguments) {
   const std::string text = fmt::format(format, std::forward<T>(arguments)...);

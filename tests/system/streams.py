@@ -1,7 +1,8 @@
-"""Standard input, output and error that are closed or cannot be written: messages are best effort, and no
-other file takes their places."""
+"""Standard input, output and error that are closed or cannot be written: messages are best effort, results
+are not, and no other file takes their places."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,11 @@ DATA = b"what is in the object\n"
 CANNOT_RUN = 127
 # sh closes what the first word says, and becomes the rest.
 CLOSED = 'shut=$1; shift; eval "exec \\"\\$@\\" $shut"'
+# Commands that print what they found, as text or JSON.
+PRINTING = [["status"], ["ps", "--json"], ["fs", "ls"], ["fs", "stat", "kept"], ["tasks"], ["models"], ["jobs"],
+            ["devices", "--json"], ["logs", "kernel"], ["help"], ["fs", "cat", "kept"],
+            ["simulate", "--generate", "lu:2", "--devices", "cpu:1"],
+            ["simulate", "--generate", "lu:2", "--devices", "cpu:1", "--json"]]
 
 
 def run(instance, words, **streams):
@@ -54,6 +60,26 @@ def messages_end_nothing(instance, source):
         expect(ended.returncode == 1, f"{ended}")
 
 
+def results_that_are_lost_are_told(instance):
+    for words in PRINTING:
+        expect(run(instance, words).returncode == 0, f"{words} fails anyway")
+        with open("/dev/full", "wb", buffering=0) as full:
+            ended = run(instance, words, stdout=full)
+        expect(ended.returncode == 1, f"{words}: exit code {ended.returncode}: {ended.stderr}")
+        expect(ended.stderr.count(b"cannot write standard output") == 1, f"{words}: {ended.stderr}")
+
+
+def pipes_that_nobody_reads_are_none_of_it(instance):
+    for words in (["status"], ["ps", "--json"]):
+        for ignores in (True, False):
+            reader, writer = os.pipe()
+            os.close(reader)
+            # Where nobody ignores it, the signal ends the command, as it does any other.
+            ended = run(instance, words, stdout=writer, restore_signals=not ignores)
+            os.close(writer)
+            expect(ended.stderr == b"", f"{words}: {ended}")
+
+
 def closed_streams_are_taken_by_nothing(instance, source):
     for shut in ("<&-", ">&-", "2>&-", "<&- >&- 2>&-"):
         ended = run_closed(instance, ["status", "--json"], shut)
@@ -88,6 +114,8 @@ def main():
         kept.write_bytes(DATA)
         instance.ctl("fs", "put", kept, "kept")
         messages_end_nothing(instance, source)
+        results_that_are_lost_are_told(instance)
+        pipes_that_nobody_reads_are_none_of_it(instance)
         closed_streams_are_taken_by_nothing(instance, source)
         instances_begin_without_streams(instance)
 

@@ -123,5 +123,5 @@ int main(int argc, char** argv) {
   add_simulate_command(app, session);
   add_bench_commands(app, session);
   add_shell_command(app, session);
-  return obey(app, session, {argv + 1, argv + argc});
+  return aios::finish_output("aiosctl", obey(app, session, {argv + 1, argv + argc}));
 }

@@ -294,7 +294,7 @@ int main(int argc, char** argv) {
     return app.exit(failure) == 0 ? 0 : 2;
   }
   const Result<void> done = simulate(options);
-  if (done) return 0;
+  if (done) return finish_output("aiosctl simulate", 0);
   std::fflush(stdout);
   print_to(stderr, "aiosctl simulate: {}\n", printable(done.error().message()));
   return done.error().code() == Code::invalid_argument ? 2 : 1;
