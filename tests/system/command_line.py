@@ -4,13 +4,14 @@ would be right; what is named as a file may be a pipe; what is printed at boot i
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
 from graphs import FAILED, NUMBERS, Graphs, chain, checked  # noqa: E402
-from instance import COMMAND_TIMEOUT_S, Instance, expect, run_test  # noqa: E402
+from instance import COMMAND_TIMEOUT_S, Instance, expect, run_test, wait_until  # noqa: E402
 
 USAGE = 2
 BOOTS = 3
@@ -155,6 +156,40 @@ def sockets_have_relative_names(instance):
     expect(booted.returncode == 0 and down.returncode == 0, f"{booted}, {down}")
 
 
+def files_that_are_got_touch_no_others(instance):
+    folder = instance.work / "got"
+    folder.mkdir()
+    data = os.urandom(1 << 20)
+    bytes_of(instance, ["fs", "put", "-", "got"], data)
+    mine, other, target = folder / "x.part", folder / "y.part", folder / "target"
+    mine.write_bytes(b"mine")
+    target.write_bytes(b"mine")
+    other.symlink_to(target)
+    for name in ("x", "y"):
+        instance.ctl("fs", "get", "got", folder / name)
+        expect((folder / name).read_bytes() == data and not (folder / name).is_symlink(), f"{name} is otherwise")
+    expect(mine.read_bytes() == target.read_bytes() == b"mine" and other.is_symlink(), "another file was changed")
+    expect(len(list(folder.iterdir())) == 5, f"{list(folder.iterdir())}")
+
+
+def files_that_are_got_halfway_are_removed(instance):
+    """Storage does not answer meanwhile: what is got stays in the middle until the signal."""
+    folder = instance.work / "halfway"
+    folder.mkdir()
+    storage = instance.pid_of("storage")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(storage, signal.SIGSTOP)
+        try:
+            getting = instance.start("fs", "get", "got", folder / "x")
+            wait_until(lambda: list(folder.iterdir()), COMMAND_TIMEOUT_S, "the unfinished file is there")
+            getting.send_signal(number)
+            getting.communicate(timeout=COMMAND_TIMEOUT_S)
+        finally:
+            os.kill(storage, signal.SIGCONT)
+        expect(getting.returncode == -number and not list(folder.iterdir()),
+               f"{getting.returncode}, {list(folder.iterdir())}")
+
+
 def jobs_that_cannot_be_are_told_plainly(instance):
     ended = instance.try_ctl("run", "--memory", "1", "--", "true")
     expect(ended.returncode != 0 and ended.stderr.count("aiosctl:") == 1, f"{ended}")
@@ -203,6 +238,8 @@ def main():
         sockets_have_relative_names(instance)
         records_cost_no_finished_work(Graphs(instance))
         what_needs_too_much_memory_is_named(instance)
+        files_that_are_got_touch_no_others(instance)
+        files_that_are_got_halfway_are_removed(instance)
         jobs_that_cannot_be_are_told_plainly(instance)
         logs_have_dates(instance)
         boot_names_every_server(instance)

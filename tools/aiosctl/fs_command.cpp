@@ -1,5 +1,6 @@
 // aiosctl fs: objects of aios-storage by name.
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -260,6 +261,42 @@ Result<int> get_into(const Session& session, const std::string& name, const std:
   return exit_done;
 }
 
+/// The name of a file that has only a part of an object; a signal that ends us removes it.
+const char* volatile unfinished = nullptr;
+
+void remove_unfinished(int number) {
+  if (unfinished != nullptr) ::unlink(unfinished);
+  // By default, as SA_RESETHAND has it, and once this handler has returned.
+  ::raise(number);
+}
+
+void handle_ends() {
+  struct sigaction action {};
+  action.sa_handler = remove_unfinished;
+  action.sa_flags = SA_RESETHAND;
+  for (const int number : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction before {};
+    ::sigaction(number, nullptr, &before);
+    if (before.sa_handler != SIG_IGN) ::sigaction(number, &action, nullptr);
+  }
+}
+
+/// First to `part`, a name in the same folder that nobody has; not a link's, either.
+Result<int> get_beside(const Session& session, const std::string& name, const std::string& path,
+                       const std::string& part) {
+  unfinished = part.c_str();
+  handle_ends();
+  const Fd file(::open(part.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, new_file_mode));
+  Result<> copied = file.valid() ? copy_object(session, name, file.get(), part)
+                                 : errno_error("cannot create " + part, errno);
+  if (copied && ::rename(part.c_str(), path.c_str()) != 0)
+    copied = errno_error("cannot rename " + part + " to " + path, errno);
+  if (!copied && file.valid()) ::unlink(part.c_str());
+  unfinished = nullptr;
+  if (copied) return exit_done;
+  return std::unexpected(copied.error());
+}
+
 /// A file appears whole or not at all; where `path` is a link, the file that it leads to.
 Result<int> get_file(const Session& session, const std::string& name, std::string path) {
   struct stat info {};
@@ -270,15 +307,7 @@ Result<int> get_file(const Session& session, const std::string& name, std::strin
     path = std::filesystem::canonical(path, failure).string();
     if (failure) return error(Code::io_error, "cannot follow " + path + ": " + failure.message());
   }
-  const std::string part = path + ".part";
-  const Fd file(::open(part.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, new_file_mode));
-  if (!file.valid()) return errno_error("cannot create " + part, errno);
-  Result<> copied = copy_object(session, name, file.get(), part);
-  if (copied && ::rename(part.c_str(), path.c_str()) != 0)
-    copied = errno_error("cannot rename " + part + " to " + path, errno);
-  if (copied) return exit_done;
-  ::unlink(part.c_str());
-  return std::unexpected(copied.error());
+  return get_beside(session, name, path, path + "." + std::to_string(::getpid()) + ".part");
 }
 
 // ---- rm, mv ---------------------------------------------------------------------------------
