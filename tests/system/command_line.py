@@ -54,6 +54,16 @@ REFUSED = [
     (["crash", "storage", "--how", "boom"], ["--how", "boom", "kill", "abort", "hang"]),
     (["fs", "put", "", "x"], ["FILE", "is empty"]),
     (["shell", ""], ["FILE", "is empty"]),
+    (["run", "--memory", "", "--strict", "--", "true"], ["--memory", "is empty"]),
+    (["run", "--cpus", "", "--strict", "--", "true"], ["--cpus", "is empty"]),
+    (["run", "--job", "", "--", "true"], ["--job", "is empty"]),
+    (["boot", "--manifest", ""], ["--manifest", "is empty"]),
+    (["boot", "--system", "--group", ""], ["--group", "is empty"]),
+    (["doctor", "--manifest", ""], ["--manifest", "is empty"]),
+    (["models", "--export", ""], ["--export", "is empty"]),
+    (["mapreduce", "run", "", "--input", "x", "--output", "y"], ["JOB", "is empty"]),
+    *((["mapreduce", "run", "wordcount", "--input", "x", "--output", "y", option, ""], [option, "is empty"])
+      for option in ("--input-format", "--field", "--mapper", "--reducer")),
 ]
 
 

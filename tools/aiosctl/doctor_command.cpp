@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "abi/runtime/command_line.hpp"
 #include "abi/runtime/sandbox/cage.hpp"
 #include "abi/runtime/standard_streams.hpp"
 #include "tools/aiosctl/doctor.hpp"
@@ -257,7 +258,8 @@ void add_doctor_command(CLI::App& app, Session& session) {
   CLI::App* command =
       app.add_subcommand("doctor", "What this host protects, and how to enable the rest");
   auto manifest = std::make_shared<std::string>();
-  command->add_option("--manifest", *manifest, "As for boot");
+  command->add_option("--manifest", *manifest, "As for boot")
+      ->check(command_line::names_something());
   command->add_flag("--json", session.json, "As JSON (abi/schema/doctor.json)");
   command->footer("Exit code 1: the manifest requires what this host does not give.");
   command->callback([&session, manifest] {

@@ -468,7 +468,8 @@ void add_explain_commands(CLI::App& app, Session& session) {
   const auto path = std::make_shared<std::string>();
   const auto trees = std::make_shared<bool>(false);
   CLI::Option* exporting =
-      models->add_option("--export", *path, "Also writes them to a file, as CSV");
+      models->add_option("--export", *path, "Also writes them to a file, as CSV")
+          ->check(command_line::names_something());
   models->add_flag("--trees", *trees, "Where boosted trees predict new sizes better, and where not")
       ->excludes(exporting);
   models->add_flag("--json", session.json, "As JSON (abi/schema/models.json, models-trees.json)");

@@ -187,10 +187,13 @@ Result<int> show_status(const Session& session) {
 void add_run(CLI::App& app, Session& session) {
   CLI::App* run = app.add_subcommand("run", "Run a program as a job of its own");
   auto options = std::make_shared<RunOptions>();
-  run->add_option("--job", options->job, "The job's name [run-PID]");
+  run->add_option("--job", options->job, "The job's name [run-PID]")
+      ->check(command_line::names_something());
   run->add_option("--memory", options->memory,
-                  "Memory it may have, such as 512M: shared, and as much of its own");
-  run->add_option("--cpus", options->cpus, "Cores it may use, such as 1.5");
+                  "Memory it may have, such as 512M: shared, and as much of its own")
+      ->check(command_line::names_something());
+  run->add_option("--cpus", options->cpus, "Cores it may use, such as 1.5")
+      ->check(command_line::names_something());
   run->add_option("--processes", options->processes,
                   "Processes and threads it may have, aiosctl's own among them")
       ->transform(command_line::at_least(2u));
@@ -230,13 +233,16 @@ void add_run(CLI::App& app, Session& session) {
 void add_instance_commands(CLI::App& app, Session& session) {
   CLI::App* boot_command = app.add_subcommand("boot", "Start AIOS and stay until Ctrl-C");
   auto options = std::make_shared<BootOptions>();
-  boot_command->add_option("--manifest", options->manifest,
-                           "Which servers to run [STATE/aios.toml, else the one that comes along]");
+  boot_command
+      ->add_option("--manifest", options->manifest,
+                   "Which servers to run [STATE/aios.toml, else the one that comes along]")
+      ->check(command_line::names_something());
   boot_command->add_flag("--detach", options->detach, "Return once it is up, leave it running");
   CLI::Option* of_system = boot_command->add_flag(
       "--system", options->system,
       "An instance for all users: state in /var/lib/aios, socket /run/aios/aios.sock");
   boot_command->add_option("--group", options->group, "Who may use it [aios, else root alone]")
+      ->check(command_line::names_something())
       ->needs(of_system);
   boot_command->callback([&session, options] {
     session.boots = true;

@@ -436,11 +436,13 @@ void add_input_and_output(CLI::App& run, RunOptions& options) {
       ->check(command_line::names_something());
   run.add_option("--input-format", options.input_format,
                  "What records are: text, csv (csv:D with another delimiter; csv:tab), jsonl, or "
-                 "fixed:N with N bytes each [text]");
+                 "fixed:N with N bytes each [text]")
+      ->check(command_line::names_something());
   run.add_option("--field", options.field,
                  "What of a record the job sees. csv: its number, or its name in the header that "
                  "every file then begins with; jsonl: a member's name or a JSON pointer; fixed: "
-                 "OFFSET:BYTES [all of it]");
+                 "OFFSET:BYTES [all of it]")
+      ->check(command_line::names_something());
   run.add_option("--output", options.output, "A folder that is empty or not there")
       ->required()
       ->check(command_line::names_something());
@@ -454,12 +456,15 @@ void add_run(CLI::App& group, Session& session) {
   auto options = std::make_shared<RunOptions>();
   run->add_option("JOB", options->job,
                   "wordcount, grep, sort, inverted-index, tf-idf, k-means, image-histogram, or the "
-                  "path of a module (.so)");
+                  "path of a module (.so)")
+      ->check(command_line::names_something());
   run->add_option("--mapper", options->mapper,
                   "Instead of JOB, a program: lines in, KEY<tab>VALUE lines out, as under Hadoop "
-                  "Streaming; it is locked in, and sees files that the command names");
+                  "Streaming; it is locked in, and sees files that the command names")
+      ->check(command_line::names_something());
   run->add_option("--reducer", options->reducer,
-                  "With --mapper: a program that gets these lines sorted by key");
+                  "With --mapper: a program that gets these lines sorted by key")
+      ->check(command_line::names_something());
   run->add_option("--file", options->files, "What these programs may read beside")
       ->allow_extra_args(false);
   add_input_and_output(*run, *options);
