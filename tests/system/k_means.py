@@ -126,8 +126,8 @@ class KMeans(Jobs):
         expect(len(parts) == 2, f"{len(parts)} parts")
         return parts
 
-    def refused(self, what, inputs, arguments, *words, options=()):
-        self.fails(what, words, ["k-means", *arguments], inputs, *options)
+    def refused(self, what, inputs, arguments, *words, options=(), code=1):
+        self.fails(what, words, ["k-means", *arguments], inputs, *options, code=code)
 
 
 def parse(parts):
@@ -290,8 +290,9 @@ def refusals(jobs):
         jobs.refused(f"arguments {arguments}", [good], arguments, words, "the arguments are k=")
     jobs.refused("reducers", [good], ["k=1"], "writes two parts", options=("--reducers", 3))
     jobs.refused("skipping", [good], ["k=1"], "cannot be skipped", options=("--skip-bad-records",))
-    for options in (("--then", "sort"), ("--input-format", "csv"), ("--field", "1")):
+    for options in (("--then", "sort"), ("--input-format", "csv")):
         jobs.refused(f"{options}", [good], ["k=1"], options=options)
+    jobs.refused("a field of text", [good], ["k=1"], "text has no fields", options=("--field", "1"), code=2)
     line = b"1.5 " * 4000 + b"\n"
     jobs.refused("memory", [jobs.file("wide", line * 1000)], ["k=3"], "larger --memory-mb",
                  options=("--memory-mb", 8))

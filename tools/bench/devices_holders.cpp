@@ -8,6 +8,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
+#include <cstdlib>
 #include <iostream>
 #include <stdexcept>
 #include <string>
@@ -83,6 +85,10 @@ std::unique_ptr<Holder> holder_alone(const BenchDevice& device) {
 }
 
 int hold_cuda_memory(const std::string& uuid) {
+  // As a context, it sees its own device alone.
+  need(::setenv("CUDA_VISIBLE_DEVICES", uuid.c_str(), 1) == 0
+           ? Result<void>()
+           : errno_error("set CUDA_VISIBLE_DEVICES", errno));
   const auto api = std::move(need(gpu::load("cuda")).cuda);
   const auto found = need(gpu::cuda::find_device(*api, uuid));
   gpu::cuda::Context context = nullptr;
