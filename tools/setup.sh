@@ -93,12 +93,10 @@ configure() {
   rm -f "$log"
 }
 
-# configure_sanitized FOLDER OPTIMIZATION: a build folder with sanitizers, and with fuzzers; for these
-# tests/fuzz/meson.build looks for the first of the arguments. The check of vptr is left out: it opens
-# a pipe to see whether memory can be read, and takes a process without free descriptors for a broken
-# one. std::expected is hidden from clang by an old number of its concepts.
-configure_sanitized() {
-  CC=clang-16 CXX=clang++-16 configure "$1" -Doptimization="$2" -Dwerror=false \
+# The build folder of the fuzzers, build-fuzz; tests/fuzz/meson.build looks for the first of these
+# arguments. std::expected is hidden from clang by an old number of its concepts.
+configure_fuzz() {
+  CC=clang-16 CXX=clang++-16 configure build-fuzz -Doptimization=1 -Dwerror=false \
     -Db_sanitize=address,undefined -Db_lundef=false \
     -Dcpp_args='-fsanitize=fuzzer-no-link -g1 -fno-sanitize=vptr -D__cpp_concepts=202002L -Wno-builtin-macro-redefined'
 }
