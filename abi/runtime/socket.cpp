@@ -45,15 +45,47 @@ Result<Fd> new_socket() {
   return socket;
 }
 
-/// Of those who are about to listen at `path`, one at a time may look whether it is free.
-Result<Fd> lock_beside(const std::string& path) {
-  const std::string name = path + ".lock";
-  Fd file(::open(name.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-  if (!file.valid()) return errno_error("open " + name, errno);
-  while (::flock(file.get(), LOCK_EX) != 0)
-    if (errno != EINTR) return errno_error("lock " + name, errno);
-  return file;
-}
+/// Of those who are about to listen at `path`, one at a time may look whether it is free. What they
+/// lock is gone afterwards.
+class Turn {
+ public:
+  static Result<Turn> take(const std::string& path) {
+    Turn turn;
+    turn.name_ = path + ".lock";
+    // Who had it before may have removed what was waited for.
+    while (!TRY(turn.lock())) {
+    }
+    return turn;
+  }
+  Turn(Turn&&) = default;
+  ~Turn() {
+    if (file_.valid()) ::unlink(name_.c_str());
+  }
+
+ private:
+  Turn() = default;
+  /// Whether what was locked still has its name.
+  Result<bool> lock() {
+    Fd file(::open(name_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    struct stat own {};
+    struct stat named {};
+    if (!file.valid() || ::fstat(file.get(), &own) != 0) return errno_error("open " + name_, errno);
+    // Who else could open it could have everybody wait.
+    if (own.st_uid != ::geteuid())
+      return error(Code::denied,
+                   name_ + " is another user's: remove it, or have the socket elsewhere");
+    while (::flock(file.get(), LOCK_EX) != 0)
+      if (errno != EINTR) return errno_error("lock " + name_, errno);
+    if (::lstat(name_.c_str(), &named) != 0 || named.st_ino != own.st_ino ||
+        named.st_dev != own.st_dev)
+      return false;
+    file_ = std::move(file);
+    return true;
+  }
+
+  std::string name_;
+  Fd file_;
+};
 
 /// Removes a socket at which nobody listens any more; already_exists for anything else.
 Result<void> make_free(const std::string& path, const sockaddr_un& address) {
@@ -102,7 +134,7 @@ Result<Fd> listen_seqpacket(const std::string& path) {
   Fd folder;
   const sockaddr_un address = TRY(address_of(path, folder));
   Fd socket = TRY(new_socket());
-  const Fd lock = TRY(lock_beside(path));
+  const Turn turn = TRY(Turn::take(path));
   TRY(make_free(path, address));
   if (::bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
     return errno_error("bind " + path, errno);

@@ -2,6 +2,8 @@
 #include "abi/runtime/socket.hpp"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <array>
@@ -91,6 +93,22 @@ TEST_CASE("Of_two_who_listen_at_once_where_a_socket_was_left_exactly_one_does") 
     other.join();
     CHECK(listeners[0]->has_value() != listeners[1]->has_value());
   }
+  // Nothing is left of how they took turns.
+  CHECK_FALSE(std::filesystem::exists(place.path() + ".lock"));
+}
+
+TEST_CASE("Whoever_listens_waits_for_no_lock_of_another_user") {
+  if (::geteuid() != 0) return;
+  const Place place;
+  const std::string lock = place.path() + ".lock";
+  std::ofstream(lock).close();
+  REQUIRE(::chown(lock.c_str(), 65534, 65534) == 0);
+  const Fd held(::open(lock.c_str(), O_RDWR | O_CLOEXEC));
+  REQUIRE(::flock(held.get(), LOCK_EX) == 0);
+  const auto listener = listen_seqpacket(place.path());
+  REQUIRE_FALSE(listener);
+  CHECK(listener.error().code() == Code::denied);
+  CHECK(std::filesystem::exists(lock));
 }
 
 }  // namespace aios
