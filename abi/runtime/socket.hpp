@@ -26,8 +26,8 @@ struct ReceivedPacket {
 Result<Fd> connect_seqpacket(const std::string& path);
 
 /// Binds and listens at `path`, however long; its mode is 0600. A socket at which nobody listens
-/// any more is replaced; already_exists for whatever else is there. Those who try at once take turns
-/// by `path`.lock; denied when that is another user's. Accepting does not block.
+/// any more is replaced; already_exists for whatever else is there. Those who try at once take
+/// turns by `path`.lock; denied when that is another user's. Accepting does not block.
 Result<Fd> listen_seqpacket(const std::string& path);
 /// Lets the members of a group, named by its number, connect as well.
 Result<void> open_to_group(const std::string& path, gid_t group);
