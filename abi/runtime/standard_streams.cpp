@@ -37,4 +37,11 @@ int finish_output(const char* program, int code) {
   return code == 0 ? 1 : code;
 }
 
+std::string printable(std::string_view text) {
+  std::string out(text);
+  for (char& byte : out)
+    if (static_cast<unsigned char>(byte) < 0x20 || byte == 0x7F) byte = '?';
+  return out;
+}
+
 }  // namespace aios

@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <utility>
 
 namespace aios {
@@ -24,5 +25,8 @@ void print_to(std::FILE* stream, fmt::format_string<T...> format, T&&... argumen
   const std::string text = fmt::format(format, std::forward<T>(arguments)...);
   std::fwrite(text.data(), 1, text.size(), stream);
 }
+
+/// `text` without control bytes, by which what others have named could drive the terminal.
+std::string printable(std::string_view text);
 
 }  // namespace aios

@@ -8,6 +8,7 @@
 #include <charconv>
 #include <cstdio>
 
+#include "abi/runtime/standard_streams.hpp"
 #include "abi/runtime/time.hpp"
 
 namespace aios::ctl {
@@ -82,13 +83,6 @@ std::string human_duration(std::uint64_t duration_ns) {
   if (seconds < 3600) return fmt::format("{} min {} s", seconds / 60, seconds % 60);
   if (seconds < 86'400) return fmt::format("{} h {} min", seconds / 3600, seconds % 3600 / 60);
   return fmt::format("{} d {} h", seconds / 86'400, seconds % 86'400 / 3600);
-}
-
-std::string printable(std::string_view text) {
-  std::string out(text);
-  for (char& byte : out)
-    if (static_cast<unsigned char>(byte) < 0x20 || byte == 0x7F) byte = '?';
-  return out;
 }
 
 void print_json(std::string_view text) {

@@ -40,8 +40,6 @@ std::string human_duration(std::uint64_t duration_ns);
 /// From "1.5s", "200ms", "30us", "2min" or "1h", seconds without a unit; nothing for what is no
 /// such time, or is over a year.
 std::optional<std::uint64_t> parse_duration(std::string_view text);
-/// `text` without control bytes.
-std::string printable(std::string_view text);
 
 /// The text of a JSON document, and a newline, to standard output.
 void print_json(std::string_view text);

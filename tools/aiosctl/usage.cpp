@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "abi/runtime/standard_streams.hpp"
 #include "tools/aiosctl/output.hpp"
 
 namespace aios::ctl {

@@ -34,13 +34,6 @@ struct Options {
   bool json = false;
 };
 
-/// Without the bytes by which names in files and options could drive the terminal.
-std::string printable(std::string text) {
-  for (char& byte : text)
-    if (static_cast<unsigned char>(byte) < 0x20 || byte == 0x7F) byte = '?';
-  return text;
-}
-
 struct Results {
   std::vector<double> makespan_s, bound_s, ratio;
   std::vector<double> decision_ns;
