@@ -84,6 +84,7 @@ struct DeviceState {
   std::uint64_t open_ns = 20'000'000;  ///< a context
   bool open_time_known = false;        ///< it has been measured
   std::uint64_t load_ns = 0;           ///< a module; some devices compile it then
+  bool load_time_known = false;
   std::uint32_t backend = 0;
   proto::Text<32> name{};
   std::uint64_t tasks_done = 0;
@@ -139,6 +140,8 @@ class Core {
   /// How long it takes to open a context there, as far as that is known: who looks ahead waits for
   /// one only where the task is then done sooner.
   void set_open_time(DeviceId device, std::uint64_t open_ns) { devices_[device].open_ns = open_ns; }
+  /// The same of loading a module.
+  void set_load_time(DeviceId device, std::uint64_t load_ns) { devices_[device].load_ns = load_ns; }
   /// How long it took there to open a context, from being asked to its first answer; and from when
   /// to when the module of a codelet was loaded in the context of the tenant's job. The newest
   /// count for a quarter.

@@ -44,7 +44,8 @@ void Core::module_loaded(TenantId id, std::uint32_t codelet, DeviceId device,
                          std::uint64_t since_ns, std::uint64_t until_ns) {
   const std::uint64_t took_ns = until_ns - std::min(since_ns, until_ns);
   DeviceState& state = devices_[device];
-  state.load_ns = state.load_ns == 0 ? took_ns : newer(state.load_ns, took_ns);
+  state.load_ns =
+      std::exchange(state.load_time_known, true) ? newer(state.load_ns, took_ns) : took_ns;
   const Result<Tenant*> tenant = open(id);
   if (!tenant) return;
   (*tenant)->codelets[codelet].loaded_on |= std::uint64_t{1} << device;

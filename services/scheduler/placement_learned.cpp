@@ -7,7 +7,8 @@ namespace {
 
 /// Share of the time of those who were preferred that probing may take.
 constexpr double probe_share = 0.03;
-/// So many decisions against a device are needed at least, and are enough whatever it costs.
+/// So many decisions against a device are needed at least, and are enough whatever the task is
+/// believed to take there.
 constexpr std::uint32_t probe_after_least = 64;
 constexpr std::uint32_t probe_after_most = 2048;
 /// So many where nothing like it ever ran, and it is not guessed to take so many times as long.
@@ -35,12 +36,15 @@ class LearnedPlacement final : public Placement {
     if (is_guess && is_worth_a_try(there, best)) return true;
     if (passed_over < (is_guess ? probe_after_fruitless(there) : probe_after_least)) return false;
     if (!there.at_once) return false;
-    // What moving its data costs is known, and not what a probe is for.
+    // What is known of its costs is not what a probe is for: to wait there, as for a module to be
+    // compiled, and to move its data.
+    const double affordable_ns = passed_over * best.cost->time.mean * probe_share;
+    const auto wait_ns = static_cast<double>(there.free_ns - std::min(there.free_ns, task.now_ns));
     if (passed_over >= probe_after_most)
-      return static_cast<double>(there.transfer_ns) <= best.cost->time.mean;
+      return wait_ns <= affordable_ns &&
+             static_cast<double>(there.transfer_ns) <= best.cost->time.mean;
     const std::uint64_t late_ns = through_ns(there) - std::min(through_ns(there), through_ns(best));
-    return late_ns <= task.slack_ns &&
-           passed_over * best.cost->time.mean * probe_share >= there.cost->time.mean;
+    return late_ns <= task.slack_ns && wait_ns + there.cost->time.mean <= affordable_ns;
   }
 
   /// What was placed there has failed, or has not ended: half as often each time.

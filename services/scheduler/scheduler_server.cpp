@@ -425,14 +425,22 @@ void SchedulerServer::adopt_devices(Driver& driver) {
     const std::uint32_t backend = proto::driver::backend::from(device.backend.view());
     core_.set_device(id, device.threads, usable, name, backend, identity_of(device));
     core_.set_queue_depth(id, device.queue_depth);
-    // Until the first has been opened.
-    if (backend != proto::driver::backend::cpu && !core_.devices()[id].open_time_known)
-      core_.set_open_time(id, 300 * ns_per_ms);
+    guess_openings(id, backend);
     if (device.own_memory == 1) core_.set_own_memory(id);
     core_.set_memory_size(id, device.memory_bytes);
     // The others have queues of their own.
     if (backend == proto::driver::backend::cpu) core_.set_keeps_order(id);
   }
+}
+
+/// What it takes until the first task can run there, before any has: libraries start, and some
+/// devices compile what they load.
+void SchedulerServer::guess_openings(DeviceId device, std::uint32_t backend) {
+  if (backend == proto::driver::backend::cpu) return;
+  const DeviceState& state = core_.devices()[device];
+  if (!state.open_time_known) core_.set_open_time(device, 300 * ns_per_ms);
+  if (!state.load_time_known && backend == proto::driver::backend::opencl)
+    core_.set_load_time(device, 500 * ns_per_ms);
 }
 
 // ---- history ----------------------------------------------------------------------------------

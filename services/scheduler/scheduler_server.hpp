@@ -163,6 +163,7 @@ class SchedulerServer {
   void forget_tenant(TenantId tenant, JobId job);
   void adopt_devices();
   void adopt_devices(Driver& driver);
+  void guess_openings(DeviceId device, std::uint32_t backend);
   bool all_drivers_answered() const;
   void tell_all_known();
   void take_history(const std::vector<std::byte>& bytes);

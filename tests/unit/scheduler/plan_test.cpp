@@ -513,6 +513,14 @@ TEST_CASE("A device that was passed over for long is probed by a task that can a
   // Not where the data would have to be moved for longer than the task takes.
   candidates[0].transfer_ns = 101;
   CHECK(placement->place({0, 100}, candidates).candidate == 1);
+  candidates[0].transfer_ns = 0;
+  // Nor where it would wait for longer than all probes may take: 3% of 2,048 tasks of 100 ns.
+  constexpr std::uint64_t now_ns = 1'000'000;
+  for (Candidate& candidate : candidates) candidate.free_ns = now_ns;
+  candidates[0].free_ns = now_ns + 6'145;
+  CHECK(placement->place({now_ns, 100}, candidates).candidate == 1);
+  candidates[0].free_ns = now_ns + 6'144;
+  CHECK(placement->place({now_ns, 100}, candidates).reason == Reason::probe);
 }
 
 TEST_CASE("A device where nothing like it ran is tried early, if it might be better at all") {
