@@ -522,6 +522,23 @@ class Graphs(Case):
         with OutputFolder(self.output), self.assertRaisesRegex(aios.NotSupported, "AIOSCTL names it"):
             graphs.run_batch(self.job(plan), batch, "0.0.0")
 
+    def test_a_host_that_does_not_answer_is_lost_and_a_task_that_takes_too_long_is_not(self):
+        plan = self.plan(self.chains(1))
+        batch = graphs.batches_of(list(map(json.dumps, plan["parts"])), [], 1)[0]
+        late = {"asked": None, "error": {"code": "timed_out", "text": "too late"}}
+        for said in (late, {**late, "partitions": []}):
+            double = self.write("double-of-aiosctl", f"#!/bin/sh\necho '{json.dumps(said)}'\nexit 1\n".encode())
+            os.chmod(double, 0o700)
+            os.environ["AIOSCTL"] = str(double)
+            with OutputFolder(self.output):
+                if "partitions" in said:
+                    failed = graphs.run_batch(self.job(plan), batch, "0.0.0")
+                    self.assertIsInstance(failed.error(), aios.TimedOut)
+                else:
+                    with self.assertRaisesRegex(aios.Unreachable, "too late") as raised:
+                        graphs.run_batch(self.job(plan), batch, "0.0.0")
+                    self.assertTrue(is_host_lost(raised.exception))
+
     def test_a_host_without_an_instance_is_lost(self):
         plan = self.plan(self.chains(1))
         batch = graphs.batches_of(list(map(json.dumps, plan["parts"])), [], 1)[0]

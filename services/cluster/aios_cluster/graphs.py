@@ -21,6 +21,7 @@ from typing import Any
 import aios
 from aios import errors
 
+from .host import HostSilent
 from .job import FAULT_OF_THE_JOB, Failed, retried
 from .output import MANIFEST, Part, attempt_path
 from .splits import Piece, open_unchanged
@@ -148,9 +149,13 @@ def _aiosctl(job_name: str, arguments: list[str]) -> dict[str, Any]:
         said: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
         raise errors.Internal(f"{program} ended with {done.returncode} and said: {told}") from None
-    if said["error"] is not None:
-        raise errors.error_of(int(errors.Code[said["error"]["code"].upper()]), said["error"]["text"])
-    return said
+    if said["error"] is None:
+        return said
+    error = errors.error_of(int(errors.Code[said["error"]["code"].upper()]), said["error"]["text"])
+    # Tasks that ran too long are told by partition; without any it was AIOS that did not answer.
+    if isinstance(error, errors.TimedOut) and "partitions" not in said:
+        raise HostSilent(str(error))
+    raise error
 
 
 def _publish(job: GraphJob, folder: str, partitions: list[dict[str, Any]], attempt: str
