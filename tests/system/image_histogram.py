@@ -178,7 +178,9 @@ def large(jobs):
         (folder / f"{number:02}.png").write_bytes(made[number % 2])
     expected = jobs.texts([folder])
     expect(len(set(line.split("\t", 1)[1] for line in expected[0].splitlines())) == 2, "two kinds")
-    killed(jobs, folder, expected, 20, 0.02)
+    # A task whose context ends 8 times fails, and nothing keeps all of them from being its own.
+    for _ in range(3):
+        killed(jobs, folder, expected, 7, 0.02)
 
 
 def bad_images(jobs):
