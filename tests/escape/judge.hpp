@@ -29,7 +29,7 @@ class Judge {
   Judge(const Outside& outside, std::string own_folder);
 
   /// Whether everything is stopped inside each profile (or the one named): whole, without
-  /// namespaces, and as on Linux 6.1. Prints one line for each attempt.
+  /// namespaces, and as on Linux 6.1 where Linux has more. Prints one line for each attempt.
   bool try_profiles(const std::string& only);
   /// Whether each protection of this host stops something that succeeds without it, and whether
   /// something gets out when the system call filter is left out. Prints what.
