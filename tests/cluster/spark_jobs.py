@@ -42,13 +42,16 @@ IMPATIENT = ["spark.network.timeout=12s", "spark.network.timeoutInterval=5s",
              "spark.shuffle.io.retryWait=1s", "spark.excludeOnFailure.timeout=1m",
              "spark.scheduler.excludeOnFailure.unschedulableTaskSetTimeout=2s",
              "spark.python.worker.memory=64m", "spark.executor.memory=480m"]
+# A dozen of Java's machines that live for seconds, on few processors: to compile well takes longer than
+# it saves.
+BRIEF_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
 
 
 class Cluster:
     def __init__(self, aiosctl, library, python, folder):
         self.aiosctl, self.python, self.folder = aiosctl, python, folder
         self.environment = {**{k: v for k, v in os.environ.items() if k != "AIOS_SOCKET"},
-                            "AIOS_LIBRARY": library}
+                            "AIOS_LIBRARY": library, "JAVA_TOOL_OPTIONS": BRIEF_JAVA}
         self.jobs, self.asked = 0, []
 
     def tool(self, action, *more):
