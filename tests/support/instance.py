@@ -187,8 +187,13 @@ class Instance:
             print(f"--- end of {log.name}", *lines, sep="\n", flush=True)
 
 
+def stop(number, _):
+    raise SystemExit(128 + number)
+
+
 def run_test(body):
-    """Runs body(); the exit code for Meson."""
+    """Runs body(); the exit code for Meson. A test that takes too long ends what it began before it ends."""
+    signal.signal(signal.SIGTERM, stop)
     try:
         body()
     except Failure as failure:
