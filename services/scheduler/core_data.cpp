@@ -21,10 +21,6 @@ Transfer Core::transfer_to(const Task& task, DeviceId device) const {
   return transfer_to(*task.tenant, task.record, device);
 }
 
-Transfer Core::planned_transfer_to(const Task& task, DeviceId device) const {
-  return transfer_to(*task.tenant, task.record, device, decisions_);
-}
-
 Transfer Core::transfer_to(const Tenant& tenant, const TaskRecord& record, DeviceId device,
                            std::uint64_t planned_in) const {
   Transfer sum;

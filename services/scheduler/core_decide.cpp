@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cassert>
 
-#include "services/scheduler/core.hpp"
+#include "services/scheduler/core_inline.hpp"
 #include "services/scheduler/record_check.hpp"
 
 namespace aios::scheduler {
@@ -31,25 +31,6 @@ bool sooner(Tenant& a, Tenant& b, const TaskTable& tasks) {
 
 }  // namespace
 
-bool Core::suits(const Tenant& tenant, const TaskRecord& record, DeviceId device) const {
-  return (record.device == 0 || record.device == device + 1) &&
-         has_code_for(tenant, record, device) && data_fits(tenant, record, device);
-}
-
-bool Core::has_code_for(const Tenant& tenant, const TaskRecord& record, DeviceId device) const {
-  return (tenant.codelets[record.codelet].backends & devices_[device].backend) != 0;
-}
-
-bool Core::is_loaded(const Tenant& tenant, const Task& task, DeviceId device) const {
-  return (tenant.codelets[task.record.codelet].loaded_on >> device & 1) != 0;
-}
-
-bool Core::has_room(const Tenant& tenant, DeviceId device) const {
-  const DeviceState& state = devices_[device];
-  if (!state.usable || tenant.job->contexts[device].state != ContextState::ready) return false;
-  return state.room() > 0 || tenant.job->user->running == 0;
-}
-
 bool Core::can_take(const Tenant& tenant, const Task& task, DeviceId device) const {
   if (!suits(tenant, task.record, device) || !has_room(tenant, device)) return false;
   if (task.remaining > 0 && device_ahead(task) != device) return false;
@@ -58,17 +39,6 @@ bool Core::can_take(const Tenant& tenant, const Task& task, DeviceId device) con
   const Context& context = tenant.job->contexts[device];
   if (context.in_flight.empty()) return true;
   return !task.suspect && !tasks_[context.in_flight.front()].suspect;
-}
-
-bool Core::is_brief(const Tenant& tenant, const Task& task, DeviceId device) const {
-  using namespace proto::scheduler::task_flag;
-  return (task.record.flags & (idempotent | gang)) == idempotent && !task.suspect &&
-         task.record.limit_ns == 0 && tenant.codelets[task.record.codelet].brevity.is_brief(device);
-}
-
-bool Core::has_room_ahead(DeviceId device) const {
-  const DeviceState& state = devices_[device];
-  return state.ahead < max_ahead && state.ahead_ns < state.slots * max_ahead_ns_per_slot;
 }
 
 /// Whether it pays to look at the tasks of the tenant, of which some cannot start and let those
@@ -82,14 +52,9 @@ bool Core::startable(Tenant& tenant) {
   for (DeviceId d = 0; d < devices_.size(); ++d) {
     if (has_room(tenant, d) && (has_room_ahead(d) || !is_brief(tenant, task, d))) return true;
     // Where nothing is free the first task alone says whether a further device would be of use.
-    if (placement_->looks_ahead() && tenant.waiting_ahead == 0 && can_open(tenant, d)) return true;
+    if (tenant.waiting_ahead == 0 && can_open(tenant, d) && placement_->looks_ahead()) return true;
   }
   return false;
-}
-
-bool Core::can_open(const Tenant& tenant, DeviceId device) const {
-  const Context& context = tenant.job->contexts[device];
-  return devices_[device].usable && context.state == ContextState::none && !context.refused;
 }
 
 void Core::open_context(Tenant& tenant, DeviceId device) {

@@ -9,7 +9,7 @@
 // those of others from a device. It ends with the first success.
 #include <algorithm>
 
-#include "services/scheduler/core.hpp"
+#include "services/scheduler/core_inline.hpp"
 
 namespace aios::scheduler {
 namespace {

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cassert>
 
-#include "services/scheduler/core.hpp"
+#include "services/scheduler/core_inline.hpp"
 #include "services/scheduler/record_check.hpp"
 
 namespace aios::scheduler {

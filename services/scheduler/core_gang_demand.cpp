@@ -6,7 +6,7 @@
 #include <map>
 #include <vector>
 
-#include "services/scheduler/core.hpp"
+#include "services/scheduler/core_inline.hpp"
 #include "services/scheduler/record_check.hpp"
 
 namespace aios::scheduler {

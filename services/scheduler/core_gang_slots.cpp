@@ -10,7 +10,7 @@
 // those before it leave: so gangs never wait for one another in a circle.
 #include <algorithm>
 
-#include "services/scheduler/core.hpp"
+#include "services/scheduler/core_inline.hpp"
 #include "services/scheduler/gang_fit.hpp"
 #include "services/scheduler/record_check.hpp"
 

@@ -8,7 +8,7 @@
 #include <cassert>
 #include <unordered_set>
 
-#include "services/scheduler/core.hpp"
+#include "services/scheduler/core_inline.hpp"
 #include "services/scheduler/gang_fit.hpp"
 #include "services/scheduler/record_check.hpp"
 

@@ -43,12 +43,6 @@ std::uint64_t Core::data_bytes(const Job& job, const TaskRecord& record) const {
   return sum;
 }
 
-bool Core::data_fits(const Tenant& tenant, const TaskRecord& record, DeviceId device) const {
-  const std::uint64_t room = devices_[device].memory_bytes;
-  return !holds_copies(device) || tenant.job->buffer_bytes <= room ||
-         data_bytes(*tenant.job, record) <= room;
-}
-
 MemoryNeed Core::memory_need(const Task& task, DeviceId device) {
   const Job& job = *task.tenant->job;
   const Copies here = only_in(memories_.of(device));

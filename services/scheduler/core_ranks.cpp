@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "abi/include/aios/codelet.h"
-#include "services/scheduler/core.hpp"
+#include "services/scheduler/core_inline.hpp"
 #include "services/scheduler/record_check.hpp"
 
 namespace aios::scheduler {

@@ -1,7 +1,7 @@
 // Submitting and cancelling.
 #include <cassert>
 
-#include "services/scheduler/core.hpp"
+#include "services/scheduler/core_inline.hpp"
 #include "services/scheduler/record_check.hpp"
 
 namespace aios::scheduler {

@@ -1,7 +1,6 @@
 #include "services/scheduler/memories.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cassert>
 
 #include "services/scheduler/limits.hpp"
@@ -35,19 +34,6 @@ void Memories::set_transfer(MemoryId from, MemoryId to, TransferCost cost) {
     mean_.latency_ns += c.latency_ns / pairs;
     mean_.ns_per_byte += c.ns_per_byte / pairs;
   }
-}
-
-double Memories::transfer_ns(Copies copies, MemoryId to, std::uint64_t bytes) const {
-  if ((copies & only_in(to)) != 0 || bytes == 0) return 0;
-  if (std::has_single_bit(copies))
-    return costs_[static_cast<MemoryId>(std::countr_zero(copies)) * count_ + to].of(bytes);
-  double best = -1;
-  for (MemoryId from = 0; from < count_; ++from) {
-    if ((copies & only_in(from)) == 0) continue;
-    const double cost = costs_[from * count_ + to].of(bytes);
-    if (best < 0 || cost < best) best = cost;
-  }
-  return std::max(best, 0.0);
 }
 
 }  // namespace aios::scheduler

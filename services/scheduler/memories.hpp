@@ -3,6 +3,8 @@
 // one beside those that there are).
 #pragma once
 
+#include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <vector>
 
@@ -48,11 +50,20 @@ class Memories {
 
   void set_transfer(MemoryId from, MemoryId to, TransferCost cost);
   /// From the nearest copy; 0 when there is one.
-  double transfer_ns(Copies copies, MemoryId to, std::uint64_t bytes) const;
+  double transfer_ns(Copies copies, MemoryId to, std::uint64_t bytes) const {
+    if ((copies & only_in(to)) != 0 || copies == 0 || bytes == 0) return 0;
+    double best = costs_[first_from(copies) * count_ + to].of(bytes);
+    while ((copies &= copies - 1) != 0)
+      best = std::min(best, costs_[first_from(copies) * count_ + to].of(bytes));
+    return best;
+  }
   /// The mean over all pairs of different memories.
   TransferCost mean() const { return mean_; }
 
  private:
+  static std::size_t first_from(Copies copies) {
+    return static_cast<std::size_t>(std::countr_zero(copies));
+  }
   TransferCost& at(MemoryId from, MemoryId to) { return costs_[from * count_ + to]; }
   void grow(std::uint32_t count);
 
