@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <new>
 
 #include "abi/runtime/log.hpp"
 
@@ -73,9 +74,15 @@ void Endpoint::settle() {
 bool ClientEndpoint::work() {
   // Before it looks: a signal that comes meanwhile makes it look again.
   seen_signals_ = core().kernel().signal_count();
-  const bool more = client->work();
-  client->expire();
-  return more;
+  // What is late ends all the same when there is no memory for the rest.
+  try {
+    const bool more = client->work();
+    client->expire();
+    return more;
+  } catch (const std::bad_alloc&) {
+    client->expire();
+    throw;
+  }
 }
 
 bool ClientEndpoint::ready() const {

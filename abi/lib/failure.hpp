@@ -33,6 +33,15 @@ aios_code guarded(Body body) noexcept {
   }
 }
 
+/// The same for what has no result, such as what frees.
+template <class Body>
+void guarded_end(Body body) noexcept {
+  (void)guarded([&]() -> Result<void> {
+    body();
+    return {};
+  });
+}
+
 inline Deadline deadline_of(std::uint64_t timeout_ns) {
   return timeout_ns == AIOS_FOREVER ? Deadline::never() : Deadline::after(timeout_ns);
 }

@@ -1,11 +1,11 @@
 // The objects behind the opaque types of aios.h that more than one part of libaios knows.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <memory>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "abi/include/aios/aios.h"
 #include "abi/lib/core.hpp"
@@ -27,9 +27,10 @@ struct aios_call {
   /// Shared with the client's callback, which may come after the call was freed.
   struct State {
     std::atomic<bool> done = false;
-    aios_code code = AIOS_INTERNAL;
-    std::string text;
-    std::vector<std::byte> reply;
+    aios::Result<void> result = {};
+    /// In place: to keep it needs no memory.
+    std::array<std::byte, aios::proto::max_payload_bytes> reply;
+    std::size_t reply_bytes = 0;
   };
   std::shared_ptr<aios_service> service;
   std::shared_ptr<State> state;

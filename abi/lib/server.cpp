@@ -109,7 +109,10 @@ Result<void> aios_server::take_lease(const char* label) {
 void aios_server::close() {
   listener_.reset();
   loop_.reset();
-  if (!label_.empty()) (void)forget(core(), std::exchange(label_, {}).c_str());
+  // Freed, or never made: what there is no memory for must not end the host.
+  guarded_end([&] {
+    if (!label_.empty()) (void)forget(core(), std::exchange(label_, {}).c_str());
+  });
   if (std::exchange(own_port_, false)) core().kernel().close(port_);
   // Last: until then nobody else has the label.
   core().kernel().close(std::exchange(lease_, 0));

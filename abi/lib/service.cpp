@@ -34,15 +34,11 @@ std::shared_ptr<State> start(aios_service& service, std::uint16_t opcode, const 
                              std::size_t request_bytes, Deadline deadline) {
   auto state = std::make_shared<State>();
   const auto ended = [state, &service](Result<std::span<const std::byte>> reply) {
-    try {
-      state->code = reply ? AIOS_OK : static_cast<aios_code>(reply.error().code());
-      if (reply)
-        state->reply.assign(reply->begin(), reply->end());
-      else
-        state->text = reply.error().message();
-    } catch (const std::bad_alloc&) {
-      state->code = AIOS_NO_MEMORY;
-    }
+    if (reply)
+      state->reply_bytes = static_cast<std::size_t>(
+          std::copy(reply->begin(), reply->end(), state->reply.begin()) - state->reply.begin());
+    else
+      state->result = std::unexpected(std::move(reply).error());
     state->done.store(true, std::memory_order_release);
     service.changed();
   };
@@ -61,8 +57,7 @@ bool is_done(aios_call& call) {
 Result<void> outcome(const State& state) {
   if (!state.done.load(std::memory_order_acquire))
     return error(Code::busy, "the call is under way");
-  if (state.code != AIOS_OK) return error(static_cast<Code>(state.code), state.text);
-  return {};
+  return state.result;
 }
 
 Result<void> wrong_size(std::size_t has, std::size_t room) {
@@ -84,18 +79,27 @@ struct Blocking final : Client::Awaiting {
   void finish(const Result<std::span<const std::byte>>& answer) override {
     done = true;
     if (this_thread() != thread) service.changed();
-    if (!answer)
-      result = std::unexpected(answer.error());
-    else if (answer->size() != reply_bytes)
-      result = wrong_size(answer->size(), reply_bytes);
-    else
-      std::copy(answer->begin(), answer->end(), static_cast<std::byte*>(reply));
+    if (!answer || answer->size() != reply_bytes) return refuse(answer);
+    std::copy(answer->begin(), answer->end(), static_cast<std::byte*>(reply));
+  }
+
+ private:
+  void refuse(const Result<std::span<const std::byte>>& answer) {
+    const Code code = answer ? Code::invalid_argument : answer.error().code();
+    try {
+      if (answer)
+        result = wrong_size(answer->size(), reply_bytes);
+      else
+        result = std::unexpected(answer.error());
+    } catch (const std::bad_alloc&) {
+      result = error(code);
+    }
   }
 };
 
 Result<void> take(const State& state, void* reply, std::size_t reply_bytes) {
   TRY(outcome(state));
-  if (state.reply.size() != reply_bytes) return wrong_size(state.reply.size(), reply_bytes);
+  if (state.reply_bytes != reply_bytes) return wrong_size(state.reply_bytes, reply_bytes);
   if (reply_bytes != 0) std::memcpy(reply, state.reply.data(), reply_bytes);
   return {};
 }
@@ -158,10 +162,12 @@ aios_code aios_connect(aios_instance* instance, const char* name, std::uint64_t 
 void aios_service_close(aios_service* service) {
   if (service == nullptr || service->core().foreign()) return;
   std::shared_ptr<aios_service> last;
-  const std::lock_guard lock(service->mutex);
-  last = std::move(service->self);
-  service->client->disconnect();
-  service->drive();
+  guarded_end([&] {
+    const std::lock_guard lock(service->mutex);
+    last = std::move(service->self);
+    service->client->disconnect();
+    service->drive();
+  });
 }
 
 aios_code aios_call_method(aios_service* service, std::uint16_t opcode, const void* request,
@@ -192,9 +198,10 @@ aios_code aios_call_start(aios_service* service, std::uint16_t opcode, const voi
     auto made = std::make_unique<aios_call>();
     made->service = service->self;
     made->state = start(*service, opcode, request, request_bytes, deadline_of(timeout_ns));
-    service->drive();
-    service->core().disturb();
     *call = made.release();
+    // It has begun. What there is no memory for now is done when somebody waits.
+    guarded_end([&] { service->drive(); });
+    service->core().disturb();
     return {};
   });
 }
@@ -227,7 +234,7 @@ aios_code aios_call_reply_bytes(aios_call* call, std::size_t* reply_bytes) {
     const std::lock_guard lock(call->service->mutex);
     (void)is_done(*call);
     TRY(outcome(*call->state));
-    *reply_bytes = call->state->reply.size();
+    *reply_bytes = call->state->reply_bytes;
     return {};
   });
 }

@@ -46,25 +46,18 @@ struct Scratch {
 class Sleeping {
  public:
   Sleeping(std::span<Endpoint* const> endpoints, std::pmr::memory_resource& memory)
-      : endpoints_(endpoints), event_fd_(own_event.fd.get()), cores_(&memory), asleep_(&memory) {
+      : endpoints_(endpoints),
+        event_fd_(own_event.fd.get()),
+        cores_(&memory),
+        listed_(&memory),
+        asleep_(&memory) {
     for (Endpoint* endpoint : endpoints)
       if (std::ranges::find(cores_, &endpoint->core()) == cores_.end())
         cores_.push_back(&endpoint->core());
-    for (Core* core : cores_) {
-      const std::lock_guard lock(core->mutex_);
-      core->sleeping_.push_back(this);
-      core->sleepers_.fetch_add(1, std::memory_order_seq_cst);
-    }
+    for (Core* core : cores_) listed_.emplace_back(*core, *this);
     for (Core* core : cores_) asleep_.emplace_back(core->kernel());
   }
   Sleeping(const Sleeping&) = delete;
-  ~Sleeping() {
-    for (Core* core : cores_) {
-      const std::lock_guard lock(core->mutex_);
-      std::erase(core->sleeping_, this);
-      core->sleepers_.fetch_sub(1, std::memory_order_relaxed);
-    }
-  }
 
   int event_fd() const { return event_fd_; }
   const std::pmr::vector<Core*>& cores() const { return cores_; }
@@ -73,9 +66,30 @@ class Sleeping {
   }
 
  private:
+  /// Among those whom an attachment tells.
+  class Listed {
+   public:
+    Listed(Core& core, const Sleeping& who) : core_(core), who_(who) {
+      const std::lock_guard lock(core_.mutex_);
+      core_.sleeping_.push_back(&who_);
+      core_.sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    }
+    Listed(const Listed&) = delete;
+    ~Listed() {
+      const std::lock_guard lock(core_.mutex_);
+      std::erase(core_.sleeping_, &who_);
+      core_.sleepers_.fetch_sub(1, std::memory_order_relaxed);
+    }
+
+   private:
+    Core& core_;
+    const Sleeping& who_;
+  };
+
   std::span<Endpoint* const> endpoints_;
   int event_fd_;
   std::pmr::vector<Core*> cores_;
+  std::pmr::list<Listed> listed_;
   std::pmr::list<Asleep> asleep_;
 };
 

@@ -203,9 +203,11 @@ aios_code aios_tenant_open(aios_instance* instance, std::uint64_t timeout_ns,
 void aios_tenant_close(aios_tenant* tenant) {
   if (tenant == nullptr || tenant->core().foreign()) return;
   std::shared_ptr<aios_tenant> last;
-  const std::lock_guard lock(tenant->mutex);
-  last = std::move(tenant->self);
-  tenant->close();
+  guarded_end([&] {
+    const std::lock_guard lock(tenant->mutex);
+    last = std::move(tenant->self);
+    tenant->close();
+  });
 }
 
 aios_code aios_tenant_device(aios_tenant* tenant, std::uint32_t index, std::uint64_t timeout_ns,

@@ -24,7 +24,8 @@ aios_tenant::aios_tenant(std::shared_ptr<Core> of, Handle port)
 }
 
 void aios_tenant::close() {
-  if (!broken) broken.emplace(Code::cancelled, "the tenant was closed");
+  // So short that it needs no memory.
+  if (!broken) broken.emplace(Code::cancelled, "tenant closed");
   link.on_lost({});
   client->disconnect();
 }

@@ -70,28 +70,20 @@ std::optional<CallTable::Call> CallTable::take(std::uint32_t id) {
   return taken;
 }
 
-std::vector<CallTable::Call> CallTable::take_late(std::uint64_t now_ns, Deadline& next) {
-  std::vector<Call> late;
-  for (Call& place : places_) {
-    if (!place.callback) continue;
-    if (place.deadline.at_ns > now_ns) {
-      next.at_ns = std::min(next.at_ns, place.deadline.at_ns);
-    } else {
-      late.push_back(std::move(place));
-      free_place(place);
-    }
+std::optional<CallTable::Call> CallTable::take_late(std::uint64_t now_ns, std::uint32_t& place,
+                                                    Deadline& next) {
+  while (place < places_.size()) {
+    Call& call = places_[place++];
+    if (!call.callback) continue;
+    if (call.deadline.at_ns <= now_ns) return take(call.id);
+    next.at_ns = std::min(next.at_ns, call.deadline.at_ns);
   }
-  return late;
+  return std::nullopt;
 }
 
-std::vector<CallTable::Call> CallTable::take_all() {
-  std::vector<Call> all;
-  for (Call& place : places_) {
-    if (!place.callback) continue;
-    all.push_back(std::move(place));
-    free_place(place);
-  }
-  return all;
+std::optional<CallTable::Call> CallTable::take_next(std::uint32_t& place) {
+  Deadline none = Deadline::never();
+  return take_late(Deadline::never().at_ns, place, none);
 }
 
 }  // namespace aios

@@ -44,10 +44,12 @@ class CallTable {
   void release(std::uint32_t id);
   /// Nothing when no call has this id, or no longer.
   std::optional<Call> take(std::uint32_t id);
-  /// Those whose deadline is at or before `now_ns`; `next` becomes the earliest of the others.
-  std::vector<Call> take_late(std::uint64_t now_ns, Deadline& next);
-  /// All of them.
-  std::vector<Call> take_all();
+  /// The first call from `place` on whose deadline is at or before `now_ns`; `place` is then after
+  /// it, `next` the earliest deadline of the others that were passed. For taking one after the
+  /// other, from place 0: what ends calls needs no memory.
+  std::optional<Call> take_late(std::uint64_t now_ns, std::uint32_t& place, Deadline& next);
+  /// The first call from `place` on, whatever its deadline.
+  std::optional<Call> take_next(std::uint32_t& place);
 
  private:
   Call* find(std::uint32_t id);

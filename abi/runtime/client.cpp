@@ -30,6 +30,19 @@ std::string late_text(const std::string& service, std::uint32_t unanswered) {
             "not, no more: calls that wait long need a connection of their own";
   return text;
 }
+
+/// How a call ends that must, whatever else fails: without its text where there is no memory for
+/// that.
+std::unexpected<Status> end_of_call(Code code,
+                                    std::initializer_list<std::string_view> parts) noexcept {
+  try {
+    std::string text;
+    for (const std::string_view part : parts) text += part;
+    return error(code, std::move(text));
+  } catch (const std::bad_alloc&) {
+    return error(code);
+  }
+}
 }  // namespace
 
 Client::Client(Kernel& kernel, EventLoop* loop, Handle port, std::uint64_t protocol_version,
@@ -139,23 +152,31 @@ Result<void> Client::ensure_connecting() {
   return {};
 }
 
-bool Client::work() {
-  if (link_ == nullptr && !may_connect()) return false;
-  if (Result<void> connecting = ensure_connecting(); !connecting) {
-    fail_all(connecting.error().code(), service_ + ": " + connecting.error().message(), true);
-    return false;
-  }
-  if (!link_->open()) {
+/// False: it is not open yet, or cannot be.
+bool Client::open_link() {
+  try {
+    if (Result<void> connecting = ensure_connecting(); !connecting) {
+      fail_all(connecting.error().code(), {service_, ": ", connecting.error().message()});
+      return false;
+    }
+    if (link_->open()) return true;
     // In a loop the kernel says when to look; a look is a kernel call.
     if (loop_ != nullptr && !std::exchange(signalled_, false) && !link_->closed()) return false;
     const Result<bool> open = link_->try_open();
-    if (!open) {
-      dropped();
-      return false;
-    }
-    if (!*open) return false;
-    connect_at_ = {0};
+    if (!open) return dropped(), false;
+    if (*open) connect_at_ = {0};
+    return *open;
+  } catch (const std::bad_alloc&) {
+    // Of those who wait nothing was sent. They might wait for ever.
+    drop_link();
+    fail_all(Code::no_memory, {"out of memory"});
+    return false;
   }
+}
+
+bool Client::work() {
+  if (link_ == nullptr && !may_connect()) return false;
+  if (!connected() && !open_link()) return false;
   bool more = receive();
   if (link_ != nullptr) more = flush() || more;
   if (link_ != nullptr) link_->notify_peer();
@@ -164,45 +185,48 @@ bool Client::work() {
 
 /// True when calls are left that could be sent at once.
 bool Client::flush() {
-  while (!waiting_.empty()) {
-    bool keep = false;
-    // The callback of a failed call may start others: the entry leaves the queue first.
-    Waiting waiting = std::move(waiting_.front());
-    waiting_.pop_front();
-    const bool go_on = send_one(waiting, keep);
-    if (keep) waiting_.push_front(std::move(waiting));
-    if (!go_on) return false;
-  }
+  while (!waiting_.empty())
+    if (!send_first()) return false;
   if (stalled_) link_->set_stalled(stalled_ = false);
   return false;
 }
 
-bool Client::send_one(Waiting& waiting, bool& keep) {
-  keep = true;
+/// False when it has to wait on.
+bool Client::send_first() {
   if (in_flight_.full()) return false;  // the next answer makes room
-  RingResult room = link_->room(slots_for(waiting.request.size()));
+  Waiting& first = waiting_.front();
+  RingResult room = link_->room(slots_for(first.request.size()));
   if (room == RingResult::would_block && !stalled_) {
     link_->set_stalled(stalled_ = true);
-    room = link_->room(slots_for(waiting.request.size()));
+    room = link_->room(slots_for(first.request.size()));
   }
   if (room == RingResult::broken) dropped();
   if (room != RingResult::done) return false;
-  if (!waiting.handles.empty()) {
-    Result<std::vector<Handle>> numbers = send_handles(waiting.handles);
-    if (!numbers && numbers.error().code() == Code::peer_closed) return false;
-    if (!numbers) {
-      keep = false;
-      waiting.callback(std::unexpected(std::move(numbers).error()));
-      return true;
-    }
-    waiting.fill(*numbers, waiting.request);
+  Result<void> sent = error(Code::no_memory);
+  try {
+    sent = send(first);
+  } catch (const std::bad_alloc&) {
+    // It was not sent, and might wait for ever.
   }
-  keep = false;
+  if (!sent && sent.error().code() == Code::peer_closed) return false;
+  // The callback may start others: the entry leaves the queue first.
+  Waiting gone = std::move(first);
+  waiting_.pop_front();
+  if (!sent) gone.callback(std::unexpected(std::move(sent).error()));
+  return true;
+}
+
+/// There is room for it. Not sent, it still has its callback.
+Result<void> Client::send(Waiting& waiting) {
+  if (!waiting.handles.empty()) {
+    const std::vector<Handle> numbers = TRY(send_handles(waiting.handles));
+    waiting.fill(numbers, waiting.request);
+  }
   const std::uint32_t id = push(waiting.opcode, waiting.request);
   if (!waiting.idempotent) waiting.request.clear();
   in_flight_.fill(id, waiting.deadline, std::move(waiting.callback), std::move(waiting.request),
                   waiting.replays);
-  return true;
+  return {};
 }
 
 Result<std::vector<Handle>> Client::send_handles(std::span<const HandleToSend> handles) {
@@ -255,13 +279,13 @@ Result<std::span<const std::byte>> Client::answer_in(const Message& message,
   proto::ReplyHeader head{};
   const std::span<const std::byte> bytes = message.bytes();
   if (message.header.opcode != (opcode | proto::reply_flag) || bytes.size() < sizeof head)
-    return error(Code::protocol_error, service_ + " answered something else");
+    return end_of_call(Code::protocol_error, {service_, " answered something else"});
   std::memcpy(&head, bytes.data(), sizeof head);
   const std::span<const std::byte> body = bytes.subspan(sizeof head);
   if (head.status == 0) return body;
   const std::size_t n = std::min<std::size_t>(head.text_bytes, body.size());
-  return error(static_cast<Code>(head.status),
-               std::string(reinterpret_cast<const char*>(body.data()), n));
+  return end_of_call(static_cast<Code>(head.status),
+                     {{reinterpret_cast<const char*>(body.data()), n}});
 }
 
 void Client::deliver(const Message& message) {
@@ -270,9 +294,8 @@ void Client::deliver(const Message& message) {
     call->callback(answer_in(message, call->opcode));
 }
 
-/// The connection is gone. What was in flight ends; what waits, waits for the next connection.
-void Client::dropped() {
-  const bool was_open = link_->open();
+void Client::drop_link() {
+  if (link_ == nullptr) return;
   if (loop_ != nullptr) {
     loop_->unwatch(link_->bell_fd());
     loop_->forget_signal(link_->handle());
@@ -280,6 +303,12 @@ void Client::dropped() {
   link_.reset();
   stalled_ = false;
   unanswered_ = 0;
+}
+
+/// The connection is gone. What was in flight ends; what waits, waits for the next connection.
+void Client::dropped() {
+  const bool was_open = link_->open();
+  drop_link();
   end_in_flight();
   if (was_open) {
     if (on_disconnect_) on_disconnect_();
@@ -295,42 +324,41 @@ void Client::dropped() {
 
 /// Sends again what may be, before what waits; the others learn that nobody will answer.
 void Client::end_in_flight() {
-  std::vector<CallTable::Call> calls = in_flight_.take_all();
-  std::erase_if(calls, [this](CallTable::Call& call) {
-    if (call.request.empty() || call.replays >= max_replays) return false;
-    waiting_.push_front({call.opcode,
-                         std::move(call.request),
-                         {},
-                         {},
-                         call.deadline,
-                         std::move(call.callback),
-                         true,
-                         call.replays + 1});
-    return true;
-  });
-  for (auto& call : calls)
-    call.callback(error(Code::peer_closed, service_ + " went away during the call"));
+  std::uint32_t place = 0;
+  while (std::optional<CallTable::Call> call = in_flight_.take_next(place))
+    if (!replay(*call))
+      call->callback(end_of_call(Code::peer_closed, {service_, " went away during the call"}));
+}
+
+/// False when it may not be sent again, or there is no memory to keep it for that.
+bool Client::replay(CallTable::Call& call) {
+  if (call.request.empty() || call.replays >= max_replays) return false;
+  try {
+    waiting_.emplace_front();
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  waiting_.front() = {call.opcode,   std::move(call.request),  {},   {},
+                      call.deadline, std::move(call.callback), true, call.replays + 1};
+  return true;
 }
 
 void Client::disconnect() {
-  if (link_ != nullptr) {
-    if (loop_ != nullptr) {
-      loop_->unwatch(link_->bell_fd());
-      loop_->forget_signal(link_->handle());
-    }
-    link_.reset();
-    stalled_ = false;
-    unanswered_ = 0;
-  }
-  fail_all(Code::cancelled, "the connection to " + service_ + " was closed", true);
+  drop_link();
+  fail_all(Code::cancelled, {"the connection to ", service_, " was closed"});
 }
 
-void Client::fail_all(Code code, const std::string& message, bool waiting_too) {
-  std::vector<CallTable::Call> in_flight = in_flight_.take_all();
-  std::deque<Waiting> waiting;
-  if (waiting_too) waiting.swap(waiting_);
-  for (auto& call : in_flight) call.callback(error(code, message));
-  for (auto& call : waiting) call.callback(error(code, message));
+/// What callbacks start meanwhile is left alone where it waits.
+void Client::fail_all(Code code, std::initializer_list<std::string_view> parts) {
+  std::uint32_t place = 0;
+  std::size_t waiting = waiting_.size();
+  while (std::optional<CallTable::Call> call = in_flight_.take_next(place))
+    call->callback(end_of_call(code, parts));
+  for (; waiting > 0 && !waiting_.empty(); --waiting) {
+    Waiting first = std::move(waiting_.front());
+    waiting_.pop_front();
+    first.callback(end_of_call(code, parts));
+  }
 }
 
 bool Client::ready() const {
@@ -357,22 +385,40 @@ void Client::arm_deadline(Deadline deadline) {
 void Client::expire() {
   if (armed_.is_never() || !armed_.passed()) return;
   armed_ = Deadline::never();
-  Deadline next = Deadline::never();
   const std::uint64_t now = now_ns();
-  std::vector<CallTable::Call> sent = in_flight_.take_late(now, next);
-  std::vector<Waiting> unsent;
-  std::erase_if(waiting_, [&](Waiting& entry) {
-    if (entry.deadline.at_ns > now) {
-      next.at_ns = std::min(next.at_ns, entry.deadline.at_ns);
-      return false;
+  try {
+    arm_deadline(end_late(now));
+  } catch (const std::bad_alloc&) {
+    // Of a callback. The others are looked at next time.
+    armed_ = {now};
+    throw;
+  }
+}
+
+/// Ends the calls whose deadline is at or before `now_ns`: the earliest deadline of the others.
+Deadline Client::end_late(std::uint64_t now_ns) {
+  Deadline next = Deadline::never();
+  const auto late = [this]() -> std::unexpected<Status> {
+    try {
+      return error(Code::timed_out, late_text(service_, unanswered_));
+    } catch (const std::bad_alloc&) {
+      return error(Code::timed_out);
     }
-    unsent.push_back(std::move(entry));
-    return true;
-  });
-  arm_deadline(next);
-  const auto late = [this] { return error(Code::timed_out, late_text(service_, unanswered_)); };
-  for (auto& call : sent) call.callback(late());
-  for (auto& call : unsent) call.callback(late());
+  };
+  std::uint32_t place = 0;
+  std::size_t left = waiting_.size();  // and not what callbacks start meanwhile
+  while (std::optional<CallTable::Call> call = in_flight_.take_late(now_ns, place, next))
+    call->callback(late());
+  for (std::size_t i = 0; left > 0 && i < waiting_.size(); --left) {
+    if (waiting_[i].deadline.at_ns > now_ns) {
+      next.at_ns = std::min(next.at_ns, waiting_[i++].deadline.at_ns);
+      continue;
+    }
+    Waiting unsent = std::move(waiting_[i]);
+    waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i));
+    unsent.callback(late());
+  }
+  return next;
 }
 
 void Client::drive(const bool& done) {
@@ -424,7 +470,7 @@ void Client::block(Deadline until) {
 }
 
 void Client::kernel_lost() {
-  fail_all(Code::peer_closed, "the AIOS kernel is gone", true);
+  fail_all(Code::peer_closed, {"the AIOS kernel is gone"});
 }
 
 /// The kernel's bell rings when the link is open. One thread at a time listens to it, and looks

@@ -14,6 +14,7 @@
 #include <cstring>
 #include <deque>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <string>
 
@@ -150,13 +151,13 @@ class Client final : public Source {
 
  private:
   struct Waiting {
-    std::uint16_t opcode;
+    std::uint16_t opcode = 0;
     std::vector<std::byte> request;
     std::vector<HandleToSend> handles;
     Filler fill;
-    Deadline deadline;
+    Deadline deadline = Deadline::never();
     RawCallback callback;
-    bool idempotent;
+    bool idempotent = false;
     std::uint32_t replays = 0;
   };
   template <class M>
@@ -182,17 +183,22 @@ class Client final : public Source {
   bool may_connect() const;
   bool may_send() const;
   Result<void> ensure_connecting();
+  bool open_link();
   bool flush();
-  bool send_one(Waiting& waiting, bool& keep);
+  bool send_first();
+  Result<void> send(Waiting& waiting);
   bool receive();
   Result<std::span<const std::byte>> answer_in(const Message& message, std::uint16_t opcode) const;
   void deliver(const Message& message);
+  void drop_link();
   void dropped();
   void end_in_flight();
-  void fail_all(Code code, const std::string& message, bool waiting_too);
+  bool replay(CallTable::Call& call);
+  void fail_all(Code code, std::initializer_list<std::string_view> parts);
   void block(Deadline until);
   void await_open(Deadline until);
   void arm_deadline(Deadline deadline);
+  Deadline end_late(std::uint64_t now_ns);
 
   Kernel& kernel_;
   EventLoop* loop_;

@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
+#include <new>
 
 #include "abi/runtime/socket.hpp"
 
@@ -177,8 +178,12 @@ void Kernel::drop_signals() {
 }
 
 void Kernel::close(Handle handle) {
-  // Fails only for a handle that is gone already, which is what the caller wants.
-  if (handle != 0) (void)call<pk::HandleClose>({handle});
+  // Fails only for a handle that is gone already, which is what the caller wants; and then there
+  // may be no memory to say so.
+  try {
+    if (handle != 0) (void)call<pk::HandleClose>({handle});
+  } catch (const std::bad_alloc&) {
+  }
 }
 
 Result<Handle> Kernel::duplicate(Handle handle, std::uint32_t use, std::uint32_t grant) {

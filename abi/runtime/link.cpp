@@ -63,8 +63,9 @@ Result<bool> Link::try_open() {
 }
 
 Result<std::unique_ptr<Link>> Link::accept(Kernel& kernel, Handle port, PeerInfo& peer) {
-  auto accepted = TRY(kernel.call<pk::PortAccept>({port}));
+  // Before it is accepted: there may be no memory for it.
   std::unique_ptr<Link> link(new Link(kernel));
+  auto accepted = TRY(kernel.call<pk::PortAccept>({port}));
   link->handle_ = accepted.reply.link;
   link->index_ = accepted.reply.index;
   peer = {accepted.reply.peer_process_id,

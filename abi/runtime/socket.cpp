@@ -189,6 +189,16 @@ bool all_read(const Fd& socket) {
   return ::ioctl(socket.get(), SIOCOUTQ, &unread) != 0 || unread == 0;
 }
 
+namespace {
+
+Fd fd_at(const unsigned char* place) {
+  int fd = -1;
+  std::memcpy(&fd, place, sizeof fd);
+  return Fd(fd);
+}
+
+}  // namespace
+
 Result<void> receive_packet(int socket, std::span<std::byte> buffer, int flags,
                             ReceivedPacket& packet) {
   alignas(cmsghdr) std::byte control[CMSG_SPACE(sizeof(int) * max_packet_fds)];
@@ -206,9 +216,13 @@ Result<void> receive_packet(int socket, std::span<std::byte> buffer, int flags,
     if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) continue;
     const std::size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
     for (std::size_t i = 0; i < count; ++i) {
-      int fd = -1;
-      std::memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
-      packet.fds.emplace_back(fd);
+      Fd fd = fd_at(CMSG_DATA(c) + i * sizeof(int));
+      // What there is no memory for is lost like what there was no descriptor for.
+      try {
+        packet.fds.push_back(std::move(fd));
+      } catch (const std::bad_alloc&) {
+        message.msg_flags |= MSG_CTRUNC;
+      }
     }
   }
   packet.bytes = static_cast<std::size_t>(n);

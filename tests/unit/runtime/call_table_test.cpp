@@ -67,8 +67,10 @@ TEST_CASE("Late calls are taken, and the earliest of the others is told") {
   add(table, 2, Deadline{100});
   add(table, 3, Deadline{50});
   Deadline next = Deadline::never();
-  const auto late = table.take_late(100, next);
-  CHECK(late.size() == 2);
+  std::uint32_t place = 0;
+  CHECK(table.take_late(100, place, next)->opcode == 2);
+  CHECK(table.take_late(100, place, next)->opcode == 3);
+  CHECK_FALSE(table.take_late(100, place, next));
   CHECK(next.at_ns == 200);
   CHECK(table.take(on_time));
 }
@@ -79,8 +81,10 @@ TEST_CASE("A place that is only reserved counts, and nothing finds it until it i
   CHECK(table.size() == 1);
   CHECK_FALSE(table.take(id));
   Deadline next = Deadline::never();
-  CHECK(table.take_late(1000, next).empty());
-  CHECK(table.take_all().empty());
+  std::uint32_t place = 0;
+  CHECK_FALSE(table.take_late(1000, place, next));
+  place = 0;
+  CHECK_FALSE(table.take_next(place));
   const std::byte again[] = {std::byte{1}, std::byte{2}};
   table.fill(id, Deadline{50}, nothing(), {again, again + 2}, 3);
   const auto taken = table.take(id);
@@ -102,12 +106,18 @@ TEST_CASE("A place that was given back is used again under another id") {
   CHECK(table.take(next)->opcode == 2);
 }
 
-TEST_CASE("Taking all leaves none") {
+TEST_CASE("Taking one after the other leaves none, and comes to an end when others begin") {
   CallTable table;
   for (int i = 0; i < 10; ++i) add(table, 1);
-  CHECK(table.take_all().size() == 10);
+  std::uint32_t place = 0;
+  int taken = 0;
+  for (; table.take_next(place); ++taken) add(table, 2);
+  // Each began in the place that was just passed.
+  CHECK(taken == 10);
+  CHECK(table.size() == 10);
+  place = 0;
+  while (const auto call = table.take_next(place)) CHECK(call->opcode == 2);
   CHECK(table.size() == 0);
-  CHECK(table.take_all().empty());
 }
 
 TEST_CASE("No call has id 0, however often its place is used") {

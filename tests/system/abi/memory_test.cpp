@@ -1,0 +1,206 @@
+// What the library does where there is no memory: every call ends, says so, and the host lives.
+#include <cstdlib>
+#include <new>
+#include <thread>
+
+#include "tests/system/abi/fixture.hpp"
+
+using namespace aios;
+using namespace aios::test;
+
+namespace {
+
+/// Of this thread: so many allocations succeed, then one fails, or all that follow.
+thread_local long before_failure = -1;
+thread_local bool fails_for_good = false;
+thread_local long failures = 0;
+
+bool fails_now() {
+  if (before_failure < 0) return false;
+  if (before_failure > 0) return --before_failure, false;
+  if (!fails_for_good) before_failure = -1;
+  ++failures;
+  return true;
+}
+
+void* allocate(std::size_t bytes) {
+  if (!fails_now())
+    if (void* memory = std::malloc(bytes != 0 ? bytes : 1)) return memory;
+  throw std::bad_alloc();
+}
+
+}  // namespace
+
+void* operator new(std::size_t bytes) {
+  return allocate(bytes);
+}
+void operator delete(void* memory) noexcept {
+  std::free(memory);
+}
+void operator delete(void* memory, std::size_t) noexcept {
+  std::free(memory);
+}
+
+namespace {
+
+/// Runs `body` with the first allocation failing, then the second, until none is left to fail:
+/// first that one alone, then with it all that follow.
+template <class Body>
+void with_each_failure(Body body) {
+  constexpr long most = 1000;
+  for (const bool for_good : {false, true})
+    for (long at = 0;; ++at) {
+      REQUIRE(at < most);
+      failures = 0;
+      body([&](auto step) {
+        fails_for_good = for_good;
+        before_failure = at;
+        step();
+        before_failure = -1;
+      });
+      if (failures == 0) break;
+    }
+}
+
+bool none_or(aios_code code, aios_code expected) {
+  return code == expected || code == AIOS_NO_MEMORY || code == AIOS_QUOTA;
+}
+
+aios_code call_echo(aios_service* echo) {
+  Echo::Request request{};
+  request.value = 5;
+  Echo::Reply reply{};
+  const aios_code code =
+      aios_call_method(echo, Echo::opcode, &request, sizeof request, &reply, sizeof reply, long_ns);
+  return code == AIOS_OK && reply.value != 5 ? AIOS_INTERNAL : code;
+}
+
+/// Of a method that only answers when somebody releases it.
+aios_code call_hold(aios_service* echo, std::uint64_t timeout_ns) {
+  const Hold::Request request{8000};
+  proto::Empty reply{};
+  return aios_call_method(echo, Hold::opcode, &request, sizeof request, &reply, sizeof reply,
+                          timeout_ns);
+}
+
+}  // namespace
+
+TEST_CASE("A blocking call with too little memory ends with its answer or no_memory") {
+  const auto instance = attach();
+  with_each_failure([&](auto with_failure) {
+    const auto echo = connect_echo(instance.get());
+    aios_code code = AIOS_INTERNAL;
+    with_failure([&] { code = call_echo(echo.get()); });
+    REQUIRE(none_or(code, AIOS_OK));
+    REQUIRE(echo_once(echo.get(), 6) == 6);
+  });
+}
+
+TEST_CASE("An error that is answered is never told as success for want of memory") {
+  const auto instance = attach();
+  const auto echo = connect_echo(instance.get());
+  REQUIRE(echo_once(echo.get(), 1) == 1);
+  with_each_failure([&](auto with_failure) {
+    aios_code code = AIOS_INTERNAL;
+    std::uint64_t nothing = 0;
+    with_failure([&] {
+      code = aios_call_method(echo.get(), 999, &nothing, sizeof nothing, &nothing, sizeof nothing,
+                              long_ns);
+    });
+    REQUIRE(none_or(code, AIOS_NOT_SUPPORTED));
+    Echo::Request request{};
+    with_failure([&] {
+      code = aios_call_method(echo.get(), Echo::opcode, &request, sizeof request, &nothing,
+                              sizeof nothing, long_ns);
+    });
+    REQUIRE(none_or(code, AIOS_INVALID_ARGUMENT));
+  });
+}
+
+TEST_CASE("A call ends at its timeout, however little memory there is") {
+  const auto instance = attach();
+  const auto echo = connect_echo(instance.get());
+  REQUIRE(echo_once(echo.get(), 1) == 1);
+  with_each_failure([&](auto with_failure) {
+    aios_code code = AIOS_INTERNAL;
+    with_failure([&] { code = call_hold(echo.get(), 2 * ns_per_ms); });
+    REQUIRE(none_or(code, AIOS_TIMED_OUT));
+  });
+}
+
+TEST_CASE("A call that was begun with too little memory ends, and gives its result later") {
+  const auto instance = attach();
+  with_each_failure([&](auto with_failure) {
+    const auto echo = connect_echo(instance.get());
+    aios_call* made = nullptr;
+    Echo::Request request{};
+    Echo::Reply reply{};
+    aios_code code = AIOS_INTERNAL;
+    with_failure([&] {
+      code = aios_call_start(echo.get(), Echo::opcode, &request, sizeof request, long_ns, &made);
+    });
+    REQUIRE(none_or(code, AIOS_OK));
+    CHECK((code == AIOS_OK) == (made != nullptr));
+    if (made == nullptr) return;
+    const Owned<aios_call> call(made);
+    auto item = wait_item(made);
+    with_failure([&] { code = aios_wait(&item, 1, long_ns); });
+    REQUIRE(none_or(code, AIOS_OK));
+    ok(aios_wait(&item, 1, long_ns));
+    with_failure([&] { code = aios_call_result(made, &reply, sizeof reply); });
+    REQUIRE(none_or(code, AIOS_OK));
+  });
+}
+
+TEST_CASE("An answer needs no memory to be kept until it is asked for") {
+  const auto instance = attach();
+  const auto echo = connect_echo(instance.get());
+  with_each_failure([&](auto with_failure) {
+    Echo::Request request{};
+    request.value = 7;
+    aios_call* made = nullptr;
+    ok(aios_call_start(echo.get(), Echo::opcode, &request, sizeof request, long_ns, &made));
+    const Owned<aios_call> call(made);
+    int done = 0;
+    aios_code code = AIOS_OK;
+    with_failure([&] {
+      while (done == 0 && code == AIOS_OK) code = aios_call_is_done(made, &done);
+    });
+    REQUIRE(code == AIOS_OK);
+    Echo::Reply reply{};
+    ok(aios_call_result(made, &reply, sizeof reply));
+    REQUIRE(reply.value == 7);
+  });
+}
+
+TEST_CASE("Closing a service needs no memory, and ends its calls") {
+  const auto instance = attach();
+  with_each_failure([&](auto with_failure) {
+    auto echo = connect_echo(instance.get());
+    REQUIRE(echo_once(echo.get(), 1) == 1);
+    const auto sent = hold(echo.get(), 8001);
+    with_failure([&] { echo.reset(); });
+    proto::Empty reply{};
+    REQUIRE(aios_call_result(sent.get(), &reply, sizeof reply) == AIOS_CANCELLED);
+    auto unconnected = connect_echo(instance.get());
+    const auto unsent = hold(unconnected.get(), 8002);
+    with_failure([&] { unconnected.reset(); });
+    REQUIRE(aios_call_result(unsent.get(), &reply, sizeof reply) == AIOS_CANCELLED);
+  });
+}
+
+TEST_CASE("A tenant, a server and a region are closed without memory") {
+  const auto instance = attach();
+  with_each_failure([&](auto with_failure) {
+    aios_tenant* made = nullptr;
+    ok(aios_tenant_open(instance.get(), long_ns, &made));
+    Owned<aios_tenant> tenant(made);
+    auto server = serve(instance.get(), "brief");
+    auto region = create_region(instance.get(), 4096);
+    with_failure([&] {
+      tenant.reset();
+      server.reset();
+      region.reset();
+    });
+  });
+}
