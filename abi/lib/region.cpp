@@ -134,9 +134,9 @@ aios_code aios_region_freeze(aios_region* region) {
   if (region == nullptr) return null_argument("aios_region_freeze");
   return guarded([&]() -> Result<void> {
     TRY(region->core->check_process());
-    TRY(region->region.freeze());
-    region->writable = false;
-    return {};
+    Result<void> frozen = region->region.freeze();
+    if (region->region.access() == Mapping::Access::read) region->writable = false;
+    return frozen;
   });
 }
 

@@ -192,11 +192,16 @@ Result<Handle> Kernel::duplicate(Handle handle, std::uint32_t use, std::uint32_t
 
 namespace {
 
-Result<Mapping> map_region(Kernel& kernel, Handle handle, Mapping::Access access) {
+Result<Called<pk::RegionMap>> descriptor_of(Kernel& kernel, Handle handle, Mapping::Access access) {
   const bool writable = access == Mapping::Access::read_write;
   auto mapped = TRY(kernel.call<pk::RegionMap>({handle, writable ? 1u : 0u, 0}));
   if (mapped.fds.size() != 1)
     return error(Code::quota, "this process has no descriptor left to map a region");
+  return mapped;
+}
+
+Result<Mapping> map_region(Kernel& kernel, Handle handle, Mapping::Access access) {
+  const auto mapped = TRY(descriptor_of(kernel, handle, access));
   return Mapping::map(mapped.fds[0], mapped.reply.size_bytes, access);
 }
 
@@ -234,18 +239,17 @@ Result<Region> Region::map(Kernel& kernel, Handle handle, Mapping::Access access
 }
 
 Result<void> Region::freeze() {
-  // Read-only first: with it this process is no writer, and its readers do not notice.
-  TRY(remap(Mapping::Access::read));
-  const auto frozen = kernel_->call<pk::RegionFreeze>({handle_});
-  if (frozen) access_ = Mapping::Access::read;
-  if (frozen) return {};
-  (void)remap(access_);
-  return std::unexpected(frozen.error());
-}
-
-Result<void> Region::remap(Mapping::Access access) {
   if (!valid()) return error(Code::invalid_argument, "the region is not mapped");
-  return mapping_.replace(TRY(map_region(*kernel_, handle_, access)));
+  // For the way back. When it is needed there may be no descriptor left.
+  const auto as_before = TRY(descriptor_of(*kernel_, handle_, access_));
+  // Read-only first: with it this process is no writer, and its readers do not notice.
+  TRY(mapping_.replace(TRY(map_region(*kernel_, handle_, Mapping::Access::read))));
+  const auto frozen = kernel_->call<pk::RegionFreeze>({handle_});
+  const Mapping::Access before = std::exchange(access_, Mapping::Access::read);
+  if (frozen) return {};
+  auto back = Mapping::map(as_before.fds[0], size(), before);
+  if (back && mapping_.replace(*std::move(back))) access_ = before;
+  return std::unexpected(frozen.error());
 }
 
 Result<RegionKind> Region::kind() const {

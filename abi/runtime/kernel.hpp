@@ -172,8 +172,8 @@ class Region {
   /// busy while another process maps it for writing, or holds pages of it in a pipe or a device; it
   /// is then mapped as before, and a retry may succeed. not_supported unless it was created
   /// freezable; denied without map_write, or when a holder of a writable descriptor sealed the
-  /// seals. Should it not come back writable (another process froze it just then), it stays
-  /// read-only.
+  /// seals. Should it not come back writable (another process froze it just then, or there is no
+  /// room to map it), it stays read-only, and access() says so.
   Result<void> freeze();
   /// Asks the kernel: data or frozen. A region of another process may be parsed in place only when
   /// it is frozen.
@@ -184,12 +184,11 @@ class Region {
   std::byte* data() const { return mapping_.data(); }
   std::size_t size() const { return mapping_.size(); }
   bool valid() const { return mapping_.valid(); }
+  /// As what it is mapped now.
+  Mapping::Access access() const { return access_; }
   void reset();
 
  private:
-  /// Maps it at the address where it is.
-  Result<void> remap(Mapping::Access access);
-
   Kernel* kernel_ = nullptr;
   Handle handle_ = 0;
   Mapping mapping_;

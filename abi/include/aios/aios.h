@@ -195,7 +195,8 @@ AIOS_API int aios_region_is_writable(const aios_region* region);
 /* Makes a region that was created FREEZABLE immutable, for everybody and for ever. It is mapped
  * anew, read-only, at the same address, and must not be used by other threads meanwhile. Needs a
  * region that this program may write. Freezing a frozen one is OK. Errors: BUSY: somebody has it
- * mapped for writing, or its pages are on their way elsewhere in Linux; it is then as before.
+ * mapped for writing, or its pages are on their way elsewhere in Linux; it is then as before,
+ * unless aios_region_is_writable says that it is read-only now: somebody else was freezing it, too.
  * NOT_SUPPORTED: it was not created FREEZABLE. DENIED: it is read-only here, or a peer with WRITE
  * made it unfreezable: freeze before you grant that. */
 AIOS_API aios_code aios_region_freeze(aios_region* region);

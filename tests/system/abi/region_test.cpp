@@ -1,12 +1,38 @@
 // Regions: made, kept in the job, opened by others.
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstdarg>
 #include <fstream>
+#include <functional>
 #include <sstream>
+#include <vector>
 
 #include "abi/runtime/host_memory.hpp"
 #include "tests/system/abi/fixture.hpp"
 
 using namespace aios;
 using namespace aios::test;
+
+namespace {
+/// What happens when the library puts a mapping in another's place; false: it is refused.
+std::function<bool()> at_mremap;
+}  // namespace
+
+// Visible to the library, which would have libc's.
+extern "C" [[gnu::visibility("default")]] void* mremap(void* old, std::size_t old_bytes,
+                                                       std::size_t new_bytes, int flags,
+                                                       ...) noexcept {
+  std::va_list more;
+  va_start(more, flags);
+  void* const to = va_arg(more, void*);
+  va_end(more);
+  if (at_mremap && !at_mremap()) return errno = ENOMEM, MAP_FAILED;
+  return reinterpret_cast<void*>(::syscall(SYS_mremap, old, old_bytes, new_bytes, flags, to));
+}
 
 TEST_CASE("A new region is zero, writable, and at least as long as asked for") {
   const auto instance = attach();
@@ -199,4 +225,45 @@ TEST_CASE("A region that others may be writing is busy, and one made otherwise c
   const auto plain = create_region(instance.get(), 4096);
   CHECK(aios_region_freeze(plain.get()) == AIOS_NOT_SUPPORTED);
   CHECK(aios_region_freeze(nullptr) == AIOS_INVALID_ARGUMENT);
+}
+
+TEST_CASE("A region that could not be frozen is writable again, or says that it is not") {
+  const auto writer = attach("freezing");
+  aios_region* made = nullptr;
+  ok(aios_region_create(writer.get(), 4096, "shared", AIOS_REGION_FREEZABLE, &made));
+  const Owned<aios_region> region(made);
+  ok(aios_region_keep(made, "shared", AIOS_GRANT_WRITE));
+  const auto other = attach("freezing");
+  aios_region* theirs = nullptr;
+  ok(aios_region_open(other.get(), "shared", AIOS_GRANT_WRITE, &theirs));
+  const Owned<aios_region> writable_there(theirs);
+
+  // Whatever descriptor there was is gone by the time it is refused.
+  std::vector<Fd> taken;
+  rlimit before{};
+  REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+  const rlimit few{256, before.rlim_max};
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &few) == 0);
+  at_mremap = [&] {
+    for (int fd = ::open("/dev/null", O_RDONLY | O_CLOEXEC); fd >= 0;
+         fd = ::open("/dev/null", O_RDONLY | O_CLOEXEC))
+      taken.emplace_back(fd);
+    return true;
+  };
+  CHECK(aios_region_freeze(made) == AIOS_BUSY);
+  at_mremap = {};
+  taken.clear();
+  REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+  REQUIRE(aios_region_is_writable(made) == 1);
+  static_cast<volatile char*>(aios_region_data(made))[0] = 7;
+  CHECK(static_cast<char*>(aios_region_data(theirs))[0] == 7);
+
+  int calls = 0;
+  at_mremap = [&] { return ++calls != 2; };
+  CHECK(aios_region_freeze(made) == AIOS_BUSY);
+  at_mremap = {};
+  CHECK(calls == 2);
+  CHECK(aios_region_is_writable(made) == 0);
+  CHECK(static_cast<volatile char*>(aios_region_data(made))[0] == 7);
+  ok(aios_forget(writer.get(), "shared"));
 }
