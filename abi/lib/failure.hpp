@@ -4,8 +4,10 @@
 #include <new>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "abi/include/aios/aios.h"
+#include "abi/runtime/cancel.hpp"
 #include "abi/runtime/status.hpp"
 #include "abi/runtime/time.hpp"
 
@@ -20,9 +22,10 @@ inline aios_code fail(const Status& status) noexcept {
 /// "aios_attach: an argument is NULL"
 aios_code null_argument(std::string_view function) noexcept;
 
-/// Runs `body`, which returns a Result<void>. Nothing it throws reaches the host.
+/// Runs `body`, which returns a Result<void>. Nothing it throws reaches the host. For what keeps
+/// its thread from being cancelled by itself, where it makes system calls: the path of a call.
 template <class Body>
-aios_code guarded(Body body) noexcept {
+aios_code guarded_call(Body body) noexcept {
   try {
     const Result<void> result = body();
     return result ? AIOS_OK : fail(result.error());
@@ -33,7 +36,14 @@ aios_code guarded(Body body) noexcept {
   }
 }
 
-/// The same for what has no result, such as what frees.
+/// The same for all else.
+template <class Body>
+aios_code guarded(Body body) noexcept {
+  const Uncancelled until_end;
+  return guarded_call(std::move(body));
+}
+
+/// The same for what has no result.
 template <class Body>
 void guarded_end(Body body) noexcept {
   (void)guarded([&]() -> Result<void> {

@@ -215,6 +215,7 @@ aios_code aios_graph_create(aios_tenant* tenant, aios_graph** graph) {
 
 void aios_graph_free(aios_graph* graph) {
   if (graph == nullptr || graph->tenant->core().foreign()) return;
+  const Uncancelled until_end;
   {
     const std::lock_guard lock(graph->tenant->mutex);
     if (graph->submitted)

@@ -70,6 +70,7 @@ aios_code aios_attach(const aios_attach_options* options, aios_instance** instan
 }
 
 void aios_detach(aios_instance* instance) {
+  const Uncancelled until_end;
   if (instance != nullptr && !instance->core->foreign()) delete instance;
 }
 

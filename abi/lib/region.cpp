@@ -115,6 +115,7 @@ aios_code aios_region_create(aios_instance* instance, std::uint64_t size_bytes, 
 }
 
 void aios_region_close(aios_region* region) {
+  const Uncancelled until_end;
   if (region != nullptr && !region->core->foreign()) delete region;
 }
 

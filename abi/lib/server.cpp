@@ -199,6 +199,7 @@ aios_code aios_server_create(aios_instance* instance, const char* label,
 
 void aios_server_close(aios_server* server) {
   if (server == nullptr || server->core().foreign()) return;
+  const Uncancelled until_end;
   std::shared_ptr<aios_server> last;
   const std::lock_guard lock(server->mutex);
   server->close();

@@ -19,6 +19,7 @@ aios_service::aios_service(std::shared_ptr<Core> of, Handle port, std::uint64_t 
   client->on_disconnect([this] { had_connection = true; });
   // Of a blocking call, whose thread holds the mutex.
   client->on_drive([this](const bool& done) {
+    const Uncancelled meanwhile;
     std::unique_lock lock(mutex, std::adopt_lock);
     finish(*this, lock, [&done] { return done; });
     lock.release();
@@ -161,6 +162,7 @@ aios_code aios_connect(aios_instance* instance, const char* name, std::uint64_t 
 
 void aios_service_close(aios_service* service) {
   if (service == nullptr || service->core().foreign()) return;
+  const Uncancelled until_end;
   std::shared_ptr<aios_service> last;
   guarded_end([&] {
     const std::lock_guard lock(service->mutex);
@@ -176,7 +178,7 @@ aios_code aios_call_method(aios_service* service, std::uint16_t opcode, const vo
   if (service == nullptr || (request == nullptr && request_bytes != 0) ||
       (reply == nullptr && reply_bytes != 0))
     return null_argument("aios_call_method");
-  return guarded([&]() -> Result<void> {
+  return guarded_call([&]() -> Result<void> {
     TRY(check_request(*service, request_bytes));
     TRY(prepare_to_sleep());
     const std::lock_guard lock(service->mutex);
@@ -240,6 +242,7 @@ aios_code aios_call_reply_bytes(aios_call* call, std::size_t* reply_bytes) {
 }
 
 void aios_call_free(aios_call* call) {
+  const Uncancelled until_end;
   if (call != nullptr && !call->service->core().foreign()) delete call;
 }
 

@@ -11,6 +11,7 @@
 #include <memory_resource>
 
 #include "abi/lib/core.hpp"
+#include "abi/runtime/cancel.hpp"
 
 namespace aios::lib {
 
@@ -24,6 +25,7 @@ struct Event {
 thread_local Event own_event;
 
 void write_event(int fd) {
+  const Uncancelled meanwhile;
   const std::uint64_t one = 1;
   // A full counter is a wake-up pending already.
   [[maybe_unused]] const ssize_t n = ::write(fd, &one, sizeof one);
@@ -114,6 +116,7 @@ const void* this_thread() {
 Result<void> prepare_to_sleep() {
   if (own_event.process == current_process()) [[likely]]
     return {};
+  const Uncancelled meanwhile;
   own_event.fd = Fd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!own_event.fd.valid()) return errno_error("make the thread's event", errno);
   own_event.process = current_process();

@@ -172,6 +172,7 @@ aios_code aios_storage_open(aios_instance* instance, aios_storage** storage) {
 }
 
 void aios_storage_close(aios_storage* storage) {
+  const Uncancelled until_end;
   if (storage != nullptr && !storage->core().foreign()) delete storage;
 }
 

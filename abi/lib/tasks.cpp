@@ -202,6 +202,7 @@ aios_code aios_tenant_open(aios_instance* instance, std::uint64_t timeout_ns,
 
 void aios_tenant_close(aios_tenant* tenant) {
   if (tenant == nullptr || tenant->core().foreign()) return;
+  const Uncancelled until_end;
   std::shared_ptr<aios_tenant> last;
   guarded_end([&] {
     const std::lock_guard lock(tenant->mutex);

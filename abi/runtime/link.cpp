@@ -5,6 +5,8 @@
 #include <atomic>
 #include <cassert>
 
+#include "abi/runtime/cancel.hpp"
+
 namespace aios {
 
 namespace pk = proto::kernel;
@@ -123,12 +125,14 @@ void Link::notify_peer() {
 }
 
 void Link::ring() const {
+  const Uncancelled meanwhile;
   const char byte = 1;
   // A full pipe means that a ring is pending already.
   [[maybe_unused]] const ssize_t n = ::write(peer_bell_.get(), &byte, 1);
 }
 
 void Link::drain_bell() const {
+  const Uncancelled meanwhile;
   // As much as the pipe holds: one read empties it.
   std::byte buffer[proto::page_bytes];
   [[maybe_unused]] const ssize_t n = ::read(bell_.get(), buffer, sizeof buffer);

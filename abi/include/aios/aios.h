@@ -20,7 +20,8 @@
  *     waited keeps two descriptors until it ends.
  *   - Threads: every function may be called from any thread at any time; only freeing an object
  *     must not happen while another thread uses it or waits for it. Threads that call over the same
- *     service at once all have their calls under way together.
+ *     service at once all have their calls under way together. pthread_cancel ends a thread that
+ *     is in a function of the library only after that has returned.
  *   - Kernel: an attachment asks the kernel one thing at a time, and waits for its answer whatever
  *     the timeout. It answers at once, but a region is filled, and frozen, first: a GiB takes a
  *     third of a second. Meanwhile other threads of the attachment wait that need the kernel, also

@@ -1,6 +1,7 @@
 // One service, several threads; a fork; a foreign event loop; and what the library leaves alone.
 #include <dirent.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
@@ -464,6 +465,46 @@ TEST_CASE("Attaching with too few descriptors is over a quota, and with enough i
     REQUIRE((code == AIOS_OK || code == AIOS_QUOTA));
   }
   CHECK(left > 3);
+}
+
+namespace {
+
+struct Cancelled {
+  aios_service* echo;
+  aios_code code = AIOS_INTERNAL;
+  static void* run(void* of) {
+    auto& self = *static_cast<Cancelled*>(of);
+    const Hold::Request request{9000};
+    proto::Empty reply{};
+    self.code = aios_call_method(self.echo, Hold::opcode, &request, sizeof request, &reply,
+                                 sizeof reply, long_ns);
+    ::pthread_testcancel();
+    return nullptr;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("A thread that is cancelled while it waits ends when its call has, and the host lives") {
+  const auto instance = attach();
+  const auto echo = connect_echo(instance.get());
+  const auto other = attach();
+  const auto releaser = connect_echo(other.get());
+  for (int round = 0; round < 20; ++round) {
+    Cancelled cancelled{echo.get()};
+    pthread_t thread{};
+    REQUIRE(::pthread_create(&thread, nullptr, &Cancelled::run, &cancelled) == 0);
+    // Before it waits or while it does.
+    if (round % 2 == 0) REQUIRE(::pthread_cancel(thread) == 0);
+    while (release(releaser.get(), 9000) == 0)
+      if (round % 2 == 1) (void)::pthread_cancel(thread);
+    (void)::pthread_cancel(thread);
+    void* ended = nullptr;
+    REQUIRE(::pthread_join(thread, &ended) == 0);
+    CHECK(ended == PTHREAD_CANCELED);
+    CHECK(cancelled.code == AIOS_OK);
+    CHECK(echo_once(echo.get(), 1) == 1);
+  }
 }
 
 TEST_CASE("The library starts no thread, leaks no descriptor and leaves signals alone") {
