@@ -51,9 +51,18 @@ Kernel::~Kernel() {
 Result<std::unique_ptr<Kernel>> Kernel::attach(const std::string& socket_path,
                                                const AttachOptions& options) {
   std::unique_ptr<Kernel> kernel(new Kernel);
-  kernel->socket_ = TRY(connect_seqpacket(socket_path));
-  TRY(kernel->introduce(options));
-  return kernel;
+  const auto introduced = [&]() -> Result<void> {
+    kernel->answer_by_ = Deadline::after(answer_ns);
+    kernel->socket_ = TRY(connect_seqpacket(socket_path, kernel->answer_by_));
+    return kernel->introduce(options);
+  }();
+  kernel->answer_by_ = Deadline::never();
+  if (introduced) return kernel;
+  if (introduced.error().code() != Code::timed_out) return std::unexpected(introduced.error());
+  return error(Code::unreachable,
+               socket_path + ": the kernel did not answer within " +
+                   std::to_string(answer_ns / ns_per_s) +
+                   " s; is it stopped? (kill -CONT has a stopped process go on)");
 }
 
 Result<void> Kernel::introduce(const AttachOptions& options) {
@@ -120,11 +129,23 @@ Result<void> Kernel::call_raw(std::uint32_t opcode, const char* name,
   return receive(name, header.call_id, reply, fds);
 }
 
+/// timed_out when it did not come while the kernel was to answer.
+Result<void> Kernel::await_answer() const {
+  if (answer_by_.is_never()) return {};
+  pollfd socket{socket_.get(), POLLIN, 0};
+  int ready = 0;
+  do ready = ::poll(&socket, 1, answer_by_.poll_timeout_ms());
+  while (ready < 0 && errno == EINTR);
+  if (ready == 0) return error(Code::timed_out);
+  return {};
+}
+
 Result<void> Kernel::receive(const char* name, std::uint64_t call_id, std::span<std::byte> reply,
                              std::vector<Fd>& fds) {
   pk::KernelReply head;
   ReceivedPacket packet;
   std::byte body[pk::max_packet_bytes];
+  TRY(await_answer());
   Result<void> got = receive_packet(socket_.get(), body, 0, packet);
   if (!got || packet.bytes < sizeof head) {
     lost_ = true;
@@ -291,6 +312,12 @@ std::string home_folder() {
   return failure == 0 && found != nullptr ? found->pw_dir : "";
 }
 
+/// Or whoever does is too busy for more.
+bool somebody_listens(const std::string& path) {
+  const auto connected = connect_seqpacket(path, Deadline::after(0));
+  return connected || connected.error().code() == Code::timed_out;
+}
+
 }  // namespace
 
 std::string default_state_folder() {
@@ -302,7 +329,7 @@ std::string default_state_folder() {
 std::string default_socket_path(const std::string& state_folder) {
   if (const char* path = std::getenv("AIOS_SOCKET"); path != nullptr && *path != '\0') return path;
   const std::string own = state_folder + "/aios.sock";
-  if (::access(system_socket_path, F_OK) != 0 || connect_seqpacket(own)) return own;
+  if (::access(system_socket_path, F_OK) != 0 || somebody_listens(own)) return own;
   return system_socket_path;
 }
 

@@ -55,10 +55,14 @@ struct AttachOptions {
 
 class Kernel {
  public:
+  /// How long a kernel has to answer those who attach.
+  static constexpr std::uint64_t answer_ns = 5 * ns_per_s;
+
   /// For a process that AIOS started: the socket is fd 3.
   static Result<std::unique_ptr<Kernel>> attach_child();
   /// For a program from outside. unreachable when nothing answers at `socket_path`; paths longer
-  /// than a socket address holds are reached through their folder. version_mismatch, naming both.
+  /// than a socket address holds are reached through their folder; also when it has not told
+  /// everything within `answer_ns`, as one that is stopped. version_mismatch, naming both.
   static Result<std::unique_ptr<Kernel>> attach(const std::string& socket_path,
                                                 const AttachOptions& options = {});
   /// Ends the connection of an outside program. A child's stays open until its process ends:
@@ -119,6 +123,7 @@ class Kernel {
   Kernel() = default;
   Result<void> introduce(const AttachOptions& options);
   Result<void> load_startup();
+  Result<void> await_answer() const;
   Result<void> call_raw(std::uint32_t opcode, const char* name, std::span<const std::byte> request,
                         std::span<std::byte> reply, std::vector<Fd>& fds);
   Result<void> receive(const char* name, std::uint64_t call_id, std::span<std::byte> reply,
@@ -133,6 +138,7 @@ class Kernel {
   proto::kernel::Hello::Reply hello_{};
   std::vector<StartupHandle> startup_;
   std::uint64_t next_call_ = 1;
+  Deadline answer_by_ = Deadline::never();  ///< while it attaches
   bool lost_ = false;
   std::function<void()> on_bell_emptied_;
 };

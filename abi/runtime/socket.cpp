@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <linux/sockios.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -39,8 +40,8 @@ Result<sockaddr_un> address_of(const std::string& path, Fd& folder) {
   return address;
 }
 
-Result<Fd> new_socket() {
-  Fd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+Result<Fd> new_socket(int flags = 0) {
+  Fd socket(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | flags, 0));
   if (!socket.valid()) return errno_error("make socket", errno);
   return socket;
 }
@@ -94,8 +95,7 @@ Result<void> make_free(const std::string& path, const sockaddr_un& address) {
   if (!S_ISSOCK(info.st_mode))
     return error(Code::already_exists,
                  path + " is not a socket: remove it, or name another with --socket");
-  const Fd caller(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!caller.valid()) return errno_error("make socket", errno);
+  const Fd caller = TRY(new_socket(SOCK_NONBLOCK));
   // Only this one says that there is nobody; a socket of another kind, or a busy one, is in use.
   if (::connect(caller.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
       errno != ECONNREFUSED)
@@ -116,17 +116,27 @@ bool is_elsewhere(pid_t pid) {
 
 }  // namespace
 
-Result<Fd> connect_seqpacket(const std::string& path) {
+Result<Fd> connect_seqpacket(const std::string& path, Deadline deadline) {
+  constexpr int pause_ms = 10;
   Fd folder;
   const sockaddr_un address = TRY(address_of(path, folder));
-  Fd socket = TRY(new_socket());
-  if (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+  Fd socket = TRY(new_socket(SOCK_NONBLOCK));
+  while (::connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) !=
+         0) {
+    if (errno == EAGAIN && deadline.passed())
+      return error(Code::timed_out, "nobody was let in at " + path + " in time");
+    if (errno == EAGAIN) {
+      // As many wait as may. Nothing tells when there is room again.
+      ::poll(nullptr, 0, pause_ms);
+      continue;
+    }
     if (errno == EACCES)
       return error(Code::denied, "this user may not use the instance at " + path +
                                      ": the mode and the group of that socket say who may");
     return error(Code::unreachable, "no AIOS instance answers at " + path + " (" +
                                         std::strerror(errno) + "); start one with: aiosctl boot");
   }
+  if (::fcntl(socket.get(), F_SETFL, 0) != 0) return errno_error("have a socket block", errno);
   return socket;
 }
 

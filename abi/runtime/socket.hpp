@@ -10,6 +10,7 @@
 
 #include "abi/runtime/fd.hpp"
 #include "abi/runtime/status.hpp"
+#include "abi/runtime/time.hpp"
 
 namespace aios {
 
@@ -22,8 +23,9 @@ struct ReceivedPacket {
   std::vector<Fd> fds;     ///< close-on-exec
 };
 
-/// Connects to the socket at `path`, however long. unreachable when nobody listens there.
-Result<Fd> connect_seqpacket(const std::string& path);
+/// Connects to the socket at `path`, however long. unreachable when nobody listens there; timed_out
+/// when who does had taken none of those who wait by `deadline`: one that has passed is a try.
+Result<Fd> connect_seqpacket(const std::string& path, Deadline deadline = Deadline::never());
 
 /// Binds and listens at `path`, however long; its mode is 0600. A socket at which nobody listens
 /// any more is replaced; already_exists for whatever else is there. Those who try at once take

@@ -105,9 +105,10 @@ typedef struct aios_attach_options {
 } aios_attach_options;
 
 /* Connects to a running instance and joins a job of it. `options` may be NULL. Blocks until the
- * kernel answers, which it does at once. Errors: UNREACHABLE, DENIED (another user's instance),
- * QUOTA, VERSION_MISMATCH. Free with aios_detach, which closes everything this process holds by it.
- * When the instance itself ends, everything that needs it answers PEER_CLOSED or UNREACHABLE. */
+ * kernel answers, which it does at once. Errors: UNREACHABLE, also when the kernel has not answered
+ * within 5 s, as one that is stopped; DENIED (another user's instance), QUOTA, VERSION_MISMATCH.
+ * Free with aios_detach, which closes everything this process holds by it. When the instance itself
+ * ends, everything that needs it answers PEER_CLOSED or UNREACHABLE. */
 AIOS_API aios_code aios_attach(const aios_attach_options* options, aios_instance** instance);
 AIOS_API void aios_detach(aios_instance* instance);
 

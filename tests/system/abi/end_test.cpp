@@ -1,5 +1,6 @@
 // What happens to a program when its instance ends.
 #include <signal.h>
+#include <sys/wait.h>
 
 #include "tests/system/abi/fixture.hpp"
 
@@ -33,4 +34,24 @@ TEST_CASE("When the instance ends everything under way ends, and nothing hangs")
   CHECK(aios_dispatch(raw) == AIOS_UNREACHABLE);
   aios_region* region = nullptr;
   CHECK(aios_region_create(raw, 4096, "", 0, &region) == AIOS_PEER_CLOSED);
+}
+
+TEST_CASE("Who attaches to an instance whose kernel is stopped is told, and can when it goes on") {
+  auto stopped =
+      TestInstance::boot_running("[server.echo]\nbinary = \"aios-echo\"\npublish = true\n");
+  REQUIRE(stopped.has_value());
+  const pid_t kernel = (*stopped)->kernel_pid();
+  ::kill(kernel, SIGSTOP);
+  siginfo_t change{};
+  REQUIRE(::waitid(P_PID, static_cast<id_t>(kernel), &change, WSTOPPED) == 0);
+  const std::string socket = (*stopped)->socket_path();
+  aios_attach_options options{};
+  options.socket_path = socket.c_str();
+  aios_instance* instance = nullptr;
+  const aios_code code = aios_attach(&options, &instance);
+  const std::string why = aios_last_error();
+  ::kill(kernel, SIGCONT);
+  CHECK(code == AIOS_UNREACHABLE);
+  CHECK(why.find(socket + ": the kernel did not answer within 5 s; is it stopped?") == 0);
+  CHECK(echo_once(connect_echo(attach(nullptr, **stopped).get()).get(), 1) == 1);
 }

@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 namespace aios {
 namespace {
@@ -76,6 +77,26 @@ TEST_CASE("Whoever_listens_leaves_another_listener_alone_and_says_already_exists
   }
   REQUIRE(connect_seqpacket(place.path()));
   CHECK(accept_seqpacket(*first)->valid());
+}
+
+TEST_CASE(
+    "Who_finds_no_room_among_those_who_wait_is_told_at_its_deadline_and_let_in_when_there_is") {
+  const Place place;
+  const auto listener = listen_seqpacket(place.path());
+  REQUIRE(listener);
+  std::vector<Fd> waiting;
+  const auto once = [&] { return connect_seqpacket(place.path(), Deadline::after(0)); };
+  auto next = once();
+  for (; next; next = once()) waiting.push_back(*std::move(next));
+  CHECK(next.error().code() == Code::timed_out);
+  std::optional<Result<Fd>> patient;
+  std::thread other([&] { patient = connect_seqpacket(place.path()); });
+  while (accept_seqpacket(*listener)->valid()) {
+  }
+  other.join();
+  REQUIRE(patient->has_value());
+  // What is connected waits for what comes.
+  CHECK((::fcntl((*patient)->get(), F_GETFL) & O_NONBLOCK) == 0);
 }
 
 TEST_CASE("Of_two_who_listen_at_once_where_a_socket_was_left_exactly_one_does") {
