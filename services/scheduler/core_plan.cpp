@@ -1,6 +1,7 @@
 // What a placement that looks ahead is shown, and what follows from its choice.
 #include <algorithm>
 #include <cassert>
+#include <utility>
 
 #include "services/scheduler/core_inline.hpp"
 
@@ -109,13 +110,21 @@ void Core::wait_for(Tenant& tenant, Task& task, const Candidate& where) {
   // One that is suspended may go on before the next decision.
   const bool stands = std::ranges::find(tenant.job->contexts, ContextState::stalled,
                                         &Context::state) == tenant.job->contexts.end();
-  task.wait = {where.device, finish_ns(where) - where.free_ns, ~std::uint64_t{0},
-               stands ? decisions_ + stands_for : decisions_, where.transfer_bytes > 0};
+  Task::Wait& wait = task.wait;
+  wait = {};
+  wait.device = where.device;
+  wait.takes_ns = finish_ns(where) - where.free_ns;
+  wait.until_decision = stands ? decisions_ + stands_for : decisions_;
+  wait.brings = where.transfer_bytes > 0;
   for (const Candidate& c : candidates_) {
     if (c.device == where.device) continue;
-    const std::uint64_t takes_ns = through_ns(c) - c.free_ns;
-    task.wait.elsewhere_ns =
-        std::min(task.wait.elsewhere_ns, takes_ns - std::min(takes_ns, where.onward_ns));
+    std::uint64_t takes_ns = through_ns(c) - c.free_ns;
+    takes_ns -= std::min(takes_ns, where.onward_ns);
+    if (takes_ns < wait.second_takes_ns) {
+      wait.second = c.device;
+      std::swap(wait.second_takes_ns, takes_ns);
+    }
+    wait.others_take_ns = std::min(wait.others_take_ns, takes_ns);
   }
   wait_in_plan(task);
 }
@@ -128,7 +137,12 @@ bool Core::waits_on(const Tenant& tenant, const Task& task) {
   if (tenant.job->contexts[wait.device].state != ContextState::ready) return false;
   const std::uint64_t free_ns = timelines_[wait.device].free_ns();
   if (free_ns <= now_ns_) return false;
-  if (wait.elsewhere_ns < free_ns - now_ns_ + wait.takes_ns) return false;
+  const std::uint64_t done_in_ns = free_ns - now_ns_ + wait.takes_ns;
+  if (wait.others_take_ns < done_in_ns) return false;
+  if (wait.second_takes_ns < done_in_ns) {
+    const std::uint64_t second_free_ns = std::max(timelines_[wait.second].free_ns(), now_ns_);
+    if (second_free_ns - now_ns_ + wait.second_takes_ns < done_in_ns) return false;
+  }
   wait_in_plan(task);
   return true;
 }
@@ -141,8 +155,9 @@ void Core::wait_in_plan(const Task& task) {
   const std::uint64_t due_ns = timelines_[wait.device].next_end_ns(now_ns_);
   timelines_[wait.device].plan(wait.takes_ns);
   if (wait.brings) expect_data(task, wait.device);
-  if (due_ns == ~std::uint64_t{0} || wait.elsewhere_ns == ~std::uint64_t{0}) return;
-  const std::uint64_t gain_ns = wait.elsewhere_ns - std::min(wait.elsewhere_ns, wait.takes_ns);
+  const std::uint64_t elsewhere_ns = std::min(wait.second_takes_ns, wait.others_take_ns);
+  if (due_ns == ~std::uint64_t{0} || elsewhere_ns == ~std::uint64_t{0}) return;
+  const std::uint64_t gain_ns = elsewhere_ns - std::min(elsewhere_ns, wait.takes_ns);
   decide_again_ns_ = std::min(decide_again_ns_, due_ns + std::max(gain_ns, least_ns));
 }
 

@@ -65,14 +65,18 @@ struct TaskBody {
 };
 
 struct TaskFacts {
-  /// While it waits for a busy device: as long as it would not be done sooner elsewhere, which
-  /// would take it `elsewhere_ns` at least, it goes on to wait without being placed anew.
+  /// While it waits for a busy device: as long as it would not be done sooner elsewhere it goes on
+  /// to wait without being placed anew. How busy the best of the other devices is, is counted, for
+  /// there are often several alike; the rest are taken to be free. What it takes is from when it
+  /// has a slot there, with its data brought and what comes after it.
   struct Wait {
     DeviceId device = 0;
     std::uint64_t takes_ns = 0;
-    std::uint64_t elsewhere_ns = 0;
-    std::uint64_t until_decision = 0;  ///< then costs and data may have changed
-    bool brings = false;               ///< data that is not there
+    DeviceId second = 0;  ///< the best of the others, if any
+    std::uint64_t second_takes_ns = ~std::uint64_t{0};
+    std::uint64_t others_take_ns = ~std::uint64_t{0};  ///< at least
+    std::uint64_t until_decision = 0;                  ///< then costs and data may have changed
+    bool brings = false;                               ///< data that is not there
   } wait;
   std::uint64_t submitted_ns = 0;
   std::uint64_t ready_ns = 0;       ///< as far as the contexts say

@@ -24,6 +24,7 @@ class ToldCosts final : public Costs {
     return codelet;
   }
   const Estimate& estimate(WorkId work, DeviceId device) override {
+    ++asked;
     return estimates[{codelets[work].function, device}];
   }
   void placed(WorkId work, DeviceId device) override { placements.emplace_back(work, device); }
@@ -39,6 +40,7 @@ class ToldCosts final : public Costs {
   std::vector<CodeletId> closed;
   std::vector<std::pair<WorkId, DeviceId>> placements;
   std::vector<Observation> learned;
+  std::size_t asked = 0;  ///< for estimates
   Features last_features;
 };
 
