@@ -151,11 +151,11 @@ def _aiosctl(job_name: str, arguments: list[str]) -> dict[str, Any]:
         raise errors.Internal(f"{program} ended with {done.returncode} and said: {told}") from None
     if said["error"] is None:
         return said
-    error = errors.error_of(int(errors.Code[said["error"]["code"].upper()]), said["error"]["text"])
+    failure = errors.error_of(int(errors.Code[said["error"]["code"].upper()]), said["error"]["text"])
     # Tasks that ran too long are told by partition; without any it was AIOS that did not answer.
-    if isinstance(error, errors.TimedOut) and "partitions" not in said:
-        raise HostSilent(str(error))
-    raise error
+    if isinstance(failure, errors.TimedOut) and "partitions" not in said:
+        raise HostSilent(str(failure))
+    raise failure
 
 
 def _publish(job: GraphJob, folder: str, partitions: list[dict[str, Any]], attempt: str
