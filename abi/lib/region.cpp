@@ -133,12 +133,13 @@ int aios_region_is_writable(const aios_region* region) {
 
 aios_code aios_region_freeze(aios_region* region) {
   if (region == nullptr) return null_argument("aios_region_freeze");
-  return guarded([&]() -> Result<void> {
+  const aios_code code = guarded([&]() -> Result<void> {
     TRY(region->core->check_process());
-    Result<void> frozen = region->region.freeze();
-    if (region->region.access() == Mapping::Access::read) region->writable = false;
-    return frozen;
+    return region->region.freeze();
   });
+  // Whatever came of it, and where there was no memory to say so.
+  if (region->region.access() == Mapping::Access::read) region->writable = false;
+  return code;
 }
 
 aios_code aios_region_is_frozen(const aios_region* region, int* frozen) {

@@ -265,8 +265,9 @@ Result<void> Region::freeze() {
   const auto as_before = TRY(descriptor_of(*kernel_, handle_, access_));
   // Read-only first: with it this process is no writer, and its readers do not notice.
   TRY(mapping_.replace(TRY(map_region(*kernel_, handle_, Mapping::Access::read))));
-  const auto frozen = kernel_->call<pk::RegionFreeze>({handle_});
+  // At once: what follows may find no memory, and then it stays so.
   const Mapping::Access before = std::exchange(access_, Mapping::Access::read);
+  const auto frozen = kernel_->call<pk::RegionFreeze>({handle_});
   if (frozen) return {};
   auto back = Mapping::map(as_before.fds[0], size(), before);
   if (back && mapping_.replace(*std::move(back))) access_ = before;
