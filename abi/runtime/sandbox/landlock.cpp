@@ -95,11 +95,13 @@ LandlockOutcome restrict_by_landlock(const Rules& rules, bool files, bool scopes
   if (files)
     for (const Folder& folder : rules.folders)
       done = done && allow(ruleset, folder.path, rights_of(folder.access) & handled);
-  // The folder of the process itself. Threads are named by writing there.
+  // The folder of the process itself. Threads are named by writing there, as to a file that is made
+  // anew.
   if (files && rules.devices)
     done = done && allow(ruleset, "/proc/self", rights_of(Access::read) & handled) &&
            allow(ruleset, "/proc/self/task",
-                 (rights_of(Access::read) | LANDLOCK_ACCESS_FS_WRITE_FILE) & handled);
+                 (rights_of(Access::read) | LANDLOCK_ACCESS_FS_WRITE_FILE | access_truncate) &
+                     handled);
   // Only in a root of its own: at the same path of the host others have their files.
   if (files && !rules.private_folder.empty())
     done = done &&

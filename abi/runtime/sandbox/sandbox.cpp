@@ -148,7 +148,7 @@ class LockIn {
   /// As libraries do it. Whether it is possible rests on several of the steps.
   void try_naming() {
     const std::string name = "/proc/self/task/" + std::to_string(::gettid()) + "/comm";
-    if (Fd(::open(name.c_str(), O_RDWR | O_CLOEXEC)).valid()) return;
+    if (Fd(::open(name.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)).valid()) return;
     report_.hindrance = std::string("threads cannot be named (") + std::strerror(errno) +
                         "): NVIDIA's drivers from 570 on do not start";
   }

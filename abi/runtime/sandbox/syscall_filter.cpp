@@ -228,7 +228,7 @@ void add_threads(Filter& filter, const Rules& rules) {
 }
 
 /// A GPU's library listens at a socket, or does not start; nobody needs to be served there. It
-/// looks for a daemon, and does without.
+/// looks for a daemon, and does without one that is not there.
 void add_listening(Filter& filter) {
   constexpr scmp_datum_t type_bits = 0xf;
   // Not datagrams: those reach a name without connecting.
@@ -241,7 +241,7 @@ void add_listening(Filter& filter) {
   for (const int option : {SO_PASSCRED, SO_SNDBUF, SO_RCVBUF, SO_SNDTIMEO, SO_RCVTIMEO})
     filter.allow(SCMP_SYS(setsockopt), {SCMP_A1(SCMP_CMP_EQ, SOL_SOCKET),
                                         SCMP_A2(SCMP_CMP_EQ, static_cast<scmp_datum_t>(option))});
-  filter.refuse(ECONNREFUSED, SCMP_SYS(connect));
+  filter.refuse(ENOENT, SCMP_SYS(connect));
   for (const int number : {SCMP_SYS(accept), SCMP_SYS(accept4)}) filter.refuse(EPERM, number);
 }
 
