@@ -30,6 +30,11 @@ class Work {
   /// For a device with a queue of its own: hands the work to it; run_block then waits for its end.
   /// On any worker, in the order of submission.
   virtual Result<> begin() { return {}; }
+  /// There, whether has_ended can tell.
+  virtual bool tells_end() const { return false; }
+  /// Once it has begun: whether run_block would return at once, with what came of it. On any
+  /// worker; takes a microsecond or so.
+  virtual bool has_ended() const { return false; }
   /// On any worker, at the same time as other blocks; throws nothing.
   virtual Result<> run_block(std::uint32_t index) = 0;
   /// Valid once every block is done, as is what follows.

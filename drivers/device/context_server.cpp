@@ -161,10 +161,12 @@ Answer<Unbind::Reply> ContextServer::handle(Unbind, const Unbind::Request& reque
 Answer<Run::Reply> ContextServer::handle(Run, const Run::Request& request, CallContext& call) {
   auto work = TRY(backend_.prepare(request, buffers_[call.client()]));
   Work* raw = work.get();
+  Executor::Job job{.block_count = raw->block_count(),
+                    .run_block = [raw](std::uint32_t block) { return raw->run_block(block); },
+                    .begin = [raw] { return raw->begin(); }};
+  if (raw->tells_end()) job.has_ended = [raw] { return raw->has_ended(); };
   TRY(submit({.token = call.token(), .limit_ns = request.limit_ns, .work = std::move(work)},
-             {.block_count = raw->block_count(),
-              .run_block = [raw](std::uint32_t block) { return raw->run_block(block); },
-              .begin = [raw] { return raw->begin(); }}));
+             std::move(job)));
   return deferred;
 }
 
@@ -192,6 +194,7 @@ Answer<proto::context::RunBatch::Reply> ContextServer::handle(
   if (!executor_->keeps_order()) {
     work.begin = [raw] { return raw->begin_all(), Result<>(); };
     work.run_block = [raw](std::uint32_t) { return raw->end_all(); };
+    if (raw->tells_end()) work.has_ended = [raw] { return raw->has_ended(); };
   }
   const auto job =
       submit({.token = call.token(), .limit_ns = 0, .work = *std::move(created)}, std::move(work));

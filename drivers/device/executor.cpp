@@ -115,11 +115,13 @@ void Executor::kick() {
   std::size_t wanted = 0;
   {
     const std::lock_guard lock(mutex_);
-    const auto blocks = std::min<std::size_t>(std::exchange(unkicked_, 0), thread_count_);
+    const auto blocks = std::min<std::size_t>(std::exchange(unkicked_, 0), queue_ ? 1 : thread_count_);
     const std::size_t looked_for = std::min(blocks, looking_ - counted_on_);
     counted_on_ += looked_for;
     const std::size_t brief = wanted_for_brief();
     wanted = blocks - looked_for + brief - std::min(brief, looking_ - counted_on_);
+    // Who leads looks again before it rests.
+    if (led_) wanted = 0;
     wanted = std::min(wanted, idle_);
   }
   for (; wanted > 0; --wanted) work_.notify_one();
@@ -223,7 +225,7 @@ void Executor::work() {
 }
 
 /// One thread at a time looks, as long as that has paid of late: to be woken costs more than most
-/// brief jobs. It comes back to the queue whatever it saw.
+/// brief jobs. It comes back whatever it saw.
 void Executor::look(std::unique_lock<std::mutex>& lock, SpinPolicy& policy) {
   const std::uint64_t seen = news_.load(std::memory_order_relaxed);
   ++looking_;
@@ -350,28 +352,92 @@ void Executor::begin_run(Run& run) {
 
 void Executor::work_in_order() {
   const AlternateStack stack;
-  for (;;) {
-    std::shared_ptr<Run> run;
-    Result<> outcome;
-    {
-      const std::lock_guard entrance(entrance_);
-      {
-        std::unique_lock lock(mutex_);
-        while (!stopping_ && (run = next_run()) == nullptr) {
-          ++idle_;
-          work_.wait(lock);
-          --idle_;
-        }
-        if (stopping_) return;
-        begin_run(*run);
-      }
-      if (run->job.begin) outcome = run->job.begin();
+  std::unique_lock lock(mutex_);
+  while (!stopping_) {
+    if (!led_ && (may_begin() || !begun_.empty())) {
+      led_ = true;
+      lead(lock);
+    } else {
+      ++idle_;
+      work_.wait(lock);
+      --idle_;
     }
-    if (outcome) outcome = run->job.run_block(0);
-    std::unique_lock lock(mutex_);
-    if (!outcome) run->failure = std::move(outcome).error();
-    finish(lock, run);
   }
+}
+
+bool Executor::may_begin() const {
+  return on_way_ < thread_count_ && next_run() != nullptr;
+}
+
+/// The calling thread begins what there is, and ends what has ended. It gives the lead to another
+/// before it waits for a job, and leads no more when it returns.
+void Executor::lead(std::unique_lock<std::mutex>& lock) {
+  bool looked = false;
+  while (!stopping_) {
+    if (may_begin()) {
+      begin(lock, next_run());
+      looked = false;
+    } else if (begun_.empty()) {
+      if (std::exchange(looked, true)) break;
+      look(lock, lead_policy_);
+    } else {
+      const std::shared_ptr<Run> oldest = begun_.front();
+      const bool has_ended = look_at(lock, *oldest);
+      if (!has_ended && may_begin()) continue;
+      begun_.pop_front();
+      if (!has_ended) {
+        led_ = false;
+        if (idle_ > 0 && !begun_.empty()) work_.notify_one();
+      }
+      end(lock, oldest);
+      if (!has_ended) return;
+    }
+  }
+  led_ = false;
+}
+
+void Executor::begin(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run) {
+  begin_run(*run);
+  ++on_way_;
+  lock.unlock();
+  Result<> outcome;
+  if (run->job.begin) outcome = run->job.begin();
+  lock.lock();
+  if (outcome) {
+    begun_.push_back(run);
+    return;
+  }
+  run->failure = std::move(outcome).error();
+  --on_way_;
+  finish(lock, run);
+}
+
+/// Whether it has ended, for as long as it pays to look, and nothing else can begin.
+bool Executor::look_at(std::unique_lock<std::mutex>& lock, const Run& run) {
+  if (!run.job.has_ended) return false;
+  const std::uint64_t seen = news_.load(std::memory_order_relaxed);
+  ++looking_;
+  lock.unlock();
+  bool has_ended = run.job.has_ended();
+  if (!has_ended) {
+    spin_until(
+        lead_policy_, [&] { return news_.load(std::memory_order_acquire) != seen; },
+        [&] { return has_ended = run.job.has_ended(); });
+    if (has_ended) lead_policy_.hit();
+  }
+  lock.lock();
+  --looking_;
+  counted_on_ = 0;
+  return has_ended;
+}
+
+void Executor::end(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run) {
+  lock.unlock();
+  Result<> outcome = run->job.run_block(0);
+  lock.lock();
+  if (!outcome) run->failure = std::move(outcome).error();
+  --on_way_;
+  finish(lock, run);
 }
 
 void Executor::finish(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run) {

@@ -6,10 +6,11 @@
 // for brief jobs submitted before them. Called by one thread, the owner; the threads only run
 // blocks and report.
 //
-// For a device with a queue of its own there is another order: each thread takes a job of one
-// block, brief or not, hands it to the device by `begin`, which is done in the order of submission,
-// and waits for its end by `run_block`, while the next thread goes on. The threads are then how
-// many jobs are on their way at once.
+// For a device with a queue of its own there is another order: a job of one block, brief or not, is
+// handed to the device by `begin`, which is done in the order of submission, and `run_block` waits
+// for its end. One thread, which leads, does all that as long as it pays to look whether the oldest
+// job `has_ended`; before it waits for that another takes the lead. The threads are then how many
+// jobs are on their way at once.
 #pragma once
 
 #include <atomic>
@@ -41,6 +42,9 @@ class Executor {
     /// On a queue: before run_block, which is left out when it fails; never at the same time as
     /// that of another job.
     std::function<Result<>()> begin = {};
+    /// On a queue, once it has begun: whether run_block would not have to wait. Takes little; none
+    /// where nobody can tell.
+    std::function<bool()> has_ended = {};
     /// Ids of brief jobs that have to end before this one, brief itself, begins. Those that are not
     /// waiting or running any more have ended. When one fails this one is not run: `cancelled`.
     std::vector<std::uint64_t> after = {};
@@ -133,6 +137,11 @@ class Executor {
   std::size_t wanted_for_brief() const;
   void run_blocks(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run);
   void work_in_order();
+  void lead(std::unique_lock<std::mutex>& lock);
+  bool may_begin() const;
+  void begin(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run);
+  bool look_at(std::unique_lock<std::mutex>& lock, const Run& run);
+  void end(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run);
   void begin_run(Run& run);
   std::shared_ptr<Run> next_run() const;
   std::uint64_t worked_since(const Run& run) const;
@@ -145,10 +154,13 @@ class Executor {
   const bool queue_;
   const std::function<void()> notify_;
   std::vector<std::thread> threads_;
-  std::mutex entrance_;  // of a queue: held by the thread that waits for a job and begins it
   mutable std::mutex mutex_;
   std::condition_variable work_;
   std::deque<std::shared_ptr<Run>> runs_;  // unfinished, in order of submission
+  bool led_ = false;                       // of a queue: a thread leads
+  std::deque<std::shared_ptr<Run>> begun_; // there, what nobody waits for yet, the oldest first
+  std::size_t on_way_ = 0;                 // there, with those that are waited for
+  SpinPolicy lead_policy_;                 // of who leads
   std::deque<BriefJob> brief_jobs_;        // places
   std::vector<BriefJob*> free_brief_;      // of these those that are free
   std::unordered_map<std::uint64_t, BriefJob*> unfinished_brief_;  // by id

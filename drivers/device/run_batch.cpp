@@ -112,6 +112,15 @@ Result<> RunBatch::end_all() {
   return conclude();
 }
 
+bool RunBatch::tells_end() const {
+  return !works_.empty() && works_.back()->tells_end();
+}
+
+/// A device ends them in their order.
+bool RunBatch::has_ended() const {
+  return works_.empty() || works_.back()->has_ended();
+}
+
 Result<> RunBatch::run_blocks(Work& work) {
   Result<> outcome;
   for (std::uint32_t block = 0; block < work.block_count() && outcome; ++block)

@@ -31,6 +31,9 @@ class RunBatch {
   /// cannot be; and all that were are waited for, also behind one that failed.
   void begin_all();
   Result<> end_all();
+  /// Whether has_ended can tell, and once all have begun whether end_all would not have to wait.
+  bool tells_end() const;
+  bool has_ended() const;
 
   // Valid once it has run.
   std::uint64_t number() const { return number_; }

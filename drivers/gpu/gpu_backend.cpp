@@ -24,6 +24,8 @@ class GpuWork final : public device::Work {
                            uses_));
     return {};
   }
+  bool tells_end() const override { return backend_.tells_end(); }
+  bool has_ended() const override { return backend_.has_ended(*flight_); }
   Result<> run_block(std::uint32_t) override {
     const auto times = TRY(backend_.wait(std::move(flight_)));
     times_ = {times.start_ns, times.end_ns};

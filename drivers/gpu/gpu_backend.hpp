@@ -44,6 +44,8 @@ class GpuBackend final : public device::Backend {
 
   /// For the works. `launch` has everything but its buffers.
   Result<std::unique_ptr<Flight>> start(Launch launch, std::span<const MemoryUse> uses);
+  bool tells_end() const { return gpu_->tells_end(); }
+  bool has_ended(const Flight& flight) const { return gpu_->has_ended(flight); }
   Result<Times> wait(std::unique_ptr<Flight> flight);
 
  private:

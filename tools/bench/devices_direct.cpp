@@ -139,11 +139,11 @@ void Direct::run(const std::vector<std::shared_ptr<device::Work>>& works, bool a
 }
 
 void Direct::submit(device::Work& work) {
-  need(executor_->submit({.id = 0,
-                          .block_count = work.block_count(),
-                          .limit_ns = 0,
-                          .run_block = [&work](auto block) { return work.run_block(block); },
-                          .begin = [&work] { return work.begin(); }}));
+  device::Executor::Job job{.block_count = work.block_count(),
+                            .run_block = [&work](auto block) { return work.run_block(block); },
+                            .begin = [&work] { return work.begin(); }};
+  if (work.tells_end()) job.has_ended = [&work] { return work.has_ended(); };
+  need(executor_->submit(std::move(job)));
 }
 
 void Direct::wait(std::size_t count) {

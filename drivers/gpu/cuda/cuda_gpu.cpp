@@ -127,6 +127,8 @@ class CudaGpu final : public Gpu {
   Result<std::unique_ptr<DeviceBuffer>> attach(std::span<std::byte> memory, bool writable,
                                                const MemoryKey& key) override;
   Result<std::unique_ptr<Flight>> start(const Launch& launch) override;
+  bool tells_end() const override { return true; }
+  bool has_ended(const Flight& flight) const override;
   Result<Times> wait(std::unique_ptr<Flight> flight) override;
   std::uint64_t peak_memory_bytes() const override { return budget.peak_bytes(); }
 
@@ -134,7 +136,7 @@ class CudaGpu final : public Gpu {
   Stream stream() const { return stream_; }
   Stream ahead_stream() const { return ahead_stream_; }
   /// Whether a launch, and with it all before, has been waited for.
-  bool has_ended(std::uint64_t launch) const { return launch <= ended_; }
+  bool was_waited_for(std::uint64_t launch) const { return launch <= ended_; }
   /// In the buffer's stream, after everything that uses it.
   void free_memory(DevicePointer memory, Stream stream);
   void wait_for_freed() override;
@@ -254,7 +256,7 @@ CudaBuffer::~CudaBuffer() {
   const DriverApi& api = gpu_.api();
   (void)gpu_.use_context();
   // A launch may still be on its way, which its copies are a part of.
-  const bool in_use = !gpu_.has_ended(last_use.launch);
+  const bool in_use = !gpu_.was_waited_for(last_use.launch);
   if (in_use && (registered_ || borrowed_)) (void)api.event_synchronize(last_use.end);
   if (registered_) (void)api.host_unregister(memory_.data());
   if (own_ != 0) {
@@ -458,7 +460,7 @@ Result<void> CudaGpu::make_way_ahead(const Launch& launch, CudaFlight& flight) {
     auto& buffer = static_cast<CudaBuffer&>(*use.buffer);
     if (!buffer.comes_ahead()) continue;
     flight.ahead = buffer.is_new() || flight.ahead || use.copy_in;
-    if (!use.copy_in || has_ended(buffer.last_use.launch)) continue;
+    if (!use.copy_in || was_waited_for(buffer.last_use.launch)) continue;
     TRY(check(*api_, "wait for a launch",
               api_->stream_wait(ahead_stream_, buffer.last_use.end, 0)));
   }
@@ -566,6 +568,12 @@ Result<Times> CudaGpu::times_of(CudaFlight& flight, std::uint64_t now) {
   const std::lock_guard lock(events_mutex_);
   const std::uint64_t end = clock_.saw(TRY(on_device_ns(events.copied)), now) - back_ns;
   return Times{end - ran_ns, end, flight.in, flight.out};
+}
+
+/// Also when something is wrong, which `wait` says.
+bool CudaGpu::has_ended(const Flight& flight) const {
+  return !use_context() ||
+         api_->event_query(static_cast<const CudaFlight&>(flight).events.copied) != Code::not_ready;
 }
 
 Result<Times> CudaGpu::wait(std::unique_ptr<Flight> waited) {

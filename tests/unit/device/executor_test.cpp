@@ -430,6 +430,65 @@ TEST_CASE("A job that cannot begin is not waited for, and was alone") {
   CHECK(!waited);
 }
 
+TEST_CASE("On a queue one that can tell its end does not hold up those that begin, nor is it lost") {
+  QueueFixture queue(2);
+  // The first ends when the second has begun, which it does while the first is looked at.
+  std::atomic<bool> second_began = false;
+  std::atomic<int> asked = 0;
+  REQUIRE(queue.executor->submit({.id = 1,
+                                  .block_count = 1,
+                                  .run_block =
+                                      [&](auto) {
+                                        second_began.wait(false);
+                                        return Result<>();
+                                      },
+                                  .has_ended =
+                                      [&] {
+                                        ++asked;
+                                        return second_began.load();
+                                      }}));
+  REQUIRE(queue.executor->submit({.id = 2,
+                                  .block_count = 1,
+                                  .run_block = [](auto) { return error(Code::crashed, "second"); },
+                                  .begin =
+                                      [&] {
+                                        second_began = true;
+                                        second_began.notify_all();
+                                        return Result<>();
+                                      },
+                                  .has_ended = [] { return true; }}));
+  std::set<std::uint64_t> failed;
+  for (const auto& finished : queue.wait_for(2))
+    if (!finished.outcome) failed.insert(finished.id);
+  CHECK(failed == std::set<std::uint64_t>{2});
+  CHECK(asked > 0);
+}
+
+TEST_CASE("On a queue no more jobs are on their way than it is deep") {
+  constexpr std::size_t depth = 3;
+  QueueFixture queue(depth);
+  std::atomic<int> on_way = 0, most = 0, countdown = 0;
+  constexpr std::uint64_t jobs = 2000;
+  for (std::uint64_t id = 0; id < jobs; ++id)
+    REQUIRE(queue.executor->submit({.id = id,
+                                    .block_count = 1,
+                                    .run_block =
+                                        [&](auto) {
+                                          --on_way;
+                                          return Result<>();
+                                        },
+                                    .begin =
+                                        [&] {
+                                          most = std::max(most.load(), ++on_way);
+                                          return Result<>();
+                                        },
+                                    // Some are seen to end, some are waited for.
+                                    .has_ended = [&] { return ++countdown % 7 == 0; }}));
+  CHECK(queue.wait_for(jobs).size() == jobs);
+  CHECK(most <= static_cast<int>(depth));
+  CHECK(on_way == 0);
+}
+
 TEST_CASE("The limit of a job on a queue counts from the end of the one before it") {
   QueueFixture queue(2);
   std::latch both(2), release(1);
