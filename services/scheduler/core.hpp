@@ -449,6 +449,7 @@ class Core {
   void offer_successors(Slot slot);
   void take_followers();
   bool is_still_ahead(const Tenant& tenant, const Task& task) const;
+  static bool overwrites_input_ahead(const Task& task);
   void wait_again(Tenant& tenant, Task& task);
   // core_gangs.cpp
   /// Slots that are kept for a gang at the head of its tenant's queue.

@@ -4,6 +4,10 @@
 //
 // Such a task is `ready` with some of its dependencies unfinished. That they are all on their way
 // in one context is looked at again when it is started: if one was taken back meanwhile, it waits.
+//
+// When a context ends, all that it was given runs again. Of B = f(A) and A = g(B) both may have run
+// by then, and f would read what g has made: what overwrites the input of a task that is there
+// does not go ahead.
 #include <algorithm>
 #include <cassert>
 
@@ -29,7 +33,7 @@ std::optional<DeviceId> Core::device_ahead(const Task& task) const {
 bool Core::may_go_ahead(const Tenant& tenant, const Task& task, DeviceId device) {
   if (task.state != State::waiting || task.held || task.unbegun > 0 || is_join(task.record) ||
       !suits(tenant, task.record, device) || !is_brief(tenant, task, device) ||
-      device_ahead(task) != device)
+      device_ahead(task) != device || overwrites_input_ahead(task))
     return false;
   if (!placement_->looks_ahead()) return true;
   // Where it is done sooner than here it is worth to wait.
@@ -40,6 +44,14 @@ bool Core::may_go_ahead(const Tenant& tenant, const Task& task, DeviceId device)
         !is_shunned(tenant.codelets[task.record.codelet], d))
       return false;
   return true;
+}
+
+bool Core::overwrites_input_ahead(const Task& task) {
+  for (std::uint32_t i = 0; i < task.record.buffer_count; ++i)
+    if (mode_writes(buffer_mode(task.record.buffers[i])) &&
+        task.tenant->job->buffers[buffer_id(task.record.buffers[i])].readers_ahead > 0)
+      return true;
+  return false;
 }
 
 /// The task has been given to a context: those that depend on it may perhaps follow it there.
@@ -64,11 +76,12 @@ void Core::take_followers() {
   followers_.clear();
 }
 
-/// One before it may have been taken back meanwhile, or its codelet taken longer than what is
-/// brief: alone it would not be kept back by its context.
+/// One before it may have been taken back meanwhile, its codelet have taken longer than what is
+/// brief (alone it would not be kept back by its context), or one have come that reads what it
+/// overwrites.
 bool Core::is_still_ahead(const Tenant& tenant, const Task& task) const {
   const std::optional<DeviceId> device = device_ahead(task);
-  return device && is_brief(tenant, task, *device);
+  return device && is_brief(tenant, task, *device) && !overwrites_input_ahead(task);
 }
 
 /// It was ready with dependencies unfinished, and may not start so any more: it waits for them.

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cassert>
 
+#include "abi/include/aios/codelet.h"
 #include "services/scheduler/core_inline.hpp"
 #include "services/scheduler/record_check.hpp"
 
@@ -159,6 +160,15 @@ void Core::leave_context(Slot slot) {
   free_slot(slot);
 }
 
+namespace {
+template <class Call>
+void for_read(const Task& task, Call call) {
+  for (std::uint32_t i = 0; i < task.record.buffer_count; ++i)
+    if ((buffer_mode(task.record.buffers[i]) & AIOS_MODE_READ) != 0)
+      call(task.tenant->job->buffers[buffer_id(task.record.buffers[i])]);
+}
+}  // namespace
+
 void Core::take_slot(Slot slot) {
   Task& task = tasks_[slot];
   if (std::exchange(task.holds_slot, true)) return;
@@ -175,6 +185,7 @@ void Core::take_slot(Slot slot) {
   task.charge_ns = std::max(brevity.expected_ns(task.device), least_charge_ns);
   ++device.ahead;
   device.ahead_ns += task.charge_ns;
+  for_read(task, [](Buffer& buffer) { ++buffer.readers_ahead; });
 }
 
 void Core::free_slot(Slot slot) {
@@ -190,6 +201,7 @@ void Core::free_slot(Slot slot) {
   }
   --device.ahead;
   device.ahead_ns -= task.charge_ns;
+  for_read(task, [](Buffer& buffer) { --buffer.readers_ahead; });
 }
 
 void Core::release(Slot slot) {

@@ -73,8 +73,9 @@ struct Buffer {
   std::uint64_t bytes = 0;
   Copies copies = 0;
   Copies expected = 0;  ///< besides, once those have read it that wait in the plan of `planned_in`
-  std::uint64_t planned_in = 0;  ///< a decision
-  std::uint32_t content = 0;     ///< proto::context::BufferUse
+  std::uint64_t planned_in = 0;     ///< a decision
+  std::uint32_t content = 0;        ///< proto::context::BufferUse
+  std::uint32_t readers_ahead = 0;  ///< brief tasks given to contexts that read it
   // Where it takes room, whether what lies there is valid or not; and where from it is to leave.
   Copies resident = 0;
   Copies leaving = 0;
