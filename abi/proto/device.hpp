@@ -257,13 +257,13 @@ struct Run {
 ///
 /// A device with a queue of its own is handed all of them at once. When one fails there those
 /// behind it may have run; they have ended all the same when the answer comes, which counts them as
-/// not begun: a task has a place in a batch only if it may be done again.
+/// not begun: a task has a place in a batch only if it may be done again. The same holds there for a
+/// batch that comes after one that fails.
 ///
 /// It begins when the batches in `after`, sent earlier on the same link, have ended; one that is
 /// not on its way any more has. When one of those ended early, or was not begun, this one is not
 /// begun either: it is answered with count 0 and status `cancelled`.
 /// invalid_argument: the packed tasks make no sense, or the numbers do; then none has begun.
-/// not_supported: `after` on a device with a queue of its own.
 struct RunBatch {
   static constexpr std::uint16_t opcode = 5;
   static constexpr const char* name = "run_batch";

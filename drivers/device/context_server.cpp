@@ -174,8 +174,6 @@ Answer<proto::context::RunBatch::Reply> ContextServer::handle(
     proto::context::RunBatch, const proto::context::RunBatch::Request& request, CallContext& call) {
   BatchLog& batches = batches_[call.client()];
   BatchLog::Before before = TRY(batches.before(request));
-  if (request.after_count > 0 && !executor_->keeps_order())
-    return error(Code::not_supported, "this device has a queue of its own: no batch waits here");
   const auto refuse = [&](const Status& why) {
     batches.refused(request.number);
     return std::unexpected(why);
@@ -191,7 +189,7 @@ Answer<proto::context::RunBatch::Reply> ContextServer::handle(
                      .brief = true,
                      .run_block = [raw](std::uint32_t) { return raw->run(); },
                      .after = std::move(before.jobs)};
-  if (!executor_->keeps_order()) {
+  if (executor_->is_queue()) {
     work.begin = [raw] { return raw->begin_all(), Result<>(); };
     work.run_block = [raw](std::uint32_t) { return raw->end_all(); };
     if (raw->tells_end()) work.has_ended = [raw] { return raw->has_ended(); };
@@ -310,7 +308,7 @@ void ContextServer::answer(const Pending& pending, const Executor::Finished& fin
   }
   if (const auto* batch = std::get_if<std::shared_ptr<RunBatch>>(&pending.work)) {
     --batches_pending_;
-    return answer(pending, **batch);
+    return answer(pending, **batch, finished.cancelled);
   }
   if (!finished.outcome)
     return server_->reply<Run>(pending.token, std::unexpected(finished.outcome.error()));
@@ -329,10 +327,10 @@ void ContextServer::answer(const Pending& pending, const Executor::Finished& fin
   server_->reply<Run>(pending.token, reply);
 }
 
-void ContextServer::answer(const Pending& pending, const RunBatch& batch) {
+void ContextServer::answer(const Pending& pending, const RunBatch& batch, bool cancelled) {
   BatchLog& batches = batches_[pending.token.client];
   proto::context::RunBatch::Reply reply = batch.reply();
-  if (reply.count == 0) {
+  if (reply.count == 0 || cancelled) {
     batches.ended_early(batch.number(), {});
     reply = not_begun();
   } else if (batch.failure()) {

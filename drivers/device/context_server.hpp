@@ -106,7 +106,7 @@ class ContextServer {
   void answer_finished();
   void release_unbound();
   void answer(const Pending& pending, const Executor::Finished& finished);
-  void answer(const Pending& pending, const RunBatch& batch);
+  void answer(const Pending& pending, const RunBatch& batch, bool cancelled);
   void check_limits_at(std::uint64_t when_ns);
   void check_limits();
   [[noreturn]] void end_by_limit(std::uint64_t id);

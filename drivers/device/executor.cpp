@@ -69,7 +69,7 @@ Executor::~Executor() {
 Result<> Executor::submit(Job job) {
   assert(job.block_count > 0 && job.run_block && (!queue_ || job.block_count == 1));
   assert(!job.brief || (job.block_count == 1 && job.limit_ns == 0));
-  assert(job.after.empty() || (job.brief && !queue_));
+  assert(job.after.empty() || job.brief);
   const std::lock_guard lock(mutex_);
   if (runs_.size() + unfinished_brief_.size() >= max_jobs)
     return error(Code::quota, "too many tasks wait in this context; wait for some to finish");
@@ -79,7 +79,9 @@ Result<> Executor::submit(Job job) {
     submit_brief(std::move(job), number);
   } else {
     unkicked_ += job.block_count;
-    runs_.push_back(std::make_shared<Run>(Run{.job = std::move(job), .number = number}));
+    const auto run = std::make_shared<Run>(Run{.job = std::move(job), .number = number});
+    note_order(*run);
+    runs_.push_back(run);
   }
   return {};
 }
@@ -97,10 +99,7 @@ void Executor::submit_brief(Job job, std::uint64_t number) {
       at->second->waiters.push_back(&brief);
       ++brief.waits_for;
     } else {
-      // It has ended; if the owner has not heard of it yet, perhaps badly.
-      brief.cancelled = brief.cancelled || std::ranges::any_of(finished_, [id](const Finished& f) {
-                          return f.id == id && !f.outcome;
-                        });
+      brief.cancelled = brief.cancelled || has_failed(id);
     }
   }
   brief.job = std::move(job);
@@ -110,12 +109,30 @@ void Executor::submit_brief(Job job, std::uint64_t number) {
     ++waiting_brief_;
 }
 
+void Executor::note_order(Run& run) const {
+  for (const std::uint64_t id : run.job.after) {
+    const auto at = std::ranges::find(runs_.rbegin(), runs_.rend(), id,
+                                      [](const auto& r) { return r->job.id; });
+    if (at != runs_.rend())
+      run.after.push_back(*at);
+    else
+      run.cancelled = run.cancelled || has_failed(id);
+  }
+}
+
+/// Of one that has ended: badly, if the owner has not heard of it yet.
+bool Executor::has_failed(std::uint64_t id) const {
+  return std::ranges::any_of(finished_,
+                             [id](const Finished& f) { return f.id == id && !f.outcome; });
+}
+
 /// A thread that looks comes by itself; but one that several kicks would count on takes one job.
 void Executor::kick() {
   std::size_t wanted = 0;
   {
     const std::lock_guard lock(mutex_);
-    const auto blocks = std::min<std::size_t>(std::exchange(unkicked_, 0), queue_ ? 1 : thread_count_);
+    const auto blocks =
+        std::min<std::size_t>(std::exchange(unkicked_, 0), queue_ ? 1 : thread_count_);
     const std::size_t looked_for = std::min(blocks, looking_ - counted_on_);
     counted_on_ += looked_for;
     const std::size_t brief = wanted_for_brief();
@@ -250,8 +267,14 @@ std::size_t Executor::share_of_brief() const {
   return std::min(share, brief_at_once());
 }
 
+namespace {
+Result<> was_cancelled() {
+  return error(Code::cancelled, "one that it waited for failed");
+}
+}  // namespace
+
 Result<> Executor::run_unless_cancelled(const BriefJob& brief) {
-  if (brief.cancelled) return error(Code::cancelled, "one that it waited for failed");
+  if (brief.cancelled) return was_cancelled();
   return brief.job.run_block(0);
 }
 
@@ -309,7 +332,7 @@ void Executor::finish_brief(BriefJob& job, Result<> outcome, std::uint64_t now_n
     news_.fetch_add(1, std::memory_order_release);
     if (wanted_for_brief() > 1 && looking_ == 0 && idle_ > 0) work_.notify_one();
   }
-  add_finished({job.job.id, 0, 0, std::move(outcome), false}, now_ns);
+  add_finished({job.job.id, 0, 0, std::move(outcome), false, job.cancelled}, now_ns);
   unfinished_brief_.erase(job.job.id);
   job.job = {};
   free_brief_.push_back(&job);
@@ -399,9 +422,16 @@ void Executor::lead(std::unique_lock<std::mutex>& lock) {
 void Executor::begin(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run) {
   begin_run(*run);
   ++on_way_;
+  const bool cancelled = run->cancelled =
+      run->cancelled || std::ranges::any_of(run->after, [](const auto& before) {
+        return before->ended && before->failure;
+      });
   lock.unlock();
   Result<> outcome;
-  if (run->job.begin) outcome = run->job.begin();
+  if (cancelled)
+    outcome = was_cancelled();
+  else if (run->job.begin)
+    outcome = run->job.begin();
   lock.lock();
   if (outcome) {
     begun_.push_back(run);
@@ -436,16 +466,28 @@ void Executor::end(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run
   Result<> outcome = run->job.run_block(0);
   lock.lock();
   if (!outcome) run->failure = std::move(outcome).error();
+  // The device has ended those before it, too; the threads that wait for them are about to say so.
+  for (const auto& before : run->after) {
+    ended_.wait(lock, [&before] { return before->ended; });
+    run->cancelled = run->cancelled || before->failure;
+  }
+  if (run->cancelled) run->failure = was_cancelled().error();
   --on_way_;
   finish(lock, run);
 }
 
 void Executor::finish(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run) {
   Result<> outcome;
-  if (run->failure) outcome = std::unexpected(*std::move(run->failure));
+  if (run->failure) outcome = std::unexpected(*run->failure);
   last_end_ns_ = now_ns();
-  add_finished({run->job.id, run->start_ns, last_end_ns_, std::move(outcome), run->alone},
-               last_end_ns_);
+  add_finished(
+      {run->job.id, run->start_ns, last_end_ns_, std::move(outcome), run->alone, run->cancelled},
+      last_end_ns_);
+  if (queue_) {
+    run->ended = true;
+    run->after.clear();
+    ended_.notify_all();
+  }
   runs_.erase(std::find(runs_.begin(), runs_.end(), run));
   report(lock);
 }

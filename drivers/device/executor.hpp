@@ -46,7 +46,8 @@ class Executor {
     /// where nobody can tell.
     std::function<bool()> has_ended = {};
     /// Ids of brief jobs that have to end before this one, brief itself, begins. Those that are not
-    /// waiting or running any more have ended. When one fails this one is not run: `cancelled`.
+    /// waiting or running any more have ended. When one fails this one is cancelled, and not run. A
+    /// queue keeps the order by itself: there it may have run by then, in vain.
     std::vector<std::uint64_t> after = {};
   };
   struct Finished {
@@ -55,6 +56,7 @@ class Executor {
     std::uint64_t end_ns;
     Result<> outcome;  ///< of several failures the one of the lowest block
     bool alone;        ///< no other job was on its way between its beginning and its end
+    bool cancelled;    ///< one that it came after has failed; so is its outcome
   };
   struct LimitCheck {
     std::optional<std::uint64_t> exceeded;  ///< id of a job that runs longer than it may
@@ -86,8 +88,7 @@ class Executor {
   static Result<std::unique_ptr<Executor>> create_queue(std::size_t depth,
                                                         std::function<void()> notify);
 
-  /// Whether jobs may wait for others: not on a queue.
-  bool keeps_order() const { return !queue_; }
+  bool is_queue() const { return queue_; }
 
   /// It begins when a thread looks, at the latest after the next `kick`. quota: max_jobs are
   /// waiting or running.
@@ -114,6 +115,10 @@ class Executor {
     bool alone = true;
     std::uint64_t paused_ns = 0;  // since it started, in all
     std::optional<Status> failure;
+    // On a queue.
+    std::vector<std::shared_ptr<Run>> after = {};  // until it has ended itself
+    bool cancelled = false;
+    bool ended = false;
   };
   Executor(std::size_t thread_count, bool queue, std::function<void()> notify)
       : thread_count_(thread_count), queue_(queue), notify_(std::move(notify)) {}
@@ -142,6 +147,8 @@ class Executor {
   void begin(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run);
   bool look_at(std::unique_lock<std::mutex>& lock, const Run& run);
   void end(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run);
+  void note_order(Run& run) const;
+  bool has_failed(std::uint64_t id) const;
   void begin_run(Run& run);
   std::shared_ptr<Run> next_run() const;
   std::uint64_t worked_since(const Run& run) const;
@@ -156,13 +163,14 @@ class Executor {
   std::vector<std::thread> threads_;
   mutable std::mutex mutex_;
   std::condition_variable work_;
-  std::deque<std::shared_ptr<Run>> runs_;  // unfinished, in order of submission
-  bool led_ = false;                       // of a queue: a thread leads
-  std::deque<std::shared_ptr<Run>> begun_; // there, what nobody waits for yet, the oldest first
-  std::size_t on_way_ = 0;                 // there, with those that are waited for
-  SpinPolicy lead_policy_;                 // of who leads
-  std::deque<BriefJob> brief_jobs_;        // places
-  std::vector<BriefJob*> free_brief_;      // of these those that are free
+  std::deque<std::shared_ptr<Run>> runs_;   // unfinished, in order of submission
+  bool led_ = false;                        // of a queue: a thread leads
+  std::deque<std::shared_ptr<Run>> begun_;  // there, what nobody waits for yet, the oldest first
+  std::size_t on_way_ = 0;                  // there, with those that are waited for
+  SpinPolicy lead_policy_;                  // of who leads
+  std::condition_variable ended_;           // there, a job
+  std::deque<BriefJob> brief_jobs_;         // places
+  std::vector<BriefJob*> free_brief_;       // of these those that are free
   std::unordered_map<std::uint64_t, BriefJob*> unfinished_brief_;  // by id
   std::deque<BriefJob*> brief_;    // can begin, in the order in which that came about
   std::size_t waiting_brief_ = 0;  // for others

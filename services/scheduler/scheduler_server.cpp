@@ -428,8 +428,7 @@ void SchedulerServer::adopt_devices(Driver& driver) {
     guess_openings(id, backend);
     if (device.own_memory == 1) core_.set_own_memory(id);
     core_.set_memory_size(id, device.memory_bytes);
-    // The others have queues of their own.
-    if (backend == proto::driver::backend::cpu) core_.set_keeps_order(id);
+    core_.set_keeps_order(id);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <atomic>
 #include <barrier>
 #include <latch>
+#include <map>
 #include <mutex>
 #include <numeric>
 #include <semaphore>
@@ -430,7 +431,8 @@ TEST_CASE("A job that cannot begin is not waited for, and was alone") {
   CHECK(!waited);
 }
 
-TEST_CASE("On a queue one that can tell its end does not hold up those that begin, nor is it lost") {
+TEST_CASE(
+    "On a queue one that can tell its end does not hold up those that begin, nor is it lost") {
   QueueFixture queue(2);
   // The first ends when the second has begun, which it does while the first is looked at.
   std::atomic<bool> second_began = false;
@@ -487,6 +489,48 @@ TEST_CASE("On a queue no more jobs are on their way than it is deep") {
   CHECK(queue.wait_for(jobs).size() == jobs);
   CHECK(most <= static_cast<int>(depth));
   CHECK(on_way == 0);
+}
+
+TEST_CASE("On a queue what comes after one that fails is cancelled, whenever that is known") {
+  const auto outcomes = [](bool fails_at_begin, bool tells_end) {
+    QueueFixture queue(3);
+    std::latch second_began(1);
+    const auto job = [&](std::uint64_t id, std::vector<std::uint64_t> after) {
+      Executor::Job one{.id = id,
+                        .brief = true,
+                        .run_block = [](auto) { return Result<>(); },
+                        .after = std::move(after)};
+      if (tells_end) one.has_ended = [] { return true; };
+      return one;
+    };
+    const auto fail = [] { return error(Code::no_memory, "full"); };
+    Executor::Job first = job(1, {}), second = job(2, {1});
+    if (fails_at_begin)
+      first.begin = fail;
+    else if (!tells_end)
+      // The device is given the second before the first has failed.
+      second.begin = [&] { return second_began.count_down(), Result<>(); };
+    if (!fails_at_begin)
+      first.run_block = [&, fail](auto) {
+        if (!tells_end) second_began.wait();
+        return fail();
+      };
+    REQUIRE(queue.executor->submit(std::move(first)));
+    REQUIRE(queue.executor->submit(std::move(second)));
+    REQUIRE(queue.executor->submit(job(3, {})));
+    REQUIRE(queue.executor->submit(job(4, {3, 2})));
+    std::map<std::uint64_t, std::pair<Code, bool>> all;
+    for (const auto& f : queue.wait_for(4))
+      all[f.id] = {f.outcome ? Code::ok : f.outcome.error().code(), f.cancelled};
+    return all;
+  };
+  const std::map<std::uint64_t, std::pair<Code, bool>> expected{{1, {Code::no_memory, false}},
+                                                                {2, {Code::cancelled, true}},
+                                                                {3, {Code::ok, false}},
+                                                                {4, {Code::cancelled, true}}};
+  for (const bool fails_at_begin : {false, true})
+    for (const bool tells_end : {false, true})
+      for (int i = 0; i < 50; ++i) CHECK((outcomes(fails_at_begin, tells_end) == expected));
 }
 
 TEST_CASE("The limit of a job on a queue counts from the end of the one before it") {
