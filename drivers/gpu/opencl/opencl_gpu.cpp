@@ -35,6 +35,16 @@ Result<void> check(const char* what, cl_int code) {
   }
 }
 
+/// What a kernel that was handed over ended with. A device that has no memory for it, or is gone,
+/// says so; all else is a fault, which each driver calls by a number of its own (NVIDIA's by
+/// -9999).
+Result<void> check_end(cl_int code) {
+  auto ended = check("run the kernel", code);
+  if (!ended && ended.error().code() == Code::invalid_argument)
+    return error(Code::crashed, ended.error().message());
+  return ended;
+}
+
 struct FoundDevice {
   cl_platform_id platform;
   cl_device_id device;
@@ -375,7 +385,7 @@ Result<std::unique_ptr<Flight>> OpenclGpu::start(const Launch& launch) {
     TRY(check("hand a launch to the device", api_->clFlush(queue_)));
     return flight;
   }
-  TRY(check("run the kernel", api_->clFinish(queue_)));
+  TRY(check_end(api_->clFinish(queue_)));
   return std::unexpected(started ? returned.error() : started.error());
 }
 
@@ -396,7 +406,7 @@ Result<Times> OpenclGpu::wait(std::unique_ptr<Flight> waited) {
   cl_int status = CL_COMPLETE;
   (void)api_->clGetEventInfo(flight.kernel, CL_EVENT_COMMAND_EXECUTION_STATUS, sizeof status,
                              &status, nullptr);
-  TRY(check("run the kernel", status < 0 ? status : waiting));
+  TRY(check_end(status < 0 ? status : waiting));
   const Span ran = times_of(flight.kernel);
   Times times{now, now};
   if (ran.end_ns == 0) return times;  // its driver does not tell
