@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <iterator>
+#include <new>
 #include <unordered_map>
 
 #include "abi/include/aios/codelet.h"
@@ -139,7 +141,8 @@ TaskLedger::Record TaskLedger::unpack(Slot slot) const {
   return record;
 }
 
-TaskLedger::Slot TaskLedger::take_slot() {
+/// A free one, which is no longer when it is taken out of `free_`.
+TaskLedger::Slot TaskLedger::free_slot() {
   if (free_.empty()) {
     const auto first = static_cast<Slot>(chunks_.size() * chunk_entries);
     // As many as it may ever have to hold: giving a slot back must not fail.
@@ -148,9 +151,7 @@ TaskLedger::Slot TaskLedger::take_slot() {
     chunks_.push_back(std::make_unique_for_overwrite<Chunk>());
     for (Slot i = chunk_entries; i-- > 0;) free_.push_back(first + i);
   }
-  const Slot slot = free_.back();
-  free_.pop_back();
-  return slot;
+  return free_.back();
 }
 
 /// It is unfinished.
@@ -179,10 +180,12 @@ void TaskLedger::resize_gang(Record& record) const {
   record.gang = record.gang_size = 0;
 }
 
-void TaskLedger::forget(std::uint32_t tag, Slot slot) {
+/// As if it had never come, for which no memory is needed. The one after it.
+TaskLedger::Index::iterator TaskLedger::forget(Index::iterator at) {
+  const Slot slot = at->second.slot;
   if (marks_[slot].in_gang) leave_gang(slot, false);
-  index_.erase(tag);
   free_.push_back(slot);
+  return index_.erase(at);
 }
 
 TaskLedger::Mark* TaskLedger::find(std::uint64_t tag) {
@@ -198,45 +201,46 @@ bool TaskLedger::contains(std::uint64_t tag) const {
 
 Result<TaskLedger::Range> TaskLedger::add(std::span<const Record> batch, bool held) {
   const std::uint64_t first = next_sequence_;
-  const auto undo = [&](std::size_t count) {
-    for (const Record& record : batch.first(count))
-      forget(low(record.tag), index_[low(record.tag)].slot);
+  std::size_t added = 0;
+  const auto undo = [&] {
+    for (const Record& record : batch.first(std::exchange(added, 0)))
+      forget(index_.find(low(record.tag)));
     next_sequence_ = first;
   };
-  std::size_t added = 0;
   try {
-    for (; added < batch.size(); ++added) {
-      const Record& record = batch[added];
-      const Slot slot = take_slot();
+    for (const Record& record : batch) {
+      const Slot slot = free_slot();
       if (!index_.emplace(low(record.tag), Place{high(record.tag), slot}).second) {
-        free_.push_back(slot);
-        undo(added);
+        undo();
         return error(Code::already_exists,
                      "task " + std::to_string(record.tag) +
                          ": an unfinished task has a tag with the same low 32 bits");
       }
-      marks_[slot] = Mark{.sequence = next_sequence_++, .held = held, .in_gang = in_gang(record)};
+      ++added;
+      free_.pop_back();
+      marks_[slot] = Mark{.sequence = next_sequence_++, .held = held};
       pack(slot, record);
-      if (in_gang(record)) enter_gang(record);
+      if (!in_gang(record)) continue;
+      enter_gang(record);
+      marks_[slot].in_gang = true;
     }
   } catch (const std::bad_alloc&) {
-    undo(added);
+    undo();
     throw;
   }
   return Range{first, next_sequence_};
 }
 
 void TaskLedger::remove(Range range) {
-  std::vector<std::pair<std::uint32_t, Slot>> gone;
-  for (const auto& [tag, place] : index_)
-    if (marks_[place.slot].sequence >= range.first && marks_[place.slot].sequence < range.end)
-      gone.emplace_back(tag, place.slot);
-  for (const auto& [tag, slot] : gone) forget(tag, slot);
+  for (auto at = index_.begin(); at != index_.end();) {
+    const std::uint64_t sequence = marks_[at->second.slot].sequence;
+    at = sequence >= range.first && sequence < range.end ? forget(at) : std::next(at);
+  }
 }
 
 void TaskLedger::withdraw(std::uint64_t first, std::uint64_t last) {
   for (std::uint64_t tag = first; tag <= last; ++tag)
-    if (contains(tag)) forget(low(tag), index_[low(tag)].slot);
+    if (contains(tag)) forget(index_.find(low(tag)));
 }
 
 void TaskLedger::admitted(std::uint64_t first, std::uint64_t last, std::uint64_t deadline_ns,

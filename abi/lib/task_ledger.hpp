@@ -65,9 +65,10 @@ class TaskLedger {
   TaskLedger() { index_.max_load_factor(0.8F); }
 
   /// A batch is about to be sent: all of it is unfinished. `held`: until `admitted` nothing of it
-  /// starts. already_exists: a tag is in use; nothing was added.
+  /// starts. already_exists: a tag is in use; nothing was added. Nor is anything when there is no
+  /// memory, for which this throws.
   Result<Range> add(std::span<const Record> batch, bool held = false);
-  /// It was refused, as if it had never been added.
+  /// It was refused, as if it had never been added. Needs no memory, nor does the next.
   void remove(Range range);
   /// The same for tasks with tags from `first` to `last`: their graph was refused.
   void withdraw(std::uint64_t first, std::uint64_t last);
@@ -142,6 +143,7 @@ class TaskLedger {
     std::uint32_t high;  ///< half of the tag
     Slot slot;
   };
+  using Index = tsl::robin_map<std::uint32_t, Place>;
   struct Finished {
     std::uint32_t tag;
     bool failed;
@@ -154,8 +156,8 @@ class TaskLedger {
   void pack(Slot slot, const Record& record);
   Record unpack(Slot slot) const;
   Mark* find(std::uint64_t tag);
-  Slot take_slot();
-  void forget(std::uint32_t tag, Slot slot);
+  Slot free_slot();
+  Index::iterator forget(Index::iterator at);
   void enter_gang(const Record& record);
   void leave_gang(Slot slot, bool ended);
   void resize_gang(Record& record) const;
@@ -171,7 +173,7 @@ class TaskLedger {
   std::vector<std::unique_ptr<Chunk>> chunks_;
   std::vector<Mark> marks_;  ///< by slot
   std::vector<Slot> free_;
-  tsl::robin_map<std::uint32_t, Place> index_;  ///< unfinished ones, by the low half of the tag
+  Index index_;  ///< unfinished ones, by the low half of the tag
   std::uint64_t next_sequence_ = 0;
   std::vector<Finished> finished_;  ///< a ring of the last ones
   std::size_t next_finished_ = 0;

@@ -1,66 +1,11 @@
 // What the library does where there is no memory: every call ends, says so, and the host lives.
-#include <cstdlib>
-#include <new>
-#include <thread>
-
+#include "tests/support/failing_memory.hpp"
 #include "tests/system/abi/fixture.hpp"
 
 using namespace aios;
 using namespace aios::test;
 
 namespace {
-
-/// Of this thread: so many allocations succeed, then one fails, or all that follow.
-thread_local long before_failure = -1;
-thread_local bool fails_for_good = false;
-thread_local long failures = 0;
-
-bool fails_now() {
-  if (before_failure < 0) return false;
-  if (before_failure > 0) return --before_failure, false;
-  if (!fails_for_good) before_failure = -1;
-  ++failures;
-  return true;
-}
-
-void* allocate(std::size_t bytes) {
-  if (!fails_now())
-    if (void* memory = std::malloc(bytes != 0 ? bytes : 1)) return memory;
-  throw std::bad_alloc();
-}
-
-}  // namespace
-
-void* operator new(std::size_t bytes) {
-  return allocate(bytes);
-}
-void operator delete(void* memory) noexcept {
-  std::free(memory);
-}
-void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
-}
-
-namespace {
-
-/// Runs `body` with the first allocation failing, then the second, until none is left to fail:
-/// first that one alone, then with it all that follow.
-template <class Body>
-void with_each_failure(Body body) {
-  constexpr long most = 1000;
-  for (const bool for_good : {false, true})
-    for (long at = 0;; ++at) {
-      REQUIRE(at < most);
-      failures = 0;
-      body([&](auto step) {
-        fails_for_good = for_good;
-        before_failure = at;
-        step();
-        before_failure = -1;
-      });
-      if (failures == 0) break;
-    }
-}
 
 bool none_or(aios_code code, aios_code expected) {
   return code == expected || code == AIOS_NO_MEMORY || code == AIOS_QUOTA;

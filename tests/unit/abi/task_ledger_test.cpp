@@ -11,6 +11,7 @@
 #include "abi/include/aios/codelet.h"
 #include "abi/lib/task_client.hpp"
 #include "abi/lib/task_ledger.hpp"
+#include "tests/support/failing_memory.hpp"
 
 using namespace aios;
 
@@ -112,6 +113,60 @@ Record member(Record record, std::uint32_t gang, std::uint32_t size) {
 }
 
 }  // namespace
+
+TEST_CASE("What was refused is taken out without memory, and nothing else") {
+  test::with_each_failure([](auto with_failure) {
+    TaskLedger ledger;
+    // More than a chunk, so that the table is left full of what goes.
+    std::vector<Record> many;
+    for (std::uint64_t tag = 1; tag <= 300; ++tag) many.push_back(member(task(tag), 7, 256));
+    add(ledger, {task(1000), task(1001)});
+    const auto range = ledger.add(many);
+    REQUIRE(range);
+    add(ledger, {task(2000)});
+    with_failure([&] { ledger.remove(*range); });
+    REQUIRE(ledger.size() == 3);
+    for (const std::uint64_t tag : {1000, 1001, 2000}) REQUIRE(ledger.contains(tag));
+    // Its tags and its gang are free again.
+    add(ledger, many);
+    with_failure([&] { ledger.withdraw(1, 300); });
+    REQUIRE(ledger.size() == 3);
+    add(ledger, {member(task(1), 7, 2), member(task(2), 7, 2)});
+    REQUIRE(lose(ledger).again.back().gang_size == 2);
+  });
+}
+
+TEST_CASE("A batch for which there is no memory was never added") {
+  test::with_each_failure([](auto with_failure) {
+    TaskLedger ledger;
+    add(ledger, {task(1), task(2)});
+    const std::uint64_t end = ledger.end();
+    std::vector<Record> batch;
+    for (std::uint64_t tag = 3; tag <= 600; ++tag)
+      batch.push_back(tag % 2 == 0 ? task(tag) : member(task(tag), 7, 256));
+    std::vector<Record> clashing = batch;
+    clashing.push_back(task(2 + (1ull << 32)));
+    const auto is_added = [&](const std::vector<Record>& records) {
+      bool added = false;
+      with_failure([&] {
+        try {
+          added = ledger.add(records).has_value();
+        } catch (const std::bad_alloc&) {
+        }
+      });
+      return added;
+    };
+    REQUIRE_FALSE(is_added(clashing));
+    REQUIRE(ledger.size() == 2);
+    const bool added = is_added(batch);
+    REQUIRE(ledger.size() == (added ? 600 : 2));
+    if (!added) {
+      REQUIRE(ledger.end() == end);
+      add(ledger, batch);
+    }
+    for (std::uint64_t tag = 1; tag <= 600; ++tag) REQUIRE(ledger.finish(tag, true));
+  });
+}
 
 TEST_CASE("Of a gang those that are left run again, and it is as large as they are many") {
   TaskLedger ledger;
