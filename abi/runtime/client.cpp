@@ -212,8 +212,9 @@ bool Client::send_first() {
   // The callback may start others: the entry leaves the queue first.
   Waiting gone = std::move(first);
   waiting_.pop_front();
-  if (!sent) gone.callback(std::unexpected(std::move(sent).error()));
-  return true;
+  if (!sent) tell(gone.callback, std::unexpected(std::move(sent).error()));
+  // It may have closed the connection.
+  return link_ != nullptr;
 }
 
 /// There is room for it. Not sent, it still has its callback.
@@ -291,7 +292,18 @@ Result<std::span<const std::byte>> Client::answer_in(const Message& message,
 void Client::deliver(const Message& message) {
   // Without one its deadline had passed.
   if (std::optional<CallTable::Call> call = in_flight_.take(message.header.call_id))
-    call->callback(answer_in(message, call->opcode));
+    tell(call->callback, answer_in(message, call->opcode));
+}
+
+/// The end of a call. Whoever finds no memory for what comes of it ends neither the host nor this
+/// turn, in which others are told. A server ends by it, and begins anew: a step of its own that is
+/// lost would leave it waiting.
+void Client::tell(RawCallback& callback, Result<std::span<const std::byte>> answer) {
+  try {
+    callback(std::move(answer));
+  } catch (const std::bad_alloc&) {
+    if (loop_ != nullptr) throw;
+  }
 }
 
 void Client::drop_link() {
@@ -327,7 +339,8 @@ void Client::end_in_flight() {
   std::uint32_t place = 0;
   while (std::optional<CallTable::Call> call = in_flight_.take_next(place))
     if (!replay(*call))
-      call->callback(end_of_call(Code::peer_closed, {service_, " went away during the call"}));
+      tell(call->callback,
+           end_of_call(Code::peer_closed, {service_, " went away during the call"}));
 }
 
 /// False when it may not be sent again, or there is no memory to keep it for that.
@@ -353,11 +366,11 @@ void Client::fail_all(Code code, std::initializer_list<std::string_view> parts) 
   std::uint32_t place = 0;
   std::size_t waiting = waiting_.size();
   while (std::optional<CallTable::Call> call = in_flight_.take_next(place))
-    call->callback(end_of_call(code, parts));
+    tell(call->callback, end_of_call(code, parts));
   for (; waiting > 0 && !waiting_.empty(); --waiting) {
     Waiting first = std::move(waiting_.front());
     waiting_.pop_front();
-    first.callback(end_of_call(code, parts));
+    tell(first.callback, end_of_call(code, parts));
   }
 }
 
@@ -376,23 +389,17 @@ bool Client::may_send() const {
 
 void Client::arm_deadline(Deadline deadline) {
   if (deadline.at_ns >= armed_.at_ns) return;
+  if (loop_ != nullptr) {
+    const TimerId timer = loop_->at(deadline, [this] { expire(); });
+    loop_->cancel(std::exchange(deadline_timer_, timer));
+  }
   armed_ = deadline;
-  if (loop_ == nullptr) return;
-  loop_->cancel(deadline_timer_);
-  deadline_timer_ = loop_->at(deadline, [this] { expire(); });
 }
 
 void Client::expire() {
   if (armed_.is_never() || !armed_.passed()) return;
   armed_ = Deadline::never();
-  const std::uint64_t now = now_ns();
-  try {
-    arm_deadline(end_late(now));
-  } catch (const std::bad_alloc&) {
-    // Of a callback. The others are looked at next time.
-    armed_ = {now};
-    throw;
-  }
+  arm_deadline(end_late(now_ns()));
 }
 
 /// Ends the calls whose deadline is at or before `now_ns`: the earliest deadline of the others.
@@ -408,7 +415,7 @@ Deadline Client::end_late(std::uint64_t now_ns) {
   std::uint32_t place = 0;
   std::size_t left = waiting_.size();  // and not what callbacks start meanwhile
   while (std::optional<CallTable::Call> call = in_flight_.take_late(now_ns, place, next))
-    call->callback(late());
+    tell(call->callback, late());
   for (std::size_t i = 0; left > 0 && i < waiting_.size(); --left) {
     if (waiting_[i].deadline.at_ns > now_ns) {
       next.at_ns = std::min(next.at_ns, waiting_[i++].deadline.at_ns);
@@ -416,7 +423,7 @@ Deadline Client::end_late(std::uint64_t now_ns) {
     }
     Waiting unsent = std::move(waiting_[i]);
     waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i));
-    unsent.callback(late());
+    tell(unsent.callback, late());
   }
   return next;
 }

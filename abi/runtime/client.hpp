@@ -7,8 +7,8 @@
 // reply, the server's error, peer_closed, or timed_out at its deadline.
 //
 // With an EventLoop calls are asynchronous and callbacks run inside the loop; a callback must not
-// destroy its Client (post that). Without one, `call` blocks the calling thread. One thread at a
-// time.
+// destroy its Client (post that). Without one, `call` blocks the calling thread, and a callback
+// that throws bad_alloc has had its answer: nobody else hears of that. One thread at a time.
 #pragma once
 
 #include <cstring>
@@ -190,6 +190,7 @@ class Client final : public Source {
   bool receive();
   Result<std::span<const std::byte>> answer_in(const Message& message, std::uint16_t opcode) const;
   void deliver(const Message& message);
+  void tell(RawCallback& callback, Result<std::span<const std::byte>> answer);
   void drop_link();
   void dropped();
   void end_in_flight();
