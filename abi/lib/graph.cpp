@@ -106,7 +106,7 @@ Result<TaskTenant::Admitted> ask_for_admission(aios_graph& graph, HeldGraph held
   aios_tenant& tenant = *graph.tenant;
   const auto accepted = [&graph, &tenant,
                          tags = graph.tags()](const wire::AdmitGraph::Reply& reply) {
-    if (refusal_of(reply))
+    if (static_cast<wire::Verdict>(reply.verdict) == wire::Verdict::accepted)
       tenant.admitted(tags.first, tags.second, graph.due_ns, reply.cheaper_tasks > 0);
   };
   return tenant.ask<TaskTenant::Admitted>(

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cassert>
 #include <cstring>
+#include <new>
 
 namespace aios {
 
@@ -19,8 +20,34 @@ std::uint64_t room_bytes(const TaskLink::CompletionCalls& calls) {
   return calls.each * sizeof(wire::Completion);
 }
 
-std::unexpected<Status> lost() {
-  return error(Code::peer_closed, "the scheduler went away since the tenant was opened");
+/// What ends calls needs no memory: without its text where there is none.
+std::unexpected<Status> lost() noexcept {
+  try {
+    return error(Code::peer_closed, "the scheduler went away since the tenant was opened");
+  } catch (const std::bad_alloc&) {
+    return error(Code::peer_closed);
+  }
+}
+
+/// What an answer has, kept beyond it. no_memory: it is lost.
+template <class T>
+Result<T> kept(auto first, std::size_t count) {
+  try {
+    return T(first, first + count);
+  } catch (const std::bad_alloc&) {
+    return error(Code::no_memory, "out of memory");
+  }
+}
+
+/// Calls `start`; where there is no memory to, what had been taken for it is given back.
+template <class Start, class GiveBack>
+void start_or(Start start, GiveBack give_back) {
+  try {
+    start();
+  } catch (const std::bad_alloc&) {
+    give_back();
+    throw;
+  }
 }
 
 /// What waited to be sent when the connection was lost is cancelled, see TaskLink; to its caller it
@@ -107,21 +134,29 @@ std::uint64_t next_session() {
 TaskTenant::TaskTenant(TaskLink& link) : link_(link), session_(next_session()) {}
 
 void TaskTenant::open(Handle job, Deadline deadline, TaskCallback<void> done) {
-  link_.prepare(deadline, [this, job, deadline,
-                           done = std::move(done)](Result<void> prepared) mutable {
-    if (!prepared) return done(std::move(prepared));
+  // Shared: should there be no memory for the second call, it is told that.
+  const auto told = std::make_shared<TaskCallback<void>>(std::move(done));
+  const auto open = [this, job, deadline, told] {
     const std::uint32_t use = rights::info | rights::act | rights::send;
     link_.client_->start_with_handles<wire::OpenTenant>(
         {0, session_}, {{job, ObjectType::job, use, rights::info | rights::act, false}},
         [](std::span<const Handle> numbers, wire::OpenTenant::Request& r) { r.job = numbers[0]; },
         deadline,
-        [this, connection = link_.connection_,
-         done = std::move(done)](Result<wire::OpenTenant::Reply> reply) mutable {
-          if (!reply) return done(ended(std::move(reply).error(), connection != link_.connection_));
+        [this, connection = link_.connection_, told](Result<wire::OpenTenant::Reply> reply) {
+          if (!reply)
+            return (*told)(ended(std::move(reply).error(), connection != link_.connection_));
           id_ = reply->tenant;
           connection_ = link_.connection_;
-          done({});
+          (*told)({});
         });
+  };
+  link_.prepare(deadline, [open, told](Result<void> prepared) {
+    if (!prepared) return (*told)(std::move(prepared));
+    try {
+      open();
+    } catch (const std::bad_alloc&) {
+      (*told)(error(Code::no_memory, "out of memory"));
+    }
   });
 }
 
@@ -137,7 +172,7 @@ void TaskTenant::call(const typename M::Request& request, Deadline deadline, Tas
         if constexpr (std::is_void_v<T>)
           done({});
         else if constexpr (std::is_same_v<T, std::string>)
-          done(std::string(reply->text.view()));
+          done(kept<T>(reply->text.view().data(), reply->text.view().size()));
         else
           done(*reply);
       });
@@ -213,14 +248,18 @@ void TaskTenant::submit(std::span<const TaskRecord> records, Deadline deadline,
   const Result<std::uint32_t> place = link_.take_place();
   if (!place) return done(std::unexpected(place.error()));
   std::memcpy(link_.place(*place).data(), records.data(), records.size_bytes());
-  call<wire::Submit, void>(
-      {*place * batch_bytes, static_cast<std::uint32_t>(records.size()), id_, continues ? 1u : 0u,
-       graph},
-      deadline,
-      [link = &link_, number = *place, done = std::move(done)](Result<void> result) mutable {
-        link->give_place(number);
-        done(std::move(result));
-      });
+  const wire::Submit::Request request{*place * batch_bytes,
+                                      static_cast<std::uint32_t>(records.size()), id_,
+                                      continues ? 1u : 0u, graph};
+  const auto start = [&] {
+    call<wire::Submit, void>(
+        request, deadline,
+        [link = &link_, number = *place, done = std::move(done)](Result<void> result) mutable {
+          link->give_place(number);
+          done(std::move(result));
+        });
+  };
+  start_or(start, [&] { link_.give_place(*place); });
 }
 
 void TaskTenant::completions(Deadline deadline, TaskCallback<Completions> done,
@@ -230,20 +269,24 @@ void TaskTenant::completions(Deadline deadline, TaskCallback<Completions> done,
   if (!room) return done(std::unexpected(room.error()));
   const std::uint64_t offset = link_.room_offset(*room);
   TaskLink& link = link_;
-  link.client_->start<wire::Completions>(
-      {offset, link.calls_.each, std::min(least, link.calls_.each), id_, 0}, deadline,
-      [&link, number = *room, offset, connection = link.connection_,
-       done = std::move(done)](Result<wire::Completions::Reply> reply) mutable {
-        if (connection != link.connection_)
-          return done(ended(reply ? Status(Code::cancelled) : std::move(reply).error(), true));
-        // One that is late still has the room: it is not given to another.
-        if (reply || reply.error().code() != Code::timed_out) link.give_room(number);
-        if (!reply) return done(std::unexpected(std::move(reply).error()));
-        const auto* first =
-            reinterpret_cast<const wire::Completion*>(link.arena_.bytes().data() + offset);
-        const std::size_t count = std::min<std::uint64_t>(reply->count, link.calls_.each);
-        done(Completions(first, first + count));
-      });
+  auto answered = [&link, number = *room, offset, connection = link.connection_,
+                   done = std::move(done)](Result<wire::Completions::Reply> reply) mutable {
+    if (connection != link.connection_)
+      return done(ended(reply ? Status(Code::cancelled) : std::move(reply).error(), true));
+    // One that is late still has the room: it is not given to another.
+    if (reply || reply.error().code() != Code::timed_out) link.give_room(number);
+    if (!reply) return done(std::unexpected(std::move(reply).error()));
+    const auto* first =
+        reinterpret_cast<const wire::Completion*>(link.arena_.bytes().data() + offset);
+    const std::size_t count = std::min<std::uint64_t>(reply->count, link.calls_.each);
+    done(kept<Completions>(first, count));
+  };
+  const auto start = [&] {
+    link.client_->start<wire::Completions>(
+        {offset, link.calls_.each, std::min(least, link.calls_.each), id_, 0}, deadline,
+        std::move(answered));
+  };
+  start_or(start, [&] { link.give_room(*room); });
 }
 
 void TaskTenant::device(std::uint64_t index, Deadline deadline,

@@ -130,7 +130,7 @@ class TaskTenant {
                    TaskCallback<Admitted> done);
   /// Answered when there are at least `least`, at most as many as a call may bring, or all that
   /// there will be; or, perhaps empty, when it is called again. What has finished when it times out
-  /// is lost. busy: too many are on their way.
+  /// is lost, and so it is with no_memory. busy: too many are on their way.
   void completions(Deadline deadline, TaskCallback<Completions> done, std::uint32_t least = 1);
   void failure(std::uint64_t tag, Deadline deadline, TaskCallback<std::string> done);
   void cancel(std::uint64_t tag, Deadline deadline, TaskCallback<void> done);

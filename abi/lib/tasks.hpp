@@ -12,6 +12,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 
@@ -122,6 +123,8 @@ struct aios_tenant final : aios::lib::ClientEndpoint {
   bool is_open();
   aios::Result<void> await_open(std::unique_lock<std::mutex>& lock, aios::Deadline deadline);
   void send(Records batch, Answered answered, const std::shared_ptr<Series>& series);
+  void send_added(Records batch, aios::TaskLedger::Range range, Answered answered,
+                  const std::shared_ptr<Series>& series);
   bool may_send_more(const Series& series);
   void send_next(const std::shared_ptr<Series>& series);
   void arrived(aios::Result<aios::TaskTenant::Completions> completions);
@@ -134,10 +137,22 @@ struct aios_tenant final : aios::lib::ClientEndpoint {
   void register_all();
   void name_cheaper();
   void send_again();
+  void replayed(const aios::Result<void>& taken, std::size_t count);
   bool refused(const aios::Status& status, std::size_t count);
   void opened();
   void failed(const aios::Status& status);
   aios::TaskCallback<void> step(std::function<void()> next);
+  /// Does what nobody would do once more: where there is no memory for it the tenant is given up
+  /// (which needs none), and all who wait learn that.
+  template <class Body>
+  void or_give_up(Body body) {
+    try {
+      body();
+    } catch (const std::bad_alloc&) {
+      changed();
+      if (!broken) broken.emplace(aios::Code::no_memory, "out of memory");
+    }
+  }
 
   aios::TaskLedger ledger_;
   std::uint32_t asked_ = 0;                   ///< calls for completions on their way

@@ -70,7 +70,11 @@ Result<void> aios_tenant::submit(Records records, Deadline deadline) {
     answer->done = true;
   };
   send(records, answered, nullptr);
-  want_completions();
+  try {
+    want_completions();
+  } catch (const std::bad_alloc&) {
+    // It is sent. Whoever waits for completions asks for them.
+  }
   finish(
       *this, lock, [&] { return answer->done; }, deadline);
   if (answer->done) return std::move(answer->result);
@@ -91,27 +95,36 @@ struct aios_tenant::Series {
   std::uint64_t refused_at = 0;   ///< and its place in the ledger
 };
 
-/// The answer has no deadline of its own: until it is there the arena's place is in use, and nobody
-/// knows whose the tasks are.
+/// Without memory for it nothing was sent, and this throws.
 void aios_tenant::send(Records batch, Answered answered, const std::shared_ptr<Series>& series) {
-  const std::uint32_t graph = series == nullptr ? 0 : series->graph.number;
-  const auto range = ledger_.add(batch, graph != 0);
+  const auto range = ledger_.add(batch, series != nullptr && series->graph.number != 0);
   if (!range) {
     if (series != nullptr) series->refused_at = ledger_.end();
     return answered(std::unexpected(range.error()));
   }
+  try {
+    send_added(batch, *range, std::move(answered), series);
+  } catch (const std::bad_alloc&) {
+    ledger_.remove(*range);
+    throw;
+  }
+}
+
+/// The answer has no deadline of its own: until it is there the arena's place is in use, and nobody
+/// knows whose the tasks are.
+void aios_tenant::send_added(Records batch, TaskLedger::Range range, Answered answered,
+                             const std::shared_ptr<Series>& series) {
   std::vector<Ended> doomed;
   if (life_ > 0) {
     const auto prepared = ledger_.prepare(batch, doomed);
     if (Result<void> known = registered.translate(prepared); !known) {
-      if (series != nullptr) series->refused_at = range->first;
-      ledger_.remove(*range);
+      if (series != nullptr) series->refused_at = range.first;
+      ledger_.remove(range);
       return answered(std::move(known));
     }
     batch = prepared;
   }
-  ++batches_;
-  auto done = [this, range = *range, doomed = std::move(doomed), answered = std::move(answered),
+  auto done = [this, range, doomed = std::move(doomed), answered = std::move(answered),
                series](Result<void> result) mutable {
     --batches_;
     const bool is_lost = !result && result.error().code() == Code::peer_closed && !broken;
@@ -123,18 +136,26 @@ void aios_tenant::send(Records batch, Answered answered, const std::shared_ptr<S
       ledger_.remove(range);
       if (series != nullptr && !series->refusal) series->refused_at = range.first;
     } else if (!is_lost) {
-      for (const Ended& one : doomed) {
-        ledger_.end_doomed(one);
-        end(one);
-      }
+      or_give_up([&] {
+        for (const Ended& one : doomed) {
+          ledger_.end_doomed(one);
+          end(one);
+        }
+      });
     }
     changed();
     answered(std::move(result));
   };
+  ++batches_;
   // All of it depends on what has failed.
   if (batch.empty()) return done({});
-  tenant.submit(batch, Deadline::never(), std::move(done), series != nullptr && series->began,
-                graph);
+  try {
+    tenant.submit(batch, Deadline::never(), std::move(done), series != nullptr && series->began,
+                  series == nullptr ? 0 : series->graph.number);
+  } catch (const std::bad_alloc&) {
+    --batches_;
+    throw;
+  }
 }
 
 bool aios_tenant::may_send_more(const Series& series) {
@@ -160,7 +181,12 @@ void aios_tenant::send_next(const std::shared_ptr<Series>& series) {
       series->left = Records(batch.data(), series->left.data() + series->left.size());
     }
   };
-  send(batch, answered, series);
+  try {
+    send(batch, answered, series);
+  } catch (const std::bad_alloc&) {
+    series->refused_at = ledger_.end();
+    answered(error(Code::no_memory, "out of memory"));
+  }
   series->began = true;
 }
 
@@ -175,7 +201,7 @@ Result<void> aios_tenant::submit_many(Records records, Deadline deadline, std::s
   series->left = records;
   series->graph = graph;
   keep_all_ = true;
-  const auto ended = [&] {
+  const auto go_on = [&] {
     if (graph.number != 0 && graph.life != life_ && !series->refusal)
       series->refusal.emplace(Code::peer_closed, "the scheduler died while it was given the graph");
     while (may_send_more(*series)) send_next(series);
@@ -183,6 +209,13 @@ Result<void> aios_tenant::submit_many(Records records, Deadline deadline, std::s
     want_completions(ledger_.size() + wire::max_batch > wire::max_pending_per_tenant
                          ? completion_calls.each
                          : wire::max_pending_per_tenant);
+  };
+  const auto ended = [&] {
+    try {
+      go_on();
+    } catch (const std::bad_alloc&) {
+      if (!series->refusal) series->refusal.emplace(Code::no_memory, "out of memory");
+    }
     return series->on_the_way == 0 && (series->left.empty() || series->refusal || broken);
   };
   for (;;) {
@@ -233,14 +266,18 @@ void aios_tenant::want_completions(std::size_t least) {
   // A second call makes the scheduler answer the first.
   if (asked_ > 1 || (asked_ == 1 && asked_least_ <= least)) return;
   ++asked_;
-  asked_least_ = least;
-  tenant.completions(
-      Deadline::never(),
-      [this](Result<TaskTenant::Completions> completions) {
-        --asked_;
-        arrived(std::move(completions));
-      },
-      static_cast<std::uint32_t>(least));
+  const std::size_t asked_before = std::exchange(asked_least_, least);
+  const auto answered = [this](Result<TaskTenant::Completions> completions) {
+    --asked_;
+    or_give_up([&] { arrived(std::move(completions)); });
+  };
+  try {
+    tenant.completions(Deadline::never(), answered, static_cast<std::uint32_t>(least));
+  } catch (const std::bad_alloc&) {
+    --asked_;
+    asked_least_ = asked_before;
+    throw;
+  }
 }
 
 void aios_tenant::arrived(Result<TaskTenant::Completions> completions) {

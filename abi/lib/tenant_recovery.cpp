@@ -30,16 +30,17 @@ void aios_tenant::lost() {
   again_at_ = Deadline::never();
   begins_anew_ = false;
   if (std::exchange(open_, false)) until_ = Deadline::after(patience_ns);
-  for (Ended& one : ledger_.lose(registered.memory())) ended_.push_back(std::move(one));
-  open_again();
+  or_give_up([&] {
+    for (Ended& one : ledger_.lose(registered.memory())) ended_.push_back(std::move(one));
+    open_again();
+  });
 }
 
 /// What follows on a step that succeeds. On one that is lost follows `lost`.
 TaskCallback<void> aios_tenant::step(std::function<void()> next) {
   return [this, life = life_, next = std::move(next)](Result<void> done) {
     if (life != life_ || broken) return;
-    if (done) return next();
-    failed(done.error());
+    or_give_up([&] { done ? next() : failed(done.error()); });
   };
 }
 
@@ -53,9 +54,11 @@ void aios_tenant::register_all() {
     ++registering_;
     return TaskCallback<std::uint32_t>([this, life = life_, &there](Result<std::uint32_t> number) {
       if (life != life_ || broken) return;
-      if (!number) return failed(number.error());
-      there = *number;
-      if (--registering_ == 0) name_cheaper();
+      or_give_up([&] {
+        if (!number) return failed(number.error());
+        there = *number;
+        if (--registering_ == 0) name_cheaper();
+      });
     });
   };
   registering_ = 1;  // this loop
@@ -100,15 +103,20 @@ void aios_tenant::send_again() {
     return tenant.submit(batch, until_,
                          [this, life = life_, count = batch.size()](Result<void> taken) {
                            if (life != life_ || broken) return;
-                           if (taken) {
-                             ledger_.replayed();
-                             batch_limit_ = std::min<std::size_t>(2 * count, wire::max_batch);
-                             send_again();
-                           } else if (refused(taken.error(), count)) {
-                             send_again();
-                           }
+                           or_give_up([&] { replayed(taken, count); });
                          });
   }
+}
+
+/// The scheduler has answered a batch that was sent again.
+void aios_tenant::replayed(const Result<void>& taken, std::size_t count) {
+  if (taken) {
+    ledger_.replayed();
+    batch_limit_ = std::min<std::size_t>(2 * count, wire::max_batch);
+  } else if (!refused(taken.error(), count)) {
+    return;
+  }
+  send_again();
 }
 
 /// Of a batch that was refused the guilty are found by halving it. True: go on at once.
@@ -166,10 +174,7 @@ bool aios_tenant::work() {
   const bool more = ClientEndpoint::work();
   if (!again_at_.passed()) return more;
   again_at_ = Deadline::never();
-  if (std::exchange(begins_anew_, false))
-    open_again();
-  else
-    send_again();
+  or_give_up([&] { std::exchange(begins_anew_, false) ? open_again() : send_again(); });
   return true;
 }
 

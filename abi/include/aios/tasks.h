@@ -13,8 +13,9 @@
  * each until its own timeout; a batch that was on its way counts as taken, and a task of it that
  * turns out to make no sense ends with that code. Programs have to do nothing for it but call, or
  * poll. When the scheduler is not back in 30 s, the tenant is given up: calls answer PEER_CLOSED
- * from then on; SERVICE_DOWN when it is in quarantine. Open another tenant then, and register
- * again.
+ * from then on; SERVICE_DOWN when it is in quarantine, NO_MEMORY when there was none to give the
+ * scheduler its tasks again, or to take in what has finished. Open another tenant then, and
+ * register again.
  *
  * Several threads may use one tenant at once. Conventions are those of aios.h. Errors of every call
  * with a timeout beside those named: TIMED_OUT (it may still be done), PEER_CLOSED, SERVICE_DOWN,

@@ -1,4 +1,6 @@
 // What the library does where there is no memory: every call ends, says so, and the host lives.
+#include <signal.h>
+
 #include "tests/support/failing_memory.hpp"
 #include "tests/system/abi/fixture.hpp"
 
@@ -131,6 +133,149 @@ TEST_CASE("Closing a service needs no memory, and ends its calls") {
     const auto unsent = hold(unconnected.get(), 8002);
     with_failure([&] { unconnected.reset(); });
     REQUIRE(aios_call_result(unsent.get(), &reply, sizeof reply) == AIOS_CANCELLED);
+  });
+}
+
+TEST_CASE("A region that is refused to be frozen for good says what it is, whatever the memory") {
+  const auto instance = attach();
+  with_each_failure([&](auto with_failure) {
+    const auto region = create_region(instance.get(), 4096);
+    aios_code code = AIOS_INTERNAL;
+    with_failure([&] { code = aios_region_freeze(region.get()); });
+    REQUIRE(none_or(code, AIOS_NOT_SUPPORTED));
+    // Where it says that it may be written, it may.
+    if (aios_region_is_writable(region.get()) == 1)
+      static_cast<volatile char*>(aios_region_data(region.get()))[0] = 7;
+    REQUIRE(static_cast<volatile char*>(aios_region_data(region.get()))[1] == 0);
+  });
+}
+
+namespace {
+
+/// A tenant, a codelet of it, and one task.
+struct Tenant {
+  explicit Tenant(aios_instance* instance) {
+    aios_tenant* made = nullptr;
+    ok(aios_tenant_open(instance, long_ns, &made));
+    tenant.reset(made);
+    std::uint32_t codelet = 0;
+    ok(aios_codelet_register_file(made, TEST_MODULES "/good.so", "count", long_ns, &codelet));
+    ok(aios_task_init(&task, 1, codelet));
+  }
+  aios_code submit(std::uint64_t timeout_ns) {
+    return aios_tasks_submit(tenant.get(), &task, 1, timeout_ns);
+  }
+  Owned<aios_tenant> tenant;
+  aios_task_record task{};
+};
+
+/// Stops a server while it lives.
+class Stopped {
+ public:
+  explicit Stopped(const char* name) {
+    const auto server = the_instance().server(name);
+    if (!server) FAIL(server.error().to_string());
+    pid_ = static_cast<pid_t>(server->pid);
+    REQUIRE(::kill(pid_, SIGSTOP) == 0);
+  }
+  Stopped(const Stopped&) = delete;
+  ~Stopped() { ::kill(pid_, SIGCONT); }
+
+ private:
+  pid_t pid_ = 0;
+};
+
+}  // namespace
+
+TEST_CASE("A tenant for which there is no memory is refused, and not waited for") {
+  const auto instance = attach();
+  with_each_failure([&](auto with_failure) {
+    aios_tenant* made = nullptr;
+    aios_code code = AIOS_INTERNAL;
+    with_failure([&] { code = aios_tenant_open(instance.get(), long_ns, &made); });
+    const Owned<aios_tenant> tenant(made);
+    REQUIRE(none_or(code, AIOS_OK));
+    REQUIRE((code == AIOS_OK) == (made != nullptr));
+  });
+}
+
+TEST_CASE("A task for which there is no memory is not submitted, and another one is") {
+  const auto instance = attach();
+  with_each_failure([&](auto with_failure) {
+    Tenant one(instance.get());
+    aios_code code = AIOS_INTERNAL;
+    with_failure([&] { code = one.submit(long_ns); });
+    REQUIRE(none_or(code, AIOS_OK));
+    // Its tag and its place are free again.
+    if (code != AIOS_OK) ok(one.submit(long_ns));
+    aios_completion done{};
+    std::size_t count = 0;
+    ok(aios_tenant_completions(one.tenant.get(), &done, 1, long_ns, &count));
+    REQUIRE((done.tag == 1 && done.status == AIOS_OK));
+  });
+}
+
+TEST_CASE("Submitting and waiting end when there is no memory to take in what has finished") {
+  const auto instance = attach();
+  with_each_failure([&](auto with_failure) {
+    Tenant one(instance.get());
+    std::size_t taken = 0;
+    aios_completion done{};
+    std::size_t count = 0;
+    aios_code code = AIOS_INTERNAL;
+    with_failure([&] {
+      code = aios_tasks_submit_many(one.tenant.get(), &one.task, 1, long_ns, &taken);
+      if (code == AIOS_OK)
+        code = aios_tenant_completions(one.tenant.get(), &done, 1, long_ns, &count);
+    });
+    REQUIRE(none_or(code, AIOS_OK));
+    REQUIRE((code == AIOS_OK) == (count == 1));
+    // Either the tenant has been given up, or what was taken ends.
+    if (count == 1 || taken == 0) return;
+    code = aios_tenant_completions(one.tenant.get(), &done, 1, long_ns, &count);
+    REQUIRE(none_or(code, AIOS_OK));
+  });
+}
+
+TEST_CASE("A task that is refused without memory is refused, and not waited for") {
+  const auto instance = attach();
+  with_each_failure([&](auto with_failure) {
+    Tenant one(instance.get());
+    one.task.codelet = 77;
+    aios_code code = AIOS_INTERNAL;
+    with_failure([&] { code = one.submit(long_ns); });
+    REQUIRE(none_or(code, AIOS_INVALID_ARGUMENT));
+  });
+}
+
+TEST_CASE("A tenant that cannot be opened again for want of memory is given up, and says so") {
+  const auto instance = attach();
+  Tenant one(instance.get());
+  const auto before = the_instance().server("scheduler");
+  REQUIRE(before.has_value());
+  aios_completion done{};
+  std::size_t count = 0;
+  REQUIRE(aios_tenant_completions(one.tenant.get(), &done, 1, 0, &count) == AIOS_TIMED_OUT);
+  ::kill(static_cast<pid_t>(before->pid), SIGKILL);
+  aios_code code = AIOS_INTERNAL;
+  {
+    const FailingMemory failing(0, true);
+    code = aios_tenant_completions(one.tenant.get(), &done, 1, long_ns, &count);
+  }
+  CHECK(code == AIOS_NO_MEMORY);
+  CHECK(one.submit(long_ns) == AIOS_NO_MEMORY);
+  REQUIRE(the_instance().wait_restarted("scheduler", before->epoch).has_value());
+}
+
+TEST_CASE("A tenant whose batches are not answered yet is closed without memory") {
+  const auto instance = attach();
+  with_each_failure([&](auto with_failure) {
+    Tenant one(instance.get());
+    const Stopped scheduler("scheduler");
+    REQUIRE(one.submit(ns_per_ms) == AIOS_TIMED_OUT);
+    one.task.tag = 2;
+    REQUIRE(one.submit(ns_per_ms) == AIOS_TIMED_OUT);
+    with_failure([&] { one.tenant.reset(); });
   });
 }
 
