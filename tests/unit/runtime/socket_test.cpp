@@ -7,9 +7,11 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <barrier>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 #include <optional>
 #include <string>
 #include <thread>
@@ -19,6 +21,14 @@ namespace aios {
 namespace {
 
 constexpr int races = 200;
+
+/// Whether a thread of this process waits for something.
+bool sleeps(pid_t thread) {
+  std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
+  const std::string stat(std::istreambuf_iterator<char>(file), {});
+  const std::size_t name_end = stat.rfind(')');
+  return name_end != std::string::npos && stat.substr(name_end).starts_with(") S");
+}
 
 /// A folder that is gone with it, and the path of a socket in it.
 class Place {
@@ -90,7 +100,16 @@ TEST_CASE(
   for (; next; next = once()) waiting.push_back(*std::move(next));
   CHECK(next.error().code() == Code::timed_out);
   std::optional<Result<Fd>> patient;
-  std::thread other([&] { patient = connect_seqpacket(place.path()); });
+  std::atomic<pid_t> thread = 0;
+  std::atomic<bool> ended = false;
+  std::thread other([&, path = place.path()] {
+    thread = ::gettid();
+    patient = connect_seqpacket(path);
+    ended = true;
+  });
+  // It was refused, and sleeps until it tries again: else it would end without having waited.
+  while (thread == 0 || !(ended || sleeps(thread))) std::this_thread::yield();
+  CHECK_FALSE(ended);
   while (accept_seqpacket(*listener)->valid()) {
   }
   other.join();
