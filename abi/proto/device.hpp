@@ -257,8 +257,8 @@ struct Run {
 ///
 /// A device with a queue of its own is handed all of them at once. When one fails there those
 /// behind it may have run; they have ended all the same when the answer comes, which counts them as
-/// not begun: a task has a place in a batch only if it may be done again. The same holds there for a
-/// batch that comes after one that fails.
+/// not begun: a task has a place in a batch only if it may be done again. The same holds there for
+/// a batch that comes after one that fails.
 ///
 /// It begins when the batches in `after`, sent earlier on the same link, have ended; one that is
 /// not on its way any more has. When one of those ended early, or was not begun, this one is not

@@ -116,7 +116,8 @@ class Gpu {
   virtual Result<std::unique_ptr<Flight>> start(const Launch& launch) = 0;
   /// Whether has_ended can tell. Not where looking would take the processor from the kernel.
   virtual bool tells_end() const { return false; }
-  /// Whether `wait` would return at once. At the same time as anything else here.
+  /// Whether `wait` would return at once, if only with an error. At the same time as anything else
+  /// here.
   virtual bool has_ended(const Flight&) const { return false; }
   /// Waits for its end, at the same time as anything else here. crashed: the kernel faulted;
   /// service_down: the device is gone. Either way nothing works any more, and the process should

@@ -94,6 +94,26 @@ PlacementFacts Core::facts_of(Tenant& tenant, const Task& task) {
   return {now_ns_, longest - task.upward_rank_ns};
 }
 
+/// No single task waits for a context that takes longer to open than the task does elsewhere. All
+/// that are left may be worth it: as if they were like this one, and as many of them ran at a time
+/// where it goes as do now.
+void Core::open_for_the_rest(Tenant& tenant, const Candidate& here) {
+  constexpr double times_worth = 2;  // what is saved must be of what opening costs
+  const auto each_ns = [](const Candidate& c, std::uint32_t at_a_time) {
+    return static_cast<double>(finish_ns(c) - c.free_ns) / at_a_time;
+  };
+  for (const Candidate& c : candidates_) {
+    if (!c.opens || c.cost->samples == 0 || !can_open(tenant, c.device)) continue;
+    const DeviceState& state = devices_[here.device];
+    const std::uint32_t at_a_time =
+        std::clamp(state.running + state.ahead + 1, 1u, std::max(state.slots, 1u));
+    const double saved_ns = tenant.pending * (each_ns(here, at_a_time) - each_ns(c, 1));
+    // Until then it opens, and loads the module.
+    if (saved_ns > times_worth * static_cast<double>(c.free_ns - now_ns_))
+      open_context(tenant, c.device);
+  }
+}
+
 std::uint64_t Core::plan(const Candidate& where) {
   const std::uint64_t takes_ns = finish_ns(where) - where.free_ns;
   timelines_[where.device].plan(takes_ns);

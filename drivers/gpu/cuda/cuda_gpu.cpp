@@ -570,7 +570,6 @@ Result<Times> CudaGpu::times_of(CudaFlight& flight, std::uint64_t now) {
   return Times{end - ran_ns, end, flight.in, flight.out};
 }
 
-/// Also when something is wrong, which `wait` says.
 bool CudaGpu::has_ended(const Flight& flight) const {
   return !use_context() ||
          api_->event_query(static_cast<const CudaFlight&>(flight).events.copied) != Code::not_ready;

@@ -1,0 +1,53 @@
+// Contexts that are opened for tasks yet to come.
+#include "tests/unit/scheduler/told_core.hpp"
+
+namespace aios::scheduler {
+namespace {
+
+constexpr DeviceId processor = 0;
+constexpr DeviceId gpu = 1;
+
+/// A processor of four slots, and a GPU on which tasks take a twentieth but a context 400 ms to
+/// open.
+class Machine : public ToldCore {
+ public:
+  explicit Machine(std::uint32_t samples) : ToldCore(*make_policy("learned")) {
+    add_device(processor, 4);
+    add_device(gpu, 1);
+    core.set_open_time(gpu, 400 * ms);
+    tenant = *core.open_tenant(1, "job", 1000);
+    REQUIRE(core.add_codelet(tenant, proto::Text<64>::from("work")));
+    tell("work", processor, 20 * ms);
+    tell("work", gpu, 1 * ms);
+    costs->estimates[{"work", gpu}].samples = samples;
+  }
+  /// A chain of so many tasks; returns which of them was the first on the GPU, 0: none.
+  std::uint64_t first_on_gpu(std::uint32_t count) {
+    std::vector<TaskRecord> chain{task(1)};
+    for (std::uint32_t tag = 2; tag <= count; ++tag) chain.push_back(task(tag, {tag - 1}));
+    REQUIRE(core.submit(tenant, chain, now));
+    run();
+    for (std::uint64_t tag = 1; tag <= count; ++tag) {
+      REQUIRE(running.contains(tag));
+      if (on.at(tag) == gpu) return tag;
+      end(tag, 20 * ms);
+    }
+    return 0;
+  }
+
+ private:
+  TenantId tenant = 0;
+};
+
+}  // namespace
+
+TEST_CASE(
+    "A device that no single task would wait for is opened when all that are left gain by it") {
+  // 19 ms are saved by each of those left: 800 ms by more than 42.
+  CHECK(Machine(8).first_on_gpu(40) == 0);
+  CHECK(Machine(8).first_on_gpu(60) == 2);
+  // What nobody has seen there is tried otherwise.
+  CHECK(Machine(0).first_on_gpu(60) == 0);
+}
+
+}  // namespace aios::scheduler
