@@ -356,7 +356,7 @@ class Core {
   Transfer transfer_to(const Tenant& tenant, const TaskRecord& record, DeviceId device,
                        std::uint64_t planned_in = 0) const;
   /// Once all that waits for a device in the plan of this decision has started there.
-  Transfer planned_transfer_to(const Task& task, DeviceId device) const;
+  inline Transfer planned_transfer_to(const Task& task, DeviceId device) const;
   void expect_data(const Task& task, DeviceId device);
   void move_data(const Task& task, DeviceId device);
   void forget_copies(Job& job, DeviceId device);
@@ -371,7 +371,7 @@ class Core {
   bool holds_copies(DeviceId device) const {
     return memories_.of(device) != host_memory && devices_[device].memory_bytes != 0;
   }
-  bool data_fits(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
+  inline bool data_fits(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
   std::uint64_t data_bytes(const Job& job, const TaskRecord& record) const;
   MemoryNeed memory_need(const Task& task, DeviceId device);
   using Tasks = std::span<const Task* const>;
@@ -417,25 +417,25 @@ class Core {
   // core_decide.cpp
   /// Whether the device runs what the task's module has code for, is the one it wants, and has a
   /// memory that holds the task's data.
-  bool suits(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
-  bool has_code_for(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
-  bool is_loaded(const Tenant& tenant, const Task& task, DeviceId device) const;
+  inline bool suits(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
+  inline bool has_code_for(const Tenant& tenant, const TaskRecord& record, DeviceId device) const;
+  inline bool is_loaded(const Tenant& tenant, const Task& task, DeviceId device) const;
   Result<void> check_device(const Tenant& tenant, const TaskRecord& record) const;
   Result<void> check_data(const Tenant& tenant, const TaskRecord& record) const;
   bool can_take(const Tenant& tenant, const Task& task, DeviceId device) const;
   void why_there(Task& task, const Choice& choice);
-  bool is_brief(const Tenant& tenant, const Task& task, DeviceId device) const;
+  inline bool is_brief(const Tenant& tenant, const Task& task, DeviceId device) const;
   /// Whether what is brief may still be given to it.
-  bool has_room_ahead(DeviceId device) const;
+  inline bool has_room_ahead(DeviceId device) const;
   bool startable(Tenant& tenant);
   /// Whether something of the tenant could start on this device now, whatever it is.
-  bool has_room(const Tenant& tenant, DeviceId device) const;
+  inline bool has_room(const Tenant& tenant, DeviceId device) const;
   void place_next(Tenant& tenant);
   void fill_candidates(Tenant& tenant, Slot slot);
   void start(Tenant& tenant, Task& task, TaskRef ref, const Candidate& where);
   void want_contexts(Tenant& tenant);
   void want_context(Tenant& tenant, const Task& task);
-  bool can_open(const Tenant& tenant, DeviceId device) const;
+  inline bool can_open(const Tenant& tenant, DeviceId device) const;
   void open_context(Tenant& tenant, DeviceId device);
   // core_failing.cpp
   void note_failure(const Task& task);
