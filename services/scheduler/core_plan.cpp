@@ -96,20 +96,24 @@ PlacementFacts Core::facts_of(Tenant& tenant, const Task& task) {
 
 /// No single task waits for a context that takes longer to open than the task does elsewhere. All
 /// that are left may be worth it: as if they were like this one, and as many of them ran at a time
-/// where it goes as do now.
+/// where it goes as do now. Or a try is, of what has never run there.
 void Core::open_for_the_rest(Tenant& tenant, const Candidate& here) {
-  constexpr double times_worth = 2;  // what is saved must be of what opening costs
-  const auto each_ns = [](const Candidate& c, std::uint32_t at_a_time) {
-    return static_cast<double>(finish_ns(c) - c.free_ns) / at_a_time;
+  constexpr double times_worth = 2;  // what is saved, or left to be done, must be of the opening
+  const auto rest_ns = [&tenant](const Candidate& c, std::uint32_t at_a_time) {
+    return static_cast<double>(finish_ns(c) - c.free_ns) * tenant.pending / at_a_time;
   };
   for (const Candidate& c : candidates_) {
-    if (!c.opens || c.cost->samples == 0 || !can_open(tenant, c.device)) continue;
+    if (!c.opens || c.device == here.device || !can_open(tenant, c.device)) continue;
     const DeviceState& state = devices_[here.device];
     const std::uint32_t at_a_time =
         std::clamp(state.running + state.ahead + 1, 1u, std::max(state.slots, 1u));
-    const double saved_ns = tenant.pending * (each_ns(here, at_a_time) - each_ns(c, 1));
+    double gain_ns = rest_ns(here, at_a_time);
+    if (c.cost->samples > 0)
+      gain_ns -= rest_ns(c, 1);
+    else if (!placement_->opens_to_try({now_ns_}, c, here))
+      continue;
     // Until then it opens, and loads the module.
-    if (saved_ns > times_worth * static_cast<double>(c.free_ns - now_ns_))
+    if (gain_ns > times_worth * static_cast<double>(c.free_ns - now_ns_))
       open_context(tenant, c.device);
   }
 }

@@ -68,6 +68,12 @@ class Placement {
   virtual bool looks_onward() const { return false; }
   /// One of the candidates, of which there is at least one, ordered by device.
   virtual Choice place(const PlacementFacts& task, std::span<const Candidate> candidates) = 0;
+  /// Whether the device `there`, which has no context, is to have one, so that it can be tried what
+  /// the task takes there, which goes to `best`.
+  virtual bool opens_to_try(const PlacementFacts& /*task*/, const Candidate& /*there*/,
+                            const Candidate& /*best*/) const {
+    return false;
+  }
 };
 
 /// When the task would be done there. Saturates.

@@ -28,7 +28,20 @@ class LearnedPlacement final : public Placement {
     return best;
   }
 
+  bool opens_to_try(const PlacementFacts& task, const Candidate& there,
+                    const Candidate& best) const override {
+    return there.cost->level <= Level::hint && there.cost->fruitless == 0 &&
+           there.cost->time.mean <= try_within * best.cost->time.mean &&
+           wait_ns(task, there) <= affordable_ns(there, best);
+  }
+
  private:
+  static double wait_ns(const PlacementFacts& task, const Candidate& there) {
+    return static_cast<double>(there.free_ns - std::min(there.free_ns, task.now_ns));
+  }
+  static double affordable_ns(const Candidate& there, const Candidate& best) {
+    return there.cost->passed_over * best.cost->time.mean * probe_share;
+  }
   static bool is_due(const PlacementFacts& task, const Candidate& there, const Candidate& best) {
     const std::uint32_t passed_over = there.cost->passed_over;
     if (there.free_slots == 0 || !memory_fits(there)) return false;
@@ -38,13 +51,12 @@ class LearnedPlacement final : public Placement {
     if (!there.at_once) return false;
     // What is known of its costs is not what a probe is for: to wait there, as for a module to be
     // compiled, and to move its data.
-    const double affordable_ns = passed_over * best.cost->time.mean * probe_share;
-    const auto wait_ns = static_cast<double>(there.free_ns - std::min(there.free_ns, task.now_ns));
+    const double may_take_ns = affordable_ns(there, best);
     if (passed_over >= probe_after_most)
-      return wait_ns <= affordable_ns &&
+      return wait_ns(task, there) <= may_take_ns &&
              static_cast<double>(there.transfer_ns) <= best.cost->time.mean;
     const std::uint64_t late_ns = through_ns(there) - std::min(through_ns(there), through_ns(best));
-    return late_ns <= task.slack_ns && wait_ns + there.cost->time.mean <= affordable_ns;
+    return late_ns <= task.slack_ns && wait_ns(task, there) + there.cost->time.mean <= may_take_ns;
   }
 
   /// What was placed there has failed, or has not ended: half as often each time.

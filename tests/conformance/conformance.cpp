@@ -99,17 +99,26 @@ Outcome contained(Pair& pair, const Device& device, const char* kernel, aios_cod
   return {};
 }
 
+/// The words for a fault, of OpenCL on GPUs those of NVIDIA's.
+struct Words {
+  const char *cuda, *opencl_gpu, *opencl_cpu, *cpu;
+  const char* of(const Device& device) const {
+    if (device.backend == "cuda") return cuda;
+    if (device.backend != "opencl") return cpu;
+    return device.name.starts_with("gpu") ? opencl_gpu : opencl_cpu;
+  }
+};
+
 Outcome illegal_address(Pair& pair, const Device& device) {
-  return contained(pair, device, "beyond", AIOS_CRASHED,
-                   device.backend == "cuda" ? "ILLEGAL_ADDRESS" : "segmentation fault");
+  constexpr Words words{"ILLEGAL_ADDRESS", "illegal read or write", "segmentation fault",
+                        "segmentation fault"};
+  return contained(pair, device, "beyond", AIOS_CRASHED, words.of(device));
 }
 
 /// A trap, on what is not the processor's own device; OpenCL on the processor raises SIGILL for it.
 Outcome abort(Pair& pair, const Device& device) {
-  return contained(pair, device, "giving_up", AIOS_CRASHED,
-                   device.backend == "cuda"     ? "LAUNCH_FAILED"
-                   : device.backend == "opencl" ? "illegal instruction"
-                                                : "aborted");
+  constexpr Words words{"LAUNCH_FAILED", "CL_OUT_OF_RESOURCES", "illegal instruction", "aborted"};
+  return contained(pair, device, "giving_up", AIOS_CRASHED, words.of(device));
 }
 
 Outcome endless(Pair& pair, const Device& device) {

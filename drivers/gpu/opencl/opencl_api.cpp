@@ -20,7 +20,10 @@ std::string describe(cl_int code) {
   const auto named = [code](const char* name) {
     return std::string(name) + " (" + std::to_string(code) + ")";
   };
+  constexpr cl_int nvidia_illegal_access = -9999;
   switch (code) {
+    case nvidia_illegal_access:
+      return named("an illegal read or write");
     case CL_DEVICE_NOT_FOUND:
       return named("CL_DEVICE_NOT_FOUND");
     case CL_DEVICE_NOT_AVAILABLE:

@@ -46,8 +46,23 @@ TEST_CASE(
   // 19 ms are saved by each of those left: 800 ms by more than 42.
   CHECK(Machine(8).first_on_gpu(40) == 0);
   CHECK(Machine(8).first_on_gpu(60) == 2);
-  // What nobody has seen there is tried otherwise.
-  CHECK(Machine(0).first_on_gpu(60) == 0);
+}
+
+TEST_CASE("A device on which nothing like it ever ran is opened when a try has become affordable") {
+  const auto first_on_gpu = [](std::uint32_t passed_over, std::uint32_t count, double guess = 1) {
+    Machine m(0);
+    Estimate& there = m.costs->estimates[{"work", gpu}];
+    there.level = Level::hint;
+    there.passed_over = passed_over;
+    there.time = {guess * Machine::ms, guess * Machine::ms};
+    return m.first_on_gpu(count);
+  };
+  // 3% of 20 ms for each time that it was passed over.
+  CHECK(first_on_gpu(600, 60) == 0);
+  CHECK(first_on_gpu(700, 60) == 2);
+  // Too little is left to be done there; and it is believed to be far slower.
+  CHECK(first_on_gpu(700, 30) == 0);
+  CHECK(first_on_gpu(700, 60, 100) == 0);
 }
 
 }  // namespace aios::scheduler
