@@ -96,7 +96,7 @@ PlacementFacts Core::facts_of(Tenant& tenant, const Task& task) {
 
 /// No single task waits for a context that takes longer to open than the task does elsewhere. All
 /// that are left may be worth it: as if they were like this one, and as many of them ran at a time
-/// where it goes as do now. Or a try is, of what has never run there.
+/// where it goes as do now. Or a try is, of what has never or not for long run there.
 void Core::open_for_the_rest(Tenant& tenant, const Candidate& here) {
   constexpr double times_worth = 2;  // what is saved, or left to be done, must be of the opening
   const auto rest_ns = [&tenant](const Candidate& c, std::uint32_t at_a_time) {
@@ -107,13 +107,12 @@ void Core::open_for_the_rest(Tenant& tenant, const Candidate& here) {
     const DeviceState& state = devices_[here.device];
     const std::uint32_t at_a_time =
         std::clamp(state.running + state.ahead + 1, 1u, std::max(state.slots, 1u));
-    double gain_ns = rest_ns(here, at_a_time);
-    if (c.cost->samples > 0)
-      gain_ns -= rest_ns(c, 1);
-    else if (!placement_->opens_to_try({now_ns_}, c, here))
-      continue;
+    const double left_ns = rest_ns(here, at_a_time);
+    const double known_gain_ns = c.cost->samples > 0 ? left_ns - rest_ns(c, 1) : 0;
     // Until then it opens, and loads the module.
-    if (gain_ns > times_worth * static_cast<double>(c.free_ns - now_ns_))
+    const double least_ns = times_worth * static_cast<double>(c.free_ns - now_ns_);
+    if (known_gain_ns > least_ns ||
+        (left_ns > least_ns && placement_->opens_to_try({now_ns_}, c, here)))
       open_context(tenant, c.device);
   }
 }

@@ -30,9 +30,11 @@ class LearnedPlacement final : public Placement {
 
   bool opens_to_try(const PlacementFacts& task, const Candidate& there,
                     const Candidate& best) const override {
-    return there.cost->level <= Level::hint && there.cost->fruitless == 0 &&
-           there.cost->time.mean <= try_within * best.cost->time.mean &&
-           wait_ns(task, there) <= affordable_ns(there, best);
+    if (wait_ns(task, there) > affordable_ns(there, best)) return false;
+    if (there.cost->level > Level::hint)
+      return there.cost->passed_over >= probe_after_most &&
+             static_cast<double>(there.transfer_ns) <= best.cost->time.mean;
+    return there.cost->fruitless == 0 && there.cost->time.mean <= try_within * best.cost->time.mean;
   }
 
  private:
