@@ -53,6 +53,9 @@ class DeviceBuffer {
   virtual ~DeviceBuffer() = default;
   /// Where it is noted what the copy holds, when that outlives this context; else null.
   virtual std::shared_ptr<ContentMark> mark() const { return nullptr; }
+  /// The next launch brings back, through another buffer, some of the host's bytes of this one:
+  /// what is fetched of it afterwards has to come behind that.
+  virtual void source_changes() {}
 };
 
 struct BufferUse {

@@ -168,6 +168,7 @@ Result<GpuBackend::Attached*> GpuBackend::attach(
   known.memory = memory;
   known.buffer = std::move(*made);
   known.content = content_left(*memory, *known.buffer);
+  if (may_have_written(*memory)) known.buffer->source_changes();
   return &known;
 }
 
@@ -178,11 +179,15 @@ std::uint32_t GpuBackend::content_left(const device::BufferMemory& memory,
   const auto mark = buffer.mark();
   if (mark == nullptr) return 0;
   if (memory.origin.constant) return mark->content();
-  if (wrote_many_regions_ || written_regions_.contains(memory.origin.region)) {
+  if (may_have_written(memory)) {
     (void)mark->begin_change();
     return 0;
   }
   return mark->content();
+}
+
+bool GpuBackend::may_have_written(const device::BufferMemory& memory) const {
+  return wrote_many_regions_ || written_regions_.contains(memory.origin.region);
 }
 
 void GpuBackend::note_written(std::uint64_t region) {
@@ -250,6 +255,7 @@ void GpuBackend::remember(const MemoryUse& use, Attached& attached) {
   for (auto& [memory, other] : attached_)
     if (overlap(*memory, *use.memory)) {
       other.content = 0;
+      if (&other != &attached) other.buffer->source_changes();
       if (const auto mark = other.buffer->mark()) (void)mark->begin_change();
     }
   attached.content = before == 0 ? 0 : before + 1;

@@ -68,6 +68,7 @@ class GpuBackend final : public device::Backend {
   Result<std::vector<Attached*>> attach_all(std::span<const MemoryUse> uses);
   Result<Attached*> attach(const std::shared_ptr<const device::BufferMemory>& memory);
   std::uint32_t content_left(const device::BufferMemory& memory, const DeviceBuffer& buffer);
+  bool may_have_written(const device::BufferMemory& memory) const;
   void note_written(std::uint64_t region);
   bool evict_oldest();
   void remember(const MemoryUse& use, Attached& attached);

@@ -247,6 +247,44 @@ std::string Application::run_brief(const Device& device, bool fault) {
   return wrong;
 }
 
+std::string Application::run_over_same_bytes(const Device& device) {
+  constexpr std::uint32_t n = 64;
+  constexpr std::uint32_t bytes = n * sizeof(float);
+  constexpr std::uint64_t large = 512u << 10;  // what some devices fetch ahead of kernels
+  constexpr std::size_t steps = 40;
+  const Region shared = instance_.create_region(2 * large, "same bytes");
+  const Region small = instance_.create_region(2 * bytes, "other bytes");
+  std::ranges::fill(shared.as<float>(), 0.0f);
+  std::ranges::fill(small.as<float>(), 0.0f);
+  std::ranges::fill(small.as<float>().first(n), 1.0f);
+  const std::uint32_t ones = tenant_.buffer(small, 0, bytes, aios::Access::write);
+  const std::uint32_t between = tenant_.buffer(small, bytes, bytes, aios::Access::write);
+  const std::uint32_t part = tenant_.buffer(shared, 0, large, aios::Access::write);
+  const std::uint32_t whole = tenant_.buffer(shared, 0, 2 * large, aios::Access::write);
+  const std::uint32_t add = codelet(CODELET_FOLDER "/vector.so", "vector_add");
+  std::vector<Task> tasks;
+  for (std::size_t step = 0; step < steps; ++step) {
+    for (const auto& [from, to] : {std::pair{between, part}, std::pair{whole, between}}) {
+      Task task(++last_tag_, add);
+      task.device(device.index).grid(1).arguments(n);
+      task.buffer(from, AIOS_MODE_READ).buffer(ones, AIOS_MODE_READ).buffer(to, AIOS_MODE_WRITE);
+      if (!tasks.empty()) task.after(last_tag_ - 1);
+      tasks.push_back(task);
+    }
+  }
+  tenant_.submit(tasks);
+  std::string wrong;
+  for (const aios_completion& completion : collect(tasks.size()))
+    if (completion.status != AIOS_OK)
+      wrong = "one ended with " +
+              std::string(aios_code_name(static_cast<aios_code>(completion.status)));
+  for (const std::uint32_t buffer : {ones, between, part, whole}) tenant_.release(buffer);
+  const float end = small.as<float>()[n];
+  if (wrong.empty() && end != 2 * steps)
+    wrong = std::to_string(2 * steps) + " steps end with " + std::to_string(end);
+  return wrong;
+}
+
 std::string Application::add_to_held(const Device& device) {
   constexpr std::uint32_t n = 1000;
   if (!held_.contains(device.index)) {

@@ -38,6 +38,9 @@ class Application {
   /// Chains of tasks so brief that many go to the device at once: empty when each has computed what
   /// it should, and with `fault` when one that faults in their midst is the only one that does.
   std::string run_brief(const Device& device, bool fault);
+  /// Brief tasks, each of which reads what the one before wrote through a buffer over the same
+  /// bytes.
+  std::string run_over_same_bytes(const Device& device);
   std::uint32_t codelet(const std::string& module, const std::string& name);
   /// What a task has left in the device's memory, and nowhere else, is found there by a task in the
   /// next context: empty when it is. Two buffers of `count` numbers; `before_crash` is done in

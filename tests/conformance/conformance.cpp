@@ -228,6 +228,12 @@ Outcome fault_among_brief(Pair& pair, const Device& device) {
   return pair.a.run_brief(device, true);
 }
 
+/// Twice, for until it was seen how brief they are they go one by one.
+Outcome same_bytes(Pair& pair, const Device& device) {
+  if (Outcome wrong = pair.a.run_over_same_bytes(device); !wrong.empty()) return wrong;
+  return pair.a.run_over_same_bytes(device);
+}
+
 /// All tasks before have moved their data.
 Outcome copies_are_known(Pair& pair, const Device& device) {
   const std::uint64_t tasks = pair.system.tasks_with_copies(device);
@@ -255,6 +261,7 @@ constexpr Scenario scenarios[] = {
     {"a fault among several at once is one's alone", fault_among_others},
     {"brief tasks, many at once", brief_tasks},
     {"a fault among many brief ones is one's alone", fault_among_brief},
+    {"brief tasks that read through a buffer what was written through another", same_bytes},
     {"what copies to the device and back take is known", copies_are_known},
     {"an endless loop is ended at its limit, while another application works", endless},
     {"memory beyond the device's is refused", out_of_memory}};

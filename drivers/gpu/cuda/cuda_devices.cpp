@@ -106,4 +106,26 @@ Result<Found> find_device(const DriverApi& api, const std::string& uuid) {
   return error(aios::Code::not_found, "the GPU " + uuid + " is gone");
 }
 
+namespace {
+
+/// Of every GPU; along x both are larger than what AIOS lets a task have.
+constexpr std::uint32_t most_blocks_y_z = 65535;
+constexpr std::uint32_t most_threads_z = 64;
+
+}  // namespace
+
+Result<void> check_shape(const KernelInfo& kernel, const std::array<std::uint32_t, 3>& grid) {
+  if (kernel.block[2] > most_threads_z)
+    return error(aios::Code::invalid_argument,
+                 "blocks of " + kernel.name + " are " + std::to_string(kernel.block[2]) +
+                     " threads deep; CUDA has at most " + std::to_string(most_threads_z));
+  if (grid[1] > most_blocks_y_z || grid[2] > most_blocks_y_z)
+    return error(aios::Code::invalid_argument,
+                 "the grid of " + kernel.name + " has " + std::to_string(grid[0]) + " x " +
+                     std::to_string(grid[1]) + " x " + std::to_string(grid[2]) +
+                     " blocks; CUDA has at most " + std::to_string(most_blocks_y_z) +
+                     " along y and along z");
+  return {};
+}
+
 }  // namespace aios::gpu::cuda

@@ -1,6 +1,8 @@
 // Which CUDA devices there are, and what they are.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -21,5 +23,9 @@ struct Found {
 Result<Found> find_device(const DriverApi& api, const std::string& uuid);
 
 Result<int> attribute(const DriverApi& api, Device device, Attribute which);
+
+/// invalid_argument: no GPU launches it in such blocks, or a grid of so many. The driver would say
+/// no more than that a value is invalid.
+Result<void> check_shape(const KernelInfo& kernel, const std::array<std::uint32_t, 3>& grid);
 
 }  // namespace aios::gpu::cuda

@@ -29,25 +29,6 @@ struct CudaKernel final : Kernel {
 /// before it run; for less it costs more to have one stream wait for another.
 constexpr std::uint64_t least_ahead_bytes = 256u << 10;
 
-/// Of every GPU; along x both are larger than what AIOS lets a task have.
-constexpr std::uint32_t most_blocks_y_z = 65535;
-constexpr std::uint32_t most_threads_z = 64;
-
-/// The driver would say no more than that a value is invalid.
-Result<void> check_shape(const KernelInfo& kernel, const std::array<std::uint32_t, 3>& grid) {
-  if (kernel.block[2] > most_threads_z)
-    return error(aios::Code::invalid_argument,
-                 "blocks of " + kernel.name + " are " + std::to_string(kernel.block[2]) +
-                     " threads deep; CUDA has at most " + std::to_string(most_threads_z));
-  if (grid[1] > most_blocks_y_z || grid[2] > most_blocks_y_z)
-    return error(aios::Code::invalid_argument,
-                 "the grid of " + kernel.name + " has " + std::to_string(grid[0]) + " x " +
-                     std::to_string(grid[1]) + " x " + std::to_string(grid[2]) +
-                     " blocks; CUDA has at most " + std::to_string(most_blocks_y_z) +
-                     " along y and along z");
-  return {};
-}
-
 /// The last launch that used a buffer, by its number; 0: none did.
 struct LastUse {
   std::uint64_t launch = 0;
@@ -74,6 +55,9 @@ class CudaBuffer final : public DeviceBuffer {
   Stream stream() const;
   /// Kernels have to wait until it is made; asked once.
   bool is_new() { return std::exchange(is_new_, false); }
+  void source_changes() override { source_changes_ = true; }
+  /// Asked once.
+  bool source_has_changed() { return std::exchange(source_changes_, false); }
   LastUse last_use;
 
  private:
@@ -86,6 +70,7 @@ class CudaBuffer final : public DeviceBuffer {
   std::unique_ptr<BorrowedMemory> borrowed_;
   bool registered_ = false;
   bool is_new_ = false;
+  bool source_changes_ = false;
 };
 
 /// What a launch leaves in the streams: before the copies to the device if there are any, when what
@@ -186,6 +171,7 @@ class CudaGpu final : public Gpu {
   Freed freed_ahead_;
   std::uint64_t freed_at_failure_ = 0;  ///< how many were, in both, when an allocation failed last
   std::uint64_t launches_ = 0;
+  LastUse last_queued_;
   std::atomic<std::uint64_t> ended_ = 0;  ///< the last launch that was waited for
   std::mutex events_mutex_;               ///< of what follows
   std::vector<Events> unused_events_;
@@ -453,16 +439,18 @@ Result<Copied> CudaGpu::copy_in(const Launch& launch, Stream stream, Event begin
   return copied;
 }
 
-/// Has the other stream wait for launches before this one that use what is to be overwritten there.
-/// Waits only ever are for what was queued before, so the streams never wait for one another.
+/// Has the other stream wait for launches before this one that use what is to be overwritten there,
+/// or bring back through another buffer what is to be fetched. Waits only ever are for what was
+/// queued before, so the streams never wait for one another.
 Result<void> CudaGpu::make_way_ahead(const Launch& launch, CudaFlight& flight) {
   for (const BufferUse& use : launch.buffers) {
     auto& buffer = static_cast<CudaBuffer&>(*use.buffer);
     if (!buffer.comes_ahead()) continue;
     flight.ahead = buffer.is_new() || flight.ahead || use.copy_in;
-    if (!use.copy_in || was_waited_for(buffer.last_use.launch)) continue;
-    TRY(check(*api_, "wait for a launch",
-              api_->stream_wait(ahead_stream_, buffer.last_use.end, 0)));
+    if (!use.copy_in) continue;
+    const LastUse& before = buffer.source_has_changed() ? last_queued_ : buffer.last_use;
+    if (was_waited_for(before.launch)) continue;
+    TRY(check(*api_, "wait for a launch", api_->stream_wait(ahead_stream_, before.end, 0)));
   }
   return {};
 }
@@ -521,8 +509,9 @@ Result<void> CudaGpu::queue(const Launch& launch, CudaFlight& flight) {
   TRY(check(*api_, "mark the end", api_->event_record(events.end, stream_)));
   flight.out = TRY(copy_out(launch));
   TRY(check(*api_, "mark the end of the copies", api_->event_record(events.copied, stream_)));
+  last_queued_ = {flight.launch, events.copied};
   for (const BufferUse& use : launch.buffers)
-    static_cast<CudaBuffer&>(*use.buffer).last_use = {flight.launch, events.copied};
+    static_cast<CudaBuffer&>(*use.buffer).last_use = last_queued_;
   return {};
 }
 

@@ -385,7 +385,7 @@ Result<std::unique_ptr<Flight>> OpenclGpu::start(const Launch& launch) {
     TRY(check("hand a launch to the device", api_->clFlush(queue_)));
     return flight;
   }
-  TRY(check_end(api_->clFinish(queue_)));
+  TRY(check("run the kernel", api_->clFinish(queue_)));
   return std::unexpected(started ? returned.error() : started.error());
 }
 

@@ -117,6 +117,41 @@ TEST_CASE("Large inputs that come while kernels run are those that each kernel i
   CHECK(y[1024] == 0);
 }
 
+TEST_CASE("What comes while kernels run waits for what they bring back of the same bytes") {
+  const auto gpu = open_double();
+  REQUIRE(gpu);
+  const auto kernels = (*gpu)->compile(*read_kernel_module(module_image("vector")));
+  REQUIRE(kernels);
+  const auto axpy =
+      std::ranges::find_if(*kernels, [](const auto& one) { return one->info.name == "axpy"; });
+  REQUIRE(axpy != kernels->end());
+  constexpr std::size_t numbers = 1u << 18;
+  const struct {
+    std::uint32_t n;
+    float a;
+  } arguments{1024, 1};
+  std::vector<float> ones(numbers, 1), shared(numbers), out(numbers);
+  const auto attach = [&](std::vector<float>& memory) {
+    auto made = (*gpu)->attach(std::as_writable_bytes(std::span(memory)), true);
+    REQUIRE(made);
+    return std::move(*made);
+  };
+  const auto one = attach(ones), written = attach(shared), read = attach(shared), sum = attach(out);
+  const auto start = [&](DeviceBuffer& x, DeviceBuffer& y) {
+    auto flight = (*gpu)->start({axpy->get(),
+                                 {4, 1, 1},
+                                 std::as_bytes(std::span(&arguments, 1)),
+                                 {{&x, true, false}, {&y, true, true}}});
+    REQUIRE(flight);
+    return std::move(*flight);
+  };
+  read->source_changes();
+  std::unique_ptr<Flight> flights[] = {start(*one, *written), start(*read, *sum)};
+  for (auto& flight : flights) REQUIRE((*gpu)->wait(std::move(flight)));
+  CHECK(shared[1023] == 1);
+  CHECK(out[1023] == 1);
+}
+
 TEST_CASE("A launch tells what its copies took, and none where there are none") {
   const auto gpu = open_double();
   REQUIRE(gpu);

@@ -45,6 +45,7 @@ class Notes final : public Gpu {
       of.being_freed += size;
     }
     std::shared_ptr<ContentMark> mark() const override { return noted; }
+    void source_changes() override { ++of.sources_changed; }
     Notes& of;
     const std::size_t size;
     std::shared_ptr<ContentMark> noted;
@@ -73,6 +74,7 @@ class Notes final : public Gpu {
     return Times{1, 2, copied_in, copied_out};
   }
   void wait_for_freed() override { being_freed = 0; }
+  int sources_changed = 0;
   std::uint64_t peak_memory_bytes() const override { return used; }
 
   std::size_t room = 1u << 20;
@@ -177,9 +179,16 @@ TEST_CASE("Writing a buffer makes stale what overlaps it, and nothing else of it
   f.bind(3, 3 * page, page, {.region = 5});
   (void)f.axpy(0, 1, 3, 1);
   (void)f.axpy(2, 1, 3, 2);
+  // Of the whole, when the part was written; the part was not there yet for the first.
+  CHECK(f.notes->sources_changed == 0);
   CHECK(f.axpy(0, 1, 1, 1) == Fetched{false, true});
+  CHECK(f.notes->sources_changed == 1);
   CHECK(f.axpy(0, 1, 3, 3) == Fetched{true, false});
   CHECK(f.axpy(2, 1, 3, 4) == Fetched{false, false});
+  // One that comes to be known later may lie over what is on its way.
+  f.bind(4, page, page, {.region = 4});
+  CHECK(f.axpy(4, 1, 3, 5) == Fetched{true, false});
+  CHECK(f.notes->sources_changed == 2);
 }
 
 TEST_CASE("A launch that fails leaves nothing to rely on") {
