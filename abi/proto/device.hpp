@@ -261,8 +261,8 @@ struct Run {
 /// a batch that comes after one that fails.
 ///
 /// It begins when the batches in `after`, sent earlier on the same link, have ended; one that is
-/// not on its way any more has. When one of those ended early, or was not begun, this one is not
-/// begun either: it is answered with count 0 and status `cancelled`.
+/// not on its way any more has. When one of those ended early, or was not begun, this one counts
+/// as not begun either: it is answered with count 0 and status `cancelled`.
 /// invalid_argument: the packed tasks make no sense, or the numbers do; then none has begun.
 struct RunBatch {
   static constexpr std::uint16_t opcode = 5;

@@ -376,10 +376,12 @@ void Executor::begin_run(Run& run) {
 void Executor::work_in_order() {
   const AlternateStack stack;
   std::unique_lock lock(mutex_);
-  while (!stopping_) {
-    if (!led_ && (may_begin() || !begun_.empty())) {
+  while (!stopping_ || !begun_.empty()) {
+    if (!led_ && (!begun_.empty() || may_begin())) {
       led_ = true;
       lead(lock);
+    } else if (stopping_) {
+      return;  // who leads ends what has begun
     } else {
       ++idle_;
       work_.wait(lock);
@@ -396,30 +398,40 @@ bool Executor::may_begin() const {
 /// before it waits for a job, and leads no more when it returns.
 void Executor::lead(std::unique_lock<std::mutex>& lock) {
   bool looked = false;
-  while (!stopping_) {
-    if (may_begin()) {
-      begin(lock, next_run());
+  while (!stopping_ || !begun_.empty()) {
+    if (!stopping_ && may_begin()) {
+      const std::shared_ptr<Run> run = next_run();
+      const bool begun = begin(lock, run);
       looked = false;
+      // Nothing that this thread begins next may keep it from being told when it ends.
+      if (begun && (run->job.limit_ns != 0 || !run->job.has_ended)) {
+        begun_.pop_back();
+        return end_alone(lock, run);
+      }
     } else if (begun_.empty()) {
       if (std::exchange(looked, true)) break;
       look(lock, lead_policy_);
     } else {
       const std::shared_ptr<Run> oldest = begun_.front();
       const bool has_ended = look_at(lock, *oldest);
-      if (!has_ended && may_begin()) continue;
+      if (!has_ended && !stopping_ && may_begin()) continue;
       begun_.pop_front();
-      if (!has_ended) {
-        led_ = false;
-        if (idle_ > 0 && !begun_.empty()) work_.notify_one();
-      }
+      if (!has_ended) return end_alone(lock, oldest);
       end(lock, oldest);
-      if (!has_ended) return;
     }
   }
   led_ = false;
 }
 
-void Executor::begin(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run) {
+/// Another thread leads from now on.
+void Executor::end_alone(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run) {
+  led_ = false;
+  if (idle_ > 0 && (may_begin() || !begun_.empty())) work_.notify_one();
+  end(lock, run);
+}
+
+/// Whether the device has it.
+bool Executor::begin(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run) {
   begin_run(*run);
   ++on_way_;
   const bool cancelled = run->cancelled =
@@ -435,23 +447,25 @@ void Executor::begin(std::unique_lock<std::mutex>& lock, const std::shared_ptr<R
   lock.lock();
   if (outcome) {
     begun_.push_back(run);
-    return;
+    return true;
   }
   run->failure = std::move(outcome).error();
   --on_way_;
   finish(lock, run);
+  return false;
 }
 
 /// Whether it has ended, for as long as it pays to look, and nothing else can begin.
 bool Executor::look_at(std::unique_lock<std::mutex>& lock, const Run& run) {
   if (!run.job.has_ended) return false;
   const std::uint64_t seen = news_.load(std::memory_order_relaxed);
+  const bool has_room = on_way_ < thread_count_;
   ++looking_;
   lock.unlock();
   bool has_ended = run.job.has_ended();
   if (!has_ended) {
     spin_until(
-        lead_policy_, [&] { return news_.load(std::memory_order_acquire) != seen; },
+        lead_policy_, [&] { return has_room && news_.load(std::memory_order_acquire) != seen; },
         [&] { return has_ended = run.job.has_ended(); });
     if (has_ended) lead_policy_.hit();
   }

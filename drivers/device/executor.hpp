@@ -144,7 +144,8 @@ class Executor {
   void work_in_order();
   void lead(std::unique_lock<std::mutex>& lock);
   bool may_begin() const;
-  void begin(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run);
+  bool begin(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run);
+  void end_alone(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run);
   bool look_at(std::unique_lock<std::mutex>& lock, const Run& run);
   void end(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run);
   void note_order(Run& run) const;
