@@ -530,7 +530,7 @@ class Core {
   /// In the plan, a task goes there; returns how long it takes, with its transfers.
   std::uint64_t plan(const Candidate& where);
   void wait_for(Tenant& tenant, Task& task, const Candidate& where);
-  void open_for_the_rest(Tenant& tenant, const Candidate& here);
+  void heed_the_rest(Tenant& tenant, const Task& task, Choice& choice);
   bool waits_on(const Tenant& tenant, const Task& task);
   void wait_in_plan(const Task& task);
   void account_placement(TaskRef task, const Candidate& where);

@@ -49,7 +49,7 @@ bool Core::may_go_ahead(const Tenant& tenant, const Task& task, DeviceId device)
 bool Core::overwrites_input_ahead(const Task& task) {
   for (std::uint32_t i = 0; i < task.record.buffer_count; ++i)
     if (mode_writes(buffer_mode(task.record.buffers[i])) &&
-        task.tenant->job->buffers[buffer_id(task.record.buffers[i])].readers_ahead > 0)
+        task.tenant->job->buffers[buffer_id(task.record.buffers[i])].readers > 0)
       return true;
   return false;
 }

@@ -111,9 +111,9 @@ void Core::place_next(Tenant& tenant) {
   }
   const PlacementFacts facts =
       placement_->looks_ahead() ? facts_of(tenant, task) : PlacementFacts{now_ns_};
-  const Choice choice = placement_->place(facts, candidates_);
+  Choice choice = placement_->place(facts, candidates_);
+  if (placement_->looks_ahead()) heed_the_rest(tenant, task, choice);
   const Candidate& where = candidates_[choice.candidate];
-  if (placement_->looks_ahead()) open_for_the_rest(tenant, where);
   if (placement_->looks_ahead() && !where.at_once) {
     wait_for(tenant, task, where);
     ++tenant.waiting_ahead;

@@ -87,6 +87,7 @@ void Core::finish_one(Slot slot, const Outcome& outcome) {
   if (before == State::ready) tenant.ready.left(tasks_);
   for (std::uint32_t i = 0; i < task.record.buffer_count; ++i)
     --tenant.job->buffers[buffer_id(task.record.buffers[i])].uses;
+  if (!is_join(task.record)) --tenant.codelets[task.record.codelet].unfinished;
   tenant.tags.finish(static_cast<std::uint32_t>(task.record.tag), failed);
   ++tenant.job->user->finished_tags;
   if (!tenant.closing && !outcome.silent) complete(tenant, task, outcome);
@@ -176,6 +177,7 @@ void Core::take_slot(Slot slot) {
   DeviceState& device = devices_[task.device];
   task.brief = is_brief(tenant, task, task.device);
   ++tenant.job->user->running;
+  for_read(task, [](Buffer& buffer) { ++buffer.readers; });
   charge(task);
   if (!task.brief) {
     ++device.running;
@@ -185,7 +187,6 @@ void Core::take_slot(Slot slot) {
   task.charge_ns = std::max(brevity.expected_ns(task.device), least_charge_ns);
   ++device.ahead;
   device.ahead_ns += task.charge_ns;
-  for_read(task, [](Buffer& buffer) { ++buffer.readers_ahead; });
 }
 
 void Core::free_slot(Slot slot) {
@@ -193,6 +194,7 @@ void Core::free_slot(Slot slot) {
   if (!std::exchange(task.holds_slot, false)) return;
   DeviceState& device = devices_[task.device];
   --task.tenant->job->user->running;
+  for_read(task, [](Buffer& buffer) { --buffer.readers; });
   if (!std::exchange(task.brief, false)) {
     charges_.push_back({task.tenant->id, task.record.codelet, task.slot_since_ns, task.charged_ns});
     --device.running;
@@ -201,7 +203,6 @@ void Core::free_slot(Slot slot) {
   }
   --device.ahead;
   device.ahead_ns -= task.charge_ns;
-  for_read(task, [](Buffer& buffer) { --buffer.readers_ahead; });
 }
 
 void Core::release(Slot slot) {

@@ -213,7 +213,9 @@ void Core::make_cheaper(Tenant& tenant, const HeldGraph& graph) {
       continue;
     const std::optional<std::uint32_t> cheaper = tenant.codelets[task->record.codelet].cheaper;
     if (!cheaper) continue;
+    --tenant.codelets[task->record.codelet].unfinished;
     task->record.codelet = *cheaper;
+    ++tenant.codelets[*cheaper].unfinished;
     task->work = work_of(tenant, task->record);
     const Times times = times_of(tenant, task->record, task->work);
     task->mean_ns = times.mean_ns;

@@ -94,26 +94,35 @@ PlacementFacts Core::facts_of(Tenant& tenant, const Task& task) {
   return {now_ns_, longest - task.upward_rank_ns};
 }
 
-/// No single task waits for a context that takes longer to open than the task does elsewhere. All
-/// that are left may be worth it: as if they were like this one, and as many of them ran at a time
-/// where it goes as do now. Or a try is, of what has never or not for long run there.
-void Core::open_for_the_rest(Tenant& tenant, const Candidate& here) {
-  constexpr double times_worth = 2;  // what is saved, or left to be done, must be of the opening
-  const auto rest_ns = [&tenant](const Candidate& c, std::uint32_t at_a_time) {
-    return static_cast<double>(finish_ns(c) - c.free_ns) * tenant.pending / at_a_time;
+/// No single task waits for a context, or the module in it, that takes longer to be there than the
+/// task does elsewhere. All that are left of its codelet may be worth it: as if they were like this
+/// one, and as many of them ran at a time where it goes as do now. Or a try is, of what has never
+/// or not for long run there. The context opens meanwhile; the module comes with the task.
+void Core::heed_the_rest(Tenant& tenant, const Task& task, Choice& choice) {
+  constexpr double times_worth = 2;  // what is saved, or left to be done, must be of the wait
+  const Candidate& here = candidates_[choice.candidate];
+  const auto rest_ns = [left = tenant.codelets[task.record.codelet].unfinished](
+                           const Candidate& c, std::uint32_t at_a_time) {
+    return static_cast<double>(finish_ns(c) - c.free_ns) * left / at_a_time;
   };
-  for (const Candidate& c : candidates_) {
-    if (!c.opens || c.device == here.device || !can_open(tenant, c.device)) continue;
+  for (std::uint32_t i = 0; i < candidates_.size(); ++i) {
+    const Candidate& c = candidates_[i];
+    const bool opens = c.opens && can_open(tenant, c.device);
+    const bool loads = c.at_once && !is_loaded(tenant, task, c.device);
+    if (c.device == here.device || (!opens && !loads) || !memory_fits(c)) continue;
     const DeviceState& state = devices_[here.device];
     const std::uint32_t at_a_time =
         std::clamp(state.running + state.ahead + 1, 1u, std::max(state.slots, 1u));
     const double left_ns = rest_ns(here, at_a_time);
-    const double known_gain_ns = c.cost->samples > 0 ? left_ns - rest_ns(c, 1) : 0;
-    // Until then it opens, and loads the module.
     const double least_ns = times_worth * static_cast<double>(c.free_ns - now_ns_);
-    if (known_gain_ns > least_ns ||
-        (left_ns > least_ns && placement_->opens_to_try({now_ns_}, c, here)))
+    const bool gains = c.cost->samples > 0 && left_ns - rest_ns(c, 1) > least_ns;
+    if (!gains && (left_ns <= least_ns || !placement_->opens_to_try({now_ns_}, c, here))) continue;
+    if (opens) {
       open_context(tenant, c.device);
+    } else {
+      choice = {i, gains ? Reason::loads : Reason::probe};
+      return;
+    }
   }
 }
 

@@ -51,6 +51,7 @@ enum class Reason : std::uint8_t {
   gang,             ///< where all of its gang have a slot
   memory_freed,     ///< it waited until the memory there had room for it
   fails,            ///< its codelet's last tasks failed where it would finish first
+  loads,            ///< so that its module is there for those that are left
 };
 
 struct Choice {
@@ -68,8 +69,8 @@ class Placement {
   virtual bool looks_onward() const { return false; }
   /// One of the candidates, of which there is at least one, ordered by device.
   virtual Choice place(const PlacementFacts& task, std::span<const Candidate> candidates) = 0;
-  /// Whether the device `there`, which has no context, is to have one, so that it can be tried what
-  /// the task takes there, which goes to `best`.
+  /// Whether the device `there`, which has no context or not the task's module, is to have it, so
+  /// that it can be tried what the task takes there, which goes to `best`.
   virtual bool opens_to_try(const PlacementFacts& /*task*/, const Candidate& /*there*/,
                             const Candidate& /*best*/) const {
     return false;

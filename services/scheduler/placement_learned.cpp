@@ -30,10 +30,10 @@ class LearnedPlacement final : public Placement {
 
   bool opens_to_try(const PlacementFacts& task, const Candidate& there,
                     const Candidate& best) const override {
-    if (wait_ns(task, there) > affordable_ns(there, best)) return false;
-    if (there.cost->level > Level::hint)
-      return there.cost->passed_over >= probe_after_most &&
-             static_cast<double>(there.transfer_ns) <= best.cost->time.mean;
+    if (wait_ns(task, there) > affordable_ns(there, best) ||
+        static_cast<double>(there.transfer_ns) > best.cost->time.mean)
+      return false;
+    if (there.cost->level > Level::hint) return there.cost->passed_over >= probe_after_most;
     return there.cost->fruitless == 0 && there.cost->time.mean <= try_within * best.cost->time.mean;
   }
 

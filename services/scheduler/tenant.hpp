@@ -73,9 +73,9 @@ struct Buffer {
   std::uint64_t bytes = 0;
   Copies copies = 0;
   Copies expected = 0;  ///< besides, once those have read it that wait in the plan of `planned_in`
-  std::uint64_t planned_in = 0;     ///< a decision
-  std::uint32_t content = 0;        ///< proto::context::BufferUse
-  std::uint32_t readers_ahead = 0;  ///< brief tasks given to contexts that read it
+  std::uint64_t planned_in = 0;  ///< a decision
+  std::uint32_t content = 0;     ///< proto::context::BufferUse
+  std::uint32_t readers = 0;     ///< tasks that hold a slot and read it
   // Where it takes room, whether what lies there is valid or not; and where from it is to leave.
   Copies resident = 0;
   Copies leaving = 0;
@@ -101,7 +101,8 @@ struct CodeletType {
   std::shared_ptr<const TaskNames> names;
   std::uint32_t backends = 0;
   CodeletId costs = 0;
-  double slot_ns = 0;  ///< how long its tasks hold a slot, of late
+  double slot_ns = 0;            ///< how long its tasks hold a slot, of late
+  std::uint32_t unfinished = 0;  ///< tasks
   Brevity brevity;
   std::uint64_t loaded_on = 0;  ///< devices on which its job's context has the module, a bit each
   struct Loading {

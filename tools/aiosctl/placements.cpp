@@ -65,6 +65,7 @@ std::string_view reason_text(std::uint32_t reason) {
       "where all of its gang had a slot",
       "it waited until the memory there had room for it",
       "where it would finish first the last tasks of its codelet failed",
+      "so that its module is loaded there for those that are left",
   };
   return reason < std::size(texts) ? texts[reason] : "for a reason of a later version";
 }
