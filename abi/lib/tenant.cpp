@@ -205,10 +205,18 @@ Result<void> aios_tenant::submit_many(Records records, Deadline deadline, std::s
     if (graph.number != 0 && graph.life != life_ && !series->refusal)
       series->refusal.emplace(Code::peer_closed, "the scheduler died while it was given the graph");
     while (may_send_more(*series)) send_next(series);
-    // Nothing wakes who waits for room but completions.
-    want_completions(ledger_.size() + wire::max_batch > wire::max_pending_per_tenant
-                         ? completion_calls.each
-                         : wire::max_pending_per_tenant);
+  };
+  // Nothing wakes who waits for room but completions. Without memory to ask for them nothing that
+  // was sent is lost: whoever waits for completions asks again.
+  const auto want_more = [&] {
+    try {
+      want_completions(ledger_.size() + wire::max_batch > wire::max_pending_per_tenant
+                           ? completion_calls.each
+                           : wire::max_pending_per_tenant);
+    } catch (const std::bad_alloc&) {
+      if (series->left.empty() || series->refusal) return;
+      series->refusal.emplace(Code::no_memory, "out of memory");
+    }
   };
   const auto ended = [&] {
     try {
@@ -216,6 +224,7 @@ Result<void> aios_tenant::submit_many(Records records, Deadline deadline, std::s
     } catch (const std::bad_alloc&) {
       if (!series->refusal) series->refusal.emplace(Code::no_memory, "out of memory");
     }
+    want_more();
     return series->on_the_way == 0 && (series->left.empty() || series->refusal || broken);
   };
   for (;;) {

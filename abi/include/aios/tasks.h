@@ -114,7 +114,9 @@ AIOS_API aios_code aios_files_register(aios_tenant* tenant, const aios_file_rang
 AIOS_API aios_code aios_buffer_release(aios_tenant* tenant, uint32_t buffer, uint64_t timeout_ns);
 
 enum {
-  AIOS_TASK_IDEMPOTENT = 1, /* may run again after its process or the scheduler died */
+  AIOS_TASK_IDEMPOTENT = 1, /* may run again: after its process or the scheduler died, or on a GPU
+                               after one before it failed, behind which it was on its way already;
+                               if it ends as CANCELLED there, it may have written its buffers */
   AIOS_TASK_JOIN = 2,       /* nothing runs: done when those are on which it depends; no buffers */
   AIOS_TASK_MAY_BE_CHEAPER = 4, /* of a graph with a deadline: it may run in its codelet's cheaper
                                    variant where the graph is not accepted otherwise */
