@@ -156,9 +156,10 @@ def check_work(system):
     job = system.start_of(ANN, "mapreduce", "run", "wordcount", "--input", text, "--output",
                           system.home / "counted", "--threads", "1", "--memory-mb", "64")
     listed = wait_until(lambda: system.listed(ANN, "mapreduce", "jobs"), 20, "Ann's job runs")
-    # Its client stopped, the job cannot end, and there is time to look.
-    os.kill(job.pid, signal.SIGSTOP)
+    # Its client stopped, the job cannot end, and there is time to look; but a context comes with what
+    # the client gives it.
     context = wait_until(lambda: contexts_of(system, ANN), 20, "it has a context")[0]
+    os.kill(job.pid, signal.SIGSTOP)
     status = Path(f"/proc/{context['pid']}/status").read_text(encoding="utf-8")
     ids = {line.split()[0]: set(line.split()[1:]) for line in status.splitlines()
            if line.startswith(("Uid:", "Gid:"))}
