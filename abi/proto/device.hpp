@@ -246,8 +246,9 @@ struct Run {
     std::uint64_t peak_memory_bytes;  ///< of the context since it started
     /// What copying its buffers to the device's own memory and back took; 0 where nothing was.
     std::uint64_t transfer_ns;
+    std::uint64_t ahead_ns;  ///< of it, while what was handed to the device before still ran
     std::uint64_t result[result_words];
-    AIOS_FIELDS(Reply, start_ns, end_ns, peak_memory_bytes, transfer_ns, result)
+    AIOS_FIELDS(Reply, start_ns, end_ns, peak_memory_bytes, transfer_ns, ahead_ns, result)
   };
 };
 
@@ -299,10 +300,11 @@ struct RunBatch {
     std::uint64_t base_ns;            ///< CLOCK_MONOTONIC
     std::uint64_t peak_memory_bytes;  ///< of the context since it started
     std::uint64_t transfer_ns;        ///< as of Run, of all that have run together
-    std::uint32_t count;              ///< how many have run; 0: it was not begun
-    std::uint32_t status;             ///< of the last of them
+    std::uint32_t ahead_us;           ///< the same, but in microseconds; at most 2^32 - 1
+    std::uint16_t count;              ///< how many have run; 0: it was not begun
+    std::uint16_t status;             ///< of the last of them
     Ended ended[max_tasks];
-    AIOS_FIELDS(Reply, base_ns, peak_memory_bytes, transfer_ns, count, status, ended)
+    AIOS_FIELDS(Reply, base_ns, peak_memory_bytes, transfer_ns, ahead_us, count, status, ended)
   };
 };
 
@@ -355,7 +357,7 @@ struct Copies {
 
 struct Protocol {
   static constexpr const char* name = "context";
-  static constexpr std::uint16_t version = 8;
+  static constexpr std::uint16_t version = 9;
   using Methods = MethodList<Null, Load, Bind, Unbind, Run, RunBatch, BatchFailure, Pause, Copies>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));

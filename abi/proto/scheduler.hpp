@@ -372,6 +372,7 @@ struct PlacementNext {
     std::uint64_t opening_ns;   ///< of its wait, while a context was opened on that device
     std::uint64_t loading_ns;   ///< of its wait, while its module was loaded there
     std::uint64_t transfer_ns;  ///< as of TaskNext, measured
+    std::uint64_t ahead_ns;     ///< of it, while what was given to the device before still ran
     std::uint32_t state;
     std::uint32_t status;
     std::uint32_t attempts;
@@ -386,8 +387,8 @@ struct PlacementNext {
     Text<64> codelet;
     AIOS_FIELDS(Reply, sequence, number, tag, job_id, submitted_ns, ready_ns, after_number,
                 placed_ns, start_ns, end_ns, peak_memory_bytes, opening_ns, loading_ns, transfer_ns,
-                state, status, attempts, dependency_count, dependencies, reason, considered,
-                candidate_count, reserved, candidates, job_name, codelet)
+                ahead_ns, state, status, attempts, dependency_count, dependencies, reason,
+                considered, candidate_count, reserved, candidates, job_name, codelet)
   };
 };
 
@@ -584,7 +585,7 @@ struct SetCheaper {
 
 struct Protocol {
   static constexpr const char* name = "scheduler";
-  static constexpr std::uint16_t version = 13;
+  static constexpr std::uint16_t version = 14;
   using Methods =
       MethodList<Null, Drain, OpenTenant, CloseTenant, RegisterCodelet, RegisterBuffer,
                  ReleaseBuffer, SetArena, Submit, Completions, Failure, Cancel, TaskNext,

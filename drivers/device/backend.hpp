@@ -43,6 +43,8 @@ class Work {
   virtual std::optional<DeviceTimes> times() const { return std::nullopt; }
   /// What copying its buffers to the device's own memory and back took.
   virtual std::uint64_t transfer_ns() const { return 0; }
+  /// Of it, what the device did beside the work that was handed to it before.
+  virtual std::uint64_t ahead_ns() const { return 0; }
 };
 
 enum class Loss { none, fault, gone };

@@ -22,7 +22,7 @@ using proto::context::Unbind;
 constexpr std::uint64_t load_limit_ns = 10 * ns_per_s;
 
 proto::context::RunBatch::Reply not_begun() {
-  return {.status = static_cast<std::uint32_t>(Code::cancelled)};
+  return {.status = static_cast<std::uint16_t>(Code::cancelled)};
 }
 
 bool is_constant(const Fd& memory) {
@@ -322,6 +322,7 @@ void ContextServer::answer(const Pending& pending, const Executor::Finished& fin
   }
   reply.peak_memory_bytes = peak_memory_bytes_;
   reply.transfer_ns = work->transfer_ns();
+  reply.ahead_ns = work->ahead_ns();
   const auto& result = work->result();
   std::copy(result.begin(), result.end(), reply.result);
   server_->reply<Run>(pending.token, reply);

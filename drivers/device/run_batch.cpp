@@ -134,6 +134,9 @@ void RunBatch::note(const Work& work, const DeviceTimes& measured) {
   ended.start_ns = since(reply_.base_ns, std::max(times.start_ns, reply_.base_ns));
   ended.end_ns = since(reply_.base_ns, std::max(times.end_ns, reply_.base_ns));
   reply_.transfer_ns += work.transfer_ns();
+  ahead_ns_ += work.ahead_ns();
+  reply_.ahead_us =
+      static_cast<std::uint32_t>(std::min<std::uint64_t>(ahead_ns_ / 1'000, UINT32_MAX));
   std::copy(work.result().begin(), work.result().end(), ended.result);
 }
 
@@ -143,7 +146,7 @@ Result<> RunBatch::conclude() {
     ++reply_.count;
   }
   if (!failure_) return {};
-  reply_.status = static_cast<std::uint32_t>(failure_->code());
+  reply_.status = static_cast<std::uint16_t>(failure_->code());
   return std::unexpected(*failure_);
 }
 

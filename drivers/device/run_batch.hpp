@@ -52,6 +52,7 @@ class RunBatch {
   /// Why there is no work for the task after the last one, or the device was not handed it.
   std::optional<Status> unprepared_;
   Message::Reply reply_{};
+  std::uint64_t ahead_ns_ = 0;
   std::optional<Status> failure_;
 };
 

@@ -83,6 +83,7 @@ struct Times {
   std::uint64_t end_ns;
   Copied in = {};
   Copied out = {};
+  bool ahead = false;  ///< `in` was while launches before it ran
 };
 
 /// What a copy holds when a launch has ended well.

@@ -30,11 +30,13 @@ class GpuWork final : public device::Work {
     const auto times = TRY(backend_.wait(std::move(flight_)));
     times_ = {times.start_ns, times.end_ns};
     transfer_ns_ = times.in.ns + times.out.ns;
+    if (times.ahead) ahead_ns_ = times.in.ns;
     return {};
   }
   const std::array<std::uint64_t, AIOS_RESULT_WORDS>& result() const override { return result_; }
   std::optional<device::DeviceTimes> times() const override { return times_; }
   std::uint64_t transfer_ns() const override { return transfer_ns_; }
+  std::uint64_t ahead_ns() const override { return ahead_ns_; }
 
  private:
   GpuWork(GpuBackend& backend, Kernel& kernel) : backend_(backend), kernel_(kernel) {}
@@ -49,6 +51,7 @@ class GpuWork final : public device::Work {
   std::array<std::uint64_t, AIOS_RESULT_WORDS> result_{};
   std::optional<device::DeviceTimes> times_;
   std::uint64_t transfer_ns_ = 0;
+  std::uint64_t ahead_ns_ = 0;
 };
 
 Result<std::shared_ptr<GpuWork>> GpuWork::create(GpuBackend& backend, Kernel& kernel,

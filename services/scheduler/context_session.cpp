@@ -278,9 +278,10 @@ void ContextSession::batch_ended(const std::vector<Running*>& tasks, std::uint64
   // What was copied is known of all together: each gets of it as was predicted. A context's word.
   constexpr double most_ns = 1e18;
   const double copied_ns = std::min(static_cast<double>(reply->transfer_ns), most_ns);
+  const double ahead_ns = std::min(1e3 * reply->ahead_us, copied_ns);
   double predicted_ns = 0;
   for (std::uint32_t i = 0; i < reply->count; ++i) predicted_ns += tasks[i]->transfer_ns;
-  for (std::uint32_t i = 0; i < reply->count - (failed ? 1 : 0); ++i) {
+  for (std::uint32_t i = 0; i < reply->count - (failed ? 1u : 0u); ++i) {
     const RunBatch::Ended& ended = reply->ended[i];
     const double share =
         predicted_ns > 0 ? tasks[i]->transfer_ns / predicted_ns : 1.0 / reply->count;
@@ -288,6 +289,7 @@ void ContextSession::batch_ended(const std::vector<Running*>& tasks, std::uint64
                  reply->base_ns + ended.end_ns,
                  reply->peak_memory_bytes,
                  static_cast<std::uint64_t>(copied_ns * share),
+                 static_cast<std::uint64_t>(ahead_ns * share),
                  {}};
     std::copy(std::begin(ended.result), std::end(ended.result), one.result);
     finish(*tasks[i], one);

@@ -89,6 +89,7 @@ void Core::log_end(const Task& task, const Outcome& outcome) {
   entry->end_ns = outcome.run->end_ns;
   entry->peak_memory_bytes = outcome.run->peak_memory_bytes;
   entry->transfer_ns = outcome.run->transfer_ns;
+  entry->ahead_ns = outcome.run->ahead_ns;
 }
 
 }  // namespace aios::scheduler

@@ -20,6 +20,7 @@ PlacementLog::Reply PlacementLog::describe(const Entry& entry) {
   out.opening_ns = entry.opening_ns;
   out.loading_ns = entry.loading_ns;
   out.transfer_ns = entry.transfer_ns;
+  out.ahead_ns = entry.ahead_ns;
   out.state = entry.state;
   out.status = entry.status;
   out.attempts = entry.attempts;

@@ -35,6 +35,7 @@ class PlacementLog {
     std::uint64_t opening_ns = 0;
     std::uint64_t loading_ns = 0;
     std::uint64_t transfer_ns = 0;
+    std::uint64_t ahead_ns = 0;
     std::uint32_t user = 0;
     std::uint32_t state = 0;
     std::uint32_t status = 0;

@@ -556,7 +556,7 @@ Result<Times> CudaGpu::times_of(CudaFlight& flight, std::uint64_t now) {
   if (flight.out.count > 0) flight.out.ns = back_ns;
   const std::lock_guard lock(events_mutex_);
   const std::uint64_t end = clock_.saw(TRY(on_device_ns(events.copied)), now) - back_ns;
-  return Times{end - ran_ns, end, flight.in, flight.out};
+  return Times{end - ran_ns, end, flight.in, flight.out, flight.ahead};
 }
 
 bool CudaGpu::has_ended(const Flight& flight) const {

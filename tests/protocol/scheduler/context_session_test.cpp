@@ -46,8 +46,10 @@ class SlowContext {
   Answer<Run::Reply> handle(Run, const Run::Request&, CallContext&) {
     return Run::Reply{.start_ns = 1, .end_ns = 2};
   }
-  Answer<RunBatch::Reply> handle(RunBatch, const RunBatch::Request&, CallContext&) {
-    return error(Code::not_supported, "no batches here");
+  Answer<RunBatch::Reply> handle(RunBatch, const RunBatch::Request& request, CallContext&) {
+    RunBatch::Reply reply{.transfer_ns = 400'000, .ahead_us = 200, .count = request.count};
+    for (RunBatch::Ended& ended : reply.ended) ended = {1, 2, {}};
+    return reply;
   }
   Answer<BatchFailure::Reply> handle(BatchFailure, const BatchFailure::Request&, CallContext&) {
     return error(Code::not_supported, "no batches here");
@@ -93,8 +95,8 @@ struct Session {
     events.begun = [](TaskRef, std::uint64_t) {};
     events.not_begun = [](TaskRef) {};
     events.answered = [this](TaskRef, const Result<Core::RunReply>& answer) {
-      CHECK(answer);
-      ++ended;
+      REQUIRE(answer);
+      answers.push_back(*answer);
     };
     auto claimed = claims.claim(port, any_sender, {ObjectType::port}, rights::connect, 0);
     REQUIRE(claimed);
@@ -114,14 +116,17 @@ struct Session {
     resources.add_buffer(job_id, number,
                          {claim(ObjectType::region), ObjectType::region, 0, 4096, false, 1, 0});
   }
-  void run(std::uint32_t buffer) {
+  Task task(std::uint32_t buffer) {
     Task task{};
     task.tenant = &tenant;
     task.record.buffer_count = 1;
     task.record.buffers[0] = buffer | AIOS_MODE_READ << 28;
-    const std::uint64_t before = ended;
-    session->run({0, ++last_number}, task, false, {});
-    turn_until([&] { return ended > before; });
+    return task;
+  }
+  void run(std::uint32_t buffer) {
+    const std::size_t before = answers.size();
+    session->run({0, ++last_number}, task(buffer), false, {});
+    turn_until([&] { return answers.size() > before; });
   }
   template <class Done>
   void turn_until(Done done) {
@@ -153,7 +158,7 @@ struct Session {
   Job job;
   scheduler::Tenant tenant;
   bool opened = false;
-  std::uint64_t ended = 0;
+  std::vector<Core::RunReply> answers;
   std::uint64_t last_number = 0;
   std::unique_ptr<ContextSession> session;
 };
@@ -180,6 +185,22 @@ TEST_CASE("A context that lets go of many buffers slowly still answers what else
   }
   s.turn_until([&] { return gone == Session::count; });
   CHECK(most == 17);
+}
+
+TEST_CASE("What a batch has copied is its tasks', by what was predicted of each") {
+  Session s;
+  s.answers.clear();
+  for (const double predicted_ns : {1.0, 3.0}) {
+    Task task = s.task(1);
+    task.transfer.ns = predicted_ns;
+    s.session->run({0, ++s.last_number}, task, true, {});
+  }
+  s.session->flush();
+  s.turn_until([&] { return s.answers.size() == 2; });
+  CHECK(s.answers[0].transfer_ns == 100'000);
+  CHECK(s.answers[0].ahead_ns == 50'000);
+  CHECK(s.answers[1].transfer_ns == 300'000);
+  CHECK(s.answers[1].ahead_ns == 150'000);
 }
 
 TEST_CASE("Only what a context has let go of is said to be gone") {

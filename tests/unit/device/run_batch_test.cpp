@@ -33,7 +33,8 @@ class NotedWork final : public Work {
     return {};
   }
   const std::array<std::uint64_t, AIOS_RESULT_WORDS>& result() const override { return result_; }
-  std::uint64_t transfer_ns() const override { return number_ * 100; }
+  std::uint64_t transfer_ns() const override { return number_ * 1'000; }
+  std::uint64_t ahead_ns() const override { return number_ * 700; }
 
  private:
   Diary& diary_;
@@ -100,7 +101,8 @@ TEST_CASE("A queue is handed all tasks of a batch before the first is waited for
   CHECK(batch->end_all());
   CHECK(backend.diary == Diary{"b1", "b2", "b3", "e1", "e2", "e3"});
   check_ended(*batch, 3);
-  CHECK(batch->reply().transfer_ns == 600);
+  CHECK(batch->reply().transfer_ns == 6'000);
+  CHECK(batch->reply().ahead_us == 4);
   CHECK_FALSE(batch->failure());
 }
 

@@ -159,6 +159,7 @@ TEST_CASE("A launch tells what its copies took, and none where there are none") 
   CHECK(times.in.count == 2);
   CHECK(times.in.bytes == 2 * copied_bytes);
   CHECK(times.in.ns > 0);
+  CHECK(times.ahead);
   CHECK(times.out.count == 1);
   CHECK(times.out.bytes == copied_bytes);
   CHECK(times.out.ns > 0);

@@ -71,7 +71,7 @@ class Notes final : public Gpu {
   }
   Result<Times> wait(std::unique_ptr<Flight>) override {
     if (fault) return error(*fault, "a fault");
-    return Times{1, 2, copied_in, copied_out};
+    return Times{1, 2, copied_in, copied_out, ahead};
   }
   void wait_for_freed() override { being_freed = 0; }
   int sources_changed = 0;
@@ -85,6 +85,7 @@ class Notes final : public Gpu {
   Kept* kept = nullptr;
   std::vector<bool> fetched;
   Copied copied_in, copied_out;
+  bool ahead = false;
 
  private:
   DeviceInfo info_;
@@ -359,4 +360,11 @@ TEST_CASE("A task knows what copying its data there and back took") {
   CHECK(work->transfer_ns() == 0);
   REQUIRE(work->run_block(0));
   CHECK(work->transfer_ns() == 42);
+  CHECK(work->ahead_ns() == 0);
+  f.notes->ahead = true;
+  const auto next = f.begin_axpy(0, 1, 1, 3);
+  REQUIRE(next != nullptr);
+  REQUIRE(next->run_block(0));
+  CHECK(next->transfer_ns() == 42);
+  CHECK(next->ahead_ns() == 30);
 }

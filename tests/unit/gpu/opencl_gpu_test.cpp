@@ -164,6 +164,7 @@ TEST_CASE("An OpenCL device with memory of its own computes the same, and tells 
   CHECK(times.in.count == 2);
   CHECK(times.in.bytes == 2 * copied_bytes);
   CHECK(times.in.ns > 0);
+  CHECK_FALSE(times.ahead);
   CHECK(times.out.count == 1);
   CHECK(times.out.bytes == copied_bytes);
   CHECK(times.out.ns > 0);

@@ -133,8 +133,10 @@ TEST_CASE("Waiting for a context and for a module is told apart from waiting for
   reply.start_ns = 36'000;
   reply.end_ns = 40'000;
   reply.transfer_ns = 700;
+  reply.ahead_ns = 300;
   core.task_answered(first, reply);
   CHECK(logged->transfer_ns == 700);
+  CHECK(PlacementLog::describe(*logged).ahead_ns == 300);
   CHECK(core.next_task(number(1) - 1, 0, true).transfer_ns == 700);
   // The second one has waited for both as well, and for its turn since.
   start(41'000);
