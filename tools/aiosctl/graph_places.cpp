@@ -1,5 +1,7 @@
 #include "tools/aiosctl/graph_places.hpp"
 
+#include <algorithm>
+
 #include "tools/aiosctl/operator.hpp"
 
 namespace aios::ctl {
@@ -66,7 +68,8 @@ void GraphPlaces::note(const Placed& placed) {
                          .placed_ns = placed.placed_ns,
                          .opening_ns = placed.opening_ns,
                          .loading_ns = placed.loading_ns,
-                         .transfer_ns = placed.transfer_ns};
+                         .transfer_ns = placed.transfer_ns,
+                         .ahead_ns = std::min(placed.ahead_ns, placed.transfer_ns)};
 }
 
 std::optional<TaskPlace> GraphPlaces::of(std::uint64_t tag) const {

@@ -22,6 +22,7 @@ struct TaskPlace {
   std::uint64_t opening_ns = 0;
   std::uint64_t loading_ns = 0;
   std::uint64_t transfer_ns = 0;
+  std::uint64_t ahead_ns = 0;
 };
 
 class GraphPlaces {

@@ -81,8 +81,8 @@ class Lanes {
   std::vector<std::uint64_t> ends_;
 };
 
-/// From when a task could begin, by those that it waited for, its device, its context and its
-/// module, to when it did, less the copying of its data.
+/// From when a task could begin, by those that it waited for, its device, its context, its module
+/// and what was copied ahead, to when it did, less the rest of the copying.
 double mean_latency_s(std::vector<Ran> ran, std::uint32_t threads) {
   std::ranges::sort(ran, {}, [](const Ran& r) { return r.task->done.start_ns; });
   std::uint64_t open_ns = ~std::uint64_t{0};
@@ -94,6 +94,7 @@ double mean_latency_s(std::vector<Ran> ran, std::uint32_t threads) {
     if (known == nullptr || r.task->placed->placed_ns < known->task->placed->placed_ns) known = &r;
   }
   Lanes lanes(threads);
+  std::uint64_t arrived_ns = 0;
   double sum_s = 0;
   for (const Ran& r : ran) {
     const auto& placed = *r.task->placed;
@@ -102,7 +103,13 @@ double mean_latency_s(std::vector<Ran> ran, std::uint32_t threads) {
         std::max({placed.ready_ns, open_ns, lanes.take(r.threads, done.end_ns)});
     const auto& loads = *first.at(r.codelet)->task->placed;
     could_ns = std::max(could_ns, loads.placed_ns + loads.loading_ns);
-    sum_s += seconds(done.start_ns) - seconds(could_ns) - seconds(placed.transfer_ns);
+    if (placed.ahead_ns > 0) {
+      const std::uint64_t from_ns = std::max({placed.placed_ns, open_ns, arrived_ns});
+      arrived_ns = from_ns + placed.ahead_ns;
+      could_ns = std::max(could_ns, arrived_ns);
+    }
+    const std::uint64_t between_ns = placed.transfer_ns - placed.ahead_ns;
+    sum_s += seconds(done.start_ns) - seconds(could_ns) - seconds(between_ns);
   }
   return std::max(sum_s / static_cast<double>(ran.size()), 0.0);
 }
@@ -181,6 +188,7 @@ json recorded_machines(const GraphSource& source, const GraphRun& run) {
                         {"aios",
                          {{"kind", listed.kind.view()},
                           {"backend", listed.backend.view()},
+                          {"queueDepth", listed.queue_depth},
                           {"openingInSeconds", seconds(opening_ns)},
                           {"loadingInSeconds", loading},
                           {"latencyInSeconds", mean_latency_s(ran, threads)}}}});
@@ -195,7 +203,8 @@ void record_place(const GraphSource& source, const GraphRun& run, const Partitio
   executed["machines"] = json::array({task.device});
   executed["coreCount"] = threads_of(run, device_of(task), record);
   executed["aios"] = {{"pinned", record.device != 0},
-                      {"transferInSeconds", seconds(task.placed->transfer_ns)}};
+                      {"transferInSeconds", seconds(task.placed->transfer_ns)},
+                      {"aheadInSeconds", seconds(task.placed->ahead_ns)}};
 }
 
 }  // namespace aios::ctl

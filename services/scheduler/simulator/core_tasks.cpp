@@ -53,6 +53,7 @@ void add_platform(Core& core, const Realisation& run) {
   for (DeviceId d = 0; d < platform.devices.size(); ++d) {
     const SimDevice& device = platform.devices[d];
     core.set_device(d, device.slots, true, device.name, device.backend);
+    core.set_queue_depth(d, device.queue_depth);
     core.set_memory(d, device.memory);
     core.set_open_time(d, whole_ns(device.opening_s * 1e9));
   }

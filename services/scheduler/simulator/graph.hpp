@@ -44,6 +44,7 @@ struct SimTask {
   bool pinned = false;                  ///< it had to run there
   std::uint32_t threads = 1;            ///< of the device, that it kept busy
   double transfer_s = 0;                ///< copying its data there and back
+  double ahead_s = 0;                   ///< of that, while tasks before it ran
   bool elsewhere = false;               ///< its time is of a device that is not among them
 };
 
@@ -53,8 +54,9 @@ struct RecordedDevice {
   std::string kind;
   std::uint32_t backend = 0;  ///< a bit of proto::driver::backend
   std::uint32_t threads = 1;
-  double opening_s = 0;  ///< of the job's context
-  double latency_s = 0;  ///< from when a task could begin to when it did, on average
+  std::uint32_t queue_depth = 0;  ///< tasks that lie in its own queue besides
+  double opening_s = 0;           ///< of the job's context
+  double latency_s = 0;           ///< from when a task could begin to when it did, on average
 };
 
 struct Graph {

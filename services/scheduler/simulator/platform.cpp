@@ -103,7 +103,7 @@ Platform recorded_platform(const Graph& graph) {
   platform.recorded_means_s = recorded_means_s(graph);
   for (const RecordedDevice& device : graph.recorded_devices)
     platform.devices.push_back({device.name, device.kind, 1, host_memory, 1, device.backend,
-                                device.opening_s, device.latency_s});
+                                device.opening_s, device.latency_s, device.queue_depth});
   for (const SimTask& task : graph.tasks) {
     if (task.device == not_recorded) continue;
     const RecordedDevice& device = graph.recorded_devices[task.device];

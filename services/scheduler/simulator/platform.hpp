@@ -19,8 +19,9 @@ struct SimDevice {
   MemoryId memory = host_memory;
   double speed = 1;  ///< of a core
   std::uint32_t backend = proto::driver::backend::cpu;
-  double opening_s = 0;  ///< a context
-  double latency_s = 0;  ///< between its being told of a task and the task's beginning
+  double opening_s = 0;           ///< a context
+  double latency_s = 0;           ///< from when a task could begin to when it does
+  std::uint32_t queue_depth = 0;  ///< tasks that it is given beside those in its slots
 };
 
 /// Measured times, from StarPU's performance models: seconds by type and kind ("cpu", "gpu").

@@ -50,9 +50,10 @@ Result<Realisation> Realisation::draw(const Graph& graph, const Platform& platfo
   return run;
 }
 
-double Realisation::copying_ns(std::uint32_t task, DeviceId device) const {
+Realisation::Copying Realisation::copying(std::uint32_t task, DeviceId device) const {
   const SimTask& what = graph_->tasks[task];
-  return platform_->is_recorded && what.device == device ? what.transfer_s * 1e9 : 0;
+  if (!platform_->is_recorded || what.device != device) return {};
+  return {what.ahead_s * 1e9, std::max(what.transfer_s - what.ahead_s, 0.0) * 1e9};
 }
 
 Result<void> Realisation::scale_bus(double ccr) {

@@ -29,8 +29,14 @@ class Realisation {
   double true_ns(std::uint32_t task, DeviceId device) const {
     return true_ns_[task * devices_ + device];
   }
-  /// Copying its data there and back, where a recorded run says so.
-  double copying_ns(std::uint32_t task, DeviceId device) const;
+  /// Copying its data there and back, where a recorded run says so: while tasks before it run, or
+  /// between those and those after it.
+  struct Copying {
+    double ahead_ns = 0;
+    double between_ns = 0;
+    double all_ns() const { return ahead_ns + between_ns; }
+  };
+  Copying copying(std::uint32_t task, DeviceId device) const;
   /// What it takes on average over all runs.
   double expected_ns(std::uint32_t task, DeviceId device) const {
     return expected_ns_[task * devices_ + device];

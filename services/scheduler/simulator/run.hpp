@@ -4,7 +4,9 @@
 // while it runs. Data stays where it was read or written; who writes has the only copy. A device
 // does its tasks in the order in which they come to it, each on as many of its threads as it keeps
 // busy. Where the devices are those of a recorded run, contexts are opened and modules loaded
-// first, as long as that took then, and before that as long as it took to submit the first task.
+// first, as long as that took then, and before that as long as it took to submit the first task;
+// and a task keeps its device busy for its copies, too, but for those that the device made then
+// while others ran.
 // HEFT does without all that, and gives each task one slot.
 #pragma once
 

@@ -103,22 +103,33 @@ class Machine {
     return at->second;
   }
 
+  /// When what it reads is there that is copied while others run, one after the other.
+  std::uint64_t arrival_ns(DeviceId device, std::uint64_t from_ns, double takes_ns) {
+    if (takes_ns <= 0) return from_ns;
+    std::uint64_t& free_ns = ahead_[device];
+    free_ns = later(std::max(free_ns, from_ns), takes_ns);
+    return free_ns;
+  }
+
   /// When the device has done it that could begin then. Its blocks are shared out among as many
   /// threads as it keeps busy, of those that are free first, so that these end together.
   std::uint64_t finish_ns(const SimTask& task, DeviceId device, std::uint64_t from_ns,
-                          double run_ns) {
+                          double busy_ns) {
     std::vector<double>& threads = threads_[device];
     threads.resize(run_.platform().devices[device].slots, 0);
     std::ranges::sort(threads);
     const std::size_t width = std::min<std::size_t>(std::max(task.threads, 1u), threads.size());
-    const auto from = static_cast<double>(from_ns);
-    double sum = run_ns * static_cast<double>(width);
+    const double latency_ns = run_.platform().devices[device].latency_s * 1e9;
+    const auto begin_ns = [&](std::size_t thread) {
+      return std::max(threads[thread], static_cast<double>(from_ns)) + latency_ns;
+    };
+    double sum = busy_ns * static_cast<double>(width);
     double end_ns = 0;
     std::size_t used = 0;
     do {
-      sum += std::max(threads[used++], from);
+      sum += begin_ns(used++);
       end_ns = sum / static_cast<double>(used);
-    } while (used < width && end_ns > std::max(threads[used], from));
+    } while (used < width && end_ns > begin_ns(used));
     std::fill_n(threads.begin(), used, end_ns);
     return whole_ns(end_ns);
   }
@@ -133,12 +144,13 @@ class Machine {
           {index, action.device, options_.costs->estimate(task.work, action.device), run_ns});
     outcome_.probes += task.placed_because == Reason::probe;
     outcome_.moved_bytes += static_cast<double>(task.transfer.bytes);
-    const double before_ns = task.transfer.ns + run_.copying_ns(index, action.device) +
-                             run_.platform().devices[action.device].latency_s * 1e9;
     const std::uint64_t loaded = std::max(now_ns_, loaded_ns(what.type, action.device));
-    const std::uint64_t from_ns = later(loaded, before_ns);
+    const Realisation::Copying copying = run_.copying(index, action.device);
+    const std::uint64_t from_ns =
+        arrival_ns(action.device, later(loaded, task.transfer.ns), copying.ahead_ns);
     core_.task_begun(action.task);
-    ends_.push({finish_ns(what, action.device, from_ns, run_ns), task.number, action.task, run_ns});
+    ends_.push({finish_ns(what, action.device, from_ns, run_ns + copying.between_ns), task.number,
+                action.task, run_ns});
   }
 
   /// To the next end, or to when the core wants to think again. False: there is neither.
@@ -193,6 +205,7 @@ class Machine {
   /// When modules are there, by type and device.
   std::map<std::pair<std::uint32_t, std::uint32_t>, std::uint64_t> loaded_;
   std::map<DeviceId, std::vector<double>> threads_;  ///< when each is free
+  std::map<DeviceId, std::uint64_t> ahead_;          ///< when all is there that is copied ahead
   Outcome outcome_;
 };
 

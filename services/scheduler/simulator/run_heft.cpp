@@ -134,7 +134,7 @@ class Heft {
     for (SlotPlan& slot : slots_) {
       if (times_[t][slot.device] < 0) continue;
       const double takes = data.transfer_ns(tasks()[t], device_of(slot).memory) +
-                           run_.copying_ns(t, slot.device) + times_[t][slot.device];
+                           run_.copying(t, slot.device).all_ns() + times_[t][slot.device];
       const double start = first_gap(slot, ready, takes);
       if (best != nullptr && start + takes >= best_end) continue;
       best = &slot;
@@ -181,7 +181,7 @@ class Heft {
       const std::uint32_t t = slot.sequence[next[best]++].task;
       const MemoryId memory = device_of(slot).memory;
       end[t] = best_start + data.transfer_ns(tasks()[t], memory, &outcome.moved_bytes) +
-               run_.copying_ns(t, slot.device) + run_.true_ns(t, slot.device);
+               run_.copying(t, slot.device).all_ns() + run_.true_ns(t, slot.device);
       data.use(tasks()[t], memory);
       free[best] = end[t];
       outcome.makespan_ns = std::max(outcome.makespan_ns, end[t]);

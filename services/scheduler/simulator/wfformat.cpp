@@ -232,6 +232,8 @@ class Reader {
     if (device.backend == 0) return wrong(where + ".aios.backend", "is none that AIOS has");
     device.opening_s = TRY(number(*aios, "openingInSeconds", where + ".aios"));
     device.latency_s = TRY(number(*aios, "latencyInSeconds", where + ".aios"));
+    const double depth = TRY(number(*aios, "queueDepth", where + ".aios"));
+    device.queue_depth = static_cast<std::uint32_t>(std::min<double>(depth, max_slots_per_device));
     return device;
   }
 
@@ -264,6 +266,7 @@ class Reader {
     const Json* pinned = member(*aios, "pinned");
     task.pinned = pinned != nullptr && pinned->is_boolean() && pinned->get<bool>();
     task.transfer_s = TRY(number(*aios, "transferInSeconds", where + ".aios"));
+    task.ahead_s = TRY(number(*aios, "aheadInSeconds", where + ".aios"));
     return {};
   }
 

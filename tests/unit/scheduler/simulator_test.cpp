@@ -291,6 +291,38 @@ TEST_CASE("What opened a context, loaded a module and copied data in a record do
   CHECK(simulated_s(record) == doctest::Approx(5.49));
 }
 
+TEST_CASE("A device is busy for its copies, however brief its tasks, but for those made ahead") {
+  constexpr std::uint32_t tasks = 100;
+  // So brief that the core gives the device a thousand at once.
+  nlohmann::json record = record_of(tasks, 2);
+  for (nlohmann::json& task : execution(record)["tasks"]) {
+    task["runtimeInSeconds"] = 1e-4;
+    task["aios"]["transferInSeconds"] = 0.02;
+  }
+  nlohmann::json& aios = execution(record)["machines"][0]["aios"];
+  for (const std::uint32_t depth : {0u, 1u}) {
+    aios["queueDepth"] = depth;
+    for (const char* policy : {"eager", "learned"})
+      CHECK(simulated_s(record, policy) == doctest::Approx(tasks * 0.0201));
+  }
+  aios["latencyInSeconds"] = 0.001;
+  CHECK(simulated_s(record) == doctest::Approx(tasks * 0.0211));
+  aios["latencyInSeconds"] = 0.0;
+  const auto copied_ahead = [&](double seconds) {
+    for (nlohmann::json& task : execution(record)["tasks"])
+      task["aios"]["aheadInSeconds"] = seconds;
+    return simulated_s(record);
+  };
+  // Once at the beginning nothing runs meanwhile; then the longer one of both counts.
+  CHECK(copied_ahead(0.005) == doctest::Approx(0.005 + tasks * 0.0151));
+  CHECK(copied_ahead(0.015) == doctest::Approx(tasks * 0.015 + 0.0051));
+  // Tasks that are not brief come to the device while one runs if its queue has a place for them.
+  for (nlohmann::json& task : execution(record)["tasks"]) task["runtimeInSeconds"] = 0.01;
+  CHECK(copied_ahead(0.005) == doctest::Approx(0.005 + tasks * 0.025));
+  aios["queueDepth"] = 0;
+  CHECK(copied_ahead(0.005) == doctest::Approx(tasks * 0.03));
+}
+
 TEST_CASE("Times of a record that make no sense are refused, and do not wrap around") {
   nlohmann::json record = record_of(3, 2);
   nlohmann::json& aios = execution(record)["machines"][0]["aios"];
