@@ -61,93 +61,96 @@ TEST_CASE(
   CHECK(run_case(**gpu, conformance::standard_cases().front()) == "");
 }
 
-TEST_CASE("Large inputs that come while kernels run are those that each kernel is to see") {
-  const auto gpu = open_double();
-  REQUIRE(gpu);
-  const auto module = read_kernel_module(module_image("vector"));
-  REQUIRE(module);
-  const auto kernels = (*gpu)->compile(*module);
-  REQUIRE(kernels);
-  const auto axpy =
-      std::ranges::find_if(*kernels, [](const auto& one) { return one->info.name == "axpy"; });
-  REQUIRE(axpy != kernels->end());
-  constexpr std::size_t numbers = 1u << 18;
-  const struct {
-    std::uint32_t n;
-    float a;
-  } arguments{1024, 1};
-  std::vector<std::vector<float>> x(3, std::vector<float>(numbers));
-  std::vector<float> y(numbers);
-  const auto attach = [&](std::vector<float>& memory) {
-    auto made = (*gpu)->attach(std::as_writable_bytes(std::span(memory)), true);
+namespace {
+
+/// The double, and inputs so large that they come in a stream of their own, of which its first 1024
+/// numbers are added: y += x.
+class Adding {
+ public:
+  static constexpr std::size_t numbers = 1u << 18;
+
+  Adding() {
+    auto opened = open_double();
+    REQUIRE(opened);
+    gpu = std::move(*opened);
+    auto compiled = gpu->compile(*read_kernel_module(module_image("vector")));
+    REQUIRE(compiled);
+    kernels_ = std::move(*compiled);
+    const auto axpy =
+        std::ranges::find_if(kernels_, [](const auto& one) { return one->info.name == "axpy"; });
+    REQUIRE(axpy != kernels_.end());
+    axpy_ = axpy->get();
+  }
+  std::unique_ptr<DeviceBuffer> attach(std::vector<float>& memory) const {
+    auto made = gpu->attach(std::as_writable_bytes(std::span(memory)), true);
     REQUIRE(made);
     return std::move(*made);
-  };
+  }
+  /// `fetch_x`, `fetch_y`: the host's numbers count.
+  std::unique_ptr<Flight> start(DeviceBuffer& x, bool fetch_x, DeviceBuffer& y,
+                                bool fetch_y) const {
+    static constexpr struct {
+      std::uint32_t n;
+      float a;
+    } arguments{1024, 1};
+    auto flight = gpu->start({axpy_,
+                              {4, 1, 1},
+                              std::as_bytes(std::span(&arguments, 1)),
+                              {{&x, fetch_x, false}, {&y, fetch_y, true}}});
+    REQUIRE(flight);
+    return std::move(*flight);
+  }
+
+  std::unique_ptr<Gpu> gpu;
+
+ private:
+  std::vector<std::unique_ptr<Kernel>> kernels_;
+  Kernel* axpy_ = nullptr;
+};
+
+}  // namespace
+
+TEST_CASE("Large inputs that come while kernels run are those that each kernel is to see") {
+  const Adding adding;
+  std::vector<std::vector<float>> x(3, std::vector<float>(Adding::numbers));
+  std::vector<float> y(Adding::numbers);
   std::vector<std::unique_ptr<DeviceBuffer>> on_device;
-  for (auto& one : x) on_device.push_back(attach(one));
-  const auto sum = attach(y);
+  for (auto& one : x) on_device.push_back(adding.attach(one));
+  const auto sum = adding.attach(y);
   std::vector<std::unique_ptr<Flight>> flights;
   const auto start = [&](std::size_t i, bool copy_in) {
-    Launch launch{axpy->get(),
-                  {4, 1, 1},
-                  std::as_bytes(std::span(&arguments, 1)),
-                  {{on_device[i].get(), copy_in, false}, {sum.get(), flights.empty(), true}}};
-    auto flight = (*gpu)->start(launch);
-    REQUIRE(flight);
-    flights.push_back(std::move(*flight));
+    flights.push_back(adding.start(*on_device[i], copy_in, *sum, flights.empty()));
   };
   float expected = 0;
   for (std::size_t round = 0; round < 30; ++round) {
     // What is on its way to the device must not change.
-    if (round >= 3) REQUIRE((*gpu)->wait(std::move(flights[round - 3])));
+    if (round >= 3) REQUIRE(adding.gpu->wait(std::move(flights[round - 3])));
     const auto value = static_cast<float>(round + 1);
     std::ranges::fill(x[round % 3], value);
     expected += value;
     start(round % 3, true);
   }
-  for (std::size_t i = 27; i < 30; ++i) REQUIRE((*gpu)->wait(std::move(flights[i])));
+  for (std::size_t i = 27; i < 30; ++i) REQUIRE(adding.gpu->wait(std::move(flights[i])));
   // The first of these is to see what the device had.
   expected += x[0][0] + 1000;
   start(0, false);
   std::ranges::fill(x[0], 1000.0F);
   start(0, true);
-  for (std::size_t i = 30; i < 32; ++i) REQUIRE((*gpu)->wait(std::move(flights[i])));
+  for (std::size_t i = 30; i < 32; ++i) REQUIRE(adding.gpu->wait(std::move(flights[i])));
   CHECK(y[0] == expected);
   CHECK(y[1023] == expected);
   CHECK(y[1024] == 0);
 }
 
 TEST_CASE("What comes while kernels run waits for what they bring back of the same bytes") {
-  const auto gpu = open_double();
-  REQUIRE(gpu);
-  const auto kernels = (*gpu)->compile(*read_kernel_module(module_image("vector")));
-  REQUIRE(kernels);
-  const auto axpy =
-      std::ranges::find_if(*kernels, [](const auto& one) { return one->info.name == "axpy"; });
-  REQUIRE(axpy != kernels->end());
-  constexpr std::size_t numbers = 1u << 18;
-  const struct {
-    std::uint32_t n;
-    float a;
-  } arguments{1024, 1};
-  std::vector<float> ones(numbers, 1), shared(numbers), out(numbers);
-  const auto attach = [&](std::vector<float>& memory) {
-    auto made = (*gpu)->attach(std::as_writable_bytes(std::span(memory)), true);
-    REQUIRE(made);
-    return std::move(*made);
-  };
-  const auto one = attach(ones), written = attach(shared), read = attach(shared), sum = attach(out);
-  const auto start = [&](DeviceBuffer& x, DeviceBuffer& y) {
-    auto flight = (*gpu)->start({axpy->get(),
-                                 {4, 1, 1},
-                                 std::as_bytes(std::span(&arguments, 1)),
-                                 {{&x, true, false}, {&y, true, true}}});
-    REQUIRE(flight);
-    return std::move(*flight);
-  };
+  const Adding adding;
+  std::vector<float> ones(Adding::numbers, 1), shared(Adding::numbers), out(Adding::numbers);
+  const auto one = adding.attach(ones), written = adding.attach(shared),
+             read = adding.attach(shared), sum = adding.attach(out);
   read->source_changes();
-  std::unique_ptr<Flight> flights[] = {start(*one, *written), start(*read, *sum)};
-  for (auto& flight : flights) REQUIRE((*gpu)->wait(std::move(flight)));
+  std::unique_ptr<Flight> flights[] = {adding.start(*one, true, *written, true),
+                                       adding.start(*read, true, *sum, true)};
+  for (auto& flight : flights) REQUIRE(adding.gpu->wait(std::move(flight)));
   CHECK(shared[1023] == 1);
   CHECK(out[1023] == 1);
 }
