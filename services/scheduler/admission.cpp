@@ -34,7 +34,8 @@ const Admission::User* Admission::find(std::uint32_t id) const {
 }
 
 Admission::User& Admission::user_of(std::uint32_t id) {
-  if (!users_.contains(id) && users_.size() >= max_users) {
+  auto known = users_.find(id);
+  if (known == users_.end() && users_.size() >= max_users) {
     auto oldest = users_.end();
     for (auto at = users_.begin(); at != users_.end(); ++at)
       if (at->second.is_idle() &&
@@ -42,9 +43,9 @@ Admission::User& Admission::user_of(std::uint32_t id) {
         oldest = at;
     if (oldest != users_.end()) users_.erase(oldest);
   }
-  User& user = users_[id];
-  user.last_use = ++uses_;
-  return user;
+  if (known == users_.end()) known = users_.try_emplace(id).first;
+  known->second.last_use = ++uses_;
+  return known->second;
 }
 
 std::size_t Admission::accepted_of(std::uint32_t id) const {

@@ -90,7 +90,8 @@ ContextSession::Running& ContextSession::add_running(TaskRef ref, const Task& ta
   request.limit_ns = record.limit_ns;
   std::copy(std::begin(record.grid), std::end(record.grid), request.grid);
   std::memcpy(request.arguments, record.arguments, sizeof request.arguments);
-  std::ranges::fill(request.buffers, BufferUse{});
+  // What is packed is packed as far as the count says.
+  if (!brief) std::ranges::fill(request.buffers, BufferUse{});
   for (std::uint32_t i = 0; i < record.buffer_count; ++i) {
     const std::uint32_t id = buffer_id(record.buffers[i]);
     request.buffers[i] = {static_cast<std::uint16_t>(id),
@@ -174,10 +175,10 @@ void ContextSession::send(Running& running, std::uint32_t codelet,
 void ContextSession::send_alone(Running& running) {
   client_->start<Run>(
       running.request, Deadline::never(),
-      [this, task = &running, number = running.ref.number](Result<RunReply> answer) {
+      [this, task = &running, number = running.ref.number](const Result<RunReply>& answer) {
         if (closed_ || (!answer && !client_->connected())) return;
         // One that was late has been given up.
-        if (task->ref.number == number) finish(*task, std::move(answer));
+        if (task->ref.number == number) finish(*task, answer);
       });
 }
 
@@ -414,14 +415,16 @@ void ContextSession::not_begun(Running& running) {
   events_.not_begun(ref);
 }
 
-void ContextSession::finish(Running& running, Result<RunReply> answer) {
+void ContextSession::finish(Running& running, const Result<RunReply>& answer) {
   assert(running.ref.number != 0);
-  if (!answer) answer = std::unexpected(running.bind_failure.value_or(checked(answer.error())));
   const TaskRef ref = std::exchange(running.ref, {});
-  running.bind_failure.reset();
+  const std::optional<Status> bind_failure = std::exchange(running.bind_failure, std::nullopt);
   free_.push_back(&running);
   if (events_.copied) ask_copies();
-  events_.answered(ref, answer);
+  if (answer)
+    events_.answered(ref, answer);
+  else
+    events_.answered(ref, std::unexpected(bind_failure.value_or(checked(answer.error()))));
 }
 
 // ---- what copies take ---------------------------------------------------------------------------

@@ -121,7 +121,7 @@ class ContextSession {
   void unbind_before_binding(std::uint32_t buffer);
   void bound(std::uint32_t buffer, std::uint64_t serial, const Status& failure);
   void not_begun(Running& running);
-  void finish(Running& running, Result<RunReply> answer);
+  void finish(Running& running, const Result<RunReply>& answer);
   Running& add_running(TaskRef ref, const Task& task, bool brief);
   void watch();
   void look();

@@ -70,7 +70,6 @@ void Core::expect_data(const Task& task, DeviceId device) {
 }
 
 double Core::moved_ns(const Task& from, const Task& to) const {
-  if (memories_.is_one()) return 0;
   double sum = 0;
   for (std::uint32_t i = 0; i < to.record.buffer_count; ++i) {
     if (!reads(buffer_mode(to.record.buffers[i]))) continue;

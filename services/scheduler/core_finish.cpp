@@ -126,21 +126,26 @@ void Core::complete(Tenant& tenant, const Task& task, const Outcome& outcome) {
 
 void Core::account(const Task& task, const Outcome& outcome) {
   const Job& job = *task.tenant->job;
-  finished_.add() = {.number = task.number,
-                     .tag = task.record.tag,
-                     .job_id = job.id,
-                     .submitted_ns = task.submitted_ns,
-                     .start_ns = outcome.run != nullptr ? outcome.run->start_ns : 0,
-                     .end_ns = outcome.run != nullptr ? outcome.run->end_ns : 0,
-                     .transfer_ns = outcome.run != nullptr ? outcome.run->transfer_ns : 0,
-                     .predicted_transfer_ns = static_cast<std::uint64_t>(task.transfer.ns),
-                     .user = job.user->uid,
-                     .status = static_cast<std::uint32_t>(outcome.code),
-                     .attempts = task.attempts,
-                     .priority = task.record.priority,
-                     .device = task.device,
-                     .names = names_of(task),
-                     .why = outcome.text.substr(0, max_failure_bytes)};
+  FinishedRing::Entry& entry = finished_.add();
+  static_cast<FinishedRing::Facts&>(entry) = {
+      .number = task.number,
+      .tag = task.record.tag,
+      .job_id = job.id,
+      .submitted_ns = task.submitted_ns,
+      .start_ns = outcome.run != nullptr ? outcome.run->start_ns : 0,
+      .end_ns = outcome.run != nullptr ? outcome.run->end_ns : 0,
+      .transfer_ns = outcome.run != nullptr ? outcome.run->transfer_ns : 0,
+      .predicted_transfer_ns = static_cast<std::uint64_t>(task.transfer.ns),
+      .user = job.user->uid,
+      .status = static_cast<std::uint32_t>(outcome.code),
+      .attempts = task.attempts,
+      .priority = task.record.priority,
+      .device = task.device};
+  entry.names = names_of(task);
+  if (outcome.text.empty())
+    entry.why.clear();
+  else
+    entry.why.assign(outcome.text, 0, max_failure_bytes);
 
   if (task.state != State::running) return;
   DeviceState& device = devices_[task.device];

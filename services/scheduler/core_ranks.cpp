@@ -92,9 +92,15 @@ const Core::Times& Core::times_in_batch(const Tenant& tenant, const Task& task) 
 
 std::uint64_t Core::longest_way_on_ns(Slot slot) {
   const Task& task = tasks_[slot];
-  const bool far = placement_->looks_onward() && !memories_.is_one();
-  if (far) onward_.begin(slot, memories_.count());
   std::uint64_t longest = 0;
+  if (memories_.is_one()) {
+    tasks_.for_successors(slot, [&](Slot successor) {
+      longest = std::max(longest, tasks_[successor].upward_rank_ns);
+    });
+    return longest;
+  }
+  const bool far = placement_->looks_onward();
+  if (far) onward_.begin(slot, memories_.count());
   tasks_.for_successors(slot, [&](Slot successor) {
     const double moved = moved_ns(task, tasks_[successor]);
     longest = std::max(longest, rank_of(moved * apart_) + tasks_[successor].upward_rank_ns);

@@ -18,6 +18,20 @@ struct TaskNames {
   proto::Text<64> codelet;
 };
 
+/// Of one task after another. Most have the same names as the one whose place they take: to share
+/// what is shared already would cost two atomic operations for each.
+class SharedNames {
+ public:
+  SharedNames& operator=(const std::shared_ptr<const TaskNames>& names) {
+    if (names_ != names) names_ = names;
+    return *this;
+  }
+  const TaskNames* operator->() const { return names_.get(); }
+
+ private:
+  std::shared_ptr<const TaskNames> names_;
+};
+
 /// The unfinished tasks of one tenant, by number. Finished ones are swept out now and then: each
 /// sweep is paid for by the tasks that finished since the last.
 class UnfinishedIndex {
@@ -36,7 +50,7 @@ class UnfinishedIndex {
 /// The last max_finished_listed tasks, of all users.
 class FinishedRing {
  public:
-  struct Entry {
+  struct Facts {
     std::uint64_t number = 0;
     std::uint64_t tag = 0;
     std::uint64_t job_id = 0;
@@ -50,7 +64,9 @@ class FinishedRing {
     std::uint32_t attempts = 0;
     std::int32_t priority = 0;
     std::uint32_t device = 0;  ///< where there were attempts
-    std::shared_ptr<const TaskNames> names;
+  };
+  struct Entry : Facts {
+    SharedNames names;
     std::string why;  ///< it failed
   };
   /// To be filled in, whole; valid until the next call.

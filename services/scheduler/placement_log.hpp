@@ -44,16 +44,16 @@ class PlacementLog {
     std::uint8_t reason = 0;
     std::uint8_t considered = 0;
     std::uint8_t candidate_count = 0;
-    std::shared_ptr<const TaskNames> names;
   };
   struct Entry : Facts {
+    SharedNames names;
     std::array<Candidate, proto::scheduler::max_logged_candidates> candidates;
     std::array<std::uint32_t, proto::scheduler::max_dependencies> dependencies;
   };
   static Reply describe(const Entry& entry);
 
-  /// A cleared entry but for its sequence and user, instead of the oldest. Valid until the next
-  /// call.
+  /// Instead of the oldest: its facts cleared but for sequence and user, its names to be set. Valid
+  /// until the next call.
   Entry& add(std::uint32_t user);
   /// Null when it is gone.
   Entry* find(std::uint64_t sequence);

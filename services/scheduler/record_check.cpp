@@ -1,6 +1,6 @@
 #include "services/scheduler/record_check.hpp"
 
-#include <algorithm>
+#include <cstring>
 
 #include "abi/include/aios/codelet.h"
 #include "services/scheduler/limits.hpp"
@@ -8,9 +8,11 @@
 namespace aios::scheduler {
 namespace {
 
+/// Of each record, so not value by value.
 template <class T, std::size_t N>
 bool zero_from(const T (&values)[N], std::size_t first) {
-  return std::all_of(values + first, values + N, [](T v) { return v == 0; });
+  static constexpr T zero[N] = {};
+  return std::memcmp(values + first, zero, (N - first) * sizeof(T)) == 0;
 }
 
 bool grid_fits(const std::uint32_t (&grid)[3]) {
