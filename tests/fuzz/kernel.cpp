@@ -55,6 +55,8 @@ class World {
   explicit World(Bytes input);
   ~World();
   void run();
+  /// Whether handles went over a link.
+  bool has_sent() const { return has_sent_; }
 
  private:
   void step();
@@ -87,6 +89,7 @@ class World {
   std::list<Actor> actors_;
   std::size_t adopted_ = 0;
   std::uint64_t next_call_ = 1;
+  bool has_sent_ = false;
 };
 
 World::World(Bytes input) : input_(input) {
@@ -288,6 +291,7 @@ void World::check_handles(Actor& actor, std::span<const std::byte> reply) {
   const auto sent = read_as<pk::LinkSend::Request>(actor.request);
   const auto numbers = read_as<pk::LinkSend::Reply>(reply);
   const auto end = process->handles.get<ak::LinkEnd>(sent.link, 0);
+  has_sent_ = has_sent_ || sent.count != 0;
   for (std::size_t i = 0; end && i < sent.count; ++i) {
     const auto own = process->handles.find(sent.entries[i].handle);
     const auto theirs = (*end)->peer().process->handles.find(numbers.handles[i]);
@@ -370,6 +374,9 @@ class Script {
   void write(const std::filesystem::path& path) const {
     std::ofstream(path, std::ios::binary) << bytes_;
   }
+  Bytes bytes() const {
+    return Bytes({reinterpret_cast<const std::uint8_t*>(bytes_.data()), bytes_.size()});
+  }
 
  private:
   std::string bytes_ = std::string(1, '\0');
@@ -395,10 +402,13 @@ void write_link_seeds(const std::filesystem::path& folder) {
       .call<pk::LinkReady>()
       .call<pk::PortAccept>()
       .call<pk::LinkReady>();
-  Script(open)
-      .call<pk::RegionCreate>()
-      .call(send, {0, 1, 1, 2, 0, 2, 2, 0, 1, 3, 5})
-      .write(folder / "send");
+  Script one = open;
+  one.call<pk::RegionCreate>().call(send, {0, 1, 1, 2, 0, 2, 2, 0, 1, 3, 5});
+  one.write(folder / "send");
+  // A seed that a new field has made invalid is none, and nothing else would tell.
+  World world(one.bytes());
+  world.run();
+  if (!world.has_sent()) finding("the seed that sends a region sends nothing");
   Script counts = open, grants = open;
   for (std::size_t edge = 0; edge < edge_count; ++edge) {
     const auto at = static_cast<char>(edge);

@@ -33,7 +33,7 @@ std::uint64_t suggested(const proto::FieldInfo& field, const Known& known) {
   if (name == "parameter_offset") return page;
   if (name == "channel_count") return 1;
   if (contains(name, {"reserved", "offset", "limit", "after", "cursor", "index", "flags",
-                      "freezable", "split", "number", "_count"}))
+                      "freezable", "split", "number", "_count", "nodes"}))
     return 0;
   if (contains(name, {"length", "bytes"})) return field.size == 8 ? page : 8;
   if (contains(name,
