@@ -108,7 +108,9 @@ void Core::heed_the_rest(Tenant& tenant, const Task& task, Choice& choice) {
   for (std::uint32_t i = 0; i < candidates_.size(); ++i) {
     const Candidate& c = candidates_[i];
     const bool opens = c.opens && can_open(tenant, c.device);
-    const bool loads = c.at_once && !is_loaded(tenant, task, c.device);
+    // A module that is there as soon as it is needed keeps nothing away.
+    const bool loads =
+        c.at_once && !is_loaded(tenant, task, c.device) && devices_[c.device].load_ns > 0;
     if (c.device == here.device || (!opens && !loads) || !memory_fits(c)) continue;
     const DeviceState& state = devices_[here.device];
     const std::uint32_t at_a_time =

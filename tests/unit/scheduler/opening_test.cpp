@@ -59,6 +59,16 @@ TEST_CASE("One task brings the module to a device, late, for all that are left")
   CHECK(first_on_gpu(60) == 2);
 }
 
+TEST_CASE("A module that takes nothing to load makes no task go where it is done later") {
+  // A guess, and not yet passed over as often as a try needs.
+  Machine m(0);
+  m.tell("work", gpu, 30 * Machine::ms);
+  m.costs->estimates[{"work", gpu}].level = Level::hint;
+  m.core.set_open_time(gpu, 0);
+  m.core.set_load_time(gpu, 0);
+  CHECK(m.first_on_gpu(2) == 0);
+}
+
 TEST_CASE("A device is not opened for what is left of other codelets") {
   Machine m(8);
   REQUIRE(m.core.add_codelet(m.tenant, proto::Text<64>::from("other")));
