@@ -108,7 +108,7 @@ void Core::heed_the_rest(Tenant& tenant, const Task& task, Choice& choice) {
   for (std::uint32_t i = 0; i < candidates_.size(); ++i) {
     const Candidate& c = candidates_[i];
     const bool opens = c.opens && can_open(tenant, c.device);
-    // A module that is there as soon as it is needed keeps nothing away.
+    // One that takes nothing to load, or of which that is not known, keeps nothing away.
     const bool loads =
         c.at_once && !is_loaded(tenant, task, c.device) && devices_[c.device].load_ns > 0;
     if (c.device == here.device || (!opens && !loads) || !memory_fits(c)) continue;

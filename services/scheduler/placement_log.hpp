@@ -4,7 +4,6 @@
 
 #include <array>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 #include "abi/proto/scheduler.hpp"
@@ -18,8 +17,7 @@ class PlacementLog {
   using Candidate = proto::scheduler::LoggedCandidate;
   static constexpr std::size_t capacity = 8192;
 
-  /// As small as it can be, for the whole log does not fit a cache: names are shared, and lists
-  /// valid as far as their counts say.
+  /// What is cleared for each placement.
   struct Facts {
     std::uint64_t sequence = 0;
     std::uint64_t number = 0;
@@ -45,6 +43,8 @@ class PlacementLog {
     std::uint8_t considered = 0;
     std::uint8_t candidate_count = 0;
   };
+  /// As small as it can be, for the whole log does not fit a cache: names are shared, and lists
+  /// valid as far as their counts say.
   struct Entry : Facts {
     SharedNames names;
     std::array<Candidate, proto::scheduler::max_logged_candidates> candidates;

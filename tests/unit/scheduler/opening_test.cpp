@@ -64,8 +64,17 @@ TEST_CASE("A module that takes nothing to load makes no task go where it is done
   Machine m(0);
   m.tell("work", gpu, 30 * Machine::ms);
   m.costs->estimates[{"work", gpu}].level = Level::hint;
-  m.core.set_open_time(gpu, 0);
   m.core.set_load_time(gpu, 0);
+  // Another's task has opened a context there.
+  REQUIRE(m.core.add_codelet(m.tenant, proto::Text<64>::from("other")));
+  m.tell("other", gpu, 20 * Machine::ms);
+  TaskRecord other = task(1001);
+  other.codelet = 1;
+  other.device = gpu + 1;
+  REQUIRE(m.core.submit(m.tenant, {&other, 1}, m.now));
+  m.run();
+  REQUIRE(m.on.at(1001) == gpu);
+  m.end(1001);
   CHECK(m.first_on_gpu(2) == 0);
 }
 
