@@ -354,7 +354,7 @@ int main(int argc, char** argv) {
   CLI::App app("Compares schedules in virtual time.", "scheduling");
   Options options;
   app.add_option("--seeds", options.seeds, "Runs of each graph in each cell [20]")
-      ->check(CLI::PositiveNumber);
+      ->check(CLI::Range(1, 100000));
   app.add_option("--first-seed", options.first_seed,
                  "Of those runs; what is chosen by one range is shown by another [1]");
   app.add_option("--warm-up", options.warm_up, "Earlier runs that are learned from [16]");
