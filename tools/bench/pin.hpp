@@ -1,4 +1,4 @@
-// Threads that stay where they are put.
+// The cores that this process may use, and threads that stay where they are put.
 #pragma once
 
 #include <sched.h>
@@ -6,6 +6,13 @@
 #include <cstdint>
 
 namespace aios::bench {
+
+inline std::uint32_t usable_cores() {
+  cpu_set_t all;
+  CPU_ZERO(&all);
+  ::sched_getaffinity(0, sizeof all, &all);
+  return static_cast<std::uint32_t>(CPU_COUNT(&all));
+}
 
 /// The calling thread to the n-th core of those that it may use.
 inline void pin_to(std::uint32_t n) {

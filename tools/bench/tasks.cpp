@@ -13,6 +13,7 @@
 
 #include "abi/include/aios/tasks.h"
 #include "abi/runtime/time.hpp"
+#include "tools/bench/pin.hpp"
 #include "tools/bench/samples.hpp"
 
 namespace aios::bench {
@@ -193,7 +194,7 @@ Result<TaskFigures> measure_tasks(const TaskOptions& options) {
   for (const auto& [pattern, by_system] : samples)
     for (const auto& [name, all] : by_system) figures.ns_per_task[pattern][name] = median(all);
 
-  const unsigned cores = std::max(1u, std::thread::hardware_concurrency());
+  const std::uint32_t cores = usable_cores();
   const double rate = turns_per_us(cores);
   for (const Pattern pattern : options.patterns)
     for (const auto& [name, run] : systems) {
