@@ -247,8 +247,10 @@ struct Run {
     /// What copying its buffers to the device's own memory and back took; 0 where nothing was.
     std::uint64_t transfer_ns;
     std::uint64_t ahead_ns;  ///< of it, while what was handed to the device before still ran
+    /// Where threads share out the blocks: how long these were at it, all together. 0 elsewhere.
+    std::uint64_t busy_ns;
     std::uint64_t result[result_words];
-    AIOS_FIELDS(Reply, start_ns, end_ns, peak_memory_bytes, transfer_ns, ahead_ns, result)
+    AIOS_FIELDS(Reply, start_ns, end_ns, peak_memory_bytes, transfer_ns, ahead_ns, busy_ns, result)
   };
 };
 
@@ -357,7 +359,7 @@ struct Copies {
 
 struct Protocol {
   static constexpr const char* name = "context";
-  static constexpr std::uint16_t version = 9;
+  static constexpr std::uint16_t version = 10;
   using Methods = MethodList<Null, Load, Bind, Unbind, Run, RunBatch, BatchFailure, Pause, Copies>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));

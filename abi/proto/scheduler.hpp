@@ -373,6 +373,8 @@ struct PlacementNext {
     std::uint64_t loading_ns;   ///< of its wait, while its module was loaded there
     std::uint64_t transfer_ns;  ///< as of TaskNext, measured
     std::uint64_t ahead_ns;     ///< of it, while what was given to the device before still ran
+    /// From start to end; where threads share out its blocks, with all of them for itself instead.
+    std::uint64_t alone_ns;
     std::uint32_t state;
     std::uint32_t status;
     std::uint32_t attempts;
@@ -381,14 +383,15 @@ struct PlacementNext {
     std::uint8_t reason;                           ///< scheduler::Reason
     std::uint8_t considered;                       ///< devices
     std::uint8_t candidate_count;
-    std::uint8_t reserved[5];
+    std::uint8_t width;  ///< threads that it kept busy
+    std::uint8_t reserved[4];
     LoggedCandidate candidates[max_logged_candidates];  ///< the first was chosen
     kernel::Name job_name;
     Text<64> codelet;
     AIOS_FIELDS(Reply, sequence, number, tag, job_id, submitted_ns, ready_ns, after_number,
                 placed_ns, start_ns, end_ns, peak_memory_bytes, opening_ns, loading_ns, transfer_ns,
-                ahead_ns, state, status, attempts, dependency_count, dependencies, reason,
-                considered, candidate_count, reserved, candidates, job_name, codelet)
+                ahead_ns, alone_ns, state, status, attempts, dependency_count, dependencies, reason,
+                considered, candidate_count, width, reserved, candidates, job_name, codelet)
   };
 };
 
@@ -585,7 +588,7 @@ struct SetCheaper {
 
 struct Protocol {
   static constexpr const char* name = "scheduler";
-  static constexpr std::uint16_t version = 14;
+  static constexpr std::uint16_t version = 15;
   using Methods =
       MethodList<Null, Drain, OpenTenant, CloseTenant, RegisterCodelet, RegisterBuffer,
                  ReleaseBuffer, SetArena, Submit, Completions, Failure, Cancel, TaskNext,

@@ -323,6 +323,7 @@ void ContextServer::answer(const Pending& pending, const Executor::Finished& fin
   reply.peak_memory_bytes = peak_memory_bytes_;
   reply.transfer_ns = work->transfer_ns();
   reply.ahead_ns = work->ahead_ns();
+  reply.busy_ns = finished.busy_ns;
   const auto& result = work->result();
   std::copy(result.begin(), result.end(), reply.result);
   server_->reply<Run>(pending.token, reply);

@@ -332,7 +332,7 @@ void Executor::finish_brief(BriefJob& job, Result<> outcome, std::uint64_t now_n
     news_.fetch_add(1, std::memory_order_release);
     if (wanted_for_brief() > 1 && looking_ == 0 && idle_ > 0) work_.notify_one();
   }
-  add_finished({job.job.id, 0, 0, std::move(outcome), false, job.cancelled}, now_ns);
+  add_finished({job.job.id, 0, 0, 0, std::move(outcome), false, job.cancelled}, now_ns);
   unfinished_brief_.erase(job.job.id);
   job.job = {};
   free_brief_.push_back(&job);
@@ -343,15 +343,18 @@ void Executor::run_blocks(std::unique_lock<std::mutex>& lock, const std::shared_
   const std::uint32_t end = begin + chunk_of(*run);
   run->next_block = end;
   ++run->threads;
-  if (run->start_ns == 0) run->start_ns = now_ns();
+  const std::uint64_t begin_ns = now_ns();
+  if (run->start_ns == 0) run->start_ns = begin_ns;
   lock.unlock();
 
   std::optional<Status> failure;
   std::uint32_t block = begin;
   for (; block < end && !failure; ++block)
     if (Result<> outcome = run->job.run_block(block); !outcome) failure = outcome.error();
+  const std::uint64_t took_ns = now_ns() - begin_ns;
 
   lock.lock();
+  run->busy_ns += took_ns;
   if (failure) {
     if (!run->failure || block - 1 < run->failed_block) {
       run->failure = std::move(failure);
@@ -494,9 +497,9 @@ void Executor::finish(std::unique_lock<std::mutex>& lock, const std::shared_ptr<
   Result<> outcome;
   if (run->failure) outcome = std::unexpected(*run->failure);
   last_end_ns_ = now_ns();
-  add_finished(
-      {run->job.id, run->start_ns, last_end_ns_, std::move(outcome), run->alone, run->cancelled},
-      last_end_ns_);
+  add_finished({run->job.id, run->start_ns, last_end_ns_, run->busy_ns, std::move(outcome),
+                run->alone, run->cancelled},
+               last_end_ns_);
   if (queue_) {
     run->ended = true;
     run->after.clear();

@@ -54,9 +54,10 @@ class Executor {
     std::uint64_t id;
     std::uint64_t start_ns;  ///< CLOCK_MONOTONIC
     std::uint64_t end_ns;
-    Result<> outcome;  ///< of several failures the one of the lowest block
-    bool alone;        ///< no other job was on its way between its beginning and its end
-    bool cancelled;    ///< one that it came after has failed; so is its outcome
+    std::uint64_t busy_ns;  ///< of its threads, all together; 0 of a brief one, and on a queue
+    Result<> outcome;       ///< of several failures the one of the lowest block
+    bool alone;             ///< no other job was on its way between its beginning and its end
+    bool cancelled;         ///< one that it came after has failed; so is its outcome
   };
   struct LimitCheck {
     std::optional<std::uint64_t> exceeded;  ///< id of a job that runs longer than it may
@@ -112,6 +113,7 @@ class Executor {
     std::uint32_t threads = 0;       // working on it
     std::uint32_t failed_block = 0;  // valid with a failure
     std::uint64_t start_ns = 0;
+    std::uint64_t busy_ns = 0;
     bool alone = true;
     std::uint64_t paused_ns = 0;  // since it started, in all
     std::optional<Status> failure;

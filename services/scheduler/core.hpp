@@ -7,13 +7,13 @@
 // tenant are looked at, the first 64, each on the assumption that those before it run where they
 // wait for. Of the users comes first who has had least of the devices' time, whatever the
 // priorities; of the tenants of one user likewise, at equal priority. A device has as many slots as
-// it has threads; a task takes one slot, however many blocks its grid has (they share the context's
-// threads). A user of whom nothing runs may start one task although no slot is free: nobody waits
-// for another user's endless tasks. Idempotent tasks that are known to be brief (brevity.hpp) take
-// no slot: as many are given to a context as it works off in a fraction of a millisecond, so that
-// it need not wait for the next; also those that depend on brief ones there (core_ahead.cpp). The
-// tasks of a gang start together, each in a slot; while they wait slots are kept for them
-// (core_gangs.cpp).
+// it has threads; a task takes one slot, however many blocks its grid has: they share the context's
+// threads (share_out.hpp), so of those with many blocks no more start than keep them busy. A user
+// of whom nothing runs may start one task although no slot is free: nobody waits for another user's
+// endless tasks. Idempotent tasks that are known to be brief (brevity.hpp) take no slot: as many
+// are given to a context as it works off in a fraction of a millisecond, so that it need not wait
+// for the next; also those that depend on brief ones there (core_ahead.cpp). The tasks of a gang
+// start together, each in a slot; while they wait slots are kept for them (core_gangs.cpp).
 //
 // A task whose context ended under it:
 // - begun (its Run was sent) and not idempotent: `indeterminate`;
@@ -36,6 +36,7 @@
 #include "abi/runtime/status.hpp"
 #include "services/scheduler/admission.hpp"
 #include "services/scheduler/copy_costs.hpp"
+#include "services/scheduler/device_state.hpp"
 #include "services/scheduler/graph_log.hpp"
 #include "services/scheduler/memories.hpp"
 #include "services/scheduler/memory_room.hpp"
@@ -72,39 +73,6 @@ struct ContextEnd {
   std::string cause;
   /// It is being opened: context_ready or context_refused follows.
   bool has_successor = false;
-};
-
-struct DeviceState {
-  std::uint32_t slots = 0;        ///< tasks that it runs at once
-  std::uint32_t queue_depth = 0;  ///< that may lie in its own queue besides
-  std::uint32_t running = 0;      ///< slots and places in the queue that are taken
-  std::uint32_t ahead = 0;        ///< brief tasks given to contexts
-  std::uint64_t ahead_ns = 0;     ///< what they are expected to take, all together
-  bool usable = false;
-  std::uint64_t open_ns = 20'000'000;  ///< a context
-  bool open_time_known = false;        ///< it has been measured
-  std::uint64_t load_ns = 0;           ///< a module; some devices compile it then
-  bool load_time_known = false;
-  std::uint32_t backend = 0;
-  proto::Text<32> name{};
-  std::uint64_t tasks_done = 0;
-  std::uint64_t tasks_failed = 0;
-  std::uint64_t busy_ns = 0;       ///< sum over its tasks
-  bool keeps_order = false;        ///< see set_keeps_order
-  std::uint64_t memory_bytes = 0;  ///< see set_memory_size
-  // Of a memory of its own (core_memory.cpp):
-  std::uint64_t resident_bytes = 0;  ///< taken by copies of buffers, of all jobs
-  std::uint64_t scratch_bytes = 0;   ///< what its tasks are expected to take besides
-  // In the decision that is being made:
-  std::uint64_t memory_waiter = 0;  ///< the number of the first that waits for room there
-  std::uint64_t kept_bytes = 0;     ///< for that one
-
-  /// How many more it takes.
-  std::uint32_t room() const {
-    return slots + queue_depth > running ? slots + queue_depth - running : 0;
-  }
-  /// Whether what it takes now waits in its queue.
-  bool would_queue() const { return running >= slots && running < slots + queue_depth; }
 };
 
 class Core {
@@ -403,6 +371,8 @@ class Core {
   void take_slot(Slot slot);
   void free_slot(Slot slot);
   void learn_from(const Task& task, const RunReply& run);
+  static std::uint64_t busy_ns(const Task& task, const RunReply& run);
+  static std::uint64_t alone_ns(const Task& task, const RunReply& run);
   std::uint64_t peak_memory(const Task& task, const RunReply& run) const;
   void release(Slot slot);
   // core_contexts.cpp
@@ -429,6 +399,7 @@ class Core {
   inline bool has_room_ahead(DeviceId device) const;
   bool startable(Tenant& tenant);
   /// Whether something of the tenant could start on this device now, whatever it is.
+  inline std::uint32_t width_on(const TaskRecord& record, DeviceId device) const;
   inline bool has_room(const Tenant& tenant, DeviceId device) const;
   void place_next(Tenant& tenant);
   void fill_candidates(Tenant& tenant, Slot slot);
@@ -511,10 +482,12 @@ class Core {
     std::uint32_t codelet;
     std::uint64_t since_ns;
     std::int64_t charged_ns;
+    double share;
   };
   void wakes(Tenant& tenant);
   void served(Tenant& tenant);
   void charge(Task& task);
+  static void charge(Tenant& tenant, std::int64_t ns, double share);
   void settle_charges();
   // core_log.cpp
   void describe_task(const Task& task, PlacementLog::Entry& entry) const;

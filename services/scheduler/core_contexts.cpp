@@ -80,7 +80,7 @@ void Core::context_resumed(JobId job, DeviceId device) {
   for (const Slot slot : context->in_flight) {
     take_slot(slot);
     // When it will be done is no longer known: it is late.
-    if (!tasks_[slot].brief) timelines_[device].started(slot, now_ns_, now_ns_);
+    if (!tasks_[slot].brief) timelines_[device].started(slot, now_ns_, now_ns_, tasks_[slot].width);
   }
 }
 

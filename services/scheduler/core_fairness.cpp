@@ -21,8 +21,8 @@ void Core::served(Tenant& tenant) {
   tenant.share.starts(last_turn_);
 }
 
-/// The task takes a slot, for as long as such tasks take; those that are brief share one, and are
-/// not measured each.
+/// The task takes a slot, for as long as such tasks take, and as many threads as it keeps busy;
+/// those that are brief share one, and are not measured each.
 void Core::charge(Task& task) {
   const CodeletType& codelet = task.tenant->codelets[task.record.codelet];
   const double expected_ns =
@@ -32,21 +32,26 @@ void Core::charge(Task& task) {
   constexpr double most_ns = 60e9;
   task.slot_since_ns = now_ns_;
   task.charged_ns = static_cast<std::int64_t>(std::min(expected_ns, most_ns));
-  task.tenant->job->user->share.charge(task.charged_ns);
-  task.tenant->share.charge(task.charged_ns);
+  task.slot_share = task.brief ? 1 : devices_[task.device].share_of(task.width);
+  charge(*task.tenant, task.charged_ns, task.slot_share);
+}
+
+void Core::charge(Tenant& tenant, std::int64_t ns, double share) {
+  const auto all_ns = static_cast<std::int64_t>(static_cast<double>(ns) * share);
+  tenant.job->user->share.charge(all_ns);
+  tenant.share.charge(all_ns);
 }
 
 /// Of slots that were given back since the last decision. By our own clock: contexts have no say.
 void Core::settle_charges() {
   constexpr double newest_weight = 0.1;
-  for (const Charge& charge : charges_) {
-    const auto at = tenants_.find(charge.tenant);
+  for (const Charge& held : charges_) {
+    const auto at = tenants_.find(held.tenant);
     if (at == tenants_.end()) continue;
     Tenant& tenant = *at->second;
-    const auto held_ns = static_cast<std::int64_t>(now_ns_ - std::min(now_ns_, charge.since_ns));
-    tenant.share.charge(held_ns - charge.charged_ns);
-    tenant.job->user->share.charge(held_ns - charge.charged_ns);
-    double& slot_ns = tenant.codelets[charge.codelet].slot_ns;
+    const auto held_ns = static_cast<std::int64_t>(now_ns_ - std::min(now_ns_, held.since_ns));
+    charge(tenant, held_ns - held.charged_ns, held.share);
+    double& slot_ns = tenant.codelets[held.codelet].slot_ns;
     slot_ns += (static_cast<double>(held_ns) - slot_ns) * (slot_ns == 0 ? 1 : newest_weight);
   }
   charges_.clear();

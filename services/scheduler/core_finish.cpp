@@ -25,7 +25,7 @@ void Core::task_answered(TaskRef ref, const Result<RunReply>& answer) {
     if (costs_ != nullptr) learn_from(*task, *answer);
     if (answer->end_ns > answer->start_ns)
       task->tenant->codelets[task->record.codelet].brevity.learn(
-          task->device, static_cast<double>(answer->end_ns - answer->start_ns));
+          task->device, static_cast<double>(busy_ns(*task, *answer)));
     finish(ref.slot, {Code::ok, {}, &*answer, false});
   } else {
     note_failure(*task);
@@ -36,6 +36,19 @@ void Core::task_answered(TaskRef ref, const Result<RunReply>& answer) {
   drop_closed_tenants();
 }
 
+/// What threads were busy with it, all together: in a batch, on one thread, it would take that.
+std::uint64_t Core::busy_ns(const Task& task, const RunReply& run) {
+  const std::uint64_t span_ns = run.end_ns - std::min(run.start_ns, run.end_ns);
+  if (run.busy_ns == 0) return span_ns;
+  return std::min(run.busy_ns, span_ns * task.width);
+}
+
+/// Between its first block and its last one others have their share of the threads, too.
+std::uint64_t Core::alone_ns(const Task& task, const RunReply& run) {
+  const std::uint64_t all_ns = busy_ns(task, run);
+  return all_ns == 0 ? 0 : std::max<std::uint64_t>(all_ns / task.width, 1);
+}
+
 void Core::learn_from(const Task& task, const RunReply& run) {
   // The numbers are a context's word; they teach about codelets of its own user alone.
   if (run.end_ns <= run.start_ns) return;
@@ -43,7 +56,7 @@ void Core::learn_from(const Task& task, const RunReply& run) {
   const bool is_known =
       task.brief && costs_->estimate(task.work, task.device).samples >= brief_samples_to_know;
   if (is_known && ++known_brief_ % known_brief_teaches_one_in != 0) return;
-  costs_->learn({task.work, task.device, static_cast<double>(run.end_ns - run.start_ns),
+  costs_->learn({task.work, task.device, static_cast<double>(alone_ns(task, run)),
                  static_cast<double>(peak_memory(task, run))});
 }
 
@@ -152,7 +165,7 @@ void Core::account(const Task& task, const Outcome& outcome) {
   ++(outcome.code == Code::ok ? device.tasks_done : device.tasks_failed);
   // The times are a context's word.
   if (outcome.run != nullptr && outcome.run->end_ns > outcome.run->start_ns)
-    device.busy_ns += outcome.run->end_ns - outcome.run->start_ns;
+    device.busy_ns += busy_ns(task, *outcome.run);
 }
 
 void Core::leave_context(Slot slot) {
@@ -183,11 +196,13 @@ void Core::take_slot(Slot slot) {
   task.brief = is_brief(tenant, task, task.device);
   ++tenant.job->user->running;
   for_read(task, [](Buffer& buffer) { ++buffer.readers; });
-  charge(task);
+  task.width = task.brief ? 1 : width_on(task.record, task.device);
   if (!task.brief) {
     ++device.running;
-    return;
+    device.wider += task.width - 1;
+    return charge(task);
   }
+  charge(task);
   const Brevity& brevity = tenant.codelets[task.record.codelet].brevity;
   task.charge_ns = std::max(brevity.expected_ns(task.device), least_charge_ns);
   ++device.ahead;
@@ -201,8 +216,10 @@ void Core::free_slot(Slot slot) {
   --task.tenant->job->user->running;
   for_read(task, [](Buffer& buffer) { --buffer.readers; });
   if (!std::exchange(task.brief, false)) {
-    charges_.push_back({task.tenant->id, task.record.codelet, task.slot_since_ns, task.charged_ns});
+    charges_.push_back({task.tenant->id, task.record.codelet, task.slot_since_ns, task.charged_ns,
+                        task.slot_share});
     --device.running;
+    device.wider -= task.width - 1;
     timelines_[task.device].left(slot);
     return;
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "services/scheduler/core.hpp"
+#include "services/scheduler/share_out.hpp"
 
 namespace aios::scheduler {
 
@@ -20,6 +21,12 @@ inline bool Core::data_fits(const Tenant& tenant, const TaskRecord& record, Devi
 inline bool Core::suits(const Tenant& tenant, const TaskRecord& record, DeviceId device) const {
   return (record.device == 0 || record.device == device + 1) &&
          has_code_for(tenant, record, device) && data_fits(tenant, record, device);
+}
+
+/// Threads that it keeps busy there.
+inline std::uint32_t Core::width_on(const TaskRecord& record, DeviceId device) const {
+  return width_of(std::uint64_t{record.grid[0]} * record.grid[1] * record.grid[2],
+                  devices_[device].slots);
 }
 
 inline bool Core::is_loaded(const Tenant& tenant, const Task& task, DeviceId device) const {

@@ -90,6 +90,8 @@ void Core::log_end(const Task& task, const Outcome& outcome) {
   entry->peak_memory_bytes = outcome.run->peak_memory_bytes;
   entry->transfer_ns = outcome.run->transfer_ns;
   entry->ahead_ns = outcome.run->ahead_ns;
+  entry->alone_ns = alone_ns(task, *outcome.run);
+  entry->width = static_cast<std::uint8_t>(task.width);
 }
 
 }  // namespace aios::scheduler

@@ -47,13 +47,17 @@ void Core::look_ahead(Tenant& tenant, Slot slot) {
     }
     const bool is_stalled = context.state == ContextState::stalled;
     c.opens = !is_open && !is_stalled && has_slot && c.free_slots > 0;
-    if (c.at_once && (brief || has_slot)) c.free_ns = now_ns_;
+    c.width = brief ? 1 : width_on(task.record, d);
+    c.cost = &costs_->estimate(task.work, d);
+    if (c.width > 1)
+      c.free_ns = std::max(c.free_ns, timelines_[d].free_ns(c.width, c.cost->time.mean));
+    else if (c.at_once && (brief || has_slot))
+      c.free_ns = now_ns_;
     // It goes to the context at once, and begins after those that are there.
     if (brief && c.at_once) c.free_ns += state.ahead_ns / std::max(state.slots, 1u);
     if (!is_open) c.free_ns = std::max(c.free_ns, now_ns_ + state.open_ns);
     if (!is_loaded(tenant, task, d)) c.free_ns += state.load_ns;
     c.backend = state.backend;
-    c.cost = &costs_->estimate(task.work, d);
     const Transfer transfer = planned_transfer_to(task, d);
     c.transfer_ns = static_cast<std::uint64_t>(transfer.ns);
     c.transfer_bytes = transfer.bytes;
@@ -114,7 +118,7 @@ void Core::heed_the_rest(Tenant& tenant, const Task& task, Choice& choice) {
     if (c.device == here.device || (!opens && !loads) || !memory_fits(c)) continue;
     const DeviceState& state = devices_[here.device];
     const std::uint32_t at_a_time =
-        std::clamp(state.running + state.ahead + 1, 1u, std::max(state.slots, 1u));
+        std::clamp(state.running + state.ahead + 1, 1u, std::max(state.slots / here.width, 1u));
     const double left_ns = rest_ns(here, at_a_time);
     const double least_ns = times_worth * static_cast<double>(c.free_ns - now_ns_);
     const bool gains = c.cost->samples > 0 && left_ns - rest_ns(c, 1) > least_ns;
@@ -130,7 +134,7 @@ void Core::heed_the_rest(Tenant& tenant, const Task& task, Choice& choice) {
 
 std::uint64_t Core::plan(const Candidate& where) {
   const std::uint64_t takes_ns = finish_ns(where) - where.free_ns;
-  timelines_[where.device].plan(takes_ns);
+  timelines_[where.device].plan(takes_ns, where.width);
   return takes_ns;
 }
 
@@ -148,6 +152,7 @@ void Core::wait_for(Tenant& tenant, Task& task, const Candidate& where) {
   wait = {};
   wait.device = where.device;
   wait.takes_ns = finish_ns(where) - where.free_ns;
+  wait.width = where.width;
   wait.until_decision = stands ? decisions_ + stands_for : decisions_;
   wait.brings = where.transfer_bytes > 0;
   for (const Candidate& c : candidates_) {
@@ -169,7 +174,8 @@ bool Core::waits_on(const Tenant& tenant, const Task& task) {
   if (task.awaited_memory != 0) return false;
   if (decisions_ >= wait.until_decision || !devices_[wait.device].usable) return false;
   if (tenant.job->contexts[wait.device].state != ContextState::ready) return false;
-  const std::uint64_t free_ns = timelines_[wait.device].free_ns();
+  const std::uint64_t free_ns =
+      timelines_[wait.device].free_ns(wait.width, static_cast<double>(wait.takes_ns));
   if (free_ns <= now_ns_) return false;
   const std::uint64_t done_in_ns = free_ns - now_ns_ + wait.takes_ns;
   if (wait.others_take_ns < done_in_ns) return false;
@@ -187,7 +193,7 @@ void Core::wait_in_plan(const Task& task) {
   constexpr std::uint64_t least_ns = 1'000'000;
   const Task::Wait& wait = task.wait;
   const std::uint64_t due_ns = timelines_[wait.device].next_end_ns(now_ns_);
-  timelines_[wait.device].plan(wait.takes_ns);
+  timelines_[wait.device].plan(wait.takes_ns, wait.width);
   if (wait.brings) expect_data(task, wait.device);
   const std::uint64_t elsewhere_ns = std::min(wait.second_takes_ns, wait.others_take_ns);
   if (due_ns == ~std::uint64_t{0} || elsewhere_ns == ~std::uint64_t{0}) return;
@@ -199,7 +205,7 @@ void Core::account_placement(TaskRef task, const Candidate& where) {
   // Of what is brief a device knows only how much there is.
   if (!tasks_[task.slot].brief) {
     (void)plan(where);
-    timelines_[where.device].started(task.slot, now_ns_, finish_ns(where));
+    timelines_[where.device].started(task.slot, now_ns_, finish_ns(where), where.width);
   }
   costs_->placed(tasks_[task.slot].work, where.device);
 }

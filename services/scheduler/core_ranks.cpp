@@ -32,7 +32,7 @@ WorkId Core::work_of(const Tenant& tenant, const TaskRecord& record) {
   if (is_join(record)) return 0;
   Features features;
   features.footprint = mixed(record.argument_bytes, record.buffer_count);
-  features.blocks = 1;
+  features.tag = record.tag;
   features.buffers = record.buffer_count;
   for (const std::uint32_t n : record.grid) {
     features.footprint = mixed(features.footprint, n);
@@ -68,7 +68,7 @@ Core::Times Core::times_of(const Tenant& tenant, const TaskRecord& record, WorkI
     // Where its data lies when it begins is not known; as if that were as now.
     const double whole_ns = mean_ns + transfer_to(tenant, record, d).ns;
     sum += mean_ns * devices_[d].slots;
-    rate += devices_[d].slots / whole_ns;
+    rate += devices_[d].slots / (whole_ns * width_on(record, d));
     if (slots == 0 || whole_ns < times.quickest_ns) times.quickest_ns = whole_ns;
     times.known = times.known && estimate.level != Level::none;
     slots += devices_[d].slots;

@@ -64,6 +64,7 @@ struct Features {
   double written_bytes = 0;     ///< of those that it writes
   double largest_bytes = 0;     ///< of the largest one
   double buffers = 0;
+  std::uint64_t tag = 0;  ///< the task's; nothing is learned from it
 };
 
 struct DeviceFacts {
@@ -78,7 +79,9 @@ struct DeviceFacts {
 struct Observation {
   WorkId work = 0;
   DeviceId device = 0;
-  double time_ns = 0;       ///< by the device's clock, without transfers
+  /// By the device's clock, without transfers; where threads share it out, as if it had as many of
+  /// them as it keeps busy for itself.
+  double time_ns = 0;
   double memory_bytes = 0;  ///< 0: not measured
 };
 

@@ -33,6 +33,7 @@ struct Candidate {
   std::uint64_t memory_needed_bytes = 0;
   std::uint64_t memory_wait_ns = 0;  ///< how much of the wait is for others to leave that memory
   const Estimate* cost = nullptr;
+  std::uint32_t width = 1;  ///< threads that it keeps busy there
 };
 
 struct PlacementFacts {

@@ -21,6 +21,8 @@ PlacementLog::Reply PlacementLog::describe(const Entry& entry) {
   out.loading_ns = entry.loading_ns;
   out.transfer_ns = entry.transfer_ns;
   out.ahead_ns = entry.ahead_ns;
+  out.alone_ns = entry.alone_ns;
+  out.width = entry.width;
   out.state = entry.state;
   out.status = entry.status;
   out.attempts = entry.attempts;

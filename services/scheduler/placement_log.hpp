@@ -34,6 +34,7 @@ class PlacementLog {
     std::uint64_t loading_ns = 0;
     std::uint64_t transfer_ns = 0;
     std::uint64_t ahead_ns = 0;
+    std::uint64_t alone_ns = 0;
     std::uint32_t user = 0;
     std::uint32_t state = 0;
     std::uint32_t status = 0;
@@ -42,6 +43,7 @@ class PlacementLog {
     std::uint8_t reason = 0;
     std::uint8_t considered = 0;
     std::uint8_t candidate_count = 0;
+    std::uint8_t width = 0;
   };
   /// As small as it can be, for the whole log does not fit a cache: names are shared, and lists
   /// valid as far as their counts say.

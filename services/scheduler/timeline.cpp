@@ -5,8 +5,9 @@
 
 namespace aios::scheduler {
 
-void Timeline::started(std::uint32_t key, std::uint64_t now_ns, std::uint64_t end_ns) {
-  running_.push_back({key, std::max(now_ns, end_ns)});
+void Timeline::started(std::uint32_t key, std::uint64_t now_ns, std::uint64_t end_ns,
+                       std::uint32_t width) {
+  running_.push_back({key, std::max(now_ns, end_ns), width});
 }
 
 void Timeline::left(std::uint32_t key) {
@@ -18,7 +19,7 @@ void Timeline::left(std::uint32_t key) {
 
 void Timeline::begin_plan(std::uint64_t now_ns) {
   plan_.clear();
-  for (const Running& r : running_) plan_.push_back(expected_ns(r, now_ns));
+  for (const Running& r : running_) plan_.insert(plan_.end(), r.width, expected_ns(r, now_ns));
   // More may run than there are slots; a slot is free when the last of those in it is done.
   if (plan_.size() > slots_) {
     std::ranges::nth_element(plan_, plan_.begin() + slots_, std::greater{});
@@ -28,7 +29,28 @@ void Timeline::begin_plan(std::uint64_t now_ns) {
   std::ranges::make_heap(plan_, std::greater{});
 }
 
-void Timeline::plan(std::uint64_t duration_ns) {
+/// What is sorted is a heap, too.
+SharedOut Timeline::share_out_plan(std::uint32_t width, double duration_ns) {
+  std::ranges::sort(plan_);
+  const std::uint64_t first_ns = plan_.front();
+  SharedOut out = share_out(std::min<std::size_t>(width, plan_.size()), duration_ns,
+                            [&](std::size_t i) { return plan_[i] - first_ns; });
+  out.end_ns += static_cast<double>(first_ns);
+  return out;
+}
+
+std::uint64_t Timeline::free_ns(std::uint32_t width, double duration_ns) {
+  if (width <= 1) return free_ns();
+  return static_cast<std::uint64_t>(share_out_plan(width, duration_ns).end_ns - duration_ns);
+}
+
+void Timeline::plan(std::uint64_t duration_ns, std::uint32_t width) {
+  if (width > 1) {
+    const SharedOut out = share_out_plan(width, static_cast<double>(duration_ns));
+    std::fill_n(plan_.begin(), out.threads, static_cast<std::uint64_t>(out.end_ns));
+    std::ranges::make_heap(plan_, std::greater{});
+    return;
+  }
   std::ranges::pop_heap(plan_, std::greater{});
   plan_.back() += duration_ns;
   std::ranges::push_heap(plan_, std::greater{});

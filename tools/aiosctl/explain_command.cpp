@@ -122,7 +122,7 @@ json to_json(const Known& known, const std::vector<std::string>& names) {
            {"placed_ns", p.placed_ns},
            {"start_ns", p.start_ns},
            {"end_ns", p.end_ns},
-           {"actual_ns", run_ns(p)},
+           {"actual_ns", p.alone_ns},
            {"opening_ns", p.opening_ns},
            {"loading_ns", p.loading_ns},
            {"transfer_ns", p.transfer_ns},
@@ -188,6 +188,13 @@ void print_candidates(const Placed& p, const std::vector<std::string>& names) {
     print_to(stdout, "and {} more devices\n", p.considered - p.candidate_count);
 }
 
+/// Of one that was on its device for longer than it kept it busy.
+std::string shared_text(const Placed& p) {
+  if (run_ns(p) <= p.alone_ns + p.alone_ns / 10) return {};
+  return fmt::format(" within {}, in which others had their share of the device",
+                     human_duration(run_ns(p)));
+}
+
 /// What came of it, in the order in which it happened.
 void print_course(const Placed& p) {
   const Parts parts = parts_of(p);
@@ -206,8 +213,8 @@ void print_course(const Placed& p) {
     print_to(stdout, "; copying its data took {}{}", duration(parts.transfer_ns),
              predicted(parts.predicted_transfer_ns));
   if (p.end_ns != 0)
-    print_to(stdout, "; it ran for {}{}", duration(parts.compute_ns),
-             predicted(parts.predicted_ns));
+    print_to(stdout, "; it ran for {}{}{}", duration(parts.compute_ns),
+             predicted(parts.predicted_ns), shared_text(p));
   print_to(stdout, "\n");
 }
 

@@ -69,7 +69,9 @@ void GraphPlaces::note(const Placed& placed) {
                          .opening_ns = placed.opening_ns,
                          .loading_ns = placed.loading_ns,
                          .transfer_ns = placed.transfer_ns,
-                         .ahead_ns = std::min(placed.ahead_ns, placed.transfer_ns)};
+                         .ahead_ns = std::min(placed.ahead_ns, placed.transfer_ns),
+                         .alone_ns = placed.alone_ns,
+                         .width = std::max<std::uint32_t>(placed.width, 1)};
 }
 
 std::optional<TaskPlace> GraphPlaces::of(std::uint64_t tag) const {

@@ -23,6 +23,8 @@ struct TaskPlace {
   std::uint64_t loading_ns = 0;
   std::uint64_t transfer_ns = 0;
   std::uint64_t ahead_ns = 0;
+  std::uint64_t alone_ns = 0;
+  std::uint32_t width = 1;
 };
 
 class GraphPlaces {

@@ -21,11 +21,10 @@ double seconds(std::uint64_t ns) {
   return static_cast<double>(ns) / 1e9;
 }
 
-/// A task as it ran, and the threads that it kept busy.
+/// A task as it ran.
 struct Ran {
   const TaskReport* task;
   std::string codelet;
-  std::uint32_t threads;
 };
 
 bool is_id_character(char c) {
@@ -35,14 +34,6 @@ bool is_id_character(char c) {
 
 std::uint32_t device_of(const TaskReport& task) {
   return task.placed->device;
-}
-
-/// A task of a processor is shared out, block by block, among the threads of its context.
-std::uint32_t threads_of(const GraphRun& run, std::uint32_t device,
-                         const proto::scheduler::TaskRecord& record) {
-  const std::uint64_t blocks = std::uint64_t{record.grid[0]} * record.grid[1] * record.grid[2];
-  return static_cast<std::uint32_t>(
-      std::clamp<std::uint64_t>(blocks, 1, std::max(run.devices()[device].device.threads, 1u)));
 }
 
 const proto::scheduler::TaskRecord& record_of(const GraphSource& source,
@@ -59,8 +50,7 @@ std::map<std::uint32_t, std::vector<Ran>> by_device(const GraphSource& source,
     for (const TaskReport& task : report.tasks) {
       if (!task.placed || device_of(task) >= run.devices().size()) continue;
       const std::uint32_t device = device_of(task);
-      ran[device].push_back({&task, source.graph().codelets[task.codelet].name,
-                             threads_of(run, device, record_of(source, report, task))});
+      ran[device].push_back({&task, source.graph().codelets[task.codelet].name});
     }
   return ran;
 }
@@ -100,7 +90,7 @@ double mean_latency_s(std::vector<Ran> ran, std::uint32_t threads) {
     const auto& placed = *r.task->placed;
     const auto& done = r.task->done;
     std::uint64_t could_ns =
-        std::max({placed.ready_ns, open_ns, lanes.take(r.threads, done.end_ns)});
+        std::max({placed.ready_ns, open_ns, lanes.take(placed.width, done.end_ns)});
     const auto& loads = *first.at(r.codelet)->task->placed;
     could_ns = std::max(could_ns, loads.placed_ns + loads.loading_ns);
     if (placed.ahead_ns > 0) {
@@ -201,7 +191,7 @@ void record_place(const GraphSource& source, const GraphRun& run, const Partitio
   if (!task.placed || device_of(task) >= run.devices().size()) return;
   const proto::scheduler::TaskRecord& record = record_of(source, report, task);
   executed["machines"] = json::array({task.device});
-  executed["coreCount"] = threads_of(run, device_of(task), record);
+  executed["coreCount"] = task.placed->width;
   executed["aios"] = {{"pinned", record.device != 0},
                       {"transferInSeconds", seconds(task.placed->transfer_ns)},
                       {"aheadInSeconds", seconds(task.placed->ahead_ns)}};

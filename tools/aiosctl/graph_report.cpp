@@ -259,23 +259,23 @@ Result<void> record_run(LateFile& to, const GraphSource& source, const GraphRun&
   json executed = json::array();
   std::optional<std::string> failed;
   const RecordIds ids(source, run);
-  for_each_task(source, run,
-                [&](std::size_t number, const PartitionReport& report, const TaskReport& task,
-                    const std::string& name, const std::string& codelet) {
-                  if (report.skipped) return;
-                  if (task.done.status != 0) failed = name;
-                  const auto at = static_cast<std::size_t>(&task - report.tasks.data());
-                  specified.push_back({{"id", ids.of(number, at)},
-                                       {"name", codelet},
-                                       {"parents", ids.parents_of(number, at)},
-                                       {"children", ids.children_of(number, at)}});
-                  executed.push_back(
-                      {{"id", ids.of(number, at)},
-                       {"runtimeInSeconds", seconds_between(task.done.start_ns, task.done.end_ns)},
-                       {"memoryInBytes", task.done.peak_memory_bytes},
-                       {"command", {{"program", codelet}}}});
-                  record_place(source, run, report, task, executed.back());
-                });
+  for_each_task(
+      source, run,
+      [&](std::size_t number, const PartitionReport& report, const TaskReport& task,
+          const std::string& name, const std::string& codelet) {
+        if (report.skipped) return;
+        if (task.done.status != 0) failed = name;
+        const auto at = static_cast<std::size_t>(&task - report.tasks.data());
+        specified.push_back({{"id", ids.of(number, at)},
+                             {"name", codelet},
+                             {"parents", ids.parents_of(number, at)},
+                             {"children", ids.children_of(number, at)}});
+        executed.push_back({{"id", ids.of(number, at)},
+                            {"runtimeInSeconds", static_cast<double>(task.run_ns()) / 1e9},
+                            {"memoryInBytes", task.done.peak_memory_bytes},
+                            {"command", {{"program", codelet}}}});
+        record_place(source, run, report, task, executed.back());
+      });
   if (failed || failure_of(run))
     return error(Code::invalid_argument,
                  failed.value_or("something") + " failed: a run that is not whole is not recorded");

@@ -35,7 +35,11 @@ struct TaskReport {
   std::optional<double> predicted_s{};  ///< its time on that device, when it was placed there
   std::optional<TaskPlace> placed{};    ///< if the scheduler still knew
 
-  std::uint64_t run_ns() const { return done.end_ns - std::min(done.end_ns, done.start_ns); }
+  /// Where it is known, without what others had of its threads meanwhile.
+  std::uint64_t run_ns() const {
+    if (placed && placed->alone_ns != 0) return placed->alone_ns;
+    return done.end_ns - std::min(done.end_ns, done.start_ns);
+  }
 };
 
 struct PartitionReport {

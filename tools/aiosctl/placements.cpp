@@ -72,7 +72,7 @@ std::string_view reason_text(std::uint32_t reason) {
 
 Parts parts_of(const Placed& placed) {
   Parts parts;
-  parts.compute_ns = static_cast<double>(run_ns(placed));
+  parts.compute_ns = static_cast<double>(placed.alone_ns);
   parts.opening_ns = static_cast<double>(placed.opening_ns);
   parts.loading_ns = static_cast<double>(placed.loading_ns);
   if (placed.candidate_count > 0) {
@@ -84,6 +84,7 @@ Parts parts_of(const Placed& placed) {
   if (placed.start_ns > placed.ready_ns)
     parts.queue_ns = std::max(0.0, static_cast<double>(placed.start_ns - placed.ready_ns) -
                                        parts.opening_ns - parts.loading_ns - parts.transfer_ns);
+  parts.queue_ns += std::max(0.0, static_cast<double>(run_ns(placed)) - parts.compute_ns);
   return parts;
 }
 

@@ -35,13 +35,13 @@ inline std::uint64_t run_ns(const Placed& placed) {
 
 /// Why one task took the time it took: from being ready to its end.
 struct Parts {
-  double queue_ns = 0;    ///< ready, waiting for a slot and for its turn in the context
+  double queue_ns = 0;    ///< waiting for a slot and for its turns in the context
   double opening_ns = 0;  ///< waiting for a context on its device
   double loading_ns = 0;  ///< and for its module there
   /// Copying its data there and back: measured once it has run, before that as predicted.
   double transfer_ns = 0;
   double predicted_transfer_ns = 0;
-  double compute_ns = 0;
+  double compute_ns = 0;    ///< without what others had of its threads meanwhile
   double predicted_ns = 0;  ///< of compute; 0 without a model
 };
 Parts parts_of(const Placed& placed);

@@ -83,7 +83,7 @@ std::vector<TaskRecord> records_of(const Realisation& run, const Tenancy& tenanc
     record.tag = t;
     record.codelet = tasks[t].type;
     record.flags = proto::scheduler::task_flag::idempotent;
-    record.grid[0] = options.number_tasks ? t + 1 : 1;
+    record.grid[0] = std::max(tasks[t].threads, 1u);
     record.grid[1] = record.grid[2] = 1;
     if (run.platform().is_recorded && tasks[t].pinned) record.device = tasks[t].device + 1;
     if (!options.deadlines_ns.empty())

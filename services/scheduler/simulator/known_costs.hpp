@@ -32,8 +32,7 @@ class BorrowedCosts final : public Costs {
   Costs& to_;
 };
 
-/// By task, told beforehand; a task is recognised by the blocks of its grid, which are 1 + its
-/// index.
+/// By task, told beforehand; a task is recognised by its tag, which is its index.
 class ToldCosts final : public Costs {
  public:
   /// What each task really takes.
@@ -47,7 +46,7 @@ class ToldCosts final : public Costs {
   CodeletId open_codelet(const CodeletKey&, const Hints&) override { return 0; }
   void close_codelet(CodeletId) override {}
   WorkId work(CodeletId, const Features& features) override {
-    return static_cast<WorkId>(features.blocks) - 1;
+    return static_cast<WorkId>(features.tag);
   }
   const Estimate& estimate(WorkId work, DeviceId device) override {
     return estimates_[work * devices_ + device];

@@ -41,8 +41,6 @@ struct RunOptions {
   std::string policy = "learned";
   /// For policies that look ahead; may learn.
   Costs* costs = nullptr;
-  /// Tasks are told apart by their grid (ToldCosts); costs that learn must not be.
-  bool number_tasks = false;
   /// Of each task, absolute in virtual time, which begins at 0; empty: none.
   std::vector<double> deadlines_ns;
 };

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "services/scheduler/record_check.hpp"
+#include "services/scheduler/share_out.hpp"
 #include "services/scheduler/simulator/core_tasks.hpp"
 #include "services/scheduler/simulator/known_costs.hpp"
 
@@ -111,8 +112,7 @@ class Machine {
     return free_ns;
   }
 
-  /// When the device has done it that could begin then. Its blocks are shared out among as many
-  /// threads as it keeps busy, of those that are free first, so that these end together.
+  /// When the device has done it that could begin then, shared out among its threads.
   std::uint64_t finish_ns(const SimTask& task, DeviceId device, std::uint64_t from_ns,
                           double busy_ns) {
     std::vector<double>& threads = threads_[device];
@@ -123,15 +123,9 @@ class Machine {
     const auto begin_ns = [&](std::size_t thread) {
       return std::max(threads[thread], static_cast<double>(from_ns)) + latency_ns;
     };
-    double sum = busy_ns * static_cast<double>(width);
-    double end_ns = 0;
-    std::size_t used = 0;
-    do {
-      sum += begin_ns(used++);
-      end_ns = sum / static_cast<double>(used);
-    } while (used < width && end_ns > begin_ns(used));
-    std::fill_n(threads.begin(), used, end_ns);
-    return whole_ns(end_ns);
+    const SharedOut out = share_out(width, busy_ns, begin_ns);
+    std::fill_n(threads.begin(), out.threads, out.end_ns);
+    return whole_ns(out.end_ns);
   }
 
   void start(const Action& action) {
@@ -186,6 +180,7 @@ class Machine {
         end.at_ns - std::min(end.at_ns, std::max<std::uint64_t>(whole_ns(end.run_ns), 1));
     // Of the device here that had its place nothing is learned.
     if (run_.graph().tasks[index].elsewhere) reply.start_ns = reply.end_ns;
+    reply.busy_ns = (reply.end_ns - reply.start_ns) * task.width;
     reply.peak_memory_bytes = run_.graph().tasks[index].memory_bytes;
     core_.task_answered(end.task, reply);
     Core::Completion done[64];

@@ -87,7 +87,6 @@ Result<Outcome> Study::run(const Realisation& run, Method method, const std::str
       return run_heft(run, expected_times(run));
     case Method::heft_mean:
       options.costs = &told;
-      options.number_tasks = true;
       return run_heft(run, TRY(estimated_times(run, options)));
     case Method::heft_learned:
       options.costs = &learned_;
@@ -96,7 +95,6 @@ Result<Outcome> Study::run(const Realisation& run, Method method, const std::str
     case Method::oracle:
       options.policy = "learned";
       options.costs = &told;
-      options.number_tasks = true;
       return run_core(run, options);
     case Method::core:
       break;
@@ -105,7 +103,6 @@ Result<Outcome> Study::run(const Realisation& run, Method method, const std::str
   const bool looks_ahead = TRY(make_policy(policy)).placement->looks_ahead();
   if (learns) options.costs = &learned_;
   if (looks_ahead && !learns) options.costs = &told;
-  options.number_tasks = looks_ahead && !learns;
   return run_core(run, options);
 }
 

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <thread>
 
 #include "abi/include/aios/codelet.h"
 #include "abi/runtime/socket.hpp"
@@ -50,6 +51,8 @@ TEST_CASE("A task runs over its grid and returns its result and times") {
   CHECK(done->result[1] == 15);
   CHECK(done->start_ns != 0);
   CHECK(done->end_ns >= done->start_ns);
+  CHECK(done->busy_ns > 0);
+  CHECK(done->busy_ns <= (done->end_ns - done->start_ns) * std::thread::hardware_concurrency());
   CHECK(done->peak_memory_bytes > 0);
 }
 
