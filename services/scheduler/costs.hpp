@@ -36,6 +36,7 @@ struct Estimate {
   Quantity memory;                ///< peak bytes
   std::uint32_t samples = 0;      ///< completions of this codelet and size here
   std::uint32_t passed_over = 0;  ///< decisions against this device since it last ran it
+  double passed_over_ns = 0;      ///< what those tasks were to take where they went
   std::uint32_t fruitless = 0;    ///< decisions for it since a run there last taught something
   Level level = Level::none;
 };

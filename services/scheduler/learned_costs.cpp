@@ -4,6 +4,9 @@
 #include <bit>
 #include <cassert>
 #include <cmath>
+#include <limits>
+#include <string_view>
+#include <utility>
 
 #include "services/scheduler/limits.hpp"
 
@@ -137,14 +140,20 @@ double LearnedCosts::prior_log(const Codelet& codelet, const Work& work, DeviceI
   return log_of(known > 0 ? known : unknown_time_ns);
 }
 
-/// Before anything ran here: as long as on the device where most is known.
+/// Before anything ran here: as long as on the device where most is known, of the same kind if
+/// there is one: what a GPU takes says little of a processor.
 LearnedCosts::Guess LearnedCosts::elsewhere(const Work& work, DeviceId device, bool time,
                                             double prior) const {
+  const auto kind_of = [this](DeviceId d) {
+    const std::string_view name = devices_[d].name;
+    return name.substr(0, name.find_first_of("0123456789"));
+  };
   const Series* best = nullptr;
+  std::pair<bool, std::uint32_t> most{false, 0};
   for (DeviceId d = 0; d < work.cells.size(); ++d) {
     const Series& series = time ? work.cells[d].time : work.cells[d].memory;
-    if (d != device && series.history.samples() > (best == nullptr ? 0 : best->history.samples()))
-      best = &series;
+    const std::pair known{kind_of(d) == kind_of(device), series.history.samples()};
+    if (d != device && known.second > 0 && known > most) best = &series, most = known;
   }
   if (best == nullptr) return {Level::none, prior, unknown_sd, 0, unknown_sd};
   return {Level::hint, best->history.mean(), hint_sd, 0, hint_sd};
@@ -238,6 +247,7 @@ const Estimate& LearnedCosts::estimate(WorkId id, DeviceId device) {
   if (cell.version != here.version && (cell.version == 0 || cell.estimate.level != Level::history))
     refresh(codelet, work, device);
   cell.estimate.passed_over = here.passed_over;
+  cell.estimate.passed_over_ns = here.passed_over_ns;
   cell.estimate.fruitless = here.fruitless;
   return cell.estimate;
 }
@@ -245,10 +255,15 @@ const Estimate& LearnedCosts::estimate(WorkId id, DeviceId device) {
 // ---- learning ---------------------------------------------------------------------------------
 
 void LearnedCosts::placed(WorkId id, DeviceId device) {
-  Codelet& codelet = codelets_[works_[id].codelet];
-  for (PerDevice& one : codelet.devices)
+  const Work& work = works_[id];
+  Codelet& codelet = codelets_[work.codelet];
+  const double takes_ns = work.cells[device].estimate.time.mean;
+  for (PerDevice& one : codelet.devices) {
     if (one.passed_over != ~0u) ++one.passed_over;
+    one.passed_over_ns += takes_ns;
+  }
   codelet.devices[device].passed_over = 0;
+  codelet.devices[device].passed_over_ns = 0;
   ++codelet.devices[device].fruitless;
 }
 
@@ -263,7 +278,10 @@ void LearnedCosts::learn(const Observation& what) {
   if (what.memory_bytes > 0)
     learn_one(codelet, work, what.device, false, log_of(what.memory_bytes));
   // It may have become another: find out soon, whatever the estimate says.
-  if (work.cells[what.device].time.history.was_surprised()) here.passed_over = ~0u;
+  if (work.cells[what.device].time.history.was_surprised()) {
+    here.passed_over = ~0u;
+    here.passed_over_ns = std::numeric_limits<double>::infinity();
+  }
   if (++here.version == 0) here.version = 1;
   // Where it never ran, what it takes here is all that is known; seldom told, for it costs time.
   if (std::has_single_bit(here.time.regression.samples()))

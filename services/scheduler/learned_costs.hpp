@@ -106,6 +106,7 @@ class LearnedCosts final : public Costs {
   struct PerDevice {
     Trend time, memory;
     std::uint32_t passed_over = 0;
+    double passed_over_ns = 0;
     std::uint32_t fruitless = 0;
     std::uint32_t version = 1;
   };

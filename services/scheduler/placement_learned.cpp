@@ -30,7 +30,7 @@ class LearnedPlacement final : public Placement {
 
   bool opens_to_try(const PlacementFacts& task, const Candidate& there,
                     const Candidate& best) const override {
-    if (wait_ns(task, there) > affordable_ns(there, best) ||
+    if (wait_ns(task, there) > affordable_ns(there) ||
         static_cast<double>(there.transfer_ns) > best.cost->time.mean)
       return false;
     if (there.cost->level > Level::hint) return there.cost->passed_over >= probe_after_most;
@@ -41,8 +41,8 @@ class LearnedPlacement final : public Placement {
   static double wait_ns(const PlacementFacts& task, const Candidate& there) {
     return static_cast<double>(there.free_ns - std::min(there.free_ns, task.now_ns));
   }
-  static double affordable_ns(const Candidate& there, const Candidate& best) {
-    return there.cost->passed_over * best.cost->time.mean * probe_share;
+  static double affordable_ns(const Candidate& there) {
+    return there.cost->passed_over_ns * probe_share;
   }
   static bool is_due(const PlacementFacts& task, const Candidate& there, const Candidate& best) {
     const std::uint32_t passed_over = there.cost->passed_over;
@@ -53,7 +53,7 @@ class LearnedPlacement final : public Placement {
     if (!there.at_once) return false;
     // What is known of its costs is not what a probe is for: to wait there, as for a module to be
     // compiled, and to move its data.
-    const double may_take_ns = affordable_ns(there, best);
+    const double may_take_ns = affordable_ns(there);
     if (passed_over >= probe_after_most)
       return wait_ns(task, there) <= may_take_ns &&
              static_cast<double>(there.transfer_ns) <= best.cost->time.mean;

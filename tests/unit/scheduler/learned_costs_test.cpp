@@ -95,6 +95,34 @@ TEST_CASE("What ran on one device is the first guess for another") {
   CHECK(is_about(rig.of(work, gpu).time.mean, 300'000, 0.05));
 }
 
+TEST_CASE(
+    "What ran on a device of the same kind is the first guess, however much is known of others") {
+  LearnedCosts costs;
+  costs.set_device(0, {"cpu0", 1});
+  costs.set_device(1, {"gpu1", 2});
+  costs.set_device(2, {"cpu2", 4});
+  const WorkId work = costs.work(costs.open_codelet({7, 1000, "work"}, {}), {1, 4096, 1});
+  for (int i = 0; i < 8; ++i) costs.learn({work, 1, 300'000});
+  CHECK(is_about(costs.estimate(work, 2).time.mean, 300'000, 0.05));
+  for (int i = 0; i < 2; ++i) costs.learn({work, 0, 14e6});
+  CHECK(costs.estimate(work, 2).level == Level::hint);
+  CHECK(is_about(costs.estimate(work, 2).time.mean, 14e6, 0.05));
+}
+
+TEST_CASE("What probes may take is a share of what was really placed elsewhere") {
+  Rig rig;
+  const WorkId work = rig.size(4096);
+  for (int i = 0; i < 20; ++i) rig.learn(work, cpu, 1e6);
+  (void)rig.of(work, cpu);
+  rig.costs.placed(work, cpu);
+  rig.costs.placed(work, cpu);
+  CHECK(rig.of(work, gpu).passed_over == 2);
+  CHECK(is_about(rig.of(work, gpu).passed_over_ns, 2e6, 0.05));
+  CHECK(rig.of(work, cpu).passed_over_ns == 0);
+  rig.costs.placed(work, gpu);
+  CHECK(rig.of(work, gpu).passed_over_ns == 0);
+}
+
 TEST_CASE("A size that ran elsewhere is carried over by how the devices differ") {
   Rig rig;
   for (int round = 0; round < 6; ++round)

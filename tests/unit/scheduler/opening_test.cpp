@@ -100,6 +100,7 @@ std::uint64_t first_on_gpu(Level level, std::uint32_t passed_over, std::uint32_t
   Estimate& there = m.costs->estimates[{"work", gpu}];
   there.level = level;
   there.passed_over = passed_over;
+  there.passed_over_ns = passed_over * 20.0 * Machine::ms;
   there.time = {time_ms * Machine::ms, time_ms * Machine::ms};
   return m.first_on_gpu(count);
 }

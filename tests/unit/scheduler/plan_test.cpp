@@ -499,8 +499,10 @@ TEST_CASE("A device that was passed over for long is probed by a task that can a
   const auto placement = make_learned_placement();
   const PlacementFacts can_wait{0, 10'000};
   bad.passed_over = 999;
+  bad.passed_over_ns = 99'900;
   CHECK(placement->place(can_wait, candidates).candidate == 1);
   bad.passed_over = 1000;
+  bad.passed_over_ns = 100'000;
   CHECK(placement->place(can_wait, candidates).reason == Reason::probe);
   CHECK(placement->place({0, 100}, candidates).candidate == 1);
   candidates[0].free_slots = 0;
@@ -509,6 +511,7 @@ TEST_CASE("A device that was passed over for long is probed by a task that can a
   bad.time = {30'000, 30'000};
   CHECK(placement->place({0, 100}, candidates).candidate == 1);
   bad.passed_over = 2048;
+  bad.passed_over_ns = 204'800;
   CHECK(placement->place({0, 100}, candidates).reason == Reason::probe);
   // Not where the data would have to be moved for longer than the task takes.
   candidates[0].transfer_ns = 101;
