@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <set>
 
 #include "abi/runtime/status.hpp"
 #include "drivers/gpu/cuda/driver_api.hpp"
@@ -34,6 +35,9 @@ class Cublas {
   bool takes_workspace() const { return set_workspace_ != nullptr; }
   /// Memory of the device that outlives it, aligned as any allocation there is. io_error
   Result<void> use_workspace(DevicePointer memory, std::uint64_t bytes);
+  /// Has it load, once, what multiplies such elements, which takes a hundred milliseconds: that is
+  /// not to be what the first task seems to take. Without memory to work in nothing happens.
+  void warm_up(GemmElement element);
 
   /// Queues it in the stream. False: it did not, and the kernel has to do it.
   bool queue(const GemmCall& call) const;
@@ -46,6 +50,8 @@ class Cublas {
   Result<void> start(void* library, Stream stream);
 
   Handle handle_ = nullptr;
+  DevicePointer workspace_ = 0;
+  std::set<GemmElement> warm_;
   Status (*destroy_)(Handle handle) = nullptr;
   Status (*set_workspace_)(Handle handle, void* memory, std::size_t bytes) = nullptr;
   Status (*gemm_)(Handle handle, int transpose_a, int transpose_b, int m, int n, int k,

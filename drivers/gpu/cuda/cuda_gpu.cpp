@@ -355,9 +355,11 @@ Result<std::vector<std::unique_ptr<Kernel>>> CudaGpu::find_kernels(const KernelM
               api_->module_function(&function, loaded, info.name.c_str())));
     kernels.push_back(std::make_unique<CudaKernel>(info, function));
   }
-  if (std::ranges::any_of(module.kernels,
-                          [](const KernelInfo& info) { return info.gemm != GemmElement::none; }))
-    load_cublas();
+  for (const KernelInfo& info : module.kernels)
+    if (info.gemm != GemmElement::none) {
+      load_cublas();
+      if (cublas_ != nullptr) cublas_->warm_up(info.gemm);
+    }
   return kernels;
 }
 
