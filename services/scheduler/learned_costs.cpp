@@ -5,7 +5,6 @@
 #include <cassert>
 #include <cmath>
 #include <limits>
-#include <string_view>
 #include <utility>
 
 #include "services/scheduler/limits.hpp"
@@ -33,6 +32,8 @@ void LearnedCosts::set_device(DeviceId device, const DeviceFacts& facts) {
   assert(device <= devices_.size());
   if (device == devices_.size()) devices_.emplace_back();
   devices_[device] = facts;
+  kinds_.resize(devices_.size());
+  kinds_[device] = facts.name.substr(0, facts.name.find_first_of("0123456789"));
   for (Codelet& codelet : codelets_) codelet.devices.resize(devices_.size());
   for (Work& work : works_) work.cells.resize(devices_.size());
 }
@@ -144,16 +145,13 @@ double LearnedCosts::prior_log(const Codelet& codelet, const Work& work, DeviceI
 /// there is one: what a GPU takes says little of a processor.
 LearnedCosts::Guess LearnedCosts::elsewhere(const Work& work, DeviceId device, bool time,
                                             double prior) const {
-  const auto kind_of = [this](DeviceId d) {
-    const std::string_view name = devices_[d].name;
-    return name.substr(0, name.find_first_of("0123456789"));
-  };
   const Series* best = nullptr;
   std::pair<bool, std::uint32_t> most{false, 0};
   for (DeviceId d = 0; d < work.cells.size(); ++d) {
     const Series& series = time ? work.cells[d].time : work.cells[d].memory;
-    const std::pair known{kind_of(d) == kind_of(device), series.history.samples()};
-    if (d != device && known.second > 0 && known > most) best = &series, most = known;
+    if (d == device || series.history.samples() == 0) continue;
+    const std::pair known{kinds_[d] == kinds_[device], series.history.samples()};
+    if (known > most) best = &series, most = known;
   }
   if (best == nullptr) return {Level::none, prior, unknown_sd, 0, unknown_sd};
   return {Level::hint, best->history.mean(), hint_sd, 0, hint_sd};

@@ -162,6 +162,7 @@ class LearnedCosts final : public Costs {
   Trend* find_trend(const TreesKey& key, PerDevice** here = nullptr);
 
   std::vector<DeviceFacts> devices_;
+  std::vector<std::string> kinds_;  ///< by device: its name without the number
   std::deque<Codelet> codelets_;
   std::vector<CodeletId> free_codelets_;
   std::deque<Work> works_;

@@ -19,7 +19,8 @@ void Timeline::left(std::uint32_t key) {
 
 void Timeline::begin_plan(std::uint64_t now_ns) {
   plan_.clear();
-  for (const Running& r : running_) plan_.insert(plan_.end(), r.width, expected_ns(r, now_ns));
+  for (const Running& r : running_)
+    for (std::uint32_t i = 0; i < r.width; ++i) plan_.push_back(expected_ns(r, now_ns));
   // More may run than there are slots; a slot is free when the last of those in it is done.
   if (plan_.size() > slots_) {
     std::ranges::nth_element(plan_, plan_.begin() + slots_, std::greater{});

@@ -149,13 +149,15 @@ double turns_per_us(unsigned cores) {
 Result<double> metg_us(const Runner& run, Pattern pattern, double turns_a_us, unsigned cores) {
   constexpr int steps = 8;
   constexpr int runs = 3;
-  constexpr double total_us = 60'000;
+  // What begins and ends a run must not be what is measured, however many cores share it.
+  const double total_us = 30'000.0 * cores;
   double low = 0.1;
   double high = 400;
   for (int step = 0; step < steps; ++step) {
     const double grain_us = std::sqrt(low * high);
-    const auto count =
-        static_cast<std::uint32_t>(std::clamp(total_us / grain_us, 1000.0, 20'000.0));
+    const std::uint32_t count =
+        tasks_of(pattern, static_cast<std::uint32_t>(
+                              std::clamp(total_us / grain_us, 500.0 * cores, 10'000.0 * cores)));
     std::vector<double> taken_ns;
     for (int i = 0; i < runs; ++i)
       taken_ns.push_back(static_cast<double>(
