@@ -8,12 +8,12 @@
 // wait for. Of the users comes first who has had least of the devices' time, whatever the
 // priorities; of the tenants of one user likewise, at equal priority. A device has as many slots as
 // it has threads; a task takes one slot, however many blocks its grid has: they share the context's
-// threads (share_out.hpp), so of those with many blocks no more start than keep them busy. A user
-// of whom nothing runs may start one task although no slot is free: nobody waits for another user's
-// endless tasks. Idempotent tasks that are known to be brief (brevity.hpp) take no slot: as many
-// are given to a context as it works off in a fraction of a millisecond, so that it need not wait
-// for the next; also those that depend on brief ones there (core_ahead.cpp). The tasks of a gang
-// start together, each in a slot; while they wait slots are kept for them (core_gangs.cpp).
+// threads (share_out.hpp), so of those with many blocks one more starts than keeps them busy. A
+// user of whom nothing runs may start one task although no slot is free: nobody waits for another
+// user's endless tasks. Idempotent tasks that are known to be brief (brevity.hpp) take no slot: as
+// many are given to a context as it works off in a fraction of a millisecond, so that it need not
+// wait for the next; also those that depend on brief ones there (core_ahead.cpp). The tasks of a
+// gang start together, each in a slot; while they wait slots are kept for them (core_gangs.cpp).
 //
 // A task whose context ended under it:
 // - begun (its Run was sent) and not idempotent: `indeterminate`;
@@ -372,7 +372,7 @@ class Core {
   void free_slot(Slot slot);
   void learn_from(const Task& task, const RunReply& run);
   static std::uint64_t busy_ns(const Task& task, const RunReply& run);
-  static std::uint64_t alone_ns(const Task& task, const RunReply& run);
+  static std::uint64_t alone_ns(const Task& task, const RunReply& run, std::uint32_t width);
   std::uint64_t peak_memory(const Task& task, const RunReply& run) const;
   void release(Slot slot);
   // core_contexts.cpp
@@ -399,8 +399,9 @@ class Core {
   inline bool has_room_ahead(DeviceId device) const;
   bool startable(Tenant& tenant);
   /// Whether something of the tenant could start on this device now, whatever it is.
-  inline std::uint32_t width_on(const TaskRecord& record, DeviceId device) const;
   inline bool has_room(const Tenant& tenant, DeviceId device) const;
+  inline bool has_enough(const Context& context, DeviceId device) const;
+  inline std::uint32_t width_on(const TaskRecord& record, DeviceId device) const;
   void place_next(Tenant& tenant);
   void fill_candidates(Tenant& tenant, Slot slot);
   void start(Tenant& tenant, Task& task, TaskRef ref, const Candidate& where);
@@ -482,7 +483,7 @@ class Core {
     std::uint32_t codelet;
     std::uint64_t since_ns;
     std::int64_t charged_ns;
-    double share;
+    double share_then, share_now;  ///< threads' worth that it held, when it began and at the end
   };
   void wakes(Tenant& tenant);
   void served(Tenant& tenant);

@@ -50,7 +50,8 @@ void Core::settle_charges() {
     if (at == tenants_.end()) continue;
     Tenant& tenant = *at->second;
     const auto held_ns = static_cast<std::int64_t>(now_ns_ - std::min(now_ns_, held.since_ns));
-    charge(tenant, held_ns - held.charged_ns, held.share);
+    charge(tenant, -held.charged_ns, held.share_then);
+    charge(tenant, held_ns, (held.share_then + held.share_now) / 2);
     double& slot_ns = tenant.codelets[held.codelet].slot_ns;
     slot_ns += (static_cast<double>(held_ns) - slot_ns) * (slot_ns == 0 ? 1 : newest_weight);
   }

@@ -40,13 +40,14 @@ void Core::task_answered(TaskRef ref, const Result<RunReply>& answer) {
 std::uint64_t Core::busy_ns(const Task& task, const RunReply& run) {
   const std::uint64_t span_ns = run.end_ns - std::min(run.start_ns, run.end_ns);
   if (run.busy_ns == 0) return span_ns;
-  return std::min(run.busy_ns, span_ns * task.width);
+  return run.busy_ns / task.width < span_ns ? run.busy_ns : span_ns * task.width;
 }
 
-/// Between its first block and its last one others have their share of the threads, too.
-std::uint64_t Core::alone_ns(const Task& task, const RunReply& run) {
+/// With `width` threads for itself; between its first block and its last one others have their
+/// share of them.
+std::uint64_t Core::alone_ns(const Task& task, const RunReply& run, std::uint32_t width) {
   const std::uint64_t all_ns = busy_ns(task, run);
-  return all_ns == 0 ? 0 : std::max<std::uint64_t>(all_ns / task.width, 1);
+  return all_ns == 0 ? 0 : std::max<std::uint64_t>(all_ns / width, 1);
 }
 
 void Core::learn_from(const Task& task, const RunReply& run) {
@@ -56,7 +57,9 @@ void Core::learn_from(const Task& task, const RunReply& run) {
   const bool is_known =
       task.brief && costs_->estimate(task.work, task.device).samples >= brief_samples_to_know;
   if (is_known && ++known_brief_ % known_brief_teaches_one_in != 0) return;
-  costs_->learn({task.work, task.device, static_cast<double>(alone_ns(task, run)),
+  // One that is brief had one thread, and is learned with those before it was known to be.
+  const std::uint64_t takes_ns = alone_ns(task, run, width_on(task.record, task.device));
+  costs_->learn({task.work, task.device, static_cast<double>(takes_ns),
                  static_cast<double>(peak_memory(task, run))});
 }
 
@@ -194,12 +197,15 @@ void Core::take_slot(Slot slot) {
   const Tenant& tenant = *task.tenant;
   DeviceState& device = devices_[task.device];
   task.brief = is_brief(tenant, task, task.device);
+  Context& context = tenant.job->contexts[task.device];
   ++tenant.job->user->running;
   for_read(task, [](Buffer& buffer) { ++buffer.readers; });
   task.width = task.brief ? 1 : width_on(task.record, task.device);
   if (!task.brief) {
     ++device.running;
+    ++context.running;
     device.wider += task.width - 1;
+    context.wider += task.width - 1;
     return charge(task);
   }
   charge(task);
@@ -217,9 +223,12 @@ void Core::free_slot(Slot slot) {
   for_read(task, [](Buffer& buffer) { --buffer.readers; });
   if (!std::exchange(task.brief, false)) {
     charges_.push_back({task.tenant->id, task.record.codelet, task.slot_since_ns, task.charged_ns,
-                        task.slot_share});
+                        task.slot_share, device.share_of(task.width)});
+    Context& context = task.tenant->job->contexts[task.device];
     --device.running;
+    --context.running;
     device.wider -= task.width - 1;
+    context.wider -= task.width - 1;
     timelines_[task.device].left(slot);
     return;
   }

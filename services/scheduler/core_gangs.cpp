@@ -238,6 +238,7 @@ void Core::start_gang(Tenant& tenant, TaskRef leader, const std::vector<DeviceId
     Candidate candidate{where[i], devices_[where[i]].room()};
     candidate.backend = devices_[where[i]].backend;
     candidate.free_ns = now_ns_;
+    candidate.width = width_on(task.record, where[i]);
     if (costs_ != nullptr) {
       candidate.cost = &costs_->estimate(task.work, where[i]);
       const Transfer transfer = transfer_to(task, where[i]);

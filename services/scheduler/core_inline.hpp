@@ -35,8 +35,15 @@ inline bool Core::is_loaded(const Tenant& tenant, const Task& task, DeviceId dev
 
 inline bool Core::has_room(const Tenant& tenant, DeviceId device) const {
   const DeviceState& state = devices_[device];
-  if (!state.usable || tenant.job->contexts[device].state != ContextState::ready) return false;
-  return state.room() > 0 || tenant.job->user->running == 0;
+  const Context& context = tenant.job->contexts[device];
+  if (!state.usable || context.state != ContextState::ready) return false;
+  return (state.room() > 0 && !has_enough(context, device)) || tenant.job->user->running == 0;
+}
+
+/// Of tasks as wide as the device two: one more than runs, so that no thread waits. Where all wait
+/// for one another they had better be free to go elsewhere.
+inline bool Core::has_enough(const Context& context, DeviceId device) const {
+  return context.wider > 0 && context.running + context.wider + 1 >= 2 * devices_[device].slots;
 }
 
 inline bool Core::is_brief(const Tenant& tenant, const Task& task, DeviceId device) const {

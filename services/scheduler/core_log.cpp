@@ -22,8 +22,8 @@ PlacementLog::Candidate logged(const Candidate& candidate, std::uint64_t now_ns,
   out.samples = candidate.cost->samples;
   out.wait_ns = static_cast<float>(candidate.free_ns > now_ns ? candidate.free_ns - now_ns : 0);
   out.transfer_ns = static_cast<float>(candidate.transfer_ns);
-  out.mean_ns = static_cast<float>(candidate.cost->time.mean);
-  out.p95_ns = static_cast<float>(candidate.cost->time.p95);
+  out.mean_ns = static_cast<float>(candidate.cost->time.mean * candidate.stretch);
+  out.p95_ns = static_cast<float>(candidate.cost->time.p95 * candidate.stretch);
   return out;
 }
 
@@ -90,7 +90,7 @@ void Core::log_end(const Task& task, const Outcome& outcome) {
   entry->peak_memory_bytes = outcome.run->peak_memory_bytes;
   entry->transfer_ns = outcome.run->transfer_ns;
   entry->ahead_ns = outcome.run->ahead_ns;
-  entry->alone_ns = alone_ns(task, *outcome.run);
+  entry->alone_ns = alone_ns(task, *outcome.run, task.width);
   entry->width = static_cast<std::uint8_t>(task.width);
 }
 

@@ -47,7 +47,9 @@ void Core::look_ahead(Tenant& tenant, Slot slot) {
     }
     const bool is_stalled = context.state == ContextState::stalled;
     c.opens = !is_open && !is_stalled && has_slot && c.free_slots > 0;
-    c.width = brief ? 1 : width_on(task.record, d);
+    const std::uint32_t width = width_on(task.record, d);
+    c.width = brief ? 1 : width;
+    c.stretch = brief ? width : 1;
     c.cost = &costs_->estimate(task.work, d);
     if (c.width > 1)
       c.free_ns = std::max(c.free_ns, timelines_[d].free_ns(c.width, c.cost->time.mean));
@@ -177,6 +179,8 @@ bool Core::waits_on(const Tenant& tenant, const Task& task) {
   const std::uint64_t free_ns =
       timelines_[wait.device].free_ns(wait.width, static_cast<double>(wait.takes_ns));
   if (free_ns <= now_ns_) return false;
+  // It can be begun now, and those behind it would be.
+  if (has_room(tenant, wait.device) && devices_[wait.device].would_queue()) return false;
   const std::uint64_t done_in_ns = free_ns - now_ns_ + wait.takes_ns;
   if (wait.others_take_ns < done_in_ns) return false;
   if (wait.second_takes_ns < done_in_ns) {

@@ -24,7 +24,7 @@ struct DeviceState {
   proto::Text<32> name{};
   std::uint64_t tasks_done = 0;
   std::uint64_t tasks_failed = 0;
-  std::uint64_t busy_ns = 0;       ///< sum over its tasks
+  std::uint64_t busy_ns = 0;       ///< of its threads, sum over its tasks
   bool keeps_order = false;        ///< see set_keeps_order
   std::uint64_t memory_bytes = 0;  ///< see set_memory_size
   // Of a memory of its own (core_memory.cpp):
@@ -34,11 +34,8 @@ struct DeviceState {
   std::uint64_t memory_waiter = 0;  ///< the number of the first that waits for room there
   std::uint64_t kept_bytes = 0;     ///< for that one
 
-  /// How many more it takes. Of tasks that are as wide as the device two: one more than runs, so
-  /// that no thread waits; where they would all wait for one another they had better be free to go
-  /// elsewhere.
+  /// How many more it takes.
   std::uint32_t room() const {
-    if (wider > 0 && running + wider + 1 >= 2 * slots) return 0;
     return slots + queue_depth > running ? slots + queue_depth - running : 0;
   }
   /// Whether what it takes now waits for what is there.

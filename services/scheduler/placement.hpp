@@ -23,7 +23,9 @@ struct Candidate {
   bool opens = false;            ///< a context is opened first, and nothing else is waited for
   // The rest is filled only for policies that look ahead.
   std::uint32_t backend = 0;
-  std::uint64_t free_ns = 0;  ///< when a slot is free, by prediction, after tasks planned before it
+  /// When a slot is free, by prediction, after tasks planned before it; of one that several threads
+  /// share out, when they would have to begin together so as to end when they will.
+  std::uint64_t free_ns = 0;
   std::uint64_t transfer_ns = 0;     ///< to bring there the data that is not
   std::uint64_t transfer_bytes = 0;  ///< how much that is
   std::uint64_t onward_ns = 0;       ///< from its end there to that of all that depends on it
@@ -33,7 +35,8 @@ struct Candidate {
   std::uint64_t memory_needed_bytes = 0;
   std::uint64_t memory_wait_ns = 0;  ///< how much of the wait is for others to leave that memory
   const Estimate* cost = nullptr;
-  std::uint32_t width = 1;  ///< threads that it keeps busy there
+  std::uint32_t width = 1;    ///< threads that it keeps busy there
+  std::uint32_t stretch = 1;  ///< how often `cost` it takes, for one thread does it
 };
 
 struct PlacementFacts {
@@ -83,7 +86,7 @@ inline std::uint64_t finish_ns(const Candidate& candidate) {
   // Far above every time that makes sense, and far from overflow.
   constexpr double most = 4e18;
   return candidate.free_ns + candidate.transfer_ns +
-         static_cast<std::uint64_t>(std::min(candidate.cost->time.mean, most));
+         static_cast<std::uint64_t>(std::min(candidate.cost->time.mean * candidate.stretch, most));
 }
 
 /// When all that depends on it would be done, too, as far as that is told.

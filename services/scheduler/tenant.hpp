@@ -55,6 +55,8 @@ struct Context {
   std::uint64_t asked_ns = 0;   ///< for this one
   std::uint64_t ready_ns = 0;   ///< and when it was there; 0: not known
   std::vector<Slot> in_flight;
+  std::uint32_t running = 0;  ///< of these, those that are not brief and hold a slot
+  std::uint32_t wider = 0;    ///< by how many threads these are wider than a slot each
   // Of a device's own memory, by copies of its job's buffers:
   std::uint64_t resident_bytes = 0;
   std::uint64_t most_resident_bytes = 0;  ///< since it is there

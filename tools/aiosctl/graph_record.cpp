@@ -63,7 +63,8 @@ class Lanes {
   std::uint64_t take(std::uint32_t threads, std::uint64_t end_ns) {
     std::ranges::sort(ends_);
     const std::uint64_t free_ns = ends_.front();
-    for (std::uint32_t i = 0; i < threads; ++i) ends_[i] = std::max(ends_[i], end_ns);
+    for (std::size_t i = 0; i < std::min<std::size_t>(threads, ends_.size()); ++i)
+      ends_[i] = std::max(ends_[i], end_ns);
     return free_ns;
   }
 
@@ -191,7 +192,8 @@ void record_place(const GraphSource& source, const GraphRun& run, const Partitio
   if (!task.placed || device_of(task) >= run.devices().size()) return;
   const proto::scheduler::TaskRecord& record = record_of(source, report, task);
   executed["machines"] = json::array({task.device});
-  executed["coreCount"] = task.placed->width;
+  executed["coreCount"] =
+      std::min(task.placed->width, std::max(run.devices()[device_of(task)].device.threads, 1u));
   executed["aios"] = {{"pinned", record.device != 0},
                       {"transferInSeconds", seconds(task.placed->transfer_ns)},
                       {"aheadInSeconds", seconds(task.placed->ahead_ns)}};

@@ -3,6 +3,7 @@
 
 #include <sched.h>
 
+#include <algorithm>
 #include <cstdint>
 
 namespace aios::bench {
@@ -11,7 +12,7 @@ inline std::uint32_t usable_cores() {
   cpu_set_t all;
   CPU_ZERO(&all);
   ::sched_getaffinity(0, sizeof all, &all);
-  return static_cast<std::uint32_t>(CPU_COUNT(&all));
+  return static_cast<std::uint32_t>(std::max(CPU_COUNT(&all), 1));
 }
 
 /// The calling thread to the n-th core of those that it may use.

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "services/scheduler/share_out.hpp"
+
 namespace aios::scheduler::sim {
 namespace {
 
@@ -102,7 +104,7 @@ double critical_path_ns(const Realisation& run) {
 
 /// Slots of a recorded run that it keeps busy.
 double threads_of(const Realisation& run, std::uint32_t task, DeviceId device) {
-  return std::min(run.graph().tasks[task].threads, run.platform().devices[device].slots);
+  return width_of(run.graph().tasks[task].threads, run.platform().devices[device].slots);
 }
 
 /// For two groups of slots (a core against anything else): the fractional optimum, which gives

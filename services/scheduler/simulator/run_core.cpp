@@ -118,7 +118,7 @@ class Machine {
     std::vector<double>& threads = threads_[device];
     threads.resize(run_.platform().devices[device].slots, 0);
     std::ranges::sort(threads);
-    const std::size_t width = std::min<std::size_t>(std::max(task.threads, 1u), threads.size());
+    const std::uint32_t width = width_of(task.threads, static_cast<std::uint32_t>(threads.size()));
     const double latency_ns = run_.platform().devices[device].latency_s * 1e9;
     const auto begin_ns = [&](std::size_t thread) {
       return std::max(threads[thread], static_cast<double>(from_ns)) + latency_ns;

@@ -66,6 +66,26 @@ TEST_CASE("It is said of each cuBLAS that could be there why it is not") {
     CHECK(loaded.error().message().find(name) != std::string::npos);
 }
 
+TEST_CASE(
+    "What cuBLAS loads for a first product is loaded with the module, once for each element") {
+  CHECK(in_child([] {
+          ::setenv("AIOS_CUBLAS_LIBRARY", CUDA_DOUBLE, 1);
+          const auto gpu = open_double();
+          const auto warm_ups = [] { return ask_double("aios_cublas_double_warm_ups"); };
+          const auto cases = products();
+          const auto run = [&](const char* codelet) {
+            const auto first = std::ranges::find(cases, codelet, &conformance::Case::codelet);
+            return run_case(**gpu, *first);
+          };
+          if (!run("sgemm").empty() || warm_ups() != 1) return 1;
+          if (!run("sgemm").empty() || warm_ups() != 1) return 2;
+          // That module multiplies both.
+          if (!run("half_gemm").empty() || warm_ups() != 3) return 3;
+          if (!run("bfloat_gemm").empty() || warm_ups() != 3) return 4;
+          return calls() == 4 ? 0 : 5;
+        }) == 0);
+}
+
 TEST_CASE("What is no product is left to the kernels") {
   auto cases = conformance::standard_cases();
   std::erase_if(cases, [](const auto& c) { return c.codelet != "softmax"; });
