@@ -39,7 +39,7 @@ void Core::task_answered(TaskRef ref, const Result<RunReply>& answer) {
 /// What threads were busy with it, all together: in a batch, on one thread, it would take that.
 std::uint64_t Core::busy_ns(const Task& task, const RunReply& run) {
   const std::uint64_t span_ns = run.end_ns - std::min(run.start_ns, run.end_ns);
-  if (run.busy_ns == 0) return span_ns;
+  if (run.busy_ns == 0 || span_ns == 0) return span_ns;
   return run.busy_ns / task.width < span_ns ? run.busy_ns : span_ns * task.width;
 }
 
@@ -47,7 +47,8 @@ std::uint64_t Core::busy_ns(const Task& task, const RunReply& run) {
 /// share of them.
 std::uint64_t Core::alone_ns(const Task& task, const RunReply& run, std::uint32_t width) {
   const std::uint64_t all_ns = busy_ns(task, run);
-  return all_ns == 0 ? 0 : std::max<std::uint64_t>(all_ns / width, 1);
+  if (all_ns == 0 || width <= 1) return all_ns;
+  return std::max<std::uint64_t>(all_ns / width, 1);
 }
 
 void Core::learn_from(const Task& task, const RunReply& run) {

@@ -72,7 +72,7 @@ struct TaskFacts {
   struct Wait {
     DeviceId device = 0;
     std::uint64_t takes_ns = 0;
-    std::uint32_t width = 1;
+    std::uint32_t width = 0;
     DeviceId second = 0;  ///< the best of the others, if any
     std::uint64_t second_takes_ns = ~std::uint64_t{0};
     std::uint64_t others_take_ns = ~std::uint64_t{0};  ///< at least
@@ -94,8 +94,8 @@ struct TaskFacts {
   std::uint64_t batch = 0;  ///< with which it was sent; 0: alone
   std::uint64_t slot_since_ns = 0;
   std::int64_t charged_ns = 0;  ///< to its user and tenant, for each thread's worth that it holds
-  double slot_share = 1;        ///< of those
-  std::uint32_t width = 1;      ///< threads that it keeps busy where it runs
+  double slot_share = 0;        ///< of those, while it holds a slot
+  std::uint32_t width = 0;      ///< threads that it keeps busy, since it was given a slot
   std::uint32_t charge_ns = 0;  ///< what a brief one is expected to take
   std::uint32_t in_flight_at = 0;  ///< its place in its context's list
 };
