@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <utility>
 
 namespace aios::scheduler {
 namespace {
@@ -25,6 +26,7 @@ void Timeline::left(std::uint32_t key) {
 
 void Timeline::begin_plan(std::uint64_t now_ns) {
   plan_.clear();
+  is_sorted_ = false;
   for (const Running& r : running_)
     for (std::uint32_t i = 0; i < r.width; ++i) plan_.push_back(expected_ns(r, now_ns));
   // More may run than there are slots; a slot is free when the last of those in it is done.
@@ -38,7 +40,7 @@ void Timeline::begin_plan(std::uint64_t now_ns) {
 
 /// What is sorted is a heap, too.
 SharedOut Timeline::share_out_plan(std::uint32_t width, double duration_ns) {
-  std::ranges::sort(plan_);
+  if (!std::exchange(is_sorted_, true)) std::ranges::sort(plan_);
   const std::uint64_t first_ns = plan_.front();
   SharedOut out = share_out(std::min<std::size_t>(width, plan_.size()), duration_ns,
                             [&](std::size_t i) { return plan_[i] - first_ns; });
@@ -56,10 +58,13 @@ std::uint64_t Timeline::free_ns(std::uint32_t width, double duration_ns) {
 void Timeline::plan(std::uint64_t duration_ns, std::uint32_t width) {
   if (width > 1) {
     const SharedOut out = share_out_plan(width, static_cast<double>(duration_ns));
-    std::fill_n(plan_.begin(), out.threads, static_cast<std::uint64_t>(out.end_ns));
-    std::ranges::make_heap(plan_, std::greater{});
+    const auto end_ns = static_cast<std::uint64_t>(out.end_ns);
+    const auto others = plan_.begin() + static_cast<std::ptrdiff_t>(out.threads);
+    std::fill(plan_.begin(), others, end_ns);
+    std::rotate(plan_.begin(), others, std::lower_bound(others, plan_.end(), end_ns));
     return;
   }
+  is_sorted_ = false;
   std::ranges::pop_heap(plan_, std::greater{});
   plan_.back() += duration_ns;
   std::ranges::push_heap(plan_, std::greater{});

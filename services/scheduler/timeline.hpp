@@ -49,6 +49,7 @@ class Timeline {
   std::uint32_t slots_ = 1;
   std::vector<Running> running_;
   std::vector<std::uint64_t> plan_;  ///< a heap, the earliest first; one for each slot
+  bool is_sorted_ = false;           ///< besides
 };
 
 }  // namespace aios::scheduler

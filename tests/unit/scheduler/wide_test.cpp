@@ -1,4 +1,6 @@
 // Tasks with many blocks, which the threads of a processor share out.
+#include <random>
+
 #include "services/scheduler/share_out.hpp"
 #include "services/scheduler/timeline.hpp"
 #include "tests/unit/scheduler/told_core.hpp"
@@ -104,6 +106,36 @@ TEST_CASE("In a timeline a wide task takes the time of all its slots") {
   CHECK(timeline.free_ns() == 1000);
   CHECK(timeline.free_ns(2, 100) == 1000);
   CHECK(timeline.free_ns(4, 100) == 1050);
+}
+
+TEST_CASE("A plan of wide and narrow tasks is that of slots that are sorted anew each time") {
+  std::mt19937 random(7);
+  const auto below = [&](std::uint32_t n) { return static_cast<std::uint32_t>(random() % n); };
+  for (int plans = 0; plans < 50; ++plans) {
+    constexpr std::uint64_t now_ns = 1'000'000;
+    const std::uint32_t count = 1 + below(12);
+    Timeline timeline;
+    timeline.set_slots(count);
+    std::vector<std::uint64_t> free_ns(count, now_ns);
+    for (std::uint32_t key = 0; key < count; key += 1 + below(3)) {
+      free_ns[key] += below(1000);
+      timeline.started(key, now_ns, free_ns[key]);
+    }
+    timeline.begin_plan(now_ns);
+    for (int tasks = 0; tasks < 40; ++tasks) {
+      std::ranges::sort(free_ns);
+      const std::uint32_t width = 1 + below(count);
+      const std::uint64_t takes_ns = 1 + below(1000);
+      const SharedOut out = share_out(width, static_cast<double>(takes_ns),
+                                      [&](std::size_t i) { return free_ns[i] - now_ns; });
+      const std::uint64_t end_ns = now_ns + static_cast<std::uint64_t>(out.end_ns);
+      CHECK(timeline.free_ns() == free_ns.front());
+      CHECK(timeline.free_ns(width, static_cast<double>(takes_ns)) ==
+            std::max(free_ns.front(), end_ns - takes_ns));
+      timeline.plan(takes_ns, width);
+      std::fill_n(free_ns.begin(), out.threads, end_ns);
+    }
+  }
 }
 
 TEST_CASE("Of wide tasks one more is begun than keeps all threads busy, of narrow ones none") {
