@@ -4,10 +4,9 @@
 #include <atomic>
 #include <latch>
 #include <map>
-#include <semaphore>
 #include <set>
 
-#include "drivers/device/executor.hpp"
+#include "tests/unit/device/executor_owner.hpp"
 
 using namespace aios;
 using namespace aios::device;
@@ -15,25 +14,15 @@ using namespace aios::device;
 namespace {
 
 /// Jobs on a device's queue of `depth`.
-class QueueFixture {
+class QueueFixture : public ExecutorOwner {
  public:
-  explicit QueueFixture(std::size_t depth)
-      : executor(Executor::create_queue(depth, [this] { bell_.release(); }).value()) {}
+  explicit QueueFixture(std::size_t depth) {
+    executor = Executor::create_queue(depth, bell()).value();
+  }
   std::vector<Executor::Finished> wait_for(std::size_t count) {
     executor->kick();
-    std::vector<Executor::Finished> all;
-    while (all.size() < count) {
-      bell_.acquire();
-      for (auto& finished : executor->take_finished()) all.push_back(std::move(finished));
-    }
-    return all;
+    return ExecutorOwner::wait_for(count);
   }
-
- private:
-  std::counting_semaphore<> bell_{0};
-
- public:
-  std::unique_ptr<Executor> executor;
 };
 
 }  // namespace

@@ -8,10 +8,10 @@
 #include <latch>
 #include <mutex>
 #include <numeric>
-#include <semaphore>
 #include <set>
 
 #include "abi/runtime/time.hpp"
+#include "tests/unit/device/executor_owner.hpp"
 
 using namespace aios;
 using namespace aios::device;
@@ -19,13 +19,13 @@ using namespace aios::device;
 namespace {
 
 /// An executor on `threads` threads, and the owner's side of it.
-class Fixture {
+class Fixture : public ExecutorOwner {
  public:
   explicit Fixture(std::size_t threads) {
     const std::vector<int> cpus = usable_cpus();
     std::vector<int> chosen;
     for (std::size_t i = 0; i < threads; ++i) chosen.push_back(cpus[i % cpus.size()]);
-    auto created = Executor::create(chosen, [this] { bell_.release(); });
+    auto created = Executor::create(chosen, bell());
     REQUIRE(created);
     executor = *std::move(created);
   }
@@ -39,22 +39,6 @@ class Fixture {
                               .run_block = std::move(run_block)}));
     executor->kick();
   }
-
-  /// Blocks until `count` jobs in all have finished.
-  std::vector<Executor::Finished> wait_for(std::size_t count) {
-    std::vector<Executor::Finished> all;
-    while (all.size() < count) {
-      bell_.acquire();
-      for (auto& finished : executor->take_finished()) all.push_back(std::move(finished));
-    }
-    return all;
-  }
-
- private:
-  std::counting_semaphore<> bell_{0};
-
- public:
-  std::unique_ptr<Executor> executor;  // last: its threads ring the bell
 };
 
 }  // namespace
