@@ -369,6 +369,7 @@ void Executor::begin_run(Run& run) {
   run.next_block = run.job.block_count;
   ++run.threads;
   run.start_ns = now_ns();
+  run.alone = !has_crashed_;
   for (const auto& other : runs_) {
     if (other.get() == &run || other->threads == 0) continue;
     run.alone = false;
@@ -496,6 +497,7 @@ void Executor::end(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run
 void Executor::finish(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run) {
   Result<> outcome;
   if (run->failure) outcome = std::unexpected(*run->failure);
+  has_crashed_ = has_crashed_ || (run->failure && run->failure->code() == Code::crashed);
   last_end_ns_ = now_ns();
   add_finished({run->job.id, run->start_ns, last_end_ns_, run->busy_ns, std::move(outcome),
                 run->alone, run->cancelled},

@@ -56,8 +56,10 @@ class Executor {
     std::uint64_t end_ns;
     std::uint64_t busy_ns;  ///< of its threads, all together; 0 of a brief one, and on a queue
     Result<> outcome;       ///< of several failures the one of the lowest block
-    bool alone;             ///< no other job was on its way between its beginning and its end
-    bool cancelled;         ///< one that it came after has failed; so is its outcome
+    /// No other job was on its way between its beginning and its end, nor had any crashed before
+    /// it began: if it crashed, it did so by itself.
+    bool alone;
+    bool cancelled;  ///< one that it came after has failed; so is its outcome
   };
   struct LimitCheck {
     std::optional<std::uint64_t> exceeded;  ///< id of a job that runs longer than it may
@@ -189,6 +191,7 @@ class Executor {
   std::uint64_t first_finished_ns_ = 0;  // of these
   bool reported_ = false;                // that there are some
   std::uint64_t last_end_ns_ = 0;
+  bool has_crashed_ = false;    // the device, so that all that begins crashes too
   std::uint64_t pause_ns_ = 0;  // since when; 0: not paused
   bool stopping_ = false;
 };

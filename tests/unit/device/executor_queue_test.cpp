@@ -147,6 +147,23 @@ TEST_CASE("On a queue no more jobs are on their way than it is deep") {
   CHECK(on_way == 0);
 }
 
+TEST_CASE("What begins after a crash was not alone, and the one that crashed was") {
+  QueueFixture queue(1);
+  const auto crash = [] { return error(Code::crashed, "an illegal address"); };
+  REQUIRE(queue.executor->submit({.id = 1, .block_count = 1, .limit_ns = 0, .run_block = [&](auto) {
+                                    return Result<>(crash());
+                                  }}));
+  REQUIRE(queue.executor->submit({.id = 2,
+                                  .block_count = 1,
+                                  .limit_ns = 0,
+                                  .run_block = [](auto) { return Result<>(); },
+                                  .begin = [&] { return Result<>(crash()); }}));
+  const auto finished = queue.wait_for(2);
+  CHECK(finished[0].id == 1);
+  CHECK(finished[0].alone);
+  CHECK(!finished[1].alone);
+}
+
 TEST_CASE("On a queue what comes after one that fails is cancelled, whenever that is known") {
   const auto outcomes = [](bool fails_at_begin, bool tells_end) {
     QueueFixture queue(3);
