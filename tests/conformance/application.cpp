@@ -186,7 +186,8 @@ std::string Application::run_beside_fault(const Case& c, const Device& device) {
     const bool bad = completion.tag == tasks[faulty].record().tag;
     if (completion.status != (bad ? AIOS_CRASHED : AIOS_OK))
       wrong = (bad ? "the faulty one: " : "another: ") +
-              std::string(aios_code_name(static_cast<aios_code>(completion.status)));
+              std::string(aios_code_name(static_cast<aios_code>(completion.status))) +
+              (completion.status == AIOS_OK ? "" : ": " + tenant_.failure(completion.tag));
   }
   for (const std::uint32_t buffer : buffers) tenant_.release(buffer);
   return wrong;
