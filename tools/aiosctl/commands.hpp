@@ -2,11 +2,14 @@
 // when chosen, leaves an action that main runs after parsing.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <functional>
 #include <string>
 
 #include "abi/runtime/status.hpp"
+
+namespace CLI {
+class App;
+}
 
 namespace aios::ctl {
 

@@ -1,6 +1,7 @@
 // aiosctl devices: what computes here, and what was looked for and is not there.
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "abi/proto/scheduler.hpp"

@@ -1,6 +1,7 @@
 // aiosctl jobs: quotas, and what is used of them.
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <vector>

@@ -1,6 +1,7 @@
 // aiosctl tasks: what the scheduler has run.
 #include <fmt/format.h>
 
+#include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 
 #include "abi/proto/scheduler.hpp"

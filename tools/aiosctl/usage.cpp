@@ -1,5 +1,6 @@
 #include "tools/aiosctl/usage.hpp"
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <utility>
 #include <vector>

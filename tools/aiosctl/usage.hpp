@@ -1,13 +1,17 @@
 // What is said of a command line that makes no sense: what is wrong, and which help tells more.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 
 #include "abi/runtime/status.hpp"
+
+namespace CLI {
+class App;
+class Error;
+}  // namespace CLI
 
 namespace aios::ctl {
 
