@@ -9,8 +9,8 @@
 #include <cstring>
 
 #include "abi/lib/failure.hpp"
-#include "abi/lib/mapreduce_client.hpp"
-#include "abi/lib/mapreduce_format.hpp"
+#include "abi/lib/mapreduce/client.hpp"
+#include "abi/lib/mapreduce/format.hpp"
 #include "abi/lib/objects.hpp"
 
 using namespace aios;

@@ -1,6 +1,6 @@
 // aios-trainer: makes trees that predict costs, from runs that the scheduler has seen
 // (services/scheduler/trainer). Runs and trees travel in regions, in the formats of
-// services/scheduler/trees_record.hpp, which only these two programs know.
+// services/scheduler/costs/trees_record.hpp, which only these two programs know.
 #pragma once
 
 #include "abi/proto/kernel.hpp"

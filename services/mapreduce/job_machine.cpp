@@ -2,7 +2,7 @@
 
 #include <utility>
 
-#include "abi/lib/mapreduce_place.hpp"
+#include "abi/lib/mapreduce/place.hpp"
 
 namespace aios::mapreduce {
 

@@ -3,7 +3,7 @@
 
 #include "abi/proto/storage.hpp"
 #include "abi/proto/trainer.hpp"
-#include "services/scheduler/scheduler_server.hpp"
+#include "services/scheduler/server/scheduler_server.hpp"
 
 #include "abi/runtime/sandbox/server.hpp"
 #include "abi/runtime/server_process.hpp"

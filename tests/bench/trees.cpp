@@ -11,7 +11,7 @@
 #include <random>
 
 #include "abi/runtime/time.hpp"
-#include "services/scheduler/learned_costs.hpp"
+#include "services/scheduler/costs/learned_costs.hpp"
 #include "services/scheduler/simulator/graph.hpp"
 #include "services/scheduler/trainer/training.hpp"
 #include "services/scheduler/trainer/xgboost.hpp"

@@ -17,7 +17,7 @@
 #include <iterator>
 #include <thread>
 
-#include "abi/lib/mapreduce_client.hpp"
+#include "abi/lib/mapreduce/client.hpp"
 #include "abi/lib/storage_client.hpp"
 #include "abi/lib/task_client.hpp"
 #include "abi/proto/echo.hpp"

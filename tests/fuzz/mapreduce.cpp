@@ -1,6 +1,6 @@
 #include "services/mapreduce/mapreduce_server.hpp"
-#include "services/scheduler/policy.hpp"
-#include "services/scheduler/scheduler_server.hpp"
+#include "services/scheduler/policy/policy.hpp"
+#include "services/scheduler/server/scheduler_server.hpp"
 #include "tests/fuzz/fake_device.hpp"
 #include "tests/fuzz/target.hpp"
 

@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "services/scheduler/trees_record.hpp"
+#include "services/scheduler/costs/trees_record.hpp"
 #include "tests/fuzz/entry.hpp"
 
 namespace {

@@ -9,7 +9,7 @@
 #include <random>
 #include <sstream>
 
-#include "abi/lib/mapreduce_client.hpp"
+#include "abi/lib/mapreduce/client.hpp"
 #include "abi/lib/task_client.hpp"
 #include "abi/proto/echo.hpp"
 #include "abi/proto/storage.hpp"

@@ -17,9 +17,9 @@
 #include <string>
 #include <vector>
 
-#include "abi/lib/mapreduce_devices.hpp"
-#include "abi/lib/mapreduce_input.hpp"
-#include "abi/lib/mapreduce_output.hpp"
+#include "abi/lib/mapreduce/devices.hpp"
+#include "abi/lib/mapreduce/input.hpp"
+#include "abi/lib/mapreduce/output.hpp"
 #include "abi/lib/task_graph.hpp"
 #include "tools/aiosctl/graph_file.hpp"
 #include "tools/aiosctl/graph_places.hpp"

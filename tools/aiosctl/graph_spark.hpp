@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "abi/lib/mapreduce_input.hpp"
+#include "abi/lib/mapreduce/input.hpp"
 #include "tools/aiosctl/graph_file.hpp"
 
 namespace aios::ctl {

@@ -11,9 +11,9 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
-#include "abi/lib/mapreduce_client.hpp"
-#include "abi/lib/mapreduce_device_job.hpp"
-#include "abi/lib/mapreduce_format.hpp"
+#include "abi/lib/mapreduce/client.hpp"
+#include "abi/lib/mapreduce/device_job.hpp"
+#include "abi/lib/mapreduce/format.hpp"
 #include "abi/lib/module_file.hpp"
 #include "abi/proto/mapreduce.hpp"
 #include "abi/runtime/command_line.hpp"

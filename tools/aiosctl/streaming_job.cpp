@@ -15,10 +15,10 @@
 #include <map>
 #include <sstream>
 
-#include "abi/lib/mapreduce_announcement.hpp"
-#include "abi/lib/mapreduce_input.hpp"
-#include "abi/lib/mapreduce_objects.hpp"
-#include "abi/lib/mapreduce_output.hpp"
+#include "abi/lib/mapreduce/announcement.hpp"
+#include "abi/lib/mapreduce/input.hpp"
+#include "abi/lib/mapreduce/objects.hpp"
+#include "abi/lib/mapreduce/output.hpp"
 #include "tools/aiosctl/streaming_program.hpp"
 
 namespace aios::ctl {

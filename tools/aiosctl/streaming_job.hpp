@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "abi/lib/mapreduce_client.hpp"
+#include "abi/lib/mapreduce/client.hpp"
 
 namespace aios::ctl {
 

@@ -14,7 +14,7 @@
 #include <nlohmann/json.hpp>
 #include <tuple>
 
-#include "abi/lib/mapreduce_client.hpp"
+#include "abi/lib/mapreduce/client.hpp"
 #include "abi/runtime/fd.hpp"
 #include "tools/bench/corpus.hpp"
 #include "tools/bench/samples.hpp"

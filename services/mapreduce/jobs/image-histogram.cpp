@@ -1,5 +1,5 @@
 // image-histogram: decodes its images. What is done with their pixels is led by the client
-// (abi/lib/mapreduce_image_job.cpp) and computed by the codelets of image.kc and vector.kc, which
+// (abi/lib/mapreduce/image_job.cpp) and computed by the codelets of image.kc and vector.kc, which
 // this module brings along.
 #include <aios/mapreduce.hpp>
 #include <cstdint>

@@ -1,5 +1,5 @@
 // k-means: its points, one a line. What is done with them is led by the client
-// (abi/lib/mapreduce_kmeans_job.cpp) and computed by the codelets of kmeans.kc, which this module
+// (abi/lib/mapreduce/kmeans_job.cpp) and computed by the codelets of kmeans.kc, which this module
 // brings along. On a cluster (services/cluster) no client has all of the points, and what it would
 // do between two steps is done by codelets, too.
 #include <aios/mapreduce.hpp>
@@ -13,7 +13,7 @@
 #include <utility>
 #include <vector>
 
-#include "abi/lib/mapreduce_kmeans.hpp"
+#include "abi/lib/mapreduce/kmeans.hpp"
 #include "services/mapreduce/jobs/point_line.hpp"
 
 [[gnu::section(".aios.device_job"), gnu::used]] static const char device_job[] = "k-means";

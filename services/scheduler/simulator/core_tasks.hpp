@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "services/scheduler/core.hpp"
+#include "services/scheduler/core/core.hpp"
 #include "services/scheduler/simulator/run.hpp"
 
 namespace aios::scheduler::sim {

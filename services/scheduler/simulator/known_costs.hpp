@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "services/scheduler/costs.hpp"
+#include "services/scheduler/costs/costs.hpp"
 #include "services/scheduler/simulator/realisation.hpp"
 
 namespace aios::scheduler::sim {

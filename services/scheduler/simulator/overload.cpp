@@ -5,8 +5,8 @@
 #include <queue>
 #include <random>
 
-#include "services/scheduler/learned_costs.hpp"
-#include "services/scheduler/policy.hpp"
+#include "services/scheduler/costs/learned_costs.hpp"
+#include "services/scheduler/policy/policy.hpp"
 #include "services/scheduler/simulator/core_tasks.hpp"
 
 namespace aios::scheduler::sim {

@@ -15,7 +15,7 @@
 #include <string>
 #include <vector>
 
-#include "services/scheduler/policy.hpp"
+#include "services/scheduler/policy/policy.hpp"
 #include "services/scheduler/simulator/realisation.hpp"
 
 namespace aios::scheduler::sim {

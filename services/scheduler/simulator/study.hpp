@@ -4,7 +4,7 @@
 #include <optional>
 #include <vector>
 
-#include "services/scheduler/learned_costs.hpp"
+#include "services/scheduler/costs/learned_costs.hpp"
 #include "services/scheduler/simulator/run.hpp"
 
 namespace aios::scheduler::sim {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "abi/runtime/status.hpp"
-#include "services/scheduler/trees.hpp"
+#include "services/scheduler/costs/trees.hpp"
 
 namespace aios::scheduler::trainer {
 

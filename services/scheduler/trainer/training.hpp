@@ -3,8 +3,8 @@
 // library, no process.
 #pragma once
 
+#include "services/scheduler/costs/trees_record.hpp"
 #include "services/scheduler/trainer/booster.hpp"
-#include "services/scheduler/trees_record.hpp"
 
 namespace aios::scheduler::trainer {
 

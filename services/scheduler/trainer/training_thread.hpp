@@ -11,8 +11,8 @@
 
 #include "abi/runtime/event_loop.hpp"
 #include "abi/runtime/fd.hpp"
+#include "services/scheduler/costs/trees_record.hpp"
 #include "services/scheduler/trainer/booster.hpp"
-#include "services/scheduler/trees_record.hpp"
 
 namespace aios::scheduler::trainer {
 

@@ -1,6 +1,6 @@
 // What the scheduler asks of one context, over a real kernel; the test plays the context, one whose
 // device takes its time to let go of memory.
-#include "services/scheduler/context_session.hpp"
+#include "services/scheduler/server/context_session.hpp"
 
 #include <doctest/doctest.h>
 

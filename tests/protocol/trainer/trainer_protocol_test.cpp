@@ -12,7 +12,7 @@
 #include "abi/proto/trainer.hpp"
 #include "abi/runtime/client.hpp"
 #include "abi/runtime/kernel.hpp"
-#include "services/scheduler/trees_record.hpp"
+#include "services/scheduler/costs/trees_record.hpp"
 #include "tests/protocol/kernel/harness.hpp"
 
 namespace aios::scheduler::trainer {

@@ -5,8 +5,8 @@
 #include <fstream>
 #include <set>
 
-#include "abi/lib/mapreduce_input.hpp"
-#include "abi/lib/mapreduce_output.hpp"
+#include "abi/lib/mapreduce/input.hpp"
+#include "abi/lib/mapreduce/output.hpp"
 
 namespace {
 

@@ -1,14 +1,14 @@
 // What k-means does beside its codelets: reading lines, choosing first centres, moving them; and
 // the arguments of jobs that compute on devices.
-#include "abi/lib/mapreduce_kmeans.hpp"
+#include "abi/lib/mapreduce/kmeans.hpp"
 
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <set>
 
-#include "abi/lib/mapreduce_device_job.hpp"
-#include "abi/lib/mapreduce_place.hpp"
+#include "abi/lib/mapreduce/device_job.hpp"
+#include "abi/lib/mapreduce/place.hpp"
 #include "services/mapreduce/jobs/point_line.hpp"
 
 namespace {

@@ -6,7 +6,7 @@
 #include <functional>
 #include <random>
 
-#include "abi/lib/mapreduce_format.hpp"
+#include "abi/lib/mapreduce/format.hpp"
 #include "tests/unit/mapreduce/local_job.hpp"
 
 namespace {

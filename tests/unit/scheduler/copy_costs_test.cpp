@@ -1,4 +1,4 @@
-#include "services/scheduler/copy_costs.hpp"
+#include "services/scheduler/costs/copy_costs.hpp"
 
 #include <doctest/doctest.h>
 

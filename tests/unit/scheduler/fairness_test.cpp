@@ -1,7 +1,7 @@
 // Users and tenants share devices by time, not by how many tasks they start. Time passes here as
 // the test says.
-#include "services/scheduler/learned_costs.hpp"
-#include "services/scheduler/policy.hpp"
+#include "services/scheduler/costs/learned_costs.hpp"
+#include "services/scheduler/policy/policy.hpp"
 #include "tests/unit/scheduler/fixture.hpp"
 
 namespace aios::scheduler {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "abi/include/aios/codelet.h"
-#include "services/scheduler/core.hpp"
+#include "services/scheduler/core/core.hpp"
 
 namespace aios::scheduler {
 

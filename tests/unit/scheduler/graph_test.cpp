@@ -1,6 +1,6 @@
 // Graphs with deadlines in the core: held, accepted or refused. One device, one slot; each task of
 // the codelet `work` is known to take 10 ms.
-#include "services/scheduler/learned_costs.hpp"
+#include "services/scheduler/costs/learned_costs.hpp"
 #include "tests/unit/scheduler/told_core.hpp"
 
 namespace aios::scheduler {

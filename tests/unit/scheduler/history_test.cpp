@@ -1,5 +1,5 @@
 // What was learned, kept over restarts: the record, and what costs make of it.
-#include "services/scheduler/history_record.hpp"
+#include "services/scheduler/costs/history_record.hpp"
 
 #include <doctest/doctest.h>
 
@@ -7,8 +7,8 @@
 #include <cstring>
 #include <random>
 
-#include "services/scheduler/admission.hpp"
-#include "services/scheduler/learned_costs.hpp"
+#include "services/scheduler/core/admission.hpp"
+#include "services/scheduler/costs/learned_costs.hpp"
 
 namespace aios::scheduler {
 namespace {

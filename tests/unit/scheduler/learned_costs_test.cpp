@@ -1,12 +1,12 @@
-#include "services/scheduler/learned_costs.hpp"
+#include "services/scheduler/costs/learned_costs.hpp"
 
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <random>
 
-#include "services/scheduler/limits.hpp"
-#include "services/scheduler/placement.hpp"
+#include "services/scheduler/core/limits.hpp"
+#include "services/scheduler/policy/placement.hpp"
 
 namespace aios::scheduler {
 namespace {

@@ -8,7 +8,7 @@
 #include <set>
 #include <vector>
 
-#include "services/scheduler/core.hpp"
+#include "services/scheduler/core/core.hpp"
 
 namespace aios::scheduler {
 

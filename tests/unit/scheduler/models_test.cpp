@@ -6,8 +6,8 @@
 #include <map>
 #include <string>
 
-#include "services/scheduler/admission.hpp"
-#include "services/scheduler/cost_models.hpp"
+#include "services/scheduler/core/admission.hpp"
+#include "services/scheduler/costs/cost_models.hpp"
 
 namespace aios::scheduler {
 namespace {

@@ -1,7 +1,7 @@
 // Placements that look ahead: a core with a slow device of two slots and a fast one of one slot.
 #include <limits>
 
-#include "services/scheduler/policy.hpp"
+#include "services/scheduler/policy/policy.hpp"
 #include "tests/unit/scheduler/fixture.hpp"
 #include "tests/unit/scheduler/told_costs.hpp"
 

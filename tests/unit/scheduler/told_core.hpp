@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-#include "services/scheduler/policy.hpp"
+#include "services/scheduler/policy/policy.hpp"
 #include "tests/unit/scheduler/fixture.hpp"
 #include "tests/unit/scheduler/told_costs.hpp"
 

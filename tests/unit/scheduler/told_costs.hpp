@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "services/scheduler/costs.hpp"
+#include "services/scheduler/costs/costs.hpp"
 
 namespace aios::scheduler {
 

@@ -1,14 +1,14 @@
 // Boosted trees: which are refused, what they say, when they speak, and that they outlive restarts.
-#include "services/scheduler/trees.hpp"
+#include "services/scheduler/costs/trees.hpp"
 
 #include <doctest/doctest.h>
 
 #include <cmath>
 #include <limits>
 
-#include "services/scheduler/history_record.hpp"
-#include "services/scheduler/learned_costs.hpp"
-#include "services/scheduler/trees_record.hpp"
+#include "services/scheduler/costs/history_record.hpp"
+#include "services/scheduler/costs/learned_costs.hpp"
+#include "services/scheduler/costs/trees_record.hpp"
 
 namespace aios::scheduler {
 namespace {
