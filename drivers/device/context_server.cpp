@@ -193,6 +193,7 @@ Answer<proto::context::RunBatch::Reply> ContextServer::handle(
     work.begin = [raw] { return raw->begin_all(), Result<>(); };
     work.run_block = [raw](std::uint32_t) { return raw->end_all(); };
     if (raw->tells_end()) work.has_ended = [raw] { return raw->has_ended(); };
+    work.will_fail = [raw] { return raw->will_fail(); };
   }
   const auto job =
       submit({.token = call.token(), .limit_ns = 0, .work = *std::move(created)}, std::move(work));
@@ -269,34 +270,48 @@ void ContextServer::answer_finished() {
   ::eventfd_read(finished_bell_.get(), &count);
   const std::vector<Executor::Finished> all = executor_->take_finished();
   if (release_due_) release_unbound();
-  if (backend_.loss() == Loss::gone) {
-    log_line("the device is gone: the context ends");
-    end_process(exit_device_gone);
-  }
+  // Whatever ended well has: it is answered, also when the device is lost.
+  bool crashed = false;
   peak_memory_bytes_ = backend_.peak_memory_bytes();
   for (const Executor::Finished& finished : all) {
     if (const auto unbound = unbinding_.extract(finished.id); !unbound.empty())
       for (const ReplyToken& token : unbound.mapped())
         server_->reply<Unbind>(token, proto::Empty{});
     const auto it = pending_.find(finished.id);
-    if (it == pending_.end() || is_suspect(finished)) continue;
+    if (it == pending_.end()) continue;
+    const std::optional<Code> failure = failure_of(it->second, finished);
+    crashed = crashed || failure == Code::crashed;
+    if (failure && is_suspect(it->second, finished, *failure)) continue;
     const Pending pending = std::move(it->second);
     pending_.erase(it);
     answer(pending, finished);
   }
-  if (backend_.loss() == Loss::none) return;
+  if (backend_.loss() == Loss::gone) {
+    log_line("the device is gone: the context ends");
+    end_process(exit_device_gone);
+  }
+  // Who has lost the device says so a moment before it ends; it is waited for, to be answered.
+  if (!crashed || backend_.loss() == Loss::none) return;
   log_line("a task faulted on the device, which is lost to this context: it ends");
   end_process(exit_device_lost);
 }
 
+/// Also what a batch failed of that was cancelled when it had run.
+std::optional<Code> ContextServer::failure_of(const Pending& pending,
+                                              const Executor::Finished& finished) {
+  if (const auto* batch = std::get_if<std::shared_ptr<RunBatch>>(&pending.work))
+    if (const auto& failure = (*batch)->failure()) return failure->code();
+  if (finished.outcome) return std::nullopt;
+  return finished.outcome.error().code();
+}
+
 /// The device is lost, and any of those that were on their way may have been the one at fault: the
 /// scheduler will run them again, one at a time.
-bool ContextServer::is_suspect(const Executor::Finished& finished) const {
-  if (backend_.loss() == Loss::none) return false;
-  const auto& work = pending_.at(finished.id).work;
-  if (const auto* batch = std::get_if<std::shared_ptr<RunBatch>>(&work))
-    return (*batch)->failure() && (*batch)->failure()->code() == Code::crashed;
-  return !finished.alone && !finished.outcome && finished.outcome.error().code() == Code::crashed;
+bool ContextServer::is_suspect(const Pending& pending, const Executor::Finished& finished,
+                               Code failure) const {
+  if (backend_.loss() == Loss::gone) return true;
+  if (failure != Code::crashed || backend_.loss() == Loss::none) return false;
+  return !finished.alone || std::holds_alternative<std::shared_ptr<RunBatch>>(pending.work);
 }
 
 void ContextServer::answer(const Pending& pending, const Executor::Finished& finished) {
@@ -397,6 +412,8 @@ void ContextServer::check_limits() {
 
 /// A thread that will not come back cannot be taken out of its process: the process ends.
 void ContextServer::end_by_limit(std::uint64_t id) {
+  answer_finished();  // what has ended by itself, perhaps this one
+  if (!pending_.contains(id)) return check_limits();
   const Pending& culprit = pending_.at(id);
   const std::string limit = std::to_string(culprit.limit_ns / ns_per_ms) + " ms";
   if (std::holds_alternative<std::shared_ptr<Loading>>(culprit.work))

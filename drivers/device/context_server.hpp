@@ -102,14 +102,15 @@ class ContextServer {
   Result<std::uint64_t> submit(Pending pending, Executor::Job job);
   void kick_later();
   void collect_later();
-  bool is_suspect(const Executor::Finished& finished) const;
+  static std::optional<Code> failure_of(const Pending& pending, const Executor::Finished& finished);
+  bool is_suspect(const Pending& pending, const Executor::Finished& finished, Code failure) const;
   void answer_finished();
   void release_unbound();
   void answer(const Pending& pending, const Executor::Finished& finished);
   void answer(const Pending& pending, const RunBatch& batch, bool cancelled);
   void check_limits_at(std::uint64_t when_ns);
   void check_limits();
-  [[noreturn]] void end_by_limit(std::uint64_t id);
+  void end_by_limit(std::uint64_t id);
 
   Kernel& kernel_;
   EventLoop& loop_;

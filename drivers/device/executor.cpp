@@ -440,7 +440,8 @@ bool Executor::begin(std::unique_lock<std::mutex>& lock, const std::shared_ptr<R
   ++on_way_;
   const bool cancelled = run->cancelled =
       run->cancelled || std::ranges::any_of(run->after, [](const auto& before) {
-        return before->ended && before->failure;
+        return before->ended ? before->failure.has_value()
+                             : before->job.will_fail && before->job.will_fail();
       });
   lock.unlock();
   Result<> outcome;
@@ -453,7 +454,7 @@ bool Executor::begin(std::unique_lock<std::mutex>& lock, const std::shared_ptr<R
     begun_.push_back(run);
     return true;
   }
-  run->failure = std::move(outcome).error();
+  fail(*run, std::move(outcome).error());
   --on_way_;
   finish(lock, run);
   return false;
@@ -483,7 +484,7 @@ void Executor::end(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run
   lock.unlock();
   Result<> outcome = run->job.run_block(0);
   lock.lock();
-  if (!outcome) run->failure = std::move(outcome).error();
+  if (!outcome) fail(*run, std::move(outcome).error());
   // The device has ended those before it, too; the threads that wait for them are about to say so.
   for (const auto& before : run->after) {
     ended_.wait(lock, [&before] { return before->ended; });
@@ -494,14 +495,20 @@ void Executor::end(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run
   finish(lock, run);
 }
 
+void Executor::fail(Run& run, Status why) {
+  has_crashed_ = has_crashed_ || why.code() == Code::crashed;
+  run.failure = std::move(why);
+}
+
 void Executor::finish(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run) {
   Result<> outcome;
   if (run->failure) outcome = std::unexpected(*run->failure);
-  has_crashed_ = has_crashed_ || (run->failure && run->failure->code() == Code::crashed);
-  last_end_ns_ = now_ns();
-  add_finished({run->job.id, run->start_ns, last_end_ns_, run->busy_ns, std::move(outcome),
-                run->alone, run->cancelled},
-               last_end_ns_);
+  const std::uint64_t end_ns = now_ns();
+  // One that ends behind the first in the queue has not kept it waiting.
+  if (runs_.front() == run) last_end_ns_ = end_ns;
+  add_finished({run->job.id, run->start_ns, end_ns, run->busy_ns, std::move(outcome), run->alone,
+                run->cancelled},
+               end_ns);
   if (queue_) {
     run->ended = true;
     run->after.clear();

@@ -45,6 +45,9 @@ class Executor {
     /// On a queue, once it has begun: whether run_block would not have to wait. Takes little; none
     /// where nobody can tell.
     std::function<bool()> has_ended = {};
+    /// On a queue, once it has begun: whether it is known already that run_block will fail, so that
+    /// what comes after it need not run in vain.
+    std::function<bool()> will_fail = {};
     /// Ids of brief jobs that have to end before this one, brief itself, begins. Those that are not
     /// waiting or running any more have ended. When one fails this one is cancelled, and not run. A
     /// queue keeps the order by itself: there it may have run by then, in vain.
@@ -158,6 +161,7 @@ class Executor {
   std::shared_ptr<Run> next_run() const;
   std::uint64_t worked_since(const Run& run) const;
   std::uint32_t chunk_of(const Run& run) const;
+  void fail(Run& run, Status why);  // on a queue
   void finish(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run);
   void add_finished(Finished finished, std::uint64_t now_ns);
   bool report(std::unique_lock<std::mutex>& lock);

@@ -100,14 +100,14 @@ void RunBatch::begin_all() {
     unprepared_ = std::move(begun).error();
     works_.resize(i);
   }
+  will_fail_ = unprepared_.has_value();
 }
 
 Result<> RunBatch::end_all() {
   for (const std::shared_ptr<Work>& work : works_) {
     Result<> outcome = run_blocks(*work);
-    if (failure_) continue;
-    note(*work, {reply_.base_ns, now_ns()});
-    if (!outcome) failure_ = std::move(outcome).error();
+    if (!failure_) note(*work, {reply_.base_ns, now_ns()});
+    if (!outcome) fail(std::move(outcome).error());
   }
   return conclude();
 }
@@ -140,10 +140,16 @@ void RunBatch::note(const Work& work, const DeviceTimes& measured) {
   std::copy(work.result().begin(), work.result().end(), ended.result);
 }
 
+/// Of several failures the first counts, but that the device was lost with one of them concerns
+/// all that are there.
+void RunBatch::fail(Status why) {
+  if (!failure_ || why.code() == Code::crashed) failure_ = std::move(why);
+}
+
 Result<> RunBatch::conclude() {
-  if (!failure_ && unprepared_) {
-    failure_ = std::move(unprepared_);
-    ++reply_.count;
+  if (unprepared_) {
+    if (!failure_) ++reply_.count;
+    fail(*std::exchange(unprepared_, std::nullopt));
   }
   if (!failure_) return {};
   reply_.status = static_cast<std::uint16_t>(failure_->code());

@@ -34,6 +34,8 @@ class RunBatch {
   /// Whether has_ended can tell, and once all have begun whether end_all would not have to wait.
   bool tells_end() const;
   bool has_ended() const;
+  /// Once all have begun: whether one of them could not, so that end_all will fail.
+  bool will_fail() const { return will_fail_; }
 
   // Valid once it has run.
   std::uint64_t number() const { return number_; }
@@ -45,12 +47,14 @@ class RunBatch {
   RunBatch() = default;
   static Result<> run_blocks(Work& work);
   void note(const Work& work, const DeviceTimes& measured);
+  void fail(Status why);
   Result<> conclude();
 
   std::uint64_t number_ = 0;
   std::vector<std::shared_ptr<Work>> works_;
   /// Why there is no work for the task after the last one, or the device was not handed it.
   std::optional<Status> unprepared_;
+  bool will_fail_ = false;
   Message::Reply reply_{};
   std::uint64_t ahead_ns_ = 0;
   std::optional<Status> failure_;

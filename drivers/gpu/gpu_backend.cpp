@@ -359,7 +359,9 @@ void GpuBackend::release_unbound() {
   gpu_->wait_for_freed();
 }
 
+/// The first says how it was lost; after that everything fails, in one way or another.
 void GpuBackend::note(const Status& status) {
+  if (loss_ != device::Loss::none) return;
   if (status.code() == Code::crashed) loss_ = device::Loss::fault;
   if (status.code() == Code::service_down) loss_ = device::Loss::gone;
 }

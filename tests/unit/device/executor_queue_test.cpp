@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "abi/runtime/time.hpp"
 #include "tests/unit/device/executor_owner.hpp"
 
 using namespace aios;
@@ -164,6 +165,63 @@ TEST_CASE("What begins after a crash was not alone, and the one that crashed was
   CHECK(!finished[1].alone);
 }
 
+TEST_CASE("One that crashed in vain, cancelled, leaves nothing behind it alone either") {
+  QueueFixture queue(2);
+  std::latch second_began(1);
+  const auto job = [](std::uint64_t id, std::function<Result<>(std::uint32_t)> run,
+                      std::function<Result<>()> begin, std::vector<std::uint64_t> after = {}) {
+    return Executor::Job{.id = id,
+                         .brief = true,
+                         .run_block = std::move(run),
+                         .begin = std::move(begin),
+                         .after = std::move(after)};
+  };
+  const auto well = [] { return Result<>(); };
+  const auto crash = [] { return error(Code::crashed, "an illegal address"); };
+  const auto fail_late = [&](auto) {
+    second_began.wait();
+    return error(Code::no_memory, "full");
+  };
+  const auto begin_second = [&] { return second_began.count_down(), Result<>(); };
+  REQUIRE(queue.executor->submit(job(1, fail_late, well)));
+  REQUIRE(queue.executor->submit(job(2, [&](auto) { return crash(); }, begin_second, {1})));
+  for (const auto& finished : queue.wait_for(2)) CHECK(finished.cancelled == (finished.id == 2));
+  REQUIRE(queue.executor->submit(job(
+      3, [&](auto) { return well(); }, crash)));
+  CHECK(!queue.wait_for(1)[0].alone);
+}
+
+TEST_CASE("What comes after one of which it is known that it will fail does not begin") {
+  QueueFixture queue(2);
+  std::latch second_is_over(1);
+  bool begun = false;
+  REQUIRE(queue.executor->submit({.id = 1,
+                                  .brief = true,
+                                  .run_block =
+                                      [&](auto) {
+                                        second_is_over.wait();
+                                        return error(Code::no_memory, "full");
+                                      },
+                                  .begin = [] { return Result<>(); },
+                                  .will_fail = [] { return true; }}));
+  REQUIRE(queue.executor->submit({.id = 2,
+                                  .brief = true,
+                                  .run_block = [](auto) { return Result<>(); },
+                                  .begin =
+                                      [&] {
+                                        begun = true;
+                                        second_is_over.count_down();
+                                        return Result<>();
+                                      },
+                                  .after = {1}}));
+  const auto first = queue.wait_for(1);
+  CHECK(first[0].id == 2);
+  CHECK(first[0].cancelled);
+  CHECK(!begun);
+  if (!begun) second_is_over.count_down();
+  (void)queue.wait_for(1);
+}
+
 TEST_CASE("On a queue what comes after one that fails is cancelled, whenever that is known") {
   const auto outcomes = [](bool fails_at_begin, bool tells_end) {
     QueueFixture queue(3);
@@ -229,4 +287,33 @@ TEST_CASE("The limit of a job on a queue counts from the end of the one before i
   CHECK(!queue.executor->check_limits(later_ns).exceeded);
   release.count_down();
   (void)queue.wait_for(2);
+}
+
+TEST_CASE("The limit of the first in a queue does not count anew when one behind it ends") {
+  QueueFixture queue(2);
+  std::latch began(1), release(1);
+  const std::uint64_t limit_ns = 1'000'000'000'000;
+  REQUIRE(queue.executor->submit({.id = 1,
+                                  .block_count = 1,
+                                  .limit_ns = limit_ns,
+                                  .run_block =
+                                      [&](auto) {
+                                        release.wait();
+                                        return Result<>();
+                                      },
+                                  .begin = [&] { return began.count_down(), Result<>(); }}));
+  queue.executor->kick();
+  began.wait();
+  const std::uint64_t begun_ns = now_ns();
+  while (now_ns() == begun_ns) {
+  }
+  REQUIRE(queue.executor->submit({.id = 2,
+                                  .block_count = 1,
+                                  .limit_ns = 0,
+                                  .run_block = [](auto) { return Result<>(); },
+                                  .begin = [] { return error(Code::no_memory, "full"); }}));
+  (void)queue.wait_for(1);
+  CHECK(queue.executor->check_limits(begun_ns + limit_ns).exceeded == 1);
+  release.count_down();
+  (void)queue.wait_for(1);
 }

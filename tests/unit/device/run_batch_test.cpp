@@ -18,8 +18,9 @@ using Diary = std::vector<std::string>;
 
 class NotedWork final : public Work {
  public:
-  NotedWork(Diary& diary, std::uint32_t number, std::uint32_t refuses, std::uint32_t fails)
-      : diary_(diary), number_(number), refuses_(refuses), fails_(fails) {}
+  NotedWork(Diary& diary, std::uint32_t number, std::uint32_t refuses, std::uint32_t fails,
+            std::uint32_t crashes)
+      : diary_(diary), number_(number), refuses_(refuses), fails_(fails), crashes_(crashes) {}
   std::uint32_t block_count() const override { return 1; }
   Result<> begin() override {
     diary_.push_back("b" + std::to_string(number_));
@@ -30,6 +31,7 @@ class NotedWork final : public Work {
     diary_.push_back("e" + std::to_string(number_));
     result_[0] = number_ * 10;
     if (number_ == fails_) return error(Code::io_error, "task " + std::to_string(number_));
+    if (number_ == crashes_) return error(Code::crashed, "task " + std::to_string(number_));
     return {};
   }
   const std::array<std::uint64_t, AIOS_RESULT_WORDS>& result() const override { return result_; }
@@ -38,7 +40,7 @@ class NotedWork final : public Work {
 
  private:
   Diary& diary_;
-  const std::uint32_t number_, refuses_, fails_;
+  const std::uint32_t number_, refuses_, fails_, crashes_;
   std::array<std::uint64_t, AIOS_RESULT_WORDS> result_{};
 };
 
@@ -48,7 +50,7 @@ class NotedBackend final : public Backend {
   Result<std::shared_ptr<Work>> prepare(const proto::context::Run::Request& request,
                                         const BufferTable&) override {
     if (request.grid[0] == unknown) return error(Code::invalid_argument, "no such codelet");
-    return std::make_shared<NotedWork>(diary, request.grid[0], refuses, fails);
+    return std::make_shared<NotedWork>(diary, request.grid[0], refuses, fails, crashes);
   }
   std::uint64_t peak_memory_bytes() const override { return 0; }
 
@@ -56,6 +58,7 @@ class NotedBackend final : public Backend {
   std::uint32_t unknown = 0;  ///< task that cannot be prepared; 0: none
   std::uint32_t refuses = 0;  ///< that the device does not take
   std::uint32_t fails = 0;    ///< that fails there
+  std::uint32_t crashes = 0;  ///< with which the device is lost
 };
 
 std::shared_ptr<RunBatch> batch_of(NotedBackend& backend, std::uint32_t count) {
@@ -117,11 +120,23 @@ TEST_CASE("What a queue was handed behind a task that failed has ended when the 
   CHECK(batch->failure()->message() == "task 2");
 }
 
+TEST_CASE("That the device was lost is what a batch failed of, also where another failed before") {
+  NotedBackend backend;
+  backend.fails = 1;
+  backend.crashes = 3;
+  const auto batch = batch_of(backend, 3);
+  batch->begin_all();
+  CHECK(batch->end_all().error().code() == Code::crashed);
+  CHECK(batch->failure()->message() == "task 3");
+}
+
 TEST_CASE("A queue that does not take a task gets none of those behind it") {
   NotedBackend backend;
   backend.refuses = 3;
   const auto batch = batch_of(backend, 4);
+  CHECK(!batch->will_fail());
   batch->begin_all();
+  CHECK(batch->will_fail());
   CHECK_FALSE(batch->end_all());
   CHECK(backend.diary == Diary{"b1", "b2", "b3", "e1", "e2"});
   CHECK(batch->reply().count == 3);
