@@ -365,6 +365,8 @@ class Core {
   // core_finish.cpp
   void finish(Slot slot, const Outcome& outcome);
   void finish_one(Slot slot, const Outcome& outcome);
+  static Outcome was_in_vain(std::uint64_t failed_tag);
+  void end_doomed(Slot slot);
   void complete(Tenant& tenant, const Task& task, const Outcome& outcome);
   void account(const Task& task, const Outcome& outcome);
   void leave_context(Slot slot);
@@ -378,7 +380,7 @@ class Core {
   // core_contexts.cpp
   Context* context_of(JobId job, DeviceId device);
   void forget_modules(JobId job, DeviceId device);
-  void judge(Slot slot, bool limit_answered, const ContextEnd& end, bool alone);
+  void judge(Slot slot, bool answered, const ContextEnd& end, bool alone);
   void retry(Slot slot);
   bool unplaceable(const Tenant& tenant, const Task& task) const;
   static Status no_context_left();

@@ -102,29 +102,33 @@ void Core::context_ended(JobId job, DeviceId device, const ContextEnd& end) {
   forget_modules(job, device);
   forget_copies(*jobs_.at(job), device);
   const bool limit_answered = std::exchange(context->limit_answered, false);
+  const bool crash_answered = std::exchange(context->crash_answered, false);
+  const bool answered =
+      end.how == proto::driver::ContextEnd::fault ? crash_answered : limit_answered;
   const std::vector<Slot> in_flight = context->in_flight;
   const bool alone = in_flight.size() == 1 || are_one_gang(in_flight);
   for (const Slot slot : in_flight) {
     // One that was sent ahead may have ended with one before it.
-    if (tasks_[slot].state == State::running) judge(slot, limit_answered, end, alone);
+    if (tasks_[slot].state == State::running) judge(slot, answered, end, alone);
   }
   if (!end.has_successor && !devices_[device].usable) fail_unplaceable(jobs_.at(job).get());
   drop_closed_tenants();
   if (const auto at = jobs_.find(job); at != jobs_.end()) drop_job_if_unused(*at->second);
 }
 
-void Core::judge(Slot slot, bool limit_answered, const ContextEnd& end, bool alone) {
+/// `answered`: who ended it has been told.
+void Core::judge(Slot slot, bool answered, const ContextEnd& end, bool alone) {
   using How = proto::driver::ContextEnd;
   Task& task = tasks_[slot];
   if (task.tenant->closing)
     return finish(slot, {Code::cancelled, "its tenant was closed", nullptr, false});
-  if (end.how == How::fault && alone) note_failure(task);
+  if (end.how == How::fault && alone && !answered) note_failure(task);
   if (task.begun && !task.idempotent())
     return finish(slot, {Code::indeterminate,
                          "its context ended while it ran (" + cause_text(end) +
                              "); it is not marked idempotent, so it was not run again",
                          nullptr, false});
-  if (end.how == How::limit && limit_answered) return retry(slot);
+  if (answered) return retry(slot);
   // Nobody was answered: what was ended is a module that did not load, or the only task there.
   if (end.how == How::limit && (alone || !task.begun)) {
     note_failure(task);
@@ -146,8 +150,9 @@ void Core::judge(Slot slot, bool limit_answered, const ContextEnd& end, bool alo
 }
 
 void Core::retry(Slot slot) {
-  leave_context(slot);
   Task& task = tasks_[slot];
+  if (task.doomed) return end_doomed(slot);
+  leave_context(slot);
   task.begun = false;
   task.batch = 0;
   if (task.remaining > 0)
@@ -162,7 +167,7 @@ void Core::context_refused(JobId job_id, DeviceId device, const Status& status) 
   context->state = ContextState::none;
   context->refused = true;
   forget_copies(*jobs_.at(job_id), device);
-  context->limit_answered = false;
+  context->limit_answered = context->crash_answered = false;
   const std::vector<Slot> in_flight = context->in_flight;
   for (const Slot slot : in_flight) {
     if (tasks_[slot].state != State::running) continue;

@@ -21,7 +21,9 @@ void Core::task_begun(TaskRef ref, std::uint64_t batch) {
 void Core::task_answered(TaskRef ref, const Result<RunReply>& answer) {
   const Task* task = tasks_.find(ref);
   if (task == nullptr || task->state != State::running) return;
-  if (answer) {
+  if (task->doomed) {
+    end_doomed(ref.slot);
+  } else if (answer) {
     if (costs_ != nullptr) learn_from(*task, *answer);
     if (answer->end_ns > answer->start_ns)
       task->tenant->codelets[task->record.codelet].brevity.learn(
@@ -30,7 +32,9 @@ void Core::task_answered(TaskRef ref, const Result<RunReply>& answer) {
   } else {
     note_failure(*task);
     const Code code = answer.error().code();
-    if (code == Code::timed_out) task->tenant->job->contexts[task->device].limit_answered = true;
+    Context& context = task->tenant->job->contexts[task->device];
+    context.limit_answered = context.limit_answered || code == Code::timed_out;
+    context.crash_answered = context.crash_answered || code == Code::crashed;
     finish(ref.slot, {code, answer.error().message(), nullptr, false});
   }
   drop_closed_tenants();
@@ -76,11 +80,12 @@ void Core::finish(Slot slot, const Outcome& outcome) {
     task.after_number = wake.predecessor_number;
     if (task.state == State::finished) {
       if (task.remaining == 0) release(wake.successor);
+    } else if (wake.failed && task.state == State::running) {
+      // It was given to its context ahead of time, which may not have found out yet, and perhaps
+      // runs it: until that has answered its buffers are not the client's again.
+      if (!std::exchange(task.doomed, true)) task.doomed_by = wake.predecessor_tag;
     } else if (wake.failed) {
-      finish_one(wake.successor,
-                 {Code::cancelled,
-                  "task " + std::to_string(wake.predecessor_tag) + ", on which it depends, failed",
-                  nullptr, true});
+      finish_one(wake.successor, was_in_vain(wake.predecessor_tag));
     } else if (task.remaining > 0 || task.state != State::waiting) {
       continue;  // it was given to its context ahead of time, or will be
     } else if (is_join(task.record)) {
@@ -89,6 +94,15 @@ void Core::finish(Slot slot, const Outcome& outcome) {
       make_ready(wake.successor);
     }
   }
+}
+
+Core::Outcome Core::was_in_vain(std::uint64_t failed_tag) {
+  return {Code::cancelled, "task " + std::to_string(failed_tag) + ", on which it depends, failed",
+          nullptr, true};
+}
+
+void Core::end_doomed(Slot slot) {
+  finish(slot, was_in_vain(tasks_[slot].doomed_by));
 }
 
 void Core::finish_one(Slot slot, const Outcome& outcome) {

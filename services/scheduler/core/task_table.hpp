@@ -46,6 +46,7 @@ struct TaskHead {
   bool brief = false;    ///< while running: it goes with others, and takes no slot
   bool begun = false;    ///< its Run was sent: it may have had effects
   bool holds_slot = false;
+  bool doomed = false;  ///< while running: one that it depends on failed, and it will be cancelled
   std::uint8_t context_ends = 0;
   std::uint8_t lone_faults = 0;
   DeviceId device = 0;          ///< while running
@@ -82,6 +83,7 @@ struct TaskFacts {
   std::uint64_t submitted_ns = 0;
   std::uint64_t ready_ns = 0;       ///< as far as the contexts say
   std::uint64_t after_number = 0;   ///< of the task that it waited for last
+  std::uint64_t doomed_by = 0;      ///< the tag of the one that failed
   std::uint64_t logged = 0;         ///< its last placement
   GraphId graph = 0;                ///< an accepted one with a deadline
   double mean_ns = 0;               ///< over the slots that it may run in

@@ -138,7 +138,9 @@ void ContextSession::load(std::pair<TenantId, std::uint32_t> key) {
 void ContextSession::loaded(std::pair<TenantId, std::uint32_t> key,
                             const Result<Load::Reply>& reply) {
   if (closed_ || (!reply && !client_->connected())) return;
-  Loaded& codelet = codelets_.at(key);
+  const auto found = codelets_.find(key);
+  if (found == codelets_.end()) return;  // its tenant has left meanwhile
+  Loaded& codelet = found->second;
   const std::vector<Running*> waiting = std::exchange(codelet.waiting, {});
   const std::uint64_t since_ns = std::exchange(codelet.since_ns, 0);
   if (reply) {
@@ -149,13 +151,14 @@ void ContextSession::loaded(std::pair<TenantId, std::uint32_t> key,
     codelet.state = Loaded::State::failed;
     codelet.failure = checked(reply.error());
   }
+  const Status failure = codelet.failure;  // what is told next may end the tenant
   update_stalled(now_ns());
   for (Running* running : waiting) {
     if (closed_) return;
     if (reply)
       send(*running, reply->codelet, {});
     else
-      finish(*running, std::unexpected(codelets_.at(key).failure));
+      finish(*running, std::unexpected(failure));
   }
   flush();
 }

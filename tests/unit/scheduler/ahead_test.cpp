@@ -228,6 +228,36 @@ TEST_CASE("When one fails those that depend on it are cancelled, and the others 
   CHECK(c.core.idle());
 }
 
+TEST_CASE("What is behind one that failed is its context's until that has answered") {
+  enum class Then { not_begun, ran_in_vain, context_ends };
+  for (const Then then : {Then::not_begun, Then::ran_in_vain, Then::context_ends}) {
+    Ordered c;
+    c.submit({task(11), task(12, {11}), task(13, {12})});
+    std::map<std::uint64_t, TaskRef> refs;
+    for (const auto& [batch, one] : c.sent) refs[one.tag] = one.ref;
+    REQUIRE(refs.size() == 3);
+    c.core.task_answered(refs[11], error(Code::no_memory, "full"));
+    auto results = c.results();
+    CHECK(results.at(11) == Code::no_memory);
+    CHECK(!results.contains(12));
+    CHECK(c.core.devices()[0].ahead == 2);
+    if (then == Then::context_ends) {
+      c.end_context(How::killed);
+    } else {
+      if (then == Then::not_begun) c.core.task_not_begun(refs[12]);
+      if (then == Then::ran_in_vain) c.core.task_answered(refs[12], Core::RunReply{});
+      c.core.task_not_begun(refs[13]);
+      c.run();
+    }
+    results = c.results();
+    CHECK(results.at(12) == Code::cancelled);
+    CHECK(results.at(13) == Code::cancelled);
+    CHECK(*c.core.failure(c.tenant, 12) == "task 11, on which it depends, failed");
+    CHECK(c.core.devices()[0].ahead == 0);
+    CHECK(c.core.idle());
+  }
+}
+
 TEST_CASE("A task that its context does not begin is sent again, but not without end") {
   Ordered c;
   c.submit({task(11)});

@@ -116,18 +116,38 @@ TEST_CASE("A kill from outside consumes an attempt and does not condemn before t
 }
 
 TEST_CASE("A task at its time limit is final and its neighbours are retried side by side") {
-  Fixture f(3);
+  // By itself, by the driver's hand, or by one that followed it since.
+  for (const How how : {How::limit, How::killed, How::none}) {
+    Fixture f(3);
+    const TenantId t = f.tenant();
+    f.submit(t, {task(1), task(2), task(3)});
+    f.begin_all();
+    f.fail(1, Code::timed_out, "it ran longer than 5 ms");
+    f.end_context(how, "time limit");
+    const Core::Completion c = f.completion(t);
+    CHECK(c.tag == 1);
+    CHECK(c.status == static_cast<std::uint32_t>(Code::timed_out));
+    CHECK(*f.core.failure(t, 1) == "it ran longer than 5 ms");
+    CHECK(f.running_tags() == Tags{2, 3});
+  }
+}
+
+TEST_CASE("Where the one that crashed its context was told so, the others are not suspected") {
+  Fixture f(2);
   const TenantId t = f.tenant();
   f.submit(t, {task(1), task(2), task(3)});
   f.begin_all();
-  f.core.task_answered(f.running[1], error(Code::timed_out, "it ran longer than 5 ms"));
-  f.running.erase(1);
-  f.end_context(How::limit, "time limit");
-  const Core::Completion c = f.completion(t);
-  CHECK(c.tag == 1);
-  CHECK(c.status == static_cast<std::uint32_t>(Code::timed_out));
-  CHECK(*f.core.failure(t, 1) == "it ran longer than 5 ms");
+  f.fail(1, Code::crashed, "an illegal address");
+  f.begin_all();
+  f.end_context(How::fault);
+  CHECK(f.status(t) == Code::crashed);
   CHECK(f.running_tags() == Tags{2, 3});
+  // What is not told of the next fault is nobody's yet.
+  f.begin_all();
+  f.end_context(How::fault);
+  CHECK(f.running_tags() == Tags{2});
+  f.end_context(How::fault);
+  CHECK(f.completions(t).empty());
 }
 
 TEST_CASE("The only task of a context that ended by its limit unanswered is timed out") {

@@ -55,7 +55,9 @@ void Model::finish(std::uint64_t number, Code code) {
 }
 
 void Model::answer(std::uint64_t number, Code code) {
-  if (code == Code::timed_out) limit_answered.insert(tenants[tasks.at(number).tenant].job);
+  const JobId job = tenants[tasks.at(number).tenant].job;
+  if (code == Code::timed_out) limit_answered.insert(job);
+  if (code == Code::crashed) crash_answered.insert(job);
   finish(number, code);
 }
 
@@ -75,7 +77,9 @@ void Model::end(JobId job, proto::driver::ContextEnd how) {
         const ModelTask& first = tasks.at(there.front());
         return one.gang != 0 && one.gang == first.gang && one.tenant == first.tenant;
       });
-  const bool answered = limit_answered.erase(job) != 0;
+  const bool limit_told = limit_answered.erase(job) != 0;
+  const bool crash_told = crash_answered.erase(job) != 0;
+  const bool answered = how == How::fault ? crash_told : limit_told;
   doors[job] = Door::shut;
   for (const std::uint64_t number : there) {
     ModelTask& task = tasks.at(number);
@@ -84,7 +88,7 @@ void Model::end(JobId job, proto::driver::ContextEnd how) {
       finish(number, Code::cancelled);
     } else if (task.begun && !task.idempotent) {
       finish(number, Code::indeterminate);
-    } else if (how == How::limit && answered) {
+    } else if (answered) {
       again(number);
     } else if (how == How::limit && (alone || !task.begun)) {
       finish(number, Code::timed_out);
@@ -111,6 +115,7 @@ void Model::again(std::uint64_t number) {
 void Model::refuse(JobId job, Code code) {
   doors[job] = Door::shut;
   limit_answered.erase(job);
+  crash_answered.erase(job);
   refused.insert(job);
   for (const std::uint64_t number : in_context(job)) {
     const ModelTask& task = tasks.at(number);
