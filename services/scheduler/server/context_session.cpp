@@ -21,14 +21,9 @@ using proto::context::Unbind;
 /// A vendor's library may take as long to start as it may to be found there (20 s), and waits
 /// besides for the owner of memory. Of a context that ends instead it is heard at once.
 constexpr std::uint64_t open_timeout_ns = 30 * ns_per_s;
-/// Contexts end themselves after 10 s; this is for one that does not.
-constexpr std::uint64_t load_timeout_ns = 15 * ns_per_s;
-constexpr std::uint64_t bind_timeout_ns = 10 * ns_per_s;
+constexpr std::uint64_t reason_timeout_ns = 10 * ns_per_s;
 constexpr std::uint64_t pause_timeout_ns = 5 * ns_per_s;
-constexpr std::uint64_t look_interval_ns = 500 * ns_per_ms;
 constexpr std::uint64_t stall_ns = ns_per_s;
-/// A context ends itself when a task exceeds its limit, with more time than it needs for that.
-constexpr std::uint64_t limit_grace_ns = 5 * ns_per_s;
 /// How often it is asked, at most, what it has copied.
 constexpr std::uint64_t copies_interval_ns = 50 * ns_per_ms;
 /// Each takes of the room that a link has for answers until the device's memory is free, and the
@@ -44,12 +39,13 @@ Status checked(const Status& status) {
 }  // namespace
 
 ContextSession::ContextSession(Kernel& kernel, EventLoop& loop, ClaimedHandle port, JobId job,
-                               const Resources& resources, SessionEvents events)
+                               const Resources& resources, SessionEvents events, Patience patience)
     : loop_(loop),
       port_(std::move(port)),
       job_(job),
       resources_(resources),
       events_(std::move(events)),
+      patience_(patience),
       client_(std::make_unique<Client>(kernel, &loop, port_.get(),
                                        proto::context::Protocol::version, "the context")) {}
 
@@ -131,8 +127,7 @@ void ContextSession::load(std::pair<TenantId, std::uint32_t> key) {
       request,
       {{source.region.get(), ObjectType::region, rights::info | rights::map_read, 0, false}},
       [](std::span<const Handle> numbers, Load::Request& r) { r.region = numbers.front(); },
-      Deadline::after(load_timeout_ns),
-      [this, key](const Result<Load::Reply>& reply) { loaded(key, reply); });
+      Deadline::never(), [this, key](const Result<Load::Reply>& reply) { loaded(key, reply); });
 }
 
 void ContextSession::loaded(std::pair<TenantId, std::uint32_t> key,
@@ -141,8 +136,10 @@ void ContextSession::loaded(std::pair<TenantId, std::uint32_t> key,
   const auto found = codelets_.find(key);
   if (found == codelets_.end()) return;  // its tenant has left meanwhile
   Loaded& codelet = found->second;
+  if (codelet.state != Loaded::State::loading) return;  // it was late, and given up
   const std::vector<Running*> waiting = std::exchange(codelet.waiting, {});
   const std::uint64_t since_ns = std::exchange(codelet.since_ns, 0);
+  codelet.due_ns = 0;
   if (reply) {
     events_.loaded(key.first, key.second, since_ns);
     codelet.state = Loaded::State::loaded;
@@ -306,7 +303,7 @@ void ContextSession::batch_ended(const std::vector<Running*>& tasks, std::uint64
 /// Asks for the reason first.
 void ContextSession::batch_failed(Running& task, std::uint64_t number, Code code) {
   client_->start<BatchFailure>(
-      {number}, Deadline::after(bind_timeout_ns),
+      {number}, Deadline::after(reason_timeout_ns),
       [this, task = &task, code](const Result<BatchFailure::Reply>& reply) {
         if (closed_ || (!reply && !client_->connected())) return;
         const std::string why = reply ? std::string(reply->why.view()) : reply.error().message();
@@ -326,7 +323,7 @@ void ContextSession::bind(std::uint32_t buffer) {
       {0, source.offset, source.length, buffer, source.writable ? 1u : 0u, source.serial},
       {{source.object.get(), source.type, use, 0, false}},
       [](std::span<const Handle> numbers, Bind::Request& r) { r.object = numbers.front(); },
-      Deadline::after(bind_timeout_ns),
+      Deadline::never(),
       [this, buffer, serial = source.serial](const Result<proto::Empty>& reply) {
         if (!reply && !closed_ && client_->connected()) bound(buffer, serial, reply.error());
       });
@@ -472,7 +469,7 @@ void ContextSession::drop_tenant(TenantId tenant) {
 
 void ContextSession::watch() {
   if (watch_timer_ != 0 || closed_) return;
-  watch_timer_ = loop_.after(look_interval_ns, [this] {
+  watch_timer_ = loop_.after(patience_.look_every_ns, [this] {
     watch_timer_ = 0;
     look();
   });
@@ -483,9 +480,7 @@ void ContextSession::look() {
   const std::uint64_t now = now_ns();
   update_stalled(now);
   if (closed_) return;
-  if (Running* late = late_task(now))
-    return finish(*late, error(Code::timed_out,
-                               "its context did not end it at its time limit, and is ended"));
+  if (!suspended_ && end_late(now)) return;
   ask();
   watch();
 }
@@ -497,7 +492,7 @@ void ContextSession::suspend(bool suspended,
   if (!suspended) {
     asked_ns_ = asked_ns_ != 0 ? now_ns() : 0;
     for (auto& [key, codelet] : codelets_)
-      if (codelet.since_ns != 0) codelet.since_ns = now_ns();
+      if (codelet.since_ns != 0) codelet.since_ns = now_ns(), codelet.due_ns = 0;
     for (Running& running : running_) running.due_ns = 0;
     watch();
   }
@@ -528,24 +523,43 @@ void ContextSession::update_stalled(std::uint64_t now_ns) {
   if (stalled != std::exchange(stalled_, stalled)) events_.stalled(stalled);
 }
 
-/// A context runs its tasks in the order in which they were sent, and ends each at its limit: none
-/// can take longer than all of them together. Nothing is known of those behind one without limit.
-ContextSession::Running* ContextSession::late_task(std::uint64_t now_ns) {
-  if (suspended_) return nullptr;
-  std::uint64_t all_ns = limit_grace_ns;
-  bool limited = true;
-  for (Running& running : running_) {
-    if (running.ref.number == 0) continue;
-    if (running.due_ns != 0 && now_ns >= running.due_ns) return &running;
-    if (!running.sent) continue;
-    limited = limited && running.request.limit_ns != 0;
-    all_ns += std::min(running.request.limit_ns, UINT64_MAX - all_ns);
-  }
+/// A context does what it was sent in that order, and ends each task at its limit and each module
+/// at its: nothing can take longer than all of it together. Nothing is known behind a task without
+/// limit, so it is never late: ~0.
+std::uint64_t ContextSession::all_due_ns(std::uint64_t now_ns) const {
+  std::uint64_t due_ns = now_ns + patience_.grace_ns;
+  const auto add = [&](std::uint64_t ns) { due_ns += std::min(ns, UINT64_MAX - due_ns); };
+  for (const Running& running : running_)
+    if (running.ref.number != 0 && running.sent)
+      add(running.request.limit_ns != 0 ? running.request.limit_ns : UINT64_MAX);
+  for (const auto& [key, codelet] : codelets_)
+    if (codelet.state == Loaded::State::loading) add(patience_.load_ns);
+  return due_ns;
+}
+
+/// Whether something was late, and has been told so.
+bool ContextSession::end_late(std::uint64_t now_ns) {
+  const auto is_late = [&](std::uint64_t due_ns) { return due_ns != 0 && now_ns >= due_ns; };
   for (Running& running : running_)
-    if (limited && running.ref.number != 0 && running.sent && running.due_ns == 0 &&
-        all_ns <= UINT64_MAX - now_ns)
-      running.due_ns = now_ns + all_ns;
-  return nullptr;
+    if (running.ref.number != 0 && is_late(running.due_ns)) {
+      finish(running,
+             error(Code::timed_out, "its context did not end it at its time limit, and is ended"));
+      return true;
+    }
+  for (const auto& [key, codelet] : codelets_)
+    if (is_late(codelet.due_ns)) {
+      loaded(key, error(Code::timed_out,
+                        "its context did not load its module within the time for that, and is "
+                        "ended"));
+      return true;
+    }
+  const std::uint64_t due_ns = all_due_ns(now_ns);
+  if (due_ns == UINT64_MAX) return false;
+  for (Running& running : running_)
+    if (running.ref.number != 0 && running.sent && running.due_ns == 0) running.due_ns = due_ns;
+  for (auto& [key, codelet] : codelets_)
+    if (codelet.state == Loaded::State::loading && codelet.due_ns == 0) codelet.due_ns = due_ns;
+  return false;
 }
 
 }  // namespace aios::scheduler

@@ -43,10 +43,18 @@ struct SessionEvents {
   std::function<void(const proto::context::Copies::Reply&, std::uint64_t within_ns)> copied;
 };
 
+/// How long a context may take. It ends itself when a task exceeds its limit or a module takes too
+/// long to load; this is for one that does not.
+struct Patience {
+  std::uint64_t load_ns = 10'000'000'000;  ///< a module, once it is its turn: the context's own
+  std::uint64_t grace_ns = 5'000'000'000;  ///< more than the context needs to end itself
+  std::uint64_t look_every_ns = 500'000'000;
+};
+
 class ContextSession {
  public:
   ContextSession(Kernel& kernel, EventLoop& loop, ClaimedHandle port, JobId job,
-                 const Resources& resources, SessionEvents events);
+                 const Resources& resources, SessionEvents events, Patience patience = {});
   ContextSession(const ContextSession&) = delete;
   ~ContextSession() { close(); }
 
@@ -80,6 +88,7 @@ class ContextSession {
     enum class State { loading, loaded, failed } state = State::loading;
     std::uint32_t number = 0;
     std::uint64_t since_ns = 0;  ///< of loading
+    std::uint64_t due_ns = 0;    ///< when it is late; 0: not known yet, or never
     Status failure{Code::ok};
     std::vector<Running*> waiting;
   };
@@ -128,13 +137,15 @@ class ContextSession {
   void ask();
   void ask_copies();
   void update_stalled(std::uint64_t now_ns);
-  Running* late_task(std::uint64_t now_ns);
+  std::uint64_t all_due_ns(std::uint64_t now_ns) const;
+  bool end_late(std::uint64_t now_ns);
 
   EventLoop& loop_;
   ClaimedHandle port_;
   const JobId job_;
   const Resources& resources_;
   SessionEvents events_;
+  const Patience patience_;
   bool opened_ = false;
   bool closed_ = false;
   bool was_used_ = false;

@@ -29,9 +29,11 @@ class SlowContext {
       : kernel_(kernel), server_(kernel, loop, *this) {
     REQUIRE(server_.listen(port));
   }
-  Answer<Load::Reply> handle(Load, const Load::Request& request, CallContext&) {
+  Answer<Load::Reply> handle(Load, const Load::Request& request, CallContext& call) {
     kernel_.close(request.region);
-    return Load::Reply{};
+    if (!holds_back) return Load::Reply{};
+    loads.push_back(call.token());
+    return deferred;
   }
   Answer<proto::Empty> handle(Bind, const Bind::Request& request, CallContext&) {
     kernel_.close(request.object);
@@ -43,8 +45,10 @@ class SlowContext {
     owed.push_back(call.token());
     return deferred;
   }
-  Answer<Run::Reply> handle(Run, const Run::Request&, CallContext&) {
-    return Run::Reply{.start_ns = 1, .end_ns = 2};
+  Answer<Run::Reply> handle(Run, const Run::Request&, CallContext& call) {
+    if (!holds_back) return Run::Reply{.start_ns = 1, .end_ns = 2};
+    runs.push_back(call.token());
+    return deferred;
   }
   Answer<RunBatch::Reply> handle(RunBatch, const RunBatch::Request& request, CallContext&) {
     RunBatch::Reply reply{.transfer_ns = 400'000, .ahead_us = 200, .count = request.count};
@@ -64,8 +68,15 @@ class SlowContext {
     owed.pop_front();
   }
 
+  void load_all() {
+    for (const ReplyToken& token : std::exchange(loads, {}))
+      server_.reply<Load>(token, Load::Reply{.codelet = 1, .reserved = 0});
+  }
+
   std::vector<std::string> diary;
   std::deque<ReplyToken> owed;  ///< Unbinds
+  bool holds_back = false;      ///< loads and runs are not answered
+  std::vector<ReplyToken> loads, runs;
 
  private:
   Kernel& kernel_;
@@ -77,15 +88,16 @@ struct Session {
   static constexpr JobId job_id = 1;
   static constexpr std::uint32_t count = 100;
 
-  Session() {
+  explicit Session(Patience patience = {}) {
     port = kernel->call<proto::kernel::PortCreate>({proto::kernel::Name::from("slow")})->reply.port;
     context = std::make_unique<SlowContext>(*kernel, *loop, port);
     job.id = job_id;
     tenant.id = 1;
     tenant.job = &job;
     job.buffers.resize(count);
-    resources.add_codelet(
-        1, {claim(ObjectType::region), 0, 1, decltype(CodeletSource::function)::from("work")});
+    for (int i = 0; i < 2; ++i)
+      resources.add_codelet(
+          1, {claim(ObjectType::region), 0, 1, decltype(CodeletSource::function)::from("work")});
     for (std::uint32_t i = 0; i < count; ++i) add_buffer(i);
     SessionEvents events;
     events.opened = [this](const Result<void>& outcome) { opened = outcome.has_value(); };
@@ -93,15 +105,17 @@ struct Session {
     events.loaded = [](TenantId, std::uint32_t, std::uint64_t) {};
     events.stalled = [](bool) {};
     events.begun = [](TaskRef, std::uint64_t) {};
-    events.not_begun = [](TaskRef) {};
+    events.not_begun = [this](TaskRef) { ++not_begun; };
     events.answered = [this](TaskRef, const Result<Core::RunReply>& answer) {
-      REQUIRE(answer);
-      answers.push_back(*answer);
+      if (answer)
+        answers.push_back(*answer);
+      else
+        failures.push_back(answer.error());
     };
     auto claimed = claims.claim(port, any_sender, {ObjectType::port}, rights::connect, 0);
     REQUIRE(claimed);
     session = std::make_unique<ContextSession>(*kernel, *loop, std::move(claimed->handle), job_id,
-                                               resources, std::move(events));
+                                               resources, std::move(events), patience);
     session->open();
     turn_until([&] { return opened; });
     for (std::uint32_t i = 0; i < count; ++i) run(i);
@@ -159,6 +173,8 @@ struct Session {
   scheduler::Tenant tenant;
   bool opened = false;
   std::vector<Core::RunReply> answers;
+  std::vector<Status> failures;
+  std::uint32_t not_begun = 0;
   std::uint64_t last_number = 0;
   std::unique_ptr<ContextSession> session;
 };
@@ -201,6 +217,53 @@ TEST_CASE("What a batch has copied is its tasks', by what was predicted of each"
   CHECK(s.answers[0].ahead_ns == 50'000);
   CHECK(s.answers[1].transfer_ns == 300'000);
   CHECK(s.answers[1].ahead_ns == 150'000);
+}
+
+TEST_CASE(
+    "A module is late when the context has had the time for it, and all before it, not sooner") {
+  constexpr Patience brief{.load_ns = 50'000'000, .grace_ns = 0, .look_every_ns = 5'000'000};
+  Session s(brief);
+  s.context->holds_back = true;
+  Task first = s.task(1), second = s.task(2);
+  second.record.codelet = 1;
+  // Nobody knows how long a task without limit takes.
+  s.session->run({0, 1000}, first, false, {});
+  s.session->run({0, 1001}, second, false, {});
+  s.turn_until([&] { return s.context->loads.size() == 1 && s.context->runs.size() == 1; });
+  for (const Deadline later = Deadline::after(4 * brief.load_ns); !later.passed();)
+    REQUIRE(s.loop->turn(Deadline::after(brief.look_every_ns)));
+  CHECK(s.failures.empty());
+  // Nor is a context late that somebody has suspended.
+  Session other(brief);
+  other.context->holds_back = true;
+  other.session->run({0, 1000}, second, false, {});
+  other.session->suspend(true, [](const Result<proto::Empty>&) {});
+  for (const Deadline later = Deadline::after(4 * brief.load_ns); !later.passed();)
+    REQUIRE(other.loop->turn(Deadline::after(brief.look_every_ns)));
+  CHECK(other.failures.empty());
+  other.session->suspend(false, [](const Result<proto::Empty>&) {});
+  other.turn_until([&] { return !other.failures.empty(); });
+  CHECK(other.failures.size() == 1);
+  CHECK(other.failures.front().code() == Code::timed_out);
+  // That it answers after all is of no use any more.
+  other.context->load_all();
+  other.settle();
+  CHECK(other.context->runs.empty());
+}
+
+TEST_CASE("A module whose tenant has left while it was loaded is nobody's") {
+  Session s;
+  s.context->holds_back = true;
+  Task ahead = s.task(1);
+  ahead.record.codelet = 1;
+  const std::uint64_t after[] = {1};
+  s.session->run({0, 1000}, ahead, true, after);
+  CHECK(s.not_begun == 1);
+  s.session->drop_tenant(1);
+  s.turn_until([&] { return s.context->loads.size() == 1; });
+  s.context->load_all();
+  s.settle();
+  CHECK(s.failures.empty());
 }
 
 TEST_CASE("Only what a context has let go of is said to be gone") {
