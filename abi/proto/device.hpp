@@ -107,7 +107,7 @@ enum class ContextEnd : std::uint32_t {
   killed = 4,  ///< SIGKILL from outside
 };
 
-/// The tenant is done: its context is ended.
+/// The tenant is done: its context is ended. Answered when the process is gone and writes nowhere.
 struct CloseContext {
   static constexpr std::uint16_t opcode = 3;
   static constexpr const char* name = "close_context";

@@ -170,19 +170,30 @@ Answer<OpenContext::Reply> DriverServer::handle(OpenContext, const OpenContext::
 }
 
 Answer<CloseContext::Reply> DriverServer::handle(CloseContext, const CloseContext::Request& request,
-                                                 CallContext&) {
+                                                 CallContext& call) {
   TRY(check_device(request.device));
-  end({static_cast<std::uint32_t>(request.device), request.tenant_job_id});
-  return proto::Empty{};
+  const ContextKey key{static_cast<std::uint32_t>(request.device), request.tenant_job_id};
+  Context* context = contexts_.find(key);
+  if (context != nullptr) find_out_end(*context);
+  if (context == nullptr || !context->alive) {
+    end(key);
+    return proto::Empty{};
+  }
+  kill(*context);
+  closing_.emplace(context->process, call.token());
+  return deferred;
+}
+
+void DriverServer::kill(const Context& context) {
+  (void)kernel_.call<kernel_calls::ProcessSignal>(
+      {.process = context.process, .signal_number = SIGKILL, .reserved = 0});
 }
 
 void DriverServer::end(ContextKey key) {
   owners_.end(key);
   const auto context = contexts_.remove(key);
   if (!context) return;
-  if (context->alive)
-    (void)kernel_.call<kernel_calls::ProcessSignal>(
-        {.process = context->process, .signal_number = SIGKILL, .reserved = 0});
+  if (context->alive) kill(*context);
   release(*context);
 }
 
@@ -297,10 +308,15 @@ void DriverServer::find_out_end(Context& context) {
   }
   auto tombstone = std::make_shared<Tombstone>(kernel_, loop_);
   if (tombstone->listen(context.port)) tombstones_[context.port] = std::move(tombstone);
+  if (closing_.contains(context.process)) end_later(context.process, 0);
   // It is remembered for who was linked to it, and asks soon; for ever it would keep its job.
-  loop_.after(remembered_ns, [this, process = context.process] {
+  end_later(context.process, remembered_ns);
+}
+
+void DriverServer::end_later(Handle process, std::uint64_t after_ns) {
+  loop_.after(after_ns, [this, process] {
     const Context* ended = contexts_.find_process(process);
-    if (ended != nullptr && !ended->alive) this->end(ended->key);
+    if (ended != nullptr && !ended->alive) end(ended->key);
   });
 }
 
@@ -313,6 +329,10 @@ void DriverServer::release(const Context& context) {
   (void)kernel_.call<kernel_calls::PortSetDown>({.port = context.port, .down = 1});
   (void)keep_part(KeptPart::process, context, 0);
   (void)keep_part(KeptPart::port, context, 0);
+  const auto [first, last] = closing_.equal_range(context.process);
+  for (auto closing = first; closing != last; ++closing)
+    server_->reply<CloseContext>(closing->second, proto::Empty{});
+  closing_.erase(first, last);
   kernel_.close(context.process);
   kernel_.close(context.port);
 }

@@ -112,10 +112,13 @@ class DriverServer {
   Result<void> make_room(std::uint32_t uid);
   bool end_lonely(std::optional<std::uint32_t> uid);
   void end(ContextKey key);
+  void kill(const Context& context);
   Result<Context> spawn(Handle tenant, ContextKey key, std::uint32_t uid, std::uint32_t generation);
   Result<void> keep_part(KeptPart part, const Context& context, Handle handle);
   void watch(const Context& context);
   void find_out_end(Context& context);
+  /// Lets go of a context that has ended.
+  void end_later(Handle process, std::uint64_t after_ns);
   void release(const Context& context);
 
   Kernel& kernel_;
@@ -131,6 +134,7 @@ class DriverServer {
   ContextTable contexts_;
   MemoryOwners owners_;
   std::map<Handle, std::shared_ptr<Tombstone>> tombstones_;  // by port, of contexts that ended
+  std::multimap<Handle, ReplyToken> closing_;  // who waits for a context's end, by its process
 };
 
 }  // namespace aios::device

@@ -96,6 +96,7 @@ void ContextPool::on_opened(Key key, std::uint64_t serial, const Result<Opened>&
   }
   connect(key, *entry, std::move(port));
   if (!std::exchange(entry->verdict_due, false)) return;
+  tell_late(*entry);
   core_.context_ended(key.first, key.second,
                       {static_cast<proto::driver::ContextEnd>(reply->previous_end), cause, true});
   changed_();
@@ -196,14 +197,22 @@ void ContextPool::on_answered(Key key, std::uint64_t serial, TaskRef task,
                               const Result<Core::RunReply>& answer) {
   Entry* entry = find(key, serial);
   if (entry == nullptr) return;
-  core_.task_answered(task, answer);
   if (!answer && answer.error().code() == Code::timed_out) {
+    entry->late.emplace_back(task, answer.error());
     core_.context_lost(key.first, key.second);
     entry->verdict_due = true;
     loop_.cancel(entry->timer);
     entry->timer = loop_.after(ending_timeout_ns, [this, key, serial] { on_lost(key, serial); });
+  } else {
+    core_.task_answered(task, answer);
   }
   answered_();
+}
+
+/// The context is gone.
+void ContextPool::tell_late(Entry& entry) {
+  for (const auto& [task, status] : std::exchange(entry.late, {}))
+    core_.task_answered(task, std::unexpected(status));
 }
 
 void ContextPool::on_lost(Key key, std::uint64_t serial) {
@@ -278,6 +287,7 @@ void ContextPool::ask_to_close(Key key, Entry& entry) {
           return;
         }
         if (!reply) log_line("cannot close a context: " + reply.error().to_string());
+        tell_late(*closing);
         entries_.erase(key);
         core_.context_ended(key.first, key.second,
                             {proto::driver::ContextEnd::exited, "its tenant was closed", false});
@@ -290,6 +300,7 @@ void ContextPool::refuse(Key key, const Status& status) {
   if (status.code() == Code::service_down) locate_(key.second).driver->refresh([] {});
   Entry& entry = entries_.at(key);
   drop_session(entry);
+  tell_late(entry);
   entries_.erase(key);
   core_.context_refused(key.first, key.second, status);
 }

@@ -58,6 +58,8 @@ class ContextPool {
     std::uint64_t asked_ns = 0;  ///< when the first one was asked for; 0: it is there
     bool closing = false;
     bool verdict_due = false;  ///< the core waits to hear how the last context ended
+    /// Timed out: their context may run them until it is gone, and writes to their buffers.
+    std::vector<std::pair<TaskRef, Status>> late;
     std::unique_ptr<ContextSession> session;
     std::uint64_t process_id = 0;  ///< of the last context
     std::uint32_t errors = 0;      ///< of the driver, in a row
@@ -78,6 +80,7 @@ class ContextPool {
   void on_lost(Key key, std::uint64_t serial);
   void on_answered(Key key, std::uint64_t serial, TaskRef task,
                    const Result<Core::RunReply>& answer);
+  void tell_late(Entry& entry);
   void ask_to_close(Key key, Entry& entry);
   void refuse(Key key, const Status& status);
   void drop_session(Entry& entry);

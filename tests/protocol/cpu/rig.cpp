@@ -117,11 +117,17 @@ std::uint64_t Rig::spawn_unknown_context(const std::vector<std::string>& argumen
   return spawned->reply.process_id;
 }
 
-void Rig::await_exit(std::uint64_t process_id) {
+bool Rig::has_ended(std::uint64_t process_id) {
   const auto process = kernel_->call<wire::ProcessOpen>({.job = root_, .process_id = process_id});
-  if (!process) return;
+  if (!process) return true;
+  const bool ended = kernel_->call<wire::ProcessInfo>({process->reply.process})->reply.exited != 0;
+  kernel_->close(process->reply.process);
+  return ended;
+}
+
+void Rig::await_exit(std::uint64_t process_id) {
   const Deadline deadline = soon();
-  while (kernel_->call<wire::ProcessInfo>({process->reply.process})->reply.exited == 0) {
+  while (!has_ended(process_id)) {
     REQUIRE(!deadline.passed());
     pollfd bell{kernel_->bell_fd(), POLLIN, 0};
     ::poll(&bell, 1, 10);  // the signal may have been taken by a client's wait

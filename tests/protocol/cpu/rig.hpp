@@ -37,6 +37,7 @@ class Rig {
   std::uint64_t job_id(Handle job);
   void kill_process(std::uint64_t process_id);
   /// Until the kernel says that it has ended.
+  bool has_ended(std::uint64_t process_id);
   void await_exit(std::uint64_t process_id);
   std::string context_log() const { return machine_.log("cpu-context"); }
 

@@ -193,6 +193,8 @@ TEST_CASE("A context that keeps no time limit is ended and its successor serves"
   limited.limit_ns = 50 * ns_per_ms;
   const auto done = tenant.run(limited);
   CHECK(code(done) == Code::timed_out);
+  // Its buffers are the client's again: nothing of the context is left that could write there.
+  CHECK(std::ranges::count(rig.contexts(), context) == 0);
   CHECK(tenant.failure(2).find("did not end it at its time limit") != std::string::npos);
   CHECK(code(tenant.run(make_task(3, good))) == Code::ok);
   rig.await_contexts(1);  // what was ended may still be seen while its successor serves
