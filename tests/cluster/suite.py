@@ -11,7 +11,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 PYTHON = "/usr/bin/python3"  # Debian's, with Debian's packages, whatever else is called python3
-PATIENCE_S = 100
+PATIENCE_S = 270
 
 
 def main():
