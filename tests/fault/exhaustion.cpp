@@ -236,7 +236,7 @@ Outcome exhaust_contexts(Scene& scene) {
   for (int i = 0; i < most; ++i) {
     const auto status = tenants[static_cast<std::size_t>(i)].run(
         scene.system, "greedy-" + std::to_string(i), std::as_bytes(std::span(module)),
-        Deadline::after(call_timeout_ns));
+        Deadline::after(patience_ns));
     if (status && *status == 0) continue;
     const Code code = status ? static_cast<Code>(*status) : status.error().code();
     if (code == Code::quota) return Outcome::activated;

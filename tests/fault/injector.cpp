@@ -340,7 +340,8 @@ void Injector::inject(Kind kind) {
       case Kind::exhaust_links:
         return exhaust_links(scene_);
       case Kind::exhaust_contexts:
-        return exhaust_contexts(scene_);
+        return (harmed() & parts({Part::scheduler, Part::cpu})) != 0 ? Outcome::none
+                                                                     : exhaust_contexts(scene_);
       case Kind::fill_disk:
         return fill_disk(scene_);
       case Kind::count:

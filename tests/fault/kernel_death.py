@@ -27,12 +27,16 @@ def main():
                              instance.work / "output", "--threads", 2, "--memory-mb", 16)
         wait_until(lambda: instance.contexts() or job.poll() is not None, COMMAND_TIMEOUT_S,
                    "the job has a context")
-        expect(job.poll() is None, "the job was over before the kernel could be killed")
-
-        instance.remember()
-        doomed = {i for i in map(identity, descendants(instance.kernel_pid)) if i}
-        expect(len(doomed) >= 7, f"only {len(doomed)} processes belong to the instance")
-        os.kill(instance.kernel_pid, signal.SIGKILL)
+        # It has to write the output, so that the job is not over before the kernel is killed.
+        job.send_signal(signal.SIGSTOP)
+        try:
+            expect(job.poll() is None, "the job was over before the kernel could be killed")
+            instance.remember()
+            doomed = {i for i in map(identity, descendants(instance.kernel_pid)) if i}
+            expect(len(doomed) >= 7, f"only {len(doomed)} processes belong to the instance")
+            os.kill(instance.kernel_pid, signal.SIGKILL)
+        finally:
+            job.send_signal(signal.SIGCONT)
         wait_until(lambda: not any(identity(pid) == (pid, start) for pid, start in doomed),
                    END_TIMEOUT_S, "every process of the instance has ended")
         try:
