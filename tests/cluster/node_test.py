@@ -211,7 +211,8 @@ class Wrong(Case):
         (self.work / "loop.cpp").write_text(source)
         subprocess.run(["c++", "-std=c++20", "-O1", "-fPIC", "-shared", "-I", ROOT / "abi/include",
                         self.work / "loop.cpp", "-o", self.work / "loop.so"], check=True)
-        node = self.node(str(self.work / "loop.so"), task_limit_s=0.3)
+        # Enough for a task that only says what the job is.
+        node = self.node(str(self.work / "loop.so"), task_limit_s=2)
         with self.assertRaises(aios.TimedOut):
             node.map(splits.plan([self.write("text", b"crash\n")], 1).splits[0], 1)
 

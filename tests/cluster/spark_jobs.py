@@ -41,7 +41,10 @@ IMPATIENT = ["spark.network.timeout=12s", "spark.network.timeoutInterval=5s",
              "spark.shuffle.io.connectionTimeout=8s", "spark.shuffle.io.maxRetries=1",
              "spark.shuffle.io.retryWait=1s", "spark.excludeOnFailure.timeout=1m",
              "spark.scheduler.excludeOnFailure.unschedulableTaskSetTimeout=2s",
-             "spark.python.worker.memory=64m", "spark.executor.memory=480m"]
+             "spark.python.worker.memory=64m", "spark.executor.memory=480m",
+             # No task before every worker has its executor: whichever is harmed has part in the job.
+             f"spark.cores.max={WORKERS}", "spark.scheduler.minRegisteredResourcesRatio=1.0",
+             "spark.scheduler.maxRegisteredResourcesWaitingTime=60s"]
 # A dozen of Java's machines that live for seconds, on few processors: to compile well takes longer than
 # it saves.
 BRIEF_JAVA = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
