@@ -11,6 +11,8 @@ from instance import expect
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 60
+# So many contexts in a row may be killed before they run a task.
+MOST_UNUSED = 3
 
 
 def build_module(folder, text, name="job"):
@@ -27,6 +29,27 @@ def parts_of(output):
     left = sorted(path.name for path in output.iterdir() if not path.name.startswith("part-"))
     expect(left == ["_SUCCESS", "manifest.json"], f"the output folder has {left}")
     return [path.read_bytes() for path in sorted(output.glob("part-*"))]
+
+
+def runs_a_task(instance):
+    return any(task["state"] == "running" for task in json.loads(instance.ctl("tasks", "--json")))
+
+
+def kill_contexts(instance, running, most, every_s):
+    """Kills one every so often while a program runs, at most so many; how many those were. A job whose
+    contexts end five times in a row before they run anything gets no more of them."""
+    kills, unused, end = 0, 0, time.monotonic() + PATIENCE_S
+    while running.poll() is None and time.monotonic() < end:
+        contexts = instance.contexts() if kills < most else []
+        if contexts and (unused < MOST_UNUSED or runs_a_task(instance)):
+            unused = unused + 1 if unused < MOST_UNUSED else 0
+            try:
+                os.kill(contexts[kills % len(contexts)]["pid"], signal.SIGKILL)
+                kills += 1
+            except ProcessLookupError:
+                pass  # it has ended meanwhile
+        time.sleep(every_s)
+    return kills
 
 
 class Jobs:
@@ -77,16 +100,7 @@ class Jobs:
     def while_contexts_are_killed(self, job, inputs, most, every_s):
         """The parts, though every so often a context was killed, and how many were."""
         running = self.instance.start(*self.command(job, inputs, "--json"))
-        kills, end = 0, time.monotonic() + PATIENCE_S
-        while running.poll() is None and time.monotonic() < end:
-            contexts = self.instance.contexts()
-            if contexts and kills < most:
-                try:
-                    os.kill(contexts[kills % len(contexts)]["pid"], signal.SIGKILL)
-                    kills += 1
-                except ProcessLookupError:
-                    pass  # it has ended meanwhile
-            time.sleep(every_s)
+        kills = kill_contexts(self.instance, running, most, every_s)
         out, err = running.communicate(timeout=PATIENCE_S)
         expect(running.returncode == 0, f"with killed contexts: {err}")
         self.report = json.loads(out.splitlines()[-1])
