@@ -15,7 +15,8 @@ TESTS = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(TESTS / "support"))
 import pictures  # noqa: E402
 import wfformat  # noqa: E402
-from instance import Instance, expect, run_test, wait_until  # noqa: E402
+from instance import Instance, expect, run_test, stat_fields, wait_until  # noqa: E402
+from jobs import kill_contexts  # noqa: E402
 from schema import check  # noqa: E402
 
 SCHEMAS = TESTS.parent / "abi/schema"
@@ -101,12 +102,15 @@ def check_cheaper(graphs, module):
     ran = graphs.run(known)
     expect(ran["failed"] == 0, f"it failed: {ran}")
     well_s = sorted(task["run_s"] for task in ran["tasks"][6:])[3]
-    cheap_s = sorted(task["run_s"] for task in ran["tasks"][:6])[3]
-    # Far too late one way, far in time the other.
-    length = 200
-    deadline = f"{max(length * (well_s * cheap_s) ** 0.5, 1):.3f}s"
-    length = max(length, int(8 / well_s))
+    # So long that what it takes to ask is nothing against the deadline.
+    length = max(200, int(32 / well_s))
     late = careful(length, module)
+    cheap = careful(length, module)
+    for task in cheap["tasks"]:
+        task["codelet"] = "quick"
+    predicted_s = graphs.run(cheap, "--deadline", "10min")["asked"]["predicted_p95_s"]
+    # Far too late one way, far in time the other, also when whatever is predicted is too long.
+    deadline = f"{8 * predicted_s:.3f}s"
     options = ["--deadline", deadline]
     graphs.refused(late, "cheaper variants", "--allow-cheaper", options=options)
     asked = checked("graph-run", graphs.refused(late, options=[*options, "--json"]))["asked"]
@@ -218,8 +222,10 @@ def check_long_record(graphs):
     said."""
     count, remembered = 9000, 8192
     long = chain(1)
-    task = {**long["tasks"][0], "arguments": [{"u32": 65536}, {"f32": 2}], "grid": [256]}
-    long["buffers"] = {f"{name}{i}": {"bytes": 4 * 65536} for i in range(4) for name in "xy"}
+    # So large that they are not over before a run that is slow to look at them does.
+    numbers = 262144
+    task = {**long["tasks"][0], "arguments": [{"u32": numbers}, {"f32": 2}], "grid": [numbers // 256]}
+    long["buffers"] = {f"{name}{i}": {"bytes": 4 * numbers} for i in range(4) for name in "xy"}
     long["tasks"] = [{**task, "name": f"a task {i}",
                       "buffers": [[f"x{i % 4}", "read"], [f"y{i % 4}", "read_write"]]}
                      for i in range(count)]
@@ -376,16 +382,8 @@ def check_template(graphs):
                        for name in one["outputs"])
         expect([one["input"], "900", "700", grey, edges] == line.split("\t"), f"{one['input']} differs")
     killed = instance.start(*run, work / "killed")
-    kills, end = 0, time.monotonic() + PATIENCE_S
-    while killed.poll() is None and time.monotonic() < end:
-        contexts = instance.contexts()
-        if contexts and kills < 8:
-            try:
-                os.kill(contexts[kills % len(contexts)]["pid"], signal.SIGKILL)
-                kills += 1
-            except ProcessLookupError:
-                pass  # it has ended meanwhile
-        time.sleep(0.03)
+    # A task whose context ends 8 times fails, and nothing keeps all of them from being its own.
+    kills = kill_contexts(instance, killed, 7, 0.03)
     out, err = killed.communicate(timeout=PATIENCE_S)
     expect(killed.returncode == 0, f"with killed contexts: {err} {out[-2000:]}")
     expect(files_of(work / "killed") == files_of(work / "counts"), "other counts when contexts die")
@@ -432,7 +430,16 @@ def check_half_run(graphs):
         return [task for task in json.loads(instance.ctl("tasks", "--json"))
                 if task["codelet"] == "slow_add" and task["state"] == "running"]
 
+    def used_s():
+        """The processor time of the context that had the most."""
+        found = [stat_fields(context["pid"]) for context in instance.contexts()]
+        return max((int(one[11]) + int(one[12]) for one in found if one),
+                   default=0) / os.sysconf("SC_CLK_TCK")
+
+    # Where it is told to run it may not have begun yet.
     wait_until(running, PATIENCE_S, "the task runs")
+    before_s = used_s()
+    wait_until(lambda: used_s() > before_s + 0.1, PATIENCE_S, "the task has begun")
     for context in instance.contexts():
         os.kill(context["pid"], signal.SIGKILL)
     out, err = run.communicate(timeout=PATIENCE_S)
