@@ -247,6 +247,8 @@ TEST_CASE("A context whose client leaves while a task runs ends in order") {
             .call<proto::context::Run>(request, Deadline::after(ns_per_ms))
             .error()
             .code() == Code::timed_out);
+  // A link is served in order: by now it has begun.
+  REQUIRE(context.client().call<proto::Null>({}, soon()));
   context.client().disconnect();
   CHECK(successor(rig, tenant, context).previous_end ==
         static_cast<std::uint32_t>(ContextEnd::exited));

@@ -206,6 +206,10 @@ TEST_CASE("A kernel without free descriptors refuses by quota, and recovers when
                   folder.path(), "--supervisor", child_binary(), "--manifest", "/serve"});
   REQUIRE(kernel.await_line("serving"));
   const std::string socket = folder.path() / "aios.sock";
+  // The supervisor gets the descriptors that it needs to start.
+  const auto started = std::chrono::steady_clock::now() + 20s;
+  while (Client::ready(socket).startup("served") == 0)
+    REQUIRE(std::chrono::steady_clock::now() < started);
   Client first = Client::ready(socket);
   {
     std::vector<Client> crowd;
