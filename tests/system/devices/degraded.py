@@ -26,6 +26,8 @@ POCL = Path("/etc/OpenCL/vendors/pocl.icd")
 PATIENCE_S = 60
 # A probe of PoCL takes a second or two on an idle machine.
 PROBE_LIMIT_S = 10
+# Where many are made at once, or one takes long.
+SLOW_PROBE_LIMIT_S = 30
 
 MANIFEST = """
 [server.cpu]
@@ -50,13 +52,14 @@ RIGHT = "871 takes the most steps, 178"
 class Host(Instance):
     """An instance whose GPU driver sees a host of the test's making."""
 
-    def __init__(self, folder, cuda="/nowhere/libcuda.so.1", opencl=None, vendors=None, **more):
+    def __init__(self, folder, cuda="/nowhere/libcuda.so.1", opencl=None, vendors=None,
+                 probe_limit_s=PROBE_LIMIT_S, **more):
         variables = {"AIOS_CUDA_LIBRARY": cuda, **more}
         if opencl:
             variables["AIOS_OPENCL_LIBRARY"] = opencl
         variables["OCL_ICD_VENDORS"] = str(vendors or folder)
         # A server has a limited number of arguments.
-        words = ["--probe-limit-s", str(PROBE_LIMIT_S)] if len(variables) < 4 else []
+        words = ["--probe-limit-s", str(probe_limit_s)] if len(variables) < 4 else []
         for name, value in variables.items():
             words += ["--environment", f"{name}={value}"]
         manifest = folder / "aios.toml"
@@ -142,7 +145,7 @@ def with_broken_drivers(folder):
         texts["pocl"] = POCL.read_text(encoding="utf-8")
     for name, text in texts.items():
         (vendors / f"{name}.icd").write_text(f"{text}\n", encoding="utf-8")
-    with Host(folder, cuda=DOUBLE, vendors=vendors) as host:
+    with Host(folder, cuda=DOUBLE, vendors=vendors, probe_limit_s=SLOW_PROBE_LIMIT_S) as host:
         # While one of them hangs the processor is listed, and what is not known yet is said.
         first = host.listing()
         expect(any(m["backend"] == "gpu" and "looks" in m["why"] for m in first["missing"])
@@ -154,7 +157,7 @@ def with_broken_drivers(folder):
         missing(listed, "opencl", "empty.icd", "names no library")
         missing(listed, "opencl", "text.icd", "does not load")
         missing(listed, "opencl", "crashes.icd", "crashed", "Segmentation fault")
-        missing(listed, "opencl", "hangs.icd", f"within {PROBE_LIMIT_S} s")
+        missing(listed, "opencl", "hangs.icd", f"within {SLOW_PROBE_LIMIT_S} s")
         missing(listed, "opencl", "talks-garbage.icd", "crashed")
         missing(listed, "opencl", "makes no sense")
         host.check_work(present)
@@ -178,7 +181,8 @@ def without_an_owner_of_memory(folder):
 
 def with_a_driver_that_starts_slowly(folder):
     """As without persistence mode: contexts are waited for."""
-    with Host(folder, cuda=DOUBLE, AIOS_CUDA_DOUBLE="init=7") as host:
+    with Host(folder, cuda=DOUBLE, probe_limit_s=SLOW_PROBE_LIMIT_S,
+              AIOS_CUDA_DOUBLE="init=7") as host:
         host.settled()
         host.check_work(["cpu", "cuda"])
 
