@@ -144,8 +144,9 @@ def check_run(instance):
     expect(result.returncode == 128 + signal.SIGKILL, f"run, killed: {result.returncode}")
     result = instance.try_ctl("run", "--", "/nonexistent/program")
     expect(result.returncode == 127 and "/nonexistent" in result.stderr, "run of no program")
-    job = instance.start("run", "--job", "sleeper", "--", "sleep", "60")
-    wait_until(lambda: any(p["job"] == "sleeper" for p in instance.processes()), 10, "the job")
+    job = instance.start("run", "--job", "sleeper", "--", "sh", "-c", "echo up; exec sleep 60")
+    expect(job.stdout.readline() == "up\n", "the program does not start")
+    expect(any(p["job"] == "sleeper" for p in instance.processes()), "its job is not listed")
     job.send_signal(signal.SIGTERM)
     expect(job.wait(timeout=10) == 128 + signal.SIGTERM, "run does not forward SIGTERM")
     wait_until(lambda: all(p["job"] != "sleeper" for p in instance.processes()), 10, "its end")
@@ -172,7 +173,8 @@ def check_errors(instance):
 
 def check_logs(instance):
     expect("echo" in instance.ctl("logs", "supervisor", "-n", "100"), "the supervisor's log")
-    follow = instance.start("logs", "supervisor", "-n", "0", "-f")
+    follow = instance.start("logs", "supervisor", "-n", "1", "-f")
+    follow.stdout.readline()  # it follows from now on
     instance.ctl("crash", "echo")
     # What the supervisor says about the crash is a line of its log.
     line = follow.stdout.readline()
