@@ -74,16 +74,14 @@ TEST_CASE("Requests beside one that is poison run again one at a time and are an
   const auto other = need(instance->attach());
   const auto client = brittle_client(instance->visitor());
   const auto poisoner = brittle_client(*other);
+  // To connect may take longer than the others are in flight.
+  need(poisoner->call<proto::Null>({}, patience()));
   Calls innocent(*client);
   constexpr std::uint64_t count = 8;
-  for (std::uint64_t i = 0; i < count; ++i) innocent.start({i, 200 * ns_per_ms, 0, 0});
+  for (std::uint64_t i = 0; i < count; ++i) innocent.start({i, 400 * ns_per_ms, 0, 0});
   innocent.send();
-  // Behind them on another link: all are in flight when it crashes the server.
-  need(TestInstance::wait_until([&] {
-    while (client->work()) {
-    }
-    return poisoner->call<proto::Null>({}, patience()).has_value();
-  }));
+  // Behind them on their link: all are in flight when the poison crashes the server.
+  need(client->call<proto::Null>({}, patience()));
   Calls poison(*poisoner);
   poison.start({100, 0, 1, 0});
   poison.send();

@@ -68,13 +68,17 @@ class Base(Case):
 
     @contextlib.contextmanager
     def kills(self, seed):
-        """Kills at any moment while the block runs; gives how many those were so far."""
+        """Kills at any moment while the block runs; gives how many those were so far. Where it takes long
+        to recover there is more time between them: something must get done."""
         count, over = [0], threading.Event()
 
         def body():
             moments = random.Random(seed)
-            while not over.wait(moments.uniform(0, 0.15)):
+            pause_s = 0.15
+            while not over.wait(moments.uniform(0, pause_s)):
+                began = time.monotonic()
                 self.kill()
+                pause_s = 0.15 + 3 * max(time.monotonic() - began - 0.05, 0)
                 count[0] += 1
 
         killer = Thread(body)
