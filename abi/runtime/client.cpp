@@ -13,7 +13,8 @@ namespace aios {
 namespace {
 constexpr int max_replies_per_turn = 64;
 /// A server waits for room when the answers that it owes and those not taken yet might fill the
-/// ring, each counted as the largest (decision 0101). With so many calls on their way it need not.
+/// ring, each of which takes at most so many slots (decision 0101). With so many calls on their way
+/// it need not.
 constexpr std::uint32_t calls_without_stall = proto::slot_count / proto::max_message_slots - 1;
 /// While replies keep a blocking caller busy, deadlines are looked at every so many turns.
 constexpr std::uint32_t turns_between_clocks = 64;
@@ -25,9 +26,9 @@ std::string late_text(const std::string& service, std::uint32_t unanswered) {
   constexpr std::uint32_t most = calls_without_stall + 1;
   std::string text = service + " did not answer in time";
   if (unanswered > most)
-    text += "; it takes " + std::to_string(most) +
+    text += "; it need not take more than " + std::to_string(most) +
             " calls of a connection at a time, and before it answers one of those, given up or "
-            "not, no more: calls that wait long need a connection of their own";
+            "not, it may take no more: calls that wait long need a connection of their own";
   return text;
 }
 

@@ -34,6 +34,11 @@ constexpr std::uint32_t slots_for(std::size_t payload_bytes) {
       (payload_bytes + sizeof(proto::MessageHeader) + proto::slot_payload_bytes - 1) /
       proto::slot_payload_bytes);
 }
+/// The greatest payload that so many slots hold.
+constexpr std::size_t payload_for(std::uint32_t slots) {
+  return slots * proto::slot_payload_bytes - sizeof(proto::MessageHeader);
+}
+static_assert(payload_for(proto::max_message_slots) == proto::max_payload_bytes);
 static_assert(slots_for(proto::max_payload_bytes) == proto::max_message_slots);
 
 class RingSender {

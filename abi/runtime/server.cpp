@@ -12,8 +12,6 @@ namespace aios {
 
 namespace {
 constexpr int max_messages_per_turn = 32;
-/// Room for the largest possible reply, reserved for every accepted request.
-constexpr std::uint32_t reply_slots = proto::max_message_slots;
 constexpr std::uint64_t accept_retry_ns = 20 * ns_per_ms;
 /// A request that is to run alone waits so long for the others.
 constexpr std::uint64_t most_hold_ns = ns_per_s;
@@ -187,7 +185,7 @@ bool ServerBase::serve(Clients::value_type& served) {
     Message message;
     const RingResult result = peer.link->pop(message);
     if (result == RingResult::done && !link_closed) {
-      peer.reserved_slots += reply_slots;
+      peer.reserved_slots += reply_slots_of(message.header.opcode);
       last_served_ = &served;
       take(client, peer, message);
       if (peer.doomed) return false;
@@ -208,7 +206,7 @@ bool ServerBase::serve(Clients::value_type& served) {
 
 /// Is there room for one more largest reply beside those owed? If not, asks to be rung for it.
 bool ServerBase::has_credit(Peer& peer) {
-  const std::uint32_t needed = peer.reserved_slots + reply_slots;
+  const std::uint32_t needed = peer.reserved_slots + proto::max_message_slots;
   RingResult room = peer.link->room(needed);
   if (room == RingResult::would_block && !peer.stalled) {
     peer.link->set_stalled(peer.stalled = true);
@@ -230,7 +228,7 @@ bool ServerBase::ready() const {
 bool ServerBase::has_work(const Peer& peer) {
   if (peer.doomed || peer.link->closed() || peer.link->owes_notice()) return true;
   if (!peer.stalled) return peer.link->ready();
-  return peer.link->room(peer.reserved_slots + reply_slots) != RingResult::would_block;
+  return peer.link->room(peer.reserved_slots + proto::max_message_slots) != RingResult::would_block;
 }
 
 void ServerBase::drop_doomed() {
@@ -272,9 +270,20 @@ Result<std::vector<Handle>> ServerBase::send_handles(
 }
 
 void ServerBase::reply_error(ReplyToken token, const Status& status) {
-  const std::string_view text = std::string_view(status.message()).substr(0, max_error_text_bytes);
+  std::string_view text = std::string_view(status.message()).substr(0, max_error_text_bytes);
+  if (!has_room_for(token, sizeof(proto::ReplyHeader) + text.size()))
+    text = text.substr(0, payload_for(reply_slots_of(token.opcode)) - sizeof(proto::ReplyHeader));
   push_reply(token, static_cast<std::uint32_t>(status.code()),
              std::as_bytes(std::span(text.data(), text.size())));
+}
+
+/// Beside all other replies that are owed.
+bool ServerBase::has_room_for(ReplyToken token, std::size_t payload_bytes) {
+  Peer* const peer = find(token.client);
+  const std::uint32_t own = reply_slots_of(token.opcode);
+  const std::uint32_t needed = slots_for(payload_bytes);
+  return needed <= own || (peer != nullptr && peer->link->room(peer->reserved_slots - own +
+                                                               needed) == RingResult::done);
 }
 
 void ServerBase::reply_bytes(ReplyToken token, std::span<const std::byte> body) {
@@ -294,8 +303,9 @@ void ServerBase::push_reply(ReplyToken token, std::uint32_t status,
   const std::size_t length = sizeof head + body.size();
   const proto::MessageHeader header{static_cast<std::uint16_t>(token.opcode | proto::reply_flag),
                                     static_cast<std::uint16_t>(length), token.call_id};
-  assert(peer->reserved_slots >= reply_slots);
-  peer->reserved_slots -= reply_slots;
+  const std::uint32_t reserved = reply_slots_of(token.opcode);
+  assert(peer->reserved_slots >= reserved);
+  peer->reserved_slots -= reserved;
   // The room was reserved, so only a peer whose counters went backwards can make this fail.
   if (peer->link->push(header, std::span(payload).first(length)) != RingResult::done)
     close_client(token.client, "its ring makes no sense");

@@ -14,8 +14,9 @@
 // A method answers at once, or returns `deferred` after taking `context.token()` and answers later
 // with `server.reply<Method>(token, result)`. Room for every answer is reserved in the client's
 // ring when its request is accepted, so a reply never blocks and never fails: a client that does
-// not read its replies is simply not read from. A client gets a bounded share of every turn.
-// Malformed messages are answered protocol_error and close the link.
+// not read its replies is simply not read from. The text of an error is cut to what was reserved
+// where there is no more room beside the other answers that are owed (decision 0101). A client gets
+// a bounded share of every turn. Malformed messages are answered protocol_error and close the link.
 //
 // With guard_by(), a request that was in flight when the server crashed runs alone when it comes
 // again, and one that is poison is answered `crashed`; see in_flight.hpp.
@@ -148,6 +149,8 @@ class ServerBase : public Source {
     bool doomed = false;
   };
   virtual void dispatch(ClientId client, Peer& peer, const Message& message) = 0;
+  /// What a good answer takes; the most where that is not known.
+  virtual std::uint32_t reply_slots_of(std::uint16_t) const { return proto::max_message_slots; }
   /// The same for a request that is made again. Only asked of who is guarded.
   virtual std::uint64_t key_of(const Message&) const { return 0; }
   virtual bool parks(std::uint16_t) const { return false; }
@@ -182,6 +185,7 @@ class ServerBase : public Source {
   void forget_calls(ClientId client);
   static bool has_work(const Peer& peer);
   bool has_credit(Peer& peer);
+  bool has_room_for(ReplyToken token, std::size_t payload_bytes);
   void push_reply(ReplyToken token, std::uint32_t status, std::span<const std::byte> body);
   void drop_doomed();
   void accept_later();
@@ -216,6 +220,18 @@ class Server final : public ServerBase {
  private:
   void dispatch(ClientId client, Peer& peer, const Message& message) override {
     dispatch_in(typename Protocol::Methods{}, client, peer, message);
+  }
+
+  std::uint32_t reply_slots_of(std::uint16_t opcode) const override {
+    return reply_slots_in(typename Protocol::Methods{}, opcode);
+  }
+  template <class... Ms>
+  static std::uint32_t reply_slots_in(proto::MethodList<Ms...>, std::uint16_t opcode) {
+    std::uint32_t slots = proto::max_message_slots;
+    (void)((opcode == Ms::opcode &&
+            (slots = slots_for(sizeof(proto::ReplyHeader) + sizeof(typename Ms::Reply)), true)) ||
+           ...);
+    return slots;
   }
 
   std::uint64_t key_of(const Message& message) const override {

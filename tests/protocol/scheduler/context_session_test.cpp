@@ -73,6 +73,11 @@ class SlowContext {
       server_.reply<Load>(token, Load::Reply{.codelet = 1, .reserved = 0});
   }
 
+  void fail_run(const Status& why) {
+    server_.reply<Run>(runs.front(), std::unexpected(why));
+    runs.erase(runs.begin());
+  }
+
   std::vector<std::string> diary;
   std::deque<ReplyToken> owed;  ///< Unbinds
   bool holds_back = false;      ///< loads and runs are not answered
@@ -249,6 +254,33 @@ TEST_CASE(
   other.context->load_all();
   other.settle();
   CHECK(other.context->runs.empty());
+}
+
+TEST_CASE("A context that runs as many tasks as the largest machine has processors is looked at") {
+  Session s;
+  s.context->holds_back = true;
+  for (std::uint32_t i = 0; i < max_slots_per_device; ++i)
+    s.session->run({0, 1000 + i}, s.task(1), false, {});
+  s.turn_until([&] { return s.context->runs.size() == max_slots_per_device; });
+  s.settle();
+}
+
+TEST_CASE(
+    "Why a task failed is told in full where there is room beside the answers that are owed") {
+  // As many runs as the ring of answers has room for, and one more answer of the greatest size.
+  constexpr std::size_t run_slots = slots_for(sizeof(proto::ReplyHeader) + sizeof(Core::RunReply));
+  constexpr std::size_t most = (proto::slot_count - proto::max_message_slots) / run_slots + 1;
+  Session s;
+  s.context->holds_back = true;
+  for (std::uint32_t i = 0; i < most + 10; ++i) s.session->run({0, 1000 + i}, s.task(1), false, {});
+  s.turn_until([&] { return s.context->runs.size() == most; });
+  const std::string why(300, 'w');
+  for (int i = 0; i < 2; ++i) s.context->fail_run(Status(Code::io_error, why));
+  s.turn_until([&] { return s.failures.size() == 2; });
+  CHECK(s.failures[0].message() == why);
+  CHECK(s.failures[1].code() == Code::io_error);
+  CHECK(s.failures[1].message() ==
+        why.substr(0, payload_for(run_slots) - sizeof(proto::ReplyHeader)));
 }
 
 TEST_CASE("A module whose tenant has left while it was loaded is nobody's") {
