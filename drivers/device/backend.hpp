@@ -69,7 +69,8 @@ class Backend {
   /// longer bound.
   virtual void release_unbound() {}
   /// Whether the device is of no more use to this process, which then ends: after a fault when the
-  /// tasks at fault are answered; when the device is gone at once, since no task is to blame.
+  /// tasks at fault are answered; when the device is gone, for which no task is to blame, as soon
+  /// as those that ended well are. Set before what failed with it has ended.
   virtual Loss loss() const { return Loss::none; }
 };
 

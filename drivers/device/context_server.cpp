@@ -309,8 +309,10 @@ std::optional<Code> ContextServer::failure_of(const Pending& pending,
 /// scheduler will run them again, one at a time.
 bool ContextServer::is_suspect(const Pending& pending, const Executor::Finished& finished,
                                Code failure) const {
-  if (backend_.loss() == Loss::gone) return true;
-  if (failure != Code::crashed || backend_.loss() == Loss::none) return false;
+  const Loss loss = backend_.loss();
+  if (loss == Loss::none) return false;
+  if (loss == Loss::gone || failure == Code::service_down) return true;
+  if (failure != Code::crashed) return false;
   return !finished.alone || std::holds_alternative<std::shared_ptr<RunBatch>>(pending.work);
 }
 

@@ -180,6 +180,14 @@ Answer<CloseContext::Reply> DriverServer::handle(CloseContext, const CloseContex
     return proto::Empty{};
   }
   kill(*context);
+  // One that cannot die, since its device hangs, is asked for again and again.
+  const auto [first, last] = closing_.equal_range(context->process);
+  for (auto closing = first; closing != last; ++closing)
+    if (closing->second.client == call.client()) {
+      server_->reply<CloseContext>(std::exchange(closing->second, call.token()),
+                                   error(Code::busy, "it was asked for again"));
+      return deferred;
+    }
   closing_.emplace(context->process, call.token());
   return deferred;
 }
@@ -238,6 +246,7 @@ bool DriverServer::end_lonely(std::optional<std::uint32_t> uid) {
     const Context& context = *contexts_.find(key);
     // Who has just asked for it is on the way.
     if (now_ns() - context.asked_ns < lonely_ns) continue;
+    if (closing_.contains(context.process)) continue;  // it is ending
     const auto record = kernel_.call<kernel_calls::ProcessInfo>({.process = context.process});
     if (!record || record->reply.links != 0) continue;
     log_line("context " + std::to_string(record->reply.process_id) +

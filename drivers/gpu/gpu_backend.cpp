@@ -361,9 +361,11 @@ void GpuBackend::release_unbound() {
 
 /// The first says how it was lost; after that everything fails, in one way or another.
 void GpuBackend::note(const Status& status) {
-  if (loss_ != device::Loss::none) return;
-  if (status.code() == Code::crashed) loss_ = device::Loss::fault;
-  if (status.code() == Code::service_down) loss_ = device::Loss::gone;
+  device::Loss before = device::Loss::none;
+  if (status.code() == Code::crashed)
+    loss_.compare_exchange_strong(before, device::Loss::fault);
+  else if (status.code() == Code::service_down)
+    loss_.compare_exchange_strong(before, device::Loss::gone);
 }
 
 }  // namespace aios::gpu

@@ -129,15 +129,15 @@ AIOS_API aios_code aios_connect(aios_instance* instance, const char* name,
                                 uint64_t protocol_version, aios_service** service);
 AIOS_API void aios_service_close(aios_service* service);
 
-/* Calls a method and blocks until it is answered. A server has at most 64 calls of a connection
- * under way, and takes the next when it has answered one: those that have timed out or were freed
- * count until then. Calls that wait long at the server, as for an event, have a service of their
- * own, beside that for the others. `request` and `reply` are structs that the
- * protocol of the service defines; `reply` must have the reply's exact size (INVALID_ARGUMENT if
- * not). A call of a server of AIOS that only reads is made again by itself when the server dies
- * during it. Errors: those of the method; PEER_CLOSED: the server died during the call; TIMED_OUT:
- * it may still be done; TOO_LARGE: more than AIOS_MAX_REQUEST_BYTES; SERVICE_DOWN; QUOTA: over
- * 4,096 calls wait. */
+/* Calls a method and blocks until it is answered. A server need not have more than 64 calls of a
+ * connection under way, and takes the next when it has answered one: those that have timed out or
+ * were freed count until then. Calls that wait long at the server, as for an event, have a service
+ * of their own, beside that for the others. `request` and `reply` are structs that the protocol of
+ * the service defines; `reply` must have the reply's exact size (INVALID_ARGUMENT if not). A call
+ * of a server of AIOS that only reads is made again by itself when the server dies during it.
+ * Errors: those of the method; PEER_CLOSED: the server died during the call; TIMED_OUT: it may
+ * still be done; TOO_LARGE: more than AIOS_MAX_REQUEST_BYTES; SERVICE_DOWN; QUOTA: over 4,096 calls
+ * wait. */
 AIOS_API aios_code aios_call_method(aios_service* service, uint16_t opcode, const void* request,
                                     size_t request_bytes, void* reply, size_t reply_bytes,
                                     uint64_t timeout_ns);

@@ -62,8 +62,8 @@ class Service(waiting.Waitable):
               timeout_s: float | None = DEFAULT_TIMEOUT_S) -> Call:
         """Calls a method without waiting for it; the call ends after `timeout_s` at the latest.
 
-        A server has at most 64 calls of a service under way; those that have timed out or were
-        closed count until it answers them. So calls that wait long, as for an event, have a
+        A server need not have more than 64 calls of a service under way; those that have timed
+        out or were closed count until it answers them. So calls that wait long, as for an event, have a
         service of their own.
 
         `request` has at most 440 bytes, as the protocol of the service defines them: of `struct`,

@@ -122,6 +122,7 @@ void Core::judge(Slot slot, bool answered, const ContextEnd& end, bool alone) {
   Task& task = tasks_[slot];
   if (task.tenant->closing)
     return finish(slot, {Code::cancelled, "its tenant was closed", nullptr, false});
+  if (task.doomed) return end_doomed(slot);
   if (end.how == How::fault && alone && !answered) note_failure(task);
   if (task.begun && !task.idempotent())
     return finish(slot, {Code::indeterminate,

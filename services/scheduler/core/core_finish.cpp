@@ -34,7 +34,9 @@ void Core::task_answered(TaskRef ref, const Result<RunReply>& answer) {
     const Code code = answer.error().code();
     Context& context = task->tenant->job->contexts[task->device];
     context.limit_answered = context.limit_answered || code == Code::timed_out;
-    context.crash_answered = context.crash_answered || code == Code::crashed;
+    // What a processor's codelet throws is answered so too, and costs nobody the context.
+    const bool ends_context = devices_[task->device].backend != proto::driver::backend::cpu;
+    context.crash_answered = context.crash_answered || (code == Code::crashed && ends_context);
     finish(ref.slot, {code, answer.error().message(), nullptr, false});
   }
   drop_closed_tenants();

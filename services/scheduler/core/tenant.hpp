@@ -52,7 +52,7 @@ struct Context {
   ContextState state = ContextState::none;
   bool refused = false;         ///< not tried again before the next submit
   bool limit_answered = false;  ///< some task of it was ended at its time limit
-  bool crash_answered = false;  ///< and some crashed it by itself
+  bool crash_answered = false;  ///< and some lost its device by itself
   std::uint64_t asked_ns = 0;   ///< for this one
   std::uint64_t ready_ns = 0;   ///< and when it was there; 0: not known
   std::vector<Slot> in_flight;

@@ -184,7 +184,7 @@ void ContextPool::start(TaskRef ref, JobId job, DeviceId device) {
   const auto at = entries_.find({job, device});
   if (task == nullptr || at == entries_.end() || at->second.session == nullptr) return;
   if (task->state != State::running) return;  // what has happened since ended it
-  if (!core_.batches_before(*task, batches_)) return core_.task_not_begun(ref);
+  if (task->doomed || !core_.batches_before(*task, batches_)) return core_.task_not_begun(ref);
   at->second.session->run(ref, *task, task->brief, batches_);
 }
 
@@ -200,16 +200,17 @@ void ContextPool::on_answered(Key key, std::uint64_t serial, TaskRef task,
   if (!answer && answer.error().code() == Code::timed_out) {
     entry->late.emplace_back(task, answer.error());
     core_.context_lost(key.first, key.second);
-    entry->verdict_due = true;
-    loop_.cancel(entry->timer);
-    entry->timer = loop_.after(ending_timeout_ns, [this, key, serial] { on_lost(key, serial); });
+    if (!std::exchange(entry->verdict_due, true)) {
+      loop_.cancel(entry->timer);
+      entry->timer = loop_.after(ending_timeout_ns, [this, key, serial] { on_lost(key, serial); });
+    }
   } else {
     core_.task_answered(task, answer);
   }
   answered_();
 }
 
-/// The context is gone.
+/// The context is gone, or its driver is, and nobody can say any more.
 void ContextPool::tell_late(Entry& entry) {
   for (const auto& [task, status] : std::exchange(entry.late, {}))
     core_.task_answered(task, std::unexpected(status));

@@ -547,7 +547,7 @@ bool ContextSession::end_late(std::uint64_t now_ns) {
       return true;
     }
   for (const auto& [key, codelet] : codelets_)
-    if (is_late(codelet.due_ns)) {
+    if (is_late(codelet.due_ns) && !codelet.waiting.empty()) {
       loaded(key, error(Code::timed_out,
                         "its context did not load its module within the time for that, and is "
                         "ended"));

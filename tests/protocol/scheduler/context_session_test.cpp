@@ -226,7 +226,7 @@ TEST_CASE("What a batch has copied is its tasks', by what was predicted of each"
 
 TEST_CASE(
     "A module is late when the context has had the time for it, and all before it, not sooner") {
-  constexpr Patience brief{.load_ns = 50'000'000, .grace_ns = 0, .look_every_ns = 5'000'000};
+  constexpr Patience brief{.load_ns = 500'000'000, .grace_ns = 0, .look_every_ns = 5'000'000};
   Session s(brief);
   s.context->holds_back = true;
   Task first = s.task(1), second = s.task(2);
@@ -235,7 +235,7 @@ TEST_CASE(
   s.session->run({0, 1000}, first, false, {});
   s.session->run({0, 1001}, second, false, {});
   s.turn_until([&] { return s.context->loads.size() == 1 && s.context->runs.size() == 1; });
-  for (const Deadline later = Deadline::after(4 * brief.load_ns); !later.passed();)
+  for (const Deadline later = Deadline::after(2 * brief.load_ns); !later.passed();)
     REQUIRE(s.loop->turn(Deadline::after(brief.look_every_ns)));
   CHECK(s.failures.empty());
   // Nor is a context late that somebody has suspended.
@@ -243,7 +243,7 @@ TEST_CASE(
   other.context->holds_back = true;
   other.session->run({0, 1000}, second, false, {});
   other.session->suspend(true, [](const Result<proto::Empty>&) {});
-  for (const Deadline later = Deadline::after(4 * brief.load_ns); !later.passed();)
+  for (const Deadline later = Deadline::after(2 * brief.load_ns); !later.passed();)
     REQUIRE(other.loop->turn(Deadline::after(brief.look_every_ns)));
   CHECK(other.failures.empty());
   other.session->suspend(false, [](const Result<proto::Empty>&) {});

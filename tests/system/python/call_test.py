@@ -122,7 +122,7 @@ class Calls(Case):
     def test_over_4096_waiting_calls_are_over_the_quota(self):
         with self.instance.connect("echo", ECHO_VERSION) as crowded:
             # Besides those that wait to be sent some are under way.
-            calls = [hold(crowded, 9) for _ in range(5000)]
+            calls = [hold(crowded, 9) for _ in range(6000)]
             self.assertRaises(aios.Quota, calls[-1].result)
             self.assertFalse(calls[4000].done)
 

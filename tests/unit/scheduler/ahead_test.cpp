@@ -99,7 +99,7 @@ class Ordered {
     const Task* one = core.find(ref);
     if (one == nullptr || one->state != State::running) return;
     std::vector<std::uint64_t> after;
-    if (!core.batches_before(*one, after)) return core.task_not_begun(ref);
+    if (one->doomed || !core.batches_before(*one, after)) return core.task_not_begun(ref);
     core.task_begun(ref, ++last_batch_);
     sent[last_batch_] = {one->record.tag, ref, after};
   }

@@ -132,10 +132,14 @@ TEST_CASE("A task at its time limit is final and its neighbours are retried side
   }
 }
 
-TEST_CASE("Where the one that crashed its context was told so, the others are not suspected") {
+TEST_CASE("Where the one that lost the device was told so, the others are not suspected") {
   Fixture f(2);
+  f.core.set_device(0, 2, true, "gpu0", aios::proto::driver::backend::cuda);
   const TenantId t = f.tenant();
-  f.submit(t, {task(1), task(2), task(3)});
+  REQUIRE(f.core.add_codelet(t, {}, aios::proto::driver::backend::cuda));
+  std::vector<TaskRecord> tasks{task(1), task(2), task(3)};
+  for (TaskRecord& one : tasks) one.codelet = 1;
+  f.submit(t, tasks);
   f.begin_all();
   f.fail(1, Code::crashed, "an illegal address");
   f.begin_all();
@@ -148,6 +152,19 @@ TEST_CASE("Where the one that crashed its context was told so, the others are no
   CHECK(f.running_tags() == Tags{2});
   f.end_context(How::fault);
   CHECK(f.completions(t).empty());
+}
+
+TEST_CASE("What a processor's codelet throws excuses no crash of its context") {
+  Fixture f(2);
+  const TenantId t = f.tenant();
+  f.submit(t, {task(1), task(2)});
+  f.begin_all();
+  f.fail(1, Code::crashed, "it threw");
+  CHECK(f.status(t) == Code::crashed);
+  f.end_context(How::fault);
+  f.begin_all();
+  f.end_context(How::fault);
+  CHECK(f.status(t) == Code::crashed);
 }
 
 TEST_CASE("The only task of a context that ended by its limit unanswered is timed out") {

@@ -55,9 +55,7 @@ void Model::finish(std::uint64_t number, Code code) {
 }
 
 void Model::answer(std::uint64_t number, Code code) {
-  const JobId job = tenants[tasks.at(number).tenant].job;
-  if (code == Code::timed_out) limit_answered.insert(job);
-  if (code == Code::crashed) crash_answered.insert(job);
+  if (code == Code::timed_out) limit_answered.insert(tenants[tasks.at(number).tenant].job);
   finish(number, code);
 }
 
@@ -78,8 +76,8 @@ void Model::end(JobId job, proto::driver::ContextEnd how) {
         return one.gang != 0 && one.gang == first.gang && one.tenant == first.tenant;
       });
   const bool limit_told = limit_answered.erase(job) != 0;
-  const bool crash_told = crash_answered.erase(job) != 0;
-  const bool answered = how == How::fault ? crash_told : limit_told;
+  // A processor's context goes on after what it answers as crashed.
+  const bool answered = how != How::fault && limit_told;
   doors[job] = Door::shut;
   for (const std::uint64_t number : there) {
     ModelTask& task = tasks.at(number);
@@ -115,7 +113,6 @@ void Model::again(std::uint64_t number) {
 void Model::refuse(JobId job, Code code) {
   doors[job] = Door::shut;
   limit_answered.erase(job);
-  crash_answered.erase(job);
   refused.insert(job);
   for (const std::uint64_t number : in_context(job)) {
     const ModelTask& task = tasks.at(number);

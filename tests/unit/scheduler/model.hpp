@@ -62,7 +62,6 @@ class Model {
   std::map<TenantId, ModelTenant> tenants;
   std::map<JobId, Door> doors;
   std::set<JobId> limit_answered;
-  std::set<JobId> crash_answered;
   std::set<JobId> refused;
 
  private:
