@@ -1,7 +1,6 @@
 """The orderly end: what runs may finish, new work is refused with a reason, a second signal hurries,
 and a service manager is told all the while."""
 
-import json
 import os
 import signal
 import socket
@@ -43,7 +42,8 @@ class Patient(Instance):
         """A job whose client is stopped, so that it cannot get on before the client does."""
         job = self.start("mapreduce", "run", "wordcount", "--input", self.text, "--output",
                          self.work / "counted", "--threads", "1")
-        wait_until(lambda: json.loads(self.ctl("mapreduce", "jobs", "--json")), 20, "the job runs")
+        # It is listed before it is submitted, but has a context only then.
+        wait_until(self.contexts, 20, "the job runs")
         os.kill(job.pid, signal.SIGSTOP)
         return job
 
