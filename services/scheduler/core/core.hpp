@@ -418,7 +418,7 @@ class Core {
   void count_passed_over(CodeletType& codelet, DeviceId chosen) const;
   bool has_shunned_a_sooner_one(const Choice& choice) const;
   // core_ahead.cpp
-  std::optional<DeviceId> device_ahead(const Task& task) const;
+  DeviceId device_ahead(const Task& task) const;
   bool may_go_ahead(const Tenant& tenant, const Task& task, DeviceId device);
   void offer_successors(Slot slot);
   void take_followers();

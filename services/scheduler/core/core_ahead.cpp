@@ -16,15 +16,15 @@
 
 namespace aios::scheduler {
 
-/// On which device all that it still waits for has been given to the context of its job; nothing
+/// On which device all that it still waits for has been given to the context of its job; no_device
 /// when that is not so.
-std::optional<DeviceId> Core::device_ahead(const Task& task) const {
-  std::optional<DeviceId> device;
-  for (std::uint32_t i = 0; i < task.edges; ++i) {
-    if (task.predecessors[i] == no_slot) continue;
-    const Task& before = tasks_[task.predecessors[i]];
-    if (before.state != State::running || !before.brief) return std::nullopt;
-    if (device && *device != before.device) return std::nullopt;
+DeviceId Core::device_ahead(const Task& task) const {
+  DeviceId device = no_device;
+  for (std::uint32_t i = 0; i < task.edge_count; ++i) {
+    if (task.edges[i].predecessor == no_slot) continue;
+    const Task& before = tasks_[task.edges[i].predecessor];
+    if (before.state != State::running || !before.brief) return no_device;
+    if (device != no_device && device != before.device) return no_device;
     device = before.device;
   }
   return device;
@@ -69,7 +69,8 @@ void Core::offer_successors(Slot slot) {
 void Core::take_followers() {
   for (const TaskRef& ref : followers_) {
     Task* task = tasks_.find(ref);
-    if (task == nullptr || task->state != State::waiting || !device_ahead(*task)) continue;
+    if (task == nullptr || task->state != State::waiting || device_ahead(*task) == no_device)
+      continue;
     task->ready_ns = now_ns_;
     make_ready(ref.slot);
   }
@@ -80,21 +81,21 @@ void Core::take_followers() {
 /// brief (alone it would not be kept back by its context), or one have come that reads what it
 /// overwrites.
 bool Core::is_still_ahead(const Tenant& tenant, const Task& task) const {
-  const std::optional<DeviceId> device = device_ahead(task);
-  return device && is_brief(tenant, task, *device) && !overwrites_input_ahead(task);
+  const DeviceId device = device_ahead(task);
+  return device != no_device && is_brief(tenant, task, device) && !overwrites_input_ahead(task);
 }
 
 /// It was ready with dependencies unfinished, and may not start so any more: it waits for them.
 void Core::wait_again(Tenant& tenant, Task& task) {
-  tenant.ready.take(tenant.waiting_ahead);
+  tenant.ready.take(tenant.waiting_ahead, tasks_);
   task.state = State::waiting;
 }
 
 bool Core::batches_before(const Task& task, std::vector<std::uint64_t>& out) const {
   out.clear();
-  for (std::uint32_t i = 0; i < task.edges; ++i) {
-    if (task.predecessors[i] == no_slot) continue;
-    const Task& before = tasks_[task.predecessors[i]];
+  for (std::uint32_t i = 0; i < task.edge_count; ++i) {
+    if (task.edges[i].predecessor == no_slot) continue;
+    const Task& before = tasks_[task.edges[i].predecessor];
     if (before.state != State::running || before.batch == 0) return false;
     if (std::ranges::find(out, before.batch) == out.end()) out.push_back(before.batch);
   }

@@ -97,9 +97,9 @@ double Core::brought_ns(const Task& task, DeviceId device) const {
 }
 
 bool Core::is_left_by_another(const Task& task, std::uint32_t buffer) const {
-  for (std::uint32_t e = 0; e < task.edges; ++e) {
-    if (task.predecessors[e] == no_slot) continue;
-    const TaskRecord& before = tasks_[task.predecessors[e]].record;
+  for (std::uint32_t e = 0; e < task.edge_count; ++e) {
+    if (task.edges[e].predecessor == no_slot) continue;
+    const TaskRecord& before = tasks_[task.edges[e].predecessor].record;
     for (std::uint32_t k = 0; k < before.buffer_count; ++k)
       if (buffer_id(before.buffers[k]) == buffer && changes(buffer_mode(before.buffers[k])))
         return true;

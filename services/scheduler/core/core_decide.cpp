@@ -119,7 +119,7 @@ void Core::place_next(Tenant& tenant) {
     ++tenant.waiting_ahead;
     return;
   }
-  tenant.ready.take(tenant.waiting_ahead);
+  tenant.ready.take(tenant.waiting_ahead, tasks_);
   why_there(task, choice);
   log_placement(task, choice);
   start(tenant, task, ref, where);

@@ -116,6 +116,7 @@ void Core::finish_one(Slot slot, const Outcome& outcome) {
   leave_graph(task, outcome);
   const std::uint64_t ended_ns = outcome.run != nullptr ? outcome.run->end_ns : now_ns_;
   const State before = std::exchange(task.state, State::finished);
+  tenant.unfinished.finished(task.number, tasks_);
   if (before == State::running) leave_context(slot);
   if (before == State::ready) tenant.ready.left(tasks_);
   for (std::uint32_t i = 0; i < task.record.buffer_count; ++i)
@@ -134,7 +135,7 @@ void Core::finish_one(Slot slot, const Outcome& outcome) {
 }
 
 void Core::complete(Tenant& tenant, const Task& task, const Outcome& outcome) {
-  Completion c{};
+  Completion& c = tenant.completions.emplace_back();
   c.tag = task.record.tag;
   c.status = static_cast<std::uint32_t>(outcome.code);
   c.attempts = task.attempts;
@@ -146,7 +147,6 @@ void Core::complete(Tenant& tenant, const Task& task, const Outcome& outcome) {
   }
   ++tenant.pending;
   ++tenant.job->user->pending;
-  tenant.completions.push_back(c);
   if (!std::exchange(tenant.announced, true))
     actions_.push_back({Action::Kind::completions, {}, tenant.id, tenant.job->id});
 

@@ -139,8 +139,8 @@ void Core::count_gangs(Tenant& tenant, HeldGraph& graph) {
     for (std::size_t way = 0; way < HeldGraph::ways_count; ++way)
       of.takes_ns[way] = times[way].quickest_ns;
     for (std::uint32_t i = 0; i < task->record.dependency_count; ++i) {
-      const auto tag = tenant.tags.find(task->record.dependencies[i]);
-      const auto at = tag ? places.find(tag->slot) : places.end();
+      const TagIndex::Entry* tag = tenant.tags.find(task->record.dependencies[i]);
+      const auto at = tag != nullptr ? places.find(tag->slot) : places.end();
       if (at != places.end()) known.before.push_back(at->second);
     }
     of.before_end = known.before.size();

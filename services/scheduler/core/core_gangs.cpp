@@ -179,8 +179,8 @@ bool Core::waits_for_itself(const Gang& gang, std::uint32_t& steps) const {
     ++steps;
     const Task& task = tasks_[to_look_at.back()];
     to_look_at.pop_back();
-    for (std::uint32_t i = 0; i < task.edges; ++i) {
-      const Slot slot = task.predecessors[i];
+    for (std::uint32_t i = 0; i < task.edge_count; ++i) {
+      const Slot slot = task.edges[i].predecessor;
       if (slot == no_slot) continue;
       if (own.contains(slot)) return true;
       look_at(slot);
@@ -228,7 +228,7 @@ void Core::place_gang(Tenant& tenant, TaskRef leader) {
 
 void Core::start_gang(Tenant& tenant, TaskRef leader, const std::vector<DeviceId>& where) {
   Gang& gang = gang_of(tasks_[leader.slot]);
-  tenant.ready.take(tenant.waiting_ahead);
+  tenant.ready.take(tenant.waiting_ahead, tasks_);
   forget_reservation(leader);
   --ready_gangs_;
   gang.gathered = 0;

@@ -75,8 +75,9 @@ HeldGraph::ByWay<double> Core::longest_before(const Tenant& tenant, const HeldGr
                                               const TaskRecord& record) const {
   HeldGraph::ByWay<double> longest_ns{};
   for (std::uint32_t i = 0; i < record.dependency_count; ++i) {
-    const auto known = tenant.tags.find(record.dependencies[i]);
-    const auto before = known ? graph.longest_ns.find(known->slot) : graph.longest_ns.end();
+    const TagIndex::Entry* known = tenant.tags.find(record.dependencies[i]);
+    const auto before =
+        known != nullptr ? graph.longest_ns.find(known->slot) : graph.longest_ns.end();
     if (before == graph.longest_ns.end()) continue;
     for (std::size_t way = 0; way < HeldGraph::ways_count; ++way)
       longest_ns[way] = std::max(longest_ns[way], before->second[way]);

@@ -140,8 +140,8 @@ void Core::rank_anew(std::span<const TaskRef> graph) {
 void Core::rank_predecessors(const Task& task, std::uint64_t first_number, std::uint32_t& steps) {
   to_rank_.clear();
   const auto add_those_before = [&](const Task& later) {
-    for (std::uint32_t i = 0; i < later.edges; ++i) {
-      const Slot slot = later.predecessors[i];
+    for (std::uint32_t i = 0; i < later.edge_count; ++i) {
+      const Slot slot = later.edges[i].predecessor;
       if (slot == no_slot) continue;
       // One that is ready keeps its rank.
       const Task& earlier = tasks_[slot];

@@ -90,8 +90,9 @@ Result<void> Core::check_batch(const Tenant& tenant, std::span<const TaskRecord>
                        " ms before it was submitted; deadlines are times of the monotonic clock");
     TRY(check_references(tenant, record));
     TRY(check_dependencies(tenant, record));
-    const auto known = tenant.tags.find(low(record.tag));
-    if ((known && known->slot != no_slot) || !batch_tags_.emplace(low(record.tag), true).second)
+    const TagIndex::Entry* known = tenant.tags.find(low(record.tag));
+    if ((known != nullptr && known->slot != no_slot) ||
+        !batch_tags_.emplace(low(record.tag), true).second)
       return error(Code::already_exists,
                    task_text(record) + "an unfinished task has a tag with the same low 32 bits");
     if (in_gang(record)) gangs[record.gang].push_back(&record);
@@ -163,7 +164,7 @@ Result<void> Core::check_data(const Tenant& tenant, const TaskRecord& record) co
 Result<void> Core::check_dependencies(const Tenant& tenant, const TaskRecord& record) const {
   for (std::uint32_t i = 0; i < record.dependency_count; ++i) {
     const std::uint32_t tag = record.dependencies[i];
-    if (!batch_tags_.contains(tag) && !tenant.tags.find(tag))
+    if (!batch_tags_.contains(tag) && tenant.tags.find(tag) == nullptr)
       return error(Code::invalid_argument, task_text(record) + "it depends on task " +
                                                std::to_string(tag) + ", which is not known");
   }
@@ -199,8 +200,8 @@ Slot Core::insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns
   std::uint64_t failed_tag = 0;
   bool failed = false;
   for (std::uint32_t i = 0; i < record.dependency_count; ++i) {
-    const auto known = tenant.tags.find(record.dependencies[i]);
-    assert(known);
+    const TagIndex::Entry* known = tenant.tags.find(record.dependencies[i]);
+    assert(known != nullptr);
     if (known->slot != no_slot) {
       tasks_.add_dependency(slot, known->slot);
     } else if (known->failed) {
@@ -256,8 +257,8 @@ void Core::enqueue(Slot slot) {
 
 Result<void> Core::cancel(TenantId id, std::uint64_t tag) {
   Tenant* tenant = TRY(open(id));
-  const auto known = tenant->tags.find(low(tag));
-  if (!known || known->slot == no_slot || tasks_[known->slot].record.tag != tag)
+  const TagIndex::Entry* known = tenant->tags.find(low(tag));
+  if (known == nullptr || known->slot == no_slot || tasks_[known->slot].record.tag != tag)
     return error(Code::not_found, "no unfinished task has tag " + std::to_string(tag));
   if (tasks_[known->slot].state == State::running)
     return error(Code::busy, "task " + std::to_string(tag) + " is running");

@@ -17,6 +17,11 @@ void UnfinishedIndex::add(TaskRef task, const TaskTable& tasks) {
   refs_.push_back(task);
 }
 
+void UnfinishedIndex::finished(std::uint64_t number, const TaskTable& tasks) {
+  if (refs_.empty() || refs_.front().number != number) return;
+  while (!refs_.empty() && !is_unfinished(refs_.front(), tasks)) refs_.pop_front();
+}
+
 void UnfinishedIndex::sweep(const TaskTable& tasks) {
   std::erase_if(refs_, [&](const TaskRef& r) { return !is_unfinished(r, tasks); });
   sweep_at_ = 2 * refs_.size() + 1024;

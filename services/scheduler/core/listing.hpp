@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -32,18 +33,21 @@ class SharedNames {
   std::shared_ptr<const TaskNames> names_;
 };
 
-/// The unfinished tasks of one tenant, by number. Finished ones are swept out now and then: each
-/// sweep is paid for by the tasks that finished since the last.
+/// The unfinished tasks of one tenant, by number. Finished ones leave when they are the first, and
+/// when there are too many behind one that is not: each sweep is paid for by those that finished
+/// since the last.
 class UnfinishedIndex {
  public:
   void add(TaskRef task, const TaskTable& tasks);
+  /// The task of that number has.
+  void finished(std::uint64_t number, const TaskTable& tasks);
   /// Null when there is none above `after`.
   const Task* next(std::uint64_t after, const TaskTable& tasks);
-  const std::vector<TaskRef>& refs() const { return refs_; }  ///< some of them finished
+  const std::deque<TaskRef>& refs() const { return refs_; }  ///< some of them finished
 
  private:
   void sweep(const TaskTable& tasks);
-  std::vector<TaskRef> refs_;
+  std::deque<TaskRef> refs_;
   std::size_t sweep_at_ = 1024;
 };
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "services/scheduler/core/prefetch.hpp"
+
 namespace aios::scheduler {
 
 PlacementLog::Reply PlacementLog::describe(const Entry& entry) {
@@ -42,6 +44,7 @@ PlacementLog::Entry& PlacementLog::add(std::uint32_t user) {
   if (ring_.empty()) ring_.reserve(capacity);
   if (ring_.size() < capacity) ring_.emplace_back();
   Entry& entry = ring_[last_++ % capacity];
+  prefetch_to_write(ring_.data() + last_ % capacity, sizeof(Facts));
   static_cast<Facts&>(entry) = {};
   entry.sequence = last_;
   entry.user = user;

@@ -57,7 +57,7 @@ class ReadyQueue {
     while (true) {
       while (front_.size() - first_ <= index) {
         if (rest_is_empty()) return nullptr;
-        refill();
+        refill(tasks);
       }
       if (is_live(front_[first_ + index], tasks)) return &front_[first_ + index];
       front_.erase(front_.begin() + first_ + index);
@@ -70,8 +70,11 @@ class ReadyQueue {
     return *entry;
   }
   /// Takes away what `peek` returned for this index.
-  void take(std::uint32_t index) {
+  void take(std::uint32_t index, const TaskTable& tasks) {
     --live_;
+    // By the time that one is given to a context, and those that wait for it are looked at.
+    if (const std::size_t after = first_ + index + 2; after < front_.size())
+      tasks.prefetch_successor(front_[after].task.slot);
     if (index > 0) {
       front_.erase(front_.begin() + first_ + index);
     } else if (++first_ == front_.size() || first_ >= window) {
@@ -106,15 +109,19 @@ class ReadyQueue {
     heap_.push_back(entry);
     std::push_heap(heap_.begin(), heap_.end(), later);
   }
-  /// Not when the rest is empty.
-  void refill() {
-    if (heap_.empty() || (!row_.empty() && !earlier(heap_.front(), row_.front()))) {
-      front_.push_back(row_.front());
-      return row_.pop_front();
+  /// Several at a time, so that their tasks are there when they are looked at.
+  void refill(const TaskTable& tasks) {
+    for (int i = 0; i < 4 && !rest_is_empty() && front_.size() - first_ < window; ++i) {
+      if (heap_.empty() || (!row_.empty() && !earlier(heap_.front(), row_.front()))) {
+        front_.push_back(row_.front());
+        row_.pop_front();
+      } else {
+        std::pop_heap(heap_.begin(), heap_.end(), later);
+        front_.push_back(heap_.back());
+        heap_.pop_back();
+      }
+      tasks.prefetch(front_.back().task.slot);
     }
-    std::pop_heap(heap_.begin(), heap_.end(), later);
-    front_.push_back(heap_.back());
-    heap_.pop_back();
   }
 
   /// From `first_` on sorted, all better than the rest.

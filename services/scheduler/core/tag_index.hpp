@@ -6,7 +6,6 @@
 
 #include <cstdint>
 #include <deque>
-#include <optional>
 
 #include "services/scheduler/core/task_table.hpp"
 
@@ -20,10 +19,10 @@ class TagIndex {
     bool failed = false;  ///< how the finished one ended
   };
 
-  std::optional<Entry> find(std::uint32_t tag) const {
+  /// Null when it means nothing. Valid until the next change.
+  const Entry* find(std::uint32_t tag) const {
     const auto at = entries_.find(tag);
-    if (at == entries_.end()) return std::nullopt;
-    return at->second;
+    return at == entries_.end() ? nullptr : &at->second;
   }
   /// Replaces a finished task's meaning of the tag.
   void add(std::uint32_t tag, Slot slot) { entries_[tag] = Entry{slot, 0, false}; }

@@ -1,6 +1,10 @@
 #include "services/scheduler/core/task_table.hpp"
 
+#include <sys/mman.h>
+
 #include <cassert>
+#include <new>
+#include <type_traits>
 
 #include "services/scheduler/core/limits.hpp"
 
@@ -9,15 +13,39 @@ namespace aios::scheduler {
 using proto::scheduler::max_dependencies;
 static_assert(std::uint64_t{max_tasks} * max_dependencies < no_slot);
 
+static_assert(std::is_trivially_destructible_v<Task>);
+
+namespace {
+constexpr std::size_t table_bytes = std::size_t{max_tasks} * sizeof(Task);
+/// A few tasks shall not take a huge page, and many not have ten thousand small ones, whose
+/// addresses no TLB holds.
+constexpr std::size_t small_pages_bytes = 2u << 20;
+}  // namespace
+
+TaskTable::TaskTable() {
+  void* room = ::mmap(nullptr, table_bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (room == MAP_FAILED) throw std::bad_alloc();
+  tasks_ = static_cast<Task*>(room);
+  // Without huge pages it is only slower.
+  ::madvise(static_cast<char*>(room) + small_pages_bytes, table_bytes - small_pages_bytes,
+            MADV_HUGEPAGE);
+}
+
+TaskTable::~TaskTable() {
+  ::munmap(tasks_, table_bytes);
+}
+
 Slot TaskTable::allocate() {
-  if (!free_.empty()) {
-    const Slot slot = free_.back();
-    free_.pop_back();
-    return slot;
+  if (free_.empty()) {
+    assert(made_ < max_tasks);
+    new (&tasks_[made_]) Task;
+    return made_++;
   }
-  assert(made_ < max_tasks);
-  if (made_ % chunk_tasks == 0) chunks_.push_back(std::make_unique_for_overwrite<Chunk>());
-  return made_++;
+  const Slot slot = free_.back();
+  free_.pop_back();
+  if (!free_.empty()) prefetch(free_.back());
+  return slot;
 }
 
 void TaskTable::release(Slot slot) {
@@ -30,11 +58,11 @@ void TaskTable::release(Slot slot) {
 
 void TaskTable::add_dependency(Slot slot, Slot predecessor) {
   Task& task = (*this)[slot];
-  assert(task.edges < max_dependencies && slot != predecessor);
-  task.next_edge[task.edges] = (*this)[predecessor].first_successor;
-  task.predecessors[task.edges] = predecessor;
-  (*this)[predecessor].first_successor = slot * max_dependencies + task.edges;
-  ++task.edges;
+  assert(task.edge_count < max_dependencies && slot != predecessor);
+  Task& before = (*this)[predecessor];
+  task.edges[task.edge_count] = {predecessor, before.first_successor};
+  before.first_successor = slot * max_dependencies + task.edge_count;
+  ++task.edge_count;
   ++task.remaining;
 }
 
@@ -43,8 +71,9 @@ void TaskTable::take_successors(Slot slot, std::vector<Slot>& out) {
   while (edge != no_slot) {
     const Slot successor = edge / max_dependencies;
     out.push_back(successor);
-    (*this)[successor].predecessors[edge % max_dependencies] = no_slot;
-    edge = (*this)[successor].next_edge[edge % max_dependencies];
+    Edge& of_successor = (*this)[successor].edges[edge % max_dependencies];
+    of_successor.predecessor = no_slot;
+    edge = of_successor.next;
   }
 }
 

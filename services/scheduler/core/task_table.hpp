@@ -2,15 +2,15 @@
 // tells a task from a later one in its slot.
 #pragma once
 
-#include <array>
+#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <utility>
 #include <vector>
 
 #include "abi/proto/scheduler.hpp"
 #include "services/scheduler/core/admission.hpp"
 #include "services/scheduler/core/memories.hpp"
+#include "services/scheduler/core/prefetch.hpp"
 #include "services/scheduler/policy/placement.hpp"
 
 namespace aios::scheduler {
@@ -52,34 +52,26 @@ struct TaskHead {
   DeviceId device = 0;          ///< while running
   std::uint32_t remaining = 0;  ///< dependencies not finished
   std::uint32_t first_successor = no_slot;
-  std::uint32_t edges = 0;
+  std::uint32_t edge_count = 0;
   std::uint32_t unbegun = 0;  ///< how often it was sent ahead, or in a batch, and not begun
   WorkId work = 0;
   std::uint64_t upward_rank_ns = 0;
 };
 
-/// Not cleared with the rest: valid as far as `edges` says, and in a slot that is not free.
+/// One task that it waits for.
+struct Edge {
+  Slot predecessor;  ///< no_slot: it has finished
+  std::uint32_t
+      next;  ///< in the list of those that wait for the same one: slot * max_dependencies + edge
+};
+
+/// Not cleared with the rest: valid as far as `edge_count` says, and in a slot that is not free.
 struct TaskBody {
-  Slot predecessors[proto::scheduler::max_dependencies];  ///< by edge; no_slot: it has finished
+  Edge edges[proto::scheduler::max_dependencies];
   proto::scheduler::TaskRecord record;
-  std::uint32_t next_edge[proto::scheduler::max_dependencies];
 };
 
 struct TaskFacts {
-  /// While it waits for a busy device: as long as it would not be done sooner elsewhere it goes on
-  /// to wait without being placed anew. How busy the best of the other devices is, is counted, for
-  /// there are often several alike; the rest are taken to be free. What it takes is from when it
-  /// has a slot there, with its data brought and what comes after it.
-  struct Wait {
-    DeviceId device = 0;
-    std::uint64_t takes_ns = 0;
-    std::uint32_t width = 0;
-    DeviceId second = 0;  ///< the best of the others, if any
-    std::uint64_t second_takes_ns = ~std::uint64_t{0};
-    std::uint64_t others_take_ns = ~std::uint64_t{0};  ///< at least
-    std::uint64_t until_decision = 0;                  ///< then costs and data may have changed
-    bool brings = false;                               ///< data that is not there
-  } wait;
   std::uint64_t submitted_ns = 0;
   std::uint64_t ready_ns = 0;       ///< as far as the contexts say
   std::uint64_t after_number = 0;   ///< of the task that it waited for last
@@ -100,9 +92,23 @@ struct TaskFacts {
   std::uint32_t width = 0;      ///< threads that it keeps busy, since it was given a slot
   std::uint32_t charge_ns = 0;  ///< what a brief one is expected to take
   std::uint32_t in_flight_at = 0;  ///< its place in its context's list
+  /// While it waits for a busy device: as long as it would not be done sooner elsewhere it goes on
+  /// to wait without being placed anew. How busy the best of the other devices is, is counted, for
+  /// there are often several alike; the rest are taken to be free. What it takes is from when it
+  /// has a slot there, with its data brought and what comes after it.
+  struct Wait {
+    DeviceId device = 0;
+    std::uint64_t takes_ns = 0;
+    std::uint32_t width = 0;
+    DeviceId second = 0;  ///< the best of the others, if any
+    std::uint64_t second_takes_ns = ~std::uint64_t{0};
+    std::uint64_t others_take_ns = ~std::uint64_t{0};  ///< at least
+    std::uint64_t until_decision = 0;                  ///< then costs and data may have changed
+    bool brings = false;                               ///< data that is not there
+  } wait;
 };
 
-struct alignas(64) Task : TaskHead, TaskBody, TaskFacts {
+struct alignas(128) Task : TaskHead, TaskBody, TaskFacts {
   bool idempotent() const { return (record.flags & proto::scheduler::task_flag::idempotent) != 0; }
 };
 
@@ -114,9 +120,22 @@ inline bool is_pending(const Task& task) {
 
 class TaskTable {
  public:
-  Task& operator[](Slot slot) { return (*chunks_[slot / chunk_tasks])[slot % chunk_tasks]; }
-  const Task& operator[](Slot slot) const {
-    return (*chunks_[slot / chunk_tasks])[slot % chunk_tasks];
+  /// Room for max_tasks, of which it takes memory as it fills. std::bad_alloc: there is none.
+  TaskTable();
+  ~TaskTable();
+  TaskTable(const TaskTable&) = delete;
+  TaskTable& operator=(const TaskTable&) = delete;
+
+  Task& operator[](Slot slot) { return tasks_[slot]; }
+  const Task& operator[](Slot slot) const { return tasks_[slot]; }
+  /// It will be looked at in a moment. Of tens of thousands that wait none is in a cache.
+  void prefetch(Slot slot) const { prefetch_to_write(tasks_ + slot, sizeof(Task)); }
+  /// The same of the first of those that wait for that one.
+  void prefetch_successor(Slot slot) const {
+    const std::uint32_t edge = tasks_[slot].first_successor;
+    if (edge == no_slot) return;
+    const Task* successor = tasks_ + edge / proto::scheduler::max_dependencies;
+    prefetch_to_write(successor, sizeof(TaskHead) + sizeof(TaskBody::edges) + asked_of_record);
   }
   /// Null when that task is gone.
   Task* find(TaskRef ref) {
@@ -139,17 +158,16 @@ class TaskTable {
     for (std::uint32_t edge = (*this)[slot].first_successor; edge != no_slot;) {
       const Slot successor = edge / proto::scheduler::max_dependencies;
       visit(successor);
-      edge = (*this)[successor].next_edge[edge % proto::scheduler::max_dependencies];
+      edge = (*this)[successor].edges[edge % proto::scheduler::max_dependencies].next;
     }
   }
   /// Appends the tasks that wait for `slot`, one entry per dependency, and forgets them.
   void take_successors(Slot slot, std::vector<Slot>& out);
 
  private:
-  /// Few enough chunks that where they are stays in a cache.
-  static constexpr std::size_t chunk_tasks = 1024;
-  using Chunk = std::array<Task, chunk_tasks>;
-  std::vector<std::unique_ptr<Chunk>> chunks_;
+  /// Of a record, what is asked of those that may follow one: its arguments are not.
+  static constexpr std::size_t asked_of_record = offsetof(proto::scheduler::TaskRecord, buffers);
+  Task* tasks_;
   std::uint32_t made_ = 0;  ///< slots
   std::vector<Slot> free_;
 };

@@ -12,6 +12,7 @@
 namespace aios::scheduler {
 
 using DeviceId = std::uint32_t;
+inline constexpr DeviceId no_device = ~DeviceId{0};
 using CodeletId = std::uint32_t;
 using WorkId = std::uint32_t;
 
