@@ -230,7 +230,12 @@ class Core {
   /// When to decide again though nothing happened: a task waits for a busy device while another is
   /// free, and by then the busy one is late. ~0: not at all.
   std::uint64_t decide_again_ns() const { return decide_again_ns_; }
-  std::vector<Action> take_actions() { return std::exchange(actions_, {}); }
+  /// What is to be done. Valid until the next call.
+  const std::vector<Action>& take_actions() {
+    taken_.clear();
+    taken_.swap(actions_);
+    return taken_;
+  }
 
  private:
   struct Outcome {
@@ -547,7 +552,7 @@ class Core {
   std::uint64_t known_brief_ = 0;  ///< brief tasks that ended, of which enough is known
   std::int64_t served_ns_ = 0;     ///< what the user that was served last had before
   std::vector<Charge> charges_;    ///< to be put right at the next decision
-  std::vector<Action> actions_;
+  std::vector<Action> actions_, taken_;
   // Scratch, to spare allocations.
   std::vector<Wake> wakes_;
   std::vector<Slot> successors_;

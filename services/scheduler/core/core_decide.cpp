@@ -158,7 +158,9 @@ void Core::fill_candidates(Tenant& tenant, Slot slot) {
     const MemoryRoom room =
         holds_copies(d) ? memory_room(task, d, memory_need(task, d)) : MemoryRoom::now;
     if (room == MemoryRoom::now) {
-      candidates_.push_back({d, devices_[d].room()});
+      Candidate& candidate = candidates_.emplace_back();
+      candidate.device = d;
+      candidate.free_slots = devices_[d].room();
     } else if (!short_of_memory_ || (held && room != MemoryRoom::held)) {
       short_of_memory_ = d;
       held = room == MemoryRoom::held;

@@ -8,23 +8,24 @@ namespace {
 
 using Entry = PlacementLog::Entry;
 
-PlacementLog::Candidate logged(const Candidate& candidate, std::uint64_t now_ns,
-                               bool shunned = false) {
-  PlacementLog::Candidate out{};
+void log_candidate(Entry& entry, const Candidate& candidate, std::uint64_t now_ns,
+                   bool shunned = false) {
+  if (entry.candidate_count == proto::scheduler::max_logged_candidates) return;
+  PlacementLog::Candidate& out = entry.candidates[entry.candidate_count++];
+  out = {};
   out.device = static_cast<std::uint16_t>(candidate.device);
   out.at_once = shunned ? PlacementLog::Candidate::fails
                 : candidate.memory_wait_ns > 0 || !memory_fits(candidate)
                     ? PlacementLog::Candidate::short_of_memory
                 : candidate.at_once ? PlacementLog::Candidate::began_at_once
                                     : std::uint8_t{0};
-  if (candidate.cost == nullptr) return out;
+  if (candidate.cost == nullptr) return;
   out.level = static_cast<std::uint8_t>(candidate.cost->level);
   out.samples = candidate.cost->samples;
   out.wait_ns = static_cast<float>(candidate.free_ns > now_ns ? candidate.free_ns - now_ns : 0);
   out.transfer_ns = static_cast<float>(candidate.transfer_ns);
   out.mean_ns = static_cast<float>(candidate.cost->time.mean * candidate.stretch);
   out.p95_ns = static_cast<float>(candidate.cost->time.p95 * candidate.stretch);
-  return out;
 }
 
 }  // namespace
@@ -67,13 +68,10 @@ void Core::log_placement(Task& task, const Choice& choice) {
   entry.considered =
       static_cast<std::uint8_t>(std::min<std::size_t>(candidates_.size() + shunned_.size(), 255));
   // The chosen one first, then the others by device, and those that were not to be chosen.
-  entry.candidates[entry.candidate_count++] = logged(candidates_[choice.candidate], now_ns_);
+  log_candidate(entry, candidates_[choice.candidate], now_ns_);
   for (std::uint32_t i = 0; i < candidates_.size(); ++i)
-    if (i != choice.candidate && entry.candidate_count < proto::scheduler::max_logged_candidates)
-      entry.candidates[entry.candidate_count++] = logged(candidates_[i], now_ns_);
-  for (const Candidate& one : shunned_)
-    if (entry.candidate_count < proto::scheduler::max_logged_candidates)
-      entry.candidates[entry.candidate_count++] = logged(one, now_ns_, true);
+    if (i != choice.candidate) log_candidate(entry, candidates_[i], now_ns_);
+  for (const Candidate& one : shunned_) log_candidate(entry, one, now_ns_, true);
   task.logged = entry.sequence;
 }
 

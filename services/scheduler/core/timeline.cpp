@@ -8,7 +8,7 @@ namespace aios::scheduler {
 namespace {
 
 /// Far above every time that makes sense, and far from overflow.
-constexpr double most_ns = 4e18;
+constexpr double horizon_ns = 4e18;
 
 }  // namespace
 
@@ -44,13 +44,13 @@ SharedOut Timeline::share_out_plan(std::uint32_t width, double duration_ns) {
   const std::uint64_t first_ns = plan_.front();
   SharedOut out = share_out(std::min<std::size_t>(width, plan_.size()), duration_ns,
                             [&](std::size_t i) { return plan_[i] - first_ns; });
-  out.end_ns = std::min(out.end_ns + static_cast<double>(first_ns), most_ns);
+  out.end_ns = std::min(out.end_ns + static_cast<double>(first_ns), horizon_ns);
   return out;
 }
 
 std::uint64_t Timeline::free_ns(std::uint32_t width, double duration_ns) {
   if (width <= 1) return free_ns();
-  const double takes_ns = std::min(duration_ns, most_ns);
+  const double takes_ns = std::min(duration_ns, horizon_ns);
   const double free_ns = share_out_plan(width, takes_ns).end_ns - takes_ns;
   return std::max(plan_.front(), static_cast<std::uint64_t>(std::max(free_ns, 0.0)));
 }

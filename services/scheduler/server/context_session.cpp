@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cassert>
+#include <cstddef>
 #include <cstring>
 
 #include "services/scheduler/core/record_check.hpp"
@@ -184,16 +185,15 @@ void ContextSession::send_alone(Running& running) {
 
 // ---- batches ------------------------------------------------------------------------------------
 
+static_assert(offsetof(RunBatch::Request, packed) % alignof(RunBatch::PackedRun) == 0 &&
+              sizeof(BufferUse) % alignof(RunBatch::PackedRun) == 0);
+
 void ContextSession::pack(Running& running, std::span<const std::uint64_t> after) {
   const Run::Request& request = running.request;
-  const RunBatch::PackedRun head{request.codelet,
-                                 {request.grid[0], request.grid[1], request.grid[2]},
-                                 static_cast<std::uint16_t>(request.buffer_count),
-                                 static_cast<std::uint16_t>(request.argument_bytes)};
   const std::uint32_t argument_bytes = (request.argument_bytes + 3) / 4 * 4;
   const auto buffer_bytes = static_cast<std::uint32_t>(request.buffer_count * sizeof(BufferUse));
   const std::uint32_t bytes =
-      static_cast<std::uint32_t>(sizeof head) + buffer_bytes + argument_bytes;
+      static_cast<std::uint32_t>(sizeof(RunBatch::PackedRun)) + buffer_bytes + argument_bytes;
   if (batch_tasks_.size() == RunBatch::max_tasks ||
       batch_.packed_bytes + bytes > sizeof batch_.packed ||
       batch_ns_ + running.expected_ns > max_batch_ns || !goes_with_batch(after))
@@ -203,8 +203,11 @@ void ContextSession::pack(Running& running, std::span<const std::uint64_t> after
     if (!wait_for(after)) return not_begun(running);
   }
   std::uint8_t* to = batch_.packed + batch_.packed_bytes;
-  std::memcpy(to, &head, sizeof head);
-  to += sizeof head;
+  new (to) RunBatch::PackedRun{request.codelet,
+                               {request.grid[0], request.grid[1], request.grid[2]},
+                               static_cast<std::uint16_t>(request.buffer_count),
+                               static_cast<std::uint16_t>(request.argument_bytes)};
+  to += sizeof(RunBatch::PackedRun);
   std::memcpy(to, request.buffers, buffer_bytes);
   to += buffer_bytes;
   // What follows the arguments is zero, as a record's check has made sure.
@@ -246,13 +249,14 @@ void ContextSession::flush() {
   batch_.count = static_cast<std::uint16_t>(batch_tasks_.size());
   std::fill(batch_.after + batch_.after_count, std::end(batch_.after), std::uint16_t{0});
   std::fill(batch_.packed + batch_.packed_bytes, std::end(batch_.packed), std::uint8_t{0});
-  client_->start<RunBatch>(
-      batch_, Deadline::never(),
-      [this, number = last_batch_, waits = batch_.after_count > 0,
-       tasks = std::exchange(batch_tasks_, {})](const Result<RunBatch::Reply>& reply) {
-        if (closed_ || (!reply && !client_->connected())) return;
-        batch_ended(tasks, number, waits, reply);
-      });
+  client_->start<RunBatch>(batch_, Deadline::never(),
+                           [this, number = last_batch_, waits = batch_.after_count > 0,
+                            tasks = std::move(batch_tasks_)](const Result<RunBatch::Reply>& reply) {
+                             if (closed_ || (!reply && !client_->connected())) return;
+                             batch_ended(tasks, number, waits, reply);
+                           });
+  batch_tasks_.clear();
+  batch_tasks_.reserve(RunBatch::max_tasks);
   batch_.packed_bytes = 0;
   batch_.after_count = 0;
   batch_ns_ = 0;
@@ -282,17 +286,17 @@ void ContextSession::batch_ended(const std::vector<Running*>& tasks, std::uint64
   const double ahead_ns = std::min(1e3 * reply->ahead_us, copied_ns);
   double predicted_ns = 0;
   for (std::uint32_t i = 0; i < reply->count; ++i) predicted_ns += tasks[i]->transfer_ns;
+  Result<RunReply> one{RunReply{}};
+  one->peak_memory_bytes = reply->peak_memory_bytes;
   for (std::uint32_t i = 0; i < reply->count - (failed ? 1u : 0u); ++i) {
     const RunBatch::Ended& ended = reply->ended[i];
     const double share =
         predicted_ns > 0 ? tasks[i]->transfer_ns / predicted_ns : 1.0 / reply->count;
-    RunReply one{reply->base_ns + ended.start_ns,
-                 reply->base_ns + ended.end_ns,
-                 reply->peak_memory_bytes,
-                 static_cast<std::uint64_t>(copied_ns * share),
-                 static_cast<std::uint64_t>(ahead_ns * share),
-                 {}};
-    std::copy(std::begin(ended.result), std::end(ended.result), one.result);
+    one->start_ns = reply->base_ns + ended.start_ns;
+    one->end_ns = reply->base_ns + ended.end_ns;
+    one->transfer_ns = static_cast<std::uint64_t>(copied_ns * share);
+    one->ahead_ns = static_cast<std::uint64_t>(ahead_ns * share);
+    std::copy(std::begin(ended.result), std::end(ended.result), one->result);
     finish(*tasks[i], one);
   }
   if (!failed) return;

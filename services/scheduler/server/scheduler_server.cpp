@@ -535,8 +535,13 @@ void SchedulerServer::decide_later() {
 void SchedulerServer::carry_out_all() {
   // What is carried out may tell the core more, and so come here again.
   if (std::exchange(carrying_out_, true)) return;
-  for (auto actions = core_.take_actions(); !actions.empty(); actions = core_.take_actions())
-    for (const Action& action : actions) carry_out(action);
+  bool any = true;
+  while (std::exchange(any, false)) {
+    for (const Action& action : core_.take_actions()) {
+      carry_out(action);
+      any = true;
+    }
+  }
   pool_.flush();
   carrying_out_ = false;
   // Only now all is forgotten that the tenants before had.
