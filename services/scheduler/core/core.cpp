@@ -9,8 +9,11 @@ namespace aios::scheduler {
 
 Core::Core(std::unique_ptr<Order> order, std::unique_ptr<Placement> placement,
            std::unique_ptr<Costs> costs)
-    : order_(std::move(order)), placement_(std::move(placement)), costs_(std::move(costs)) {
-  assert(costs_ != nullptr || !placement_->looks_ahead());
+    : order_(std::move(order)),
+      placement_(std::move(placement)),
+      looks_ahead_(placement_->looks_ahead()),
+      costs_(std::move(costs)) {
+  assert(costs_ != nullptr || !looks_ahead_);
 }
 
 void Core::set_device(DeviceId device, std::uint32_t slots, bool usable, std::string_view name,

@@ -518,6 +518,7 @@ class Core {
 
   std::unique_ptr<Order> order_;
   std::unique_ptr<Placement> placement_;
+  const bool looks_ahead_;  ///< placement_
   std::unique_ptr<Costs> costs_;
   std::vector<DeviceState> devices_;
   std::vector<Timeline> timelines_;  ///< by device

@@ -35,7 +35,7 @@ bool Core::may_go_ahead(const Tenant& tenant, const Task& task, DeviceId device)
       !suits(tenant, task.record, device) || !is_brief(tenant, task, device) ||
       device_ahead(task) != device || overwrites_input_ahead(task))
     return false;
-  if (!placement_->looks_ahead()) return true;
+  if (!looks_ahead_) return true;
   // Where it is done sooner than here it is worth to wait.
   const double here_ns = costs_->estimate(task.work, device).time.mean;
   for (DeviceId d = 0; d < devices_.size(); ++d)

@@ -52,7 +52,7 @@ bool Core::startable(Tenant& tenant) {
   for (DeviceId d = 0; d < devices_.size(); ++d) {
     if (has_room(tenant, d) && (has_room_ahead(d) || !is_brief(tenant, task, d))) return true;
     // Where nothing is free the first task alone says whether a further device would be of use.
-    if (tenant.waiting_ahead == 0 && can_open(tenant, d) && placement_->looks_ahead()) return true;
+    if (tenant.waiting_ahead == 0 && can_open(tenant, d) && looks_ahead_) return true;
   }
   return false;
 }
@@ -80,7 +80,7 @@ void Core::decide(std::uint64_t now_ns) {
     tenant->waiting_ahead = 0;
     if (startable(*tenant)) round_.push_back(tenant);
   }
-  if (!round_.empty() && placement_->looks_ahead()) begin_plan();
+  if (!round_.empty() && looks_ahead_) begin_plan();
   while (!round_.empty()) {
     Tenant* next = *std::min_element(round_.begin(), round_.end(),
                                      [&](Tenant* a, Tenant* b) { return sooner(*a, *b, tasks_); });
@@ -97,7 +97,7 @@ void Core::place_next(Tenant& tenant) {
   shunned_.clear();
   if (in_gang(task.record)) return place_gang(tenant, ref);
   if (task.remaining > 0 && !is_still_ahead(tenant, task)) return wait_again(tenant, task);
-  if (placement_->looks_ahead() && waits_on(tenant, task)) {
+  if (looks_ahead_ && waits_on(tenant, task)) {
     ++tenant.waiting_ahead;
     return;
   }
@@ -109,12 +109,11 @@ void Core::place_next(Tenant& tenant) {
     tenant.waiting_ahead = task.suspect ? ReadyQueue::window : tenant.waiting_ahead + 1;
     return;
   }
-  const PlacementFacts facts =
-      placement_->looks_ahead() ? facts_of(tenant, task) : PlacementFacts{now_ns_};
+  const PlacementFacts facts = looks_ahead_ ? facts_of(tenant, task) : PlacementFacts{now_ns_};
   Choice choice = placement_->place(facts, candidates_);
-  if (placement_->looks_ahead()) heed_the_rest(tenant, task, choice);
+  if (looks_ahead_) heed_the_rest(tenant, task, choice);
   const Candidate& where = candidates_[choice.candidate];
-  if (placement_->looks_ahead() && !where.at_once) {
+  if (looks_ahead_ && !where.at_once) {
     wait_for(tenant, task, where);
     ++tenant.waiting_ahead;
     return;
@@ -132,7 +131,7 @@ void Core::why_there(Task& task, const Choice& choice) {
   const DeviceId device = candidates_[choice.candidate].device;
   if (task.awaited_memory != 0)
     task.placed_because = task.awaited_memory == device + 1 ? Reason::memory_freed : Reason::memory;
-  if (!placement_->looks_ahead()) {
+  if (!looks_ahead_) {
     if (short_of_memory_) task.placed_because = Reason::memory;
     return;
   }
@@ -144,7 +143,7 @@ void Core::why_there(Task& task, const Choice& choice) {
 
 void Core::fill_candidates(Tenant& tenant, Slot slot) {
   candidates_.clear();
-  if (placement_->looks_ahead()) return look_ahead(tenant, slot);
+  if (looks_ahead_) return look_ahead(tenant, slot);
   const Task& task = tasks_[slot];
   const CodeletType& codelet = tenant.codelets[task.record.codelet];
   const bool shuns = !codelet.failing.empty() && another_would_do(tenant, task);
@@ -184,7 +183,7 @@ void Core::start(Tenant& tenant, Task& task, TaskRef ref, const Candidate& where
   served(tenant);
   take_slot(ref.slot);
   assert(task.brief || task.remaining == 0);
-  if (placement_->looks_ahead()) account_placement(ref, where);
+  if (looks_ahead_) account_placement(ref, where);
   actions_.push_back({Action::Kind::start, ref, tenant.id, tenant.job->id, where.device});
   offer_successors(ref.slot);
 }
@@ -195,7 +194,7 @@ void Core::want_contexts(Tenant& tenant) {
   bool any = false;
   for (DeviceId d = 0; d < devices_.size() && !any; ++d) any = can_open(tenant, d);
   if (!any) return;
-  const std::uint32_t end = placement_->looks_ahead() ? 1 : ReadyQueue::window;
+  const std::uint32_t end = looks_ahead_ ? 1 : ReadyQueue::window;
   for (std::uint32_t i = 0; i < end; ++i) {
     const ReadyQueue::Entry* next = tenant.ready.peek(i, tasks_);
     if (next == nullptr) return;

@@ -67,7 +67,7 @@ void Core::count_passed_over(CodeletType& codelet, DeviceId chosen) const {
 
 bool Core::has_shunned_a_sooner_one(const Choice& choice) const {
   if (choice.reason == Reason::probe) return false;
-  if (choice.reason == Reason::only_one || !placement_->looks_ahead()) return true;
+  if (choice.reason == Reason::only_one || !looks_ahead_) return true;
   const std::uint64_t end_ns = finish_ns(candidates_[choice.candidate]);
   return std::ranges::any_of(shunned_, [&](const Candidate& c) { return finish_ns(c) < end_ns; });
 }

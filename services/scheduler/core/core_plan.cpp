@@ -34,7 +34,9 @@ void Core::look_ahead(Tenant& tenant, Slot slot) {
     const bool is_open = context.state == ContextState::ready;
     const bool alone =
         !context.in_flight.empty() && (task.suspect || tasks_[context.in_flight.front()].suspect);
-    Candidate c{d, state.room()};
+    Candidate& c = candidates_.emplace_back();
+    c.device = d;
+    c.free_slots = state.room();
     c.free_ns = timelines_[d].free_ns();
     // What was planned before it on this device has the slots that there are.
     const bool brief = is_brief(tenant, task, d);
@@ -68,9 +70,9 @@ void Core::look_ahead(Tenant& tenant, Slot slot) {
       c.onward_ns = static_cast<std::uint64_t>(onward * onward_.after_ns(slot, memories_.of(d)));
     if (shuns && is_shunned(codelet, d)) {
       shunned_.push_back(c);
+      candidates_.pop_back();
       continue;
     }
-    candidates_.push_back(c);
     any_at_once = any_at_once || c.at_once;
     any_stalled = any_stalled || is_stalled;
   }

@@ -53,15 +53,9 @@ class ReadyQueue {
   }
   /// The entry with `index` better ones before it; null when there is none, or from `window` on.
   const Entry* peek(std::uint32_t index, const TaskTable& tasks) {
-    if (index >= window) return nullptr;
-    while (true) {
-      while (front_.size() - first_ <= index) {
-        if (rest_is_empty()) return nullptr;
-        refill(tasks);
-      }
-      if (is_live(front_[first_ + index], tasks)) return &front_[first_ + index];
-      front_.erase(front_.begin() + first_ + index);
-    }
+    const std::size_t at = first_ + index;
+    if (at < front_.size() && index < window && is_live(front_[at], tasks)) return &front_[at];
+    return find(index, tasks);
   }
   /// Must not be empty.
   const Entry& top(const TaskTable& tasks) {
@@ -102,6 +96,17 @@ class ReadyQueue {
   static bool is_live(const Entry& e, const TaskTable& tasks) {
     const Task* task = tasks.find(e.task);
     return task != nullptr && task->state == State::ready;
+  }
+  const Entry* find(std::uint32_t index, const TaskTable& tasks) {
+    if (index >= window) return nullptr;
+    while (true) {
+      while (front_.size() - first_ <= index) {
+        if (rest_is_empty()) return nullptr;
+        refill(tasks);
+      }
+      if (is_live(front_[first_ + index], tasks)) return &front_[first_ + index];
+      front_.erase(front_.begin() + first_ + index);
+    }
   }
   bool rest_is_empty() const { return row_.empty() && heap_.empty(); }
   void push_rest(const Entry& entry) {

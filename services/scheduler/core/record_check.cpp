@@ -16,12 +16,9 @@ bool zero_from(const T (&values)[N], std::size_t first) {
 }
 
 bool grid_fits(const std::uint32_t (&grid)[3]) {
-  std::uint64_t blocks = 1;
-  for (const std::uint32_t n : grid) {
-    if (n == 0 || n > max_grid_blocks / blocks) return false;
-    blocks *= n;
-  }
-  return true;
+  // Neither product has more than 64 bits.
+  const std::uint64_t layer = std::uint64_t{grid[0]} * grid[1];
+  return layer > 0 && layer <= max_grid_blocks && grid[2] > 0 && layer * grid[2] <= max_grid_blocks;
 }
 
 }  // namespace
