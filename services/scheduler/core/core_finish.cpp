@@ -21,6 +21,7 @@ void Core::task_begun(TaskRef ref, std::uint64_t batch) {
 void Core::task_answered(TaskRef ref, const Result<RunReply>& answer) {
   const Task* task = tasks_.find(ref);
   if (task == nullptr || task->state != State::running) return;
+  tasks_.prefetch_successor(ref.slot);
   if (task->doomed) {
     end_doomed(ref.slot);
   } else if (answer) {

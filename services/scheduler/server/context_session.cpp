@@ -37,6 +37,11 @@ Status checked(const Status& status) {
   return status;
 }
 
+/// Of a batch's pieces each begins at a multiple of four bytes.
+std::uint32_t packed_argument_bytes(const Run::Request& request) {
+  return (request.argument_bytes + 3) / 4 * 4;
+}
+
 }  // namespace
 
 ContextSession::ContextSession(Kernel& kernel, EventLoop& loop, ClaimedHandle port, JobId job,
@@ -84,11 +89,13 @@ ContextSession::Running& ContextSession::add_running(TaskRef ref, const Task& ta
   running.due_ns = 0;
   request.buffer_count = record.buffer_count;
   request.argument_bytes = record.argument_bytes;
-  request.limit_ns = record.limit_ns;
   std::copy(std::begin(record.grid), std::end(record.grid), request.grid);
-  std::memcpy(request.arguments, record.arguments, sizeof request.arguments);
-  // What is packed is packed as far as the count says.
-  if (!brief) std::ranges::fill(request.buffers, BufferUse{});
+  std::memcpy(request.arguments, record.arguments,
+              brief ? packed_argument_bytes(request) : sizeof request.arguments);
+  if (!brief) {
+    request.limit_ns = record.limit_ns;
+    std::ranges::fill(request.buffers, BufferUse{});
+  }
   for (std::uint32_t i = 0; i < record.buffer_count; ++i) {
     const std::uint32_t id = buffer_id(record.buffers[i]);
     request.buffers[i] = {static_cast<std::uint16_t>(id),
@@ -190,7 +197,7 @@ static_assert(offsetof(RunBatch::Request, packed) % alignof(RunBatch::PackedRun)
 
 void ContextSession::pack(Running& running, std::span<const std::uint64_t> after) {
   const Run::Request& request = running.request;
-  const std::uint32_t argument_bytes = (request.argument_bytes + 3) / 4 * 4;
+  const std::uint32_t argument_bytes = packed_argument_bytes(request);
   const auto buffer_bytes = static_cast<std::uint32_t>(request.buffer_count * sizeof(BufferUse));
   const std::uint32_t bytes =
       static_cast<std::uint32_t>(sizeof(RunBatch::PackedRun)) + buffer_bytes + argument_bytes;
@@ -340,7 +347,8 @@ void ContextSession::bound(std::uint32_t buffer, std::uint64_t serial, const Sta
   bound_.erase(at);
   for (Running& running : running_)
     for (std::uint32_t i = 0; running.ref.number != 0 && i < running.request.buffer_count; ++i)
-      if (running.request.buffers[i].id == buffer) running.bind_failure = checked(failure);
+      if (running.request.buffers[i].id == buffer)
+        bind_failures_.insert_or_assign(running.ref.number, checked(failure));
 }
 
 // ---- what it lets go of -------------------------------------------------------------------------
@@ -414,7 +422,7 @@ void ContextSession::unbind_before_binding(std::uint32_t buffer) {
 
 void ContextSession::not_begun(Running& running) {
   const TaskRef ref = std::exchange(running.ref, {});
-  running.bind_failure.reset();
+  bind_failures_.erase(ref.number);
   free_.push_back(&running);
   events_.not_begun(ref);
 }
@@ -422,13 +430,14 @@ void ContextSession::not_begun(Running& running) {
 void ContextSession::finish(Running& running, const Result<RunReply>& answer) {
   assert(running.ref.number != 0);
   const TaskRef ref = std::exchange(running.ref, {});
-  const std::optional<Status> bind_failure = std::exchange(running.bind_failure, std::nullopt);
   free_.push_back(&running);
   if (events_.copied) ask_copies();
+  const auto unbound = bind_failures_.extract(ref.number);
   if (answer)
     events_.answered(ref, answer);
   else
-    events_.answered(ref, std::unexpected(bind_failure.value_or(checked(answer.error()))));
+    events_.answered(ref,
+                     std::unexpected(unbound.empty() ? checked(answer.error()) : unbound.mapped()));
 }
 
 // ---- what copies take ---------------------------------------------------------------------------

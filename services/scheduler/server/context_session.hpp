@@ -93,15 +93,16 @@ class ContextSession {
     std::vector<Running*> waiting;
   };
   using RunReply = proto::context::Run::Reply;
-  struct Running {
-    TaskRef ref;  ///< number 0: the place is free
-    proto::context::Run::Request request;
-    bool brief;
-    std::uint32_t expected_ns;  ///< of a brief one
+  /// Of a brief one without buffers and arguments the first line of it is all that is touched: a
+  /// thousand of them are there at once.
+  struct alignas(64) Running {
+    TaskRef ref;                ///< number 0: the place is free
     double transfer_ns;         ///< of its data, as predicted
-    std::optional<Status> bind_failure;
+    std::uint64_t due_ns = 0;   ///< when its answer is late; 0: not known yet, or never
+    std::uint32_t expected_ns;  ///< of a brief one
+    bool brief;
     bool sent = false;
-    std::uint64_t due_ns = 0;  ///< when its answer is late; 0: not known yet, or never
+    proto::context::Run::Request request;  ///< of a brief one as far as its counts say
   };
 
   void load(std::pair<TenantId, std::uint32_t> key);
@@ -161,6 +162,7 @@ class ContextSession {
   std::list<Unbinding> unbindings_;                         ///< in order
   std::size_t unbinds_sent_ = 0;                            ///< of these
   std::deque<Running> running_;
+  std::map<std::uint64_t, Status> bind_failures_;  ///< why a task will fail, by its number
   std::vector<Running*> free_;
   std::uint64_t last_batch_ = 0;
   proto::context::RunBatch::Request batch_{};  ///< not sent yet
