@@ -332,7 +332,7 @@ Result<int> bench_tasks(const TasksBench& options, bool as_json) {
   if (!as_json) return exit_done;
   for (const auto& [policy, figures] : all["policies"].items())
     all["ns_per_task"][policy] = figures["ns_per_task"]["trivial"]["aios"];
-  print_json(all.dump(2));
+  print_json(all);
   return exit_done;
 }
 

@@ -173,7 +173,7 @@ Result<int> show_devices(const Session& session) {
   const Listed devices = TRY(list_devices(*scheduler));
   const Absences absences = TRY(list_absences(*scheduler));
   if (session.json)
-    print_json(to_json(devices, absences).dump(2, ' ', false, json::error_handler_t::replace));
+    print_json(to_json(devices, absences));
   else
     print(devices, absences);
   return exit_done;

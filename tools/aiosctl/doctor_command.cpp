@@ -246,7 +246,7 @@ json to_json(const Diagnosis& diagnosis) {
 Result<int> doctor(const Session& session, const std::string& manifest) {
   const Diagnosis diagnosis = TRY(diagnose(session, manifest));
   if (session.json)
-    print_json(to_json(diagnosis).dump(2, ' ', false, json::error_handler_t::replace));
+    print_json(to_json(diagnosis));
   else
     print(diagnosis);
   return diagnosis.satisfied() ? exit_done : exit_failed;

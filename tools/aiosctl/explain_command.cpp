@@ -24,10 +24,6 @@ using nlohmann::json;
 constexpr std::size_t max_listed = 20'000;
 constexpr std::string_view state_names[] = {"waiting", "ready", "running", "done", "failed"};
 
-void print(const json& out) {
-  print_json(out.dump(2, ' ', false, json::error_handler_t::replace));
-}
-
 std::string duration(double ns) {
   return human_duration(static_cast<std::uint64_t>(std::max(ns, 0.0)));
 }
@@ -241,7 +237,7 @@ Result<int> explain(const Session& session, std::uint64_t number) {
   const Known known = TRY(find_task(*scheduler, number));
   const std::vector<std::string> names = TRY(device_names(*scheduler));
   if (session.json)
-    print(to_json(known, names));
+    print_json(to_json(known, names));
   else
     print_explanation(known, names);
   return exit_done;
@@ -323,7 +319,7 @@ Result<int> show_models(const Session& session, const std::string& export_to) {
                human_bytes(static_cast<std::uint64_t>(m.memory_mean_bytes)),
                fmt::format("{:.0f}%", 100 * m.log_error), std::to_string(m.drifts)});
   }
-  session.json ? print(out) : table.print();
+  session.json ? print_json(out) : table.print();
   return exit_done;
 }
 
@@ -451,7 +447,7 @@ Result<int> show_bottlenecks(const Session& session) {
     print_to(stdout, "what would help most: {} {} of it\n", advice.text, duration(advice.ns));
   }
   if (session.json)
-    print(out);
+    print_json(out);
   else if (out.empty())
     print_to(stdout, "no task has run yet\n");
   return exit_done;

@@ -85,10 +85,6 @@ json to_json(const wire::ObjectInfo& info) {
           {"checksum", info.checksum}};
 }
 
-void print(const json& out) {
-  print_json(out.dump(2, ' ', false, json::error_handler_t::replace));
-}
-
 // ---- ls, stat -------------------------------------------------------------------------------
 
 Result<int> list_objects(const Session& session, const std::string& prefix) {
@@ -109,7 +105,7 @@ Result<int> list_objects(const Session& session, const std::string& prefix) {
     }
   }
   if (session.json)
-    print(out);
+    print_json(out);
   else if (!table.empty())
     table.print();
   return exit_done;
@@ -125,7 +121,7 @@ Result<int> show_object(const Session& session, const std::string& name) {
   if (session.json) {
     json out = to_json(info);
     out["name"] = name;
-    print(out);
+    print_json(out);
     return exit_done;
   }
   char checksum[20];
@@ -145,12 +141,12 @@ Result<int> show_store(const Session& session) {
   const wire::Info::Reply info = TRY(attached->storage.info(soon()));
   const std::string backend(info.backend.view());
   if (session.json) {
-    print({{"objects", info.objects},
-           {"stored_bytes", info.stored_bytes},
-           {"free_bytes", info.free_bytes},
-           {"puts", info.puts},
-           {"flushes", info.flushes},
-           {"backend", backend}});
+    print_json({{"objects", info.objects},
+                {"stored_bytes", info.stored_bytes},
+                {"free_bytes", info.free_bytes},
+                {"puts", info.puts},
+                {"flushes", info.flushes},
+                {"backend", backend}});
     return exit_done;
   }
   print_facts({{"objects", std::to_string(info.objects)},
@@ -184,7 +180,7 @@ Result<int> store(const Session& session, Attached& attached, std::uint64_t size
                   const std::string& name) {
   const wire::ObjectInfo stored =
       TRY(attached.storage.put(name, attached.part(size_bytes), later()));
-  if (session.json) print(to_json(stored));
+  if (session.json) print_json(to_json(stored));
   return exit_done;
 }
 
@@ -322,7 +318,7 @@ Result<int> remove_object(const Session& session, const std::string& name, bool 
   const std::string prefix = name.ends_with('/') ? name : name + "/";
   const std::uint64_t count = TRY(attached->storage.remove_prefix(prefix, later()));
   if (session.json)
-    print({{"removed", count}});
+    print_json({{"removed", count}});
   else
     std::printf("removed: %llu\n", static_cast<unsigned long long>(count));
   return exit_done;

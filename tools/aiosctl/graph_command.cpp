@@ -118,10 +118,6 @@ json error_json(const Status& why) {
           {"text", why.message().empty() ? std::string(code_name(why.code())) : why.message()}};
 }
 
-void print(const json& out) {
-  print_json(out.dump(2, ' ', false, json::error_handler_t::replace));
-}
-
 /// Says, too, what the record lacks. Without one, nothing.
 Result<void> record(std::optional<LateFile>& to, const GraphSource& source, const GraphRun& run) {
   if (!to) return {};
@@ -149,7 +145,7 @@ Result<int> conclude(const Session& session, const Options& options, const Graph
     said["error"] = failure     ? error_json(*failure)
                     : !recorded ? error_json(recorded.error())
                                 : json();
-    print(said);
+    print_json(said);
   } else {
     print_report(source, run,
                  !has_deadline ? ""
@@ -246,7 +242,7 @@ int run_and_tell(const Session& session, const Options& options) {
   if (ended) return *ended;
   if (session.json) {
     said["error"] = error_json(ended.error());
-    print(said);
+    print_json(said);
   }
   return report(ended.error());
 }
@@ -293,8 +289,7 @@ Result<int> list_graphs(const Session& session) {
                in(g.asked.deadline_ns), in(g.asked.finish_ns), in(g.asked.finish_p95_ns),
                in(g.ended_ns)});
   }
-  session.json ? print_json(out.dump(2, ' ', false, json::error_handler_t::replace))
-               : table.print();
+  session.json ? print_json(out) : table.print();
   return exit_done;
 }
 

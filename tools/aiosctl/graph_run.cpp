@@ -29,7 +29,7 @@ using mapreduce_client::OutputFolder;
 constexpr std::size_t most_inputs_at_once = 64;
 /// With the joins that are added, less than a tenant may have pending.
 constexpr std::size_t most_tasks_at_once = wire::max_graph_tasks / 2;
-constexpr std::uint32_t most_attempts = 4;
+constexpr std::uint32_t most_runs = 4;
 /// Fewer wakings when much runs.
 constexpr std::uint32_t completions_at_once = 64;
 /// After so many ends placements are asked for, where a record needs them.
@@ -418,7 +418,7 @@ bool GraphRun::is_to_begin_anew(const PartitionReport& report) const {
     if (!is_code(task, Code::indeterminate)) return false;
     any = true;
   }
-  return any && !has_deadline_ && report.attempts < most_attempts;
+  return any && !has_deadline_ && report.attempts < most_runs;
 }
 
 Result<void> GraphRun::keep(const Part& part) {

@@ -46,7 +46,7 @@ Result<int> hand_over(const std::string& text) {
   return file.release();
 }
 
-Result<std::string> text_of(const json& plan) {
+Result<std::string> plan_text(const json& plan) {
   try {
     return plan.dump();
   } catch (const json::exception&) {
@@ -58,7 +58,7 @@ Result<std::string> text_of(const json& plan) {
 Result<std::vector<std::string>> command_of(const GraphSource& source,
                                             std::span<const mapreduce_client::InputFile> inputs,
                                             const SparkGraph& graph) {
-  const int plan = TRY(hand_over(TRY(text_of(plan_of(source, inputs)))));
+  const int plan = TRY(hand_over(TRY(plan_text(plan_of(source, inputs)))));
   std::vector<std::string> command = {"graph",    "--plan-fd",  std::to_string(plan),
                                       "--master", graph.master, "--label",
                                       graph.file, "--output",   graph.output};

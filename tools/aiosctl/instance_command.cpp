@@ -180,7 +180,7 @@ Result<int> show_status(const Session& session) {
               {"servers", json::array()}};
   for (const ps::Server::Reply& server : servers)
     out["servers"].push_back(server_json(server, sandbox_text(sandboxes, server.process_id)));
-  print_json(out.dump(2, ' ', false, json::error_handler_t::replace));
+  print_json(out);
   return exit_done;
 }
 

@@ -103,8 +103,7 @@ Result<int> show_jobs(const Session& session) {
                job.quota.cpu_millis == 0 ? "-" : fmt::format("{:g}", job.quota.cpu_millis / 1000.0),
                count(job.used.handles, job.quota.handles), count(job.used.links, job.quota.links)});
   }
-  session.json ? print_json(out.dump(2, ' ', false, json::error_handler_t::replace))
-               : table.print();
+  session.json ? print_json(out) : table.print();
   return exit_done;
 }
 

@@ -206,7 +206,7 @@ void print_report_json(const mapreduce_client::Options& options,
                        {"skipped_records", skipped_json(report)},
                        {"notes", report.notes},
                        {"counters", counters_json(report)}};
-  print_json(object.dump(-1, ' ', false, json::error_handler_t::replace));
+  print_json(object, -1);
 }
 
 /// The jobs of those that come with AIOS as chains.
@@ -412,7 +412,7 @@ Result<int> list_jobs(const Session& session) {
                human_bytes(job.progress.spilled_bytes), human_duration(running_ns)});
   }
   if (session.json)
-    print_json(out.dump(2, ' ', false, json::error_handler_t::replace));
+    print_json(out);
   else
     table.print();
   return exit_done;

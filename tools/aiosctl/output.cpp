@@ -1,6 +1,7 @@
 #include "tools/aiosctl/output.hpp"
 
 #include <fmt/core.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <array>
@@ -85,7 +86,9 @@ std::string human_duration(std::uint64_t duration_ns) {
   return fmt::format("{} d {} h", seconds / 86'400, seconds % 86'400 / 3600);
 }
 
-void print_json(std::string_view text) {
+void print_json(const nlohmann::json& document, int indent) {
+  const std::string text =
+      document.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace);
   std::fwrite(text.data(), 1, text.size(), stdout);
   std::fputc('\n', stdout);
 }

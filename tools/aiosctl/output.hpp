@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include <nlohmann/json_fwd.hpp>
+
 namespace aios::ctl {
 
 enum class Align { left, right };
@@ -41,8 +43,8 @@ std::string human_duration(std::uint64_t duration_ns);
 /// such time, or is over a year.
 std::optional<std::uint64_t> parse_duration(std::string_view text);
 
-/// The text of a JSON document, and a newline, to standard output.
-void print_json(std::string_view text);
+/// To standard output, with a newline; what is no UTF-8 is replaced. `indent` -1: in one line.
+void print_json(const nlohmann::json& document, int indent = 2);
 
 /// A number of bytes from "64", "64K", "64M", "2G", "64MiB", "64 MB"; units are powers of 1024.
 /// 0 is refused: returns 0 for anything that is not a size.

@@ -27,7 +27,7 @@ namespace pk = proto::kernel;
 namespace ps = proto::supervisor;
 using nlohmann::json;
 
-constexpr std::size_t max_listed = 100'000;
+constexpr std::size_t max_listed_processes = 100'000;
 /// Its end in order, its start, and the retries of one that does not come up.
 constexpr std::uint64_t restart_timeout_ns = 60 * ns_per_s;
 
@@ -42,7 +42,7 @@ Result<std::vector<typename M::Reply>> list_all(Operator& attached, IdOf id_of) 
   const Handle scope = scope_of(attached);
   std::vector<typename M::Reply> all;
   std::uint64_t after = 0;
-  while (all.size() < max_listed) {
+  while (all.size() < max_listed_processes) {
     const auto next = TRY(attached.kernel().call<M>({scope, after})).reply;
     after = id_of(next);
     if (after == 0) break;
@@ -106,10 +106,6 @@ std::uint64_t restarts_of(const pk::ProcessRecord& record) {
   return record.outside != 0 || record.epoch == 0 ? 0 : record.epoch - 1;
 }
 
-void print(const json& out) {
-  print_json(out.dump(2, ' ', false, json::error_handler_t::replace));
-}
-
 Result<int> show_processes(const Session& session) {
   Operator attached = TRY(Operator::attach(session));
   const Living living = TRY(list_processes(attached));
@@ -149,7 +145,7 @@ Result<int> show_processes(const Session& session) {
                std::string(p.job_name.view()), std::string(state), std::to_string(restarts_of(p)),
                human_bytes(memory_bytes), human_bytes(p.region_bytes), human_duration(uptime_ns)});
   }
-  session.json ? print(out) : table.print();
+  session.json ? print_json(out) : table.print();
   return exit_done;
 }
 
@@ -178,7 +174,7 @@ Result<int> show_regions(const Session& session) {
                std::string(r.name.view()), std::string(r.job_name.view()),
                std::to_string(r.handles)});
   }
-  session.json ? print(out) : table.print();
+  session.json ? print_json(out) : table.print();
   return exit_done;
 }
 
@@ -215,7 +211,7 @@ Result<int> show_links(const Session& session) {
                std::string(state), std::to_string(l.sent_slots[0]),
                std::to_string(l.sent_slots[1])});
   }
-  session.json ? print(out) : table.print();
+  session.json ? print_json(out) : table.print();
   return exit_done;
 }
 

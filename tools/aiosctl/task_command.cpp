@@ -26,10 +26,6 @@ std::string_view state_name(std::uint32_t state) {
   return state < std::size(names) ? names[state] : "unknown";
 }
 
-void print(const json& out) {
-  print_json(out.dump(2, ' ', false, json::error_handler_t::replace));
-}
-
 /// The time on its device; 0 while it has none.
 std::uint64_t run_ns(const wire::TaskNext::Reply& task) {
   return task.end_ns > task.start_ns ? task.end_ns - task.start_ns : 0;
@@ -79,7 +75,7 @@ Result<int> show_tasks(const Session& session) {
                std::string(t.device.view()), std::to_string(t.attempts), std::to_string(t.priority),
                run_ns(t) == 0 ? "" : human_duration(run_ns(t))});
   }
-  session.json ? print(out) : table.print();
+  session.json ? print_json(out) : table.print();
   return exit_done;
 }
 

@@ -18,7 +18,7 @@ namespace wire = proto::scheduler;
 using nlohmann::json;
 using Trees = wire::TreesNext::Reply;
 
-constexpr std::size_t max_listed = 20'000;
+constexpr std::size_t max_listed_models = 20'000;
 constexpr std::string_view verdict_names[] = {"promoted",     "no_better",   "too_few",
                                               "no_variation", "out_of_time", "failed"};
 constexpr std::string_view reasons[] = {
@@ -62,7 +62,7 @@ json to_json(const Trees& t) {
 
 Result<std::vector<Trees>> list_trees(Client& scheduler) {
   std::vector<Trees> all;
-  while (all.size() < max_listed) {
+  while (all.size() < max_listed_models) {
     const auto next =
         scheduler.call<wire::TreesNext>({all.size()}, Deadline::after(call_timeout_ns));
     if (!next && next.error().code() == Code::not_found) break;
@@ -107,7 +107,7 @@ Result<int> show_trees(const Session& session) {
              {"cpu_ns", training.cpu_ns},
              {"trees", json::array()}};
     for (const Trees& t : all) out["trees"].push_back(to_json(t));
-    print_json(out.dump(2, ' ', false, json::error_handler_t::replace));
+    print_json(out);
     return exit_done;
   }
   print_to(stdout, "{} {}; {} trainings, {} of a processor{}\n",

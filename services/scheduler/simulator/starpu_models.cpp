@@ -26,7 +26,7 @@ constexpr Source sources[] = {
     {"trsm_ru", "starpu_slu_lu_model_trsm_ru", 2},
 };
 
-constexpr double tile_bytes = 960.0 * 960 * 4;
+constexpr double measured_tile_bytes = 960.0 * 960 * 4;
 
 /// Lines that are not comments, nor empty.
 std::vector<std::string> lines_of(std::istream& file) {
@@ -58,7 +58,7 @@ std::map<std::string, double> times_in(std::istream& file, double tiles) {
     // A device is announced by four lines of a number each: how many, its type, its id, its cores.
     double bytes, mean_us, samples;
     if (read_row(lines[i], bytes, mean_us, samples)) {
-      if (kind.empty() || std::abs(bytes - tiles * tile_bytes) > 0.01 * bytes) continue;
+      if (kind.empty() || std::abs(bytes - tiles * measured_tile_bytes) > 0.01 * bytes) continue;
       if (samples <= best_samples[kind]) continue;
       best_samples[kind] = samples;
       seconds[kind] = mean_us * 1e-6;
