@@ -5,16 +5,16 @@
 #include <cmath>
 #include <utility>
 
+#include "services/scheduler/core/limits.hpp"
+
 namespace aios::scheduler {
 namespace {
 
 /// Before any graph was seen: predictions are right on average, but for a factor of 1.3.
 constexpr double unknown_sd = 0.3;
-/// Far above every time that makes sense, and far from overflow.
-constexpr double latest_finish_ns = 4e18;
 
 std::uint64_t later(std::uint64_t now_ns, double by_ns) {
-  return now_ns + static_cast<std::uint64_t>(std::min(by_ns, latest_finish_ns));
+  return now_ns + static_cast<std::uint64_t>(std::min(by_ns, far_ns));
 }
 
 }  // namespace

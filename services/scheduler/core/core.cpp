@@ -129,7 +129,7 @@ void Core::close_tenant(TenantId id) {
   tenant.job->user->pending -= unread;
   closing_.push_back(&tenant);
 
-  const std::deque<TaskRef> refs = tenant.unfinished.refs();
+  const UnfinishedIndex::Refs refs = tenant.unfinished.refs();
   for (const TaskRef& ref : refs) {
     const Task* task = tasks_.find(ref);
     if (task != nullptr && is_pending(*task))

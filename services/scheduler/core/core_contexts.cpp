@@ -212,7 +212,7 @@ Status Core::no_context_left() {
 void Core::fail_unplaceable(const Job* job, const Status& refusal) {
   for (const auto& [id, tenant] : tenants_) {
     if (job != nullptr && tenant->job != job) continue;
-    const std::deque<TaskRef> refs = tenant->unfinished.refs();
+    const UnfinishedIndex::Refs refs = tenant->unfinished.refs();
     for (const TaskRef& ref : refs) {
       const Task* task = tasks_.find(ref);
       if (task == nullptr || !is_pending(*task) || is_join(task->record) ||

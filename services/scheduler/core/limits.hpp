@@ -8,6 +8,9 @@
 
 namespace aios::scheduler {
 
+/// Predictions end there: far above every time that makes sense, and far from overflow.
+inline constexpr double far_ns = 4e18;
+
 inline constexpr std::uint32_t max_devices = 64;
 /// Tasks at once on one device; their calls must fit the queue of one link's client.
 inline constexpr std::uint32_t max_slots_per_device = 192;
@@ -30,7 +33,8 @@ inline constexpr std::uint32_t max_tenants_per_user = 256;
 /// Unfinished tasks and completions not yet fetched.
 inline constexpr std::uint32_t max_pending_per_tenant = proto::scheduler::max_pending_per_tenant;
 inline constexpr std::uint32_t max_pending_per_user = 2 * max_pending_per_tenant;
-/// Over all users: what the task table may grow to (about 640 bytes each).
+/// Over all users: what the task table may grow to (640 bytes each; its address space is taken at
+/// once).
 inline constexpr std::uint32_t max_tasks = 4 * max_pending_per_tenant;
 
 /// Finished tags a tenant's later tasks may still depend on; at a submit the oldest are forgotten.

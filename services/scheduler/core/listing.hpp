@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <memory_resource>
 #include <string>
 #include <vector>
 
@@ -38,16 +39,21 @@ class SharedNames {
 /// since the last.
 class UnfinishedIndex {
  public:
+  using Refs = std::pmr::deque<TaskRef>;
+
+  explicit UnfinishedIndex(std::pmr::memory_resource* memory = std::pmr::get_default_resource())
+      : refs_(memory) {}
+
   void add(TaskRef task, const TaskTable& tasks);
-  /// The task of that number has.
+  /// To be called when the task of that number has finished.
   void finished(std::uint64_t number, const TaskTable& tasks);
   /// Null when there is none above `after`.
   const Task* next(std::uint64_t after, const TaskTable& tasks);
-  const std::deque<TaskRef>& refs() const { return refs_; }  ///< some of them finished
+  const Refs& refs() const { return refs_; }  ///< some of them finished
 
  private:
   void sweep(const TaskTable& tasks);
-  std::deque<TaskRef> refs_;
+  Refs refs_;
   std::size_t sweep_at_ = 1024;
 };
 

@@ -16,20 +16,31 @@ static_assert(std::uint64_t{max_tasks} * max_dependencies < no_slot);
 static_assert(std::is_trivially_destructible_v<Task>);
 
 namespace {
-constexpr std::size_t table_bytes = std::size_t{max_tasks} * sizeof(Task);
-/// A few tasks shall not take a huge page, and many not have ten thousand small ones, whose
-/// addresses no TLB holds.
-constexpr std::size_t small_pages_bytes = 2u << 20;
+constexpr std::size_t huge_page_bytes = 2u << 20;
+constexpr std::size_t table_bytes = (std::size_t{max_tasks} * sizeof(Task) + huge_page_bytes - 1) /
+                                    huge_page_bytes * huge_page_bytes;
 }  // namespace
 
 TaskTable::TaskTable() {
-  void* room = ::mmap(nullptr, table_bytes, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  // What may not be accessed counts for no limit of memory.
+  void* room = ::mmap(nullptr, table_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (room == MAP_FAILED) throw std::bad_alloc();
   tasks_ = static_cast<Task*>(room);
-  // Without huge pages it is only slower.
-  ::madvise(static_cast<char*>(room) + small_pages_bytes, table_bytes - small_pages_bytes,
-            MADV_HUGEPAGE);
+  // A few tasks shall not take a huge page, and many not have ten thousand small ones, whose
+  // addresses no TLB holds. Without huge pages it is only slower.
+  char* const bytes = static_cast<char*>(room);
+  ::madvise(bytes, huge_page_bytes, MADV_NOHUGEPAGE);
+  ::madvise(bytes + huge_page_bytes, table_bytes - huge_page_bytes, MADV_HUGEPAGE);
+}
+
+/// Room for one more.
+void TaskTable::grow() {
+  assert(made_ < max_tasks);
+  if ((made_ + 1) * sizeof(Task) <= usable_bytes_) return;
+  if (::mprotect(reinterpret_cast<char*>(tasks_) + usable_bytes_, huge_page_bytes,
+                 PROT_READ | PROT_WRITE) != 0)
+    throw std::bad_alloc();
+  usable_bytes_ += huge_page_bytes;
 }
 
 TaskTable::~TaskTable() {
@@ -38,7 +49,7 @@ TaskTable::~TaskTable() {
 
 Slot TaskTable::allocate() {
   if (free_.empty()) {
-    assert(made_ < max_tasks);
+    grow();
     new (&tasks_[made_]) Task;
     return made_++;
   }

@@ -120,7 +120,8 @@ inline bool is_pending(const Task& task) {
 
 class TaskTable {
  public:
-  /// Room for max_tasks, of which it takes memory as it fills. std::bad_alloc: there is none.
+  /// Address space for max_tasks; memory, in steps of 2 MB, as it fills. std::bad_alloc: there is
+  /// none, here or in `allocate`.
   TaskTable();
   ~TaskTable();
   TaskTable(const TaskTable&) = delete;
@@ -135,7 +136,7 @@ class TaskTable {
     const std::uint32_t edge = tasks_[slot].first_successor;
     if (edge == no_slot) return;
     const Task* successor = tasks_ + edge / proto::scheduler::max_dependencies;
-    prefetch_to_write(successor, sizeof(TaskHead) + sizeof(TaskBody::edges) + asked_of_record);
+    prefetch_to_write(successor, asked_of_successor);
   }
   /// Null when that task is gone.
   Task* find(TaskRef ref) {
@@ -165,9 +166,17 @@ class TaskTable {
   void take_successors(Slot slot, std::vector<Slot>& out);
 
  private:
-  /// Of a record, what is asked of those that may follow one: its arguments are not.
-  static constexpr std::size_t asked_of_record = offsetof(proto::scheduler::TaskRecord, buffers);
+  void grow();
+
+  /// Its head, its edges, and its record up to the first buffers: what is asked before it may
+  /// follow another one.
+  static constexpr std::size_t asked_of_successor = 256;
+  static_assert(sizeof(TaskHead) + sizeof(TaskBody) + sizeof(TaskFacts) <= sizeof(Task) &&
+                sizeof(TaskHead) + sizeof(TaskBody::edges) +
+                        offsetof(proto::scheduler::TaskRecord, buffers) <
+                    asked_of_successor);
   Task* tasks_;
+  std::size_t usable_bytes_ = 0;
   std::uint32_t made_ = 0;  ///< slots
   std::vector<Slot> free_;
 };

@@ -173,7 +173,7 @@ struct Tenant {
   std::pmr::unsynchronized_pool_resource queue_memory;
   ReadyQueue ready{&queue_memory};
   std::uint32_t waiting_ahead = 0;  ///< in this decision, of the first in `ready`
-  UnfinishedIndex unfinished;
+  UnfinishedIndex unfinished{&queue_memory};
   TagIndex tags;
   std::pmr::deque<proto::scheduler::Completion> completions{&queue_memory};
   std::deque<Failure> failures;

@@ -4,13 +4,9 @@
 #include <functional>
 #include <utility>
 
+#include "services/scheduler/core/limits.hpp"
+
 namespace aios::scheduler {
-namespace {
-
-/// Far above every time that makes sense, and far from overflow.
-constexpr double horizon_ns = 4e18;
-
-}  // namespace
 
 void Timeline::started(std::uint32_t key, std::uint64_t now_ns, std::uint64_t end_ns,
                        std::uint32_t width) {
@@ -44,13 +40,13 @@ SharedOut Timeline::share_out_plan(std::uint32_t width, double duration_ns) {
   const std::uint64_t first_ns = plan_.front();
   SharedOut out = share_out(std::min<std::size_t>(width, plan_.size()), duration_ns,
                             [&](std::size_t i) { return plan_[i] - first_ns; });
-  out.end_ns = std::min(out.end_ns + static_cast<double>(first_ns), horizon_ns);
+  out.end_ns = std::min(out.end_ns + static_cast<double>(first_ns), far_ns);
   return out;
 }
 
 std::uint64_t Timeline::free_ns(std::uint32_t width, double duration_ns) {
   if (width <= 1) return free_ns();
-  const double takes_ns = std::min(duration_ns, horizon_ns);
+  const double takes_ns = std::min(duration_ns, far_ns);
   const double free_ns = share_out_plan(width, takes_ns).end_ns - takes_ns;
   return std::max(plan_.front(), static_cast<std::uint64_t>(std::max(free_ns, 0.0)));
 }

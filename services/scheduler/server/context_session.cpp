@@ -4,6 +4,7 @@
 #include <cassert>
 #include <cstddef>
 #include <cstring>
+#include <new>
 
 #include "services/scheduler/core/record_check.hpp"
 
@@ -196,6 +197,7 @@ static_assert(offsetof(RunBatch::Request, packed) % alignof(RunBatch::PackedRun)
               sizeof(BufferUse) % alignof(RunBatch::PackedRun) == 0);
 
 void ContextSession::pack(Running& running, std::span<const std::uint64_t> after) {
+  static_assert(offsetof(Running, request) + offsetof(Run::Request, limit_ns) <= 64);
   const Run::Request& request = running.request;
   const std::uint32_t argument_bytes = packed_argument_bytes(request);
   const auto buffer_bytes = static_cast<std::uint32_t>(request.buffer_count * sizeof(BufferUse));
@@ -544,7 +546,7 @@ std::uint64_t ContextSession::all_due_ns(std::uint64_t now_ns) const {
   const auto add = [&](std::uint64_t ns) { due_ns += std::min(ns, UINT64_MAX - due_ns); };
   for (const Running& running : running_)
     if (running.ref.number != 0 && running.sent)
-      add(running.request.limit_ns != 0 ? running.request.limit_ns : UINT64_MAX);
+      add(!running.brief && running.request.limit_ns != 0 ? running.request.limit_ns : UINT64_MAX);
   for (const auto& [key, codelet] : codelets_)
     if (codelet.state == Loaded::State::loading) add(patience_.load_ns);
   return due_ns;

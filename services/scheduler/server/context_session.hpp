@@ -14,7 +14,6 @@
 #include <list>
 #include <map>
 #include <memory>
-#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -93,8 +92,8 @@ class ContextSession {
     std::vector<Running*> waiting;
   };
   using RunReply = proto::context::Run::Reply;
-  /// Of a brief one without buffers and arguments the first line of it is all that is touched: a
-  /// thousand of them are there at once.
+  /// A thousand brief ones are there at once: of one without buffers and arguments only the first
+  /// line is touched.
   struct alignas(64) Running {
     TaskRef ref;                ///< number 0: the place is free
     double transfer_ns;         ///< of its data, as predicted
@@ -102,7 +101,9 @@ class ContextSession {
     std::uint32_t expected_ns;  ///< of a brief one
     bool brief;
     bool sent = false;
-    proto::context::Run::Request request;  ///< of a brief one as far as its counts say
+    /// Of a brief one without `limit_ns`, and buffers and arguments as far as their counts say: the
+    /// rest is of a task that was here before.
+    proto::context::Run::Request request;
   };
 
   void load(std::pair<TenantId, std::uint32_t> key);

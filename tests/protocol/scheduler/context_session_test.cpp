@@ -5,7 +5,9 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstring>
 #include <deque>
+#include <span>
 
 #include "abi/include/aios/codelet.h"
 #include "abi/runtime/server.hpp"
@@ -38,6 +40,7 @@ class SlowContext {
   Answer<proto::Empty> handle(Bind, const Bind::Request& request, CallContext&) {
     kernel_.close(request.object);
     diary.push_back("bind " + std::to_string(request.id));
+    if (request.id == not_bound) return error(Code::denied, "it may not be mapped");
     return proto::Empty{};
   }
   Answer<proto::Empty> handle(Unbind, const Unbind::Request& request, CallContext& call) {
@@ -45,12 +48,22 @@ class SlowContext {
     owed.push_back(call.token());
     return deferred;
   }
-  Answer<Run::Reply> handle(Run, const Run::Request&, CallContext& call) {
+  Answer<Run::Reply> handle(Run, const Run::Request& request, CallContext& call) {
+    if (uses_unbound(std::span(request.buffers, request.buffer_count)))
+      return error(Code::invalid_argument, "a buffer is not bound");
     if (!holds_back) return Run::Reply{.start_ns = 1, .end_ns = 2};
     runs.push_back(call.token());
     return deferred;
   }
-  Answer<RunBatch::Reply> handle(RunBatch, const RunBatch::Request& request, CallContext&) {
+  Answer<RunBatch::Reply> handle(RunBatch, const RunBatch::Request& request, CallContext& call) {
+    if (holds_back) {
+      batches.push_back(call.token());
+      return deferred;
+    }
+    proto::context::BufferUse first;
+    std::memcpy(&first, request.packed + sizeof(RunBatch::PackedRun), sizeof first);
+    if (uses_unbound(std::span(&first, 1)))
+      return error(Code::invalid_argument, "a buffer is not bound");
     RunBatch::Reply reply{.transfer_ns = 400'000, .ahead_us = 200, .count = request.count};
     for (RunBatch::Ended& ended : reply.ended) ended = {1, 2, {}};
     return reply;
@@ -73,6 +86,14 @@ class SlowContext {
       server_.reply<Load>(token, Load::Reply{.codelet = 1, .reserved = 0});
   }
 
+  void answer_batches() {
+    for (const ReplyToken& token : std::exchange(batches, {})) {
+      RunBatch::Reply reply{.count = 1};
+      reply.ended[0] = {1, 2, {}};
+      server_.reply<RunBatch>(token, reply);
+    }
+  }
+
   void fail_run(const Status& why) {
     server_.reply<Run>(runs.front(), std::unexpected(why));
     runs.erase(runs.begin());
@@ -81,9 +102,14 @@ class SlowContext {
   std::vector<std::string> diary;
   std::deque<ReplyToken> owed;  ///< Unbinds
   bool holds_back = false;      ///< loads and runs are not answered
-  std::vector<ReplyToken> loads, runs;
+  std::vector<ReplyToken> loads, runs, batches;
+  std::uint32_t not_bound = ~0u;  ///< cannot be
 
  private:
+  bool uses_unbound(std::span<const proto::context::BufferUse> uses) const {
+    return std::ranges::any_of(uses, [&](const auto& use) { return use.id == not_bound; });
+  }
+
   Kernel& kernel_;
   Server<proto::context::Protocol, SlowContext> server_;
 };
@@ -254,6 +280,45 @@ TEST_CASE(
   other.context->load_all();
   other.settle();
   CHECK(other.context->runs.empty());
+}
+
+TEST_CASE("A brief task in the place of one that had a time limit is never late") {
+  constexpr Patience brief{.load_ns = 500'000'000, .grace_ns = 0, .look_every_ns = 5'000'000};
+  Session s(brief);
+  Task limited = s.task(1);
+  limited.record.limit_ns = 1'000'000;
+  const std::size_t before = s.answers.size();
+  s.session->run({0, 1000}, limited, false, {});
+  s.turn_until([&] { return s.answers.size() > before; });
+  s.context->holds_back = true;
+  s.session->run({0, 1001}, s.task(1), true, {});
+  s.session->flush();
+  s.turn_until([&] { return s.context->batches.size() == 1; });
+  for (const Deadline later = Deadline::after(200'000'000); !later.passed();)
+    REQUIRE(s.loop->turn(Deadline::after(brief.look_every_ns)));
+  CHECK(s.failures.empty());
+  s.context->answer_batches();
+  s.turn_until([&] { return s.answers.size() > before + 1; });
+}
+
+TEST_CASE("Why a buffer could not be bound is told of those that name it, and of none after them") {
+  Session s;
+  s.context->not_bound = 7;
+  s.add_buffer(7);
+  for (const bool brief : {false, true}) {
+    CAPTURE(brief);
+    s.failures.clear();
+    s.session->run({0, ++s.last_number}, s.task(7), brief, {});
+    s.session->flush();
+    s.turn_until([&] { return s.failures.size() == 1; });
+    CHECK(s.failures.front().code() == Code::denied);
+    CHECK(s.failures.front().message() == "it may not be mapped");
+    s.answers.clear();
+    s.session->run({0, ++s.last_number}, s.task(1), brief, {});
+    s.session->flush();
+    s.turn_until([&] { return s.answers.size() == 1; });
+    CHECK(s.failures.size() == 1);
+  }
 }
 
 TEST_CASE("A context that runs as many tasks as the largest machine has processors is looked at") {
