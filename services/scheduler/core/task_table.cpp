@@ -23,12 +23,18 @@ constexpr std::size_t table_bytes = (std::size_t{max_tasks} * sizeof(Task) + hug
 
 TaskTable::TaskTable() {
   // What may not be accessed counts for no limit of memory.
-  void* room = ::mmap(nullptr, table_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* const room =
+      ::mmap(nullptr, table_bytes + huge_page_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (room == MAP_FAILED) throw std::bad_alloc();
-  tasks_ = static_cast<Task*>(room);
+  // Not every kernel lays it where huge pages can lie.
+  char* const bytes =
+      static_cast<char*>(room) + -reinterpret_cast<std::uintptr_t>(room) % huge_page_bytes;
+  const std::size_t before = static_cast<std::size_t>(bytes - static_cast<char*>(room));
+  if (before > 0) ::munmap(room, before);
+  ::munmap(bytes + table_bytes, huge_page_bytes - before);
+  tasks_ = reinterpret_cast<Task*>(bytes);
   // A few tasks shall not take a huge page, and many not have ten thousand small ones, whose
   // addresses no TLB holds. Without huge pages it is only slower.
-  char* const bytes = static_cast<char*>(room);
   ::madvise(bytes, huge_page_bytes, MADV_NOHUGEPAGE);
   ::madvise(bytes + huge_page_bytes, table_bytes - huge_page_bytes, MADV_HUGEPAGE);
 }
