@@ -25,6 +25,14 @@ def simulate(*arguments):
                           check=False, env={**os.environ, "AIOS_SOCKET": "/nowhere/aios.sock"})
 
 
+def check_little_memory():
+    ended = subprocess.run(["/bin/sh", "-c", 'ulimit -v 120000; exec "$@"', "sh", AIOSCTL, "simulate",
+                            "--generate", "cholesky:4", "--devices", "cpu:2"],
+                           capture_output=True, text=True, check=False)
+    expect(ended.returncode == 1 and "not enough memory" in ended.stderr,
+           f"too little address space: exit code {ended.returncode}: {ended.stderr}")
+
+
 def results(*arguments):
     ended = simulate(*arguments, "--json")
     expect(ended.returncode == 0, f"{arguments}: {ended.stderr}")
@@ -151,3 +159,4 @@ with tempfile.TemporaryDirectory() as name:
     check_results(Path(name))
     check_odd_names(Path(name))
     check_refusals(Path(name))
+check_little_memory()

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <limits>
+#include <new>
 #include <nlohmann/json.hpp>
 
 #include "abi/runtime/command_line.hpp"
@@ -286,7 +287,14 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& failure) {
     return app.exit(failure) == 0 ? 0 : 2;
   }
-  const Result<void> done = simulate(options);
+  Result<void> done;
+  try {
+    done = simulate(options);
+  } catch (const std::bad_alloc&) {
+    done = error(Code::no_memory,
+                 "there is not enough memory, or address space, of which the table of tasks alone "
+                 "takes 162 MiB (`ulimit -v` says how much there is)");
+  }
   if (done) return finish_output("aiosctl simulate", 0);
   std::fflush(stdout);
   print_to(stderr, "aiosctl simulate: {}\n", printable(done.error().message()));
