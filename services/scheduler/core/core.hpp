@@ -518,7 +518,7 @@ class Core {
 
   std::unique_ptr<Order> order_;
   std::unique_ptr<Placement> placement_;
-  const bool looks_ahead_;  ///< placement_
+  const bool looks_ahead_;  ///< whether placement_ does: asked a dozen times for each task
   std::unique_ptr<Costs> costs_;
   std::vector<DeviceState> devices_;
   std::vector<Timeline> timelines_;  ///< by device
@@ -553,7 +553,8 @@ class Core {
   std::uint64_t known_brief_ = 0;  ///< brief tasks that ended, of which enough is known
   std::int64_t served_ns_ = 0;     ///< what the user that was served last had before
   std::vector<Charge> charges_;    ///< to be put right at the next decision
-  std::vector<Action> actions_, taken_;
+  std::vector<Action> actions_;
+  std::vector<Action> taken_;  ///< those that were handed out last
   // Scratch, to spare allocations.
   std::vector<Wake> wakes_;
   std::vector<Slot> successors_;

@@ -58,11 +58,11 @@ struct TaskHead {
   std::uint64_t upward_rank_ns = 0;
 };
 
-/// One task that it waits for.
+/// One task that it waits for, in a list of all that wait for that one. An edge is named by its
+/// task's slot * max_dependencies + its place there.
 struct Edge {
-  Slot predecessor;  ///< no_slot: it has finished
-  std::uint32_t
-      next;  ///< in the list of those that wait for the same one: slot * max_dependencies + edge
+  Slot predecessor;    ///< no_slot: it has finished
+  std::uint32_t next;  ///< edge; no_slot: none
 };
 
 /// Not cleared with the rest: valid as far as `edge_count` says, and in a slot that is not free.
