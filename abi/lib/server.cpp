@@ -38,7 +38,7 @@ Result<bool> is_leased(Kernel& kernel, Handle of, const pk::Name& name) {
 // ---- the listener ---------------------------------------------------------------------------
 
 void Listener::dispatch(ClientId client, Peer& peer, const Message& message) {
-  const ReplyToken token{client, message.header.call_id, message.header.opcode};
+  const ReplyToken token = token_of(client, message);
   if (message.header.opcode == proto::Null::opcode) {
     const proto::Empty nothing{};
     return reply_bytes(token, std::as_bytes(std::span(&nothing, 1)));

@@ -2,6 +2,8 @@
 // the contexts the driver starts. The same for every kind of device.
 #pragma once
 
+#include <algorithm>
+
 #include "abi/proto/kernel.hpp"
 #include "abi/proto/wire.hpp"
 
@@ -295,19 +297,42 @@ struct RunBatch {
   struct Ended {
     std::uint32_t start_ns;  ///< after `base_ns`; at most 2^32 - 1, as `end_ns`
     std::uint32_t end_ns;
-    std::uint64_t result[result_words];
-    AIOS_FIELDS(Ended, start_ns, end_ns, result)
+    AIOS_FIELDS(Ended, start_ns, end_ns)
+  };
+  struct TaskResult {
+    std::uint64_t words[result_words];
+    AIOS_FIELDS(TaskResult, words)
   };
   struct Reply {
     std::uint64_t base_ns;            ///< CLOCK_MONOTONIC
     std::uint64_t peak_memory_bytes;  ///< of the context since it started
     std::uint64_t transfer_ns;        ///< as of Run, of all that have run together
     std::uint32_t ahead_us;           ///< the same, but in microseconds; at most 2^32 - 1
-    std::uint16_t count;              ///< how many have run; 0: it was not begun
-    std::uint16_t status;             ///< of the last of them
+    std::uint8_t count;               ///< how many have run; 0: it was not begun
+    std::uint8_t result_count;        ///< the results behind these are zero
+    std::uint16_t status;             ///< of the last that has run
     Ended ended[max_tasks];
-    AIOS_FIELDS(Reply, base_ns, peak_memory_bytes, transfer_ns, ahead_us, count, status, ended)
+    TaskResult results[max_tasks];
+    AIOS_FIELDS(Reply, base_ns, peak_memory_bytes, transfer_ns, ahead_us, count, result_count,
+                status, ended, results)
   };
+  static constexpr std::size_t used_bytes(const Request& request) {
+    return offsetof(Request, packed) +
+           std::min<std::size_t>(request.packed_bytes, sizeof request.packed);
+  }
+  static constexpr std::size_t used_bytes(const Reply& reply) {
+    return reply.result_count > 0 ? bytes_with_results(reply.result_count)
+                                  : offsetof(Reply, ended) + at_most(reply.count) * sizeof(Ended);
+  }
+  static constexpr std::size_t most_reply_bytes(const Request& request) {
+    return bytes_with_results(request.count);
+  }
+
+ private:
+  static constexpr std::size_t at_most(std::uint32_t tasks) { return std::min(tasks, max_tasks); }
+  static constexpr std::size_t bytes_with_results(std::uint32_t tasks) {
+    return offsetof(Reply, results) + at_most(tasks) * sizeof(TaskResult);
+  }
 };
 
 /// Why a batch ended early. Told once, of the last 64 such batches; not_found.
@@ -359,7 +384,7 @@ struct Copies {
 
 struct Protocol {
   static constexpr const char* name = "context";
-  static constexpr std::uint16_t version = 10;
+  static constexpr std::uint16_t version = 11;
   using Methods = MethodList<Null, Load, Bind, Unbind, Run, RunBatch, BatchFailure, Pause, Copies>;
 };
 static_assert(opcodes_are_unique(Protocol::Methods{}));

@@ -9,6 +9,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <span>
 #include <string_view>
 #include <type_traits>
 
@@ -88,6 +89,38 @@ template <class M>
 constexpr bool does_park() {
   if constexpr (requires { M::parks; }) return M::parks;
   return false;
+}
+
+/// A method whose messages end where they have no more to say. `used_bytes` tells of a request and
+/// of a reply, by their own fields, how much of it is sent; whoever gets it finds zeros behind
+/// that. `most_reply_bytes` tells of a request what its good answer takes at most.
+template <class M>
+concept Trimmed = requires(const typename M::Request& request, const typename M::Reply& reply) {
+  M::used_bytes(request);
+  M::used_bytes(reply);
+  M::most_reply_bytes(request);
+};
+
+template <class M, class T>
+std::span<const std::byte> bytes_to_send(const T& message) {
+  const auto all = std::as_bytes(std::span(&message, 1));
+  if constexpr (Trimmed<M>)
+    return all.first(M::used_bytes(message));
+  else
+    return all;
+}
+
+/// False: they are not as many as a `T` of the method has.
+template <class M, class T>
+bool take_bytes(std::span<const std::byte> bytes, T& message) {
+  if (Trimmed<M> ? bytes.size() > sizeof message : bytes.size() != sizeof message) return false;
+  std::memcpy(&message, bytes.data(), bytes.size());
+  if constexpr (Trimmed<M>) {
+    std::memset(reinterpret_cast<std::byte*>(&message) + bytes.size(), 0,
+                sizeof message - bytes.size());
+    return M::used_bytes(message) == bytes.size();
+  }
+  return true;
 }
 
 /// Opcode 0 of every protocol: does nothing, answers at once. The supervisor's heartbeat.

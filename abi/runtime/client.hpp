@@ -11,6 +11,8 @@
 // that throws bad_alloc has had its answer: nobody else hears of that. One thread at a time.
 #pragma once
 
+#include <algorithm>
+#include <cassert>
 #include <cstring>
 #include <deque>
 #include <functional>
@@ -52,7 +54,7 @@ class Client final : public Source {
   template <class M>
   void start(const typename M::Request& request, Deadline deadline,
              std::move_only_function<void(Result<typename M::Reply>)> callback) {
-    start_raw(M::opcode, std::as_bytes(std::span(&request, 1)), {}, {}, deadline,
+    start_raw(M::opcode, proto::bytes_to_send<M>(request), {}, {}, deadline,
               typed<M>(std::move(callback)), proto::is_idempotent<M>());
   }
 
@@ -64,13 +66,16 @@ class Client final : public Source {
       std::move_only_function<void(std::span<const Handle>, typename M::Request&)> fill,
       Deadline deadline, std::move_only_function<void(Result<typename M::Reply>)> callback) {
     start_raw(
-        M::opcode, std::as_bytes(std::span(&request, 1)), std::move(handles),
+        M::opcode, proto::bytes_to_send<M>(request), std::move(handles),
         [fill = std::move(fill)](std::span<const Handle> numbers,
                                  std::span<std::byte> bytes) mutable {
           typename M::Request filled;
-          std::memcpy(&filled, bytes.data(), sizeof filled);
+          [[maybe_unused]] const bool whole = proto::take_bytes<M>(bytes, filled);
+          assert(whole);
           fill(numbers, filled);
-          std::memcpy(bytes.data(), &filled, sizeof filled);
+          const auto complete = proto::bytes_to_send<M>(filled);
+          assert(complete.size() == bytes.size());
+          std::ranges::copy(complete, bytes.begin());
         },
         deadline, typed<M>(std::move(callback)));
   }
@@ -165,10 +170,9 @@ class Client final : public Source {
     return [callback = std::move(callback)](Result<std::span<const std::byte>> bytes) mutable {
       if (!bytes) return callback(std::unexpected(std::move(bytes).error()));
       typename M::Reply reply;
-      if (bytes->size() != sizeof reply)
+      if (!proto::take_bytes<M>(*bytes, reply))
         return callback(
             error(Code::protocol_error, std::string(M::name) + ": reply of wrong size"));
-      std::memcpy(&reply, bytes->data(), sizeof reply);
       callback(reply);
     };
   }

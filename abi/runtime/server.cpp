@@ -96,7 +96,7 @@ void ServerBase::take(ClientId client, Peer& peer, const Message& message) {
 
 /// False when it has to wait until nothing else runs.
 bool ServerBase::start(ClientId client, Peer& peer, const Message& message) {
-  const ReplyToken token{client, message.header.call_id, message.header.opcode};
+  const ReplyToken token = token_of(client, message);
   const RequestId id{peer.info.process_id, key_of(message)};
   const InFlight::Verdict verdict = in_flight_->judge(id);
   if (verdict == InFlight::Verdict::poison || verdict == InFlight::Verdict::exhausted) {
@@ -272,7 +272,7 @@ Result<std::vector<Handle>> ServerBase::send_handles(
 void ServerBase::reply_error(ReplyToken token, const Status& status) {
   std::string_view text = std::string_view(status.message()).substr(0, max_error_text_bytes);
   if (!has_room_for(token, sizeof(proto::ReplyHeader) + text.size()))
-    text = text.substr(0, payload_for(reply_slots_of(token.opcode)) - sizeof(proto::ReplyHeader));
+    text = text.substr(0, payload_for(token.slots) - sizeof(proto::ReplyHeader));
   push_reply(token, static_cast<std::uint32_t>(status.code()),
              std::as_bytes(std::span(text.data(), text.size())));
 }
@@ -280,10 +280,10 @@ void ServerBase::reply_error(ReplyToken token, const Status& status) {
 /// Beside all other replies that are owed.
 bool ServerBase::has_room_for(ReplyToken token, std::size_t payload_bytes) {
   Peer* const peer = find(token.client);
-  const std::uint32_t own = reply_slots_of(token.opcode);
   const std::uint32_t needed = slots_for(payload_bytes);
-  return needed <= own || (peer != nullptr && peer->link->room(peer->reserved_slots - own +
-                                                               needed) == RingResult::done);
+  return needed <= token.slots ||
+         (peer != nullptr &&
+          peer->link->room(peer->reserved_slots - token.slots + needed) == RingResult::done);
 }
 
 void ServerBase::reply_bytes(ReplyToken token, std::span<const std::byte> body) {
@@ -303,9 +303,8 @@ void ServerBase::push_reply(ReplyToken token, std::uint32_t status,
   const std::size_t length = sizeof head + body.size();
   const proto::MessageHeader header{static_cast<std::uint16_t>(token.opcode | proto::reply_flag),
                                     static_cast<std::uint16_t>(length), token.call_id};
-  const std::uint32_t reserved = reply_slots_of(token.opcode);
-  assert(peer->reserved_slots >= reserved);
-  peer->reserved_slots -= reserved;
+  assert(peer->reserved_slots >= token.slots);
+  peer->reserved_slots -= token.slots;
   // The room was reserved, so only a peer whose counters went backwards can make this fail.
   if (peer->link->push(header, std::span(payload).first(length)) != RingResult::done)
     close_client(token.client, "its ring makes no sense");

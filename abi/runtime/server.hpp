@@ -42,6 +42,7 @@ struct ReplyToken {
   ClientId client = 0;
   std::uint32_t call_id = 0;
   std::uint16_t opcode = 0;
+  std::uint16_t slots = 0;  ///< of the client's ring that are kept for the answer
 };
 
 struct Deferred {};
@@ -126,7 +127,7 @@ class ServerBase : public Source {
   template <class M>
   void reply(ReplyToken token, const Result<typename M::Reply>& result) {
     if (!result) return reply_error(token, result.error());
-    reply_bytes(token, std::as_bytes(std::span(&*result, 1)));
+    reply_bytes(token, proto::bytes_to_send<M>(*result));
   }
 
   /// Installs handles at a client; peer_closed when it is gone.
@@ -148,6 +149,18 @@ class ServerBase : public Source {
     bool stalled = false;              ///< its ring has no room for another reply
     bool doomed = false;
   };
+  ReplyToken token_of(ClientId client, const Message& message) const {
+    const std::uint16_t opcode = message.header.opcode;
+    return {client, message.header.call_id, opcode,
+            static_cast<std::uint16_t>(reply_slots_of(opcode))};
+  }
+  /// The answer will take no more than that.
+  static void keep_only(Peer& peer, ReplyToken& token, std::size_t reply_bytes) {
+    const std::uint32_t slots = slots_for(sizeof(proto::ReplyHeader) + reply_bytes);
+    if (slots >= token.slots) return;
+    peer.reserved_slots -= token.slots - slots;
+    token.slots = static_cast<std::uint16_t>(slots);
+  }
   virtual void dispatch(ClientId client, Peer& peer, const Message& message) = 0;
   /// What a good answer takes; the most where that is not known.
   virtual std::uint32_t reply_slots_of(std::uint16_t) const { return proto::max_message_slots; }
@@ -272,7 +285,7 @@ class Server final : public ServerBase {
 
   template <class... Ms>
   void dispatch_in(proto::MethodList<Ms...>, ClientId client, Peer& peer, const Message& message) {
-    const ReplyToken token{client, message.header.call_id, message.header.opcode};
+    const ReplyToken token = token_of(client, message);
     const bool known =
         ((message.header.opcode == Ms::opcode && (invoke<Ms>(peer, token, message), true)) || ...);
     if (known) return;
@@ -284,14 +297,15 @@ class Server final : public ServerBase {
   template <class M>
   void invoke(Peer& peer, ReplyToken token, const Message& message) {
     typename M::Request request;
-    if (message.header.length != sizeof request) {
-      reply_error(token, Status(Code::protocol_error, std::string(M::name) + ": request of " +
-                                                          std::to_string(message.header.length) +
-                                                          " bytes, expected " +
-                                                          std::to_string(sizeof request)));
+    if (!proto::take_bytes<M>(message.bytes(), request)) {
+      reply_error(token, Status(Code::protocol_error,
+                                std::string(M::name) + ": request of " +
+                                    std::to_string(message.header.length) + " bytes, expected " +
+                                    (proto::Trimmed<M> ? "another number, of at most " : "") +
+                                    std::to_string(sizeof request)));
       return close_client(token.client, "malformed " + std::string(M::name));
     }
-    std::memcpy(&request, message.payload.data(), sizeof request);
+    if constexpr (proto::Trimmed<M>) keep_only(peer, token, M::most_reply_bytes(request));
     if constexpr (std::is_same_v<M, proto::Null>) {
       reply<M>(token, proto::Empty{});
     } else {

@@ -137,7 +137,10 @@ void RunBatch::note(const Work& work, const DeviceTimes& measured) {
   ahead_ns_ += work.ahead_ns();
   reply_.ahead_us =
       static_cast<std::uint32_t>(std::min<std::uint64_t>(ahead_ns_ / 1'000, UINT32_MAX));
-  std::copy(work.result().begin(), work.result().end(), ended.result);
+  const auto& result = work.result();
+  std::copy(result.begin(), result.end(), reply_.results[reply_.count - 1].words);
+  if (std::ranges::any_of(result, [](std::uint64_t word) { return word != 0; }))
+    reply_.result_count = reply_.count;
 }
 
 /// Of several failures the first counts, but that the device was lost with one of them concerns

@@ -65,7 +65,9 @@ class FakeContext {
   }
   /// What becomes of a batch is told by its last byte.
   Answer<RunBatch::Reply> handle(RunBatch, const RunBatch::Request& request, CallContext& call) {
-    RunBatch::Reply reply{.base_ns = now_ns(), .peak_memory_bytes = 1, .count = request.count};
+    RunBatch::Reply reply{.base_ns = now_ns(),
+                          .peak_memory_bytes = 1,
+                          .count = static_cast<std::uint8_t>(request.count)};
     switch (request.packed_bytes == 0 ? 0 : request.packed[request.packed_bytes - 1] % 8) {
       case 1:  // one fails, the rest has not run
         reply.count = 1;
@@ -77,7 +79,7 @@ class FakeContext {
       case 3:
         return deferred;
       case 4:  // a hostile context
-        reply.count = request.count + 1;
+        reply.count = static_cast<std::uint8_t>(request.count + 1);
         return reply;
       case 5:  // one before it failed
         reply.count = 0;

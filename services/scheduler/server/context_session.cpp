@@ -257,7 +257,6 @@ void ContextSession::flush() {
   batch_.number = ++last_batch_;
   batch_.count = static_cast<std::uint16_t>(batch_tasks_.size());
   std::fill(batch_.after + batch_.after_count, std::end(batch_.after), std::uint16_t{0});
-  std::fill(batch_.packed + batch_.packed_bytes, std::end(batch_.packed), std::uint8_t{0});
   client_->start<RunBatch>(batch_, Deadline::never(),
                            [this, number = last_batch_, waits = batch_.after_count > 0,
                             tasks = std::move(batch_tasks_)](const Result<RunBatch::Reply>& reply) {
@@ -305,7 +304,7 @@ void ContextSession::batch_ended(const std::vector<Running*>& tasks, std::uint64
     one->end_ns = reply->base_ns + ended.end_ns;
     one->transfer_ns = static_cast<std::uint64_t>(copied_ns * share);
     one->ahead_ns = static_cast<std::uint64_t>(ahead_ns * share);
-    std::copy(std::begin(ended.result), std::end(ended.result), one->result);
+    std::ranges::copy(reply->results[i].words, one->result);
     finish(*tasks[i], one);
   }
   if (!failed) return;

@@ -297,10 +297,62 @@ TEST_CASE("Tasks of a batch run one after the other, each with its own result an
   CHECK(done->status == 0);
   CHECK(done->peak_memory_bytes > 0);
   for (std::uint32_t i = 0; i < done->count; ++i) {
-    CHECK(done->ended[i].result[0] == i + 1);
+    CHECK(done->results[i].words[0] == i + 1);
     CHECK(done->ended[i].end_ns >= done->ended[i].start_ns);
     if (i > 0) CHECK(done->ended[i].start_ns >= done->ended[i - 1].end_ns);
   }
+}
+
+TEST_CASE("Tasks without a result have none, whatever those beside them say") {
+  Rig rig;
+  ContextLink context(rig, rig.make_tenant("tenant"));
+  const auto counts = context.load("good", "count");
+  const auto silent = context.load("good", "fail_silently");  // in its second block
+  REQUIRE(counts);
+  REQUIRE(silent);
+  RunBatch::Request batch{.number = 1};
+  pack(batch, *silent, 1);
+  pack(batch, *counts, 2);
+  pack(batch, *silent, 1);
+  const auto done = context.client().call<RunBatch>(batch, soon());
+  REQUIRE(done);
+  REQUIRE(done->count == 3);
+  CHECK(done->result_count == 2);
+  for (const std::uint32_t i : {0, 2}) CHECK(done->results[i].words[0] == 0);
+  CHECK(done->results[1].words[0] == 2);
+}
+
+TEST_CASE("A hundred and fifty batches of one task wait in a context, which answers beside them") {
+  Rig rig;
+  ContextLink context(rig, rig.make_tenant("tenant"));
+  const auto codelet = context.load("faulty", "loop");
+  REQUIRE(codelet);
+  int answered = 0;
+  for (std::uint64_t number = 1; number <= 150; ++number) {
+    RunBatch::Request batch{.number = number};
+    pack(batch, *codelet, 1);
+    context.client().start<RunBatch>(batch, Deadline::never(),
+                                     [&](const Result<RunBatch::Reply>&) { ++answered; });
+  }
+  CHECK(context.client().call<proto::Null>({}, soon()));
+  CHECK(answered == 0);
+  context.client().disconnect();
+  CHECK(answered == 150);
+}
+
+TEST_CASE("A batch of another length than it says ends its link") {
+  Rig rig;
+  ContextLink context(rig, rig.make_tenant("tenant"));
+  RunBatch::Request batch{.number = 1};
+  pack(batch, 1, 1);
+  Code code = Code::ok;
+  context.client().start_raw(RunBatch::opcode, std::as_bytes(std::span(&batch, 1)), {}, {}, soon(),
+                             [&](const Result<std::span<const std::byte>>& answer) {
+                               code = answer ? Code::ok : answer.error().code();
+                             });
+  CHECK(context.client().call<proto::Null>({}, soon()).error().code() == Code::peer_closed);
+  CHECK(code == Code::protocol_error);
+  CHECK(context.client().call<proto::Null>({}, soon()));  // over the next one
 }
 
 TEST_CASE("A batch ends with the first task that fails, and says once why") {

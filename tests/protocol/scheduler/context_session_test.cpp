@@ -64,8 +64,9 @@ class SlowContext {
     std::memcpy(&first, request.packed + sizeof(RunBatch::PackedRun), sizeof first);
     if (uses_unbound(std::span(&first, 1)))
       return error(Code::invalid_argument, "a buffer is not bound");
-    RunBatch::Reply reply{.transfer_ns = 400'000, .ahead_us = 200, .count = request.count};
-    for (RunBatch::Ended& ended : reply.ended) ended = {1, 2, {}};
+    RunBatch::Reply reply{
+        .transfer_ns = 400'000, .ahead_us = 200, .count = static_cast<std::uint8_t>(request.count)};
+    for (RunBatch::Ended& ended : reply.ended) ended = {1, 2};
     return reply;
   }
   Answer<BatchFailure::Reply> handle(BatchFailure, const BatchFailure::Request&, CallContext&) {
@@ -89,7 +90,7 @@ class SlowContext {
   void answer_batches() {
     for (const ReplyToken& token : std::exchange(batches, {})) {
       RunBatch::Reply reply{.count = 1};
-      reply.ended[0] = {1, 2, {}};
+      reply.ended[0] = {1, 2};
       server_.reply<RunBatch>(token, reply);
     }
   }

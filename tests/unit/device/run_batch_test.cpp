@@ -79,7 +79,7 @@ void check_ended(const RunBatch& batch, std::uint32_t count) {
   for (std::uint32_t i = 0; i < count; ++i) {
     const auto& ended = batch.reply().ended[i];
     CHECK(ended.start_ns <= ended.end_ns);
-    CHECK(ended.result[0] == (i + 1) * 10);
+    CHECK(batch.reply().results[i].words[0] == (i + 1) * 10);
   }
 }
 
