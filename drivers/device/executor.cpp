@@ -135,7 +135,7 @@ void Executor::kick() {
         std::min<std::size_t>(std::exchange(unkicked_, 0), queue_ ? 1 : thread_count_);
     const std::size_t looked_for = std::min(blocks, looking_ - counted_on_);
     counted_on_ += looked_for;
-    const std::size_t brief = wanted_for_brief();
+    const auto brief = std::min(wanted_for_brief(), most_woken);
     wanted = blocks - looked_for + brief - std::min(brief, looking_ - counted_on_);
     // Who leads looks again before it rests.
     if (led_) wanted = 0;
@@ -286,7 +286,9 @@ void Executor::run_brief(std::unique_lock<std::mutex>& lock) {
     brief_.pop_front();
   }
   ++briefly_busy_;
+  const bool wakes = idle_ > 0 && wanted_for_brief() > looking_;
   lock.unlock();
+  if (wakes) work_.notify_one();
   std::array<Result<>, brief_chunk> outcomes;
   const std::uint64_t begin_ns = now_ns();
   for (std::size_t i = 0; i < count; ++i) outcomes[i] = run_unless_cancelled(*jobs[i]);
@@ -298,7 +300,7 @@ void Executor::run_brief(std::unique_lock<std::mutex>& lock) {
   for (std::size_t i = 0; i < count; ++i) finish_brief(*jobs[i], std::move(outcomes[i]), end_ns);
   // Where jobs took long of late the next one may, too.
   if (std::max(brief_ns_, each_ns) > most_kept_back_ns ||
-      end_ns - first_finished_ns_ >= keep_back_ns)
+      end_ns - first_finished_ns_ >= keep_back_ns || finished_.size() >= most_kept_back)
     report(lock);
 }
 

@@ -3,8 +3,9 @@
 // Jobs start in the order of their submission, as threads come free; the blocks of one job spread
 // over every idle thread, and several jobs run at once. Brief jobs, of one block each, are taken
 // several at a time, so that taking, waking and reporting cost little for each; and they may wait
-// for brief jobs submitted before them. Called by one thread, the owner; the threads only run
-// blocks and report.
+// for brief jobs submitted before them. Of the threads that are wanted for them the owner wakes
+// two, and each that takes some wakes another: to wake one costs as much as a brief job. Called by
+// one thread, the owner; the threads only run blocks and report.
 //
 // For a device with a queue of its own there is another order: a job of one block, brief or not, is
 // handed to the device by `begin`, which is done in the order of submission, and `run_block` waits
@@ -81,6 +82,10 @@ class Executor {
   /// ones took longer than `most_kept_back_ns` each nothing is kept back.
   static constexpr std::uint64_t keep_back_ns = 200'000;
   static constexpr double most_kept_back_ns = 100'000;
+  /// And of how many: until they are told they take of what may be on its way to these threads.
+  static constexpr std::size_t most_kept_back = 32;
+  /// Threads that the owner wakes for brief jobs at a time.
+  static constexpr std::size_t most_woken = 2;
 
   /// Starts one thread per entry of `cpus`, pinned to it where the host allows. `notify` is called,
   /// by one of them, once when jobs have finished since the last take_finished.
