@@ -269,6 +269,9 @@ struct Run {
 /// not on its way any more has. When one of those ended early, or was not begun, this one counts
 /// as not begun either: it is answered with count 0 and status `cancelled`.
 /// invalid_argument: the packed tasks make no sense, or the numbers do; then none has begun.
+///
+/// The request ends with what is packed, the reply with the last result that is not zero, or with
+/// the last of `ended` where all are (Trimmed, wire.hpp).
 struct RunBatch {
   static constexpr std::uint16_t opcode = 5;
   static constexpr const char* name = "run_batch";
@@ -310,7 +313,7 @@ struct RunBatch {
     std::uint32_t ahead_us;           ///< the same, but in microseconds; at most 2^32 - 1
     std::uint8_t count;               ///< how many have run; 0: it was not begun
     std::uint8_t result_count;        ///< the results behind these are zero
-    std::uint16_t status;             ///< of the last that has run
+    std::uint16_t status;             ///< of the last of these
     Ended ended[max_tasks];
     TaskResult results[max_tasks];
     AIOS_FIELDS(Reply, base_ns, peak_memory_bytes, transfer_ns, ahead_us, count, result_count,

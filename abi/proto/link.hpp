@@ -38,8 +38,8 @@ struct MessageHeader {
 static_assert(sizeof(MessageHeader) == 8);
 inline constexpr std::uint16_t reply_flag = 0x8000;
 
-/// A reply's payload begins with this. `ok` is followed by the method's Reply struct, anything else
-/// by `text_bytes` bytes of explanation.
+/// A reply's payload begins with this. `ok` is followed by the method's Reply struct, as far as it
+/// is sent (Trimmed, wire.hpp), anything else by `text_bytes` bytes of explanation.
 struct ReplyHeader {
   std::uint32_t status;      ///< aios::Code
   std::uint32_t text_bytes;  ///< 0 when status is ok

@@ -2,7 +2,8 @@
 //
 // A wire struct is trivially copyable and has no padding, so that its bytes are its value; reserved
 // fields are zero. Nothing here depends on the runtime: a peer written in another language needs
-// only these layouts, which tools/protodump prints into protocols.lock.
+// only these layouts, which tools/protodump prints into protocols.lock, and how the few messages
+// end that are trimmed (Trimmed, below).
 #pragma once
 
 #include <array>

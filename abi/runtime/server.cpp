@@ -301,6 +301,7 @@ void ServerBase::push_reply(ReplyToken token, std::uint32_t status,
   std::memcpy(payload, &head, sizeof head);
   std::copy(body.begin(), body.end(), payload + sizeof head);
   const std::size_t length = sizeof head + body.size();
+  assert(status != 0 || slots_for(length) <= token.slots);
   const proto::MessageHeader header{static_cast<std::uint16_t>(token.opcode | proto::reply_flag),
                                     static_cast<std::uint16_t>(length), token.call_id};
   assert(peer->reserved_slots >= token.slots);

@@ -162,7 +162,7 @@ class ServerBase : public Source {
     token.slots = static_cast<std::uint16_t>(slots);
   }
   virtual void dispatch(ClientId client, Peer& peer, const Message& message) = 0;
-  /// What a good answer takes; the most where that is not known.
+  /// What a good answer takes at most.
   virtual std::uint32_t reply_slots_of(std::uint16_t) const { return proto::max_message_slots; }
   /// The same for a request that is made again. Only asked of who is guarded.
   virtual std::uint64_t key_of(const Message&) const { return 0; }

@@ -151,6 +151,11 @@ std::size_t Executor::wanted_for_brief() const {
   return threads - std::min(threads, briefly_busy_);
 }
 
+/// Threads that jobs are left for. One whose jobs take long does not look again soon.
+std::size_t Executor::left_for_others() const {
+  return brief_at_once() > 1 ? wanted_for_brief() : brief_.size();
+}
+
 std::vector<Executor::Finished> Executor::take_finished() {
   const std::lock_guard lock(mutex_);
   reported_ = false;
@@ -286,7 +291,7 @@ void Executor::run_brief(std::unique_lock<std::mutex>& lock) {
     brief_.pop_front();
   }
   ++briefly_busy_;
-  const bool wakes = idle_ > 0 && wanted_for_brief() > looking_;
+  const bool wakes = idle_ > 0 && left_for_others() > looking_ - counted_on_;
   lock.unlock();
   if (wakes) work_.notify_one();
   std::array<Result<>, brief_chunk> outcomes;

@@ -4,8 +4,8 @@
 // over every idle thread, and several jobs run at once. Brief jobs, of one block each, are taken
 // several at a time, so that taking, waking and reporting cost little for each; and they may wait
 // for brief jobs submitted before them. Of the threads that are wanted for them the owner wakes
-// two, and each that takes some wakes another: to wake one costs as much as a brief job. Called by
-// one thread, the owner; the threads only run blocks and report.
+// two, and each that takes some wakes another while some are left for it: to wake one costs as much
+// as a brief job. Called by one thread, the owner; the threads only run blocks and report.
 //
 // For a device with a queue of its own there is another order: a job of one block, brief or not, is
 // handed to the device by `begin`, which is done in the order of submission, and `run_block` waits
@@ -74,7 +74,7 @@ class Executor {
   static constexpr std::size_t max_jobs = 4096;
   static constexpr std::uint32_t max_chunk_blocks = 256;
   /// So many brief jobs a thread takes at a time at most, and for how long, judged by those before
-  /// them: when they end they are reported, and for so many another thread is woken.
+  /// them; when they end they are reported.
   static constexpr std::size_t brief_chunk = 8;
   static constexpr double brief_chunk_ns = 50'000;
   /// How long the end of a brief job may be kept back while the thread goes on with others: whoever
@@ -83,7 +83,7 @@ class Executor {
   static constexpr std::uint64_t keep_back_ns = 200'000;
   static constexpr double most_kept_back_ns = 100'000;
   /// And of how many: until they are told they take of what may be on its way to these threads.
-  static constexpr std::size_t most_kept_back = 32;
+  static constexpr std::size_t most_kept_back = 64;
   /// Threads that the owner wakes for brief jobs at a time.
   static constexpr std::size_t most_woken = 2;
 
@@ -104,7 +104,7 @@ class Executor {
   /// It begins when a thread looks, at the latest after the next `kick`. quota: max_jobs are
   /// waiting or running.
   Result<> submit(Job job);
-  /// Wakes as many threads as what was submitted needs.
+  /// Wakes as many threads as what was submitted needs; for brief jobs those that wake the others.
   void kick();
 
   /// What has finished since the last call, in order of completion. Never blocks.
@@ -152,6 +152,7 @@ class Executor {
   void run_brief(std::unique_lock<std::mutex>& lock);
   void finish_brief(BriefJob& job, Result<> outcome, std::uint64_t now_ns);
   std::size_t wanted_for_brief() const;
+  std::size_t left_for_others() const;
   void run_blocks(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run);
   void work_in_order();
   void lead(std::unique_lock<std::mutex>& lock);

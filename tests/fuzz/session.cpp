@@ -205,7 +205,7 @@ void Session::call(ClientLink& link) {
   const MethodShape& method = protocol_.methods[input_.below(protocol_.methods.size())];
   std::vector<std::byte> request(method.request.size);
   fill(input_, known_, method.request, request);
-  push(link, method.opcode, request);
+  push(link, method.opcode, std::span(request).first(method.sent_bytes(request)));
 }
 
 /// A call whose handles are sent before it, so that it can succeed; if it is not to be otherwise,
@@ -222,7 +222,7 @@ void Session::call_with_handles(ClientLink& link) {
   }
   std::vector<std::byte> request(method.request.size);
   fill(input_, known, method.request, request);
-  push(link, method.opcode, request);
+  push(link, method.opcode, std::span(request).first(method.sent_bytes(request)));
 }
 
 /// One of the client's things of that type, with all it may grant; its number at the server.
@@ -260,7 +260,7 @@ void Session::push(ClientLink& link, std::uint16_t opcode, std::span<const std::
   std::vector<std::byte> bytes(payload.begin(), payload.end());
   const MethodShape* method = nullptr;
   for (const MethodShape& each : protocol_.methods)
-    if (each.opcode == opcode && each.request.size == bytes.size()) method = &each;
+    if (each.opcode == opcode && each.takes(bytes)) method = &each;
   if (method != nullptr) host_->guard(opcode, bytes);
   if (!link.version_matches && opcode != proto::Null::opcode) method = nullptr;
   const std::uint32_t id = next_call_++;
@@ -312,9 +312,10 @@ void Session::check(ClientLink& link, const Message& message) {
            std::string(reinterpret_cast<const char*>(body.data()), head.text_bytes));
   if (head.status != 0) return;
   if (owed.method == nullptr) finding(name + " was answered as if it were one");
-  if (const std::string flaw = flaw_of(owed.method->reply, body); !flaw.empty())
+  const std::vector<std::byte> reply = owed.method->whole_reply(body);
+  if (const std::string flaw = flaw_of(owed.method->reply, reply); !flaw.empty())
     finding(name + ": the reply has " + flaw);
-  known_.reply(owed.method->reply, body);
+  known_.reply(owed.method->reply, reply);
 }
 
 /// Until nothing is owed.

@@ -2,6 +2,7 @@
 // from. A method or protocol that is added is fuzzed without a line of code for it.
 #pragma once
 
+#include <cstring>
 #include <span>
 #include <type_traits>
 #include <vector>
@@ -21,6 +22,12 @@ struct MethodShape {
   const char* name;
   RecordShape request;
   RecordShape reply;
+  /// Of a whole request so many bytes are sent (proto::Trimmed).
+  std::size_t (*sent_bytes)(std::span<const std::byte> request);
+  /// Whether what was sent is a request of this method.
+  bool (*takes)(std::span<const std::byte> sent);
+  /// A reply as it was before its end was left out; what is none stays what it is.
+  std::vector<std::byte> (*whole_reply)(std::span<const std::byte> sent);
 };
 
 struct ProtocolShape {
@@ -38,10 +45,30 @@ RecordShape record_shape() {
   return {sizeof(T), fields_of<T>};
 }
 
+template <class M>
+std::size_t sent_bytes(std::span<const std::byte> bytes) {
+  typename M::Request request;
+  std::memcpy(&request, bytes.data(), sizeof request);
+  return proto::bytes_to_send<M>(request).size();
+}
+
+template <class M>
+bool takes(std::span<const std::byte> sent) {
+  typename M::Request request;
+  return proto::take_bytes<M>(sent, request);
+}
+
+template <class M>
+std::vector<std::byte> whole_reply(std::span<const std::byte> sent) {
+  typename M::Reply reply;
+  if (proto::take_bytes<M>(sent, reply)) sent = std::as_bytes(std::span(&reply, 1));
+  return {sent.begin(), sent.end()};
+}
+
 template <class... Ms>
 std::vector<MethodShape> method_shapes(proto::MethodList<Ms...>) {
   return {{Ms::opcode, Ms::name, record_shape<typename Ms::Request>(),
-           record_shape<typename Ms::Reply>()}...};
+           record_shape<typename Ms::Reply>(), sent_bytes<Ms>, takes<Ms>, whole_reply<Ms>}...};
 }
 
 template <class Part>

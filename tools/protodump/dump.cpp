@@ -25,6 +25,9 @@ void print_method(std::string& out) {
   out += fmt::format("  method {} {}\n", M::opcode, M::name);
   print_struct<typename M::Request>(out, "request");
   print_struct<typename M::Reply>(out, "reply");
+  if constexpr (proto::Trimmed<M>)
+    out += fmt::format("    of zeros {} bytes are sent, and {}\n",
+                       M::used_bytes(typename M::Request{}), M::used_bytes(typename M::Reply{}));
 }
 
 template <class... Methods>

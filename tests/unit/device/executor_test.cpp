@@ -280,28 +280,9 @@ TEST_CASE("What a thread keeps back can be taken while the next brief job does n
   CHECK(fixture.wait_for(1).front().id == 5);
 }
 
-TEST_CASE("Of many brief jobs that have ended somebody is told while the thread goes on") {
-  Fixture fixture(1);
-  std::latch told(1);
-  const std::uint64_t count = Executor::most_kept_back;
-  for (std::uint64_t id = 1; id <= count; ++id)
-    REQUIRE(fixture.executor->submit(
-        {.id = id, .brief = true, .run_block = [](std::uint32_t) -> Result<> { return {}; }}));
-  const auto wait = [&](std::uint32_t) -> Result<> {
-    told.wait();
-    return {};
-  };
-  // Alone, for those before it are taken eight at a time.
-  REQUIRE(fixture.executor->submit({.id = count + 1, .brief = true, .run_block = wait}));
-  fixture.executor->kick();
-  CHECK(fixture.wait_for(count).size() == count);
-  told.count_down();
-  CHECK(fixture.wait_for(1).front().id == count + 1);
-}
-
-TEST_CASE("Threads that take brief jobs wake others while there are more than they will take") {
+TEST_CASE("Threads that take brief jobs wake others, until none is left") {
   constexpr std::size_t threads = 8;
-  static_assert(threads > Executor::most_woken + 2);
+  static_assert(threads > Executor::most_woken);
   Fixture fixture(threads);
   // So long that they are taken one at a time from then on, by threads that slept.
   const auto slow = [](std::uint32_t) -> Result<> {
@@ -312,18 +293,15 @@ TEST_CASE("Threads that take brief jobs wake others while there are more than th
     REQUIRE(fixture.executor->submit({.id = id, .brief = true, .run_block = slow}));
   fixture.executor->kick();
   CHECK(fixture.wait_for(32).size() == 32);
-  // Of 2 * threads half may be left for those that look again soon, as they do not here.
-  std::latch together(threads - 2);
+  std::latch together(threads);
   const auto meet = [&](std::uint32_t) -> Result<> {
     together.arrive_and_wait();
     return {};
   };
-  for (std::uint64_t id = 101; id < 101 + threads - 2; ++id)
+  for (std::uint64_t id = 101; id < 101 + threads; ++id)
     REQUIRE(fixture.executor->submit({.id = id, .brief = true, .run_block = meet}));
-  for (std::uint64_t id = 201; id < 201 + threads; ++id)
-    REQUIRE(fixture.executor->submit({.id = id, .brief = true, .run_block = slow}));
   fixture.executor->kick();
-  CHECK(fixture.wait_for(2 * threads - 2).size() == 2 * threads - 2);
+  CHECK(fixture.wait_for(threads).size() == threads);
 }
 
 TEST_CASE("Brief jobs wait for those that they name, on whatever threads these run") {
