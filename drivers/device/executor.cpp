@@ -135,7 +135,8 @@ void Executor::kick() {
         std::min<std::size_t>(std::exchange(unkicked_, 0), queue_ ? 1 : thread_count_);
     const std::size_t looked_for = std::min(blocks, looking_ - counted_on_);
     counted_on_ += looked_for;
-    const auto brief = std::min(wanted_for_brief(), most_woken);
+    const std::size_t threads = wanted_for_brief();
+    const std::size_t brief = takes_one() ? std::min(threads, most_woken) : threads;
     wanted = blocks - looked_for + brief - std::min(brief, looking_ - counted_on_);
     // Who leads looks again before it rests.
     if (led_) wanted = 0;
@@ -149,11 +150,6 @@ std::size_t Executor::wanted_for_brief() const {
   const std::size_t at_once = brief_at_once();
   const std::size_t threads = (brief_.size() + at_once - 1) / at_once;
   return threads - std::min(threads, briefly_busy_);
-}
-
-/// Threads that jobs are left for. One whose jobs take long does not look again soon.
-std::size_t Executor::left_for_others() const {
-  return brief_at_once() > 1 ? wanted_for_brief() : brief_.size();
 }
 
 std::vector<Executor::Finished> Executor::take_finished() {
@@ -291,7 +287,7 @@ void Executor::run_brief(std::unique_lock<std::mutex>& lock) {
     brief_.pop_front();
   }
   ++briefly_busy_;
-  const bool wakes = idle_ > 0 && left_for_others() > looking_ - counted_on_;
+  const bool wakes = takes_one() && idle_ > 0 && brief_.size() > looking_ - counted_on_;
   lock.unlock();
   if (wakes) work_.notify_one();
   std::array<Result<>, brief_chunk> outcomes;
