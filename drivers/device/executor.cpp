@@ -136,7 +136,7 @@ void Executor::kick() {
     const std::size_t looked_for = std::min(blocks, looking_ - counted_on_);
     counted_on_ += looked_for;
     const std::size_t threads = wanted_for_brief();
-    const std::size_t brief = takes_one() ? std::min(threads, most_woken) : threads;
+    const std::size_t brief = worth_a_wake_each() ? std::min(threads, most_woken) : threads;
     wanted = blocks - looked_for + brief - std::min(brief, looking_ - counted_on_);
     // Who leads looks again before it rests.
     if (led_) wanted = 0;
@@ -287,7 +287,7 @@ void Executor::run_brief(std::unique_lock<std::mutex>& lock) {
     brief_.pop_front();
   }
   ++briefly_busy_;
-  const bool wakes = takes_one() && idle_ > 0 && brief_.size() > looking_ - counted_on_;
+  const bool wakes = worth_a_wake_each() && idle_ > 0 && brief_.size() > looking_ - counted_on_;
   lock.unlock();
   if (wakes) work_.notify_one();
   std::array<Result<>, brief_chunk> outcomes;

@@ -3,9 +3,10 @@
 // Jobs start in the order of their submission, as threads come free; the blocks of one job spread
 // over every idle thread, and several jobs run at once. Brief jobs, of one block each, are taken
 // several at a time, so that taking, waking and reporting cost little for each; and they may wait
-// for brief jobs submitted before them. Where a thread takes one of them the owner wakes
-// two, and each that takes one wakes another while some are left for it: to wake one costs almost
-// as much as such a job. Called by one thread, the owner; the threads only run blocks and report.
+// for brief jobs submitted before them. Where they take so long that each is worth a wake
+// the owner wakes two threads, and each that takes one wakes another while some are left: to wake
+// all takes longer than such a job. Called by one thread, the owner; the threads only run blocks
+// and report.
 //
 // For a device with a queue of its own there is another order: a job of one block, brief or not, is
 // handed to the device by `begin`, which is done in the order of submission, and `run_block` waits
@@ -84,7 +85,7 @@ class Executor {
   static constexpr double most_kept_back_ns = 100'000;
   /// And of how many: until they are told they take of what may be on its way to these threads.
   static constexpr std::size_t most_kept_back = 64;
-  /// Threads that the owner wakes at a time for brief jobs of which each takes one.
+  /// Threads that the owner wakes at a time for brief jobs that are worth a wake each.
   static constexpr std::size_t most_woken = 2;
 
   /// Starts one thread per entry of `cpus`, pinned to it where the host allows. `notify` is called,
@@ -152,7 +153,7 @@ class Executor {
   void run_brief(std::unique_lock<std::mutex>& lock);
   void finish_brief(BriefJob& job, Result<> outcome, std::uint64_t now_ns);
   std::size_t wanted_for_brief() const;
-  bool takes_one() const { return brief_at_once() == 1; }
+  bool worth_a_wake_each() const { return brief_at_once() == 1; }
   void run_blocks(std::unique_lock<std::mutex>& lock, const std::shared_ptr<Run>& run);
   void work_in_order();
   void lead(std::unique_lock<std::mutex>& lock);
