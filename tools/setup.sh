@@ -96,7 +96,7 @@ configure() {
 # The build folder of the fuzzers, build-fuzz; tests/fuzz/meson.build looks for the first of these
 # arguments. std::expected is hidden from clang by an old number of its concepts.
 configure_fuzz() {
-  CC=clang-16 CXX=clang++-16 configure build-fuzz -Doptimization=1 -Dwerror=false \
+  CC=clang-16 CXX=clang++-16 configure build-fuzz -Doptimization=0 -Dwerror=false \
     -Db_sanitize=address,undefined -Db_lundef=false \
     -Dcpp_args='-fsanitize=fuzzer-no-link -g1 -fno-sanitize=vptr -D__cpp_concepts=202002L -Wno-builtin-macro-redefined'
 }

@@ -4,6 +4,8 @@
 
 #include <doctest/doctest.h>
 
+#include <initializer_list>
+
 namespace aios::test {
 
 /// While it lives, of what its thread allocates: `before` succeed, and then one fails, or all.
