@@ -14,9 +14,9 @@
 #include "abi/lib/storage_client.hpp"
 #include "abi/runtime/command_line.hpp"
 #include "abi/runtime/standard_streams.hpp"
-#include "tools/aiosctl/memory.hpp"
-#include "tools/aiosctl/operator.hpp"
-#include "tools/aiosctl/output.hpp"
+#include "tools/aiosctl/common/memory.hpp"
+#include "tools/aiosctl/common/operator.hpp"
+#include "tools/aiosctl/common/output.hpp"
 
 namespace aios::ctl {
 

@@ -13,8 +13,8 @@
 #include "abi/runtime/kernel.hpp"
 #include "abi/runtime/standard_streams.hpp"
 #include "tools/aiosctl/commands.hpp"
-#include "tools/aiosctl/output.hpp"
-#include "tools/aiosctl/usage.hpp"
+#include "tools/aiosctl/common/output.hpp"
+#include "tools/aiosctl/common/usage.hpp"
 
 namespace aios::ctl {
 

@@ -1,6 +1,6 @@
 #include <doctest/doctest.h>
 
-#include "tools/aiosctl/doctor.hpp"
+#include "tools/aiosctl/instances/doctor.hpp"
 
 using namespace aios;
 using namespace aios::ctl;

@@ -6,8 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "tools/aiosctl/graph_file.hpp"
-#include "tools/aiosctl/graph_partition.hpp"
+#include "tools/aiosctl/graphs/graph_file.hpp"
+#include "tools/aiosctl/graphs/graph_partition.hpp"
 
 using namespace aios::ctl;
 using aios::Result;

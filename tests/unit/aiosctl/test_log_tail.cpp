@@ -5,7 +5,7 @@
 #include <fstream>
 #include <string>
 
-#include "tools/aiosctl/log_tail.hpp"
+#include "tools/aiosctl/common/log_tail.hpp"
 
 using namespace aios::ctl;
 

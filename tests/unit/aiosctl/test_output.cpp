@@ -4,7 +4,7 @@
 #include <string>
 
 #include "abi/runtime/time.hpp"
-#include "tools/aiosctl/output.hpp"
+#include "tools/aiosctl/common/output.hpp"
 
 using namespace aios::ctl;
 

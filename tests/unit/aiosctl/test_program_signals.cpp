@@ -14,7 +14,7 @@
 #include <thread>
 #include <vector>
 
-#include "tools/aiosctl/program_signals.hpp"
+#include "tools/aiosctl/instances/program_signals.hpp"
 
 using namespace aios;
 using namespace aios::ctl;

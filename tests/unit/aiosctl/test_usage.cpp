@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "abi/runtime/command_line.hpp"
-#include "tools/aiosctl/usage.hpp"
+#include "tools/aiosctl/common/usage.hpp"
 
 using namespace aios;
 using namespace aios::ctl;
