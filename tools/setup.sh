@@ -93,10 +93,10 @@ configure() {
   rm -f "$log"
 }
 
-# The build folder of the fuzzers, build-fuzz; tests/fuzz/meson.build looks for the first of these
-# arguments. std::expected is hidden from clang by an old number of its concepts.
+# configure_fuzz FOLDER OPTIMIZATION: a build folder of the fuzzers; tests/fuzz/meson.build looks for the
+# first of these arguments. std::expected is hidden from clang by an old number of its concepts.
 configure_fuzz() {
-  CC=clang-16 CXX=clang++-16 configure build-fuzz -Doptimization=0 -Dwerror=false \
+  CC=clang-16 CXX=clang++-16 configure "$1" -Doptimization="$2" -Dwerror=false \
     -Db_sanitize=address,undefined -Db_lundef=false \
     -Dcpp_args='-fsanitize=fuzzer-no-link -g1 -fno-sanitize=vptr -D__cpp_concepts=202002L -Wno-builtin-macro-redefined'
 }
