@@ -301,7 +301,7 @@ class Server final : public ServerBase {
       reply_error(token, Status(Code::protocol_error,
                                 std::string(M::name) + ": request of " +
                                     std::to_string(message.header.length) + " bytes, expected " +
-                                    (proto::Trimmed<M> ? "another number, of at most " : "") +
+                                    (proto::Trimmed<M> ? "what it says it holds, at most " : "") +
                                     std::to_string(sizeof request)));
       return close_client(token.client, "malformed " + std::string(M::name));
     }
