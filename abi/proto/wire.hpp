@@ -6,6 +6,7 @@
 // end that are trimmed (Trimmed, below).
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -115,7 +116,7 @@ std::span<const std::byte> bytes_to_send(const T& message) {
 template <class M, class T>
 bool take_bytes(std::span<const std::byte> bytes, T& message) {
   if (Trimmed<M> ? bytes.size() > sizeof message : bytes.size() != sizeof message) return false;
-  std::memcpy(&message, bytes.data(), bytes.size());
+  std::ranges::copy(bytes, reinterpret_cast<std::byte*>(&message));
   if constexpr (Trimmed<M>) {
     std::memset(reinterpret_cast<std::byte*>(&message) + bytes.size(), 0,
                 sizeof message - bytes.size());
