@@ -97,6 +97,11 @@ void ServerBase::take(ClientId client, Peer& peer, const Message& message) {
 /// False when it has to wait until nothing else runs.
 bool ServerBase::start(ClientId client, Peer& peer, const Message& message) {
   const ReplyToken token = token_of(client, message);
+  // Its number is what a request is known by until it has ended.
+  if (begun_.contains(CallKey(client, token.call_id))) {
+    close_client(client, "a request with the number of another that has not ended");
+    return true;
+  }
   const RequestId id{peer.info.process_id, key_of(message)};
   const InFlight::Verdict verdict = in_flight_->judge(id);
   if (verdict == InFlight::Verdict::poison || verdict == InFlight::Verdict::exhausted) {
