@@ -161,7 +161,7 @@ KERNEL_CALL(SpawnerSpawn, Calls::) {
   const auto spawner = TRY(caller.process.handles.get<Spawner>(request.spawner, rights::spawn));
   const auto tenant = TRY(caller.process.handles.get<Job>(request.tenant, rights::act));
   if (tenant->killed()) return error(Code::denied, "the tenant's job was killed");
-  auto job = TRY(instance_.child_job(*tenant, Name::from("contexts")));
+  auto job = TRY(instance_.child_job(*tenant, Name::from(wire::contexts_job)));
   return spawn_for(caller.process, request, {spawner->image, std::move(job)});
 }
 

@@ -22,6 +22,10 @@
 
 namespace aios::proto::kernel {
 
+/// The job below a tenant's in which its contexts are. No name that a process may choose is like
+/// it.
+inline constexpr std::string_view contexts_job = ":contexts";
+
 // ---- the process itself ---------------------------------------------------------------------
 
 /// First call of every process. Fds: status page (read-write), kernel page (read-only), the read

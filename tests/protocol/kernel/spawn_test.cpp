@@ -289,7 +289,7 @@ TEST_CASE("A spawner starts its image in a job of the tenant that shows act, and
   const auto context = server.call<wire::SpawnerSpawn>(use);
   REQUIRE_MESSAGE(context.ok(), context.text);
   const auto record = server.call<wire::ProcessInfo>({context.reply.process}).reply;
-  CHECK(record.job_name.view() == "contexts");
+  CHECK(record.job_name.view() == ":contexts");
   CHECK(tenant.call<wire::JobInfo>({tenant.hello.job}).reply.used.processes == 2);
   CHECK(server.call<wire::SpawnerSpawn>(use).code == Code::quota);
   use.tenant = server.hello.job;

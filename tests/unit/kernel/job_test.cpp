@@ -161,4 +161,5 @@ TEST_CASE("Names are of file-name characters and not only dots") {
   CHECK_FALSE(is_name("a/b"));
   CHECK_FALSE(is_name("a b"));
   CHECK_FALSE(is_name("user:0"));
+  CHECK_FALSE(is_name(proto::kernel::contexts_job));
 }

@@ -52,5 +52,5 @@ TEST_CASE("Servers have a namespace each, programs and contexts one per user") {
   CHECK(space(PeerRole::program, 1000, "outside", "mapreduce") == "u1000");
   CHECK(space(PeerRole::operator_program, 1000, "outside", "outside") == "u1000");
   CHECK(space(PeerRole::program, 1001, "mapreduce", "mapreduce") == "u1001");
-  CHECK(space(PeerRole::child, 1000, "cpu-0", "contexts") == "u1000");
+  CHECK(space(PeerRole::child, 1000, "cpu-0", ":contexts") == "u1000");
 }

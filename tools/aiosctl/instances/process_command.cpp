@@ -99,7 +99,7 @@ std::string_view state_of(const pk::ProcessRecord& record) {
 
 std::string_view kind_of(const pk::ProcessRecord& record) {
   if (record.outside != 0) return "program";
-  return record.job_name.view() == "contexts" ? "context" : "server";
+  return record.job_name.view() == proto::kernel::contexts_job ? "context" : "server";
 }
 
 std::uint64_t restarts_of(const pk::ProcessRecord& record) {
