@@ -120,6 +120,7 @@ Result<std::shared_ptr<Core>> Core::attach(const std::string& socket_path,
   core->kernel_ = TRY(Kernel::attach(socket_path, options));
   core->kernel_->on_bell_emptied([raw = core.get()] { raw->tell(nullptr); });
   core->socket_path_ = socket_path;
+  core->job_name_ = options.job_name;
   core->may_spin_ = may_spin;
   core->process_ = current_process();
   const std::lock_guard lock(attached_mutex);

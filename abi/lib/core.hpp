@@ -112,6 +112,8 @@ class Core {
 
   Kernel& kernel() const { return *kernel_; }
   const std::string& socket_path() const { return socket_path_; }
+  /// As it attached; empty: in the user's own job.
+  const std::string& job_name() const { return job_name_; }
   /// Whether waits look before they sleep.
   bool may_spin() const { return may_spin_; }
 
@@ -164,6 +166,7 @@ class Core {
 
   std::unique_ptr<Kernel> kernel_;
   std::string socket_path_;
+  std::string job_name_;
   bool may_spin_ = true;
   std::uint64_t process_ = 0;
   std::atomic<bool> lost_ = false;

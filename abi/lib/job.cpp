@@ -97,9 +97,14 @@ void convert(const mapreduce_client::Report& report, aios_mapreduce_result& out)
 Result<mapreduce_client::Report> run(const Core& core, mapreduce_client::Options options,
                                      aios_mapreduce_callback callback, void* context) {
   static std::atomic<std::uint64_t> number = 0;
-  // A job of its own: it shares contexts with nothing else, and everything ends with this call.
+  // A job of its own: it shares contexts with nothing else, and everything ends with this call. Of
+  // a program in a job it is that job's work, and counts in its quota. Other programs may have the
+  // same pid, in namespaces of theirs; the kernel's number is nobody else's.
   AttachOptions own;
-  own.job_name = "mr-" + std::to_string(::getpid()) + "-" + std::to_string(++number);
+  own.job_name = core.job_name();
+  if (own.job_name.empty())
+    own.job_name =
+        "mr-" + std::to_string(core.kernel().process_id()) + "-" + std::to_string(++number);
   const auto kernel = TRY(Kernel::attach(core.socket_path(), own));
   const auto port = kernel->startup(wire::Protocol::name);
   if (!port || port->type != ObjectType::port)

@@ -15,6 +15,7 @@ sys.path.insert(0, str(TESTS / "support"))
 from corpus import make_cut  # noqa: E402
 from instance import Instance, expect, identity, run_test, wait_until  # noqa: E402
 
+BUILD = Path(sys.argv[1]).resolve().parents[2]
 MIB = 1 << 20
 PYTHON = sys.executable
 # Touches every page, and says when it is done.
@@ -50,6 +51,12 @@ while time.monotonic() < end:
         os.fork()
     except BlockingIOError:
         pass
+"""
+# Counts words through libaios.
+COUNT = """
+import sys, aios
+with aios.attach() as instance:
+    instance.mapreduce(sys.argv[1], sys.argv[2:3], sys.argv[3], threads=1, memory_bytes=64 << 20)
 """
 
 
@@ -142,21 +149,26 @@ def check_processes(instance):
 
 
 def check_contexts(instance):
-    """What computes for a job elsewhere is held to the job's quota as well."""
+    """What computes for a job elsewhere is held to the job's quota as well, whoever asked for it."""
     text = instance.work / "text"
     text.mkdir()
     make_cut(text, 20_000_000)
-    program = instance.start("run", "--job", "counts", "--memory", "512M", "--cpus", "0.2", "--",
-                             instance.aiosctl, "mapreduce", "run", "wordcount", "--input", text,
-                             "--output", instance.work / "counted", "--threads", "1",
-                             "--memory-mb", "64")
-    context = wait_until(instance.contexts, 20, "the job has a context")[0]
-    groups = Path(f"/proc/{context['pid']}/cgroup").read_text(encoding="utf-8")
-    listed = jobs(instance)
-    job = [j for path, j in listed.items() if path.endswith("/counts")][0]
-    expect(f"/job-{job['job_id']}/children" in groups, f"the context is in {groups}")
-    _, errors = program.communicate(timeout=60)
-    expect(program.returncode == 0, f"the job: {errors}")
+    for name, command in (
+            ("counts", [instance.aiosctl, "mapreduce", "run", "wordcount", "--input", text,
+                        "--output", instance.work / "counts", "--threads", "1",
+                        "--memory-mb", "64"]),
+            ("program", [PYTHON, "-c", COUNT, BUILD / "services/mapreduce/jobs/wordcount.so", text,
+                         instance.work / "program"])):
+        program = instance.start("run", "--job", name, "--memory", "512M", "--cpus", "0.2", "--",
+                                 *command)
+        context = wait_until(instance.contexts, 20, "the job has a context")[0]
+        groups = Path(f"/proc/{context['pid']}/cgroup").read_text(encoding="utf-8")
+        listed = jobs(instance)
+        job = [j for path, j in listed.items() if path.endswith("/" + name)][0]
+        expect(f"/job-{job['job_id']}/children" in groups, f"the context of {name} is in {groups}")
+        _, errors = program.communicate(timeout=60)
+        expect(program.returncode == 0, f"the job: {errors}")
+        wait_until(lambda: not instance.contexts(), 20, "its context is gone")
 
 
 def check_end_of_job(instance):
@@ -238,6 +250,8 @@ def check_without(aiosctl):
 
 
 def body():
+    os.environ["AIOS_LIBRARY"] = str(BUILD / "abi/libaios.so")
+    os.environ["PYTHONPATH"] = str(TESTS.parent / "abi/python")
     with Instance(sys.argv[1]) as instance:
         kernel = instance.kernel_pid
         enforced = enforced_here(instance)

@@ -103,10 +103,12 @@ typedef struct aios_mapreduce_result {
  */
 
 /* Runs a job and blocks until its output is there, complete and on disk, or until it failed and the
- * output folder is as it was. The job gets a job of its own at the kernel and shares its processes
- * with nothing else; input files are opened with the caller's rights. `callback` and `result` may
- * be NULL. Any number of jobs may be run at once, from several threads. It opens up to a quarter of
- * the descriptors that this process may have (RLIMIT_NOFILE): with many small files more is faster.
+ * output folder is as it was. In a program that attached to a job (job_name, or `aiosctl run`) it
+ * runs in that job, within its quota and in its contexts; otherwise it gets a job of its own at the
+ * kernel and shares its processes with nothing else. Input files are opened with the caller's
+ * rights. `callback` and `result` may be NULL. Any number of jobs may be run at once, from several
+ * threads. It opens up to a quarter of the descriptors that this process may have (RLIMIT_NOFILE):
+ * with many small files more is faster.
  *
  * Errors: NOT_FOUND, DENIED: of the module, an input, or the services; INVALID_ARGUMENT: naming
  * what, also what the module says of its arguments; ALREADY_EXISTS: the output folder is not empty;
