@@ -37,8 +37,6 @@ struct StartupHandle {
   bool kept;
 };
 
-/// A region mapped by this process, and the handle it was mapped from. Closes the handle (and so
-/// gives up its share of the region) when destroyed, unless `release_handle` was called.
 class Region;
 
 template <class M>

@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -180,12 +181,17 @@ Result<SocketPeer> identify_peer(const Fd& socket) {
   socklen_t size = sizeof credentials;
   if (::getsockopt(socket.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &size) != 0)
     return errno_error("identify peer", errno);
-  const bool own = credentials.uid == ::geteuid();
-  SocketPeer peer{credentials.pid, credentials.uid, {}, own && is_elsewhere(credentials.pid)};
+  SocketPeer peer{credentials.pid, credentials.uid, {}, false};
   int pidfd = -1;
   size = sizeof pidfd;
   if (::getsockopt(socket.get(), SOL_SOCKET, so_peerpidfd, &pidfd, &size) == 0)
     peer.pidfd = Fd(pidfd);
+  if (credentials.uid != ::geteuid()) return peer;
+  // If it lives yet after it was looked at, its number was nobody else's then.
+  peer.confined =
+      is_elsewhere(credentials.pid) ||
+      (peer.pidfd.valid() &&
+       ::syscall(SYS_pidfd_send_signal, peer.pidfd.get(), 0, nullptr, 0) != 0 && errno == ESRCH);
   return peer;
 }
 

@@ -87,7 +87,7 @@ UringDiskIo::~UringDiskIo() {
   // The kernel may still write into buffers that end with us.
   while (free_count_ != 0 && free_count_ < max_in_flight) {
     io_uring_cqe* cqe = nullptr;
-    if (io_uring_submit_and_wait(&ring_, 1) < 0 && errno != EINTR) break;
+    if (const int rc = io_uring_submit_and_wait(&ring_, 1); rc < 0 && rc != -EINTR) break;
     while (io_uring_peek_cqe(&ring_, &cqe) == 0) {
       free_slots_[free_count_++] = cqe->user_data;
       io_uring_cqe_seen(&ring_, cqe);
