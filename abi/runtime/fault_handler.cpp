@@ -78,6 +78,8 @@ void install_fault_handlers(const char* who, const char* consequence) {
   sigemptyset(&fault.sa_mask);
   for (const int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGSYS})
     sigaction(number, &fault, nullptr);
+  // A log that is as long as it may be, perhaps by others' lines, ends nobody.
+  ::signal(SIGXFSZ, SIG_IGN);
 }
 
 AlternateStack::AlternateStack() : memory_(std::make_unique<std::byte[]>(stack_bytes)) {

@@ -12,7 +12,8 @@ inline constexpr int exit_signal_base = 128;
 
 /// For the whole process: SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT and SIGSYS write "WHO: CAUSE at
 /// address ADDRESS CONSEQUENCE" to standard error and end the process with exit_signal_base +
-/// number. Both texts are string literals.
+/// number. SIGXFSZ is ignored: a log that may not grow further is not a fault. Both texts are
+/// string literals.
 void install_fault_handlers(const char* who, const char* consequence);
 
 /// Makes handlers of the calling thread run on a stack of their own, so that an overflow of the

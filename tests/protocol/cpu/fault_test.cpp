@@ -3,8 +3,12 @@
 
 #include <doctest/doctest.h>
 #include <pthread.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <semaphore>
 
@@ -99,4 +103,20 @@ TEST_CASE("A signal that a task raises itself is a fault too" * needs_namespaces
     });
     CHECK(outcome.code == exit_signal_base + number);
   }
+}
+
+TEST_CASE("A log that may not grow further ends nobody who writes to it") {
+  const Fd log(::memfd_create("log", MFD_CLOEXEC));
+  const pid_t child = ::fork();
+  REQUIRE(child >= 0);
+  if (child == 0) {
+    install_fault_handlers("aios-cpu-context", " in a task's code; the context ends");
+    constexpr rlimit most{1, 1};
+    if (::setrlimit(RLIMIT_FSIZE, &most) != 0) ::_exit(1);
+    ::_exit(::pwrite(log.get(), "x", 1, 1) == -1 && errno == EFBIG ? survived : 2);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == survived);
 }
