@@ -1,7 +1,5 @@
 #include "services/mapreduce/run_store.hpp"
 
-#include <algorithm>
-
 namespace aios::mapreduce {
 
 void RunStore::add(std::uint64_t split, std::uint32_t sequence, RunInfo info, Slice slice,
@@ -55,12 +53,6 @@ std::uint64_t RunStore::memory_bytes() const {
   for (const auto& [place, run] : runs_)
     if (!run.spilling) bytes += run.slice.bytes;
   return bytes;
-}
-
-std::size_t RunStore::spilled_count() const {
-  return static_cast<std::size_t>(std::count_if(runs_.begin(), runs_.end(), [](const auto& entry) {
-    return entry.second.spilled() || entry.second.spilling;
-  }));
 }
 
 }  // namespace aios::mapreduce

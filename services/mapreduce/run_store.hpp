@@ -38,7 +38,6 @@ class RunStore {
   void put_done(std::uint64_t object);
 
   std::uint64_t memory_bytes() const;
-  std::size_t spilled_count() const;
 
  private:
   JobContext& job_;

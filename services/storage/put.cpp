@@ -127,7 +127,7 @@ void ObjectStore::committed(PutRef put, Result<> result, const PutChange& change
 }
 
 void ObjectStore::rewrite_or_fail(PutRef put, Status status) {
-  space_.condemn(put->object.content.extents);
+  // What the disk failed to store is not released: this process uses it no more.
   put->object.content.extents.clear();
   put->tainted = false;
   if (put->rewritten) return end_put(put, std::unexpected(std::move(status)));

@@ -77,10 +77,6 @@ void Space::release(const std::vector<Extent>& extents) {
   for (const Extent& extent : extents) allocator_.release(extent);
 }
 
-void Space::condemn(const std::vector<Extent>& extents) {
-  for (const Extent& extent : extents) condemned_blocks_ += extent.blocks;
-}
-
 void Space::displace(std::vector<Displaced> displaced) {
   for (Displaced& one : displaced) {
     const auto pin = pins_.find(one.version);

@@ -1,5 +1,4 @@
-// Who owns the blocks of the data file: free, used, read by a get after its object went, or
-// condemned.
+// Who owns the blocks of the data file: free, used, or read by a get after its object went.
 #pragma once
 
 #include <map>
@@ -40,9 +39,6 @@ class Space {
 
   /// Frees extents that no committed object names.
   void release(const std::vector<Extent>& extents);
-  /// Keeps extents that the disk failed to store from being used again by this process.
-  void condemn(const std::vector<Extent>& extents);
-  std::uint64_t condemned_blocks() const { return condemned_blocks_; }
   std::uint64_t free_blocks() const { return allocator_.free_blocks(); }
 
   /// Frees what a commit displaced, once nobody reads it.
@@ -62,7 +58,6 @@ class Space {
   DiskIo& disk_;
   ExtentAllocator allocator_;
   std::map<std::uint64_t, Pin> pins_;
-  std::uint64_t condemned_blocks_ = 0;
   bool growing_ = false;
   std::optional<Status> grow_failed_;
 };

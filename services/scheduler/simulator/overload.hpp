@@ -27,9 +27,6 @@ struct StreamOutcome {
   double offered_work_ns = 0;
   double good_work_ns = 0;  ///< of graphs that were done by their deadline
   double goodput() const { return good_work_ns / offered_work_ns; }
-  double miss_rate() const {
-    return offered == rejected ? 0 : static_cast<double>(missed) / (offered - rejected);
-  }
 };
 
 Result<StreamOutcome> run_stream(const Stream& stream);
