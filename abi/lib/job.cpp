@@ -2,7 +2,6 @@
 #include "abi/include/aios/job.h"
 
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
