@@ -341,6 +341,10 @@ void print_logs(System& system) {
   flush();
 }
 
+void print_breaches(const std::vector<std::string>& breaches) {
+  for (const std::string& breach : breaches) std::fprintf(stderr, "BREACH: %s\n", breach.c_str());
+}
+
 int run(const Options& options) {
   Report report;
   report.seed = options.seed;
@@ -365,10 +369,13 @@ int run(const Options& options) {
     Campaign(**system, ground, options, !report.disk.empty()).run(report);
     report.breaches = breaches.all();
   }
-  // At once: whoever waits for this may lose patience before the logs are written.
-  for (const std::string& breach : report.breaches)
-    std::fprintf(stderr, "BREACH: %s\n", breach.c_str());
-  if (!report.breaches.empty()) print_logs(**system);
+  if (!report.breaches.empty()) {
+    // At once, for whoever waits may lose patience before the logs are written; and after them,
+    // where one looks first.
+    print_breaches(report.breaches);
+    print_logs(**system);
+    print_breaches(report.breaches);
+  }
   if (options.json)
     print_json(report);
   else
