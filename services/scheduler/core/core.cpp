@@ -334,4 +334,20 @@ Core::Listed Core::next_task(std::uint64_t after, std::uint32_t uid, bool all_us
   return best == nullptr ? Listed{} : describe(*best);
 }
 
+Core::Load Core::next_load(JobId after, std::uint32_t uid, bool all_users) const {
+  const Job* best = nullptr;
+  for (const auto& [id, job] : jobs_)
+    if (id > after && (all_users || job->user->uid == uid) && (best == nullptr || id < best->id))
+      best = job.get();
+  if (best == nullptr) return {};
+  std::size_t running = 0;
+  for (const Context& context : best->contexts) running += context.in_flight.size();
+  return {.job_id = best->id,
+          .tasks_done = best->tasks_done,
+          .tasks_failed = best->tasks_failed,
+          .busy_ns = best->busy_ns,
+          .waiting = best->unfinished - static_cast<std::uint32_t>(running),
+          .running = static_cast<std::uint32_t>(running)};
+}
+
 }  // namespace aios::scheduler

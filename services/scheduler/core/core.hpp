@@ -81,6 +81,7 @@ class Core {
   using Completion = proto::scheduler::Completion;
   using RunReply = proto::context::Run::Reply;
   using Listed = proto::scheduler::TaskNext::Reply;
+  using Load = proto::scheduler::LoadNext::Reply;
 
   /// A placement that looks ahead needs costs; without costs nothing is learned or ranked.
   Core(std::unique_ptr<Order> order, std::unique_ptr<Placement> placement,
@@ -185,6 +186,8 @@ class Core {
   std::uint32_t uid_of(JobId job) const { return jobs_.at(job)->user->uid; }
   /// number 0: no more.
   Listed next_task(std::uint64_t after, std::uint32_t uid, bool all_users);
+  /// job_id 0: no more.
+  Load next_load(JobId after, std::uint32_t uid, bool all_users) const;
   /// Why it failed; null when that is not known, or not theirs to know.
   const std::string* failure_of(std::uint64_t number, std::uint32_t uid, bool all_users) const {
     return finished_.failure_of(number, uid, all_users);

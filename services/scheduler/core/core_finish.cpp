@@ -122,7 +122,10 @@ void Core::finish_one(Slot slot, const Outcome& outcome) {
   if (before == State::ready) tenant.ready.left(tasks_);
   for (std::uint32_t i = 0; i < task.record.buffer_count; ++i)
     --tenant.job->buffers[buffer_id(task.record.buffers[i])].uses;
-  if (!is_join(task.record)) --tenant.codelets[task.record.codelet].unfinished;
+  if (!is_join(task.record)) {
+    --tenant.codelets[task.record.codelet].unfinished;
+    --tenant.job->unfinished;
+  }
   tenant.tags.finish(static_cast<std::uint32_t>(task.record.tag), failed);
   ++tenant.job->user->finished_tags;
   if (!tenant.closing && !outcome.silent) complete(tenant, task, outcome);
@@ -159,7 +162,8 @@ void Core::complete(Tenant& tenant, const Task& task, const Outcome& outcome) {
 }
 
 void Core::account(const Task& task, const Outcome& outcome) {
-  const Job& job = *task.tenant->job;
+  Job& job = *task.tenant->job;
+  if (!is_join(task.record)) ++(outcome.code == Code::ok ? job.tasks_done : job.tasks_failed);
   FinishedRing::Entry& entry = finished_.add();
   static_cast<FinishedRing::Facts&>(entry) = {
       .number = task.number,
@@ -185,8 +189,10 @@ void Core::account(const Task& task, const Outcome& outcome) {
   DeviceState& device = devices_[task.device];
   ++(outcome.code == Code::ok ? device.tasks_done : device.tasks_failed);
   // The times are a context's word.
-  if (outcome.run != nullptr && outcome.run->end_ns > outcome.run->start_ns)
-    device.busy_ns += busy_ns(task, *outcome.run);
+  if (outcome.run == nullptr || outcome.run->end_ns <= outcome.run->start_ns) return;
+  const std::uint64_t took_ns = busy_ns(task, *outcome.run);
+  device.busy_ns += took_ns;
+  job.busy_ns += took_ns;
 }
 
 void Core::leave_context(Slot slot) {

@@ -179,7 +179,10 @@ Slot Core::insert(Tenant& tenant, const TaskRecord& record, std::uint64_t now_ns
   task.submitted_ns = task.ready_ns = now_ns;
   task.tenant = &tenant;
   task.state = State::waiting;
-  if (!is_join(record)) ++tenant.codelets[record.codelet].unfinished;
+  if (!is_join(record)) {
+    ++tenant.codelets[record.codelet].unfinished;
+    ++tenant.job->unfinished;
+  }
   if (costs_ != nullptr) {
     task.work = work_of(tenant, record);
     const Times& times = times_in_batch(tenant, task);

@@ -93,6 +93,11 @@ struct Job {
   User* user = nullptr;
   std::uint32_t tenants = 0;  ///< open or closing
   std::uint32_t open_tenants = 0;
+  // Of tasks, without joins:
+  std::uint32_t unfinished = 0;
+  std::uint64_t tasks_done = 0;
+  std::uint64_t tasks_failed = 0;
+  std::uint64_t busy_ns = 0;      ///< of devices' threads: the word of its own contexts
   std::vector<Context> contexts;  ///< by device
   std::vector<Buffer> buffers;
   std::vector<std::uint32_t> free_buffers;

@@ -82,6 +82,9 @@ class SchedulerServer {
   Answer<proto::scheduler::DeviceNext::Reply> handle(proto::scheduler::DeviceNext,
                                                      const proto::scheduler::DeviceNext::Request&,
                                                      CallContext&);
+  Answer<proto::scheduler::LoadNext::Reply> handle(proto::scheduler::LoadNext,
+                                                   const proto::scheduler::LoadNext::Request&,
+                                                   CallContext&);
   Answer<proto::scheduler::PlacementNext::Reply> handle(
       proto::scheduler::PlacementNext, const proto::scheduler::PlacementNext::Request&,
       CallContext&);

@@ -34,6 +34,12 @@ Answer<wire::TaskNext::Reply> SchedulerServer::handle(wire::TaskNext,
   return core_.next_task(request.after, call.peer().uid, call.peer().is_operator());
 }
 
+Answer<wire::LoadNext::Reply> SchedulerServer::handle(wire::LoadNext,
+                                                      const wire::LoadNext::Request& request,
+                                                      CallContext& call) {
+  return core_.next_load(request.after, call.peer().uid, call.peer().is_operator());
+}
+
 Answer<wire::TaskFailure::Reply> SchedulerServer::handle(wire::TaskFailure,
                                                          const wire::TaskFailure::Request& request,
                                                          CallContext& call) {

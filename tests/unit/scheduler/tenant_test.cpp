@@ -224,6 +224,43 @@ TEST_CASE("Listings show unfinished and finished tasks by number, and to others 
   CHECK(f.core.next_task(3, 1001, false).state == static_cast<std::uint32_t>(TaskState::waiting));
 }
 
+TEST_CASE("The load of a job is of all its tenants, and others see only their own jobs'") {
+  Fixture f;
+  const TenantId a = f.tenant(7, 1000);
+  const TenantId again = f.tenant(7, 1000);
+  const TenantId b = f.tenant(9, 1001);
+  f.submit(a, {task(1), task(2, {1}), task(3, {2})});
+  f.submit(again, {task(11)});
+  f.submit(b, {task(21)});
+  f.ok(1, 500);
+  f.fail(11, Code::crashed, "it broke");
+  const Core::Load load = f.core.next_load(0, 1000, false);
+  CHECK(load.job_id == 7);
+  CHECK(load.tasks_done == 1);
+  CHECK(load.tasks_failed == 1);
+  CHECK(load.busy_ns == 500);
+  CHECK(load.waiting + load.running == 2);
+  CHECK(f.core.next_load(7, 1000, false).job_id == 0);
+  CHECK(f.core.next_load(0, 1001, false).job_id == 9);
+  CHECK(f.core.next_load(7, 1, true).job_id == 9);
+  CHECK(f.core.next_load(9, 1, true).job_id == 0);
+  CHECK(f.core.next_load(0, 1, false).job_id == 0);
+}
+
+TEST_CASE("Joins are no load") {
+  Fixture f;
+  const TenantId t = f.tenant();
+  TaskRecord join = task(2, {1});
+  join.flags = proto::scheduler::task_flag::join;
+  f.submit(t, {task(1), join});
+  CHECK(f.core.next_load(0, 1000, false).running == 1);
+  CHECK(f.core.next_load(0, 1000, false).waiting == 0);
+  f.ok(1);
+  const Core::Load load = f.core.next_load(0, 1000, false);
+  CHECK(load.tasks_done == 1);
+  CHECK(load.running + load.waiting == 0);
+}
+
 TEST_CASE("Listings skip thousands of finished tasks and keep the last 1024") {
   Fixture f(1);
   const TenantId t = f.tenant();
