@@ -5,9 +5,9 @@
 # shellcheck disable=SC2034 # used by those who source this
 build_packages=(
   g++ libc6-dev meson ninja-build pkg-config python3
-  doctest-dev libcli11-dev libedit-dev libfmt-dev libhwloc-dev libjpeg62-turbo-dev libpng-dev
-  libseccomp-dev libsqlite3-dev libtomlplusplus-dev liburing-dev libxgboost-dev libxxhash-dev
-  libzstd-dev nlohmann-json3-dev opencl-c-headers robin-map-dev zlib1g-dev
+  doctest-dev libcli11-dev libedit-dev libfmt-dev libhwloc-dev libjpeg62-turbo-dev libmicrohttpd-dev
+  libpng-dev libseccomp-dev libsqlite3-dev libtomlplusplus-dev liburing-dev libxgboost-dev
+  libxxhash-dev libzstd-dev nlohmann-json3-dev opencl-c-headers robin-map-dev zlib1g-dev
 )
 
 # Clang 16 is the first that compiles this tree; libFuzzer comes with its runtime.
@@ -17,6 +17,8 @@ python_packages=(
   mypy python3-numpy python3-pip python3-setuptools python3-venv python3-wheel
   python3-xxhash python3-zstandard
 )
+# Whose parser reads what `aiosctl metrics` writes.
+metrics_packages=(python3-prometheus-client)
 
 # OpenCL on the processor, for the tests of that backend, which are skipped without; OpenBLAS, which
 # codelets use where it is there.

@@ -1,16 +1,13 @@
 """aiosctl shell: lines of a script, and a person at a terminal with completion, history and Ctrl-C."""
 
 import json
-import os
-import pty
-import select
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "support"))
-from instance import COMMAND_TIMEOUT_S, Failure, Instance, expect, run_test  # noqa: E402
+from instance import COMMAND_TIMEOUT_S, Instance, expect, run_test  # noqa: E402
+from terminal import Terminal  # noqa: E402
 
 PROMPT = "aios> "
 
@@ -64,44 +61,13 @@ def check_files(instance):
                f"{missing}")
 
 
-class Terminal:
-    """A shell at a terminal, and the person before it."""
-
-    def __init__(self, instance, *options, **environment):
-        self.seen = ""
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            command = [instance.aiosctl, *options, "shell"] if options else instance.command("shell")
-            os.execve(command[0], command,
-                      {**instance.environment, "TERM": "vt100", **environment})
-
-    def expect(self, text):
-        """Reads on until `text` has come, which is then behind us."""
-        deadline = time.monotonic() + COMMAND_TIMEOUT_S
-        while text not in self.seen:
-            left = deadline - time.monotonic()
-            ready, _, _ = select.select([self.fd], [], [], max(left, 0))
-            expect(ready, f"'{text}' does not come after {self.seen!r}")
-            try:
-                data = os.read(self.fd, 4096)
-            except OSError as closed:
-                raise Failure(f"the shell ended; '{text}' is not in {self.seen!r}") from closed
-            self.seen += data.decode(errors="replace")
-        self.seen = self.seen.split(text, 1)[1]
-
-    def type(self, text):
-        os.write(self.fd, text if isinstance(text, bytes) else text.encode())
-
-    def end(self, how):
-        """The exit code."""
-        self.type(how)
-        _, status = os.waitpid(self.pid, 0)
-        os.close(self.fd)
-        return os.waitstatus_to_exitcode(status)
+def shell_of(instance, *options, **environment):
+    command = [instance.aiosctl, *options, "shell"] if options else instance.command("shell")
+    return Terminal(command, {**instance.environment, "TERM": "vt100", **environment})
 
 
 def check_terminal(instance):
-    shell = Terminal(instance)
+    shell = shell_of(instance)
     shell.expect("Ctrl-D leaves")
     shell.expect(PROMPT)
     shell.type("dev\t\n")
@@ -125,7 +91,7 @@ def check_terminal(instance):
     shell.expect(PROMPT)
     code = shell.end("exit\n")
     expect(code == 5, f"the last line's exit code was 5, the shell's is {code}")
-    again = Terminal(instance)
+    again = shell_of(instance)
     again.expect(PROMPT)
     again.type("\x1b[A\x1b[A\x1b[A\n")
     again.expect("runs as pid")
@@ -145,7 +111,7 @@ def check_terminal(instance):
 def check_new_state(instance):
     """What a shell makes for its history is as private as what boot makes."""
     state = instance.work / "new"
-    shell = Terminal(instance, "--state", str(state))
+    shell = shell_of(instance, "--state", str(state))
     shell.expect(PROMPT)
     expect(shell.end("exit\n") == 0, "the shell failed")
     expect((state / "shell-history").exists() and state.stat().st_mode & 0o777 == 0o700,
@@ -157,7 +123,7 @@ def check_other_letters(instance):
     in it names nothing."""
     (instance.work / "ab").write_text("not meant", encoding="utf-8")
     (instance.work / "é").write_text("meant", encoding="utf-8")
-    shell = Terminal(instance, LC_ALL="C")
+    shell = shell_of(instance, LC_ALL="C")
     shell.expect(PROMPT)
     shell.type(f"!cd '{instance.work}' && exec rm é\n")
     shell.expect(PROMPT)

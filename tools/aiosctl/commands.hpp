@@ -37,6 +37,8 @@ void add_process_commands(CLI::App& app,
                           Session& session);                   // ps kill suspend resume …
 void add_job_commands(CLI::App& app, Session& session);        // jobs
 void add_device_commands(CLI::App& app, Session& session);     // devices
+void add_top_command(CLI::App& app, Session& session);         // top
+void add_metrics_command(CLI::App& app, Session& session);     // metrics
 void add_task_commands(CLI::App& app, Session& session);       // tasks
 void add_graph_commands(CLI::App& app, Session& session);      // graph run, list
 void add_explain_commands(CLI::App& app, Session& session);    // explain models bottlenecks

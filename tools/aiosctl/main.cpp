@@ -115,6 +115,8 @@ int main(int argc, char** argv) {
   add_job_commands(app, session);
   add_mapreduce_commands(app, session);
   add_device_commands(app, session);
+  add_top_command(app, session);
+  add_metrics_command(app, session);
   add_task_commands(app, session);
   add_graph_commands(app, session);
   add_explain_commands(app, session);

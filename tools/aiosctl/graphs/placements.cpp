@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <unordered_map>
 
-#include "tools/aiosctl/common/operator.hpp"
-
 namespace aios::ctl {
 
 namespace wire = proto::scheduler;
@@ -20,24 +18,6 @@ Result<std::vector<Placed>> placements_after(Client& scheduler, std::uint64_t af
     all.push_back(one);
   }
   return all;
-}
-
-Result<std::vector<ListedDevice>> list_devices(Client& scheduler) {
-  std::vector<ListedDevice> devices;
-  for (std::uint64_t index = 0;; ++index) {
-    const auto next = scheduler.call<wire::DeviceNext>({index}, Deadline::after(call_timeout_ns));
-    if (!next && next.error().code() == Code::not_found) return devices;
-    if (!next) return std::unexpected(next.error());
-    devices.push_back(*next);
-    if (index + 1 >= next->device.count) return devices;
-  }
-}
-
-std::vector<std::string> names_of(const std::vector<ListedDevice>& devices) {
-  std::vector<std::string> names;
-  for (const ListedDevice& one : devices)
-    names.push_back(std::string(one.device.kind.view()) + std::to_string(names.size()));
-  return names;
 }
 
 Result<std::vector<std::string>> device_names(Client& scheduler) {

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "abi/proto/scheduler.hpp"
-#include "abi/runtime/client.hpp"
+#include "tools/aiosctl/common/listings.hpp"
 
 namespace aios::ctl {
 
@@ -15,12 +15,8 @@ using Placed = proto::scheduler::PlacementNext::Reply;
 Result<std::vector<Placed>> placements_after(Client& scheduler, std::uint64_t after,
                                              std::size_t most);
 
-using ListedDevice = proto::scheduler::DeviceNext::Reply;
-/// All that the scheduler knows.
-Result<std::vector<ListedDevice>> list_devices(Client& scheduler);
 /// "cpu0", "gpu1"; by device.
 Result<std::vector<std::string>> device_names(Client& scheduler);
-std::vector<std::string> names_of(const std::vector<ListedDevice>& devices);
 std::string device_name(const std::vector<std::string>& names, std::uint32_t device);
 
 /// What a prediction is founded on: "none", "hint", ...

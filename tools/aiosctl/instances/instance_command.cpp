@@ -14,7 +14,7 @@
 #include "abi/proto/supervisor.hpp"
 #include "abi/runtime/command_line.hpp"
 #include "abi/runtime/standard_streams.hpp"
-#include "tools/aiosctl/common/operator.hpp"
+#include "tools/aiosctl/common/listings.hpp"
 #include "tools/aiosctl/common/output.hpp"
 #include "tools/aiosctl/instances/boot.hpp"
 #include "tools/aiosctl/instances/confined_program.hpp"
@@ -54,39 +54,14 @@ Result<int> shut_down(const Session& session) {
   return exit_done;
 }
 
-std::string_view state_name(std::uint32_t state) {
-  static constexpr std::string_view names[] = {"waiting", "starting", "running",    "stopping",
-                                               "stopped", "failed",   "quarantined"};
-  return state < std::size(names) ? names[state] : "unknown";
-}
-
-Result<std::vector<ps::Server::Reply>> list_servers(Operator& attached) {
-  const std::unique_ptr<Client> supervisor =
-      TRY(attached.client(ps::Protocol::name, ps::Protocol::version));
-  std::vector<ps::Server::Reply> servers;
-  std::uint32_t count = 1;
-  for (std::uint32_t i = 0; i < count; ++i) {
-    const ps::Server::Reply server =
-        TRY(supervisor->call<ps::Server>({i}, Deadline::after(call_timeout_ns)));
-    if (!server.server.valid() || !server.last_end.valid() || !server.last_words.valid())
-      return error(Code::protocol_error, "the supervisor answered nonsense");
-    count = server.count;
-    servers.push_back(server);
-  }
-  return servers;
-}
-
 /// What each process says of its sandbox, by id; nothing for those who may not list processes.
 Result<std::map<std::uint64_t, proto::sandbox::Confined>> list_sandboxes(Operator& attached) {
   std::map<std::uint64_t, proto::sandbox::Confined> found;
-  const auto root = attached.root();
-  if (!root) return found;
-  for (std::uint64_t after = 0;;) {
-    const auto process = TRY(attached.kernel().call<pk::ProcessNext>({*root, after})).reply;
-    if ((after = process.process_id) == 0) return found;
+  if (!attached.root()) return found;
+  for (const pk::ProcessRecord& process : TRY(list_processes(attached)))
     if (const auto confined = proto::sandbox::Confined::from(process.sandbox))
       found.emplace(process.process_id, *confined);
-  }
+  return found;
 }
 
 /// "full", or "8 of 10" protections; "-" for what has not said anything.
@@ -105,10 +80,10 @@ std::uint64_t age_ns(std::uint64_t since_ns) {
   return since_ns == 0 || since_ns > now ? 0 : now - since_ns;
 }
 
-json server_json(const ps::Server::Reply& server, const std::string& sandbox) {
+json server_json(const ListedServer& server, const std::string& sandbox) {
   const bool runs = server.pid != 0;
   return {{"name", server.server.view()},
-          {"state", state_name(server.state)},
+          {"state", state_name(server)},
           {"pid", server.pid},
           {"process_id", server.process_id},
           {"epoch", server.epoch},
@@ -122,7 +97,7 @@ json server_json(const ps::Server::Reply& server, const std::string& sandbox) {
 }
 
 void print_status(const Session& session, const pk::InstanceInfo::Reply& instance,
-                  const std::vector<ps::Server::Reply>& servers,
+                  const std::vector<ListedServer>& servers,
                   const std::map<std::uint64_t, proto::sandbox::Confined>& sandboxes) {
   print_to(stdout, "AIOS at {}: up {}, kernel pid {}, {} processes, {} links, {} in {} regions\n",
            session.socket, human_duration(age_ns(instance.started_ns)), instance.pid,
@@ -139,14 +114,14 @@ void print_status(const Session& session, const pk::InstanceInfo::Reply& instanc
                {"UPTIME", Align::right},
                {"SANDBOX"},
                {"LAST END"}});
-  for (const ps::Server::Reply& server : servers)
-    table.add({std::string(server.server.view()), std::string(state_name(server.state)),
+  for (const ListedServer& server : servers)
+    table.add({std::string(server.server.view()), std::string(state_name(server)),
                server.pid == 0 ? "-" : std::to_string(server.pid), std::to_string(server.restarts),
                server.heartbeat_ns == 0 ? "-" : human_duration(server.heartbeat_ns),
                server.pid == 0 ? "-" : human_duration(age_ns(server.started_ns)),
                sandbox_text(sandboxes, server.process_id), std::string(server.last_end.view())});
   table.print();
-  for (const ps::Server::Reply& server : servers) {
+  for (const ListedServer& server : servers) {
     const auto state = static_cast<ps::ServerState>(server.state);
     if (state != ps::ServerState::failed && state != ps::ServerState::quarantined) continue;
     const std::string name = printable(server.server.view());
@@ -159,7 +134,7 @@ void print_status(const Session& session, const pk::InstanceInfo::Reply& instanc
 Result<int> show_status(const Session& session) {
   Operator attached = TRY(Operator::attach(session));
   const auto instance = TRY(attached.kernel().call<pk::InstanceInfo>({})).reply;
-  const std::vector<ps::Server::Reply> servers = TRY(list_servers(attached));
+  const std::vector<ListedServer> servers = TRY(list_servers(attached));
   const auto sandboxes = TRY(list_sandboxes(attached));
   if (!session.json) {
     print_status(session, instance, servers, sandboxes);
@@ -178,7 +153,7 @@ Result<int> show_status(const Session& session) {
               {"uid", instance.uid},
               {"open_to_users", instance.open_to_users != 0},
               {"servers", json::array()}};
-  for (const ps::Server::Reply& server : servers)
+  for (const ListedServer& server : servers)
     out["servers"].push_back(server_json(server, sandbox_text(sandboxes, server.process_id)));
   print_json(out);
   return exit_done;

@@ -6,7 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "tools/aiosctl/common/operator.hpp"
+#include "tools/aiosctl/common/listings.hpp"
 #include "tools/aiosctl/common/output.hpp"
 
 namespace aios::ctl {
@@ -15,34 +15,6 @@ namespace {
 
 namespace pk = proto::kernel;
 using nlohmann::json;
-
-constexpr std::size_t max_listed = 10'000;
-
-/// All jobs of the instance for its operators, the user's own for others.
-Result<std::vector<pk::JobRecord>> list_jobs(Operator& attached) {
-  const Handle scope = attached.root().value_or(attached.kernel().job());
-  std::vector<pk::JobRecord> jobs;
-  std::uint64_t after = 0;
-  while (jobs.size() < max_listed) {
-    const pk::JobRecord job = TRY(attached.kernel().call<pk::JobNext>({scope, after})).reply;
-    if (job.job_id == 0) break;
-    after = job.job_id;
-    jobs.push_back(job);
-  }
-  return jobs;
-}
-
-/// "user:1000/run-7": the names from below the root on.
-std::string path_of(const pk::JobRecord& job, const std::vector<pk::JobRecord>& all) {
-  std::string path(job.name.view());
-  std::uint64_t parent = job.parent_id;
-  for (auto at = all.rbegin(); at != all.rend(); ++at) {
-    if (at->job_id != parent || at->parent_id == 0) continue;
-    path = std::string(at->name.view()) + "/" + path;
-    parent = at->parent_id;
-  }
-  return path;
-}
 
 json json_of(const pk::JobRecord& job, const std::string& path) {
   json enforced = json::array();

@@ -14,8 +14,8 @@
 #include "abi/proto/supervisor.hpp"
 #include "abi/runtime/command_line.hpp"
 #include "abi/runtime/standard_streams.hpp"
+#include "tools/aiosctl/common/listings.hpp"
 #include "tools/aiosctl/common/log_tail.hpp"
-#include "tools/aiosctl/common/operator.hpp"
 #include "tools/aiosctl/common/output.hpp"
 #include "tools/aiosctl/instances/program_signals.hpp"
 
@@ -27,29 +27,8 @@ namespace pk = proto::kernel;
 namespace ps = proto::supervisor;
 using nlohmann::json;
 
-constexpr std::size_t max_listed_processes = 100'000;
 /// Its end in order, its start, and the retries of one that does not come up.
 constexpr std::uint64_t restart_timeout_ns = 60 * ns_per_s;
-
-/// What the caller may list: the whole instance, or what is below its own job.
-Handle scope_of(Operator& attached) {
-  return attached.root().value_or(attached.kernel().job());
-}
-
-/// Every answer of a `_next` call: `id_of` gives the number to go on from, 0 at the end.
-template <class M, class IdOf>
-Result<std::vector<typename M::Reply>> list_all(Operator& attached, IdOf id_of) {
-  const Handle scope = scope_of(attached);
-  std::vector<typename M::Reply> all;
-  std::uint64_t after = 0;
-  while (all.size() < max_listed_processes) {
-    const auto next = TRY(attached.kernel().call<M>({scope, after})).reply;
-    after = id_of(next);
-    if (after == 0) break;
-    all.push_back(next);
-  }
-  return all;
-}
 
 /// The kernel knows servers by name; of a program from outside, Linux knows the command.
 pk::Name name_of(const pk::ProcessRecord& program) {
@@ -63,10 +42,8 @@ struct Living {
   bool same_pids;  ///< what Linux says here of a pid is said of the instance's process
 };
 
-Result<Living> list_processes(Operator& attached) {
-  auto all = TRY(list_all<pk::ProcessNext>(
-      attached, [](const pk::ProcessRecord& record) { return record.process_id; }));
-  std::erase_if(all, [](const pk::ProcessRecord& record) { return record.exited != 0; });
+Result<Living> list_living(Operator& attached) {
+  auto all = TRY(list_processes(attached));
   const bool same_pids = check_namespace(attached.kernel()).has_value();
   for (pk::ProcessRecord& record : all)
     if (same_pids && record.outside != 0) record.name = name_of(record);
@@ -108,7 +85,7 @@ std::uint64_t restarts_of(const pk::ProcessRecord& record) {
 
 Result<int> show_processes(const Session& session) {
   Operator attached = TRY(Operator::attach(session));
-  const Living living = TRY(list_processes(attached));
+  const Living living = TRY(list_living(attached));
   json out = json::array();
   Table table({{"ID", Align::right},
                {"PID", Align::right},
@@ -217,7 +194,7 @@ Result<int> show_links(const Session& session) {
 
 /// The one process that `text` names: by name, process id or pid.
 Result<pk::ProcessRecord> find_process(Operator& attached, const std::string& text) {
-  const Living living = TRY(list_processes(attached));
+  const Living living = TRY(list_living(attached));
   std::vector<pk::ProcessRecord> found;
   std::string listed;
   for (const pk::ProcessRecord& p : living.processes) {

@@ -6,7 +6,7 @@
 
 #include "abi/proto/scheduler.hpp"
 #include "abi/runtime/standard_streams.hpp"
-#include "tools/aiosctl/common/operator.hpp"
+#include "tools/aiosctl/common/listings.hpp"
 #include "tools/aiosctl/common/output.hpp"
 
 namespace aios::ctl {
@@ -16,25 +16,8 @@ namespace {
 namespace wire = proto::scheduler;
 namespace driver = proto::driver;
 using nlohmann::json;
-using Listed = std::vector<wire::DeviceNext::Reply>;
+using Listed = std::vector<ListedDevice>;
 using Absences = std::vector<driver::Absent::Reply>;
-
-std::string_view health_name(std::uint32_t health) {
-  constexpr std::string_view names[] = {"ok", "degraded", "failed"};
-  return health < std::size(names) ? names[health] : "unknown";
-}
-
-/// Both lists are empty at first: not_found ends the one of devices.
-Result<Listed> list_devices(Client& scheduler) {
-  Listed all;
-  for (std::uint64_t index = 0;; ++index) {
-    const auto next = scheduler.call<wire::DeviceNext>({index}, Deadline::after(call_timeout_ns));
-    if (!next && next.error().code() == Code::not_found) return all;
-    if (!next) return std::unexpected(next.error());
-    all.push_back(*next);
-    if (index + 1 >= next->device.count) return all;
-  }
-}
 
 Result<Absences> list_absences(Client& scheduler) {
   Absences all;
@@ -74,7 +57,7 @@ json topology_of(std::size_t index, const Listed& all) {
           {"peers", peers_of(index, all)}};
 }
 
-json copies_of(const wire::DeviceNext::Reply& listed) {
+json copies_of(const ListedDevice& listed) {
   if (listed.device.own_memory == 0) return nullptr;
   constexpr double mib = 1u << 20;
   const auto way = [&](int i) -> json {
@@ -93,7 +76,7 @@ json to_json(std::size_t index, const Listed& all) {
           {"name", d.model.view()},
           {"uuid", d.uuid.view()},
           {"memory_bytes", d.memory_bytes},
-          {"health", health_name(d.health)},
+          {"health", health_name(all[index])},
           {"reason", text_or_null(d.reason.view())},
           {"emulated", d.emulated != 0},
           {"topology", topology_of(index, all)},
@@ -140,7 +123,7 @@ void print_table(const Listed& devices) {
     const driver::Device::Reply& d = devices[i].device;
     table.add({fmt::format("{}{}", d.kind.view(), i),
                fmt::format("{}{}", d.backend.view(), d.emulated != 0 ? " (emulated)" : ""),
-               std::string(d.model.view()), std::string(health_name(d.health)),
+               std::string(d.model.view()), std::string(health_name(devices[i])),
                std::to_string(d.threads), human_bytes(d.memory_bytes),
                d.busy_permille == driver::unknown_utilisation
                    ? "-"
