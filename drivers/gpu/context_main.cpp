@@ -14,9 +14,9 @@
 #include "drivers/device/context_end.hpp"
 #include "drivers/device/context_server.hpp"
 #include "drivers/gpu/gpu_backend.hpp"
-#include "drivers/gpu/memory_owner.hpp"
+#include "drivers/gpu/memory/memory_owner.hpp"
+#include "drivers/gpu/memory/owner_link.hpp"
 #include "drivers/gpu/open_gpu.hpp"
-#include "drivers/gpu/owner_link.hpp"
 
 namespace {
 

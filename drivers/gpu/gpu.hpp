@@ -13,8 +13,8 @@
 
 #include "abi/proto/device.hpp"
 #include "abi/runtime/status.hpp"
-#include "drivers/gpu/content_mark.hpp"
 #include "drivers/gpu/kernel_module.hpp"
+#include "drivers/gpu/memory/content_mark.hpp"
 
 namespace aios::gpu {
 

@@ -6,7 +6,7 @@
 #include "abi/runtime/sandbox/server.hpp"
 #include "abi/runtime/server.hpp"
 #include "abi/runtime/server_process.hpp"
-#include "drivers/gpu/device_watch.hpp"
+#include "drivers/gpu/look/device_watch.hpp"
 #include "drivers/gpu/open_gpu.hpp"
 
 namespace {

@@ -7,9 +7,9 @@
 
 #include "drivers/gpu/cuda/driver_api.hpp"
 #include "drivers/gpu/gpu.hpp"
-#include "drivers/gpu/kept_memory.hpp"
+#include "drivers/gpu/memory/kept_memory.hpp"
+#include "drivers/gpu/memory/owned_memory.hpp"
 #include "drivers/gpu/opencl/opencl_api.hpp"
-#include "drivers/gpu/owned_memory.hpp"
 
 namespace aios::gpu {
 

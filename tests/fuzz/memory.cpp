@@ -3,7 +3,7 @@
 
 #include <map>
 
-#include "drivers/gpu/memory_owner.hpp"
+#include "drivers/gpu/memory/memory_owner.hpp"
 #include "tests/fuzz/target.hpp"
 
 namespace {

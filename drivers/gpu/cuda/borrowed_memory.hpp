@@ -6,7 +6,7 @@
 #include <memory>
 
 #include "drivers/gpu/cuda/cuda_memory.hpp"
-#include "drivers/gpu/kept_pieces.hpp"
+#include "drivers/gpu/memory/kept_pieces.hpp"
 
 namespace aios::gpu::cuda {
 

@@ -5,7 +5,7 @@
 
 #include "drivers/gpu/cuda/driver_api.hpp"
 #include "drivers/gpu/gpu.hpp"
-#include "drivers/gpu/kept_memory.hpp"
+#include "drivers/gpu/memory/kept_memory.hpp"
 
 namespace aios::gpu::cuda {
 

@@ -5,7 +5,7 @@
 #include <string>
 
 #include "drivers/gpu/cuda/driver_api.hpp"
-#include "drivers/gpu/owned_memory.hpp"
+#include "drivers/gpu/memory/owned_memory.hpp"
 
 namespace aios::gpu::cuda {
 

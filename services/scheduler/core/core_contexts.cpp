@@ -3,7 +3,7 @@
 #include <cassert>
 
 #include "services/scheduler/core/core_inline.hpp"
-#include "services/scheduler/core/record_check.hpp"
+#include "services/scheduler/core/parts/record_check.hpp"
 
 namespace aios::scheduler {
 namespace {

@@ -1,8 +1,8 @@
 // Where the data of tasks lies, and what it takes to bring it to a device.
 #include "abi/include/aios/codelet.h"
 #include "services/scheduler/core/core.hpp"
-#include "services/scheduler/core/limits.hpp"
-#include "services/scheduler/core/record_check.hpp"
+#include "services/scheduler/core/parts/limits.hpp"
+#include "services/scheduler/core/parts/record_check.hpp"
 
 namespace aios::scheduler {
 namespace {

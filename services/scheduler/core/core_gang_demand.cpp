@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "services/scheduler/core/core_inline.hpp"
-#include "services/scheduler/core/record_check.hpp"
+#include "services/scheduler/core/parts/record_check.hpp"
 
 namespace aios::scheduler {
 namespace {

@@ -5,9 +5,9 @@
 #include <functional>
 
 #include "services/scheduler/core/core.hpp"
-#include "services/scheduler/core/gang_fit.hpp"
-#include "services/scheduler/core/limits.hpp"
-#include "services/scheduler/core/record_check.hpp"
+#include "services/scheduler/core/parts/gang_fit.hpp"
+#include "services/scheduler/core/parts/limits.hpp"
+#include "services/scheduler/core/parts/record_check.hpp"
 
 namespace aios::scheduler {
 

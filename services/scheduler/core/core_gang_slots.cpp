@@ -11,8 +11,8 @@
 #include <algorithm>
 
 #include "services/scheduler/core/core_inline.hpp"
-#include "services/scheduler/core/gang_fit.hpp"
-#include "services/scheduler/core/record_check.hpp"
+#include "services/scheduler/core/parts/gang_fit.hpp"
+#include "services/scheduler/core/parts/record_check.hpp"
 
 namespace aios::scheduler {
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "services/scheduler/core/core.hpp"
-#include "services/scheduler/core/share_out.hpp"
+#include "services/scheduler/core/parts/share_out.hpp"
 
 namespace aios::scheduler {
 

@@ -14,7 +14,7 @@
 #include <tuple>
 
 #include "services/scheduler/core/core.hpp"
-#include "services/scheduler/core/record_check.hpp"
+#include "services/scheduler/core/parts/record_check.hpp"
 
 namespace aios::scheduler {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "abi/include/aios/codelet.h"
 #include "services/scheduler/core/core_inline.hpp"
-#include "services/scheduler/core/record_check.hpp"
+#include "services/scheduler/core/parts/record_check.hpp"
 
 namespace aios::scheduler {
 namespace {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "abi/proto/device.hpp"
-#include "services/scheduler/core/memories.hpp"
+#include "services/scheduler/core/parts/memories.hpp"
 #include "services/scheduler/costs/history_record.hpp"
 
 namespace aios::scheduler {

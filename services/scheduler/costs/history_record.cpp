@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "services/scheduler/core/limits.hpp"
+#include "services/scheduler/core/parts/limits.hpp"
 #include "services/scheduler/costs/copy_costs.hpp"
 #include "services/scheduler/costs/record_bytes.hpp"
 

@@ -7,7 +7,7 @@
 #include <limits>
 #include <utility>
 
-#include "services/scheduler/core/limits.hpp"
+#include "services/scheduler/core/parts/limits.hpp"
 
 namespace aios::scheduler {
 namespace {

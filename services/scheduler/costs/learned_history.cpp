@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "services/scheduler/core/limits.hpp"
+#include "services/scheduler/core/parts/limits.hpp"
 #include "services/scheduler/costs/learned_costs.hpp"
 
 namespace aios::scheduler {

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <new>
 
-#include "services/scheduler/core/record_check.hpp"
+#include "services/scheduler/core/parts/record_check.hpp"
 
 namespace aios::scheduler {
 namespace {

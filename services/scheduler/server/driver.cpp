@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "services/scheduler/core/limits.hpp"
+#include "services/scheduler/core/parts/limits.hpp"
 
 namespace aios::scheduler {
 namespace {

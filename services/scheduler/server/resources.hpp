@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "abi/runtime/handle_claims.hpp"
-#include "services/scheduler/core/tenant.hpp"
+#include "services/scheduler/core/parts/tenant.hpp"
 
 namespace aios::scheduler {
 

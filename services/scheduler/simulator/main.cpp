@@ -9,7 +9,7 @@
 
 #include "abi/runtime/command_line.hpp"
 #include "abi/runtime/standard_streams.hpp"
-#include "services/scheduler/core/admission.hpp"
+#include "services/scheduler/core/parts/admission.hpp"
 #include "services/scheduler/simulator/study.hpp"
 
 namespace {

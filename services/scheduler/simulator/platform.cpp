@@ -4,7 +4,7 @@
 #include <optional>
 #include <sstream>
 
-#include "services/scheduler/core/limits.hpp"
+#include "services/scheduler/core/parts/limits.hpp"
 
 namespace aios::scheduler::sim {
 namespace {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "abi/proto/device.hpp"
-#include "services/scheduler/core/memories.hpp"
+#include "services/scheduler/core/parts/memories.hpp"
 #include "services/scheduler/simulator/graph.hpp"
 
 namespace aios::scheduler::sim {

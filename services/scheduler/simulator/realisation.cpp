@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <cmath>
 
-#include "services/scheduler/core/share_out.hpp"
+#include "services/scheduler/core/parts/share_out.hpp"
 
 namespace aios::scheduler::sim {
 namespace {

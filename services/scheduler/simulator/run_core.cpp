@@ -4,8 +4,8 @@
 #include <queue>
 #include <utility>
 
-#include "services/scheduler/core/record_check.hpp"
-#include "services/scheduler/core/share_out.hpp"
+#include "services/scheduler/core/parts/record_check.hpp"
+#include "services/scheduler/core/parts/share_out.hpp"
 #include "services/scheduler/simulator/core_tasks.hpp"
 #include "services/scheduler/simulator/known_costs.hpp"
 

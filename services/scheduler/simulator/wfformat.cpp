@@ -7,7 +7,7 @@
 #include <set>
 #include <sstream>
 
-#include "services/scheduler/core/limits.hpp"
+#include "services/scheduler/core/parts/limits.hpp"
 #include "services/scheduler/simulator/graph.hpp"
 
 namespace aios::scheduler::sim {

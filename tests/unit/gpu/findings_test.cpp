@@ -1,5 +1,5 @@
 // What a look for GPUs has found, as text and back.
-#include "drivers/gpu/findings.hpp"
+#include "drivers/gpu/look/findings.hpp"
 
 #include <doctest/doctest.h>
 

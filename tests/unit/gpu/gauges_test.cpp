@@ -1,12 +1,12 @@
 // How busy and warm GPUs are, over the double of NVIDIA's management library, which here and there
 // is missing, broken or hangs.
-#include "drivers/gpu/gauges.hpp"
+#include "drivers/gpu/look/gauges.hpp"
 
 #include <doctest/doctest.h>
 
 #include <cstdlib>
 
-#include "drivers/gpu/nvml.hpp"
+#include "drivers/gpu/look/nvml.hpp"
 
 using namespace aios;
 using namespace aios::gpu;

@@ -1,5 +1,5 @@
 // A context's side of memory that outlives it, with a thread that answers as its owner would.
-#include "drivers/gpu/kept_memory.hpp"
+#include "drivers/gpu/memory/kept_memory.hpp"
 
 #include <doctest/doctest.h>
 

@@ -1,6 +1,6 @@
 // Small memory that outlives its context: which pieces of slabs are whose, from one context to the
 // next.
-#include "drivers/gpu/kept_pieces.hpp"
+#include "drivers/gpu/memory/kept_pieces.hpp"
 
 #include <doctest/doctest.h>
 

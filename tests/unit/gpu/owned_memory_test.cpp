@@ -1,5 +1,5 @@
 // What the owner of a tenant's device memory has and gives: over a device that only counts.
-#include "drivers/gpu/owned_memory.hpp"
+#include "drivers/gpu/memory/owned_memory.hpp"
 
 #include <doctest/doctest.h>
 

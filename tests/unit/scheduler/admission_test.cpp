@@ -1,4 +1,4 @@
-#include "services/scheduler/core/admission.hpp"
+#include "services/scheduler/core/parts/admission.hpp"
 
 #include <doctest/doctest.h>
 

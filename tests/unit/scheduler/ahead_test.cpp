@@ -3,7 +3,7 @@
 #include <random>
 #include <set>
 
-#include "services/scheduler/core/limits.hpp"
+#include "services/scheduler/core/parts/limits.hpp"
 #include "tests/unit/scheduler/fixture.hpp"
 
 using namespace aios::scheduler;

@@ -1,5 +1,5 @@
 // Tasks that are known to be brief go to a context many at once.
-#include "services/scheduler/core/limits.hpp"
+#include "services/scheduler/core/parts/limits.hpp"
 #include "tests/unit/scheduler/fixture.hpp"
 
 using namespace aios::scheduler;

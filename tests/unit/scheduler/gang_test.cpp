@@ -1,8 +1,8 @@
 // Gangs: tasks that start together or not at all.
 #include <functional>
 
-#include "services/scheduler/core/gang_fit.hpp"
-#include "services/scheduler/core/limits.hpp"
+#include "services/scheduler/core/parts/gang_fit.hpp"
+#include "services/scheduler/core/parts/limits.hpp"
 #include "tests/unit/scheduler/told_core.hpp"
 
 namespace aios::scheduler {

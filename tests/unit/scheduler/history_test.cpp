@@ -7,7 +7,7 @@
 #include <cstring>
 #include <random>
 
-#include "services/scheduler/core/admission.hpp"
+#include "services/scheduler/core/parts/admission.hpp"
 #include "services/scheduler/costs/learned_costs.hpp"
 
 namespace aios::scheduler {

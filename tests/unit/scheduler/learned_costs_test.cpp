@@ -5,7 +5,7 @@
 #include <cmath>
 #include <random>
 
-#include "services/scheduler/core/limits.hpp"
+#include "services/scheduler/core/parts/limits.hpp"
 #include "services/scheduler/policy/placement.hpp"
 
 namespace aios::scheduler {

@@ -1,5 +1,5 @@
 // What is kept of placements, and tasks that others pass.
-#include "services/scheduler/core/placement_log.hpp"
+#include "services/scheduler/core/parts/placement_log.hpp"
 #include "tests/unit/scheduler/fixture.hpp"
 
 using namespace aios::scheduler;

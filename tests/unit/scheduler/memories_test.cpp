@@ -1,4 +1,4 @@
-#include "services/scheduler/core/memories.hpp"
+#include "services/scheduler/core/parts/memories.hpp"
 
 #include <doctest/doctest.h>
 

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <set>
 
-#include "services/scheduler/core/record_check.hpp"
+#include "services/scheduler/core/parts/record_check.hpp"
 #include "tests/unit/scheduler/told_core.hpp"
 
 namespace aios::scheduler {

@@ -6,7 +6,7 @@
 #include <map>
 #include <string>
 
-#include "services/scheduler/core/admission.hpp"
+#include "services/scheduler/core/parts/admission.hpp"
 #include "services/scheduler/costs/cost_models.hpp"
 
 namespace aios::scheduler {

@@ -1,5 +1,5 @@
 // What comes after a task has a say in where it runs, where devices have memories of their own.
-#include "services/scheduler/core/onward.hpp"
+#include "services/scheduler/core/parts/onward.hpp"
 
 #include "tests/unit/scheduler/told_core.hpp"
 

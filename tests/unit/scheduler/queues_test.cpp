@@ -5,8 +5,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "services/scheduler/core/listing.hpp"
-#include "services/scheduler/core/ready_queue.hpp"
+#include "services/scheduler/core/parts/listing.hpp"
+#include "services/scheduler/core/parts/ready_queue.hpp"
 
 namespace aios::scheduler {
 namespace {

@@ -1,6 +1,6 @@
 #include <limits>
 
-#include "services/scheduler/core/record_check.hpp"
+#include "services/scheduler/core/parts/record_check.hpp"
 #include "tests/unit/scheduler/fixture.hpp"
 
 namespace aios::scheduler {

@@ -1,6 +1,6 @@
 // Tasks that nothing will ever run end with the reason, whenever that turns out; none waits for
 // ever.
-#include "services/scheduler/core/record_check.hpp"
+#include "services/scheduler/core/parts/record_check.hpp"
 #include "tests/unit/scheduler/fixture.hpp"
 
 namespace aios::scheduler {

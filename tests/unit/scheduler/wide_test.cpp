@@ -1,8 +1,8 @@
 // Tasks with many blocks, which the threads of a processor share out.
 #include <random>
 
-#include "services/scheduler/core/share_out.hpp"
-#include "services/scheduler/core/timeline.hpp"
+#include "services/scheduler/core/parts/share_out.hpp"
+#include "services/scheduler/core/parts/timeline.hpp"
 #include "tests/unit/scheduler/told_core.hpp"
 
 namespace aios::scheduler {
