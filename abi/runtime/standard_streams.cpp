@@ -39,8 +39,13 @@ int finish_output(const char* program, int code) {
 
 std::string printable(std::string_view text) {
   std::string out(text);
-  for (char& byte : out)
-    if (static_cast<unsigned char>(byte) < 0x20 || byte == 0x7F) byte = '?';
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(out[i]);
+    if (byte < 0x20 || byte == 0x7F) out[i] = '?';
+    // U+0080 to U+009F, which some terminals obey as well.
+    const auto next = static_cast<unsigned char>(i + 1 < out.size() ? out[i + 1] : 0);
+    if (byte == 0xC2 && next >= 0x80 && next < 0xA0) out.replace(i, 2, "?");
+  }
   return out;
 }
 

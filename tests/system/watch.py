@@ -11,6 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import termios
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def frames(text):
 
 def check_idle(instance):
     [frame] = frames(instance.ctl("top", "--json", "--interval", "0.1"))
-    expect(0.1 <= frame["interval_s"] < 30 and frame["silent"] == [], f"{frame}")
+    expect(0.1 <= frame["interval_s"] < 30 and frame["silent"] == {}, f"{frame}")
     expect({s["name"] for s in frame["servers"]} == {s["name"] for s in instance.status()["servers"]},
            f"servers: {frame['servers']}")
     expect(frame["jobs"] and frame["devices"] and frame["tasks_running"] == 0, f"{frame}")
@@ -78,7 +79,9 @@ def check_at_work(instance):
         mine = [j for j in frame["jobs"] if "/mr-" in j["path"] and j["tasks_done"] > 0]
         return (frame, mine[0]) if mine else None
 
-    frame, mine = wait_until(lambda: row() or job.poll() is not None, 30, "the job has run tasks")
+    seen = wait_until(lambda: row() or job.poll() is not None, 30, "the job has run tasks")
+    expect(isinstance(seen, tuple), "the job had ended before it was seen: give it more to do")
+    frame, mine = seen
     job.send_signal(signal.SIGSTOP)
     expect(mine["memory_bytes"] > 0 and mine["processes"] >= 1, f"{mine}")
     user = [j for j in frame["jobs"] if j["path"] == mine["path"].split("/")[0]]
@@ -96,40 +99,128 @@ def check_at_work(instance):
            "no device has run a task")
 
 
+def check_nested(instance):
+    """Of what two programs have started that attached each thing is the nearest one's."""
+    inner = f'{sys.executable} -c "x = bytearray(80_000_000); print(1, flush=True); input()"'
+    outer = " ".join(["exec"] + [str(w) for w in instance.command("run", "--job", "inner", "--")] + [inner])
+    program = subprocess.Popen(instance.command("run", "--job", "outer", "--", "/bin/sh", "-c", outer + "; true"),
+                               env=instance.environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               text=True)
+    expect(program.stdout.readline() == "1\n", "the inner program does not start")
+    [frame] = frames(instance.ctl("top", "--json", "--interval", "0.1"))
+    used = {j["path"].split("/")[-1]: j["memory_bytes"] for j in frame["jobs"]}
+    program.communicate("\n", timeout=20)
+    expect(used["inner"] > 70_000_000 > used["outer"] > 0, f"{used}")
+
+
 def check_silent(instance):
-    """A server that hangs takes with it only what it knows."""
-    pid = instance.pid_of("storage")
-    os.kill(pid, signal.SIGSTOP)
-    try:
-        samples = parsed(instance.ctl("metrics"))
-    finally:
-        os.kill(pid, signal.SIGCONT)
-    expect(samples["aios_silent", "storage"] == 1 and samples["aios_silent", "scheduler"] == 0,
-           f"{samples}")
-    expect(("aios_storage_objects",) not in samples, "storage is silent, and yet its numbers are known")
-    instance.wait_running()
+    """A server that hangs takes with it only what it knows, whoever is asked after it."""
+    for server, known in (("scheduler", "aios_device_up"), ("storage", "aios_storage_objects"),
+                          ("supervisor", "aios_server_up")):
+        pid = instance.pid_of(server)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            samples = parsed(instance.ctl("metrics"))
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        silent = {k[1] for k, v in samples.items() if k[0] == "aios_silent" and v == 1}
+        expect(silent == {server}, f"{server} hangs, and silent are {silent}")
+        expect(not [k for k in samples if k[0] == known], f"{server} hangs, and {known} is known")
+        instance.wait_running()
+
+
+def check_without_servers(aiosctl):
+    """What the manifest does not have is nobody who is silent."""
+    with tempfile.TemporaryDirectory() as folder:
+        manifest = Path(folder) / "aios.toml"
+        manifest.write_text('[server.echo]\nbinary = "aios-echo"\npublish = true\n', encoding="utf-8")
+        with Instance(aiosctl, manifest=manifest) as small:
+            [frame] = frames(small.ctl("top", "--json", "--interval", "0.1"))
+            expect(frame["silent"] == {} and frame["tasks_running"] is None, f"{frame}")
+            expect("no answer" not in small.ctl("top", "--interval", "0.1"), "of nobody")
+
+
+class Seat(Terminal):
+    """One that knows whether it is as it was before."""
+
+    def __init__(self, instance, *options):
+        super().__init__(["/bin/sh", "-c", 'trap : INT; "$@"; echo "ended $?"; read line', "sh",
+                          *map(str, instance.command("top", *options))], instance.environment)
+        self.resize(40, 100)
+
+    def resize(self, lines, columns):
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+    def expect_frame(self):
+        self.expect("AIOS at ")
+
+    def expect_end(self, code):
+        """Back on the first screen, with a cursor, and lines are edited again."""
+        self.expect("\x1b[?25h\x1b[?1049l")
+        self.expect(f"ended {code}")
+        local_modes = termios.tcgetattr(self.fd)[3]
+        expect(local_modes & termios.ICANON and local_modes & termios.ECHO, "the terminal is raw")
+        self.end("\n")
+
+    def top_pid(self):
+        [child] = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return int(child)
 
 
 def check_terminal(instance):
-    # One key after another is seen: no frame comes by itself.
-    top = Terminal([str(w) for w in instance.command("top", "--interval", 600)], instance.environment)
-    fcntl.ioctl(top.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 100, 0, 0))
-    top.expect("AIOS at ")
+    # No frame comes by itself.
+    top = Seat(instance, "--interval", 600)
+    top.expect_frame()
     top.expect("JOB")
     top.type("m")
-    top.expect("AIOS at ")
+    top.expect_frame()
     top.expect("system")
     # Cut to what fits, at once when that changes.
-    fcntl.ioctl(top.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 6, 60, 0, 0))
+    top.resize(6, 60)
     top.expect("lines more")
-    expect(top.end("q") == 0, "q does not end it")
-    interrupted = Terminal([str(w) for w in instance.command("top", "--interval", 600)],
-                           instance.environment)
-    interrupted.expect("AIOS at ")
-    expect(interrupted.end("\x03") == 0, "Ctrl-C does not end it")
-    piped = instance.start("top", "--json", "--interval", "600")
-    piped.send_signal(signal.SIGINT)
-    piped.communicate(timeout=20)
+    # Stopped it leaves the terminal to others, and takes it again.
+    os.kill(top.top_pid(), signal.SIGTSTP)
+    top.expect("\x1b[?25h\x1b[?1049l")
+    os.kill(top.top_pid(), signal.SIGCONT)
+    top.expect("\x1b[?1049h")
+    top.expect_frame()
+    top.type("q")
+    top.expect_end(0)
+    for how, code in (("\x03", 0), (signal.SIGTERM, 128 + signal.SIGTERM),
+                      (signal.SIGQUIT, 128 + signal.SIGQUIT)):
+        top = Seat(instance, "--interval", 600)
+        top.expect_frame()
+        top.expect("JOB")
+        if isinstance(how, str):
+            top.type(how)
+        else:
+            os.kill(top.top_pid(), how)
+        top.expect_end(code)
+
+
+def check_hung_kernel(instance):
+    """Nobody answers, and yet it ends when it is told to."""
+    top = Seat(instance, "--interval", 600)
+    top.expect("JOB")
+    listening = Listening(instance)
+    os.kill(instance.kernel_pid, signal.SIGSTOP)
+    try:
+        top.type(" ")
+        top.type("\x03")
+        top.expect_end(0)
+        listening.end()
+    finally:
+        os.kill(instance.kernel_pid, signal.SIGCONT)
+    instance.wait_running()
+
+
+def check_end_of_instance(instance):
+    top = Seat(instance, "--interval", "0.1")
+    top.expect("JOB")
+    instance.ctl("shutdown")
+    top.expect_end(UNREACHABLE)
+    instance.ctl("boot", "--detach")
+    instance.kernel_pid = instance.status()["pid"]
 
 
 class Listening:
@@ -164,7 +255,7 @@ def check_http(instance):
     expect(server.ask(method="POST", body="x" * 100_000)[0] == 405, "of another method")
     expect(server.ask(method="HEAD")[:1] == (200,), "of HEAD")
     # Nobody else is kept waiting by those who say nothing, or nonsense.
-    mute = [socket.create_connection((server.host, server.port), timeout=20) for _ in range(20)]
+    mute = [socket.create_connection((server.host, server.port), timeout=20) for _ in range(100)]
     for number, one in enumerate(mute):
         one.send(os.urandom(100) if number % 2 else b"GET /metrics HTTP/1.1\r\nHost: ")
     expect(server.ask()[0] == 200, "beside mute ones")
@@ -208,10 +299,14 @@ def body():
     with Instance(sys.argv[1]) as instance:
         check_idle(instance)
         check_at_work(instance)
+        check_nested(instance)
         check_silent(instance)
         check_terminal(instance)
+        check_hung_kernel(instance)
+        check_end_of_instance(instance)
         check_errors(instance)
         check_http(instance)
+    check_without_servers(sys.argv[1])
 
 
 if __name__ == "__main__":

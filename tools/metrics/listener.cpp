@@ -9,15 +9,15 @@
 #include <charconv>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 
-#include "abi/runtime/log.hpp"
 #include "tools/aiosctl/watch/open_metrics.hpp"
 
 namespace aios::metrics {
 
 namespace {
 
-constexpr unsigned most_connections = 32;
+constexpr unsigned most_connections = 256;
 constexpr unsigned most_silence_s = 10;
 constexpr int most_waiting = 16;
 constexpr const char* text_type = "text/plain; charset=utf-8";
@@ -52,6 +52,7 @@ MHD_Result handle(void* self, MHD_Connection* connection, const char* path, cons
       answer.text.size(), const_cast<char*>(answer.text.data()), MHD_RESPMEM_MUST_COPY);
   if (response == nullptr) return MHD_NO;
   MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer.type);
+  MHD_add_response_header(response, MHD_HTTP_HEADER_CONNECTION, "close");
   if (answer.status == MHD_HTTP_METHOD_NOT_ALLOWED)
     MHD_add_response_header(response, MHD_HTTP_HEADER_ALLOW, "GET, HEAD");
   const MHD_Result queued = MHD_queue_response(connection, answer.status, response);
@@ -76,13 +77,16 @@ Result<Fd> listen_at(const std::string& address) {
                                              "' is neither a port nor ADDRESS:PORT of this "
                                              "machine, such as 9464 or 192.0.2.1:9464");
   const std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> all(found, ::freeaddrinfo);
-  Fd socket(::socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  const int yes = 1;
-  if (socket.valid()) ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-  if (!socket.valid() || ::bind(socket.get(), found->ai_addr, found->ai_addrlen) != 0 ||
-      ::listen(socket.get(), most_waiting) != 0)
-    return errno_error("listen at " + address, errno);
-  return socket;
+  // A name may have several; the first that is this machine's own.
+  for (const addrinfo* one = found; one != nullptr; one = one->ai_next) {
+    Fd socket(::socket(one->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    const int yes = 1;
+    if (socket.valid()) ::setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    if (socket.valid() && ::bind(socket.get(), one->ai_addr, one->ai_addrlen) == 0 &&
+        ::listen(socket.get(), most_waiting) == 0)
+      return socket;
+  }
+  return errno_error("listen at " + address, errno);
 }
 
 Result<std::string> address_of(const Fd& socket) {
@@ -101,20 +105,16 @@ Result<std::string> address_of(const Fd& socket) {
          ":" + port;
 }
 
-Result<std::unique_ptr<Listener>> Listener::start(Fd socket, ctl::Session session) {
-  std::unique_ptr<Listener> listener(new Listener(std::move(session)));
-  listener->daemon_ = MHD_start_daemon(
-      MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL, 0, nullptr, nullptr, &handle, listener.get(),
+Result<void> Listener::start(Fd socket, ctl::Session session) {
+  // Both live until the program ends: the daemon's thread may be in a call that nobody can end.
+  auto* const listener = new Listener(std::move(session));
+  MHD_Daemon* const daemon = MHD_start_daemon(
+      MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_POLL, 0, nullptr, nullptr, &handle, listener,
       MHD_OPTION_LISTEN_SOCKET, socket.get(), MHD_OPTION_CONNECTION_LIMIT, most_connections,
       MHD_OPTION_CONNECTION_TIMEOUT, most_silence_s, MHD_OPTION_END);
-  if (listener->daemon_ == nullptr)
-    return error(Code::io_error, "libmicrohttpd cannot answer at that socket");
+  if (daemon == nullptr) return error(Code::io_error, "libmicrohttpd cannot answer at that socket");
   (void)socket.release();  // it closes it
-  return listener;
-}
-
-Listener::~Listener() {
-  if (daemon_ != nullptr) MHD_stop_daemon(daemon_);
+  return {};
 }
 
 Listener::Answer Listener::answer(std::string_view method, std::string_view path) {

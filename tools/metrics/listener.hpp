@@ -1,15 +1,13 @@
-// GET /metrics, by libmicrohttpd. One request at a time is worked on; 32 may be connected, each for
-// ten seconds without a word.
+// GET /metrics, by libmicrohttpd. One request at a time is worked on and its connection closed; 256
+// may be connected, each for ten seconds without a word. Who reaches the port may so keep others
+// from it: it is for trusted networks, as what it tells is.
 #pragma once
 
-#include <memory>
 #include <optional>
 #include <string>
 
 #include "abi/runtime/fd.hpp"
 #include "tools/aiosctl/watch/snapshot.hpp"
-
-struct MHD_Daemon;
 
 namespace aios::metrics {
 
@@ -21,10 +19,9 @@ Result<std::string> address_of(const Fd& socket);
 
 class Listener {
  public:
-  /// From now on requests are answered, in a thread of its own. While no instance answers at
-  /// `session` they are told so, with 503.
-  static Result<std::unique_ptr<Listener>> start(Fd socket, ctl::Session session);
-  ~Listener();
+  /// From now on, until the program ends, requests are answered in a thread of its own. While no
+  /// instance answers at `session` they are told so, with 503.
+  static Result<void> start(Fd socket, ctl::Session session);
   Listener(const Listener&) = delete;
 
   struct Answer {
@@ -40,7 +37,6 @@ class Listener {
 
   ctl::Session session_;
   std::optional<ctl::Watcher> watcher_;  ///< of the instance that answered last
-  MHD_Daemon* daemon_ = nullptr;
 };
 
 }  // namespace aios::metrics

@@ -1,11 +1,10 @@
 // aios-metrics: what `aiosctl metrics --listen` runs. Arguments: the instance's socket, and where
 // to listen.
-#include <poll.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <cstdio>
 
-#include "abi/runtime/signals.hpp"
 #include "abi/runtime/standard_streams.hpp"
 #include "tools/metrics/listener.hpp"
 
@@ -21,16 +20,14 @@ Result<int> run(const std::string& instance, const std::string& address) {
   }
   if (!socket) return std::unexpected(socket.error());
   const std::string where = TRY(metrics::address_of(*socket));
-  const Fd signals = TRY(make_signal_fd({SIGINT, SIGTERM, SIGHUP}));
+  // There is nothing to put in order at the end, and nothing that could keep it from ending.
+  for (const int number : {SIGINT, SIGTERM}) ::signal(number, [](int) { ::_exit(0); });
   ctl::Session session;
   session.socket = instance;
-  const auto listener = TRY(metrics::Listener::start(*std::move(socket), session));
+  TRY(metrics::Listener::start(*std::move(socket), session));
   print_to(stdout, "metrics at http://{}/metrics, until Ctrl-C\n", where);
   std::fflush(stdout);
-  pollfd ended{signals.get(), POLLIN, 0};
-  while (::poll(&ended, 1, -1) < 0) {
-  }
-  return ctl::exit_done;
+  for (;;) ::pause();
 }
 
 }  // namespace

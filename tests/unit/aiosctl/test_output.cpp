@@ -30,6 +30,12 @@ TEST_CASE("Control bytes of a cell do not reach the terminal") {
   Table table({{"A"}});
   table.add({"x\x1B[2Jy\n"});
   CHECK(table.to_string() == "A\nx?[2Jy?\n");
+  Table others({{"A"}});
+  // U+009B begins a control sequence, too; U+00A0 is a letter's neighbour.
+  others.add(
+      {"x\xC2\x9B"
+       "2Jy\xC2\xA0z\xC2"});
+  CHECK(others.to_string() == "A\nx?2Jy\xC2\xA0z\xC2\n");
 }
 
 TEST_CASE("Bytes are shown with the unit that people would choose") {

@@ -33,13 +33,11 @@ std::string path_of(const ListedJob& job, const std::vector<ListedJob>& all) {
   return path;
 }
 
-Result<std::vector<ListedServer>> list_servers(Operator& attached, Deadline deadline) {
-  const std::unique_ptr<Client> supervisor =
-      TRY(attached.client(proto::supervisor::Protocol::name, proto::supervisor::Protocol::version));
+Result<std::vector<ListedServer>> list_servers(Client& supervisor, Deadline deadline) {
   std::vector<ListedServer> servers;
   std::uint32_t count = 1;
   for (std::uint32_t i = 0; i < count; ++i) {
-    const ListedServer server = TRY(supervisor->call<proto::supervisor::Server>({i}, deadline));
+    const ListedServer server = TRY(supervisor.call<proto::supervisor::Server>({i}, deadline));
     if (!server.server.valid() || !server.last_end.valid() || !server.last_words.valid())
       return error(Code::protocol_error, "the supervisor answered nonsense");
     count = server.count;

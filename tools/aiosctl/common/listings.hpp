@@ -42,9 +42,9 @@ Result<std::vector<ListedJob>> list_jobs(Operator& attached);
 std::string path_of(const ListedJob& job, const std::vector<ListedJob>& all);
 
 using ListedServer = proto::supervisor::Server::Reply;
-/// Those of the manifest, as the supervisor tells.
+/// Those of the manifest.
 Result<std::vector<ListedServer>> list_servers(
-    Operator& attached, Deadline deadline = Deadline::after(call_timeout_ns));
+    Client& supervisor, Deadline deadline = Deadline::after(call_timeout_ns));
 /// "running"
 std::string_view state_name(const ListedServer& server);
 

@@ -134,7 +134,8 @@ void print_status(const Session& session, const pk::InstanceInfo::Reply& instanc
 Result<int> show_status(const Session& session) {
   Operator attached = TRY(Operator::attach(session));
   const auto instance = TRY(attached.kernel().call<pk::InstanceInfo>({})).reply;
-  const std::vector<ListedServer> servers = TRY(list_servers(attached));
+  const auto supervisor = TRY(attached.client(ps::Protocol::name, ps::Protocol::version));
+  const std::vector<ListedServer> servers = TRY(list_servers(*supervisor));
   const auto sandboxes = TRY(list_sandboxes(attached));
   if (!session.json) {
     print_status(session, instance, servers, sandboxes);

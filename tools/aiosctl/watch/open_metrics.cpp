@@ -27,7 +27,7 @@ std::string escaped(std::string_view value) {
   return out;
 }
 
-/// One family after another: its type, unit and meaning, then its samples.
+/// One family after another: its type, unit and meaning, then its samples; nothing without samples.
 class Writer {
  public:
   /// `unit` is how `name` ends; empty: it has none.
@@ -35,13 +35,13 @@ class Writer {
               std::string_view help) {
     name_ = name;
     suffix_ = type == "counter" ? "_total" : type == "info" ? "_info" : "";
-    text_ += fmt::format("# TYPE {} {}\n", name, type);
-    if (!unit.empty()) text_ += fmt::format("# UNIT {} {}\n", name, unit);
-    text_ += fmt::format("# HELP {} {}\n", name, help);
+    heading_ = fmt::format("# TYPE {} {}\n", name, type);
+    if (!unit.empty()) heading_ += fmt::format("# UNIT {} {}\n", name, unit);
+    heading_ += fmt::format("# HELP {} {}\n", name, help);
   }
   template <class Number>
   void sample(const Labels& labels, Number value) {
-    text_ += name_ + suffix_;
+    text_ += std::exchange(heading_, {}) + name_ + suffix_;
     for (std::size_t i = 0; i < labels.size(); ++i)
       text_ +=
           fmt::format("{}{}=\"{}\"", i == 0 ? "{" : ",", labels[i].name, escaped(labels[i].value));
@@ -51,6 +51,7 @@ class Writer {
 
  private:
   std::string text_;
+  std::string heading_;
   std::string name_;
   std::string suffix_;
 };
@@ -76,17 +77,10 @@ void write_instance(Writer& out, const Snapshot& snapshot) {
   out.family("aios_silent", "gauge", "",
              "1: the server was asked and did not answer; what it knows is missing.");
   for (const char* server : {"supervisor", "scheduler", "storage"})
-    out.sample({{"server", server}},
-               std::ranges::any_of(snapshot.silent,
-                                   [server](const std::string& one) {
-                                     return one.starts_with(std::string(server) + ":");
-                                   })
-                   ? 1
-                   : 0);
+    out.sample({{"server", server}}, snapshot.silent.contains(server) ? 1 : 0);
 }
 
 void write_servers(Writer& out, const std::vector<ListedServer>& servers) {
-  if (servers.empty()) return;
   const auto each = [&](auto value) {
     for (const ListedServer& server : servers)
       out.sample({{"server", std::string(server.server.view())}}, value(server));
@@ -103,7 +97,6 @@ void write_servers(Writer& out, const std::vector<ListedServer>& servers) {
 }
 
 void write_devices(Writer& out, const std::vector<ListedDevice>& devices) {
-  if (devices.empty()) return;
   const std::vector<std::string> names = names_of(devices);
   const auto each = [&](auto write) {
     for (std::size_t i = 0; i < devices.size(); ++i) write(Label{"device", names[i]}, devices[i]);
@@ -146,7 +139,8 @@ void write_devices(Writer& out, const std::vector<ListedDevice>& devices) {
   each([&](const Label& label, const ListedDevice& d) {
     out.sample({label}, d.device.context_restarts);
   });
-  out.family("aios_device_tasks", "counter", "", "That ended there.");
+  out.family("aios_device_tasks", "counter", "",
+             "That ended there; failed without those that never began.");
   each([&](const Label& label, const ListedDevice& d) {
     out.sample({label, {"result", "done"}}, d.tasks_done);
     out.sample({label, {"result", "failed"}}, d.tasks_failed);
@@ -156,56 +150,59 @@ void write_devices(Writer& out, const std::vector<ListedDevice>& devices) {
   each([&](const Label& label, const ListedDevice& d) { out.sample({label}, seconds(d.busy_ns)); });
 }
 
-void write_jobs(Writer& out, const std::vector<JobUse>& jobs) {
+void write_jobs(Writer& out, const Snapshot& snapshot) {
+  const std::vector<JobSums> sums = sums_of(snapshot);
   const auto each = [&](auto write) {
-    for (const JobUse& job : jobs)
+    for (std::size_t i = 0; i < sums.size(); ++i) {
+      const SeenJob& job = snapshot.jobs[i];
       // Contexts work for the job above theirs.
       if (job.record.name.view() != proto::kernel::contexts_job)
-        write(Labels{{"job", job.path}, {"id", std::to_string(job.record.job_id)}}, job);
+        write(Labels{{"job", job.path}, {"id", std::to_string(job.record.job_id)}}, sums[i],
+              job.record);
+    }
   };
   out.family("aios_job_processes", "gauge", "",
              "Of AIOS, of the job and those below, as all here.");
-  each([&](const Labels& labels, const JobUse& job) {
-    out.sample(labels, job.record.used.processes);
+  each([&](const Labels& labels, const JobSums&, const ListedJob& job) {
+    out.sample(labels, job.used.processes);
   });
   out.family("aios_job_regions_bytes", "gauge", "bytes", "Shared memory.");
-  each([&](const Labels& labels, const JobUse& job) {
-    out.sample(labels, job.record.used.memory_bytes);
+  each([&](const Labels& labels, const JobSums&, const ListedJob& job) {
+    out.sample(labels, job.used.memory_bytes);
   });
   out.family("aios_job_memory_bytes", "gauge", "bytes",
              "Of its processes, without what is shared.");
-  each([&](const Labels& labels, const JobUse& job) {
-    out.sample(labels, job.processes.memory_bytes);
+  each([&](const Labels& labels, const JobSums& sum, const ListedJob&) {
+    if (snapshot.knows_processes) out.sample(labels, sum.memory_bytes);
   });
   // Without a control group it is of those that live, and so no counter.
-  out.family("aios_job_cpu_seconds", "gauge", "seconds", "Time on all cores of its processes.");
-  each([&](const Labels& labels, const JobUse& job) {
-    out.sample(labels, seconds(job.processes.cpu_ns));
+  out.family("aios_job_cpu_seconds", "gauge", "seconds",
+             "Time on all cores of its processes that live; of all where a control group counts.");
+  each([&](const Labels& labels, const JobSums& sum, const ListedJob&) {
+    if (snapshot.knows_processes) out.sample(labels, seconds(sum.cpu_ns));
   });
-  const auto each_with_tasks = [&](auto write) {
-    each([&](const Labels& labels, const JobUse& job) {
-      if (job.load.job_id != 0) write(labels, job);
-    });
-  };
   const auto with = [](Labels labels, const char* name, const char* value) {
     labels.push_back({name, value});
     return labels;
   };
   out.family("aios_job_tasks_pending", "gauge", "", "That have not ended.");
-  each_with_tasks([&](const Labels& labels, const JobUse& job) {
-    out.sample(with(labels, "state", "waiting"), job.load.waiting);
-    out.sample(with(labels, "state", "running"), job.load.running);
+  each([&](const Labels& labels, const JobSums& sum, const ListedJob&) {
+    if (!sum.has_tasks) return;
+    out.sample(with(labels, "state", "waiting"), sum.waiting);
+    out.sample(with(labels, "state", "running"), sum.running);
   });
-  // As it ends its numbers leave its user's: a sum over jobs that come and go is no counter.
-  out.family("aios_job_tasks_ended", "gauge", "", "Of jobs that the scheduler has now.");
-  each_with_tasks([&](const Labels& labels, const JobUse& job) {
-    out.sample(with(labels, "result", "done"), job.load.tasks_done);
-    out.sample(with(labels, "result", "failed"), job.load.tasks_failed);
+  // As a job ends its numbers leave its user's: a sum over jobs that come and go is no counter.
+  out.family("aios_job_tasks_ended", "gauge", "",
+             "Of jobs that the scheduler has now; failed with those that were cancelled.");
+  each([&](const Labels& labels, const JobSums& sum, const ListedJob&) {
+    if (!sum.has_tasks) return;
+    out.sample(with(labels, "result", "done"), sum.tasks_done);
+    out.sample(with(labels, "result", "failed"), sum.tasks_failed);
   });
   out.family("aios_job_busy_seconds", "gauge", "seconds",
              "Time of devices' threads with those tasks.");
-  each_with_tasks([&](const Labels& labels, const JobUse& job) {
-    out.sample(labels, seconds(job.load.busy_ns));
+  each([&](const Labels& labels, const JobSums& sum, const ListedJob&) {
+    if (sum.has_tasks) out.sample(labels, seconds(sum.busy_ns));
   });
 }
 
@@ -229,7 +226,7 @@ std::string to_open_metrics(const Snapshot& snapshot) {
   write_instance(out, snapshot);
   write_servers(out, snapshot.servers);
   write_devices(out, snapshot.devices);
-  write_jobs(out, snapshot.jobs);
+  write_jobs(out, snapshot);
   if (snapshot.storage) write_storage(out, *snapshot.storage);
   return out.take();
 }

@@ -6,7 +6,7 @@
 
 #include <string>
 
-#include "tools/aiosctl/watch/snapshot.hpp"
+#include "tools/aiosctl/watch/job_use.hpp"
 
 namespace aios::ctl {
 

@@ -10,27 +10,24 @@
 
 namespace aios::ctl {
 
-std::uint64_t cpu_ns_in(const std::string& stat, std::uint64_t ticks_per_second) {
-  // proc(5): utime, stime, cutime and cstime are fields 14 to 17; the state, after the name, is 3.
-  constexpr int fields_before = 11;
-  constexpr int times = 4;
+ProcessUse times_in(const std::string& stat, std::uint64_t ticks_per_second) {
   const std::size_t name_end = stat.rfind(')');
-  if (name_end == std::string::npos) return 0;
-  std::istringstream fields(stat.substr(name_end + 1));
-  std::string skipped;
-  for (int i = 0; i < fields_before; ++i) fields >> skipped;
-  std::uint64_t ticks = 0;
-  for (int i = 0; i < times; ++i) {
-    std::uint64_t some = 0;
-    if (!(fields >> some)) return 0;
-    ticks += some;
+  if (name_end == std::string::npos) return {};
+  // proc(5): behind the name comes field 3; utime and stime are 14 and 15, starttime is 22.
+  std::istringstream text(stat.substr(name_end + 1));
+  std::string field;
+  std::uint64_t ticks[23] = {};
+  text >> field;  // the state, a letter
+  for (int number = 4; number <= 22; ++number) {
+    if (!(text >> field)) return {};
+    ticks[number] = std::strtoull(field.c_str(), nullptr, 10);
   }
-  return ticks * (ns_per_s / ticks_per_second);
+  const std::uint64_t ns = ns_per_s / ticks_per_second;
+  return {.started_ns = ticks[22] * ns, .cpu_ns = (ticks[14] + ticks[15]) * ns};
 }
 
 ProcessUse use_of_process(pid_t pid) {
-  ProcessUse use;
-  use.cpu_ns = cpu_ns_in(stat_of(pid), static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK)));
+  ProcessUse use = times_in(stat_of(pid), static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK)));
   std::ifstream statm("/proc/" + std::to_string(pid) + "/statm");
   std::uint64_t total = 0;
   std::uint64_t resident = 0;

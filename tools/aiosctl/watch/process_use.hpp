@@ -9,14 +9,15 @@
 namespace aios::ctl {
 
 struct ProcessUse {
-  std::uint64_t cpu_ns = 0;        ///< on all cores; with children that it has waited for
+  std::uint64_t started_ns = 0;    ///< after the machine's start; tells apart who had the pid
+  std::uint64_t cpu_ns = 0;        ///< on all cores
   std::uint64_t memory_bytes = 0;  ///< resident, without what it shares with others or a file
 };
 
 /// Nothing of one that is gone.
 ProcessUse use_of_process(pid_t pid);
 
-/// In the text of /proc/PID/stat, whatever the process is called; 0 when it says none.
-std::uint64_t cpu_ns_in(const std::string& stat, std::uint64_t ticks_per_second);
+/// The times in the text of /proc/PID/stat, whatever the process is called; 0 where it says none.
+ProcessUse times_in(const std::string& stat, std::uint64_t ticks_per_second);
 
 }  // namespace aios::ctl

@@ -1,5 +1,7 @@
 #include "tools/aiosctl/watch/snapshot.hpp"
 
+#include <time.h>
+
 #include <algorithm>
 #include <set>
 
@@ -14,104 +16,104 @@ namespace tasks = proto::scheduler;
 
 constexpr std::uint64_t patience_ns = 2 * ns_per_s;
 
-JobUse* find(std::vector<JobUse>& jobs, std::uint64_t id) {
-  const auto at =
-      std::ranges::lower_bound(jobs, id, {}, [](const JobUse& j) { return j.record.job_id; });
-  return at == jobs.end() || at->record.job_id != id ? nullptr : &*at;
+std::uint64_t since_boot_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_BOOTTIME, &now);
+  return static_cast<std::uint64_t>(now.tv_sec) * ns_per_s +
+         static_cast<std::uint64_t>(now.tv_nsec);
+}
+
+/// `root` and all below it but those of `others`, and what is below these: of what two programs
+/// have started that attached, each thing is the nearest one's.
+std::vector<pid_t> own_tree(pid_t root, const std::multimap<pid_t, pid_t>& children,
+                            const std::set<pid_t>& others) {
+  std::vector<pid_t> all{root};
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const auto [begin, end] = children.equal_range(all[i]);
+    for (auto at = begin; at != end; ++at)
+      if (!others.contains(at->second)) all.push_back(at->second);
+  }
+  return all;
 }
 
 }  // namespace
-
-void add_to_jobs_above(std::vector<JobUse>& jobs) {
-  // From the last: what is below has been added up by then.
-  for (std::size_t i = jobs.size(); i-- > 0;) {
-    JobUse& job = jobs[i];
-    if (job.record.cpu_ns != 0 || job.record.own_memory_bytes != 0)
-      job.processes = {job.record.cpu_ns, job.record.own_memory_bytes};
-    JobUse* const above = find(jobs, job.record.parent_id);
-    if (above == nullptr) continue;
-    above->processes.cpu_ns += job.processes.cpu_ns;
-    above->processes.memory_bytes += job.processes.memory_bytes;
-    if (job.load.job_id == 0) continue;
-    tasks::LoadNext::Reply& load = above->load;
-    load.job_id = above->record.job_id;
-    load.tasks_done += job.load.tasks_done;
-    load.tasks_failed += job.load.tasks_failed;
-    load.busy_ns += job.load.busy_ns;
-    load.waiting += job.load.waiting;
-    load.running += job.load.running;
-  }
-}
 
 Result<Watcher> Watcher::attach(const Session& session) {
   return Watcher(TRY(Operator::attach(session)));
 }
 
 Result<Snapshot> Watcher::look() {
+  auto seen = ask_all();
+  if (!seen && seen.error().code() == Code::peer_closed)
+    return error(Code::unreachable, "the instance is gone: " + seen.error().message());
+  return seen;
+}
+
+Result<Snapshot> Watcher::ask_all() {
   Snapshot out;
   out.instance = TRY(attached_->kernel().call<pk::InstanceInfo>({})).reply;
   const std::vector<ListedJob> jobs = TRY(list_jobs(*attached_));
-  for (const ListedJob& job : jobs) out.jobs.push_back({job, path_of(job, jobs), {}, {}});
-  TRY(look_at_processes(out.jobs));
+  for (const ListedJob& job : jobs) out.jobs.push_back({job, path_of(job, jobs), {}});
+  TRY(look_at_processes(out));
 
-  const Deadline deadline = Deadline::after(patience_ns);
-  const auto note = [&out](const char* server, const Result<void>& looked) {
-    if (!looked) out.silent.push_back(std::string(server) + ": " + looked.error().message());
+  const auto ask = [&](const char* server, std::uint64_t version, auto question) -> Result<void> {
+    std::unique_ptr<Client>& client = clients_[server];
+    if (!attached_->port(server)) return {};
+    if (client == nullptr) client = TRY(attached_->client(server, version));
+    if (const Result<void> answer = question(*client); !answer)
+      out.silent[server] = answer.error().message();
+    return {};
   };
-  if (auto servers = list_servers(*attached_, deadline))
-    out.servers = *std::move(servers);
-  else
-    note("supervisor", std::unexpected(servers.error()));
-  note("scheduler", look_at_scheduler(out, deadline));
-  note("storage", look_at_storage(out, deadline));
-  add_to_jobs_above(out.jobs);
+  // Each has its own two seconds: who hangs makes nobody else silent.
+  TRY(ask(proto::supervisor::Protocol::name, proto::supervisor::Protocol::version,
+          [&](Client& supervisor) -> Result<void> {
+            out.servers = TRY(list_servers(supervisor, Deadline::after(patience_ns)));
+            return {};
+          }));
+  TRY(ask(tasks::Protocol::name, tasks::Protocol::version,
+          [&](Client& scheduler) { return ask_scheduler(out, scheduler); }));
+  TRY(ask(proto::storage::Protocol::name, proto::storage::Protocol::version,
+          [&](Client& storage) -> Result<void> {
+            out.storage = TRY(storage.call<proto::storage::Info>({}, Deadline::after(patience_ns)));
+            return {};
+          }));
   out.at_ns = now_ns();
   return out;
 }
 
-Result<Client*> Watcher::client(const std::string& label, std::uint64_t version) {
-  std::unique_ptr<Client>& client = clients_[label];
-  if (client == nullptr) client = TRY(attached_->client(label, version));
-  return client.get();
-}
-
-Result<void> Watcher::look_at_scheduler(Snapshot& out, Deadline deadline) {
-  Client* const scheduler = TRY(client(tasks::Protocol::name, tasks::Protocol::version));
-  out.devices = TRY(list_devices(*scheduler, deadline));
-  for (std::uint64_t after = 0, listed = 0; listed < max_listed; ++listed) {
-    const auto load = TRY(scheduler->call<tasks::LoadNext>({after}, deadline));
+/// All or nothing: half of it would look like an end of the rest.
+Result<void> Watcher::ask_scheduler(Snapshot& out, Client& scheduler) {
+  const Deadline deadline = Deadline::after(patience_ns);
+  std::vector<ListedDevice> devices = TRY(list_devices(scheduler, deadline));
+  std::map<std::uint64_t, tasks::LoadNext::Reply> loads;
+  for (std::uint64_t after = 0; loads.size() < max_listed;) {
+    const auto load = TRY(scheduler.call<tasks::LoadNext>({after}, deadline));
     if (load.job_id == 0) break;
-    after = load.job_id;
-    if (JobUse* const job = find(out.jobs, load.job_id)) job->load = load;
+    loads[after = load.job_id] = load;
   }
+  for (SeenJob& job : out.jobs)
+    if (const auto at = loads.find(job.record.job_id); at != loads.end()) job.load = at->second;
+  out.devices = std::move(devices);
+  out.knows_tasks = true;
   return {};
 }
 
-Result<void> Watcher::look_at_storage(Snapshot& out, Deadline deadline) {
-  namespace wire = proto::storage;
-  Client* const storage = TRY(client(wire::Protocol::name, wire::Protocol::version));
-  out.storage = TRY(storage->call<wire::Info>({}, deadline));
-  return {};
-}
-
-Result<void> Watcher::look_at_processes(std::vector<JobUse>& jobs) {
+Result<void> Watcher::look_at_processes(Snapshot& out) {
   const auto processes = TRY(list_processes(*attached_));
-  if (!check_namespace(attached_->kernel())) return {};
+  out.boot_ns = since_boot_ns();
+  out.knows_processes = check_namespace(attached_->kernel()).has_value();
+  if (!out.knows_processes) return {};
   const auto children = children_by_parent();
-  // A program may have attached that another one has started.
-  std::set<pid_t> counted;
+  std::set<pid_t> known;
+  for (const pk::ProcessRecord& process : processes) known.insert(static_cast<pid_t>(process.pid));
+  std::map<pid_t, SeenProcess> seen;
   for (const pk::ProcessRecord& process : processes) {
-    JobUse* const job = find(jobs, process.job_id);
-    if (job == nullptr) continue;
     const auto pid = static_cast<pid_t>(process.pid);
-    const auto all = process.outside != 0 ? tree_below(pid, children) : std::vector<pid_t>{pid};
-    for (const pid_t one : all) {
-      if (!counted.insert(one).second) continue;
-      const ProcessUse use = use_of_process(one);
-      job->processes.cpu_ns += use.cpu_ns;
-      job->processes.memory_bytes += use.memory_bytes;
-    }
+    const auto all =
+        process.outside != 0 ? own_tree(pid, children, known) : std::vector<pid_t>{pid};
+    for (const pid_t one : all) seen.try_emplace(one, one, process.job_id, use_of_process(one));
   }
+  for (const auto& [pid, process] : seen) out.processes.push_back(process);
   return {};
 }
 

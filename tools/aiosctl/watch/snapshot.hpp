@@ -1,4 +1,5 @@
-// What an instance holds and has done at one moment, for `aiosctl top` and `aiosctl metrics`.
+// What an instance says at one moment of what it holds and has done, for `aiosctl top` and `aiosctl
+// metrics`; job_use.hpp adds it up.
 #pragma once
 
 #include <map>
@@ -13,45 +14,48 @@
 
 namespace aios::ctl {
 
-/// A job with all jobs below it.
-struct JobUse {
+struct SeenJob {
   ListedJob record;
   std::string path;
-  /// Of its processes, as its control group has counted them. Without one: of those that live, and
-  /// of programs that attached what they have started, too; so it may become less.
-  ProcessUse processes;
-  proto::scheduler::LoadNext::Reply load;  ///< of its tasks; `job_id` is 0 where it never had any
+  proto::scheduler::LoadNext::Reply load;  ///< of its own tasks; `job_id` 0: it has had none
+};
+
+struct SeenProcess {
+  pid_t pid = 0;
+  std::uint64_t job_id = 0;
+  ProcessUse use;
 };
 
 struct Snapshot {
-  std::uint64_t at_ns = 0;  ///< by the monotonic clock
+  std::uint64_t at_ns = 0;    ///< by the monotonic clock
+  std::uint64_t boot_ns = 0;  ///< the same moment after the machine's start
   proto::kernel::InstanceInfo::Reply instance;
   std::vector<ListedServer> servers;
+  bool knows_tasks = false;  ///< what the scheduler says: devices and loads
   std::vector<ListedDevice> devices;
-  std::vector<JobUse> jobs;  ///< by number, so a job after the one above it
+  std::vector<SeenJob> jobs;  ///< by number, so a job after the one above it
+  bool knows_processes = false;
+  std::vector<SeenProcess> processes;  ///< by pid; what programs that attached have started, too
   std::optional<proto::storage::Info::Reply> storage;
-  /// Whom nothing is known of, and why: "scheduler: ...".
-  std::vector<std::string> silent;
+  /// Who was asked and did not answer: servers by name, and why.
+  std::map<std::string, std::string> silent;
 };
-
-/// Adds to each job what the jobs below it have; `own` is by position in `jobs`.
-void add_to_jobs_above(std::vector<JobUse>& jobs);
 
 class Watcher {
  public:
   /// unreachable when no instance answers there.
   static Result<Watcher> attach(const Session& session);
-  /// Servers that do not answer within two seconds, all together, are silent. An error is the
-  /// kernel's: then this object is of no more use.
+  /// A server that does not answer within two seconds is silent; who is not in the manifest is not
+  /// asked. An error is the kernel's, unreachable when it is gone: then this object is of no more
+  /// use. While the kernel itself hangs it does not return.
   Result<Snapshot> look();
 
  private:
   explicit Watcher(Operator attached)
       : attached_(std::make_unique<Operator>(std::move(attached))) {}
-  Result<void> look_at_scheduler(Snapshot& out, Deadline deadline);
-  Result<void> look_at_storage(Snapshot& out, Deadline deadline);
-  Result<void> look_at_processes(std::vector<JobUse>& jobs);
-  Result<Client*> client(const std::string& label, std::uint64_t version);
+  Result<Snapshot> ask_all();
+  Result<void> ask_scheduler(Snapshot& out, Client& scheduler);
+  Result<void> look_at_processes(Snapshot& out);
 
   std::unique_ptr<Operator> attached_;  ///< outlives the clients
   std::map<std::string, std::unique_ptr<Client>> clients_;

@@ -1,7 +1,5 @@
 // aiosctl top: who uses the machine, as it changes.
-#include <poll.h>
-#include <signal.h>
-#include <unistd.h>
+#include <time.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -10,7 +8,6 @@
 #include <nlohmann/json.hpp>
 
 #include "abi/runtime/command_line.hpp"
-#include "abi/runtime/signals.hpp"
 #include "abi/runtime/standard_streams.hpp"
 #include "tools/aiosctl/commands.hpp"
 #include "tools/aiosctl/common/output.hpp"
@@ -31,66 +28,44 @@ SortBy sort_of(const std::string& name) {
   return name == "memory" ? SortBy::memory : name == "tasks" ? SortBy::tasks : SortBy::cpu;
 }
 
-constexpr const char* keys_line =
-    "c, m, t: by CPU, memory, tasks; space: now; q: end. BUSY: threads with tasks that ended\n";
-
-/// What ends a pause between two looks.
-enum class Woken { time, key, resize, end };
-
-class Pauses {
- public:
-  /// Of so many seconds. From now on signals that end a program only end a pause.
-  static Result<Pauses> of(double seconds) {
-    return Pauses(TRY(make_signal_fd({SIGINT, SIGTERM, SIGHUP, SIGWINCH})), seconds);
-  }
-  Woken wait(bool keys) const {
-    const Deadline end = Deadline::after(length_ns_);
-    pollfd events[2] = {{signals_.get(), POLLIN, 0}, {keys ? STDIN_FILENO : -1, POLLIN, 0}};
-    if (::poll(events, 2, end.poll_timeout_ms()) <= 0) return Woken::time;
-    if (events[0].revents == 0) return Woken::key;
-    return take_signal(signals_) == SIGWINCH ? Woken::resize : Woken::end;
-  }
-
- private:
-  Pauses(Fd signals, double seconds)
-      : signals_(std::move(signals)), length_ns_(static_cast<std::uint64_t>(seconds * 1e9)) {}
-  Fd signals_;
-  std::uint64_t length_ns_;
-};
+constexpr const char* keys_line = "c, m, t: by CPU, memory, tasks; space: now; q: end\n";
 
 /// The frames on the screen, until `q` or Ctrl-C, or so many.
 Result<int> watch(const Session& session, Watcher& watcher, const TopOptions& options) {
-  const Pauses pauses = TRY(Pauses::of(options.interval_s));
+  const auto interval_ns = static_cast<std::uint64_t>(options.interval_s * 1e9);
   SortBy sort = sort_of(options.sort);
   Snapshot before = TRY(watcher.look());
-  Terminal terminal = TRY(Terminal::take());
+  const Terminal terminal = TRY(Terminal::take());
   // Something to see at once; rates come with the next.
-  Frame frame = make_frame(before, before, sort);
-  for (std::uint64_t looks = 1;;) {
+  Snapshot now = before;
+  Deadline next = Deadline::after(interval_ns);
+  for (std::uint64_t looks = 0;;) {
     const auto [lines, columns] = terminal.size();
+    const Frame frame = make_frame(before, now, sort);
     terminal.show(fitted(keys_line + to_text(frame, session.socket), lines, columns));
-    const Woken woken = pauses.wait(true);
-    const char key = woken == Woken::key ? terminal.key() : '\0';
-    if (woken == Woken::end || key == 'q') return exit_done;
-    if (woken == Woken::resize) continue;
-    if (woken == Woken::time && options.count != 0 && looks++ > options.count) return exit_done;
+    const Terminal::Event event = terminal.wait(next);
+    const char key = event == Terminal::Event::key ? terminal.key() : '\0';
+    if (key == 'q') return exit_done;
     if (key == 'c') sort = SortBy::cpu;
     if (key == 'm') sort = SortBy::memory;
     if (key == 't') sort = SortBy::tasks;
-    Snapshot now = TRY(watcher.look());
-    frame = make_frame(before, now, sort);
+    if (event != Terminal::Event::time && key != ' ') continue;
+    if (event == Terminal::Event::time && options.count != 0 && looks++ == options.count)
+      return exit_done;
     before = std::move(now);
+    now = TRY(watcher.look());
+    next = Deadline::after(interval_ns);
   }
 }
 
 /// The frames one after the other, for other programs and for files.
 Result<int> print(const Session& session, Watcher& watcher, const TopOptions& options) {
-  const Pauses pauses = TRY(Pauses::of(options.interval_s));
+  const auto interval_ns = static_cast<std::uint64_t>(options.interval_s * 1e9);
   Snapshot before = TRY(watcher.look());
-  for (std::uint64_t i = 0; i < std::max<std::uint64_t>(options.count, 1);) {
-    const Woken woken = pauses.wait(false);
-    if (woken == Woken::end) break;
-    if (woken == Woken::resize) continue;
+  for (std::uint64_t i = 0; i < std::max<std::uint64_t>(options.count, 1); ++i) {
+    const timespec pause{static_cast<time_t>(interval_ns / ns_per_s),
+                         static_cast<long>(interval_ns % ns_per_s)};
+    ::nanosleep(&pause, nullptr);
     Snapshot now = TRY(watcher.look());
     const Frame frame = make_frame(before, now, sort_of(options.sort));
     if (session.json)
@@ -99,7 +74,6 @@ Result<int> print(const Session& session, Watcher& watcher, const TopOptions& op
       print_to(stdout, "{}{}", i == 0 ? "" : "\n", to_text(frame, session.socket));
     if (std::fflush(stdout) != 0) break;  // told at the end
     before = std::move(now);
-    ++i;
   }
   return exit_done;
 }
@@ -127,8 +101,10 @@ void add_top_command(CLI::App& app, Session& session) {
   command->footer(
       "CPU is of the processes of a job and all below it, a core being 100%; MEMORY theirs "
       "without\n"
-      "what is shared, REGIONS what AIOS shares for them. BUSY is how many threads of devices ran\n"
-      "tasks; what runs for long counts when it ends. Operators see all jobs, others their own.");
+      "what is shared, REGIONS what AIOS shares for them. TASKS/S are those that were done; BUSY "
+      "is\n"
+      "how many threads of devices ran them, where what runs for long counts when it ends. FAILED\n"
+      "counts tasks that were cancelled, too. Operators see all jobs, others their own.");
   command->callback([&session, options] {
     session.action = [&session, options] {
       return run_command([&] { return top(session, *options); });
