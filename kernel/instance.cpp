@@ -21,8 +21,7 @@ Instance::Instance(Settings options, const Fd& epoll)
       own_uid(::geteuid()),
       epoll_(epoll),
       null_(sys::open_null()) {
-  const auto memory_bytes =
-      static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * proto::page_bytes;
+  const auto memory_bytes = std::uint64_t(::sysconf(_SC_PHYS_PAGES)) * proto::page_bytes;
   const Quota quota{memory_bytes / 100 * limits::memory_percent, limits::processes, limits::handles,
                     limits::links, 0};
   root = std::make_shared<Job>(registry.next_id++, nullptr, Name::from("root"), quota);
@@ -67,7 +66,10 @@ Result<std::shared_ptr<Process>> Instance::spawn(SpawnRequest request) {
 
 Result<void> Instance::launch(Process& process, SpawnRequest& request) {
   const std::string name(process.name().view());
-  const Fd log = TRY(sys::open_log(settings.state / "logs" / (name + ".log"), limits::log_bytes));
+  const uid_t owner = request.job->owner;  // contexts of one fill no log of another
+  const std::string log_name =
+      name + (owner == own_uid ? "" : "-" + std::to_string(owner)) + ".log";
+  const Fd log = TRY(sys::open_log(settings.state / "logs" / log_name, limits::log_bytes));
   auto [own_socket, its_socket] = TRY(make_socket_pair());
   std::vector<char*> argv{const_cast<char*>(request.image.path.c_str())};
   for (std::string& argument : request.arguments) argv.push_back(argument.data());
@@ -78,9 +80,8 @@ Result<void> Instance::launch(Process& process, SpawnRequest& request) {
   char* const envp[] = {name_is.data(), profile_is.data(), nullptr};
   process.namespaces = profile != proto::kernel::Profile::open && namespaces_work;
   // What is nobody's work, or root's, is nobody's outside of its namespaces.
-  const uid_t owner = request.job->owner != 0 ? request.job->owner : sandbox::unprivileged_id;
-  const bool keeps = proto::sandbox::keeps_user(profile) && request.job->owner == 0;
-  process.uid = own_uid != 0 || keeps ? own_uid : owner;
+  const bool keeps = own_uid != 0 || (proto::sandbox::keeps_user(profile) && owner == 0);
+  process.uid = keeps ? own_uid : owner != 0 ? owner : sandbox::unprivileged_id;
   sys::Child child =
       TRY(sys::spawn({its_socket.get(), log.get(), null_.get(), request.image.fd.get(), argv.data(),
                       envp, process.namespaces, process.uid, request.job->limiting_group()}));
@@ -149,7 +150,7 @@ Result<std::shared_ptr<Job>> Instance::make_job(Job& parent, const Name& name, c
 void Instance::remove_groups() {
   const auto folders = groups ? groups->take_condemned() : std::vector<std::string>();
   if (folders.empty()) return;
-  auto child = sys::in_child([&folders] { return cgroup::remove(folders) ? 0 : 1; });
+  auto child = sys::in_child(-1, [&folders] { return cgroup::remove(folders) ? 0 : 1; });
   // What stays is removed with the instance.
   if (child) add_helper(std::move(*child), [](const sys::ExitStatus&) {});
 }

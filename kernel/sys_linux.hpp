@@ -65,8 +65,8 @@ struct Child {
 Result<Child> spawn(const ChildPlan& plan);
 /// Tries in a throw-away child whether `namespaces` would work. Waits for it.
 bool can_make_namespaces();
-/// A copy of this process that does nothing but `work`, and exits with what that returns.
-Result<Child> in_child(const std::function<int()>& work);
+/// A child with no descriptor but `kept` (-1: none) does `work` and exits with what it returns.
+Result<Child> in_child(int kept, const std::function<int()>& work);
 /// A child that does nothing but close `fd` as the last who has it: for a socket with unread files
 /// of others in it, whose close may block, and for memory that takes long to free.
 Result<Child> close_in_child(Fd fd);

@@ -68,8 +68,8 @@ void close_all_but(int fd) {
   ::syscall(SYS_close_range, fd + 1, ~0u, 0);
 }
 
-/// The child runs `body` and exits with what that returns. After the clone and before the exec only
-/// async-signal-safe calls are made, and nothing is allocated. `given_away` is closed here after
+/// The child runs `body` and exits with what that returns. What ends in an exec calls only what is
+/// async-signal-safe until then, and allocates nothing. `given_away` is closed here after
 /// the clone and before the child goes on.
 Result<Child> clone_child(const ChildPlan& plan, const std::function<int()>& body,
                           Fd given_away = {}) {
@@ -113,8 +113,8 @@ Result<Child> spawn(const ChildPlan& plan) {
   return clone_child(plan, [&plan] { return run_image(plan); });
 }
 
-Result<Child> in_child(const std::function<int()>& work) {
-  return clone_child({}, work);
+Result<Child> in_child(int kept, const std::function<int()>& work) {
+  return clone_child({}, [&work, kept] { return close_all_but(kept), work(); });
 }
 
 Result<Child> close_in_child(Fd fd) {
@@ -123,8 +123,7 @@ Result<Child> close_in_child(Fd fd) {
 }
 
 Result<Child> freeze_in_child(const Fd& file) {
-  return in_child([fd = file.get()] {
-    close_all_but(fd);
+  return in_child(file.get(), [fd = file.get()] {
     int failed = EBUSY;
     // More than once, since Linux itself may hold a page for a moment.
     for (int attempt = 0; attempt < 3 && failed == EBUSY; ++attempt)

@@ -165,6 +165,9 @@ def check_work(system):
            if line.startswith(("Uid:", "Gid:"))}
     if context["namespaces"]:
         expect(ids == {"Uid:": {str(ANN)}, "Gid:": {str(GROUP_ID)}}, f"the context runs as {ids}")
+    logs = system.state / "logs"
+    expect((logs / f"cpu-context-{ANN}.log").exists() and not (logs / "cpu-context.log").exists(),
+           f"what her context says is not in a log of its own: {sorted(logs.iterdir())}")
     expect(system.listed(BOB, "mapreduce", "jobs") == [], "Bob sees Ann's job")
     expect(not [p for p in system.listed(BOB, "ps") if p["kind"] == "context"], "and her context")
     expect([p["pid"] for p in system.listed(ANN, "ps") if p["kind"] == "context"] ==
