@@ -133,9 +133,14 @@ Result<std::uint64_t> grant(aios_service& service, const aios_region& region, st
   TRY(prepare_to_sleep());
   std::unique_lock lock(service.mutex);
   TRY(connect_service(service, lock, deadline));
-  if (service.client->link() == nullptr)
+  const Link* const link = service.client->link();
+  const Handle over = link == nullptr ? 0 : link->handle();
+  lock.unlock();  // the kernel may take long, and calls of other threads go on meanwhile
+  auto sent = over == 0 ? error(Code::bad_handle)
+                        : Link::send_handles(service.core().kernel(), over, std::span(&entry, 1));
+  if (!sent && sent.error().code() == Code::bad_handle)
     return error(Code::peer_closed, "the server went away meanwhile");
-  return granted(const_cast<Link*>(service.client->link())->send_handles(std::span(&entry, 1)));
+  return granted(std::move(sent));
 }
 
 }  // namespace
@@ -261,12 +266,16 @@ aios_code aios_region_receive(aios_service* service, std::uint64_t handle, std::
   if (service == nullptr || region == nullptr) return null_argument("aios_region_receive");
   return guarded([&]() -> Result<void> {
     TRY(service->core().check_process());
-    const std::lock_guard lock(service->mutex);
-    if (!service->client->connected())
+    Handle over = 0;
+    {
+      const std::lock_guard lock(service->mutex);
+      if (service->client->connected()) over = service->client->link()->handle();
+    }
+    const auto info = service->core().kernel().call<proto::kernel::HandleInfo>({over});
+    if (!info && info.error().code() == Code::bad_handle)
       return error(Code::bad_handle, "the connection over which the region came has ended");
-    const auto info = TRY(service->core().kernel().call<proto::kernel::HandleInfo>(
-        {service->client->link()->handle()}));
-    *region = TRY(receive_region(service->shared_core(), handle, info.reply.detail, access));
+    if (!info) return std::unexpected(info.error());
+    *region = TRY(receive_region(service->shared_core(), handle, info->reply.detail, access));
     return {};
   });
 }

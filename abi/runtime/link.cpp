@@ -139,14 +139,14 @@ void Link::drain_bell() const {
 }
 
 Result<std::vector<Handle>> Link::send_handles(
-    std::span<const proto::kernel::LinkSend::Entry> entries) {
+    Kernel& kernel, Handle link, std::span<const proto::kernel::LinkSend::Entry> entries) {
   if (entries.size() > pk::max_sent_handles)
     return error(Code::too_large, "at most 16 handles travel at once");
   pk::LinkSend::Request request{};
-  request.link = handle_;
+  request.link = link;
   request.count = entries.size();
   std::copy(entries.begin(), entries.end(), request.entries);
-  const auto reply = TRY(kernel_.call<pk::LinkSend>(request)).reply;
+  const auto reply = TRY(kernel.call<pk::LinkSend>(request)).reply;
   return std::vector<Handle>(reply.handles, reply.handles + entries.size());
 }
 

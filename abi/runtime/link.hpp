@@ -79,7 +79,14 @@ class Link {
   }
 
   /// Installs handles at the peer and returns their numbers there. Each entry as in LinkSend.
-  Result<std::vector<Handle>> send_handles(std::span<const proto::kernel::LinkSend::Entry> entries);
+  Result<std::vector<Handle>> send_handles(
+      std::span<const proto::kernel::LinkSend::Entry> entries) const {
+    return send_handles(kernel_, handle_, entries);
+  }
+  /// The same over the link that `link` names, for who does not keep it from being closed
+  /// meanwhile: bad_handle then.
+  static Result<std::vector<Handle>> send_handles(
+      Kernel& kernel, Handle link, std::span<const proto::kernel::LinkSend::Entry> entries);
 
  private:
   explicit Link(Kernel& kernel) : kernel_(kernel) {}

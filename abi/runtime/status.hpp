@@ -41,6 +41,11 @@ enum class Code : std::uint32_t {
   too_late = 26,  ///< it would not be done by its deadline, and was not begun
 };
 
+/// Whether a number from elsewhere is one of them.
+constexpr bool is_code(std::uint32_t number) {
+  return number <= static_cast<std::uint32_t>(Code::too_late);
+}
+
 /// Short, stable, lower-case name such as "peer_closed".
 std::string_view code_name(Code code);
 

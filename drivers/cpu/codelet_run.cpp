@@ -21,7 +21,7 @@ bool codelet_may_return(std::int32_t status) {
     case Code::protocol_error:
       return false;
     default:
-      return status > 0 && status <= static_cast<std::int32_t>(Code::internal);
+      return status > 0 && is_code(static_cast<std::uint32_t>(status));
   }
 }
 

@@ -105,8 +105,8 @@ Result<KeptMemory::Answered> KeptMemory::ask(AllocationCall call, std::uint32_t 
     return answered;
   }
   if (answered->reply.status == 0) return answered;
-  const auto code = static_cast<Code>(answered->reply.status);
-  return error(code > Code::internal ? Code::internal : code,
+  const std::uint32_t status = answered->reply.status;
+  return error(is_code(status) ? static_cast<Code>(status) : Code::internal,
                std::string(answered->reply.why.view()));
 }
 

@@ -33,7 +33,7 @@ constexpr std::uint64_t copies_interval_ns = 50 * ns_per_ms;
 constexpr std::size_t max_unbinds_sent = 16;
 
 Status checked(const Status& status) {
-  if (status.code() > Code::internal)
+  if (!is_code(static_cast<std::uint32_t>(status.code())))
     return Status(Code::internal, "the context answered with an unknown status");
   return status;
 }
