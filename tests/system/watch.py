@@ -24,7 +24,7 @@ from terminal import Terminal  # noqa: E402
 
 UNREACHABLE = 3
 USAGE = 2
-JOB_BYTES = 40_000_000
+JOB_BYTES = 150_000_000
 # Debian's, whatever else is called python3 here: it has the package with the parser.
 PARSE = ["/usr/bin/python3", "-c", """
 import json, sys
@@ -72,7 +72,7 @@ def check_at_work(instance):
     """A job whose program stands still while its tasks have run: what it has had is told."""
     make_cut(instance.work / "cut", JOB_BYTES)
     job = instance.start("mapreduce", "run", "wordcount", "--input", instance.work / "cut", "--output",
-                         instance.work / "counted")
+                         instance.work / "counted", "--threads", "1", "--memory-mb", "64")
 
     def row():
         [frame] = frames(instance.ctl("top", "--json", "--interval", "0.1", "--sort", "tasks"))
