@@ -70,7 +70,7 @@ bool can_make_namespaces() {
   return true;
 }
 
-Result<Child> in_child(const std::function<int()>&) {
+Result<Child> in_child(int, const std::function<int()>&) {
   return error(Code::not_supported);
 }
 
