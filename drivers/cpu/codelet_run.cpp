@@ -19,6 +19,7 @@ bool codelet_may_return(std::int32_t status) {
     case Code::cancelled:
     case Code::crashed:
     case Code::protocol_error:
+    case Code::too_late:
       return false;
     default:
       return status > 0 && is_code(static_cast<std::uint32_t>(status));

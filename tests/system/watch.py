@@ -162,8 +162,12 @@ class Seat(Terminal):
         expect(local_modes & termios.ICANON and local_modes & termios.ECHO, "the terminal is raw")
         self.end("\n")
 
+    def state(self):
+        """Of top, as /proc calls it."""
+        return Path(f"/proc/{self.top_pid()}/stat").read_text(encoding="utf-8").rsplit(") ", 1)[1][0]
+
     def top_pid(self):
-        [child] = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        [child] = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="utf-8").split()
         return int(child)
 
 
@@ -181,6 +185,7 @@ def check_terminal(instance):
     # Stopped it leaves the terminal to others, and takes it again.
     os.kill(top.top_pid(), signal.SIGTSTP)
     top.expect("\x1b[?25h\x1b[?1049l")
+    wait_until(lambda: top.state() == "T", 20, "top is stopped")
     os.kill(top.top_pid(), signal.SIGCONT)
     top.expect("\x1b[?1049h")
     top.expect_frame()

@@ -146,10 +146,10 @@ TEST_CASE("A failure without a message names codelet and block") {
 }
 
 TEST_CASE("A codelet cannot return what only AIOS may say") {
-  for (const Code code :
-       {Code::timed_out, Code::peer_closed, Code::crashed, Code::cancelled, Code::protocol_error})
+  for (const Code code : {Code::timed_out, Code::peer_closed, Code::crashed, Code::cancelled,
+                          Code::protocol_error, Code::too_late})
     CHECK(run_failing(static_cast<std::uint32_t>(code)).error().code() == Code::invalid_argument);
-  for (const std::uint32_t number : {26u, 1000u, UINT32_MAX, 1u << 31})
+  for (const std::uint32_t number : {27u, 1000u, UINT32_MAX, 1u << 31})
     CHECK(run_failing(number).error().code() == Code::invalid_argument);
 }
 
