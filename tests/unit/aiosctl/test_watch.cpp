@@ -43,7 +43,7 @@ Snapshot some(std::uint64_t seconds) {
 void add_process(Snapshot& snapshot, pid_t pid, At of, std::uint64_t cpu_ns,
                  std::uint64_t memory_bytes = 0, std::uint64_t started_ns = 0) {
   snapshot.processes.push_back(
-      {pid, snapshot.jobs[of].record.job_id, {started_ns, cpu_ns, memory_bytes}});
+      {pid, snapshot.jobs[of].record.job_id, {started_ns, cpu_ns, memory_bytes, memory_bytes}});
 }
 
 void set_load(Snapshot& snapshot, At of, std::uint64_t done, std::uint32_t waiting = 0) {

@@ -1,7 +1,6 @@
 // aiosctl ps, regions, links, kill, logs, crash and restart.
 #include <fmt/format.h>
 #include <signal.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -18,6 +17,7 @@
 #include "tools/aiosctl/common/log_tail.hpp"
 #include "tools/aiosctl/common/output.hpp"
 #include "tools/aiosctl/instances/program_signals.hpp"
+#include "tools/aiosctl/watch/process_use.hpp"
 
 namespace aios::ctl {
 
@@ -48,15 +48,6 @@ Result<Living> list_living(Operator& attached) {
   for (pk::ProcessRecord& record : all)
     if (same_pids && record.outside != 0) record.name = name_of(record);
   return Living{std::move(all), same_pids};
-}
-
-/// Resident memory of a process; 0 when it is gone.
-std::uint64_t resident_bytes(std::uint64_t pid) {
-  std::ifstream statm("/proc/" + std::to_string(pid) + "/statm");
-  std::uint64_t total_pages = 0;
-  std::uint64_t resident_pages = 0;
-  if (!(statm >> total_pages >> resident_pages)) return 0;
-  return resident_pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
 /// The kernel of AIOS does not know which processes stand still (decision 0201): Linux does.
@@ -100,7 +91,8 @@ Result<int> show_processes(const Session& session) {
   for (const pk::ProcessRecord& p : living.processes) {
     const std::string name(p.name.view());
     const std::string_view state = living.same_pids ? state_of(p) : "unknown";
-    const std::uint64_t memory_bytes = living.same_pids ? resident_bytes(p.pid) : 0;
+    const std::uint64_t memory_bytes =
+        living.same_pids ? use_of_process(static_cast<pid_t>(p.pid)).resident_bytes : 0;
     const std::uint64_t uptime_ns = now_ns() - p.started_ns;
     out.push_back({{"process_id", p.process_id},
                    {"pid", p.pid},

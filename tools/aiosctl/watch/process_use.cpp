@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 
@@ -32,8 +34,10 @@ ProcessUse use_of_process(pid_t pid) {
   std::uint64_t total = 0;
   std::uint64_t resident = 0;
   std::uint64_t shared = 0;
-  if (statm >> total >> resident >> shared && resident > shared)
-    use.memory_bytes = (resident - shared) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  if (!(statm >> total >> resident >> shared)) return use;
+  const auto page_bytes = static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+  use.resident_bytes = resident * page_bytes;
+  use.memory_bytes = (resident - std::min(shared, resident)) * page_bytes;
   return use;
 }
 

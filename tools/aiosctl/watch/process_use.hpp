@@ -9,9 +9,10 @@
 namespace aios::ctl {
 
 struct ProcessUse {
-  std::uint64_t started_ns = 0;    ///< after the machine's start; tells apart who had the pid
-  std::uint64_t cpu_ns = 0;        ///< on all cores
-  std::uint64_t memory_bytes = 0;  ///< resident, without what it shares with others or a file
+  std::uint64_t started_ns = 0;  ///< after the machine's start; tells apart who had the pid
+  std::uint64_t cpu_ns = 0;      ///< on all cores
+  std::uint64_t resident_bytes = 0;
+  std::uint64_t memory_bytes = 0;  ///< of these, without what it shares with others or a file
 };
 
 /// Nothing of one that is gone.
